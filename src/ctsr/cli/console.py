@@ -1,0 +1,84 @@
+"""The one place that prints: progress bars on a terminal, plain lines elsewhere, tables, notes and errors."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+__all__ = ["Console"]
+
+T = TypeVar("T")
+
+PLAIN_WIDTH = 200
+"""Columns to lay a table out in where there is no terminal to ask."""
+PLAIN_INTERVAL_S = 10.0
+"""Seconds between progress lines where there is no terminal to draw a bar on."""
+
+
+class Console:
+    """Results on standard output; progress, notes and errors on standard error."""
+
+    def __init__(self) -> None:
+        self._out = RichConsole(width=None if sys.stdout.isatty() else PLAIN_WIDTH, soft_wrap=False, highlight=False)
+        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+
+    def print(self, text: str = "") -> None:
+        """One line of the result."""
+        self._out.print(text, markup=False, soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A table of the result; columns whose cells are all numbers are set flush right."""
+        cells = [tuple(row) for row in rows]
+        table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+        for i, name in enumerate(columns):
+            numeric = bool(cells) and all(_is_number(row[i]) for row in cells)
+            table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        for row in cells:
+            table.add_row(*row)
+        self._out.print(table, markup=False)
+
+    def note(self, message: str) -> None:
+        """One line of news: a choice that was made, a warning."""
+        self._err.print(message, markup=False)
+
+    def error(self, message: str) -> None:
+        """One line that says what failed and what to do."""
+        self._err.print(f"error: {message}", markup=False)
+
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+        """Yield `items` behind a progress bar, or behind a line now and then where there is no terminal."""
+        if self._err.is_terminal:
+            yield from self._bar(items, total, what)
+        else:
+            yield from self._lines(items, total, what)
+
+    def _bar(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._err) as progress:
+            yield from progress.track(items, total=total, description=what)
+
+    def _lines(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
+        started = said = time.monotonic()
+        of = "" if total is None else f"/{total}"
+        done = 0
+        for item in items:
+            yield item
+            done += 1
+            now = time.monotonic()
+            if now - said >= PLAIN_INTERVAL_S:
+                said = now
+                self.note(f"{what}: {done}{of} in {now - started:.0f} s")
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell) and (cell in {"–", "-"} or cell.replace(".", "", 1).lstrip("+-−").isdigit())

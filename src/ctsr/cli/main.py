@@ -1,0 +1,111 @@
+"""`ctsr VERB …`: finds the verb, reads its flags, runs it, and turns errors into one line and an exit status."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Protocol, cast
+
+import tyro
+
+from ctsr import __version__
+from ctsr.cli.console import Console
+from ctsr.cli.options import Common, config_flags
+from ctsr.cli.verbs import LATER, SCRIPTS, VERBS, Verb
+from ctsr.errors import CtsrError, UsageError
+
+__all__ = ["entry", "main", "script"]
+
+OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Options(Protocol):
+    """What every verb's options dataclass offers."""
+
+    common: Common
+
+    def run(self, console: Console) -> int:
+        """Do the work and return the exit status."""
+        ...
+
+
+def entry() -> None:
+    """The console script `ctsr`."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def script(file: str) -> None:
+    """One of the scripts in `ESRGAN/`: another name for a verb, told by the script's own file name."""
+    name = Path(file).name
+    sys.exit(run_verb(SCRIPTS[name], sys.argv[1:], prog=f"python {name}"))
+
+
+def main(argv: list[str]) -> int:
+    """Run `ctsr` with these arguments and return its exit status."""
+    console = Console()
+    if not argv or argv[0] in {"-h", "--help"}:
+        console.print(overview())
+        return OK if argv else WRONG_USAGE
+    if argv[0] in {"--version", "-V"}:
+        console.print(f"ctsr {__version__}")
+        return OK
+    return run_verb(argv[0], argv[1:], prog=f"ctsr {argv[0]}")
+
+
+def overview() -> str:
+    """What `ctsr --help` prints."""
+    width = max(map(len, VERBS))
+    lines = [
+        "CT super-resolution, from DICOM to DICOM.",
+        "",
+        "usage: ctsr VERB [flags]     ctsr VERB --help     ctsr --version",
+        "",
+        *(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()),
+        "",
+        "In order:  ctsr preprocess --root EXAMS",
+        "           ctsr split --root preprocessed_data",
+        "           ctsr train",
+        "           ctsr evaluate --split test",
+        "Try it:    ctsr demo",
+    ]
+    return "\n".join(lines)
+
+
+def run_verb(name: str, argv: list[str], *, prog: str) -> int:
+    """Run one verb; errors a user can put right become one line, with a traceback only under ``--debug``."""
+    console = Console()
+    if name in LATER:
+        console.error(f"{prog}: {LATER[name]} is not part of ctsr {__version__} yet")
+        return FAILED
+    if name not in VERBS:
+        console.error(f"ctsr has no verb {name!r}; there are {', '.join(VERBS)}")
+        return WRONG_USAGE
+    debug = "--debug" in argv
+    try:
+        return parse(VERBS[name], argv, prog=prog).run(console)
+    except (CtsrError, OSError) as error:
+        if debug:
+            raise
+        console.error(" ".join(str(error).split()))
+        return WRONG_USAGE if isinstance(error, UsageError) else FAILED
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        console.error("interrupted")
+        return INTERRUPTED
+
+
+def parse(verb: Verb, argv: list[str], *, prog: str) -> Options:
+    """The verb's options from its flags and, under them, from the file that ``--config`` names."""
+    kind = cast("type[Options]", getattr(importlib.import_module(verb.module), verb.options))
+    path = _config_path(argv)
+    flags = [*(config_flags(path, kind) if path else []), *argv]
+    return tyro.cli(tyro.conf.OmitArgPrefixes[kind], args=flags, prog=prog, use_underscores=True)
+
+
+def _config_path(argv: list[str]) -> Path | None:
+    for i, word in enumerate(argv):
+        if word == "--config" and i + 1 < len(argv):
+            return Path(argv[i + 1])
+        if word.startswith("--config="):
+            return Path(word.removeprefix("--config="))
+    return None

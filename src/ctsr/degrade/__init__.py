@@ -1,0 +1,1 @@
+"""HR → LR: draw the parameters, then apply them. Tensors in, tensors out."""

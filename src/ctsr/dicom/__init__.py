@@ -1,0 +1,1 @@
+"""DICOM: find, order, decode and write CT slices. Never imports torch."""

@@ -1,0 +1,1 @@
+"""A model against interpolation: rows per slice, summaries per patient, plots."""

@@ -1,0 +1,1 @@
+"""Networks, and reading their hyper-parameters off their weights."""

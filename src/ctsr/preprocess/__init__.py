@@ -1,0 +1,1 @@
+"""Every series resampled in plane to one pixel spacing, as valid DICOM."""

@@ -1,0 +1,1 @@
+"""Training with L1: one readable loop, resumable to the bit."""

@@ -1,0 +1,80 @@
+"""A CT volume: Hounsfield units on a grid in millimetres. NumPy only; knows nothing of files."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ctsr.errors import DomainError
+from ctsr.hu import AIR
+
+__all__ = ["Grid", "PaddingMask", "Vector", "Volume", "VoxelsHU"]
+
+Vector: TypeAlias = tuple[float, float, float]
+"""A point or direction in the patient's coordinate system, LPS: mm towards left, posterior, superior."""
+
+VoxelsHU: TypeAlias = npt.NDArray[np.float32]
+"""HU; axes (slice, row, column) for a volume, (row, column) for a slice."""
+
+PaddingMask: TypeAlias = npt.NDArray[np.bool_]
+"""True where the scanner reconstructed nothing; the shape of the voxels it belongs to."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where voxel centres lie: ``position = origin + slice·Δ₀·d₀ + row·Δ₁·d₁ + column·Δ₂·d₂`` in mm, LPS.
+
+    The axis order is that of the array, (slice, row, column), everywhere. `directions` are the unit
+    vectors along which each index grows; DICOM's ImageOrientationPatient names the column direction
+    first (``directions[2]``), then the row direction (``directions[1]``).
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: Vector
+    directions: tuple[Vector, Vector, Vector]
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            raise DomainError(f"a grid needs at least one voxel along each axis, got shape {self.shape}")
+        if min(self.spacing) <= 0:
+            raise DomainError(f"voxel spacing must be above 0 mm, got {self.spacing}")
+
+    @property
+    def affine(self) -> npt.NDArray[np.float64]:
+        """4×4: homogeneous (slice, row, column) index → LPS position in mm."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.array(self.directions).T * np.array(self.spacing)
+        matrix[:3, 3] = self.origin
+        return matrix
+
+    def position(self, index: tuple[float, float, float]) -> Vector:
+        """LPS position in mm of a (fractional) voxel index."""
+        x, y, z, _ = self.affine @ np.array([*index, 1.0])
+        return float(x), float(y), float(z)
+
+    def index(self, position: Vector) -> tuple[float, float, float]:
+        """The fractional (slice, row, column) index of an LPS position in mm."""
+        i, r, c, _ = np.linalg.solve(self.affine, np.array([*position, 1.0]))
+        return float(i), float(r), float(c)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels in HU and the grid they stand on; padding reads as air and is remembered in a mask."""
+
+    hu: VoxelsHU
+    grid: Grid
+    padding: PaddingMask | None = None
+
+    def __post_init__(self) -> None:
+        if self.hu.shape != self.grid.shape:
+            raise DomainError(f"voxels of shape {self.hu.shape} do not fit a grid of shape {self.grid.shape}")
+        if self.padding is not None and self.padding.shape != self.hu.shape:
+            raise DomainError(f"a padding mask of shape {self.padding.shape} does not fit voxels of {self.hu.shape}")
+
+    @classmethod
+    def from_padded(cls, hu: VoxelsHU, grid: Grid, padding: PaddingMask) -> "Volume":
+        """A volume whose padded voxels, whatever they hold, are set to air."""
+        return cls(np.where(padding, np.float32(AIR), hu), grid, padding if padding.any() else None)

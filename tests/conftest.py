@@ -1,0 +1,18 @@
+"""What tests share: the real CT they may read, and how they ask for it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL_CT = "CTSR_REAL_CT"
+
+
+@pytest.fixture(scope="session")
+def real_ct() -> Path:
+    """The folder of real CT exams (`patients/`, `singles/`, `odd/`); skips where it is not at hand."""
+    if REAL_CT not in os.environ:
+        pytest.skip(f"set {REAL_CT} to the folder of real CT exams to run this")
+    folder = Path(os.environ[REAL_CT])
+    assert (folder / "patients").is_dir(), f"{REAL_CT}={folder} holds no patients/"
+    return folder
