@@ -1,0 +1,145 @@
+"""The one split by patient that every verb uses, and the file it is kept in."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+
+from ctsr.errors import MissingInputError, SplitError
+
+__all__ = ["PARTS", "Part", "Split", "choose_split", "read_split", "split_file", "split_patients"]
+
+Part: TypeAlias = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+DEFAULT_SEED = 42
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which patients belong to which part; no patient belongs to two."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            if shared := sorted(set(self.part(one)) & set(self.part(other))):
+                raise SplitError(f"the split is leaking: {', '.join(shared)} in {one} and in {other}")
+
+    def part(self, name: str) -> tuple[str, ...]:
+        """The patients of `train`, `val` or `test`."""
+        if name not in PARTS:
+            raise SplitError(f"no part of a split is called {name!r}; there are {', '.join(PARTS)}")
+        return cast("tuple[str, ...]", getattr(self, name))
+
+    @property
+    def patients(self) -> frozenset[str]:
+        """All of them."""
+        return frozenset((*self.train, *self.val, *self.test))
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """Part → patient ids, for a checkpoint."""
+        return {name: list(self.part(name)) for name in PARTS}
+
+    @classmethod
+    def from_dict(cls, parts: Mapping[str, Sequence[str]]) -> "Split":
+        """The inverse of `as_dict`."""
+        return cls(*(tuple(parts.get(name, ())) for name in PARTS))
+
+
+def split_patients(patient_ids: Iterable[str], seed: int = DEFAULT_SEED) -> Split:
+    """70/15/15 by patient: sort the ids, permute them with `seed`, cut at ``int(.70 n)`` and ``int(.85 n)``.
+
+    Every part gets at least one patient; the order in which the ids come does not matter.
+
+    Raises:
+        SplitError: fewer than three patients.
+    """
+    ids = sorted(set(patient_ids))
+    n = len(ids)
+    if n < len(PARTS):
+        raise SplitError(f"{n} patients with usable CT cannot be split into train, val and test; at least 3 are needed")
+    order = [ids[i] for i in np.random.default_rng(seed).permutation(n)]
+    until_val = min(max(int(0.85 * n), int(0.70 * n) + 1), n - 1)
+    until_train = min(int(0.70 * n), until_val - 1)
+    return Split(tuple(order[:until_train]), tuple(order[until_train:until_val]), tuple(order[until_val:]))
+
+
+def split_file(folder: Path, seed: int = DEFAULT_SEED) -> Path:
+    """Where the split of a seed is kept: ``patient_split_seed<seed>.json`` in `folder`."""
+    return folder / f"patient_split_seed{seed}.json"
+
+
+def read_split(path: Path) -> Split:
+    """The split in a JSON file that `ctsr split` wrote.
+
+    Raises:
+        MissingInputError: there is no such file.
+        SplitError: it is no split, or a patient is in two parts.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path}: no such split file; `ctsr split --root ROOT` writes one")
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        parts = {name: [str(row["patient_id"]) for row in document["splits"][name]] for name in PARTS}
+    except (ValueError, KeyError, TypeError) as error:
+        raise SplitError(f"{path}: not a split file ({error!r}); `ctsr split --root ROOT` writes one") from error
+    return Split.from_dict(parts)
+
+
+def choose_split(
+    patient_ids: Iterable[str],
+    *,
+    split_json: Path | None = None,
+    checkpoint: Mapping[str, Sequence[str]] | None = None,
+    folder: Path = Path("splits"),
+    seed: int = DEFAULT_SEED,
+) -> tuple[Split, str]:
+    """The split that holds for a root, and where it came from.
+
+    In this order: the file that was named, the checkpoint's, the file in `folder`, a fresh one. A checkpoint that
+    knows none of the patients says nothing about them.
+
+    Args:
+        patient_ids: the patients of the root that hold usable CT.
+        split_json: the file that was asked for, if any.
+        checkpoint: the split stored in the model's checkpoint, part → patient ids, if any.
+        folder: where `ctsr split` writes.
+        seed: of a fresh split, and in the name of the file in `folder`.
+
+    Raises:
+        MissingInputError: `split_json` does not exist, or names a patient that the root does not hold.
+        SplitError: the file in `folder` is about other patients.
+    """
+    present = frozenset(patient_ids)
+    if split_json is not None:
+        return _present(read_split(split_json), present, str(split_json)), str(split_json)
+    if checkpoint is not None and present & (split := Split.from_dict(checkpoint)).patients:
+        return _present(split, present, "the checkpoint's split"), "the checkpoint"
+    kept = split_file(folder, seed)
+    if kept.is_file():
+        split = read_split(kept)
+        if split.patients != present:
+            named = _some(split.patients ^ present)
+            raise SplitError(
+                f"{kept} is about other patients than the root ({named}); "
+                f"run `ctsr split` for this root, or name a split with --split_json"
+            )
+        return split, str(kept)
+    return split_patients(present, seed), f"a fresh split with seed {seed}"
+
+
+def _present(split: Split, present: frozenset[str], source: str) -> Split:
+    if missing := split.patients - present:
+        raise MissingInputError(f"{source} names patients that are not in the root: {_some(missing)}")
+    return split
+
+
+def _some(names: Iterable[str], most: int = 5) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more

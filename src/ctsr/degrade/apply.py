@@ -1,0 +1,112 @@
+"""Blur, downsample, add noise: pure functions of the image, the parameters and a seed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctsr.degrade.degradation import Degradation, DegradationParams, odd_nearest
+from ctsr.degrade.kernels import Taps, antialiased_taps, blur_taps, reflected
+from ctsr.degrade.noise import standard_normal
+from ctsr.errors import DomainError
+
+__all__ = ["degrade", "margin_of"]
+
+
+def margin_of(degradation: Degradation) -> int:
+    """HR pixels around a patch that its LR pixels may depend on, for any parameters of the range."""
+    if degradation.mode == "clean":
+        return degradation.scale // 2 if degradation.antialias_clean else 0
+    kernel = degradation.blur_kernel or odd_nearest(6 * degradation.sigma_range[1])
+    return kernel // 2
+
+
+def degrade(
+    hr: Tensor,
+    params: Sequence[DegradationParams],
+    noise_seeds: Sequence[int],
+    *,
+    scale: int,
+    antialias: bool = False,
+    margin: int = 0,
+    origin: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """Make LR images: blur → bilinear downsampling with aligned centres → noise → clip.
+
+    Every output pixel is a sum in a fixed order, with separate multiplications and additions: on the CPU it has the
+    same bits whatever the batch, the crop and the number of threads; a GPU agrees to 1e-5.
+
+    Args:
+        hr: ``(N, 1, H, W)`` in [-1, 1].
+        params: one for each of the N images.
+        noise_seeds: one for each of the N images.
+        scale: 2 or 4; divides H − 2·margin and W − 2·margin.
+        antialias: downsample with a low-pass; meant for images that are not blurred.
+        margin: real HR pixels around the patch on each side; beyond them, and with 0 beyond the image, the
+            borders are reflected.
+        origin: LR row and column of the first pixel within its slice: the noise is that slice's noise there.
+
+    Returns:
+        ``(N, 1, (H − 2·margin)/scale, (W − 2·margin)/scale)`` in [-1, 1], on the device of `hr`.
+
+    Raises:
+        DomainError: the size is not a multiple of `scale`, or params and seeds do not fit the batch.
+    """
+    n, _, height, width = hr.shape
+    if (height - 2 * margin) % scale or (width - 2 * margin) % scale:
+        raise DomainError(f"an image of {height - 2 * margin}×{width - 2 * margin} is not divisible by scale {scale}")
+    if not n == len(params) == len(noise_seeds):
+        raise DomainError(f"{n} images need as many parameters and seeds, got {len(params)} and {len(noise_seeds)}")
+    taps = [antialiased_taps(scale) if antialias else blur_taps(p.blur_sigma, p.blur_kernel, scale) for p in params]
+    lr = _downsample(hr, taps, scale, margin)
+    if any(p.noise_std > 0 for p in params):
+        lr = lr + _noise(params, noise_seeds, lr.shape[-2:], origin).to(lr.device)
+    return lr.clamp_(-1, 1)
+
+
+def _noise(
+    params: Sequence[DegradationParams], seeds: Sequence[int], shape: Sequence[int], origin: tuple[int, int]
+) -> Tensor:
+    """``(N, 1, h, w)`` on the CPU, where its bits do not depend on the device that trains."""
+    fields = [
+        np.float32(p.noise_std) * standard_normal(seed, (shape[0], shape[1]), origin)
+        for p, seed in zip(params, seeds, strict=True)
+    ]
+    return torch.from_numpy(np.stack(fields)[:, None])
+
+
+def _downsample(hr: Tensor, taps: Sequence[Taps], scale: int, margin: int) -> Tensor:
+    """Weighted sums with a stride, along rows and then along columns."""
+    first = min(t.first for t in taps)
+    count = max(t.first + len(t.weights) for t in taps) - first
+    # Zeros at either end change no bit of a sum, so images blurred differently share one batch.
+    rows = np.stack([t.widened(first, count).weights for t in taps]).astype(np.float32)
+    weights = torch.from_numpy(rows).to(hr.device)
+    for axis in (2, 3):
+        hr = _weighted_sum(hr, weights, axis=axis, first=first, scale=scale, margin=margin)
+    return hr
+
+
+def _weighted_sum(hr: Tensor, weights: Tensor, *, axis: int, first: int, scale: int, margin: int) -> Tensor:
+    count, size = weights.shape[1], hr.shape[axis] - 2 * margin
+    start = margin + first
+    last = start + (size // scale - 1) * scale + count
+    if start < 0 or last > hr.shape[axis]:
+        if margin:
+            raise DomainError(f"a kernel of {count} taps reaches beyond the margin of {margin} pixels")
+        index = reflected(start, last, hr.shape[axis])
+        hr, start = hr.index_select(axis, torch.from_numpy(index).to(hr.device)), 0
+    window = hr.narrow(axis, start, (size // scale - 1) * scale + count)
+    total: Tensor | None = None
+    for tap in range(count):
+        piece = _every(window, axis, tap, scale, size // scale) * weights[:, tap].view(-1, 1, 1, 1)
+        total = piece if total is None else total.add_(piece)
+    assert total is not None, "a kernel has at least one tap"
+    return total
+
+
+def _every(image: Tensor, axis: int, first: int, step: int, count: int) -> Tensor:
+    """`count` rows or columns, beginning at `first`, each `step` after the last; a view."""
+    stop = first + (count - 1) * step + 1
+    return image[:, :, first:stop:step] if axis == 2 else image[:, :, :, first:stop:step]

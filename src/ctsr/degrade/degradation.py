@@ -1,0 +1,113 @@
+"""The range of degradations a model is made for, and the one that was drawn for an image."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from ctsr.errors import DomainError
+
+__all__ = ["SCALES", "Degradation", "DegradationParams", "Mode", "Range"]
+
+Mode: TypeAlias = Literal["clean", "blur", "blurnoise"]
+Range: TypeAlias = tuple[float, float]
+
+SCALES = (2, 4)
+BLUR_SIGMA: dict[int, Range] = {2: (0.7, 0.9), 4: (1.05, 1.35)}
+"""Default blur by scale, HR pixels: 0.8 ± 0.1 at ×2, 1.2 ± 0.15 at ×4."""
+
+
+@dataclass(frozen=True)
+class DegradationParams:
+    """What one LR image was made with; stored next to it, enough to make it again."""
+
+    blur_sigma: float
+    """HR pixels; 0 is no blur."""
+    blur_kernel: int
+    """HR pixels, odd; 1 is no blur."""
+    noise_sigma: float
+    """Standard deviation in [-1, 1] units at full dose; 0 is no noise."""
+    dose: float
+    """Fraction of full dose, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
+            raise DomainError(f"a blur kernel has an odd number of pixels, got {self.blur_kernel}")
+        if self.blur_sigma < 0 or (self.blur_kernel > 1 and self.blur_sigma == 0):
+            raise DomainError(f"a blur of {self.blur_kernel} pixels needs a sigma above 0, got {self.blur_sigma:g}")
+        if self.noise_sigma < 0 or not 0 < self.dose <= 1:
+            raise DomainError(f"noise needs sigma ≥ 0 and dose in (0, 1], got {self.noise_sigma:g} and {self.dose:g}")
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the added noise in [-1, 1] units: quantum noise grows as 1/√dose."""
+        return self.noise_sigma / math.sqrt(self.dose)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """How LR images are made from HR ones: blur → downsample → noise, with ranges to draw from.
+
+    `clean` only downsamples, `blur` adds no noise, `blurnoise` does all three.
+    """
+
+    mode: Mode = "blurnoise"
+    scale: int = 2
+    blur_sigma_range: Range | None = None
+    """HR pixels; None takes the default of the scale."""
+    blur_kernel: int | None = None
+    """HR pixels, odd; None takes the odd number nearest to 6σ."""
+    noise_sigma_range: Range = (0.001, 0.003)
+    """[-1, 1] units at full dose: 0.003 is 4.5 HU on the default range."""
+    dose_factor_range: Range = (0.25, 0.5)
+    """Fractions of full dose."""
+    antialias_clean: bool = False
+    """Downsample `clean` with a low-pass."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise DomainError(f"no degradation is called {self.mode!r}; there are {', '.join(get_args(Mode))}")
+        if self.scale not in SCALES:
+            raise DomainError(f"scale {self.scale} is not supported; choose 2 or 4")
+        if self.blur_kernel is not None and (self.blur_kernel < 1 or self.blur_kernel % 2 == 0):
+            raise DomainError(f"--blur_kernel must be an odd number of pixels, got {self.blur_kernel}")
+        for name, (low, high), least in (
+            ("--blur_sigma_range", self.sigma_range, 0.0),
+            ("--noise_sigma_range_norm", self.noise_sigma_range, 0.0),
+            ("--dose_factor_range", self.dose_factor_range, 0.0),
+        ):
+            if not least <= low <= high:
+                raise DomainError(f"{name} needs {least:g} ≤ low ≤ high, got {low:g} {high:g}")
+        if self.sigma_range[0] <= 0:
+            raise DomainError("--blur_sigma_range must be above 0; use --degradation clean for no blur")
+        if self.dose_factor_range[0] <= 0 or self.dose_factor_range[1] > 1:
+            low, high = self.dose_factor_range
+            raise DomainError(f"--dose_factor_range lies in (0, 1], got {low:g} {high:g}")
+
+    @property
+    def sigma_range(self) -> Range:
+        """The blur range in force, HR pixels."""
+        return self.blur_sigma_range or BLUR_SIGMA[self.scale]
+
+    def kernel_for(self, sigma: float) -> int:
+        """Width in HR pixels of the blur kernel for `sigma`."""
+        return self.blur_kernel if self.blur_kernel is not None else odd_nearest(6 * sigma)
+
+    def sample(self, rng: np.random.Generator) -> DegradationParams:
+        """Draw blur, noise and dose, one after the other, each uniformly in its range."""
+        sigma, noise, dose = (
+            low + (high - low) * float(rng.random())
+            for low, high in (self.sigma_range, self.noise_sigma_range, self.dose_factor_range)
+        )
+        if self.mode == "clean":
+            return DegradationParams(blur_sigma=0.0, blur_kernel=1, noise_sigma=0.0, dose=1.0)
+        if self.mode == "blur":
+            noise, dose = 0.0, 1.0
+        kernel = self.kernel_for(sigma)
+        return DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose)
+
+
+def odd_nearest(width: float) -> int:
+    """The odd number nearest to `width`, at least 3."""
+    return max(3, 2 * math.floor((width - 1) / 2 + 0.5) + 1)

@@ -1,0 +1,123 @@
+"""Draws: within their ranges, independent, and functions of names and seeds alone."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ctsr.degrade import Degradation, Sampler
+from ctsr.errors import DomainError
+
+BLURNOISE = Degradation()
+
+
+def test_draws_lie_in_their_ranges_and_fill_them() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [BLURNOISE.sample(rng) for _ in range(2000)]
+    for values, (low, high) in (
+        ([p.blur_sigma for p in drawn], (0.7, 0.9)),
+        ([p.noise_sigma for p in drawn], (0.001, 0.003)),
+        ([p.dose for p in drawn], (0.25, 0.5)),
+    ):
+        assert low <= min(values)
+        assert max(values) <= high
+        assert np.mean(values) == pytest.approx((low + high) / 2, rel=0.03)
+        assert np.std(values) == pytest.approx((high - low) / 12**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("sampling", ["slice", "det-slice"])
+def test_blur_noise_and_dose_are_drawn_independently(sampling: str) -> None:
+    sampler = Sampler(BLURNOISE, sampling)  # type: ignore[arg-type]
+    drawn = [sampler.draw("P", "1.2", f"1.2.{i}", i).params for i in range(2000)]
+    table = np.array([[p.blur_sigma, p.noise_sigma, p.dose] for p in drawn])
+    correlation = np.corrcoef(table.T) - np.eye(3)
+    assert np.abs(correlation).max() < 4 / np.sqrt(len(drawn))
+
+
+@pytest.mark.parametrize(("scale", "low", "high", "kernel"), [(2, 0.7, 0.9, 5), (4, 1.05, 1.35, 7)])
+def test_the_default_blur_follows_the_scale(scale: int, low: float, high: float, kernel: int) -> None:
+    degradation = Degradation(scale=scale)
+    assert degradation.sigma_range == (low, high)
+    assert degradation.kernel_for((low + high) / 2) == kernel
+
+
+@pytest.mark.parametrize(("sigma", "kernel"), [(0.1, 3), (0.5, 3), (0.7, 5), (0.8, 5), (1.0, 7), (1.2, 7), (1.5, 9)])
+def test_the_kernel_is_the_odd_number_nearest_to_six_sigma(sigma: float, kernel: int) -> None:
+    assert Degradation().kernel_for(sigma) == kernel
+
+
+def test_a_point_range_fixes_the_value_exactly() -> None:
+    fixed = Degradation(blur_sigma_range=(0.8, 0.8), noise_sigma_range=(0.002, 0.002), dose_factor_range=(0.3, 0.3))
+    params = fixed.sample(np.random.default_rng(1))
+    assert (params.blur_sigma, params.noise_sigma, params.dose) == (0.8, 0.002, 0.3)
+
+
+def test_volume_draws_once_for_a_series_and_anew_for_another() -> None:
+    sampler = Sampler(BLURNOISE, "volume")
+    first = [sampler.draw("P", "1.2", f"s{i}", i) for i in range(5)]
+    assert len({draw.params for draw in first}) == 1
+    assert len({draw.noise_seed for draw in first}) == 5
+    assert sampler.draw("P", "1.3", "s0", 0).params != first[0].params
+    assert sampler.draw("Q", "1.2", "s0", 0).params != first[0].params
+
+
+def test_det_slice_is_the_generator_seeded_with_seed_plus_index() -> None:
+    sampler = Sampler(BLURNOISE, "det-slice", deg_seed=42, seed_mode="global")
+    rng = np.random.default_rng(42 + 7)
+    sigma, noise, dose = (
+        0.7 + (0.9 - 0.7) * rng.random(),
+        0.001 + (0.003 - 0.001) * rng.random(),
+        0.25 + 0.25 * rng.random(),
+    )
+    params = sampler.draw("P", "1.2", "s7", 7).params
+    assert (params.blur_sigma, params.noise_sigma, params.dose) == (sigma, noise, dose)
+
+
+def test_global_leaves_the_patient_out() -> None:
+    sampler = Sampler(BLURNOISE, "volume", seed_mode="global")
+    assert sampler.draw("P", "1.2", "s", 0) == sampler.draw("Q", "1.3", "s", 0)
+
+
+def test_another_seed_gives_another_draw() -> None:
+    one, other = (Sampler(BLURNOISE, deg_seed=seed).draw("P", "1.2", "s", 0) for seed in (42, 43))
+    assert one.params != other.params
+    assert one.noise_seed != other.noise_seed
+
+
+def test_draws_are_the_same_in_another_process() -> None:
+    program = (
+        "import json; from ctsr.degrade import Degradation, Sampler;"
+        "d = Sampler(Degradation(), 'slice').draw('P', '1.2', '1.2.3', 4);"
+        "print(json.dumps([d.params.blur_sigma, d.params.dose, d.noise_seed]))"
+    )
+    there = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    here = Sampler(BLURNOISE, "slice").draw("P", "1.2", "1.2.3", 4)
+    assert there == [here.params.blur_sigma, here.params.dose, here.noise_seed]
+
+
+@pytest.mark.parametrize("mode", ["clean", "blur"])
+def test_modes_without_noise_add_none(mode: str) -> None:
+    params = Degradation(mode).sample(np.random.default_rng(0))  # type: ignore[arg-type]
+    assert params.noise_std == 0
+    assert (params.blur_kernel == 1) == (mode == "clean")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"scale": 3}, "choose 2 or 4"),
+        ({"scale": 8}, "choose 2 or 4"),
+        ({"mode": "noise"}, "there are clean, blur, blurnoise"),
+        ({"blur_kernel": 4}, "odd"),
+        ({"blur_sigma_range": (0.9, 0.7)}, "low ≤ high"),
+        ({"blur_sigma_range": (0.0, 0.7)}, "above 0"),
+        ({"dose_factor_range": (0.0, 0.5)}, r"\(0, 1\]"),
+        ({"dose_factor_range": (0.5, 1.5)}, r"\(0, 1\]"),
+        ({"noise_sigma_range": (-0.1, 0.5)}, "low ≤ high"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(DomainError, match=says):
+        Degradation(**settings)  # type: ignore[arg-type]
