@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import needs
+
 REAL_CT = "CTSR_REAL_CT"
 
 
 @pytest.fixture(scope="session")
 def real_ct() -> Path:
     """The folder of real CT exams (`patients/`, `singles/`, `odd/`); skips where it is not at hand."""
-    if REAL_CT not in os.environ:
-        pytest.skip(f"set {REAL_CT} to the folder of real CT exams to run this")
+    needs(REAL_CT in os.environ, f"set {REAL_CT} to the folder of real CT exams to run this")
     folder = Path(os.environ[REAL_CT])
     assert (folder / "patients").is_dir(), f"{REAL_CT}={folder} holds no patients/"
     return folder

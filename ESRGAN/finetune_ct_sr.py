@@ -1,0 +1,6 @@
+"""Fine-tune with perceptual and adversarial losses: `ctsr finetune` under its first name."""
+
+from ctsr.cli.main import script
+
+if __name__ == "__main__":
+    script(__file__)

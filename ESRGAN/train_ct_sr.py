@@ -1,0 +1,6 @@
+"""Train with L1: `ctsr train` under its first name."""
+
+from ctsr.cli.main import script
+
+if __name__ == "__main__":
+    script(__file__)
