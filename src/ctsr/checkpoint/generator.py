@@ -1,0 +1,61 @@
+"""A network ready to use, from any file that holds one."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from ctsr.checkpoint.container import read_container, weights_in
+from ctsr.checkpoint.meta import Meta
+from ctsr.errors import CheckpointError
+from ctsr.models.architecture import Architecture, load_state
+
+__all__ = ["Generator", "load_generator"]
+
+
+@dataclass(frozen=True, eq=False)
+class Generator:
+    """A network with its weights and where they are from."""
+
+    net: nn.Module
+    """``(N, 1, H, W)`` in [-1, 1] → ``(N, 1, scale·H, scale·W)``; float32, evaluation mode, on the CPU."""
+    architecture: Architecture
+    meta: Meta | None
+    """None for files that this program did not write."""
+    path: Path
+    sha256: str
+    """Of the file, in hexadecimal: what derived images name the model by."""
+
+
+def load_generator(path: Path, *, use_ema: bool = True) -> Generator:
+    """The network in a checkpoint: our own, a bare state dict, one under `model`, or BasicSR's.
+
+    Args:
+        path: see `ctsr.checkpoint.reference.resolve_model` for what users write.
+        use_ema: take averaged weights where the file has them, otherwise the live ones; False is the other way round.
+
+    Raises:
+        MissingInputError: there is no such file.
+        CheckpointError: it cannot be read safely, or its weights fit no known network.
+    """
+    container = read_container(path)
+    try:
+        architecture, net = load_state(weights_in(container, use_ema=use_ema))
+        meta = _meta(container)
+        if meta is not None and meta.architecture != architecture:
+            raise CheckpointError(f"its meta says {meta.architecture}, its weights are {architecture}")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Generator(net, architecture, meta, path, digest)
+
+
+def _meta(container: Mapping[str, Any]) -> Meta | None:
+    meta = container.get("meta")
+    if not isinstance(meta, Mapping) or "format" not in meta:
+        return None
+    return Meta.from_plain(cast("Mapping[str, Any]", meta))

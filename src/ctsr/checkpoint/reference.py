@@ -1,0 +1,172 @@
+r"""Model references: what a user may write after ``--model_path``, and the checkpoint file that it means."""
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctsr.errors import MissingInputError
+from ctsr.paths import FoundPath, native_path, search_path
+
+__all__ = ["ANY_RUN", "BEST", "BUNDLED", "LAST", "RUN_FOLDERS", "Resolved", "resolve_model", "run_name", "run_time"]
+
+BEST, LAST = "best.pth", "last.pth"
+"""The two checkpoints of a run folder."""
+RUN_FOLDERS = (Path("runs"), Path("finetune_outputs"))
+"""Where runs are looked for: each folder may be a run itself, and hold runs."""
+ANY_RUN = "rrdb_ct"
+"""The experiment name that stands for every run, in `rrdb_ct_best.pth`."""
+BUNDLED: Mapping[str, Path] = {}
+"""Models that come with the package, by name; the first is used where no run is found. None do yet."""
+
+EXPERIMENT_FILE = re.compile(r"(?P<experiment>.+)_(?P<which>best|last)(?:\.pth)?|(?P<bare>[^.]+)")
+STAMPED = re.compile(r"(?P<experiment>.+)_(?P<stamp>\d{8}-\d{6})")
+STAMP = "%Y%m%d-%H%M%S"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The checkpoint that is meant."""
+
+    path: Path
+    note: str = ""
+    """One line for the user: what was chosen and why. Empty where the reference was simply a file."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A checkpoint file of a run."""
+
+    file: Path
+    time: float
+    """When the run started, by its name, or when the file was written; seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A name taken for that of an experiment, with or without ``_best.pth``."""
+
+    experiment: str | None
+    """None where the name cannot be one."""
+    file_name: str
+
+    @classmethod
+    def read(cls, name: str) -> "_Asked":
+        if not (match := EXPERIMENT_FILE.fullmatch(name)):
+            return cls(None, BEST)
+        return cls(match["experiment"] or match["bare"], LAST if match["which"] == "last" else BEST)
+
+    def __str__(self) -> str:
+        return "any kind" if self.experiment == ANY_RUN else f"experiment {self.experiment}"
+
+
+def resolve_model(reference: str | None, *, runs: Sequence[Path] = RUN_FOLDERS, search_root: Path = Path()) -> Resolved:
+    r"""The checkpoint file that a model reference means.
+
+    Args:
+        reference: a file; a run folder (its `best.pth`); a run's name; an experiment file name such as
+            `rrdb_x2_blurnoise_best.pth` (newest run of that experiment) or `rrdb_ct_best.pth` (newest of any); the
+            name of a bundled model; None for the newest run, else the bundled model. Paths are read as in
+            `ctsr.paths.find_path`.
+        runs: folders that hold runs, relative to `search_root`.
+        search_root: what relative paths start from.
+
+    Raises:
+        MissingInputError: there is none; the message lists what was looked for and where.
+    """
+    roots = [search_root / folder for folder in runs]
+    if reference is None:
+        return _default(roots)
+    if found := search_path(reference, base=search_root):
+        return _checkpoint_at(found)
+    for root in roots:
+        if found := search_path(reference, base=root):
+            file = _checkpoint_at(found)
+            return Resolved(file.path, file.note or f"model: {file.path}")
+    if reference in BUNDLED:
+        return Resolved(BUNDLED[reference], f"model: {reference}, which comes with ctsr")
+    return _newest_of(reference, roots, search_root)
+
+
+def run_name(experiment: str, started: time.struct_time) -> str:
+    """The name of a run's folder: the experiment and the local time it started at."""
+    return f"{experiment}_{time.strftime(STAMP, started)}"
+
+
+def run_time(folder: Path) -> float | None:
+    """Seconds since the epoch at which a run started, by the name of its folder; None if that holds no valid time."""
+    if not (match := STAMPED.fullmatch(folder.name)):
+        return None
+    try:
+        return time.mktime(time.strptime(match["stamp"], STAMP))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _default(roots: Sequence[Path]) -> Resolved:
+    if newest := max(_candidates(roots, BEST), key=_age, default=None):
+        return Resolved(newest.file, f"model: {newest.file}, the newest run (choose another with --model_path)")
+    for name, path in BUNDLED.items():
+        return Resolved(path, f"model: {name}, which comes with ctsr, as there is no run yet")
+    raise MissingInputError(
+        f"no trained model: looked for {BEST} in {_listed(roots)} and the folders in them; "
+        "train one with `ctsr train`, or name one with --model_path"
+    )
+
+
+def _checkpoint_at(found: FoundPath) -> Resolved:
+    if found.path.is_file():
+        return Resolved(found.path, found.note)
+    file = found.path / BEST
+    if not file.is_file():
+        hint = f"; it has {LAST}: name that file to use it" if (found.path / LAST).is_file() else ""
+        raise MissingInputError(f"{found.path} holds no {BEST}{hint}")
+    return Resolved(file, found.note or f"model: {file}")
+
+
+def _newest_of(reference: str, roots: Sequence[Path], search_root: Path) -> Resolved:
+    path = native_path(reference)
+    places = roots
+    if path.parent != Path():
+        found = search_path(path.parent, base=search_root)
+        places = [found.path if found else search_root / path.parent]
+    asked = _Asked.read(path.name)
+    fitting = [c for c in _candidates(places, asked.file_name, path.name) if _is_of(c, asked.experiment)]
+    if newest := max(fitting, key=_age, default=None):
+        return Resolved(newest.file, f"model: {newest.file}, the newest run of {asked}")
+    and_for = f", and for the {asked.file_name} of {asked}" if asked.experiment else ""
+    there = ", ".join(sorted(str(c.file) for c in _candidates(roots, BEST, LAST))) or "none"
+    raise MissingInputError(
+        f"no model {reference}: looked in {_listed([search_root, *roots])} for a file or run folder of that name"
+        f"{and_for}; checkpoints found: {there}"
+    )
+
+
+def _candidates(roots: Sequence[Path], *file_names: str) -> Iterator[_Candidate]:
+    """Files of these names in the folders that hold runs, and in the runs."""
+    for root in roots:
+        folders = [root, *(child for child in sorted(root.iterdir()) if child.is_dir())] if root.is_dir() else []
+        for file in (folder / name for folder in folders for name in file_names):
+            if file.is_file():
+                yield _Candidate(file, run_time(file.parent) or file.stat().st_mtime)
+
+
+def _is_of(candidate: _Candidate, experiment: str | None) -> bool:
+    """A run tells its experiment by its folder's name, its ``<experiment>.json``, or the checkpoint's own name."""
+    folder = candidate.file.parent
+    stamped = STAMPED.fullmatch(folder.name)
+    return (
+        experiment == ANY_RUN
+        or (stamped is not None and stamped["experiment"] == experiment)
+        or candidate.file.name not in {BEST, LAST}
+        or (folder / f"{experiment}.json").is_file()
+    )
+
+
+def _age(candidate: _Candidate) -> tuple[float, str]:
+    return candidate.time, str(candidate.file)
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(str(folder.absolute()) for folder in folders)

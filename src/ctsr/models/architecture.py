@@ -1,0 +1,203 @@
+"""What a network is, read off its weights: no configuration file to lose."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ctsr.errors import CheckpointError, DomainError
+from ctsr.models.blocks import CONVS_PER_BLOCK
+from ctsr.models.real_esrgan import UNSHUFFLE, RealESRGANNet
+from ctsr.models.rrdb import STAGES, RRDBNet
+
+__all__ = ["FAMILIES", "Architecture", "Family", "StateDict", "build", "describe", "load_state", "receptive_radius"]
+
+StateDict: TypeAlias = Mapping[str, Tensor]
+"""Weights by the name of the part they belong to, as `nn.Module.state_dict` gives them."""
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""Prefixes that DataParallel, averaging and compiling put before every key."""
+COUNTERS = frozenset({"n_averaged"})
+"""Keys beside the weights that an averaged model carries."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network's family and hyper-parameters: all that is needed to build it again."""
+
+    name: str
+    """A key of `FAMILIES`."""
+    scale: int
+    nf: int
+    nb: int
+    gc: int
+    in_channels: int = 1
+    """Colours of the images that the weights are for. Networks built here have 1: `load_state` folds 3 into it."""
+
+    def __str__(self) -> str:
+        return f"{self.name} ×{self.scale}, nf {self.nf}, nb {self.nb}, gc {self.gc}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table of architectures."""
+
+    marks: frozenset[str]
+    """Keys that all state dicts of this family have, and none of another."""
+    read: Callable[[StateDict], Architecture]
+    """Hyper-parameters off the weights. The marks are there; what else it needs may be missing or misshapen."""
+    build: Callable[[Architecture], nn.Module]
+    radius: Callable[[Architecture], int]
+    """See `receptive_radius`."""
+
+
+def describe(state: StateDict) -> Architecture:
+    """The architecture that these weights belong to.
+
+    Raises:
+        CheckpointError: they fit none that is known, or a scale other than 2 and 4.
+    """
+    state = _unwrapped(state)
+    for family in FAMILIES.values():
+        if family.marks <= state.keys():
+            try:
+                return family.read(state)
+            except (KeyError, IndexError, ValueError) as error:
+                raise CheckpointError(f"the weights are incomplete or misshapen: {error}") from error
+    raise CheckpointError(
+        f"no known network has these weights; it holds {_some(state)}, expected the keys of {' or '.join(FAMILIES)}"
+    )
+
+
+def build(architecture: Architecture) -> nn.Module:
+    """A network with fresh weights that maps ``(N, 1, H, W)`` in [-1, 1] → ``(N, 1, scale·H, scale·W)`` in [-1, 1].
+
+    Raises:
+        DomainError: the family is unknown, or does not come in these hyper-parameters.
+    """
+    if architecture.name not in FAMILIES:
+        raise DomainError(f"no network is called {architecture.name!r}; there are {', '.join(FAMILIES)}")
+    if architecture.in_channels != 1:
+        raise DomainError(f"networks are built for 1 channel, not {architecture.in_channels}")
+    return FAMILIES[architecture.name].build(architecture)
+
+
+def load_state(state: StateDict) -> tuple[Architecture, nn.Module]:
+    """The network that these weights belong to, with these weights in float32, in evaluation mode, on the CPU.
+
+    Weights for colour images are folded to one channel. The global random state is left alone.
+
+    Raises:
+        CheckpointError: the weights fit no known network, or are incomplete, of the wrong shapes, or not finite.
+    """
+    folded = _folded_to_grey(_unwrapped(state), describe(state).in_channels)
+    architecture = replace(describe(folded), in_channels=1)
+    with torch.device("meta"):  # shapes only: what would be drawn here is overwritten at once
+        net = build(architecture)
+    _check_fit(net.state_dict(), folded)
+    net.to_empty(device="cpu").load_state_dict(folded)
+    return architecture, net.eval()
+
+
+def receptive_radius(architecture: Architecture) -> int:
+    """How far, in LR pixels, an input pixel can be from an output pixel's own place and still change it."""
+    return FAMILIES[architecture.name].radius(architecture)
+
+
+def _unwrapped(state: StateDict) -> dict[str, Tensor]:
+    cleaned = {key: value for key, value in state.items() if key not in COUNTERS}
+    while cleaned and any(all(key.startswith(wrapper) for key in cleaned) for wrapper in WRAPPERS):
+        cleaned = {key.partition(".")[2]: value for key, value in cleaned.items()}
+    return cleaned
+
+
+def _folded_to_grey(state: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
+    """The weights that do to a grey image what the colour weights do to it, replicated, with their output averaged.
+
+    Exact, because the first and last convolutions are linear. Unshuffled input channels are ordered (colour, place in
+    the block), so the sum runs over the outer part.
+    """
+    if channels == 1:
+        return state
+    first = state["conv_first.weight"]
+    return state | {
+        "conv_first.weight": first.unflatten(1, (channels, -1)).sum(1),
+        "conv_last.weight": state["conv_last.weight"].mean(0, keepdim=True),
+        "conv_last.bias": state["conv_last.bias"].mean(0, keepdim=True),
+    }
+
+
+def _check_fit(wanted: StateDict, given: StateDict) -> None:
+    if missing := wanted.keys() - given.keys():
+        raise CheckpointError(f"the weights are incomplete: {_some(missing)} missing")
+    if unexpected := given.keys() - wanted.keys():
+        raise CheckpointError(f"the weights hold parts that the network does not have: {_some(unexpected)}")
+    for key, value in given.items():
+        if value.shape != wanted[key].shape:
+            raise CheckpointError(f"{key} has shape {tuple(value.shape)}, expected {tuple(wanted[key].shape)}")
+        if not value.isfinite().all():
+            raise CheckpointError(f"{key} holds values that are not finite: the training it comes from diverged")
+
+
+def _some(keys: Iterable[str], count: int = 4) -> str:
+    names = sorted(keys)
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return (", ".join(names[:count]) + more) or "nothing"
+
+
+def _read_rrdb(state: StateDict) -> Architecture:
+    stages = sum(key.startswith("upsampler.") and key.endswith(".weight") for key in state)
+    scales = {count: scale for scale, count in STAGES.items()}
+    if stages not in scales:
+        raise CheckpointError(f"its upsampler has {stages} stages (×{2**stages}); scales 2 and 4 are supported")
+    return _trunk(state, "rrdb", "RRDB_trunk", scales[stages], in_channels=state["conv_first.weight"].shape[1])
+
+
+def _read_real_esrgan(state: StateDict) -> Architecture:
+    channels_in = state["conv_first.weight"].shape[1]
+    channels_out = state["conv_last.weight"].shape[0]
+    scales = {unshuffle**2: scale for scale, unshuffle in UNSHUFFLE.items()}
+    blocks, rest = divmod(channels_in, channels_out)
+    if rest or blocks not in scales:
+        raise CheckpointError(
+            f"its first convolution takes {channels_in} channels for {channels_out} out; "
+            f"scale 4 has as many, scale 2 four times as many, and others are not supported"
+        )
+    return _trunk(state, "real_esrgan", "body", scales[blocks], in_channels=channels_out)
+
+
+def _trunk(state: StateDict, name: str, trunk: str, scale: int, *, in_channels: int) -> Architecture:
+    growth, nf = state[f"{trunk}.0.rdb1.conv1.weight"].shape[:2]
+    nb = len({key.split(".")[1] for key in state if key.startswith(f"{trunk}.")})
+    return Architecture(name, scale, nf=nf, nb=nb, gc=growth, in_channels=in_channels)
+
+
+def _radius_rrdb(a: Architecture) -> int:
+    """Convolutions reach 1 at LR (first, blocks, trunk, first upsampling), a half at ×2, a quarter at ×4."""
+    return math.ceil(1 + CONVS_PER_BLOCK * a.nb + 1 + sum(1 / 2**stage for stage in range(STAGES[a.scale] + 1)))
+
+
+def _radius_real_esrgan(a: Architecture) -> int:
+    """As for RRDB, counted in unshuffled blocks: one convolution at twice their resolution, three at four times."""
+    blocks = math.ceil(1 + CONVS_PER_BLOCK * a.nb + 1 + 1 / 2 + 3 * 1 / 4)
+    return blocks * UNSHUFFLE[a.scale]
+
+
+FAMILIES: Mapping[str, Family] = {
+    "rrdb": Family(
+        marks=frozenset({"conv_first.weight", "RRDB_trunk.0.rdb1.conv1.weight", "upsampler.0.weight"}),
+        read=_read_rrdb,
+        build=lambda a: RRDBNet(a.scale, a.nf, a.nb, a.gc),
+        radius=_radius_rrdb,
+    ),
+    "real_esrgan": Family(
+        marks=frozenset({"conv_first.weight", "body.0.rdb1.conv1.weight", "conv_up1.weight", "conv_hr.weight"}),
+        read=_read_real_esrgan,
+        build=lambda a: RealESRGANNet(a.scale, a.nf, a.nb, a.gc),
+        radius=_radius_real_esrgan,
+    ),
+}
+"""Every network there is. One that is added here loads, builds and is counted everywhere."""

@@ -1,0 +1,126 @@
+"""Paths as people type them: Windows spelling on any system, backslashes a shell ate, a folder named twice."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctsr.errors import MissingInputError
+from ctsr.progress import Progress, Silent
+
+__all__ = ["FoundPath", "find_path", "native_path", "resolve_path", "search_path"]
+
+WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:|\\\\")
+"""How a path starts that names a drive or a network share."""
+
+
+@dataclass(frozen=True)
+class FoundPath:
+    """Something that exists, and what the user should be told about how it was found."""
+
+    path: Path
+    note: str = ""
+    """One line, empty when the path was taken as it was typed."""
+
+
+def resolve_path(text: str | Path, *, base: Path = Path(), progress: Progress | None = None) -> Path:
+    """The existing file or folder that `text` means; see `find_path`. A guess is said through `progress`.
+
+    Raises:
+        MissingInputError: there is none.
+    """
+    found = find_path(text, base=base)
+    if found.note:
+        (progress or Silent()).note(found.note)
+    return found.path
+
+
+def find_path(text: str | Path, *, base: Path = Path()) -> FoundPath:
+    r"""The existing file or folder that `text`, relative to `base`, means.
+
+    Tried in this order: the text as it is (``~`` is the home folder); with ``\\`` as separator; without leading folders
+    that `base` already lies in (``ESRGAN\splits\x`` inside ``ESRGAN``); with separators put back that a shell ate
+    (``finetune_outputsbest.pth``).
+
+    Raises:
+        MissingInputError: there is none, several fit, or the path is an absolute one of a Windows machine that this
+            is not.
+    """
+    if found := search_path(text, base=base):
+        return found
+    places = " or ".join(dict.fromkeys(str(path.absolute()) for path in _spellings(text, base)))
+    raise MissingInputError(f"{text}: there is no such file or folder; looked for {places}")
+
+
+def search_path(text: str | Path, *, base: Path = Path()) -> FoundPath | None:
+    """As `find_path`, but None where there is nothing of that name.
+
+    Raises:
+        MissingInputError: several fit, the text is empty, or the path is an absolute one of a Windows machine that
+            this is not.
+    """
+    if not str(text):
+        raise MissingInputError("an empty path was given; name a file or a folder")
+    literal = base / Path(text).expanduser()
+    if literal.exists():
+        return FoundPath(literal)
+    for path in _spellings(text, base):
+        if path.exists():
+            return FoundPath(path)
+    matches = sorted(_matches_ignoring_separators(native_path(text), base))
+    if len(matches) > 1:
+        several = ", ".join(map(str, matches))
+        raise MissingInputError(f"{text} could be any of {several}; write it with / between the folders")
+    for path in matches:
+        return FoundPath(path, f"{text} is taken for {path}: the separators were lost, quote the path to keep them")
+    return None
+
+
+def native_path(text: str | Path) -> Path:
+    r"""The path with this system's separators: ``runs\x`` → ``runs/x``. It need not exist.
+
+    Raises:
+        MissingInputError: it names a Windows drive or share, and this is another system.
+    """
+    spelled = str(text)
+    if os.sep == "\\":
+        return Path(spelled).expanduser()
+    if WINDOWS_ABSOLUTE.match(spelled):
+        raise MissingInputError(f"{spelled} is an absolute path of a Windows machine; give the path on this one")
+    return Path(spelled.replace("\\", "/")).expanduser()
+
+
+def _spellings(text: str | Path, base: Path) -> list[Path]:
+    """What the text may mean below `base`, its separators taken as they are."""
+    native = native_path(text)
+    return [base / native, *(base / tail for tail in _tails_inside(native, base))]
+
+
+def _tails_inside(path: Path, base: Path) -> Iterator[Path]:
+    """What is left of `path` when its first folders are the last ones of `base`, longest overlap first."""
+    if path.is_absolute():
+        return
+    here = base.absolute().parts
+    for count in range(len(path.parts) - 1, 0, -1):
+        if here[-count:] == path.parts[:count]:
+            yield Path(*path.parts[count:])
+
+
+def _matches_ignoring_separators(path: Path, base: Path) -> set[Path]:
+    if path.is_absolute():
+        return set()
+    letters = "".join(path.parts)
+    own_name = base.absolute().name
+    return {*_descend(base, letters), *_descend(base, letters.removeprefix(own_name))}
+
+
+def _descend(folder: Path, letters: str) -> Iterator[Path]:
+    """Everything below `folder` whose relative path, separators left out, reads `letters`."""
+    if not letters or not folder.is_dir():
+        return
+    for child in folder.iterdir():
+        if child.name == letters:
+            yield child
+        elif letters.startswith(child.name):
+            yield from _descend(child, letters.removeprefix(child.name))

@@ -1,0 +1,38 @@
+"""The warm start: a fresh network is bilinear interpolation, and learns from there."""
+
+import pytest
+import torch
+
+from ctsr.models.interpolation import interpolate
+from ctsr.models.rrdb import RRDBNet
+from ctsr.models.warm_start import start_as_bilinear
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_fresh_network_doubles_bilinearly_at_each_stage_away_from_the_border(scale: int) -> None:
+    net = RRDBNet(scale, 8, 2, 4)
+    start_as_bilinear(net)
+    lr = torch.rand(2, 1, 24, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        sr = net(lr)
+    expected = interpolate(lr, 2, "bilinear")
+    if scale == 4:
+        expected = interpolate(expected, 2, "bilinear")
+    border = 2 * scale
+    inner = (..., slice(border, -border), slice(border, -border))
+    assert torch.allclose(sr[inner], expected[inner], atol=1e-5)
+
+
+def test_every_weight_moves_within_two_steps() -> None:
+    torch.manual_seed(0)
+    net = RRDBNet(2, 8, 1, 4)
+    start_as_bilinear(net)
+    before = {name: value.detach().clone() for name, value in net.named_parameters()}
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    lr, hr = torch.rand(2, 1, 12, 12) * 2 - 1, torch.rand(2, 1, 24, 24) * 2 - 1
+    for _ in range(3):
+        optimizer.zero_grad()
+        (net(lr) - hr).abs().mean().backward()
+        optimizer.step()
+    still = [name for name, value in net.named_parameters() if torch.equal(value, before[name])]
+    assert still == []
