@@ -18,13 +18,14 @@ import numpy.typing as npt
 import platformdirs
 
 from ctsr.data.body import BLOCK, body_blocks
+from ctsr.errors import CtsrError
 from ctsr.exams import read_slice
 from ctsr.hu import AIR
 from ctsr.progress import Progress, Silent
 from ctsr.series import Series
 from ctsr.volume import PaddingMask
 
-__all__ = ["PADDING", "StoredSeries", "default_store", "open_all", "open_series"]
+__all__ = ["PADDING", "Opened", "StoredSeries", "default_store", "open_all", "open_series"]
 
 VERSION = 1
 """Of the layout on disk and of what is computed into it; part of every fingerprint."""
@@ -90,6 +91,14 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
     return np.load(path, mmap_mode="r")
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What came of opening many series: those that can be used, and a line for each that cannot."""
+
+    series: tuple[StoredSeries, ...]
+    failures: tuple[str, ...]
+
+
 def open_all(
     series: Sequence[Series],
     store: Path,
@@ -97,17 +106,31 @@ def open_all(
     assume_hu: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> tuple[StoredSeries, ...]:
-    """The stored form of every series, in their order, decoding those that are new or have changed."""
-    progress = progress or Silent()
+) -> Opened:
+    """The stored form of every series, in their order, decoding those that are new or have changed.
+
+    A series that cannot be decoded does not stop the others.
+    """
     todo = [one for one in series if not _is_stored(one, store, assume_hu)]
-    work = partial(open_series, store=store, assume_hu=assume_hu)
+    attempt = partial(_try_open, store=store, assume_hu=assume_hu)
     count = min(workers or os.cpu_count() or 1, len(todo))
     if count > 1:
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-            for _ in progress.track(pool.map(work, todo), total=len(todo), what="Decoding series"):
+            decoded = pool.map(attempt, todo)
+            for _ in (progress or Silent()).track(decoded, total=len(todo), what="Decoding series"):
                 pass
-    return tuple(work(one) for one in series)
+    results = [attempt(one) for one in series]
+    return Opened(
+        series=tuple(result for result in results if isinstance(result, StoredSeries)),
+        failures=tuple(result for result in results if isinstance(result, str)),
+    )
+
+
+def _try_open(series: Series, store: Path, assume_hu: bool) -> StoredSeries | str:
+    try:
+        return open_series(series, store, assume_hu=assume_hu)
+    except (CtsrError, OSError) as error:
+        return f"{series.patient_id}: {error}"
 
 
 def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> StoredSeries:

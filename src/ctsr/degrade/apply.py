@@ -81,8 +81,10 @@ def _downsample(hr: Tensor, taps: Sequence[Taps], scale: int, margin: int) -> Te
     first = min(t.first for t in taps)
     count = max(t.first + len(t.weights) for t in taps) - first
     # Zeros at either end change no bit of a sum, so images blurred differently share one batch.
-    rows = np.stack([t.widened(first, count).weights for t in taps]).astype(np.float32)
-    weights = torch.from_numpy(rows).to(hr.device)
+    table = np.zeros((len(taps), count), dtype=np.float32)
+    for row, t in zip(table, taps, strict=True):
+        row[t.first - first :][: len(t.weights)] = t.weights
+    weights = torch.from_numpy(table).to(hr.device)
     for axis in (2, 3):
         hr = _weighted_sum(hr, weights, axis=axis, first=first, scale=scale, margin=margin)
     return hr

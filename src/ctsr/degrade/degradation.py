@@ -1,8 +1,9 @@
 """The range of degradations a model is made for, and the one that was drawn for an image."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -93,6 +94,15 @@ class Degradation:
     def kernel_for(self, sigma: float) -> int:
         """Width in HR pixels of the blur kernel for `sigma`."""
         return self.blur_kernel if self.blur_kernel is not None else odd_nearest(6 * sigma)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values under the fields' names; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Degradation":
+        """The inverse of `as_dict`, also by way of JSON, which knows no tuples."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     def sample(self, rng: np.random.Generator) -> DegradationParams:
         """Draw blur, noise and dose, one after the other, each uniformly in its range."""

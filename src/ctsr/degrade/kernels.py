@@ -17,17 +17,6 @@ class Taps:
     first: int
     weights: Weights
 
-    @property
-    def reach(self) -> int:
-        """HR pixels that are looked at beyond the first pixel of a cell, and so beyond the border."""
-        return -self.first
-
-    def widened(self, first: int, count: int) -> "Taps":
-        """The same taps with zeros around them, beginning at `first` and `count` long."""
-        before = self.first - first
-        after = count - before - len(self.weights)
-        return Taps(first, np.pad(self.weights, (before, after)))
-
 
 def blur_taps(sigma: float, kernel: int, scale: int) -> Taps:
     """A normalised Gaussian of `kernel` pixels followed by bilinear sampling between the cell's two middle pixels.

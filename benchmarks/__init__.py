@@ -1,0 +1,1 @@
+"""Speed and memory, each measured side by side in one run with what it replaces. `python -m benchmarks [NAME …]`."""

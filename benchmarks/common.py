@@ -1,0 +1,77 @@
+"""What benchmarks share: exams to measure on, paired timing, and how a row is printed."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ctsr.data.roots import open_root
+from ctsr.data.store import StoredSeries, open_all
+from ctsr.series import Series
+
+REAL_CT = "CTSR_REAL_CT"
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two ways of doing the same, timed in turn."""
+
+    ours: float
+    theirs: float
+    """Median things a second."""
+    ratio: float
+    """Median of the ratios of neighbouring rounds: what a drifting machine cannot spoil."""
+
+
+def exams(folder: Path) -> Path:
+    """A root of exams: the real ones where they are at hand, else a synthetic set made in `folder`."""
+    if REAL_CT in os.environ:
+        return Path(os.environ[REAL_CT]) / "patients"
+    from ctsr.demo.exams import make_exams
+
+    make_exams(folder / "exams")
+    return folder / "exams"
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A temporary folder; one core for torch, so that figures are per core."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="ctsr-bench-") as folder:
+        yield Path(folder)
+
+
+def opened(root: Path, store: Path) -> tuple[list[Series], tuple[StoredSeries, ...]]:
+    """The series of a root, scanned and stored."""
+    series = list(open_root(root).all_series())
+    return series, open_all(series, store).series
+
+
+def compare(ours: Callable[[], int], theirs: Callable[[], int], *, rounds: int = ROUNDS) -> Comparison:
+    """Time two functions in turn; each returns how many things it did. The first round warms up and is not counted."""
+    pairs = [(_rate(ours), _rate(theirs)) for _ in range(rounds + 1)][1:]
+    return Comparison(
+        ours=statistics.median(one for one, _ in pairs),
+        theirs=statistics.median(other for _, other in pairs),
+        ratio=statistics.median(one / other for one, other in pairs),
+    )
+
+
+def report(what: str, unit: str, result: Comparison, *, asked: str) -> None:
+    """One line: the two rates and their ratio beside the one that was asked for."""
+    print(
+        f"{what:<46} {result.ours:9.1f} against {result.theirs:7.1f} {unit:<14} ×{result.ratio:6.1f}   (asked: {asked})"
+    )
+
+
+def _rate(work: Callable[[], int]) -> float:
+    started = time.perf_counter()
+    count = work()
+    return count / (time.perf_counter() - started)

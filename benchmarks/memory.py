@@ -1,0 +1,56 @@
+"""Memory of training's data side, on a set and on one ten times larger."""
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from benchmarks.common import workspace
+from ctsr.data.body import body_blocks
+from ctsr.data.patches import EpochSampler, PatchDataset
+from ctsr.data.store import StoredSeries
+from ctsr.degrade import Degradation
+from ctsr.hu import DEFAULT_RANGE
+
+SERIES, SLICES, SIZE, BATCH = 4, 40, 512, 10
+
+
+def run() -> None:
+    """Bytes that a process holds for itself (mapped files are the system's, and are given up when it needs them)."""
+    with workspace() as folder:
+        for times in (1, 10):
+            series = [_series(folder / f"{times}-{i}", i) for i in range(SERIES * times)]
+            before = _private_bytes()
+            peak = _epoch(series) - before
+            size = sum(one.hu.nbytes for one in series)
+            print(f"data side of training on {size / 2**20:7.0f} MiB of slices: {peak / 2**20:6.1f} MiB at the peak")
+
+
+def _epoch(series: list[StoredSeries]) -> int:
+    patches = PatchDataset(series, patch_size=192, degradation=Degradation(), hu_range=DEFAULT_RANGE, seed=0)
+    tickets = list(EpochSampler(len(patches), seed=0))
+    peak = 0
+    for start in range(0, len(tickets), BATCH):
+        patches.__getitems__(tickets[start : start + BATCH])
+        peak = max(peak, _private_bytes())
+    return peak
+
+
+def _private_bytes() -> int:
+    gc.collect()
+    return psutil.Process().memory_full_info().uss
+
+
+def _series(folder: Path, number: int) -> StoredSeries:
+    folder.mkdir(parents=True)
+    hu = np.random.default_rng(number).integers(-100, 200, (SLICES, SIZE, SIZE), dtype=np.int16)
+    np.save(folder / "hu.npy", hu)
+    np.save(folder / "body.npy", np.stack([body_blocks(image) for image in hu]))
+    blank = StoredSeries(
+        folder, f"P{number}", f"1.{number}", (), (), SIZE, SIZE, (0.8, 0.8), slice_thickness=1.0, kernel="", scanner=""
+    )
+    return replace(
+        blank, identities=tuple(f"1.{number}.{i}" for i in range(SLICES)), z_mm=tuple(map(float, range(SLICES)))
+    )

@@ -1,0 +1,34 @@
+"""Whole slices as evaluation, validation and viewer see them: HR, and the LR that was made from it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ctsr.data.patches import centered_crop
+from ctsr.data.store import StoredSeries
+from ctsr.degrade import Draw, Sampler, degrade
+from ctsr.hu import DEFAULT_RANGE, HURange
+
+__all__ = ["SlicePair", "slice_pair"]
+
+
+@dataclass(frozen=True, eq=False)
+class SlicePair:
+    """One slice, cropped about its centre to a multiple of the scale, and its degraded twin."""
+
+    lr: Tensor
+    """``(1, 1, h, w)`` in [-1, 1]."""
+    hr: Tensor
+    """``(1, 1, scale·h, scale·w)`` in [-1, 1]."""
+    draw: Draw
+
+
+def slice_pair(stored: StoredSeries, index: int, sampler: Sampler, hu_range: HURange = DEFAULT_RANGE) -> SlicePair:
+    """Slice `index` of a stored series, degraded as `sampler` draws it: the same bits for every caller."""
+    degradation = sampler.degradation
+    crop = tuple(centered_crop(size, degradation.scale) for size in (stored.rows, stored.columns))
+    hr = torch.from_numpy(hu_range.to_unit(stored.hu[index][crop]))[None, None]
+    draw = sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
+    lr = degrade(hr, [draw.params], [draw.noise_seed], scale=degradation.scale, antialias=degradation.antialias_clean)
+    return SlicePair(lr, hr, draw)

@@ -1,0 +1,284 @@
+"""`train`: from roots and options to a run folder."""
+
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader
+
+from ctsr.checkpoint import Checkpoint, Meta, TrainingCard, current_versions, load_checkpoint
+from ctsr.checkpoint.reference import BEST, LAST
+from ctsr.data.exams import SplitExams, open_exams
+from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair
+from ctsr.data.split import PARTS, split_file
+from ctsr.data.split_report import write_split
+from ctsr.data.store import StoredSeries, default_store
+from ctsr.degrade import Degradation, Sampler
+from ctsr.device import pick_device
+from ctsr.errors import MissingInputError, UsageError
+from ctsr.hu import DEFAULT_RANGE
+from ctsr.models import Architecture, build
+from ctsr.models.rrdb import RRDBNet
+from ctsr.models.warm_start import start_as_bilinear
+from ctsr.paths import resolve_path
+from ctsr.progress import Progress, Silent
+from ctsr.train.history import Standing
+from ctsr.train.journal import Journal, new_run_folder
+from ctsr.train.loop import Trainer, Validation, fit
+from ctsr.train.options import TrainOptions, continued
+from ctsr.train.plan import make_plan
+from ctsr.train.state import restore, snapshot
+
+__all__ = ["TrainResult", "train"]
+
+TRAINED = ("train", "val")
+"""The parts of the split that training looks at; the test part stays unread."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came of a training."""
+
+    folder: Path
+    standing: Standing
+    failures: tuple[str, ...]
+    """A line for each series that could not be used."""
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the least validation L1."""
+        return self.folder / BEST
+
+
+@dataclass(frozen=True)
+class Data:
+    """The decoded series of the two parts that training looks at."""
+
+    exams: SplitExams
+    train: tuple[StoredSeries, ...]
+    val: tuple[StoredSeries, ...]
+    failures: tuple[str, ...]
+
+
+def train(
+    options: TrainOptions, degradation: Degradation | None = None, *, progress: Progress | None = None
+) -> TrainResult:
+    """Train a generator with L1, or continue a training.
+
+    Args:
+        options: everything but the degradation.
+        degradation: left out, the default of the scale, or that of the run that is continued.
+        progress: hears what is going on.
+
+    Raises:
+        MissingInputError: no data, no checkpoint to continue.
+        CheckpointError: the checkpoint does not fit.
+        CtsrError: the loss stayed not finite.
+    """
+    progress = progress or Silent()
+    checkpoint, folder = None, None
+    if options.resume is not None:
+        folder, checkpoint = _run_to_continue(options.resume)
+        options = continued(options, checkpoint.training.get("config", {}))
+        stored = Degradation.from_dict(checkpoint.meta.degradation)
+        if degradation not in {None, stored}:
+            raise UsageError(f"the degradation asked for is not that of the run to be continued: {stored}")
+        degradation = stored
+    degradation = degradation or Degradation(scale=options.scale)
+    data = _open_data(options, checkpoint, progress)
+    fabric = _fabric(options, progress)
+    torch.manual_seed(options.seed)
+    trainer = _trainer(options, degradation, data, fabric, progress)
+    standing = restore(trainer, checkpoint) if checkpoint else Standing()
+    if standing.epochs_done >= options.epochs or standing.is_exhausted(options.patience):
+        progress.note(_finished(standing, options))
+        return TrainResult(folder or Path(), standing, data.failures)
+    experiment = f"rrdb_x{options.scale}_{degradation.mode}"
+    folder = folder or new_run_folder(options.runs, experiment)
+    meta = _meta(experiment, options, degradation, data)
+    _run(trainer, standing, folder, meta, options, progress)
+    return TrainResult(folder, standing, data.failures)
+
+
+def _run(
+    trainer: Trainer, standing: Standing, folder: Path, meta: Meta, options: TrainOptions, progress: Progress
+) -> None:
+    """The loop, with everything it does written down."""
+    config = _plain_options(options)
+    journal = Journal(folder, standing)
+
+    def keep(standing: Standing, is_best: bool, waiting: float) -> None:
+        journal.close_epoch(snapshot(trainer, standing, meta, config), standing, is_best=is_best)
+        row = standing.history[-1]
+        line = (
+            f"epoch {row.epoch}/{options.epochs}: train L1 {row.train_l1:.5f}, val L1 {row.val_l1:.5f}"
+            f"{' (best)' if is_best else ''}, {row.time_sec:.1f} s, {waiting:.1%} of training spent waiting for data"
+        )
+        journal.log(line)
+        progress.note(line)
+
+    journal.describe(meta.experiment, config | {"degradation": meta.degradation}, meta.to_plain())
+    progress.note(f"run folder: {folder}")
+    try:
+        fit(trainer, standing, epochs=options.epochs, patience=options.patience, keep=keep)
+    finally:
+        journal.close()
+    if standing.skipped_steps:
+        progress.note(f"warning: {standing.skipped_steps} steps were skipped because their loss was not finite")
+    if standing.epochs_done < options.epochs:
+        progress.note(f"stopped early: no better validation L1 for {options.patience} epochs")
+
+
+def _run_to_continue(reference: str) -> tuple[Path, Checkpoint]:
+    """The folder and the last checkpoint of the run that ``--resume`` names."""
+    path = resolve_path(reference)
+    last = path / LAST if path.is_dir() else path
+    if not last.is_file():
+        raise MissingInputError(f"--resume {reference}: {path} holds no {LAST}; name a run folder or a checkpoint file")
+    return last.parent, load_checkpoint(last)
+
+
+def _open_data(options: TrainOptions, checkpoint: Checkpoint | None, progress: Progress) -> Data:
+    roots = [resolve_path(root, progress=progress) for root in options.data_root]
+    split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
+    exams = open_exams(
+        roots,
+        split_json=split_json,
+        checkpoint_split=checkpoint.meta.split if checkpoint else None,
+        seed=options.seed,
+        folder=options.splits,
+        progress=progress,
+    )
+    progress.note(
+        f"split: {exams.source}; {len(exams.split.train)} patients to train on, {len(exams.split.val)} to validate"
+    )
+    kept = split_file(options.splits, options.seed)
+    if len(roots) == 1 and not kept.is_file():
+        write_split(kept, exams.split, exams.patients, roots[0], options.seed)
+    store = options.store or default_store()
+    parts = [exams.part(name, "train", store, assume_hu=options.assume_hu, progress=progress) for name in TRAINED]
+    failures = tuple(failure for part in parts for failure in part.failures)
+    for failure in failures:
+        progress.note(f"left out: {failure}")
+    for name, part in zip(TRAINED, parts, strict=True):
+        if not part.series:
+            raise MissingInputError(f"the {name} part has no usable series; `ctsr scan` says what is there")
+    return Data(exams, parts[0].series, parts[1].series, failures)
+
+
+def _fabric(options: TrainOptions, progress: Progress) -> Fabric:
+    device = pick_device(options.device, progress)
+    precision = options.precision
+    if precision == "auto":
+        precision = "16-mixed" if device.type == "cuda" else "32-true"
+    named = ":" in options.device
+    if named and options.devices > 1:
+        raise UsageError(f"--device {options.device} names one device, --devices {options.devices} asks for several")
+    devices = [device.index] if named else options.devices
+    fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def _trainer(
+    options: TrainOptions, degradation: Degradation, data: Data, fabric: Fabric, progress: Progress
+) -> Trainer:
+    """Network, optimiser and loaders, set up on the device."""
+    torch.manual_seed(options.seed)
+    bare = build(_architecture(options))
+    if options.init == "bilinear" and isinstance(bare, RRDBNet):
+        start_as_bilinear(bare)
+    net, optimizer = fabric.setup(bare, torch.optim.Adam(bare.parameters(), lr=options.lr, betas=(0.9, 0.999)))
+    dataset = PatchDataset(
+        data.train,
+        patch_size=options.patch_size,
+        degradation=degradation,
+        hu_range=DEFAULT_RANGE,
+        seed=options.seed,
+        patches_per_slice=options.patches_per_slice,
+        augment=options.augment,
+    )
+    sampler = EpochSampler(len(dataset), seed=options.seed, rank=fabric.global_rank, world_size=fabric.world_size)
+    batch = options.batch_size // fabric.world_size
+    loader = _loader(dataset, sampler, batch, options.num_workers, pin=fabric.device.type == "cuda")
+    with fabric.autocast():
+        plan = make_plan(
+            bare,
+            patch=options.patch_size // options.scale,
+            batch=batch,
+            steps=len(loader),
+            micro_batch=options.micro_batch,
+        )
+    progress.note(f"{len(dataset)} patches an epoch; {plan}")
+    validation = Validation(data.val, Sampler(degradation), DEFAULT_RANGE, options.val_slices)
+    return Trainer(fabric, net, optimizer, loader, sampler, validation, plan.micro_batch, options.clip_grad, progress)
+
+
+def _loader(
+    dataset: PatchDataset, sampler: EpochSampler, batch: int, workers: int, *, pin: bool
+) -> DataLoader[PatchPair]:
+    # More processes than cores only wait for one another; the samples are the same however many there are.
+    workers = min(workers, os.cpu_count() or 1)
+    return DataLoader(
+        dataset,
+        batch_size=batch,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    """The dataset makes whole batches (`PatchPair`): there is nothing left to collate."""
+    return batch
+
+
+def _architecture(options: TrainOptions) -> Architecture:
+    return Architecture("rrdb", options.scale, nf=options.nf, nb=options.nb, gc=options.gc)
+
+
+def _meta(experiment: str, options: TrainOptions, degradation: Degradation, data: Data) -> Meta:
+    spacings = [spacing for one in data.train for spacing in one.pixel_spacing]
+    thicknesses = [one.slice_thickness for one in data.train if one.slice_thickness is not None]
+    kernels: Counter[str] = Counter()
+    for one in data.train:
+        kernels[one.kernel or "unknown"] += len(one)
+    card = TrainingCard(
+        pixel_spacing_mm=(min(spacings), max(spacings)),
+        slice_thickness_mm=(min(thicknesses), max(thicknesses)) if thicknesses else None,
+        kernels=dict(kernels),
+        slice_counts={"train": sum(map(len, data.train)), "val": sum(map(len, data.val))},
+    )
+    return Meta(
+        experiment=experiment,
+        architecture=_architecture(options),
+        seed=options.seed,
+        degradation=degradation.as_dict(),
+        split={name: data.exams.split.part(name) for name in PARTS},
+        hu_range=DEFAULT_RANGE,
+        card=card,
+        versions=current_versions(),
+    )
+
+
+def _finished(standing: Standing, options: TrainOptions) -> str:
+    if standing.epochs_done >= options.epochs:
+        return f"this run has done its {standing.epochs_done} epochs; --epochs {2 * options.epochs} would go on"
+    return f"this run stopped early after {standing.epochs_done} epochs; a larger --patience would go on"
+
+
+def _plain_options(options: TrainOptions) -> dict[str, Any]:
+    """The options as they stand in config.json and in the checkpoint."""
+    return {name: _plain_value(value) for name, value in asdict(options).items()}
+
+
+def _plain_value(value: object) -> Any:
+    if isinstance(value, tuple):
+        return [_plain_value(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
