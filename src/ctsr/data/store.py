@@ -36,6 +36,9 @@ PADDING = np.int16(np.iinfo(np.int16).min)
 OPEN_FILES = 128
 """Memory maps a process keeps open: below the usual limit of 1024 files, above what a batch touches."""
 
+FEW_SLICES = 50
+"""So few are decoded sooner than processes start that would share the work."""
+
 HU = npt.NDArray[np.int16]
 
 
@@ -114,7 +117,7 @@ def open_all(
     todo = [one for one in series if not _is_stored(one, store, assume_hu)]
     attempt = partial(_try_open, store=store, assume_hu=assume_hu)
     count = min(workers or os.cpu_count() or 1, len(todo))
-    if count > 1:
+    if count > 1 and sum(len(one.slices) for one in todo) > FEW_SLICES:
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
             decoded = pool.map(attempt, todo)
             for _ in (progress or Silent()).track(decoded, total=len(todo), what="Decoding series"):

@@ -1,12 +1,13 @@
 """What a training can be told. The command line shows these fields as flags, their docstrings as help."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_type_hints
 
 from ctsr.errors import DomainError, UsageError
 
-__all__ = ["TrainOptions", "continued"]
+__all__ = ["TrainOptions", "continued", "from_plain"]
 
 FREE_ON_RESUME = frozenset(
     {
@@ -98,30 +99,32 @@ class TrainOptions:
             raise DomainError(f"--batch_size {self.batch_size} cannot be shared evenly by {self.devices} devices")
 
 
-def continued(given: TrainOptions, stored: dict[str, object]) -> TrainOptions:
+def continued(given: TrainOptions, stored: Mapping[str, object]) -> TrainOptions:
     """The options of a run that is continued: its own, where a flag was left at its default.
 
     Raises:
         UsageError: a flag says something else than the run was made with.
     """
     defaults, values = TrainOptions(), dict[str, object]()
+    run = TrainOptions(**from_plain(stored))  # type: ignore[arg-type]  # the values come from these very fields
     for field in fields(TrainOptions):
-        asked, before = getattr(given, field.name), _typed(field.name, stored)
+        asked, before = getattr(given, field.name), getattr(run, field.name)
         if asked == getattr(defaults, field.name) and field.name not in {"resume", "device", "store"}:
             values[field.name] = before
         elif field.name in FREE_ON_RESUME or asked == before:
             values[field.name] = asked
         else:
             raise UsageError(f"--{field.name} {asked} does not fit the run to be continued, which has {before}")
-    return TrainOptions(**values)  # type: ignore[arg-type]  # the values come from the fields themselves
+    return TrainOptions(**values)  # type: ignore[arg-type]  # as above
 
 
-def _typed(name: str, stored: dict[str, object]) -> object:
-    value = stored.get(name, getattr(TrainOptions(), name))
-    match name, value:
-        case "data_root", [*roots]:
-            return tuple(Path(str(root)) for root in roots)
-        case (("split_json" | "store" | "runs"), str()):
-            return Path(value)
-        case _:
-            return value
+def from_plain(plain: Mapping[str, object]) -> dict[str, object]:
+    """Values as `TrainOptions` types them, from what config.json holds; what it does not hold is left out."""
+    hints = get_type_hints(TrainOptions)
+    return {name: _typed(hints[name], value) for name, value in plain.items() if name in hints}
+
+
+def _typed(hint: object, value: object) -> object:
+    if isinstance(value, list):
+        return tuple(Path(str(item)) for item in cast("list[object]", value))
+    return Path(value) if isinstance(value, str) and hint in {Path, Path | None} else value

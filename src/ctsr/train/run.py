@@ -108,7 +108,7 @@ def _run(
     trainer: Trainer, standing: Standing, folder: Path, meta: Meta, options: TrainOptions, progress: Progress
 ) -> None:
     """The loop, with everything it does written down."""
-    config = _plain_options(options)
+    config = plain_options(options)
     journal = Journal(folder, standing)
 
     def keep(standing: Standing, is_best: bool, waiting: float) -> None:
@@ -231,6 +231,8 @@ def _loader(
         collate_fn=_as_it_is,
         pin_memory=pin,
         persistent_workers=workers > 0,
+        # Its own source of seeds for the processes, so that their number does not touch the training's random state.
+        generator=torch.Generator(),
     )
 
 
@@ -273,7 +275,7 @@ def _finished(standing: Standing, options: TrainOptions) -> str:
     return f"this run stopped early after {standing.epochs_done} epochs; a larger --patience would go on"
 
 
-def _plain_options(options: TrainOptions) -> dict[str, Any]:
+def plain_options(options: TrainOptions) -> dict[str, Any]:
     """The options as they stand in config.json and in the checkpoint."""
     return {name: _plain_value(value) for name, value in asdict(options).items()}
 

@@ -1,0 +1,279 @@
+"""Training: what it writes, what it remembers, and that an interruption changes not a bit."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ctsr.checkpoint import Checkpoint, load_checkpoint, load_generator
+from ctsr.degrade import Degradation
+from ctsr.errors import CheckpointError, CtsrError, DomainError, MissingInputError, UsageError
+from ctsr.progress import Silent
+from ctsr.train.options import TrainOptions
+from ctsr.train.run import TrainResult, plain_options, train
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Every leaf of nested containers by its path."""
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in flat(item, f"{name}/{key}").items()}
+    if isinstance(value, list | tuple):
+        return {k: v for i, item in enumerate(value) for k, v in flat(item, f"{name}/{i}").items()}
+    return {name: value}
+
+
+def assert_same_state(one: Checkpoint, other: Checkpoint) -> None:
+    """Equal to the bit but for the clock and for how long the runs were meant to be."""
+    theirs = [flat({"weights": dict(c.weights), "training": c.training}) for c in (one, other)]
+    assert theirs[0].keys() == theirs[1].keys()
+    for name, value in theirs[0].items():
+        if name.endswith("time_sec") or "/config/" in name:
+            continue
+        same = torch.equal(value, theirs[1][name]) if isinstance(value, torch.Tensor) else value == theirs[1][name]
+        assert same, name
+
+
+def last(result: TrainResult) -> Checkpoint:
+    return load_checkpoint(result.folder / "last.pth")
+
+
+def test_a_run_folder_holds_what_a_user_looks_for(options: TrainOptions) -> None:
+    result = train(options)
+    names = {path.name for path in result.folder.iterdir()}
+    assert result.folder.parent == options.runs
+    assert result.folder.name.startswith("rrdb_x2_blurnoise_")
+    assert {"best.pth", "last.pth", "config.json", "rrdb_x2_blurnoise.json", "metrics.csv"} <= names
+    assert {"training_curve.png", "train.log"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    with (result.folder / "metrics.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert list(rows[0]) == ["epoch", "global_step", "train_l1", "val_l1", "lr", "time_sec"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["global_step"] for row in rows] == ["4", "8", "12"]
+    assert min(float(row["val_l1"]) for row in rows) == result.standing.best
+    meta = json.loads((result.folder / "rrdb_x2_blurnoise.json").read_text())
+    assert meta["scale"] == 2
+    assert meta["degradation"]["mode"] == "blurnoise"
+
+
+def test_the_checkpoint_knows_what_evaluation_needs(options: TrainOptions) -> None:
+    degradation = Degradation("blur", 2, blur_sigma_range=(0.6, 0.7))
+    meta = last(train(replace(options, epochs=1), degradation)).meta
+    assert Degradation.from_dict(meta.degradation) == degradation
+    assert meta.card.slice_counts == {"train": 16, "val": 4}
+    assert meta.card.kernels == {"STANDARD": 16}
+    assert meta.card.pixel_spacing_mm == (0.7, 0.7)
+    assert sorted(patient for part in meta.split.values() for patient in part) == [
+        "anna", "bert", "cleo", "dora", "emil", "fred",
+    ]  # fmt: skip
+    split = json.loads((options.splits / "patient_split_seed42.json").read_text())
+    assert {name: [row["patient_id"] for row in rows] for name, rows in split["splits"].items()} == {
+        name: list(ids) for name, ids in meta.split.items()
+    }
+
+
+def test_training_lowers_the_loss(options: TrainOptions) -> None:
+    history = train(replace(options, epochs=8, nf=8, gc=4, patches_per_slice=2)).standing.history
+    assert history[-1].val_l1 < 0.97 * history[0].val_l1
+
+
+def test_best_is_the_epoch_with_the_least_validation_loss_and_last_the_last(options: TrainOptions) -> None:
+    result = train(replace(options, epochs=4, lr=0.02))
+    best = load_checkpoint(result.best).training["standing"]
+    assert best["epochs_done"] == result.standing.best_epoch
+    assert min(row.val_l1 for row in result.standing.history) == best["best"]
+    assert last(result).training["standing"]["epochs_done"] == 4
+
+
+def test_the_number_of_workers_changes_nothing(options: TrainOptions) -> None:
+    assert_same_state(last(train(options)), last(train(replace(options, num_workers=2))))
+
+
+def test_resuming_equals_not_having_stopped_to_the_bit(options: TrainOptions) -> None:
+    whole = train(options)
+    part = train(replace(options, epochs=1))
+    resumed = train(TrainOptions(resume=str(part.folder), epochs=3, store=options.store, device="cpu"))
+    assert resumed.folder == part.folder
+    assert_same_state(last(whole), last(resumed))
+    assert_same_state(load_checkpoint(whole.best), load_checkpoint(resumed.best))
+
+
+def kill_and_resume(options: TrainOptions, tmp_path: Path, *, when: str) -> TrainResult:
+    """Run a training in a process of its own, kill it at a moment of its choosing, and continue it here."""
+    values = plain_options(options)
+    program = tmp_path / "victim.py"
+    program.write_text(
+        "import json, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "import ctsr.checkpoint.files as files, ctsr.train.loop as loop\n"
+        "from ctsr.train.options import TrainOptions, from_plain\n"
+        "from ctsr.train.run import train\n"
+        "die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "count = {'steps': 0, 'saves': 0}\n"
+        f"{KILLERS[when]}\n"
+        "if __name__ == '__main__':\n"
+        "    train(TrainOptions(**from_plain(json.loads(sys.argv[1]))))\n"
+    )
+    done = subprocess.run([sys.executable, str(program), json.dumps(values)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (folder,) = options.runs.iterdir()
+    return train(TrainOptions(resume=str(folder), store=options.store, device="cpu"))
+
+
+KILLERS = {
+    # In the second epoch, after the first of its steps.
+    "in the middle of an epoch": """
+step = loop.step
+def counted(trainer, batch):
+    count['steps'] += 1
+    if count['steps'] == 6:
+        die()
+    return step(trainer, batch)
+loop.step = counted
+""",
+    # While the second epoch's last.pth is being written: half of it is in the temporary file.
+    "in the middle of a save": """
+save = files.torch.save
+def half(content, file, **keywords):
+    save(content, file, **keywords)
+    if content['training']['standing']['epochs_done'] == 2:
+        file.truncate(file.tell() // 2)
+        file.flush()
+        die()
+files.torch.save = half
+""",
+}
+
+
+@pytest.mark.parametrize("when", KILLERS)
+def test_a_run_that_was_killed_is_continued_to_the_same_bits(options: TrainOptions, tmp_path: Path, when: str) -> None:
+    whole = train(replace(options, runs=tmp_path / "whole"))
+    resumed = kill_and_resume(options, tmp_path, when=when)
+    assert_same_state(last(whole), last(resumed))
+    with (resumed.folder / "metrics.csv").open() as lines:
+        assert [row["epoch"] for row in csv.DictReader(lines)] == ["1", "2", "3"]
+
+
+def test_a_finished_run_is_not_trained_again(options: TrainOptions) -> None:
+    result = train(replace(options, epochs=1))
+    before = (result.folder / "last.pth").stat().st_mtime_ns
+    listener = Listener()
+    again = train(TrainOptions(resume=str(result.folder), store=options.store, device="cpu"), progress=listener)
+    assert again.standing.epochs_done == 1
+    assert (result.folder / "last.pth").stat().st_mtime_ns == before
+    assert any("has done its 1 epochs" in line for line in listener.lines)
+
+
+def test_a_checkpoint_to_resume_that_is_not_there_is_an_error_rather_than_a_fresh_start(options: TrainOptions) -> None:
+    with pytest.raises(MissingInputError, match="nothing/last"):
+        train(replace(options, resume="nothing/last.pth"))
+    assert not options.runs.exists()
+
+
+def test_a_flag_that_does_not_fit_the_resumed_run_is_refused(options: TrainOptions) -> None:
+    result = train(replace(options, epochs=1))
+    resumed = TrainOptions(resume=str(result.folder), store=options.store, device="cpu", epochs=2)
+    with pytest.raises(UsageError, match="--patch_size 48 does not fit the run to be continued, which has 24"):
+        train(replace(resumed, patch_size=48))
+    with pytest.raises(UsageError, match="degradation asked for"):
+        train(resumed, Degradation("clean"))
+
+
+def test_a_bare_state_dict_cannot_be_resumed(options: TrainOptions) -> None:
+    result = train(replace(options, epochs=1))
+    torch.save(dict(load_generator(result.best).net.state_dict()), result.folder / "last.pth")
+    with pytest.raises(CheckpointError):
+        train(TrainOptions(resume=str(result.folder), store=options.store, device="cpu", epochs=2))
+
+
+def test_it_stops_when_patience_runs_out_and_says_so(options: TrainOptions) -> None:
+    listener = Listener()
+    # With a step this large the loss only grows after the first epochs.
+    result = train(replace(options, epochs=30, patience=2, lr=0.3, clip_grad=1.0), progress=listener)
+    assert result.standing.epochs_done == result.standing.best_epoch + 2 < 30
+    assert any("stopped early" in line for line in listener.lines)
+    assert last(result).training["standing"]["epochs_done"] == result.standing.epochs_done
+
+
+def test_micro_batches_give_the_step_of_the_whole_batch(options: TrainOptions) -> None:
+    whole, parts = (last(train(replace(options, epochs=1, micro_batch=size))) for size in (4, 1))
+    for name, value in whole.weights.items():
+        assert torch.allclose(value, parts.weights[name], atol=2e-6), name
+
+
+def test_a_loss_that_stays_not_finite_ends_the_training_with_advice(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ctsr.train import loop
+
+    monkeypatch.setattr(loop.F, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
+    with pytest.raises(CtsrError, match=r"10 times in a row, at step 10: .* lower --lr"):
+        train(replace(options, batch_size=1))
+
+
+def test_a_single_loss_that_is_not_finite_is_skipped_and_counted(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ctsr.train import loop
+
+    l1, calls = loop.F.l1_loss, iter(range(10**6))
+    poison = {2}
+    monkeypatch.setattr(loop.F, "l1_loss", lambda sr, hr: l1(sr, hr) * (float("inf") if next(calls) in poison else 1.0))
+    result = train(replace(options, epochs=1))
+    assert result.standing.skipped_steps == 1
+    assert result.standing.history[0].train_l1 < 1
+    assert all(value.isfinite().all() for value in last(result).weights.values())
+
+
+def test_the_test_part_is_never_read(options: TrainOptions, tmp_path: Path) -> None:
+    result = train(replace(options, epochs=1, store=tmp_path / "own"))
+    test_patients = last(result).meta.split["test"]
+    stored = {json.loads(path.read_text())["patient_id"] for path in (tmp_path / "own").rglob("series.json")}
+    assert stored.isdisjoint(test_patients)
+    assert len(stored) == 5
+
+
+def test_several_roots_are_one_set_of_patients(options: TrainOptions, root: Path, tmp_path: Path) -> None:
+    from tests.evaluate.exams import save_patient
+
+    save_patient(tmp_path / "more", "gina", slices=2, size=48, seed=50)
+    result = train(replace(options, data_root=(root, tmp_path / "more"), epochs=1))
+    assert "gina" in {patient for part in last(result).meta.split.values() for patient in part}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"patch_size": 25}, "not divisible by --scale"),
+        ({"epochs": 0}, "--epochs must be at least 1"),
+        ({"lr": 0.0}, "--lr must be above 0"),
+        ({"patience": -1}, "--patience must not be negative"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(options: TrainOptions, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(DomainError, match=says):
+        train(replace(options, **settings))
+
+
+def test_the_cost_is_said_before_it_starts(options: TrainOptions) -> None:
+    listener = Listener()
+    train(replace(options, epochs=1), progress=listener)
+    line = next(line for line in listener.lines if "a step takes about" in line)
+    assert line.startswith("16 patches an epoch; ")
+    assert "an epoch of 4 steps about" in line
+    assert listener.lines.index(line) < next(i for i, text in enumerate(listener.lines) if text.startswith("epoch 1"))
