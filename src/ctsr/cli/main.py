@@ -99,7 +99,9 @@ def parse(verb: Verb, argv: list[str], *, prog: str) -> Options:
     kind = cast("type[Options]", getattr(importlib.import_module(verb.module), verb.options))
     path = _config_path(argv)
     flags = [*(config_flags(path, kind) if path else []), *argv]
-    return tyro.cli(tyro.conf.OmitArgPrefixes[kind], args=flags, prog=prog, use_underscores=True)
+    return tyro.cli(
+        tyro.conf.OmitArgPrefixes[tyro.conf.DisallowNone[kind]], args=flags, prog=prog, use_underscores=True
+    )
 
 
 def _config_path(argv: list[str]) -> Path | None:

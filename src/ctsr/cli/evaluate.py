@@ -1,0 +1,92 @@
+"""`ctsr evaluate`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ctsr.cli.console import Console
+from ctsr.cli.degradation_flags import DegradationFlags
+from ctsr.cli.options import Common
+from ctsr.evaluate.options import EvaluateOptions
+
+if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
+    from ctsr.degrade import Degradation
+    from ctsr.evaluate.model import Subject
+    from ctsr.evaluate.run import Evaluation
+
+__all__ = ["Evaluate", "show"]
+
+SHOWN = ("PSNR", "SSIM", "RMSE", "MAE", "MAE_HU", "RMSE_HU", "BIAS_HU")
+"""Columns of the table; every metric is in the files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    r"""Measure a model against interpolation on whole slices of held-out patients.
+
+    Scale, degradation and split come from the checkpoint; a flag that says otherwise wins, with a warning.
+
+    ctsr evaluate --root preprocessed_data --split test
+
+    ctsr evaluate --split val --preset soft_tissue --max_patients 3 --max_slices_per_patient 20
+    """
+
+    model_path: str | None = None
+    """Checkpoint file, run folder or experiment name; the newest run when left out."""
+    options: EvaluateOptions = field(default_factory=EvaluateOptions)
+    degradation: DegradationFlags = field(default_factory=DegradationFlags)
+    scale: Literal[2, 4] | None = None
+    """The network's; a check, nothing to choose."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status: 0, or 1 when a series could not be used."""
+        from ctsr.evaluate.model import load_subject
+        from ctsr.evaluate.run import evaluate
+
+        subject = load_subject(self.model_path, device=self.device, scale=self.scale, progress=console)
+        evaluation = evaluate(subject, self.degradation_for(subject, console), self.options, progress=console)
+        show(console, evaluation)
+        return int(bool(evaluation.failures))
+
+    def degradation_for(self, subject: "Subject", console: Console) -> "Degradation":
+        """The checkpoint's degradation with the flags over it."""
+        for contradiction in self.degradation.contradictions(subject.degradation):
+            console.note(f"warning: {contradiction}: the flag wins; the model was trained on something else")
+        return self.degradation.over(subject.degradation)
+
+
+def show(console: Console, evaluation: "Evaluation") -> None:
+    """The table of means, what could not be used, and where the results are."""
+    title = (
+        f"Means over {evaluation.num_patients} patients ({evaluation.num_slices} slices), "
+        f"metrics in {evaluation.window.text}; * marks the best"
+    )
+    console.table(title, ("Method", *_headings()), _cells(evaluation))
+    for failure in evaluation.failures:
+        console.error(failure)
+    if evaluation.failures:
+        console.note(f"{len(evaluation.failures)} series could not be used")
+    console.print(f"Results: {evaluation.folder}")
+
+
+def _headings() -> Iterator[str]:
+    from ctsr.metrics import METRICS
+
+    for name in SHOWN:
+        unit = METRICS[name].unit
+        yield name.removesuffix("_HU") + ("" if unit == "1" else f" [{unit}]")
+
+
+def _cells(evaluation: "Evaluation") -> Iterator[tuple[str, ...]]:
+    from ctsr.evaluate.summary import best_methods
+
+    best = {name: best_methods(evaluation.means, name) for name in SHOWN}
+    for method, found in evaluation.means.items():
+        yield method, *(_number(found[name].mean, method in best[name]) for name in SHOWN)
+
+
+def _number(mean: float | None, is_best: bool) -> str:
+    return "–" if mean is None else f"{mean:.4f}{' *' if is_best else ''}"

@@ -1,0 +1,91 @@
+"""The model under test: its network on a device, and what its checkpoint says about how to test it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ctsr.checkpoint.generator import Generator, load_generator
+from ctsr.checkpoint.reference import resolve_model
+from ctsr.degrade import Degradation
+from ctsr.device import pick_device
+from ctsr.errors import UsageError
+from ctsr.evaluate.folder import safe_name
+from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.progress import Progress, Silent
+
+__all__ = ["Subject", "load_subject"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A generator that is to be evaluated."""
+
+    generator: Generator
+    device: torch.device
+    """Where the network is."""
+
+    @property
+    def scale(self) -> int:
+        """The network's."""
+        return self.generator.architecture.scale
+
+    @property
+    def hu_range(self) -> HURange:
+        """HU that the network sees as [-1, 1]; the default where the file does not tell."""
+        return self.generator.meta.hu_range if self.generator.meta else DEFAULT_RANGE
+
+    @property
+    def split(self) -> Mapping[str, Sequence[str]] | None:
+        """Part → patient ids, as it was trained; None where the file does not tell."""
+        return self.generator.meta.split if self.generator.meta else None
+
+    @property
+    def degradation(self) -> Degradation:
+        """What it was trained on; the default where the file does not tell."""
+        meta = self.generator.meta
+        return Degradation.from_dict(meta.degradation) if meta else Degradation(scale=self.scale)
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix: `best`."""
+        return safe_name(self.generator.path.stem)
+
+    def experiment(self, mode: str) -> str:
+        """A name that tells models apart that are all called `best`: `rrdb_x2_blurnoise_best`."""
+        meta = self.generator.meta
+        experiment = meta.experiment if meta else f"{self.generator.architecture.name}_x{self.scale}_{mode}"
+        return self.name if self.name.startswith(experiment) else safe_name(f"{experiment}_{self.name}")
+
+
+def load_subject(
+    reference: str | None, *, device: str = "auto", scale: int | None = None, progress: Progress | None = None
+) -> Subject:
+    """The model that `reference` means, ready on a device.
+
+    Args:
+        reference: see `ctsr.checkpoint.reference.resolve_model`; None takes the newest run.
+        device: see `ctsr.device.pick_device`.
+        scale: what the user takes it for, if anything.
+        progress: hears which file was chosen.
+
+    Raises:
+        MissingInputError: there is no such model.
+        CheckpointError: the file holds none that can be loaded.
+        UsageError: its scale is another one, or there is no such device.
+    """
+    progress = progress or Silent()
+    resolved = resolve_model(reference)
+    if resolved.note:
+        progress.note(resolved.note)
+    generator = load_generator(resolved.path)
+    if scale is not None and scale != generator.architecture.scale:
+        raise UsageError(
+            f"--scale {scale} does not fit {resolved.path}, a network for ×{generator.architecture.scale}; "
+            "leave --scale out or name another --model_path"
+        )
+    if generator.meta is None:
+        progress.note(f"warning: {resolved.path} does not say how it was trained; default degradation, split unknown")
+    where = pick_device(device, progress)
+    generator.net.to(where)
+    return Subject(generator, where)

@@ -1,0 +1,66 @@
+"""What an evaluation can be told. The command line shows these fields as flags, their docstrings as help."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ctsr.errors import UsageError
+
+__all__ = ["EvaluateOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Everything about an evaluation but the model and its degradation."""
+
+    root: Path = Path("preprocessed_data")
+    """One folder per patient, preprocessed or raw."""
+    split: Literal["train", "val", "test"] = "val"
+    """Part of the split to evaluate; final figures come from test."""
+    split_json: str | None = None
+    """Split file to use instead of the checkpoint's split."""
+    allow_train_patients: bool = False
+    """Evaluate patients that the model was trained on, against better knowledge."""
+    output_dir: Path = Path("eval_results")
+    """Receives one folder for each evaluation."""
+    hu_clip: tuple[float, float] = (-1000.0, 2000.0)
+    """HU range of the metrics where no window is asked for; the model keeps its own."""
+    preset: str | None = None
+    """Window of the metrics by name: soft_tissue, lung, bone, brain, liver, abdomen, global, default."""
+    window_center: float | None = None
+    """Window of the metrics, HU; wins over the preset's."""
+    window_width: float | None = None
+    """Window of the metrics, HU; wins over the preset's."""
+    max_patients: int | None = None
+    """Only the first so many patients of the part."""
+    max_slices_per_patient: int | None = None
+    """Only so many slices of each patient."""
+    slice_sampling: Literal["first", "random"] = "random"
+    """Which slices, where they are limited."""
+    seed: int = 42
+    """Chooses slices, nothing else."""
+    degradation_sampling: Literal["volume", "slice", "det-slice"] = "volume"
+    """One draw for a series, one for each slice, or one for each slice from deg_seed + slice index."""
+    deg_seed: int = 42
+    """Seed of the degradation's draws and of its noise."""
+    deg_seed_mode: Literal["per_patient", "global"] = "per_patient"
+    """Draw for each patient by himself, or the same for all."""
+    flat_names: bool = False
+    """Also write metrics_<split>_<experiment>__<tag>.csv and summary_….json into output_dir."""
+    no_plots: bool = False
+    """Write numbers only."""
+    assume_hu: bool = False
+    """Read series without a rescale as if their stored values were HU."""
+    store: Path | None = None
+    """Where decoded series are kept; the user's cache folder when left out."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_patients", "max_slices_per_patient"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} must be at least 1, got {value}")
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether only a part of the split's slices is looked at."""
+        return self.max_patients is not None or self.max_slices_per_patient is not None

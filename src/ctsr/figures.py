@@ -1,0 +1,177 @@
+"""Pictures: one calm style for all plots, and slices side by side with an enlarged detail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy import ndimage
+
+from ctsr.data.body import BLOCK, body_blocks
+from ctsr.errors import DomainError
+from ctsr.files import atomic_path
+from ctsr.hu import FloatArray, Window
+
+__all__ = [
+    "ACCENT",
+    "INK",
+    "QUIET",
+    "SERIES",
+    "Detail",
+    "Panel",
+    "busiest_detail",
+    "calm",
+    "comparison_figure",
+    "new_figure",
+    "save_figure",
+]
+
+INK = "#2b2f36"
+"""Text and what matters."""
+QUIET = "#8a919c"
+"""Axes, grids and captions."""
+ACCENT = "#d1495b"
+"""The detail's frame."""
+SERIES = ("#7d8894", "#3d6f9e", "#d98032", "#4d9078", "#8e5572", "#b0a030", "#5b5f97", "#a44a3f")
+"""Colours in order: far enough apart for colour-blind readers in the first three."""
+DPI = 150
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One image of a comparison. All panels of a figure show the same field of view, whatever their pixel count."""
+
+    title: str
+    hu: FloatArray
+    """(rows, columns), HU."""
+    caption: str = ""
+    """A line below the title: a metric, the pixel size."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A square of `size` pixels of the panel with the most pixels, to be shown enlarged."""
+
+    top: int
+    left: int
+    size: int
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure, inches; drawn without a display and without matplotlib's global state."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", metadata={"Software": None})
+
+
+def calm(axes: Axes, *, title: str = "") -> None:
+    """Give axes the common look: no box, quiet ticks, the title flush left."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(QUIET)
+    axes.tick_params(colors=QUIET, labelsize=8, labelcolor=INK)
+    axes.set_axisbelow(True)
+    if title:
+        axes.set_title(title, loc="left", fontsize=10, color=INK)
+
+
+def comparison_figure(
+    panels: Sequence[Panel],
+    window: Window,
+    *,
+    title: str = "",
+    detail: Detail | None = None,
+    pixel_aspect: float = 1.0,
+) -> Figure:
+    """Whole slices side by side, and below each the same detail enlarged.
+
+    Args:
+        panels: for instance LR, bicubic, SR, HR; in the order shown.
+        window: HU from black to white, the same for all; named in the figure.
+        title: what is shown: patient, slice.
+        detail: which square to enlarge, in pixels of the largest panel; the busiest one when left out.
+        pixel_aspect: row spacing / column spacing.
+
+    Raises:
+        DomainError: no panels, or a detail that does not lie in the image.
+    """
+    if not panels:
+        raise DomainError("a comparison needs at least one panel")
+    largest = max(panels, key=lambda panel: panel.hu.size).hu
+    rows, columns = largest.shape
+    detail = detail or busiest_detail(largest, window)
+    if not (0 <= detail.top <= rows - detail.size and 0 <= detail.left <= columns - detail.size):
+        raise DomainError(
+            f"a detail of {detail.size} pixels at {detail.top}, {detail.left} is outside {rows}×{columns}"
+        )
+    height = 3.2 * rows * pixel_aspect / columns + 3.2 * pixel_aspect + 1.0
+    figure = new_figure(3.2 * len(panels), height)
+    grid = figure.subplots(2, len(panels), squeeze=False, height_ratios=[rows / columns, 1])
+    for (whole, enlarged), panel in zip(grid.T, panels, strict=True):
+        _draw(whole, panel.hu, window, (rows, columns), pixel_aspect)
+        _draw(enlarged, panel.hu, window, (rows, columns), pixel_aspect)
+        _frame(whole, enlarged, detail)
+        whole.set_title(panel.title, fontsize=12, color=INK, fontweight="bold")
+        whole.set_xlabel(panel.caption, fontsize=9, color=INK)
+    shown = f"shown in window C {window.center:g} / W {window.width:g} HU"
+    figure.suptitle(f"{title}; {shown}" if title else shown, fontsize=10, color=QUIET)
+    return figure
+
+
+def _draw(axes: Axes, hu: FloatArray, window: Window, extent: tuple[int, int], aspect: float) -> None:
+    """An image stretched over the common field of view, its own pixels left visible."""
+    rows, columns = extent
+    axes.imshow(
+        window.to_01(hu), cmap="gray", vmin=0, vmax=1, extent=(0, columns, rows, 0), aspect=aspect, interpolation="auto"
+    )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _frame(whole: Axes, enlarged: Axes, detail: Detail) -> None:
+    enlarged.set_xlim(detail.left, detail.left + detail.size)
+    enlarged.set_ylim(detail.top + detail.size, detail.top)
+    enlarged.images[0].set_interpolation("nearest")
+    corner = (detail.left, detail.top)
+    whole.add_patch(Rectangle(corner, detail.size, detail.size, fill=False, edgecolor=ACCENT, linewidth=1.2))
+    for spine in enlarged.spines.values():
+        spine.set(visible=True, color=ACCENT, linewidth=1.2)
+
+
+def busiest_detail(hu: FloatArray, window: Window, size: int | None = None) -> Detail:
+    """The square with the most structure that the window shows: where differences in sharpness can be seen.
+
+    Args:
+        hu: (rows, columns), HU.
+        window: what counts as visible.
+        size: pixels; a fifth of the longer side when left out.
+    """
+    rows, columns = hu.shape
+    size = min(size or max(32, max(rows, columns) // 5), rows, columns)
+    down, across = np.gradient(window.to_01(hu)) if min(rows, columns) > 1 else (np.zeros(hu.shape),) * 2
+    # Capped, so that many fine structures win over one long bright edge such as the skin against air.
+    structure = np.minimum(np.hypot(down, across), 0.1) * _body(hu)
+    means: npt.NDArray[np.float64] = ndimage.uniform_filter(structure, size, mode="constant", origin=-(size // 2))
+    inside = means[: rows - size + 1, : columns - size + 1]
+    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
+    return Detail(int(top), int(left), size)
+
+
+def _body(hu: FloatArray) -> npt.NDArray[np.bool_]:
+    """True in the patient: a table has sharp edges, too, but nobody wants to look at it."""
+    blocks = body_blocks(np.rint(hu).astype(np.int16))
+    return blocks.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[: hu.shape[0], : hu.shape[1]]

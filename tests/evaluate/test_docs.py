@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+from ctsr.evaluate.methods import METHODS
+from ctsr.evaluate.rows import COLUMNS
+from ctsr.hu import PRESETS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*COLUMNS, *METHODS])
+def test_the_page_explains_every_column_and_method(name: str) -> None:
+    assert f"`{name}`" in PAGE
+
+
+def test_the_page_lists_the_presets_as_they_are() -> None:
+    names, _, values = (line for line in PAGE.splitlines() if line.strip().startswith("|") and line.count("|") == 10)
+    listed = dict(zip(names.split("|")[2:-1], values.split("|")[2:-1], strict=True))
+    written = {name.strip(): value.strip().replace("−", "-") for name, value in listed.items()}
+    assert written == {name: f"{window.center:g}/{window.width:g}" for name, window in PRESETS.items()}

@@ -1,0 +1,301 @@
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from ctsr.degrade import Degradation, Sampler, degrade
+from ctsr.errors import MissingInputError, SplitError, UsageError
+from ctsr.evaluate.methods import BICUBIC, METHODS
+from ctsr.evaluate.model import Subject, load_subject
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.rows import Row, read_rows
+from ctsr.evaluate.run import Evaluation, evaluate
+from ctsr.hu import DEFAULT_RANGE
+from ctsr.metrics import METRICS
+from tests.evaluate.exams import SPLIT, save_model, save_patient
+
+T = TypeVar("T")
+
+
+class Listener:
+    """Keeps what was said; interrupts after so many slices."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.notes: list[str] = []
+        self.stop_after = stop_after
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+        for i, item in enumerate(items):
+            if what == "Evaluating slices" and i == self.stop_after:
+                raise KeyboardInterrupt
+            yield item
+
+
+@pytest.fixture
+def run(root: Path, store: Path, subject: Subject, tmp_path: Path):
+    def run(
+        degradation: Degradation | None = None,
+        listener: Listener | None = None,
+        model: Subject | None = None,
+        **flags: Any,
+    ) -> Evaluation:
+        settings = {"root": root, "store": store, "output_dir": tmp_path / "eval_results", "no_plots": True} | flags
+        model = model or subject
+        return evaluate(model, degradation or model.degradation, EvaluateOptions(**settings), progress=listener)
+
+    return run
+
+
+def rows_of(evaluation: Evaluation) -> list[Row]:
+    return read_rows(evaluation.folder / "metrics.csv")
+
+
+def summary_of(evaluation: Evaluation) -> dict[str, Any]:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads((evaluation.folder / "summary.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def lasting(summary: dict[str, Any]) -> dict[str, Any]:
+    """Without what names the moment and the place."""
+    return {key: value for key, value in summary.items() if key not in {"created", "paths"}}
+
+
+def test_every_slice_of_the_part_has_a_row_for_each_method(run) -> None:
+    evaluation = run()
+    rows = rows_of(evaluation)
+    slices = list(dict.fromkeys(row.slice for row in rows))
+    assert [(s.patient_id, s.slice_index) for s in slices] == [
+        *(("dora", i) for i in (0, 1, 2)),
+        *(("dora", i) for i in (0, 1)),
+        *(("emil", i) for i in (0, 1, 2)),
+    ]
+    assert [row.method for row in rows] == list(METHODS) * 8
+    assert (evaluation.num_patients, evaluation.num_slices) == (2, 8)
+    assert {s.series_uid for s in slices if s.patient_id == "dora"} == {"1.3.4", "1.3.99"}
+    assert [s.z_mm for s in slices[:3]] == [32.5, 35.0, 37.5]
+
+
+def test_the_folder_is_named_by_split_model_window_and_limits(run) -> None:
+    assert run().folder.name.startswith("val__best__globalHU_-1000_2000_on_val_set__20")
+    limited = run(split="test", max_slices_per_patient=1, preset="soft_tissue")
+    assert limited.folder.name.startswith("test__best__preset-soft_tissue_on_limited_test_set__20")
+
+
+def test_numbers_are_those_of_scikit_image_on_the_dicom_files(run, root: Path) -> None:
+    """The whole way by hand: stored value → HU → LR by the recorded draw → bicubic → [0, 1] → PSNR and SSIM."""
+    evaluation = run(split="test", preset="lung")
+    row = next(row for row in rows_of(evaluation) if row.method == BICUBIC and row.slice.slice_index == 1)
+    (path,) = (
+        p for p in (root / "fred").rglob("IM*") if pydicom.dcmread(p).SOPInstanceUID == row.slice.sop_instance_uid
+    )
+    ds = pydicom.dcmread(path)
+    hu = ds.pixel_array.astype(float)[:50, :50] * ds.RescaleSlope + ds.RescaleIntercept
+    hr = torch.from_numpy(DEFAULT_RANGE.to_unit(hu))[None, None]
+    draw = Sampler(Degradation()).draw("fred", row.slice.series_uid, row.slice.sop_instance_uid, 1)
+    lr = degrade(hr, [draw.params], [draw.noise_seed], scale=2)
+    sr = torch.nn.functional.interpolate(lr, scale_factor=2, mode="bicubic")[0, 0].clamp(-1, 1).double().numpy()
+    ours, reference = (np.clip((x - -1350) / 1500, 0, 1) for x in ((sr + 1) * 1500 - 1000, hu))
+    wanted = {
+        "PSNR": peak_signal_noise_ratio(reference, ours, data_range=1),
+        "SSIM": structural_similarity(
+            reference, ours, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, win_size=11, data_range=1
+        ),
+        "MAE": np.abs(ours - reference).mean(),
+        "BIAS_HU": ((sr + 1) * 1500 - 1000 - np.clip(hu, -1000, 2000)).mean(),
+    }
+    for name, value in wanted.items():
+        assert row.metrics[name].value == pytest.approx(value, rel=1e-9, abs=1e-9), name
+
+
+def test_two_evaluations_agree_to_the_last_digit(run) -> None:
+    one, other = run(), run()
+    assert one.folder != other.folder
+    assert (one.folder / "metrics.csv").read_bytes() == (other.folder / "metrics.csv").read_bytes()
+    assert lasting(summary_of(one)) == lasting(summary_of(other))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 200])
+def test_an_interrupted_evaluation_is_continued_to_the_same_result(run, tmp_path: Path, cut: int) -> None:
+    """`cut` bytes of the last row had not reached the disk when the process was killed."""
+    whole = run(output_dir=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(listener=Listener(stop_after=4))
+    (folder,) = (tmp_path / "eval_results").iterdir()
+    text = (folder / "metrics.csv").read_bytes()
+    (folder / "metrics.csv").write_bytes(text[: len(text) - cut])
+    assert not (folder / "summary.json").exists()
+    listener = Listener()
+    continued = run(listener=listener)
+    assert continued.folder == folder
+    assert f"continuing {folder}: {3 if cut else 4} of 8 slices are done" in listener.notes
+    assert (folder / "metrics.csv").read_bytes() == (whole.folder / "metrics.csv").read_bytes()
+    ours, theirs = lasting(summary_of(continued)), lasting(summary_of(whole))
+    assert ours | {"config": None} == theirs | {"config": None}
+
+
+@pytest.mark.parametrize("flags", [{"preset": "bone"}, {"deg_seed": 7}, {"max_slices_per_patient": 2}])
+def test_other_settings_do_not_continue_it(run, tmp_path: Path, flags: dict[str, Any]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(listener=Listener(stop_after=2))
+    (folder,) = (tmp_path / "eval_results").iterdir()
+    assert run(**flags).folder != folder
+
+
+def test_the_window_changes_the_metrics_and_not_the_images(run) -> None:
+    """LR made from windowed pixels would have another noise: 0.6 HU instead of 4.5 HU."""
+    whole, soft = rows_of(run()), rows_of(run(preset="soft_tissue"))
+    for one, other in zip(whole, soft, strict=True):
+        assert one.metrics["RMSE_HU"] == other.metrics["RMSE_HU"]
+        assert one.metrics["MAE"] != other.metrics["MAE"]
+
+
+def test_hu_clip_reaches_the_metrics(run) -> None:
+    """An error that both ranges show weighs twice as much in the one that is half as wide."""
+    wide, narrow = run(split="test"), run(split="test", hu_clip=(-1000.0, 500.0))
+    for one, other in zip(rows_of(wide), rows_of(narrow), strict=True):
+        if one.method == BICUBIC:
+            assert other.metrics["MAE"].value == pytest.approx(2 * (one.metrics["MAE"].value or 0), rel=0.05)
+    assert summary_of(narrow)["metrics"]["PSNR"]["window"] == "globalHU_-1000_500"
+
+
+def test_the_degradation_comes_from_the_checkpoint(run, tmp_path: Path) -> None:
+    clean = load_subject(str(save_model(tmp_path / "clean" / "best.pth", Degradation("clean"))), device="cpu")
+    summary = summary_of(run(model=clean, split="test"))
+    assert summary["degradation"]["mode"] == "clean"
+    assert summary["patient_to_degradation_sampled"]["fred"]["noise_eff"] == 0
+
+
+def test_a_net_for_scale_4_sees_slices_cropped_to_a_multiple_of_4(run, tmp_path: Path) -> None:
+    four = load_subject(str(save_model(tmp_path / "four" / "best.pth", Degradation(scale=4))), device="cpu")
+    evaluation = run(model=four, split="test", no_plots=False)
+    assert summary_of(evaluation)["model"]["scale"] == 4
+    assert all(row.metrics["SSIM"].value is not None for row in rows_of(evaluation))
+    with pytest.raises(UsageError, match="×2"):
+        run(Degradation(scale=2), model=four)
+
+
+def test_recorded_draws_are_those_the_images_were_made_with(run, root: Path) -> None:
+    for sampling in ("slice", "det-slice"):
+        evaluation = run(degradation_sampling=sampling)
+        sampler = Sampler(Degradation(), sampling)
+        drawn = summary_of(evaluation)["patient_to_degradation_sampled"]
+        for row in rows_of(evaluation)[::3]:
+            ref = row.slice
+            listed = drawn[ref.patient_id]["by_series"][ref.series_uid]["by_slice"][ref.slice_index]
+            params = sampler.draw(ref.patient_id, ref.series_uid, ref.sop_instance_uid, ref.slice_index).params
+            assert (listed["sigma"], listed["kernel"]) == (params.blur_sigma, params.blur_kernel)
+            assert listed["noise_eff"] == params.noise_sigma / math.sqrt(params.dose)
+            assert ref.deg_seed == sampler.patient_seed(ref.patient_id)
+
+
+def test_limits_choose_slices_by_seed_and_patient_alone(run) -> None:
+    def chosen(**flags: Any) -> dict[str, list[tuple[str, int]]]:
+        found: dict[str, list[tuple[str, int]]] = {}
+        for row in rows_of(run(max_slices_per_patient=2, **flags))[::3]:
+            found.setdefault(row.slice.patient_id, []).append((row.slice.series_uid, row.slice.slice_index))
+        return found
+
+    first = chosen(slice_sampling="first")
+    assert first == {"dora": [("1.3.4", 0), ("1.3.4", 1)], "emil": [("1.3.5", 0), ("1.3.5", 1)]}
+    assert chosen(seed=1)["dora"] == chosen(seed=1, max_patients=1)["dora"]
+    assert len({str(chosen(seed=seed)) for seed in range(6)}) > 1
+    assert all(slices == sorted(slices) for seed in range(6) for slices in chosen(seed=seed).values())
+
+
+def test_the_seed_changes_no_number_where_all_slices_are_evaluated(run) -> None:
+    assert rows_of(run(seed=1)) == rows_of(run(seed=2))
+
+
+def test_patients_the_model_was_trained_on_are_refused(run, tmp_path: Path) -> None:
+    moved = {"train": ("fred", "bert", "cleo"), "val": ("dora", "emil"), "test": ("anna",)}
+    listed = {part: [{"patient_id": name} for name in names] for part, names in moved.items()}
+    (tmp_path / "other.json").write_text(json.dumps({"splits": listed}), encoding="utf-8")
+    flags = {"split": "test", "split_json": "other.json"}
+    with pytest.raises(SplitError, match="trained on anna"):
+        run(**flags)
+    assert run(**flags, allow_train_patients=True).num_patients == 1
+    assert run(split="train").num_patients == len(SPLIT["train"])
+
+
+def test_an_empty_part_is_an_error_that_says_so(run, tmp_path: Path) -> None:
+    path = save_model(tmp_path / "m" / "best.pth", split=SPLIT | {"test": ()})
+    with pytest.raises(SplitError, match="test part is empty"):
+        run(model=load_subject(str(path), device="cpu"), split="test")
+
+
+def test_one_bad_series_does_not_stop_the_others(run, tmp_path: Path) -> None:
+    exams = tmp_path / "exams"
+    for seed, name in enumerate(("anna", "bert", "cleo", "dora", "emil", "fred")):
+        save_patient(exams, name, slices=2, size=40, seed=seed)
+    without_rescale = next((exams / "dora").rglob("IM*"))
+    ds = pydicom.dcmread(without_rescale)
+    del ds.RescaleSlope, ds.RescaleIntercept
+    ds.save_as(without_rescale)
+    evaluation = run(root=exams)
+    assert {row.slice.patient_id for row in rows_of(evaluation)} == {"emil"}
+    assert len(evaluation.failures) == 1
+    assert "dora" in evaluation.failures[0]
+    assert summary_of(evaluation)["failures"] == list(evaluation.failures)
+    with pytest.raises(MissingInputError, match="dora"):
+        run(root=exams, max_patients=1)
+
+
+def test_flat_names_are_copies_beside_the_folders(run, tmp_path: Path) -> None:
+    evaluation = run(flat_names=True, preset="soft_tissue")
+    stem = "val_rrdb_x2_blurnoise_best__preset-soft_tissue"
+    for kind, ending, original in (("metrics", "csv", "metrics.csv"), ("summary", "json", "summary.json")):
+        copy = tmp_path / "eval_results" / f"{kind}_{stem}.{ending}"
+        assert copy.read_bytes() == (evaluation.folder / original).read_bytes()
+
+
+def test_plots_and_a_picture_come_with_the_numbers(run) -> None:
+    evaluation = run(split="test", no_plots=False)
+    assert sorted(p.name for p in (evaluation.folder / "plots").iterdir()) == [
+        *("bar.png", "box.png", "comparison.png", "correlation.png"),
+    ]
+    assert sorted(p.name for p in evaluation.folder.iterdir()) == [
+        "config.json",
+        "metrics.csv",
+        "plots",
+        "summary.json",
+    ]
+
+
+def test_the_summary_is_what_its_readers_expect(run, model_path: Path) -> None:
+    summary = summary_of(run())
+    assert {"split", "num_patients", "paths", "config", "degradation_sampling", "deg_seed"} <= set(summary)
+    assert {"deg_seeds_per_patient", "patient_to_degradation_sampled", "pi_kind", "versions"} <= set(summary)
+    emil = summary["patient_to_degradation_sampled"]["emil"]
+    assert all(isinstance(emil[key], float | int) for key in ("sigma", "kernel", "noise_sigma", "dose", "noise_eff"))
+    assert emil["noise_eff"] == pytest.approx(emil["noise_sigma"] / math.sqrt(emil["dose"]))
+    for table in (summary["global_per_slice"], summary["per_patient"]["emil"], summary["patient_level_aggregate"]):
+        assert list(table) == list(METHODS)
+        assert list(table[BICUBIC]) == list(METRICS)
+        assert table[BICUBIC]["LPIPS"]["mean"] is None
+    assert summary["paths"]["model_path"] == str(model_path)
+
+
+def test_an_exam_compared_with_itself_has_no_psnr_and_does_not_count(run, tmp_path: Path) -> None:
+    """Slices of air are reproduced exactly: infinite PSNR would vanish from the mean while n still counted it."""
+    exams = tmp_path / "exams"
+    for seed, name in enumerate(("anna", "bert", "cleo", "dora", "emil", "fred")):
+        save_patient(exams, name, slices=2, size=40, seed=seed)
+    for path in (exams / "fred").rglob("IM1"):
+        ds = pydicom.dcmread(path)
+        ds.PixelData = np.full((40, 40), 24, dtype="<u2").tobytes()  # −1000 HU
+        ds.save_as(path)
+    found = summary_of(run(Degradation("clean"), root=exams, split="test"))["global_per_slice"][BICUBIC]
+    assert (found["PSNR"]["n"], found["PSNR"]["not_computed"]) == (1, {"identical": 1})
+    assert (found["MAE"]["n"], found["MAE"]["min"]) == (2, 0.0)

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ctsr.errors import DomainError
+from ctsr.figures import ACCENT, Detail, Panel, busiest_detail, comparison_figure, save_figure
+from ctsr.hu import PRESETS, Window
+
+SOFT = PRESETS["soft_tissue"]
+
+
+def head(rows: int = 96, columns: int = 96, *, textured: tuple[int, int] = (30, 50)) -> npt.NDArray[np.float64]:
+    """A disc of tissue in air, with a checkered patch of 24 pixels at `textured`, and a bright table below."""
+    y, x = np.mgrid[:rows, :columns]
+    hu = np.where(np.hypot(y - rows / 2, x - columns / 2) < 0.42 * columns, 40.0, -1000.0)
+    top, left = textured
+    hu[top : top + 24, left : left + 24] += 60 * ((y // 2 + x // 2) % 2)[:24, :24]
+    hu[rows - 3 :: 2] = 1000
+    return hu
+
+
+def test_the_detail_shows_the_finest_structure_of_the_body() -> None:
+    found = busiest_detail(head(textured=(30, 50)), SOFT, size=32)
+    assert found.top <= 30
+    assert found.top + found.size >= 54
+    assert found.left <= 50
+    assert found.left + found.size >= 74
+
+
+def test_the_detail_lies_inside_whatever_the_size() -> None:
+    for shape in ((20, 60), (1, 1), (200, 40)):
+        found = busiest_detail(np.zeros(shape), SOFT, size=32)
+        assert 0 <= found.top <= shape[0] - found.size
+        assert 0 <= found.left <= shape[1] - found.size
+
+
+def test_panels_of_different_pixel_counts_show_the_same_field_of_view() -> None:
+    hr = head()
+    figure = comparison_figure([Panel("LR", hr[::2, ::2]), Panel("HR", hr)], SOFT, detail=Detail(30, 50, 24))
+    wholes, details = figure.axes[:2], figure.axes[2:]
+    assert [axes.images[0].get_extent() for axes in figure.axes] == [[0, 96, 96, 0]] * 4
+    assert [axes.get_title() for axes in wholes] == ["LR", "HR"]
+    assert {(axes.get_xlim(), axes.get_ylim()) for axes in details} == {((50, 74), (54, 30))}
+
+
+def test_the_window_is_named_and_applied() -> None:
+    figure = comparison_figure([Panel("HR", head())], Window(60, 150), title="anna, slice 3")
+    assert figure.get_suptitle() == "anna, slice 3; shown in window C 60 / W 150 HU"
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    assert (shown.min(), shown.max()) == (0, 1)
+
+
+def test_a_picture_is_written_whole_and_is_the_same_each_time(tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        save_figure(comparison_figure([Panel("HR", head())], SOFT), tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    pixels = matplotlib.image.imread(tmp_path / "one.png")
+    frame = np.array([int(ACCENT[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    assert (np.abs(pixels[..., :3] - frame).max(axis=-1) < 0.02).any()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["one.png", "two.png"]
+
+
+def test_a_detail_outside_the_image_is_refused() -> None:
+    with pytest.raises(DomainError, match="outside 96×96"):
+        comparison_figure([Panel("HR", head())], SOFT, detail=Detail(80, 0, 24))
+    with pytest.raises(DomainError, match="panel"):
+        comparison_figure([], SOFT)
