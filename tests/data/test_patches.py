@@ -46,6 +46,15 @@ def test_a_patch_is_a_crop_of_its_degraded_slice(series: StoredSeries, scale: in
         assert torch.equal(pair.lr, lr[..., small[0], small[1]])
 
 
+@pytest.mark.parametrize("mode", ["blur", "blurnoise"])
+def test_antialias_clean_leaves_the_blur_in_place_where_there_is_one(series: StoredSeries, mode: str) -> None:
+    with_flag, without = (
+        slice_pair(series, 0, Sampler(Degradation(mode, antialias_clean=flag))).lr  # type: ignore[arg-type]
+        for flag in (True, False)
+    )
+    assert torch.equal(with_flag, without)
+
+
 def test_a_batch_is_its_samples_whatever_the_batch_and_the_workers(series: StoredSeries) -> None:
     def epoch(batch: int, workers: int) -> list[PatchPair]:
         loader = DataLoader(

@@ -256,17 +256,21 @@ def test_several_roots_are_one_set_of_patients(options: TrainOptions, root: Path
     assert "gina" in {patient for part in last(result).meta.split.values() for patient in part}
 
 
+def test_a_patch_size_that_the_scale_does_not_divide_is_refused(options: TrainOptions) -> None:
+    with pytest.raises(DomainError, match="not divisible by --scale"):
+        train(replace(options, patch_size=25))
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"patch_size": 25}, "not divisible by --scale"),
         ({"epochs": 0}, "--epochs must be at least 1"),
         ({"lr": 0.0}, "--lr must be above 0"),
         ({"patience": -1}, "--patience must not be negative"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(options: TrainOptions, settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(DomainError, match=says):
+    with pytest.raises(UsageError, match=says):
         train(replace(options, **settings))
 
 

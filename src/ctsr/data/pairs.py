@@ -30,5 +30,5 @@ def slice_pair(stored: StoredSeries, index: int, sampler: Sampler, hu_range: HUR
     crop = tuple(centered_crop(size, degradation.scale) for size in (stored.rows, stored.columns))
     hr = torch.from_numpy(hu_range.to_unit(stored.hu[index][crop]))[None, None]
     draw = sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
-    lr = degrade(hr, [draw.params], [draw.noise_seed], scale=degradation.scale, antialias=degradation.antialias_clean)
+    lr = degrade(hr, [draw.params], [draw.noise_seed], scale=degradation.scale, antialias=degradation.antialias)
     return SlicePair(lr, hr, draw)

@@ -114,7 +114,7 @@ class PatchDataset(Dataset[PatchPair]):
             [place.draw.params for place in places],
             [place.draw.noise_seed for place in places],
             scale=self.degradation.scale,
-            antialias=self.degradation.antialias_clean,
+            antialias=self.degradation.antialias,
             margin=margin,
         )
         hr = hr[:, :, margin : margin + self.patch_size, margin : margin + self.patch_size]

@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -118,7 +120,9 @@ def open_all(
     attempt = partial(_try_open, store=store, assume_hu=assume_hu)
     count = min(workers or os.cpu_count() or 1, len(todo))
     if count > 1 and sum(len(one.slices) for one in todo) > FEW_SLICES:
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        # A pool breaks where a script calls this without `if __name__ == "__main__"`, or memory runs out: what it has
+        # not decoded by then is decoded below, in this process.
+        with suppress(BrokenProcessPool), ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
             decoded = pool.map(attempt, todo)
             for _ in (progress or Silent()).track(decoded, total=len(todo), what="Decoding series"):
                 pass

@@ -17,7 +17,7 @@ __all__ = ["degrade", "margin_of"]
 def margin_of(degradation: Degradation) -> int:
     """HR pixels around a patch that its LR pixels may depend on, for any parameters of the range."""
     if degradation.mode == "clean":
-        return degradation.scale // 2 if degradation.antialias_clean else 0
+        return degradation.scale // 2 if degradation.antialias else 0
     kernel = degradation.blur_kernel or odd_nearest(6 * degradation.sigma_range[1])
     return kernel // 2
 

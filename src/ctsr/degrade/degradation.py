@@ -91,6 +91,11 @@ class Degradation:
         """The blur range in force, HR pixels."""
         return self.blur_sigma_range or BLUR_SIGMA[self.scale]
 
+    @property
+    def antialias(self) -> bool:
+        """Whether downsampling has a low-pass of its own: where there is a blur, the blur is it."""
+        return self.mode == "clean" and self.antialias_clean
+
     def kernel_for(self, sigma: float) -> int:
         """Width in HR pixels of the blur kernel for `sigma`."""
         return self.blur_kernel if self.blur_kernel is not None else odd_nearest(6 * sigma)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, cast, get_type_hints
 
-from ctsr.errors import DomainError, UsageError
+from ctsr.errors import UsageError
 
 __all__ = ["TrainOptions", "continued", "from_plain"]
 
@@ -89,14 +89,14 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patch_size", "patches_per_slice", "devices", "nf", "nb", "gc"):
             if getattr(self, name) < 1:
-                raise DomainError(f"--{name} must be at least 1, got {getattr(self, name)}")
+                raise UsageError(f"--{name} must be at least 1, got {getattr(self, name)}")
         for name in ("patience", "num_workers", "clip_grad", "val_slices", "micro_batch"):
             if getattr(self, name) < 0:
-                raise DomainError(f"--{name} must not be negative, got {getattr(self, name)}")
+                raise UsageError(f"--{name} must not be negative, got {getattr(self, name)}")
         if not self.lr > 0:
-            raise DomainError(f"--lr must be above 0, got {self.lr:g}")
+            raise UsageError(f"--lr must be above 0, got {self.lr:g}")
         if self.batch_size % self.devices:
-            raise DomainError(f"--batch_size {self.batch_size} cannot be shared evenly by {self.devices} devices")
+            raise UsageError(f"--batch_size {self.batch_size} cannot be shared evenly by {self.devices} devices")
 
 
 def continued(given: TrainOptions, stored: Mapping[str, object]) -> TrainOptions:
