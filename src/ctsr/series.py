@@ -21,6 +21,9 @@ class DefectKind(Enum):
     MISSING_RESCALE = "missing rescale"
     MISSING_GEOMETRY = "missing geometry"
     UNREADABLE_SLICE = "unreadable slice"
+    REPEATED_UID = "repeated SOP Instance UID"
+    UNSTATED_UNITS = "unstated units"
+    LOSSY_COMPRESSION = "lossy compression"
     SINGLE_SLICE = "single slice"
 
 
@@ -41,9 +44,9 @@ class SliceHeader:
 
     path: Path
     frame: int | None
-    """Index within a multi-frame object, from 0; None for a classic single-slice file."""
+    """Index within a multi-frame object or a NIfTI volume, from 0; None for a classic single-slice file."""
     sop_instance_uid: str
-    """Of the file; frames of one multi-frame file share it. See `identity`."""
+    """Of the file; frames of one multi-frame file share it; empty in NIfTI. See `identity`."""
     position: Vector
     """ImagePositionPatient: centre of the first pixel, mm LPS."""
     instance_number: int | None
@@ -56,7 +59,9 @@ class SliceHeader:
     @property
     def identity(self) -> str:
         """A name for this slice that no folder or order changes: seeds of degradation draws are made from it."""
-        return self.sop_instance_uid if self.frame is None else f"{self.sop_instance_uid}#{self.frame}"
+        if self.frame is None:
+            return self.sop_instance_uid
+        return f"{self.sop_instance_uid}#{self.frame}" if self.sop_instance_uid else str(self.frame)
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ class Excluded:
     reason: str
     num_slices: int = 1
     series_uid: str = ""
+    failed: bool = False
+    """It is CT that should have been used but cannot be read, rather than CT that is no training data."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,8 @@ class Inventory:
     root: Path
     patients: tuple[PatientExams, ...]
     """Sorted by patient id in plain string order, those without usable CT among them."""
+    excluded: tuple[Excluded, ...] = ()
+    """CT that lies beside the patient folders and so belongs to no patient."""
 
     @property
     def usable(self) -> tuple[PatientExams, ...]:

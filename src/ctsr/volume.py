@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ctsr.errors import DomainError
 from ctsr.hu import AIR
 
-__all__ = ["Grid", "PaddingMask", "Vector", "Volume", "VoxelsHU"]
+__all__ = ["Grid", "PaddingMask", "Plane", "Vector", "Volume", "VoxelsHU"]
 
 Vector: TypeAlias = tuple[float, float, float]
 """A point or direction in the patient's coordinate system, LPS: mm towards left, posterior, superior."""
@@ -58,6 +58,40 @@ class Grid:
         """The fractional (slice, row, column) index of an LPS position in mm."""
         i, r, c, _ = np.linalg.solve(self.affine, np.array([*position, 1.0]))
         return float(i), float(r), float(c)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where the pixel centres of one slice lie: ``position = origin + row·Δ₀·d₀ + column·Δ₁·d₁`` in mm, LPS.
+
+    Shape, spacing and directions are in the order (row index, column index), as those of `Grid` are.
+    """
+
+    shape: tuple[int, int]
+    spacing: tuple[float, float]
+    origin: Vector
+    directions: tuple[Vector, Vector]
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            raise DomainError(f"a plane needs at least one pixel along each axis, got shape {self.shape}")
+        if min(self.spacing) <= 0:
+            raise DomainError(f"pixel spacing must be above 0 mm, got {self.spacing}")
+
+    def position(self, row: float, column: float) -> Vector:
+        """LPS position in mm of a (fractional) pixel index."""
+        steps = np.array([row * self.spacing[0], column * self.spacing[1]])
+        x, y, z = np.array(self.origin) + steps @ np.array(self.directions)
+        return float(x), float(y), float(z)
+
+    def recentred(self, shape: tuple[int, int], spacing: tuple[float, float]) -> "Plane":
+        """Another raster on the same plane around the same centre.
+
+        The first pixel moves by ``((N−1)Δ − (N′−1)Δ′)/2`` mm along each axis.
+        """
+        sizes = zip(self.shape, self.spacing, shape, spacing, strict=True)
+        row, column = ((n - 1 - (m - 1) * new / old) / 2 for n, old, m, new in sizes)
+        return Plane(shape, spacing, self.position(row, column), self.directions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,8 +41,9 @@ def open_roots(roots: Sequence[Path], *, progress: Progress | None = None) -> tu
 
 
 def _joined(one: PatientExams, other: PatientExams) -> PatientExams:
-    known = {series.series_uid for series in one.series}
-    added = (series for series in other.series if series.series_uid not in known)
+    # One UID may stand for several series: slices tell them apart.
+    known = {series.slices[0].identity for series in one.series}
+    added = (series for series in other.series if series.slices[0].identity not in known)
     return PatientExams(one.patient_id, one.path, (*one.series, *added))
 
 

@@ -1,0 +1,269 @@
+"""What one DICOM file is, from its header alone: axial CT images, CT that is left out and why, or something else."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import FileDataset
+from pydicom.datadict import tag_for_keyword
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    LegacyConvertedEnhancedCTImageStorage,
+)
+
+from ctsr.dicom.codecs import RETIRED
+from ctsr.dicom.element import MALFORMED, locate_pixels, missing_bytes, quiet, read_header, transfer_syntax
+from ctsr.dicom.find import HEAD_BYTES, looks_like_dicom
+from ctsr.dicom.geometry import Orientation, angle_to_axial, is_orthonormal
+from ctsr.dicom.lookup import GROUPS, Lookup, frames_of
+from ctsr.series import DefectKind, SliceHeader
+from ctsr.volume import Vector
+
+__all__ = ["PHASES", "Foreign", "Image", "Refused", "read_images"]
+
+CT_CLASSES = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
+
+LEFT_OUT = {
+    "LOCALIZER": "a localizer",
+    "SCOUT": "a localizer",
+    "TOPOGRAM": "a localizer",
+    "REFORMATTED": "a reformat",
+    "MPR": "a reformat",
+    "MPVR": "a reformat",
+    "CPR": "a curved reformat",
+    "CURVED": "a curved reformat",
+    "MIP": "a maximum intensity projection",
+    "MAX_IP": "a maximum intensity projection",
+    "MINIP": "a minimum intensity projection",
+    "MIN_IP": "a minimum intensity projection",
+    "PROJECTION": "a projection",
+    "VRT": "a rendering",
+    "SSD": "a rendering",
+    "3D": "a rendering",
+    "RENDERED": "a rendering",
+    "SCREEN": "a screen save",
+    "SCREENSAVE": "a screen save",
+    "SCREEN_SAVE": "a screen save",
+    "PROT": "a protocol page",
+    "DOSE_INFO": "a dose page",
+    "PERFUSION": "a perfusion map",
+    "SUBTRACTION": "a subtraction",
+}
+"""Words of ImageType that mark what is no axial slice in HU. DERIVED alone is none of them."""
+
+HOUNSFIELD = {"", "HU", "HU_MOD"}
+UNSTATED = "US"
+"""RescaleType of images whose writer did not know or did not care; GDCM and ITK write it into CT."""
+
+LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, *RETIRED}
+
+AXIAL_WITHIN = 45.0
+"""Degrees between a slice's normal and the patient's axis: nearer to axial than to anything else, tilted or not."""
+
+PHASES = (
+    "AcquisitionNumber",
+    "FrameAcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "NominalPercentageOfCardiacPhase",
+    "TriggerTime",
+    "ConvolutionKernel",
+    "KVP",
+    "AcquisitionTime",
+    "ContentTime",
+)
+"""Attributes that tell apart the images at one position, the likeliest first."""
+
+ORIENTATION, SPACING, POSITION = "ImageOrientationPatient", "PixelSpacing", "ImagePositionPatient"
+
+ATTRIBUTES = (
+    *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID"),
+    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "InstanceNumber"),
+    *("Manufacturer", "ManufacturerModelName", "SeriesDescription", "BodyPartExamined", "LossyImageCompression"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *(name for name in GROUPS if name != "FrameType"),
+    *PHASES,
+)
+TAGS = tuple({BaseTag(tag_for_keyword(name) or 0) for name in ATTRIBUTES})
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One axial CT image, as its header tells."""
+
+    slice: SliceHeader
+    series_uid: str
+    study_uid: str
+    rows: int
+    columns: int
+    pixel_spacing: tuple[float, float]
+    orientation: Orientation
+    image_type: tuple[str, ...]
+    tilt: float
+    """GantryDetectorTilt in degrees; 0 where it is not told."""
+    unstated_units: bool
+    lossy: bool
+    manufacturer: str
+    model_name: str
+    kernel: str
+    description: str
+    body_part: str
+    phase: tuple[str, ...]
+    """The values of `PHASES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """CT that is not used, and why."""
+
+    path: Path
+    reason: str
+    series_uid: str = ""
+    kind: DefectKind | None = None
+    """Set where the image should have been part of a series: the defect its absence makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A file that is no CT: the modality, or "not DICOM"."""
+
+    what: str
+
+
+def read_images(path: Path) -> list[Image | Refused] | Foreign:
+    """What the file holds, one entry an image."""
+    is_part10 = False
+    try:
+        with path.open("rb") as file, quiet():
+            head = file.read(HEAD_BYTES)
+            is_part10 = head[128:132] == b"DICM"
+            if not looks_like_dicom(head):
+                return Foreign("not DICOM")
+            file.seek(0)
+            return _classify(path, file, read_header(file, TAGS))
+    except OSError as error:
+        return [_unreadable(path, error.strerror or str(error))]
+    except MALFORMED as error:
+        return [_unreadable(path, str(error))] if is_part10 else Foreign("not DICOM")
+
+
+def _classify(path: Path, file: BinaryIO, header: FileDataset) -> list[Image | Refused] | Foreign:
+    look = Lookup(header)
+    modality = look.text("Modality")
+    sop_class = UID(look.text("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
+    if not sop_class or modality not in {"", "CT"}:
+        return Foreign(modality or "not DICOM")
+    series_uid = look.text("SeriesInstanceUID")
+    if sop_class not in CT_CLASSES:
+        if not modality:
+            return Foreign(sop_class.name)
+        return [Refused(path, f"{sop_class.name} is not a CT image", series_uid)]
+    broken = _broken_pixels(look, file, transfer_syntax(header))
+    if broken:
+        return [_unreadable(path, broken, series_uid)]
+    return [_image(path, index, frame, transfer_syntax(header)) for index, frame in frames_of(header)]
+
+
+def _broken_pixels(look: Lookup, file: BinaryIO, syntax: UID) -> str:
+    """What is wrong with the pixels as far as the header and the file's length can tell; empty where nothing is."""
+    size = [look.whole(name) for name in ("Rows", "Columns", "BitsAllocated")]
+    if not all(size):
+        return "the header is cut short or does not say the image's size"
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return ""
+    element = locate_pixels(file, syntax)
+    if element is None:
+        return "it holds no pixel data"
+    expected = math.prod(number or 0 for number in size) // 8 * (look.whole("NumberOfFrames") or 1)
+    missing = missing_bytes(file, element, expected * (look.whole("SamplesPerPixel") or 1))
+    return f"the pixel data ends {missing} bytes early; copy the file again" if missing else ""
+
+
+def _unreadable(path: Path, why: str, series_uid: str = "") -> Refused:
+    return Refused(path, f"unreadable: {' '.join(why.split())}", series_uid, DefectKind.UNREADABLE_SLICE)
+
+
+def _image(path: Path, index: int | None, look: Lookup, syntax: UID) -> Image | Refused:
+    series_uid = look.text("SeriesInstanceUID")
+    image_type = tuple(word.upper() for word in look.words("FrameType") or look.words("ImageType"))
+    if why := _no_training_data(look, image_type):
+        return Refused(path, why, series_uid)
+    plane = _plane(look)
+    if plane is None:
+        return Refused(path, _no_geometry(look), series_uid, DefectKind.MISSING_GEOMETRY)
+    orientation, spacing, position = plane
+    if (angle := angle_to_axial(orientation)) > AXIAL_WITHIN:
+        return Refused(path, f"not axial: its normal is {angle:.0f}° from the patient's axis", series_uid)
+    return Image(
+        slice=_slice(path, index, look, position),
+        series_uid=series_uid,
+        study_uid=look.text("StudyInstanceUID"),
+        rows=look.whole("Rows") or 0,
+        columns=look.whole("Columns") or 0,
+        pixel_spacing=spacing,
+        orientation=orientation,
+        image_type=image_type,
+        tilt=look.number("GantryDetectorTilt") or 0.0,
+        unstated_units=look.text("RescaleType") == UNSTATED,
+        lossy=syntax in LOSSY or look.text("LossyImageCompression") == "01",
+        manufacturer=look.text("Manufacturer"),
+        model_name=look.text("ManufacturerModelName"),
+        kernel="/".join(look.words("ConvolutionKernel")),
+        description=look.text("SeriesDescription"),
+        body_part=look.text("BodyPartExamined"),
+        phase=tuple(look.text(name) for name in PHASES),
+    )
+
+
+def _plane(look: Lookup) -> tuple[Orientation, tuple[float, float], Vector] | None:
+    """Orientation, pixel spacing and position; None where one is missing or impossible."""
+    given = look.numbers(ORIENTATION, 6), look.numbers(SPACING, 2), look.numbers(POSITION, 3)
+    match given:
+        case (a, b, c, d, e, f), (between_rows, between_columns), (x, y, z):
+            orientation = a, b, c, d, e, f
+            if min(between_rows, between_columns) > 0 and is_orthonormal(orientation):
+                return orientation, (between_rows, between_columns), (x, y, z)
+        case _:
+            pass
+    return None
+
+
+def _slice(path: Path, index: int | None, look: Lookup, position: Vector) -> SliceHeader:
+    slope, intercept = look.number("RescaleSlope"), look.number("RescaleIntercept")
+    given = intercept is not None and bool(slope)
+    return SliceHeader(
+        path=path,
+        frame=index,
+        sop_instance_uid=look.text("SOPInstanceUID"),
+        position=position,
+        instance_number=look.whole("InstanceNumber") if index is None else index + 1,
+        rescale_slope=slope if given else None,
+        rescale_intercept=intercept if given else None,
+        slice_thickness=look.number("SliceThickness") or None,
+    )
+
+
+def _no_training_data(look: Lookup, image_type: tuple[str, ...]) -> str:
+    if (look.whole("SamplesPerPixel") or 1) != 1:
+        return "a screen save: it is in colour"
+    for word in (part for value in image_type for part in (value, *value.split())):
+        if word in LEFT_OUT:
+            return f"{LEFT_OUT[word]} (ImageType {'/'.join(image_type)})"
+    units = look.text("RescaleType").upper()
+    if units not in HOUNSFIELD | {UNSTATED}:
+        return f"its values are {units}, not HU"
+    return ""
+
+
+def _no_geometry(look: Lookup) -> str:
+    needed = {ORIENTATION: 6, SPACING: 2, POSITION: 3}
+    missing = [name for name, count in needed.items() if look.numbers(name, count) is None]
+    return f"no {', '.join(missing)}" if missing else "its orientation or pixel spacing is impossible"

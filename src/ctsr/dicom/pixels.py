@@ -1,0 +1,201 @@
+"""One DICOM image's pixels as HU: decoded, rescaled, padding found."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import FileDataset, dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.pixels.utils import as_pixel_options
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+
+from ctsr.dicom.codecs import decoder_for
+from ctsr.dicom.element import (
+    MALFORMED,
+    PixelElement,
+    locate_pixels,
+    quiet,
+    read_header,
+    transfer_syntax,
+)
+from ctsr.dicom.lookup import Lookup
+from ctsr.errors import ReadError
+from ctsr.padding import SlicePixels, connected_to_border, is_below_air, outside_reconstruction
+from ctsr.series import SliceHeader
+from ctsr.volume import PaddingMask, VoxelsHU
+
+__all__ = ["read_pixels"]
+
+Stored = npt.NDArray[np.integer[Any]]
+
+PIXEL_ATTRIBUTES = (
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+)
+TAGS = tuple(BaseTag(tag_for_keyword(name) or 0) for name in PIXEL_ATTRIBUTES)
+
+TRUE_TO_SIZE = {*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes}
+"""Transfer syntaxes whose code stream carries no unused bits; pydicom has seen to their sign already."""
+
+
+@dataclass(frozen=True)
+class _Object:
+    """A file opened as far as its pixels; kept for the next frame of the same file."""
+
+    header: FileDataset
+    syntax: UID
+    element: PixelElement | None
+    """None where everything is deflated: then `header` holds the pixels too."""
+
+
+def read_pixels(image: SliceHeader, *, assume_hu: bool = False) -> SlicePixels:
+    """Decode one image into HU and find its padding.
+
+    Args:
+        image: where it is and how its stored values become HU.
+        assume_hu: take stored values for HU where the header gives no rescale.
+
+    Raises:
+        ReadError: the pixels cannot be decoded, or there is no rescale.
+    """
+    slope, intercept = _rescale(image, assume_hu)
+    try:
+        with quiet():
+            source = _open(image.path, image.path.stat().st_mtime_ns)
+            raw = _decode(source, image.path, image.frame or 0)
+            look = Lookup(source.header)
+            stored = raw if source.syntax in TRUE_TO_SIZE else _without_unused_bits(raw, look)
+            hu = _to_hu(stored, slope, intercept)
+            if look.text("PhotometricInterpretation") == "MONOCHROME1":
+                hu = _upright(hu, stored, look, slope, intercept)
+            return SlicePixels.from_padded(hu, _padding(hu, raw, stored, look, slope, intercept))
+    except OSError as error:
+        raise ReadError(f"{image.path}: {error.strerror or error}; check that the file is still there") from error
+    except MALFORMED as error:
+        why = " ".join(str(error).split())
+        raise ReadError(
+            f"{image.path}: cannot decode the pixels: {why}. Export the file again, uncompressed if possible."
+        ) from error
+
+
+def _rescale(image: SliceHeader, assume_hu: bool) -> tuple[float, float]:
+    if image.rescale_slope is not None and image.rescale_intercept is not None:
+        return image.rescale_slope, image.rescale_intercept
+    if assume_hu:
+        return 1.0, 0.0
+    raise ReadError(
+        f"{image.path}: no RescaleSlope and RescaleIntercept, so its stored values are not known to be HU. "
+        "Pass --assume_hu if they are."
+    )
+
+
+@lru_cache(maxsize=2)
+def _open(path: Path, changed_ns: int) -> _Object:
+    """`changed_ns` makes a file that was replaced another one to the cache."""
+    del changed_ns
+    with path.open("rb") as file:
+        header = read_header(file, TAGS)
+        syntax = transfer_syntax(header)
+        element = locate_pixels(file, syntax)
+    return _Object(dcmread(path) if element is None else header, syntax, element)
+
+
+def _decode(source: _Object, path: Path, frame: int) -> Stored:
+    """(rows, columns), as allocated: nothing done about unused bits."""
+    decoder = decoder_for(source.syntax)
+    if source.element is None:
+        pixels, _ = decoder.as_array(source.header, index=frame, raw=True, **_options(source))
+        return pixels
+    with path.open("rb") as file:
+        file.seek(source.element.offset)
+        pixels, _ = decoder.as_array(file, index=frame, raw=True, **_options(source))
+    return pixels
+
+
+def _options(source: _Object) -> dict[str, Any]:
+    options = as_pixel_options(source.header, pixel_keyword="PixelData", correct_unused_bits=False)
+    if source.element is not None:
+        options["pixel_vr"] = source.element.vr
+    return options
+
+
+def _without_unused_bits(raw: Stored, look: Lookup) -> Stored:
+    """Only the bits that BitsStored and HighBit name; the others may hold anything (PS3.5 8.1.1)."""
+    allocated = 8 * raw.dtype.itemsize
+    stored = look.whole("BitsStored") or allocated
+    high = look.whole("HighBit")
+    above = allocated - 1 - (stored - 1 if high is None or not stored - 1 <= high < allocated else high)
+    if stored >= allocated:
+        return raw
+    # Shifting back an integer with a sign fills it with copies of the sign.
+    return (raw << above) >> (allocated - stored)
+
+
+def _to_hu(stored: Stored, slope: float, intercept: float) -> VoxelsHU:
+    exact = np.float32 if slope == 1 else np.float64
+    return (stored.astype(exact) * exact(slope) + exact(intercept)).astype(np.float32)
+
+
+def _upright(hu: VoxelsHU, stored: Stored, look: Lookup, slope: float, intercept: float) -> VoxelsHU:
+    """HU of a MONOCHROME1 image.
+
+    PS3.3 C.7.6.3.1.2 makes MONOCHROME1 a matter of display: the rescale gives HU all the same. Many writers
+    store inverted values nevertheless. Which of the two it is shows in the numbers: CT is mostly air and soft
+    tissue, and no inversion leaves them where they are.
+    """
+    bits = min(look.whole("BitsStored") or 16, 8 * stored.dtype.itemsize)
+    inverse = np.invert(stored)
+    if not np.issubdtype(stored.dtype, np.signedinteger):
+        inverse &= stored.dtype.type((1 << bits) - 1)
+    inverted = _to_hu(inverse, slope, intercept)
+    return inverted if _likeness(inverted) > _likeness(hu) else hu
+
+
+def _likeness(hu: VoxelsHU) -> float:
+    """Share of the pixels that may be air, fat, water or soft tissue."""
+    air, soft = (hu > -1100) & (hu < -900), (hu > -200) & (hu < 200)
+    return float((air | soft).mean())
+
+
+def _padding(
+    hu: VoxelsHU, raw: Stored, stored: Stored, look: Lookup, slope: float, intercept: float
+) -> PaddingMask | None:
+    tagged, brightest = _tagged(raw, stored, look)
+    if tagged is not None and tagged.any():
+        if is_below_air(slope * brightest + intercept):
+            # Lossy compression blurs the padding value: then its neighbours are padding as well.
+            found = None if tagged[0, 0] and tagged[-1, -1] else outside_reconstruction(hu)
+            return tagged if found is None else tagged | found
+        # A padding value that air or tissue may have too counts only where padding can be.
+        found = outside_reconstruction(hu)
+        return connected_to_border(tagged) if found is None else found
+    return outside_reconstruction(hu)
+
+
+def _tagged(raw: Stored, stored: Stored, look: Lookup) -> tuple[PaddingMask | None, int]:
+    """Pixels whose value the header calls padding, and the highest such value."""
+    value, limit = (_as_stored(look.get(name), raw.dtype) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    if value is None:
+        return None, 0
+    if limit is not None:
+        low, high = min(value, limit), max(value, limit)
+        return (stored >= low) & (stored <= high), high
+    # Compared before the unused bits went, too: some scanners pad with a value that needs more than BitsStored.
+    return (stored == value) | (raw == value), value
+
+
+def _as_stored(value: object, dtype: np.dtype[Any]) -> int | None:
+    """A padding value as the pixels' own type has it: its VR may contradict PixelRepresentation."""
+    if isinstance(value, bytes):
+        value = int.from_bytes(value, "little") if value else None
+    if not isinstance(value, int):
+        return None
+    bits = 8 * dtype.itemsize
+    unsigned = value & ((1 << bits) - 1)
+    signed = np.issubdtype(dtype, np.signedinteger)
+    return unsigned - (1 << bits) if signed and unsigned >> (bits - 1) else unsigned

@@ -1,0 +1,136 @@
+"""From the files of one patient to series: grouped, ordered along the normal, and their defects named."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from ctsr.dicom.geometry import spread
+from ctsr.dicom.header import Foreign, Image, Refused, read_images
+from ctsr.dicom.inspect import find_defects, slice_step
+from ctsr.series import DefectKind, Excluded, Series
+
+__all__ = ["Found", "scan_files"]
+
+GroupKey: TypeAlias = tuple[str, tuple[str, ...], int, int, tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the DICOM files of one patient are."""
+
+    series: tuple[Series, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
+    ignored: Counter[str] = field(default_factory=Counter[str])
+
+
+def scan_files(paths: Iterable[Path], patient_id: str) -> Found:
+    """Read the headers of `paths`, in this order, and group their images into series."""
+    images: list[Image] = []
+    refused: list[Refused] = []
+    ignored: Counter[str] = Counter()
+    for path in paths:
+        found = read_images(path)
+        if isinstance(found, Foreign):
+            ignored[found.what] += 1
+            continue
+        for one in found:
+            if isinstance(one, Image):
+                images.append(one)
+            else:
+                refused.append(one)
+    kept, copies = _without_copies(images)
+    return Found(_series(kept, refused, patient_id), _excluded([*refused, *copies]), ignored)
+
+
+def _without_copies(images: Iterable[Image]) -> tuple[list[Image], list[Refused]]:
+    """One file of those that hold the same image: same SOP Instance UID, position and geometry."""
+    kept: dict[object, Image] = {}
+    copies: list[Refused] = []
+    for image in images:
+        name = (image.slice.identity, image.slice.position, _key(image))
+        earlier = kept.setdefault(name, image) if image.slice.sop_instance_uid else kept.setdefault(image, image)
+        if earlier is not image:
+            copies.append(Refused(image.slice.path, "a copy: its SOP Instance UID was met before", image.series_uid))
+    return list(kept.values()), copies
+
+
+def _key(image: Image) -> GroupKey:
+    """What the slices of one series have in common. Rounded, because writers disagree in the last digit."""
+    orientation = tuple(round(cosine, 3) + 0.0 for cosine in image.orientation)
+    spacing = tuple(round(mm, 4) for mm in image.pixel_spacing)
+    return image.series_uid, image.image_type, image.rows, image.columns, spacing, orientation
+
+
+def _series(images: Iterable[Image], refused: Sequence[Refused], patient_id: str) -> tuple[Series, ...]:
+    groups: dict[GroupKey, list[Image]] = defaultdict(list)
+    for image in images:
+        groups[_key(image)].append(image)
+    series: list[Series] = []
+    for key in sorted(groups):
+        others = [group[0] for other, group in groups.items() if other[0] == key[0] and other != key]
+        absent = [one for one in refused if one.series_uid == key[0]]
+        series.append(_one_series(_ordered(groups[key]), others, absent, patient_id))
+    return tuple(series)
+
+
+def _ordered(images: list[Image]) -> list[Image]:
+    """By place along the normal; images at one place by their number, then by their path."""
+    along = spread([image.slice.position for image in images], images[0].orientation).along
+    # Rounded to a thousandth of a millimetre: images at one place differ by less.
+    ranked = sorted(
+        zip(along.round(3).tolist(), images, strict=True),
+        key=lambda pair: (pair[0], pair[1].slice.instance_number or 0, str(pair[1].slice.path)),
+    )
+    return [image for _, image in ranked]
+
+
+def _one_series(images: list[Image], others: list[Image], absent: list[Refused], patient_id: str) -> Series:
+    first = images[0]
+    thicknesses = {image.slice.slice_thickness for image in images}
+    return Series(
+        patient_id=patient_id,
+        path=_common_path(images),
+        series_uid=first.series_uid,
+        study_uid=first.study_uid,
+        slices=tuple(image.slice for image in images),
+        rows=first.rows,
+        columns=first.columns,
+        pixel_spacing=first.pixel_spacing,
+        orientation=first.orientation,
+        image_type=first.image_type,
+        manufacturer=first.manufacturer,
+        model_name=first.model_name,
+        kernel=first.kernel,
+        description=first.description,
+        body_part=first.body_part,
+        slice_thickness=thicknesses.pop() if len(thicknesses) == 1 else None,
+        slice_step=slice_step(images),
+        defects=find_defects(images, others, absent),
+    )
+
+
+def _common_path(images: Sequence[Image]) -> Path:
+    if len({image.slice.path for image in images}) == 1 and images[0].slice.frame is not None:
+        return images[0].slice.path
+    return Path(os.path.commonpath([image.slice.path.parent for image in images]))
+
+
+def _excluded(refused: Sequence[Refused]) -> tuple[Excluded, ...]:
+    """One entry for the images of a series that share a reason."""
+    groups: dict[tuple[str, str], list[Refused]] = defaultdict(list)
+    for one in refused:
+        # Two broken files without a readable UID have nothing in common.
+        groups[one.series_uid or str(one.path), one.reason].append(one)
+    return tuple(
+        Excluded(
+            path=ones[0].path if len(ones) == 1 else Path(os.path.commonpath([one.path for one in ones])),
+            reason=reason,
+            num_slices=len(ones),
+            series_uid=ones[0].series_uid,
+            failed=any(one.kind in {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY} for one in ones),
+        )
+        for (_, reason), ones in sorted(groups.items())
+    )

@@ -1,0 +1,173 @@
+"""Exams on disk: patients and their series, whatever format they come in, and the pixels of each."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ctsr import nifti
+from ctsr.dicom import pixels as dicom_pixels
+from ctsr.dicom.defects import check
+from ctsr.dicom.find import files_below
+from ctsr.dicom.geometry import normal, spread
+from ctsr.dicom.scan import scan_files
+from ctsr.errors import MissingInputError, SeriesError
+from ctsr.hu import AIR
+from ctsr.padding import SlicePixels
+from ctsr.progress import Progress, Silent
+from ctsr.series import Excluded, Inventory, PatientExams, Series
+from ctsr.volume import Grid, Volume
+
+__all__ = ["SlicePixels", "read_slice", "read_volume", "scan", "scan_patient"]
+
+ON_GRID_WITHIN = 0.25
+"""Of a step: how far a slice may lie off the grid of a volume with gaps."""
+
+
+def scan(root: Path, *, patient_ids: Mapping[str, str] | None = None, progress: Progress | None = None) -> Inventory:
+    """Everything below `root`: one folder per patient, whatever lies below each.
+
+    Where no folder holds CT but `root` itself does, `root` is one patient. The order in which the file system
+    lists names does not matter; hidden files and folders are not looked at.
+
+    Args:
+        root: the folder.
+        patient_ids: folder name → patient id, where the id is not the folder's name.
+        progress: reports on the patients.
+
+    Raises:
+        MissingInputError: there is no such folder or file.
+    """
+    if not root.exists():
+        raise MissingInputError(f"{root}: there is no such folder; give one that holds a folder for each patient")
+    progress = progress or Silent()
+    names = dict(patient_ids or {})
+    if root.is_file():
+        return Inventory(root, (scan_patient(root),))
+    entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+    folders = [entry for entry in entries if entry.is_dir()]
+    patients = [
+        scan_patient(folder, patient_id=names.get(folder.name))
+        for folder in progress.track(folders, total=len(folders), what="Scanning patients")
+    ]
+    loose = _scan([entry for entry in entries if entry.is_file()], root, names.get(root.name, _name(root)))
+    if loose.series and not any(patient.series for patient in patients):
+        everything = scan_patient(root, patient_id=names.get(root.name)) if folders else loose
+        return Inventory(root, (everything,))
+    strays = (
+        *loose.excluded,
+        *(
+            Excluded(one.path, "it lies in no patient's folder", len(one.slices), one.series_uid)
+            for one in loose.series
+        ),
+    )
+    return Inventory(root, tuple(sorted(patients, key=lambda patient: patient.patient_id)), strays)
+
+
+def scan_patient(folder: Path, *, patient_id: str | None = None) -> PatientExams:
+    """One patient: a folder with all that lies below it, or a single file.
+
+    Raises:
+        MissingInputError: there is no such folder or file.
+    """
+    if not folder.exists():
+        raise MissingInputError(f"{folder}: there is no such folder or file")
+    paths = [folder] if folder.is_file() else files_below(folder)
+    return _scan(paths, folder, patient_id or _name(folder))
+
+
+def _name(folder: Path) -> str:
+    """What a patient is called when nothing else is known: the folder, or for a file its name without suffixes."""
+    name = folder.name or folder.resolve().name
+    return name.split(".")[0] if folder.is_file() and nifti.is_nifti(folder) else name
+
+
+def _scan(paths: Iterable[Path], folder: Path, patient_id: str) -> PatientExams:
+    dicom_paths: list[Path] = []
+    series: list[Series] = []
+    excluded: list[Excluded] = []
+    for path in paths:
+        if not nifti.is_nifti(path):
+            dicom_paths.append(path)
+            continue
+        found = nifti.scan_file(path, patient_id, name=_volume_name(path, folder))
+        (series if isinstance(found, Series) else excluded).append(found)  # pyright: ignore[reportArgumentType]
+    dicom = scan_files(dicom_paths, patient_id)
+    return PatientExams(
+        patient_id=patient_id,
+        path=folder,
+        series=(*dicom.series, *series),
+        excluded=(*dicom.excluded, *excluded),
+        ignored=dict(sorted(Counter(dicom.ignored).items())),
+    )
+
+
+def _volume_name(path: Path, folder: Path) -> str:
+    """Tells a patient's NIfTI files apart, as a series UID does in DICOM."""
+    below = Path(path.name) if path == folder else path.relative_to(folder)
+    return "_".join([*below.parts[:-1], below.name.split(".nii")[0]])
+
+
+def read_slice(series: Series, index: int, *, assume_hu: bool = False) -> SlicePixels:
+    """The pixels of ``series.slices[index]`` in HU.
+
+    Args:
+        series: as a scan found it.
+        index: 0 … ``len(series.slices) - 1``.
+        assume_hu: take stored values for HU where the header gives no rescale.
+
+    Raises:
+        ReadError: the pixels cannot be decoded, or there is no rescale.
+    """
+    header = series.slices[index]
+    if nifti.is_nifti(header.path):
+        return nifti.read_pixels(header)
+    return dicom_pixels.read_pixels(header, assume_hu=assume_hu)
+
+
+def read_volume(series: Series, *, assume_hu: bool = False, allow_gaps: bool = False) -> Volume:
+    """All slices of a series as one block on an even grid, first slice lowest along the normal.
+
+    Args:
+        series: as a scan found it.
+        assume_hu: take stored values for HU where the header gives no rescale.
+        allow_gaps: leave room for missing slices and fill it with padding, so that every slice that is there
+            keeps its place in mm; the volume then has more slices than the series.
+
+    Raises:
+        SeriesError: a defect that a block cannot have (gaps, duplicates, uneven steps, tilt).
+        ReadError: a slice cannot be decoded.
+    """
+    check(series, "volume", assume_hu=assume_hu, allow_gaps=allow_gaps)
+    grid, places = _grid(series)
+    hu = np.full(grid.shape, AIR, dtype=np.float32)
+    padding = np.ones(grid.shape, dtype=np.bool_)
+    for index, place in enumerate(places):
+        pixels = read_slice(series, index, assume_hu=assume_hu)
+        if pixels.hu.shape != grid.shape[1:]:
+            raise SeriesError(f"{series.slices[index].path}: {pixels.hu.shape} pixels in a series of {grid.shape[1:]}")
+        hu[place] = pixels.hu
+        padding[place] = False if pixels.padding is None else pixels.padding
+    return Volume(hu, grid, padding if padding.any() else None)
+
+
+def _grid(series: Series) -> tuple[Grid, list[int]]:
+    """The even grid the slices lie on, and the place of each slice on it."""
+    along = spread([header.position for header in series.slices], series.orientation).along
+    # A single slice is as thick as it says, or a millimetre.
+    step = series.slice_step or series.slice_thickness or 1.0
+    count = round(float(along[-1] - along[0]) / step)
+    step = float(along[-1] - along[0]) / count if count else step
+    exact = (along - along[0]) / step
+    places = exact.round()
+    if np.abs(exact - places).max() > ON_GRID_WITHIN:
+        raise SeriesError(f"{series.path}: its slices lie on no even grid (step {step:.3g} mm). Use it slice by slice.")
+    a, b, c, d, e, f = series.orientation
+    grid = Grid(
+        shape=(int(places[-1]) + 1, series.rows, series.columns),
+        spacing=(step, *series.pixel_spacing),
+        origin=series.slices[0].position,
+        directions=(normal(series.orientation), (d, e, f), (a, b, c)),
+    )
+    return grid, [int(place) for place in places]

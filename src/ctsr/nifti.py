@@ -1,0 +1,227 @@
+"""NIfTI volumes in HU, read as if they were a series of axial slices."""
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Image
+from nibabel.spatialimages import HeaderDataError
+
+from ctsr.errors import ReadError
+from ctsr.files import write_atomically
+from ctsr.padding import SlicePixels, outside_reconstruction
+from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader
+from ctsr.volume import Grid, Vector
+
+__all__ = ["is_nifti", "read_pixels", "save_volume", "scan_file"]
+
+SUFFIXES = (".nii", ".nii.gz")
+BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, KeyError, TypeError)
+"""What nibabel raises on files that are cut short or are none."""
+
+MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+"""Millimetres in the header's unit of length."""
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+ORTHOGONAL_WITHIN = 1e-2
+SQUARE_WITHIN = 1e-2
+
+Affine = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A NIfTI file seen as axial slices: which of its axes grow with slice, row and column, and which way."""
+
+    voxels: npt.NDArray[Any]
+    """As the file has them: its own axes, before scl_slope and scl_inter. Mapped, not loaded, where uncompressed."""
+    slope: float
+    intercept: float
+    axes: tuple[int, int, int]
+    """The file's axis that is nearest to superior, posterior, left."""
+    backwards: tuple[bool, bool, bool]
+    """Where the file's index runs the other way."""
+    affine: Affine
+    """4×4: (slice, row, column) index → LPS position in mm."""
+    description: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows, columns."""
+        slices, rows, columns = (self.voxels.shape[axis] for axis in self.axes)
+        return slices, rows, columns
+
+    def stored_index(self, index: int) -> int:
+        """The index along the file's own slice axis of the slice that is `index`-th from below."""
+        return self.shape[0] - 1 - index if self.backwards[0] else index
+
+    def plane(self, stored_index: int) -> npt.NDArray[np.float32]:
+        """(rows, columns) in HU, rows from anterior to posterior, columns from right to left."""
+        plane = np.take(self.voxels, stored_index, axis=self.axes[0])
+        if self.axes[1] > self.axes[2]:
+            plane = plane.T
+        plane = np.flip(plane, tuple(axis for axis in (0, 1) if self.backwards[axis + 1]))
+        return (plane.astype(np.float64) * self.slope + self.intercept).astype(np.float32)
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file calls itself NIfTI; its contents are looked at by `scan_file`."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:
+    """One NIfTI file as a series whose UID is `name`, or why it cannot be one."""
+    try:
+        image = _open(path, path.stat().st_mtime_ns)
+        why = _unusable(image)
+        return Excluded(path, why, image.shape[0], name) if why else _series(path, image, patient_id, name)
+    except ReadError as error:
+        return Excluded(path, str(error), series_uid=name, failed=True)
+    except BROKEN as error:
+        return Excluded(path, f"unreadable: {' '.join(str(error).split())}", series_uid=name, failed=True)
+
+
+def read_pixels(header: SliceHeader) -> SlicePixels:
+    """One slice in HU; not-a-number, and the constant outside a reconstruction circle, are padding.
+
+    Raises:
+        ReadError: the file is gone or cut short.
+    """
+    try:
+        hu = _open(header.path, header.path.stat().st_mtime_ns).plane(header.frame or 0)
+    except BROKEN as error:
+        raise ReadError(f"{header.path}: cannot be read: {' '.join(str(error).split())}; copy it again") from error
+    nowhere = np.isnan(hu)
+    padding = outside_reconstruction(np.where(nowhere, np.float32(-1e4), hu))
+    return SlicePixels.from_padded(hu, nowhere if padding is None else padding | nowhere)
+
+
+def save_volume(path: Path, values: npt.NDArray[np.int16], grid: Grid, *, slope: float, intercept: float) -> None:
+    """Write a volume, whole or not at all; compressed where the name ends in `.gz`. The same input gives the same bytes.
+
+    Args:
+        path: a file that is there is replaced.
+        values: ``(slices, rows, columns)``; HU are ``value · slope + intercept``.
+        grid: where the voxels lie; its shape is that of `values`.
+        slope: not 0.
+        intercept: HU.
+    """
+    # The file's first axis is the one that varies fastest: columns, then rows, then slices.
+    affine = RAS_TO_LPS @ grid.affine[:, [2, 1, 0, 3]]
+    image = Nifti1Image(values.transpose(2, 1, 0), affine)
+    image.header.set_slope_inter(slope, intercept)
+    image.header.set_xyzt_units("mm")
+    content = image.to_bytes()
+    write_atomically(path, gzip.compress(content, mtime=0) if path.name.lower().endswith(".gz") else content)
+
+
+@lru_cache(maxsize=1)
+def _open(path: Path, changed_ns: int) -> _Image:
+    """Kept for the next slice of the same file: a compressed file is inflated as a whole."""
+    del changed_ns
+    loaded = cast("Nifti1Image", nib.load(path))
+    header = loaded.header
+    if header["sform_code"] == 0 and header["qform_code"] == 0:
+        raise ReadError("the header gives no orientation (sform and qform codes are 0)")
+    scale = MM.get(str(header.get_xyzt_units()[0]), 1.0)
+    affine = RAS_TO_LPS @ np.diag([scale, scale, scale, 1.0]) @ np.asarray(loaded.affine, dtype=np.float64)
+    proxy = cast("ArrayProxy", loaded.dataobj)
+    voxels = np.asanyarray(proxy.get_unscaled())
+    if voxels.ndim < 3 or voxels.size != np.prod(voxels.shape[:3]) or voxels.dtype.names:
+        raise ReadError(f"not one volume of numbers: shape {voxels.shape}, type {voxels.dtype}")
+    axes, backwards = _layout(affine)
+    return _Image(
+        voxels=voxels.reshape(voxels.shape[:3]),
+        slope=float(proxy.slope),
+        intercept=float(proxy.inter),
+        axes=axes,
+        backwards=backwards,
+        affine=_reordered(affine, voxels.shape, axes, backwards),
+        description=header["descrip"].tobytes().split(b"\0")[0].decode("latin-1").strip(),
+    )
+
+
+def _layout(affine: Affine) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Which file axis is nearest to z, y and x (LPS), and whether it runs against it."""
+    # io_orientation pairs each axis with a world axis one to one; flips are relative to the frame it is given.
+    pairs = nib.orientations.io_orientation(affine)
+    axes = [int(np.flatnonzero(pairs[:, 0] == world)[0]) for world in (2, 1, 0)]
+    slices, rows, columns = axes
+    against = tuple(bool(pairs[axis, 1] < 0) for axis in axes)
+    return (slices, rows, columns), (against[0], against[1], against[2])
+
+
+def _reordered(affine: Affine, shape: Sequence[int], axes: Sequence[int], backwards: Sequence[bool]) -> Affine:
+    """The affine of (slice, row, column) indices that grow superior, posterior and left."""
+    reordered = np.eye(4)
+    origin = affine[:3, 3].copy()
+    for place, (axis, against) in enumerate(zip(axes, backwards, strict=True)):
+        step = affine[:3, axis]
+        reordered[:3, place] = -step if against else step
+        if against:
+            origin += step * (shape[axis] - 1)
+    reordered[:3, 3] = origin
+    return reordered
+
+
+def _unusable(image: _Image) -> str:
+    """Why a volume is no axial CT in HU; empty where it is."""
+    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
+    directions = image.affine[:3, :3] / spacing
+    if np.abs(directions.T @ directions - np.eye(3)).max() > ORTHOGONAL_WITHIN:
+        return "its affine is sheared (a tilted gantry that was not corrected)"
+    if image.axes[0] != 2 and abs(spacing[1] / spacing[2] - 1) > SQUARE_WITHIN:
+        return "its slices are not axial: resample it to axial slices first"
+    if not any((image.plane(index) < 0).any() for index in _middle_first(image.shape[0])):
+        return "no value lies below 0: a label map or an image that is not in HU"
+    return ""
+
+
+def _middle_first(count: int) -> list[int]:
+    return sorted(range(count), key=lambda index: abs(index - count // 2))
+
+
+def _series(path: Path, image: _Image, patient_id: str, name: str) -> Series:
+    slices, rows, columns = image.shape
+    step, between_rows, between_columns = np.linalg.norm(image.affine[:3, :3], axis=0).tolist()
+    along_rows, along_columns = image.affine[:3, 1] / between_rows, image.affine[:3, 2] / between_columns
+    a, b, c, d, e, f = np.concatenate([along_columns, along_rows]).tolist()
+    single = Defect(DefectKind.SINGLE_SLICE, "it is a single slice", (0,))
+    return Series(
+        patient_id=patient_id,
+        path=path,
+        series_uid=name,
+        study_uid="",
+        slices=tuple(_slice(path, image, index, step) for index in range(slices)),
+        rows=rows,
+        columns=columns,
+        pixel_spacing=(between_rows, between_columns),
+        orientation=(a, b, c, d, e, f),
+        description=image.description,
+        slice_thickness=step,
+        slice_step=step if slices > 1 else None,
+        defects=(single,) if slices == 1 else (),
+    )
+
+
+def _slice(path: Path, image: _Image, index: int, step: float) -> SliceHeader:
+    x, y, z = (image.affine @ np.array([index, 0, 0, 1.0]))[:3].tolist()
+    position: Vector = x, y, z
+    return SliceHeader(
+        path=path,
+        frame=image.stored_index(index),
+        sop_instance_uid="",
+        position=position,
+        instance_number=index + 1,
+        rescale_slope=1.0,
+        rescale_intercept=0.0,
+        slice_thickness=step,
+    )

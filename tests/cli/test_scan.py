@@ -1,0 +1,78 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ctsr.cli.main import main
+from tests.dicom.made import body, slices, store, write, write_series
+from tests.preprocess.made_ct import ct_slice, save
+
+
+def test_the_table_tells_patient_series_and_geometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "P1", 4)
+    assert main(["scan", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for word in ("P1", "CHEST", "64×48", "0.7", "2.5", "STANDARD", "GE MEDICAL SYSTEMS"):
+        assert word in printed
+    assert "1 patient with 1 usable series, 4 slices" in printed
+
+
+def test_what_is_wrong_left_out_and_ignored_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = slices(5)
+    del made[2]
+    write(tmp_path / "P1", made)
+    save(ct_slice(body(), uid="1.9", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), tmp_path / "P1" / "scout")
+    save(ct_slice(body(), uid="1.8", Modality="SEG"), tmp_path / "P1" / "seg")
+    (tmp_path / "P2").mkdir()
+    (tmp_path / "P2" / "notes.txt").write_text("nothing")
+    assert main(["scan", "--root", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "slices are missing: 1 between z = 32.5 mm and z = 37.5 mm" in printed
+    assert "a localizer" in printed
+    assert "without usable CT: P2" in printed
+    assert "ignored: 1 SEG, 1 not DICOM" in printed
+
+
+def test_the_inventory_can_be_had_as_json(tmp_path: Path) -> None:
+    write_series(tmp_path / "exams" / "P1", 3)
+    assert main(["scan", str(tmp_path / "exams"), "--json", str(tmp_path / "inventory.json")]) == 0
+    inventory = json.loads((tmp_path / "inventory.json").read_text(encoding="utf-8"))
+    (series,) = inventory["patients"][0]["series"]
+    assert series["patient_id"] == "P1"
+    assert [one["position"][2] for one in series["slices"]] == [30, 32.5, 35]
+
+
+def test_a_broken_file_fails_the_scan_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "P1", 3)
+    victim = max((tmp_path / "P1").iterdir())
+    victim.write_bytes(victim.read_bytes()[:-100])
+    assert main(["scan", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "100 bytes early" in printed
+    assert "2 slices" in printed
+
+
+def test_nothing_usable_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "P1").mkdir()
+    assert main(["scan", str(tmp_path)]) == 1
+
+
+def test_pixels_that_cannot_be_decoded_are_found_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def forget(ds: object, i: int) -> None:
+        del ds.RescaleSlope  # pyright: ignore[reportAttributeAccessIssue]
+
+    write(tmp_path / "P1", [store(ds, body(), signed=True) for ds in slices(2, forget)])
+    assert main(["scan", str(tmp_path)]) == 0
+    assert main(["scan", str(tmp_path), "--pixels"]) == 1
+    assert "no RescaleSlope" in capsys.readouterr().err
+    assert main(["scan", str(tmp_path), "--pixels", "--assume_hu"]) == 0
+
+
+def test_a_scan_of_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scan"]) == 2
+    assert "which folder" in capsys.readouterr().err
+
+
+def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scan", str(tmp_path / "nowhere")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

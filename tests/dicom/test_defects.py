@@ -1,0 +1,68 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ctsr.dicom.defects import POLICY, VERBS, Action, check
+from ctsr.errors import SeriesError
+from ctsr.series import Defect, DefectKind, Series
+from tests.dicom.made import only_series, write_series
+
+DOCS = Path(__file__).parents[2] / "docs" / "reading.md"
+
+
+def with_defect(folder: Path, kind: DefectKind) -> Series:
+    return replace(only_series(write_series(folder, 2)), defects=(Defect(kind, "this is wrong"),))
+
+
+def table_in_docs() -> dict[str, dict[str, str]]:
+    """Defect → verb → action, from the table whose first column is headed `defect`."""
+    rows = [
+        [cell.strip(" `") for cell in line.strip("| \n").split("|")]
+        for line in DOCS.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    ]
+    start = next(i for i, row in enumerate(rows) if row[0] == "defect")
+    verbs = rows[start][1:]
+    body = rows[start + 2 : start + 2 + len(DefectKind)]
+    return {row[0]: dict(zip(verbs, row[1:], strict=True)) for row in body}
+
+
+def test_the_documentation_shows_the_table_the_code_follows() -> None:
+    told = {
+        kind.value: {verb: action.value for verb, action in zip(VERBS, actions, strict=True)}
+        for kind, actions in POLICY.items()
+    }
+    assert table_in_docs() == told
+
+
+def test_every_defect_is_decided_for_every_verb() -> None:
+    assert set(POLICY) == set(DefectKind)
+    assert all(len(actions) == len(VERBS) for actions in POLICY.values())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("kind", DefectKind)
+def test_each_verb_refuses_warns_or_goes_on_as_the_table_says(tmp_path: Path, kind: DefectKind, verb: str) -> None:
+    series = with_defect(tmp_path, kind)
+    match POLICY[kind][VERBS.index(verb)]:
+        case Action.REFUSE:
+            with pytest.raises(SeriesError, match=f"^{re.escape(str(series.path))}: this is wrong. [A-Z].*"):
+                check(series, verb)
+        case Action.WARN:
+            assert check(series, verb) == [f"{series.path}: this is wrong"]
+        case Action.HARMLESS:
+            assert check(series, verb) == []
+
+
+def test_what_the_user_allows_is_a_warning(tmp_path: Path) -> None:
+    assert check(with_defect(tmp_path / "a", DefectKind.GAP), "volume", allow_gaps=True)
+    assert check(with_defect(tmp_path / "b", DefectKind.MISSING_RESCALE), "train", assume_hu=True)
+
+
+def test_a_refusal_names_every_reason(tmp_path: Path) -> None:
+    defects = (Defect(DefectKind.GAP, "a hole"), Defect(DefectKind.MISSING_RESCALE, "no rescale"))
+    series = replace(only_series(write_series(tmp_path, 2)), defects=defects)
+    with pytest.raises(SeriesError, match=r"a hole.*no rescale"):
+        check(series, "volume")

@@ -1,0 +1,225 @@
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from ctsr.dicom.classic import classic_frame
+from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID
+from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.errors import ReadError
+from ctsr.volume import Plane
+from tests.preprocess.made_ct import body, ct_slice, dciodvfy_errors, save
+
+DERIVATION = Derivation(description="Resampled to 0.8 mm", label="[0.8 mm]", settings="test", series_uid="2.25.77")
+PLANE = Plane((30, 32), (0.8, 0.8), (-99.95, -119.65, 30.0), ((0.0, 1.0, 0.0), (1.0, 0.0, 0.0)))
+HU = np.linspace(-1000, 1500, 30 * 32).reshape(30, 32).astype(np.float32)
+
+
+def derived(source: Dataset, tmp_path: Path, **keywords: object) -> Dataset:
+    """The source as a file, derived, written, and read again."""
+    header = dcmread(save(source, tmp_path / "source.dcm"), stop_before_pixels=True)
+    save_slice(derive_slice(header, HU, PLANE, DERIVATION, **keywords), tmp_path / "new.dcm")  # pyright: ignore
+    return dcmread(tmp_path / "new.dcm")
+
+
+def test_pixels_come_back_as_the_hu_that_were_written(tmp_path: Path) -> None:
+    new = derived(ct_slice(body()), tmp_path)
+    assert np.array_equal(new.pixel_array * new.RescaleSlope + new.RescaleIntercept, np.rint(HU))
+    assert (new.BitsAllocated, new.BitsStored, new.HighBit, new.PixelRepresentation) == (16, 16, 15, 1)
+    assert new.RescaleType == "HU"
+
+
+def test_geometry_is_exactly_the_plane(tmp_path: Path) -> None:
+    new = derived(ct_slice(body()), tmp_path)
+    assert (new.Rows, new.Columns) == (30, 32)
+    assert [str(mm) for mm in new.PixelSpacing] == ["0.8", "0.8"]
+    assert [float(mm) for mm in new.ImagePositionPatient] == [-99.95, -119.65, 30.0]
+    assert [float(cosine) for cosine in new.ImageOrientationPatient] == [1, 0, 0, 0, 1, 0]
+
+
+def test_numbers_that_need_many_digits_fit_into_sixteen_characters(tmp_path: Path) -> None:
+    header = dcmread(save(ct_slice(body()), tmp_path / "s"), stop_before_pixels=True)
+    plane = Plane((30, 32), (1 / 3, 2 / 3), (-123.456789012345678, 1e-7 / 3, -1234.5678901234), PLANE.directions)
+    save_slice(derive_slice(header, HU, plane, DERIVATION), tmp_path / "n")
+    new = dcmread(tmp_path / "n")
+    for keyword, truth in (("PixelSpacing", plane.spacing), ("ImagePositionPatient", plane.origin)):
+        assert max(len(str(number)) for number in new[keyword].value) <= 16
+        assert [float(number) for number in new[keyword].value] == pytest.approx(truth, abs=1e-6)
+
+
+def test_the_slice_is_told_apart_from_its_source_everywhere(tmp_path: Path) -> None:
+    source = ct_slice(body(), ImageType=["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"])
+    new = derived(source, tmp_path)
+    assert list(new.ImageType) == ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 SPI"]
+    assert new.SOPInstanceUID != source.SOPInstanceUID
+    assert new.file_meta.MediaStorageSOPInstanceUID == new.SOPInstanceUID
+    assert new.SeriesInstanceUID == "2.25.77"
+    assert (new.SeriesNumber, new.SeriesDescription) == (1003, "CHEST [0.8 mm]")
+    assert new.file_meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
+    assert new.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
+def test_patient_study_and_frame_of_reference_are_kept(tmp_path: Path) -> None:
+    source = ct_slice(body())
+    new = derived(source, tmp_path)
+    for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "StudyDate", "KVP"):
+        assert new[keyword].value == source[keyword].value
+
+
+def test_the_header_says_how_it_was_made_and_of_what(tmp_path: Path) -> None:
+    source = ct_slice(body(), DerivationDescription="denoised")
+    new = derived(source, tmp_path)
+    assert new.DerivationDescription == "denoised; Resampled to 0.8 mm"
+    assert [item.CodeValue for item in new.DerivationCodeSequence] == ["113085"]
+    (origin,) = new.SourceImageSequence
+    assert origin.ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert origin.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+    program = new.ContributingEquipmentSequence[-1]
+    assert program.PurposeOfReferenceCodeSequence[0].CodeValue == "109103"
+    assert program.ManufacturerModelName == "ctsr"
+
+
+def test_what_spoke_of_the_old_pixels_is_gone(tmp_path: Path) -> None:
+    icon = ct_slice(body(8))
+    source = ct_slice(body(), PixelAspectRatio=[1, 1], IconImageSequence=Sequence([icon]), PixelPaddingValue=0)
+    source.add_new("SmallestImagePixelValue", "US", 3)
+    source.add_new("LargestImagePixelValue", "US", 4000)
+    source.add_new((0x6000, 0x0010), "US", 40)
+    source.add_new((0xFFFC, 0xFFFC), "OB", b"\0\0")
+    source.private_block(0x0009, "ACME", create=True).add_new(1, "LO", "secret")
+    new = derived(source, tmp_path)
+    for keyword in ("SmallestImagePixelValue", "LargestImagePixelValue", "PixelAspectRatio", "IconImageSequence"):
+        assert keyword not in new
+    assert "PixelPaddingValue" not in new
+    assert "DataSetTrailingPadding" not in new
+    assert not [tag for tag in new.keys() if tag.is_private or tag.group == 0x6000]  # noqa: SIM118
+
+
+def test_private_elements_inside_sequences_go_too(tmp_path: Path) -> None:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CTImageStorage, "1.2.3"
+    item.private_block(0x0009, "ACME", create=True).add_new(1, "LO", "secret")
+    new = derived(ct_slice(body(), ReferencedImageSequence=Sequence([item])), tmp_path)
+    assert new.ReferencedImageSequence[0].ReferencedSOPInstanceUID == "1.2.3"
+    assert b"secret" not in (tmp_path / "new.dcm").read_bytes()
+
+
+def test_padding_reads_back_as_the_same_mask(tmp_path: Path) -> None:
+    padding = np.zeros(HU.shape, bool)
+    padding[:3], padding[:, -2:] = True, True
+    new = derived(ct_slice(body()), tmp_path, padding=padding)
+    assert new["PixelPaddingValue"].VR == "SS"
+    assert np.array_equal(new.pixel_array == new.PixelPaddingValue, padding)
+
+
+def test_a_long_series_description_is_cut_so_that_the_label_stays(tmp_path: Path) -> None:
+    new = derived(ct_slice(body(), SeriesDescription="x" * 64), tmp_path)
+    assert len(new.SeriesDescription) == 64
+    assert new.SeriesDescription.endswith(" [0.8 mm]")
+
+
+def test_the_source_is_not_changed(tmp_path: Path) -> None:
+    item = Dataset()
+    item.ManufacturerModelName = "first"
+    source = ct_slice(body(), ContributingEquipmentSequence=Sequence([item]))
+    header = dcmread(save(source, tmp_path / "source.dcm"), stop_before_pixels=True)
+    _ = header.ContributingEquipmentSequence[0].ManufacturerModelName
+    before = copy.deepcopy(header)
+    new = derive_slice(header, HU, PLANE, DERIVATION)
+    assert header == before
+    assert [part.ManufacturerModelName for part in new.ContributingEquipmentSequence] == ["first", "ctsr"]
+
+
+def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
+    derived(ct_slice(body()), tmp_path)
+    first = (tmp_path / "new.dcm").read_bytes()
+    derived(ct_slice(body()), tmp_path)
+    assert (tmp_path / "new.dcm").read_bytes() == first
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_any_encoding_of_the_source_becomes_explicit_little_endian(tmp_path: Path, syntax: str) -> None:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CTImageStorage, "1.2.3"
+    source = ct_slice(body(), ReferencedImageSequence=Sequence([item]))
+    source.file_meta.TransferSyntaxUID = syntax
+    new = derived(source, tmp_path)
+    assert new.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert np.array_equal(new.pixel_array, np.rint(HU))
+    assert new.ReferencedImageSequence[0].ReferencedSOPInstanceUID == "1.2.3"
+
+
+def test_an_element_that_no_writer_accepts_is_left_out_and_named(tmp_path: Path) -> None:
+    source = ct_slice(body())
+    source.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    header = dcmread(save(source, tmp_path / "source.dcm"), stop_before_pixels=True)
+    header["TableHeight"] = DataElement("TableHeight", "UN", b"")
+    header["TableHeight"].VR = "XX"
+    left_out = save_slice(derive_slice(header, HU, PLANE, DERIVATION), tmp_path / "new.dcm")
+    assert left_out == ("TableHeight",)
+    assert dcmread(tmp_path / "new.dcm").PatientID == "P1"
+
+
+def test_a_source_without_an_instance_uid_is_an_error(tmp_path: Path) -> None:
+    header = ct_slice(body())
+    del header.SOPInstanceUID
+    with pytest.raises(ReadError, match="cannot be carried over"):
+        derive_slice(header, HU, PLANE, DERIVATION)
+
+
+def enhanced() -> Dataset:
+    """Two frames, with what a classic slice holds at its top spread over functional groups."""
+    ds = ct_slice(body(), SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1", NumberOfFrames=2)
+    for keyword in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "KVP"):
+        del ds[keyword]
+    measures, plane, details = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [0.7, 0.7], 2.5
+    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    details.KVP = 120
+    shared = Dataset()
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Sequence([measures]), Sequence([plane])
+    shared.CTXRayDetailsSequence = Sequence([details])
+    ds.SharedFunctionalGroupsSequence = Sequence([shared])
+    frames: list[Dataset] = []
+    for z, milliseconds in ((30.0, 500.4), (32.5, 501.0)):
+        position, exposure, frame = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient, exposure.ExposureTimeInms = [-100, -120, z], milliseconds
+        frame.PlanePositionSequence, frame.CTExposureSequence = Sequence([position]), Sequence([exposure])
+        frames.append(frame)
+    ds.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    return ds
+
+
+def test_a_frame_becomes_a_classic_slice_with_its_own_attributes(tmp_path: Path) -> None:
+    source = enhanced()
+    header = classic_frame(source, 1)
+    save_slice(derive_slice(header, HU, PLANE, DERIVATION, frame=1, instance_number=2), tmp_path / "f")
+    new = dcmread(tmp_path / "f")
+    assert new.SOPClassUID == CTImageStorage
+    assert (new.KVP, new.SliceThickness, new.ExposureTime, new.InstanceNumber) == (120, 2.5, 501, 2)
+    assert new.SourceImageSequence[0].ReferencedFrameNumber == 2
+    assert new.SourceImageSequence[0].ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.2.1"
+    for keyword in ("NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        assert keyword in source
+        assert keyword not in new
+
+
+def test_frames_of_one_object_get_uids_of_their_own() -> None:
+    source = enhanced()
+    uids = {derive_slice(classic_frame(source, i), HU, PLANE, DERIVATION, frame=i).SOPInstanceUID for i in (0, 1)}
+    assert len(uids) == 2
+
+
+def test_dciodvfy_finds_nothing_wrong_with_a_derived_slice(tmp_path: Path) -> None:
+    padding = np.zeros(HU.shape, bool)
+    padding[:3] = True
+    derived(ct_slice(body()), tmp_path, padding=padding)
+    assert dciodvfy_errors(tmp_path / "new.dcm") == set()
+    save_slice(derive_slice(classic_frame(enhanced(), 0), HU, PLANE, DERIVATION, frame=0), tmp_path / "frame.dcm")
+    assert dciodvfy_errors(tmp_path / "frame.dcm") == set()

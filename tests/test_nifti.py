@@ -1,0 +1,186 @@
+import gzip
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ctsr.errors import ReadError
+from ctsr.exams import read_slice, read_volume, scan_patient
+from ctsr.series import Series
+from tests.dicom.made import body
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+SHAPE = (5, 40, 32)
+SPACING = (2.5, 0.8, 0.8)
+ORIGIN = (-12.0, 8.0, 100.0)
+
+
+def truth() -> npt.NDArray[Any]:
+    """(slices, rows, columns) HU on a grid that grows superior, posterior, left."""
+    return np.stack([body(SHAPE[1], SHAPE[2], seed=i) for i in range(SHAPE[0])]).astype(np.int16)
+
+
+def grid_affine() -> npt.NDArray[np.float64]:
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2] = (0, 0, SPACING[0]), (0, SPACING[1], 0), (SPACING[2], 0, 0)
+    affine[:3, 3] = ORIGIN
+    return affine
+
+
+def write(
+    path: Path,
+    hu: npt.NDArray[Any],
+    *,
+    axes: tuple[int, ...] = (2, 1, 0),
+    flips: tuple[bool, ...] = (False, False, False),
+    affine: npt.NDArray[np.float64] | None = None,
+) -> Path:
+    """Store the volume with file axis i running along array axis ``axes[i]``, backwards where ``flips[i]``."""
+    lps = grid_affine() if affine is None else affine
+    stored = np.eye(4)
+    stored[:3, 3] = lps[:3, 3]
+    for i, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        stored[:3, i] = -lps[:3, axis] if flip else lps[:3, axis]
+        if flip:
+            stored[:3, 3] += lps[:3, axis] * (hu.shape[axis] - 1)
+    data = np.flip(hu.transpose(axes), [i for i, flip in enumerate(flips) if flip])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, LPS_TO_RAS @ stored), path)
+    return path
+
+
+def only(path: Path) -> Series:
+    exams = scan_patient(path)
+    assert len(exams.series) == 1, exams.excluded
+    return exams.series[0]
+
+
+def why_not(path: Path) -> str:
+    exams = scan_patient(path)
+    assert not exams.series
+    return exams.excluded[0].reason
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz", "CT.NII.GZ"])
+def test_a_volume_reads_as_axial_slices_with_their_places(tmp_path: Path, name: str) -> None:
+    series = only(write(tmp_path / name.lower(), truth()).rename(tmp_path / name))
+    assert (series.rows, series.columns, series.pixel_spacing) == (40, 32, pytest.approx((0.8, 0.8)))
+    assert series.slice_step == pytest.approx(2.5)
+    volume = read_volume(series)
+    assert (volume.hu == truth()).all()
+    assert np.allclose(volume.grid.affine, grid_affine(), atol=1e-5)
+
+
+@pytest.mark.parametrize("flips", list(product([False, True], repeat=3)))
+@pytest.mark.parametrize("axes", list(permutations(range(3))))
+def test_however_the_file_runs_the_voxels_keep_their_places(
+    tmp_path: Path, axes: tuple[int, ...], flips: tuple[bool, ...]
+) -> None:
+    volume = read_volume(only(write(tmp_path / "ct.nii", truth(), axes=axes, flips=flips)))
+    assert (volume.hu == truth()).all()
+    assert np.allclose(volume.grid.affine, grid_affine(), atol=1e-5)
+
+
+def test_the_identity_of_a_slice_is_its_index_in_the_file_and_nothing_else(tmp_path: Path) -> None:
+    here = only(write(tmp_path / "a" / "ct.nii", truth()))
+    there = only(write(tmp_path / "b" / "other.nii.gz", truth()))
+    assert [one.identity for one in here.slices] == [one.identity for one in there.slices] == ["0", "1", "2", "3", "4"]
+    downwards = only(write(tmp_path / "c" / "ct.nii", truth(), flips=(False, False, True)))
+    assert [one.identity for one in downwards.slices] == ["4", "3", "2", "1", "0"]
+
+
+def test_an_oblique_volume_keeps_its_directions(tmp_path: Path) -> None:
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+    affine = turn @ grid_affine()
+    volume = read_volume(only(write(tmp_path / "ct.nii", truth(), affine=affine)))
+    assert np.allclose(volume.grid.affine, affine, atol=1e-5)
+    assert (volume.hu == truth()).all()
+
+
+def test_scaled_values_are_hu(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(truth().transpose(2, 1, 0).astype(np.float64) + 0.5, LPS_TO_RAS @ np.eye(4))
+    image.header.set_data_dtype(np.int16)
+    nib.save(image, tmp_path / "ct.nii.gz")
+    stored = nib.load(tmp_path / "ct.nii.gz")
+    assert stored.dataobj.slope != 1
+    got = read_slice(only(tmp_path / "ct.nii.gz"), 2).hu
+    assert np.allclose(got, truth()[2] + 0.5, atol=stored.dataobj.slope)
+
+
+def test_what_is_not_a_number_is_padding(tmp_path: Path) -> None:
+    hu = truth().astype(np.float32)
+    hu[1, :7] = np.nan
+    pixels = read_slice(only(write(tmp_path / "ct.nii", hu)), 1)
+    assert pixels.padding is not None
+    assert pixels.padding[:7].all()
+    assert not pixels.padding[7:].any()
+    assert (pixels.hu[:7] == -1000).all()
+
+
+def test_a_sheared_volume_is_refused(tmp_path: Path) -> None:
+    affine = grid_affine()
+    affine[1, 0] = 0.8
+    assert "sheared" in why_not(write(tmp_path / "ct.nii", truth(), affine=affine))
+
+
+def test_a_volume_cut_in_coronal_slices_is_refused(tmp_path: Path) -> None:
+    affine = grid_affine()
+    affine[1, 1] = 5.0
+    assert "not axial" in why_not(write(tmp_path / "ct.nii", truth(), axes=(2, 0, 1), affine=affine))
+
+
+@pytest.mark.parametrize("values", [np.zeros(SHAPE, np.uint8), truth() + 1024, np.ones(SHAPE, np.float32)])
+def test_label_maps_and_shifted_values_are_not_hu(tmp_path: Path, values: npt.NDArray[Any]) -> None:
+    assert "not in HU" in why_not(write(tmp_path / "labels.nii.gz", values.astype(values.dtype)))
+
+
+def test_a_label_map_beside_a_ct_is_left_out_and_reported(tmp_path: Path) -> None:
+    write(tmp_path / "imaging.nii.gz", truth())
+    write(tmp_path / "segmentation.nii.gz", (truth() > 0).astype(np.uint8))
+    exams = scan_patient(tmp_path)
+    assert [one.series_uid for one in exams.series] == ["imaging"]
+    assert [one.path.name for one in exams.excluded] == ["segmentation.nii.gz"]
+
+
+def test_a_header_without_orientation_is_not_guessed(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(truth().transpose(2, 1, 0), None)
+    nib.save(image, tmp_path / "ct.nii")
+    assert "no orientation" in why_not(tmp_path / "ct.nii")
+
+
+def test_a_time_series_is_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.stack([truth()] * 2, axis=-1), np.eye(4)), tmp_path / "ct.nii")
+    assert "not one volume" in why_not(tmp_path / "ct.nii")
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind", gzip.compress(b"nothing")])
+def test_what_only_calls_itself_nifti_is_reported_as_broken(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / ("ct.nii.gz" if content[:2] == b"\x1f\x8b" else "ct.nii")
+    path.write_bytes(content)
+    assert "unreadable" in why_not(path)
+    assert scan_patient(path).excluded[0].failed
+
+
+def test_a_volume_cut_short_is_reported_as_broken(tmp_path: Path) -> None:
+    path = write(tmp_path / "ct.nii.gz", truth())
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert scan_patient(path).excluded[0].failed
+
+
+def test_a_volume_that_is_gone_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "ct.nii", truth())
+    series = only(path)
+    path.unlink()
+    with pytest.raises(ReadError, match=r"ct\.nii"):
+        read_slice(series, 0)
+
+
+def test_volumes_of_one_patient_are_told_apart(tmp_path: Path) -> None:
+    for visit in ("2019", "2020"):
+        write(tmp_path / "P1" / visit / "ct.nii.gz", truth())
+    assert [one.series_uid for one in scan_patient(tmp_path / "P1").series] == ["2019_ct", "2020_ct"]
