@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -107,7 +107,11 @@ class Degradation:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Degradation":
         """The inverse of `as_dict`, also by way of JSON, which knows no tuples."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        plain: dict[str, Any] = {
+            name: tuple(cast("list[float]", value)) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**plain)
 
     def sample(self, rng: np.random.Generator) -> DegradationParams:
         """Draw blur, noise and dose, one after the other, each uniformly in its range."""

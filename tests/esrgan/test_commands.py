@@ -1,0 +1,153 @@
+"""Every command of the user's text runs as he wrote it, from inside `ESRGAN/`, with his shell's quoting."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctsr.cli.verbs import LATER, SCRIPTS
+from tests.evaluate.exams import save_patient
+
+HERE = Path(__file__).parent
+SCRIPT_FOLDER = HERE.parents[1] / "ESRGAN"
+PATIENTS = ("14655", "14797", "15040", "15041", "15042", "15043", "15044")
+RUN = "rrdb_x2_blurnoise_20250912-114004"
+SMALL = shlex.split("--epochs 1 --nf 4 --nb 1 --gc 2 --patch_size 32 --batch_size 4")
+"""What makes a training a matter of seconds; nothing else is added to his commands."""
+
+
+def commands() -> list[str]:
+    text = (HERE / "COMMANDS.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    # A shell joins lines that end in a backslash; `shlex` does not.
+    return [block.strip().replace("\\\n", " ") for block in blocks]
+
+
+def named(*verbs: str) -> list[str]:
+    return [command for command in commands() if SCRIPTS[command.split()[1]] in verbs]
+
+
+class Folder:
+    """A copy of `ESRGAN/` to work in, with exams beside it."""
+
+    def __init__(self, top: Path) -> None:
+        self.path = top / "ESRGAN"
+        shutil.copytree(SCRIPT_FOLDER, self.path)
+        self.raw = top / "data" / "Spine-Mets-CT-SEG"
+        for seed, name in enumerate(PATIENTS):
+            save_patient(self.raw, name, slices=3, size=40, seed=seed)
+
+    def run(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """The command as a POSIX shell reads it: outside quotes it eats the backslashes."""
+        filled = command.format(
+            RAW=self.raw,
+            PREPROCESSED=self.path / "preprocessed_data",
+            PATIENT=self.raw / "15041",
+            KLEIN=self.raw,
+        )
+        python, *words = shlex.split(filled)
+        assert python == "python"
+        return subprocess.run(
+            [sys.executable, *words, *more], cwd=self.path, capture_output=True, text=True, env=self.environment()
+        )
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"XDG_CACHE_HOME": str(self.path.parent / "cache"), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """After his first commands: preprocessed data, a run under the name he uses, and a fine-tuned model's place."""
+    folder = Folder(tmp_path_factory.mktemp("user"))
+    for command in (*named("preprocess"), *named("split")):
+        done = folder.run(command)
+        assert done.returncode == 0, done.stderr
+    done = folder.run(named("train")[0], *SMALL)
+    assert done.returncode == 0, done.stderr
+    (run,) = (folder.path / "runs").iterdir()
+    run.rename(run.with_name(RUN))
+    (folder.path / "finetune_outputs").mkdir()
+    shutil.copy(folder.path / "runs" / RUN / "best.pth", folder.path / "finetune_outputs" / "best.pth")
+    return folder
+
+
+def test_the_scripts_are_those_of_the_text() -> None:
+    assert {path.name for path in SCRIPT_FOLDER.glob("*.py")} == set(SCRIPTS)
+    assert {command.split()[1] for command in commands()} == set(SCRIPTS)
+
+
+def test_preprocessing_keeps_the_tree_and_writes_its_logs_in_the_output_folder_only(folder: Folder) -> None:
+    made = folder.path / "preprocessed_data"
+    assert {path.name for path in made.iterdir() if path.is_dir() and not path.name.startswith(".")} == {
+        f"{name}pp" for name in PATIENTS
+    }
+    source = {path.relative_to(folder.raw / "15041") for path in (folder.raw / "15041").rglob("IM*")}
+    assert {path.relative_to(made / "15041pp") for path in (made / "15041pp").rglob("IM*")} == source
+    logs = list(folder.path.parent.rglob("preprocessing_log.*"))
+    assert {path.parent for path in logs} == {made}
+    assert len(json.loads((made / "preprocessing_log.json").read_text())) == len(PATIENTS)
+
+
+def test_raw_and_preprocessed_data_split_alike(folder: Folder) -> None:
+    kept = (folder.path / "splits" / "patient_split_seed42.json").read_text()
+    done = folder.run('python dump_patient_split.py --root "preprocessed_data" --out_dir again')
+    assert done.returncode == 0, done.stderr
+    again = json.loads((folder.path / "again" / "patient_split_seed42.json").read_text())["splits"]
+    parts = json.loads(kept)["splits"]
+    assert {name: [row["patient_id"] for row in parts[name]] for name in parts} == {
+        name: [row["patient_id"] for row in again[name]] for name in again
+    }
+    assert all(name in done.stdout for name in PATIENTS)
+
+
+@pytest.mark.parametrize("command", named("train")[1:])
+def test_train(folder: Folder, command: str, tmp_path: Path) -> None:
+    done = folder.run(command, *SMALL, "--runs", str(tmp_path / "runs"))
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    mode = command.split("--degradation ")[1].split()[0] if "--degradation" in command else "blurnoise"
+    assert run.name.startswith(f"rrdb_x2_{mode}_")
+    assert (run / "best.pth").is_file()
+
+
+@pytest.mark.parametrize("command", named("evaluate"))
+def test_evaluate(folder: Folder, command: str) -> None:
+    done = folder.run(command)
+    assert done.returncode == 0, done.stderr
+    for method in ("Interpolation (Bilinear)", "Interpolation (Bicubic)", "Model (RRDB)"):
+        assert method in done.stdout
+    made = max((folder.path / "eval_results").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert (made / "metrics.csv").is_file()
+    summary = json.loads((made / "summary.json").read_text())
+    assert summary["split"] == command.split("--split ")[1].split()[0]
+    assert ("preset-soft_tissue" in made.name) == ("--preset soft_tissue" in command)
+    if "--device cuda" in command and summary["config"]["device"] == "cpu":
+        assert "no GPU is available" in done.stderr
+    if r"finetune_outputs\best.pth" in command:
+        assert "the separators were lost" in done.stderr
+
+
+def test_his_long_and_his_short_command_are_the_same(folder: Folder) -> None:
+    long, short = (command for command in named("evaluate") if f"{RUN}" in command)
+    tables = []
+    for command in (long, short):
+        done = folder.run(command, "--output_dir", f"same_{len(tables)}")
+        assert done.returncode == 0, done.stderr
+        (made,) = (folder.path / f"same_{len(tables)}").iterdir()
+        assert re.fullmatch(r"test__best__globalHU_-1000_2000_on_test_set__\d{8}-\d{6}", made.name)
+        tables.append((made / "metrics.csv").read_bytes())
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("command", named(*LATER))
+def test_what_is_to_come_says_so_in_one_line(folder: Folder, command: str) -> None:
+    done = folder.run(command)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.fullmatch(r"error: python \w+\.py: .* is not part of ctsr [\d.]+ yet\n", done.stderr)
