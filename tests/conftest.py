@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.demo_set import DemoExams, shared_demo_exams
 from tests.needs import needs
 
 REAL_CT = "CTSR_REAL_CT"
@@ -17,3 +18,9 @@ def real_ct() -> Path:
     folder = Path(os.environ[REAL_CT])
     assert (folder / "patients").is_dir(), f"{REAL_CT}={folder} holds no patients/"
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_exams(tmp_path_factory: pytest.TempPathFactory) -> DemoExams:
+    """Six synthetic patients of a few slices, as files, with known HU in known places."""
+    return shared_demo_exams(tmp_path_factory)

@@ -10,10 +10,11 @@ __all__ = ["atomic_path", "write_atomically"]
 
 
 @contextmanager
-def atomic_path(final: Path) -> Generator[Path]:
+def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
     """A temporary name in the folder of `final`; moved over `final` when the block ends well, else removed.
 
-    What was written reaches the disk before the name changes, so that not even a power cut leaves half a file.
+    What was written reaches the disk before the name changes, so that not even a power cut leaves half a file. Who
+    writes thousands and can tell a cut one from a whole one does without that wait: `durable=False`.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
@@ -21,17 +22,18 @@ def atomic_path(final: Path) -> Generator[Path]:
     part = Path(name)
     try:
         yield part
-        with part.open("rb+") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())
         part.chmod(0o666 & ~_umask())
         part.replace(final)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_atomically(final: Path, content: str | bytes) -> None:
-    """Write a whole file, text as UTF-8 with the newlines given."""
-    with atomic_path(final) as part:
+def write_atomically(final: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Write a whole file, text as UTF-8 with the newlines given; `durable` as for `atomic_path`."""
+    with atomic_path(final, durable=durable) as part:
         part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 

@@ -1,15 +1,17 @@
 import copy
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ctsr.dicom.classic import classic_frame
+from ctsr.dicom.encode import file_bytes
 from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import ReadError
@@ -223,3 +225,18 @@ def test_dciodvfy_finds_nothing_wrong_with_a_derived_slice(tmp_path: Path) -> No
     assert dciodvfy_errors(tmp_path / "new.dcm") == set()
     save_slice(derive_slice(classic_frame(enhanced(), 0), HU, PLANE, DERIVATION, frame=0), tmp_path / "frame.dcm")
     assert dciodvfy_errors(tmp_path / "frame.dcm") == set()
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_the_encoder_makes_the_bytes_of_pydicoms_own(tmp_path: Path, syntax: str) -> None:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CTImageStorage, "1.2.3"
+    source = ct_slice(body(), ReferencedImageSequence=Sequence([item]), PatientName="Müller^Jörg", OtherPatientIDs="")
+    source.SpecificCharacterSet = "ISO_IR 100"
+    source.add_new("ICCProfile", "OB", b"x" * 70_000)
+    source.file_meta.TransferSyntaxUID = syntax
+    header = dcmread(save(source, tmp_path / "source.dcm"), stop_before_pixels=True)
+    new = derive_slice(header, HU, PLANE, DERIVATION)
+    expected = BytesIO()
+    dcmwrite(expected, copy.deepcopy(new), enforce_file_format=True)
+    assert file_bytes(new, new.file_meta) == expected.getvalue()

@@ -1,14 +1,11 @@
 """A CT slice derived from another: new pixels and geometry under the source's patient, study and frame of reference."""
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import dcmwrite, write_data_element
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
@@ -17,6 +14,7 @@ from pydicom.valuerep import VR, format_number_as_ds
 
 from ctsr import __version__
 from ctsr.dicom.element import MALFORMED
+from ctsr.dicom.encode import element_bytes, file_bytes
 from ctsr.dicom.stored import Stored, to_stored
 from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derived_uid
 from ctsr.errors import ReadError
@@ -140,37 +138,29 @@ def save_slice(dataset: Dataset, path: Path) -> tuple[str, ...]:
     """
     left_out: tuple[str, ...] = ()
     try:
-        content = _encoded(dataset)
+        content = file_bytes(dataset, dataset.file_meta)
     except MALFORMED:
         odd = list(_unwritable(dataset))
         left_out = tuple(_name(dataset, tag) for tag in odd)
         for tag in odd:
             del dataset[tag]
         try:
-            content = _encoded(dataset)
+            content = file_bytes(dataset, dataset.file_meta)
         except MALFORMED as error:
             raise ReadError(f"{path}: the source's header cannot be written again ({error})") from error
     write_atomically(path, content, durable=False)
     return left_out
 
 
-def _encoded(dataset: Dataset) -> bytes:
-    buffer = io.BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def _unwritable(dataset: Dataset) -> Iterator[int]:
+def _unwritable(dataset: Dataset) -> Iterator[BaseTag]:
     for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset converts its elements, which is what fails
-        scratch = DicomBytesIO()
-        scratch.is_implicit_VR, scratch.is_little_endian = False, True
         try:
-            write_data_element(scratch, dataset[tag], dataset.get("SpecificCharacterSet"))
+            element_bytes(dataset, tag, dataset.get("SpecificCharacterSet"))
         except MALFORMED:
             yield tag
 
 
-def _name(dataset: Dataset, tag: int) -> str:
+def _name(dataset: Dataset, tag: BaseTag) -> str:
     return keyword_for_tag(tag) or str(dataset.get_item(tag).tag)
 
 
@@ -258,7 +248,7 @@ def _fill(derived: Dataset, stored: Stored) -> None:
     derived.add_new("RescaleType", VR.LO, "HU")
     if stored.padding is not None:
         derived.add_new("PixelPaddingValue", VR.SS, stored.padding)
-    content = stored.values.astype("<i2").tobytes()
+    content = stored.values.astype("<i2", copy=False).tobytes()
     derived.add_new("PixelData", VR.OW, content)
 
 

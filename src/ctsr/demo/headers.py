@@ -1,0 +1,157 @@
+"""The DICOM objects of the synthetic set: classic CT images that say plainly that nobody was scanned."""
+
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import format_number_as_ds
+
+from ctsr.demo.patients import Patient
+from ctsr.demo.scanner import Stored
+from ctsr.demo.shapes import Point
+from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derived_uid
+
+__all__ = ["Placement", "SeriesIdentity", "ct_dataset"]
+
+_DATE, _TIME = "20240115", "101500"
+_AXIAL = ("ORIGINAL", "PRIMARY", "AXIAL")
+
+
+@dataclass(frozen=True)
+class SeriesIdentity:
+    """A series of one patient: what its header repeats in every image."""
+
+    patient: Patient
+    seed: int
+    number: int
+    description: str
+    kernel: str
+    thickness: float
+    """mm."""
+
+    def uid(self, *parts: str) -> str:
+        """A UID of this patient's, the same for the same seed."""
+        return derived_uid("ctsr demo", str(self.seed), self.patient.patient_id, *parts)
+
+    @property
+    def series_uid(self) -> str:
+        """SeriesInstanceUID."""
+        return self.uid("series", str(self.number))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one image lies: DICOM's ImagePositionPatient, ImageOrientationPatient and PixelSpacing."""
+
+    position: Point
+    spacing: float
+    orientation: tuple[float, float, float, float, float, float] = (1, 0, 0, 0, 1, 0)
+    image_type: tuple[str, ...] = _AXIAL
+
+
+def ct_dataset(
+    identity: SeriesIdentity,
+    placement: Placement,
+    instance: int,
+    stored: Stored,
+) -> Dataset:
+    """A whole CT image, ready to write with `Dataset.save_as(enforce_file_format=True)`."""
+    dataset = Dataset()
+    _add_patient_and_study(dataset, identity)
+    _add_series(dataset, identity)
+    _add_image(dataset, identity, placement, instance)
+    _add_pixels(dataset, identity, stored)
+    scanner = identity.patient.scanner
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    implicit = scanner.transfer_syntax == ImplicitVRLittleEndian
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    dataset.file_meta = meta
+    if scanner.transfer_syntax.is_compressed:
+        dataset.compress(scanner.transfer_syntax, generate_instance_uid=False)
+    return dataset
+
+
+def _add_patient_and_study(dataset: Dataset, identity: SeriesIdentity) -> None:
+    patient = identity.patient
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.PatientName = f"Synthetic^{patient.patient_id}"
+    dataset.PatientID = patient.patient_id
+    dataset.PatientBirthDate = f"{int(_DATE[:4]) - patient.age}0101"
+    dataset.PatientSex = patient.sex
+    dataset.PatientAge = f"{patient.age:03d}Y"
+    dataset.PatientSize = _ds(patient.size)
+    dataset.PatientWeight = _ds(patient.weight)
+    dataset.PatientComments = "Computed phantom: nobody was scanned"
+    dataset.StudyInstanceUID = identity.uid("study")
+    dataset.StudyID = f"{patient.number}"
+    dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = dataset.ContentDate = _DATE
+    dataset.StudyTime = dataset.SeriesTime = dataset.AcquisitionTime = dataset.ContentTime = _TIME
+    dataset.StudyDescription = "ctsr synthetic exam"
+    dataset.AccessionNumber = ""
+    dataset.ReferringPhysicianName = ""
+
+
+def _add_series(dataset: Dataset, identity: SeriesIdentity) -> None:
+    scanner = identity.patient.scanner
+    dataset.Modality = "CT"
+    dataset.SeriesInstanceUID = identity.series_uid
+    dataset.SeriesNumber = identity.number
+    dataset.SeriesDescription = identity.description
+    dataset.BodyPartExamined = identity.patient.region
+    dataset.PatientPosition = "HFS"
+    dataset.FrameOfReferenceUID = identity.uid("frame of reference")
+    dataset.PositionReferenceIndicator = ""
+    dataset.Manufacturer = "ctsr synthetic"
+    dataset.ManufacturerModelName = scanner.model
+    dataset.InstitutionName = "ctsr demo"
+    dataset.SoftwareVersions = IMPLEMENTATION_VERSION_NAME
+    dataset.KVP = _ds(scanner.kvp)
+    dataset.XRayTubeCurrent = scanner.tube_current
+    dataset.ExposureTime = 500
+    dataset.Exposure = scanner.tube_current // 2
+    dataset.ConvolutionKernel = identity.kernel
+    dataset.GantryDetectorTilt = _ds(0)
+    dataset.RotationDirection = "CW"
+
+
+def _add_image(dataset: Dataset, identity: SeriesIdentity, placement: Placement, instance: int) -> None:
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = identity.uid("image", str(identity.number), str(instance))
+    dataset.ImageType = list(placement.image_type)
+    dataset.AcquisitionNumber = identity.number
+    dataset.InstanceNumber = instance
+    dataset.ImagePositionPatient = [_ds(value) for value in placement.position]
+    dataset.ImageOrientationPatient = [_ds(value) for value in placement.orientation]
+    dataset.PixelSpacing = [_ds(placement.spacing)] * 2
+    dataset.SliceThickness = _ds(identity.thickness)
+    if placement.image_type == _AXIAL:
+        dataset.SliceLocation = _ds(placement.position[2])
+
+
+def _add_pixels(dataset: Dataset, identity: SeriesIdentity, stored: Stored) -> None:
+    scanner = identity.patient.scanner
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.BitsAllocated = 16
+    dataset.BitsStored = scanner.bits_stored
+    dataset.HighBit = scanner.bits_stored - 1
+    dataset.PixelRepresentation = int(scanner.signed)
+    if scanner.padding_tag:
+        dataset.add_new("PixelPaddingValue", "SS" if scanner.signed else "US", scanner.padding)
+    dataset.RescaleIntercept = _ds(scanner.rescale_intercept)
+    dataset.RescaleSlope = _ds(1)
+    if "LOCALIZER" not in dataset.ImageType:  # sums along rays are no Hounsfield units
+        dataset.RescaleType = "HU"
+    chest = identity.patient.region == "CHEST"
+    dataset.WindowCenter, dataset.WindowWidth = _ds(40 if chest else 60), _ds(400)
+    dataset.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+
+
+def _ds(value: float) -> str:
+    """A decimal string of at most 16 characters."""
+    return format_number_as_ds(float(value))

@@ -1,0 +1,196 @@
+"""What is to be made of which slice, and under which name: decided for a whole series before anything is written."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ctsr import __version__
+from ctsr.data.roots import SUFFIX
+from ctsr.dicom.uids import derived_uid
+from ctsr.dicom.write import Derivation
+from ctsr.errors import DomainError
+from ctsr.nifti import is_nifti
+from ctsr.preprocess.log import SeriesRow
+from ctsr.preprocess.resample import at_spacing
+from ctsr.series import PatientExams, Series, SliceHeader
+from ctsr.volume import Plane
+
+__all__ = ["SeriesPlan", "Settings", "Task", "plan_series", "plane_of", "refused_row"]
+
+ALGORITHM = "1"
+"""Counted up when the same settings give other pixels or headers, so that old results are made again."""
+FILE_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".img"})
+"""Endings that are no part of a name; what follows the last dot of a UID is."""
+FRAME_DIGITS = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a result depends on besides its source."""
+
+    target_spacing: float = 0.8
+    """mm between pixels of the result, along both axes."""
+    antialias: bool = True
+    assume_hu: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.05 <= self.target_spacing <= 50:
+            raise DomainError(f"the target spacing must lie between 0.05 and 50 mm, got {self.target_spacing:g}")
+
+    @property
+    def text(self) -> str:
+        """As it enters UIDs and fingerprints."""
+        return f"preprocess {ALGORITHM} {self.target_spacing!r} {self.antialias} {self.assume_hu}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to make."""
+
+    output: str
+    """Below the output folder, with forward slashes."""
+    indices: tuple[int, ...]
+    """The slices it will hold, in `Series.slices`: one in DICOM, all in NIfTI."""
+    instance_number: int | None = None
+    """To be set; None keeps the source's."""
+
+
+@dataclass(frozen=True)
+class SeriesPlan:
+    """What becomes of one series."""
+
+    series: Series
+    source: str
+    """Folder or file below the root, with forward slashes."""
+    before: Plane
+    """Of the first slice."""
+    after: Plane
+    derivation: Derivation
+    tasks: tuple[Task, ...]
+    is_nifti: bool
+
+    @property
+    def owner(self) -> str:
+        """The series' name in the journal."""
+        return f"{self.series.patient_id}\n{self.series.series_uid}"
+
+    @property
+    def slice_bytes(self) -> int:
+        """Pixel data of one slice of the result."""
+        return 2 * self.after.shape[0] * self.after.shape[1]
+
+    def row(self, done: int | None = None, reason: str = "") -> SeriesRow:
+        """The log's row when `done` slices are in the output, or all; a series with none was skipped."""
+        done = len(self.series.slices) if done is None else done
+        series, before, after = self.series, self.before, self.after
+        return SeriesRow(
+            patient_id=series.patient_id,
+            series_uid=series.series_uid,
+            num_slices=done or len(self.series.slices),
+            orig_row_mm=before.spacing[0],
+            orig_col_mm=before.spacing[1],
+            slice_thickness_mm=series.slice_thickness,
+            new_row_mm=after.spacing[0],
+            new_col_mm=after.spacing[1],
+            orig_rows=before.shape[0],
+            orig_cols=before.shape[1],
+            new_rows=after.shape[0],
+            new_cols=after.shape[1],
+            upsampled=max(before.spacing) > after.spacing[0],
+            skipped=done == 0,
+            reason=reason,
+            new_series_uid=self.derivation.series_uid if done and not self.is_nifti else "",
+            source=self.source,
+            output=str(PurePosixPath(self.tasks[0].output).parent) if done else "",
+        )
+
+
+def plane_of(series: Series, index: int) -> Plane:
+    """Where the pixels of one slice lie."""
+    across, down = series.orientation[:3], series.orientation[3:]
+    return Plane((series.rows, series.columns), series.pixel_spacing, series.slices[index].position, (down, across))
+
+
+def plan_series(series: Series, patient: PatientExams, root: Path, settings: Settings) -> SeriesPlan:
+    """Names, geometry and header texts of what a series will become."""
+    before = plane_of(series, 0)
+    nifti = is_nifti(series.path)
+    tasks = (_volume_task if nifti else _slice_tasks)(series, patient)
+    return SeriesPlan(
+        series=series,
+        source=series.path.relative_to(root).as_posix(),
+        before=before,
+        after=at_spacing(before, settings.target_spacing),
+        derivation=_derivation(series, settings),
+        tasks=tasks,
+        is_nifti=nifti,
+    )
+
+
+def refused_row(series: Series, root: Path, *, reason: str) -> SeriesRow:
+    """The log's row of a series that cannot be used at all."""
+    return SeriesRow(
+        patient_id=series.patient_id,
+        series_uid=series.series_uid,
+        num_slices=len(series.slices),
+        orig_row_mm=series.pixel_spacing[0],
+        orig_col_mm=series.pixel_spacing[1],
+        slice_thickness_mm=series.slice_thickness,
+        orig_rows=series.rows,
+        orig_cols=series.columns,
+        skipped=True,
+        reason=" ".join(reason.split()),
+        source=series.path.relative_to(root).as_posix(),
+    )
+
+
+def _derivation(series: Series, settings: Settings) -> Derivation:
+    # A source that mixes geometries or image types under one UID falls into several series, each with a UID of its own.
+    spacing = tuple(round(mm, 4) for mm in series.pixel_spacing)
+    orientation = tuple(round(cosine, 3) + 0.0 for cosine in series.orientation)
+    group = (series.study_uid, series.image_type, series.rows, series.columns, spacing, orientation)
+    kernel = "low-passed where it shrinks" if settings.antialias else "without a low-pass"
+    return Derivation(
+        description=(
+            f"Resampled in plane from {series.pixel_spacing[0]:g} x {series.pixel_spacing[1]:g} mm "
+            f"to {settings.target_spacing:g} mm, linear, {kernel}, by ctsr {__version__}"
+        ),
+        label=f"[{settings.target_spacing:g} mm]",
+        settings=settings.text,
+        series_uid=derived_uid(series.series_uid, repr(group), settings.text),
+    )
+
+
+def _volume_task(series: Series, patient: PatientExams) -> tuple[Task, ...]:
+    output = _folder(series.path, patient) / series.path.name
+    return (Task(str(output), tuple(range(len(series.slices)))),)
+
+
+def _slice_tasks(series: Series, patient: PatientExams) -> tuple[Task, ...]:
+    numbers = _instance_numbers(series)
+    return tuple(
+        Task(str(_folder(header.path, patient) / _file_name(header, len(series.slices))), (i,), numbers[i])
+        for i, header in enumerate(series.slices)
+    )
+
+
+def _instance_numbers(series: Series) -> list[int | None]:
+    """None, to keep the source's numbers, where they tell the slices apart; else the order along the normal, from 1."""
+    given = {header.instance_number for header in series.slices if header.frame is None}
+    if None not in given and len(given) == len(series.slices):
+        return [None] * len(series.slices)
+    return [i + 1 for i in range(len(series.slices))]
+
+
+def _folder(path: Path, patient: PatientExams) -> PurePosixPath:
+    below = path.parent.relative_to(patient.path) if path != patient.path else Path()
+    return PurePosixPath(patient.patient_id + SUFFIX) / below.as_posix()
+
+
+def _file_name(header: SliceHeader, num_frames: int) -> str:
+    """The source's own; `<stem>_f001` and the source's ending for a frame."""
+    name = header.path.name
+    if header.frame is None:
+        return name
+    stem, ending = (header.path.stem, header.path.suffix) if header.path.suffix.lower() in FILE_SUFFIXES else (name, "")
+    digits = max(FRAME_DIGITS, len(str(num_frames)))
+    return f"{stem}_f{header.frame + 1:0{digits}d}{ending}"

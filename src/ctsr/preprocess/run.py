@@ -1,0 +1,278 @@
+"""The whole job: scan, plan, check for room, resample what is missing, and keep the logs true throughout."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from ctsr.dicom.defects import check
+from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError
+from ctsr.exams import scan
+from ctsr.preprocess.journal import Done, Journal, fingerprint
+from ctsr.preprocess.log import SeriesRow, read_log, write_log
+from ctsr.preprocess.plan import SeriesPlan, Settings, Task, plan_series, refused_row
+from ctsr.preprocess.pool import available_cores, in_order, pool
+from ctsr.preprocess.work import Chunk, Outcome, chunks_of, run_chunk
+from ctsr.progress import Progress, Silent
+from ctsr.series import Inventory
+
+__all__ = ["Report", "preprocess"]
+
+HEADER_BYTES = 16_384
+"""Room a header may take, when disk space is reckoned with."""
+FEW_FILES = 32
+"""So few are made faster in this process than it takes to start others."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    rows: tuple[SeriesRow, ...]
+    """One for each series below the root, those that were left out among them."""
+    written: int
+    """Slices made now."""
+    kept: int
+    """Slices that were there already, made from the same source with the same settings."""
+    failed: int
+    """Series that could not be used, or of which slices are missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Todo:
+    """A plan, and which of its files are still to be made."""
+
+    plan: SeriesPlan
+    missing: tuple[Task, ...]
+    made_from: dict[str, str]
+    """Output → fingerprint, for all files."""
+
+    @property
+    def num_missing(self) -> int:
+        """Slices still to be made."""
+        return sum(len(task.indices) for task in self.missing)
+
+    def slices_in(self, outcomes: Sequence[Outcome]) -> int:
+        """Slices that the files of these outcomes hold, or would."""
+        size = {task.output: len(task.indices) for task in self.plan.tasks}
+        return sum(size[outcome.output] for outcome in outcomes)
+
+
+@dataclass
+class _Book:
+    """The rows of this run so far, and those of earlier runs about other series; both logs follow each change."""
+
+    out_dir: Path
+    others: tuple[SeriesRow, ...]
+    rows: list[SeriesRow] = field(default_factory=list[SeriesRow])
+
+    def add(self, *rows: SeriesRow) -> None:
+        self.rows += rows
+        write_log(self.out_dir, [*self.others, *self.rows])
+
+
+def preprocess(
+    root: Path,
+    out_dir: Path,
+    *,
+    target_spacing: float = 0.8,
+    antialias: bool = True,
+    assume_hu: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Resample every CT series below `root` in plane to one pixel spacing, as DICOM.
+
+    Writes ``<out_dir>/<patient>pp/<same sub-path>/<same file name>`` and the two logs. Finished slices of an earlier
+    run are kept when their source and the settings are unchanged; `root` is only read.
+
+    Args:
+        root: one folder per patient, whatever lies below.
+        out_dir: made if needed; neither inside `root` nor around it.
+        target_spacing: mm between pixels of the result.
+        antialias: low-pass where the pixels get coarser.
+        assume_hu: take stored values for HU where a header gives no rescale.
+        workers: processes; as many as there are cores when None.
+        progress: told how far the work is, and of every defect.
+
+    Raises:
+        MissingInputError: `root` is no folder or holds no CT.
+        UsageError: `out_dir` and `root` lie in each other.
+        CtsrError: the disk has no room for the result.
+    """
+    settings, say = Settings(target_spacing, antialias, assume_hu), progress or Silent()
+    _check_folders(root, out_dir)
+    earlier = read_log(out_dir)
+    inventory = scan(root, progress=say)
+    if not any(patient.series or patient.excluded for patient in inventory.patients):
+        raise MissingInputError(f"{root}: no CT below; expected one folder per patient with DICOM or NIfTI files")
+    plans, left_out, failed = _plan(inventory, settings, say)
+    with Journal(out_dir) as journal:
+        todos = [_todo(plan, journal, settings) for plan in plans]
+        _check_room(todos, out_dir, say)
+        _clear(todos, out_dir, journal, say)
+        about = {row.key for row in (*left_out, *(plan.row(0) for plan in plans))}
+        book = _Book(out_dir, tuple(row for row in earlier if row.key not in about))
+        book.add(*left_out, *(todo.plan.row() for todo in todos if not todo.missing))
+        written, broken = _make(todos, settings, journal, book, say, workers or available_cores())
+    kept = sum(len(todo.plan.series.slices) - todo.num_missing for todo in todos)
+    return Report(tuple(book.rows), written, kept, failed + broken)
+
+
+def _check_folders(root: Path, out_dir: Path) -> None:
+    if not root.is_dir():
+        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
+    source, target = root.resolve(), out_dir.resolve()
+    if source.is_relative_to(target) or target.is_relative_to(source):
+        raise UsageError(
+            f"--out_dir {out_dir} and --root {root} lie in each other: originals and results would mix; "
+            "choose a folder of its own"
+        )
+
+
+def _plan(inventory: Inventory, settings: Settings, say: Progress) -> tuple[list[SeriesPlan], list[SeriesRow], int]:
+    """Plans of the series that can be used, rows of all others with their reasons, and how many of these failed."""
+    plans: list[SeriesPlan] = []
+    left_out = [("", excluded) for excluded in inventory.excluded]
+    left_out += [(patient.patient_id, excluded) for patient in inventory.patients for excluded in patient.excluded]
+    rows = [SeriesRow.of_excluded(patient_id, excluded, inventory.root) for patient_id, excluded in left_out]
+    unreadable = [excluded for _, excluded in left_out if excluded.failed]
+    for excluded in unreadable:
+        say.note(f"failed: {excluded.path}: {excluded.reason}")
+    failed = len(unreadable)
+    taken: set[str] = set()
+    for patient in inventory.patients:
+        for series in patient.series:
+            try:
+                for warning in check(series, "preprocess", assume_hu=settings.assume_hu):
+                    say.note(f"warning: {warning}")
+                plan = plan_series(series, patient, inventory.root, settings)
+                _claim(plan, taken)
+                plans.append(plan)
+            except SeriesError as error:
+                say.note(f"failed: {error}")
+                rows.append(refused_row(series, inventory.root, reason=str(error)))
+                failed += 1
+    return plans, rows, failed
+
+
+def _claim(plan: SeriesPlan, taken: set[str]) -> None:
+    """Reserve the names of a plan's files.
+
+    Raises:
+        SeriesError: one is taken: a frame's name can be that of a file beside it.
+    """
+    names = Counter(task.output for task in plan.tasks)
+    doubled = sorted(name for name, count in names.items() if count > 1 or name in taken)
+    if doubled:
+        raise SeriesError(
+            f"{plan.series.path}: two slices would be written as {doubled[0]}; rename the file or move it elsewhere"
+        )
+    taken.update(names)
+
+
+def _todo(plan: SeriesPlan, journal: Journal, settings: Settings) -> _Todo:
+    made_from = {
+        task.output: fingerprint(
+            plan.series.slices[task.indices[0]].path,
+            plan.series.slices[task.indices[0]].identity,
+            plan.derivation.series_uid,
+            str(task.instance_number),
+            settings.text,
+        )
+        for task in plan.tasks
+    }
+    missing = tuple(task for task in plan.tasks if not journal.holds(task.output, made_from[task.output]))
+    return _Todo(plan, missing, made_from)
+
+
+def _check_room(todos: Sequence[_Todo], out_dir: Path, say: Progress) -> None:
+    """Say what the run will take, and refuse one that the disk cannot hold."""
+    count = sum(todo.num_missing for todo in todos)
+    if count == 0:
+        return
+    needed = sum(todo.num_missing * (todo.plan.slice_bytes + HEADER_BYTES) for todo in todos)
+    free = shutil.disk_usage(out_dir).free
+    say.note(f"{count} slices to write into {out_dir}: about {_size(needed)}, of {_size(free)} free")
+    if needed > free:
+        raise CtsrError(
+            f"{out_dir}: {count} slices need about {_size(needed)}, but only {_size(free)} are free; "
+            "make room, or choose another --out_dir"
+        )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+
+
+def _clear(todos: Sequence[_Todo], out_dir: Path, journal: Journal, say: Progress) -> None:
+    """Remove half-written files of a run that was killed, and results that this run would not make any more."""
+    for folder in {(out_dir / output).parent for todo in todos for output in todo.made_from}:
+        for part in folder.glob(".*.part"):
+            part.unlink()
+    wanted: dict[str, set[str]] = {}
+    for todo in todos:
+        wanted.setdefault(todo.plan.owner, set()).update(todo.made_from)
+    for owner, outputs in wanted.items():
+        if removed := journal.remove(output for output in journal.outputs_of(owner) if output not in outputs):
+            say.note(f"{owner.replace(chr(10), ' ')}: removed {removed} slices whose source is gone")
+
+
+def _make(
+    todos: Sequence[_Todo], settings: Settings, journal: Journal, book: _Book, say: Progress, workers: int
+) -> tuple[int, int]:
+    """Make what is missing, series by series; returns how many slices were written and how many series failed."""
+    files = sum(len(todo.missing) for todo in todos)
+    written = broken = 0
+    with pool(workers if files >= FEW_FILES else 1) as executor:
+        tracked = say.track(_outcomes(todos, settings, book.out_dir, executor), total=files, what="preprocess")
+        for todo, pairs in groupby(tracked, key=lambda pair: pair[0]):
+            made = [_remember(todo, outcome, journal) for _, outcome in pairs]
+            _tell_left_out(todo.plan, made, say)
+            bad = [outcome for outcome in made if outcome.error]
+            lost, wanted = todo.slices_in(bad), len(todo.plan.series.slices)
+            reason = f"{lost} of {wanted} slices failed, the first: {bad[0].error}" if bad else ""
+            if bad:
+                say.note(f"failed: {todo.plan.source}: {reason}")
+            book.add(todo.plan.row(wanted - lost, reason))
+            written += todo.slices_in(made) - lost
+            broken += bool(bad)
+    return written, broken
+
+
+def _outcomes(
+    todos: Sequence[_Todo], settings: Settings, out_dir: Path, executor: Executor | None
+) -> Iterator[tuple[_Todo, Outcome]]:
+    work: list[tuple[_Todo, Chunk]] = [
+        (todo, chunk) for todo in todos for chunk in chunks_of(todo.plan, todo.missing, settings, out_dir)
+    ]
+    try:
+        results = in_order(run_chunk, [chunk for _, chunk in work], executor)
+        for (todo, _), outcomes in zip(work, results, strict=True):
+            for outcome in outcomes:
+                yield todo, outcome
+    except BrokenProcessPool as error:
+        raise CtsrError(
+            "a worker process was ended from outside, most likely for lack of memory; "
+            "run the same command again with fewer --workers, it continues where it stopped"
+        ) from error
+
+
+def _remember(todo: _Todo, outcome: Outcome, journal: Journal) -> Outcome:
+    if outcome.error:
+        # What an earlier run left under this name was made with other settings or from another source.
+        journal.remove([outcome.output])
+    else:
+        journal.add(Done(outcome.output, todo.plan.owner, todo.made_from[outcome.output], outcome.size))
+    return outcome
+
+
+def _tell_left_out(plan: SeriesPlan, made: Sequence[Outcome], say: Progress) -> None:
+    names = Counter(name for outcome in made for name in outcome.left_out)
+    if names:
+        listed = ", ".join(f"{name} ({count}x)" for name, count in sorted(names.items()))
+        say.note(f"warning: {plan.source}: header elements with unusable values were left out: {listed}")
