@@ -105,7 +105,7 @@ def read_pixels(header: SliceHeader) -> SlicePixels:
 
 
 def save_volume(path: Path, values: npt.NDArray[np.int16], grid: Grid, *, slope: float, intercept: float) -> None:
-    """Write a volume, whole or not at all; compressed where the name ends in `.gz`. The same input gives the same bytes.
+    """Write a volume, whole or not at all, compressed where the name ends in `.gz`; always the same bytes.
 
     Args:
         path: a file that is there is replaced.

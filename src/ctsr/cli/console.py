@@ -70,10 +70,8 @@ class Console:
     def _lines(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         started = said = time.monotonic()
         of = "" if total is None else f"/{total}"
-        done = 0
-        for item in items:
+        for done, item in enumerate(items, start=1):
             yield item
-            done += 1
             now = time.monotonic()
             if now - said >= PLAIN_INTERVAL_S:
                 said = now

@@ -75,7 +75,7 @@ def _as_flag(name: str, value: object) -> list[str]:
 
 
 def resolved(options: object) -> dict[str, Any]:
-    """An options dataclass as one flat mapping of plain values: what is written beside a result, as `--config` reads it."""
+    """An options dataclass as one flat mapping of plain values, as `--config` reads it: what stands beside a result."""
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(cast("Any", options)):
         value = getattr(options, field.name)

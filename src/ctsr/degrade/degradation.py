@@ -104,6 +104,17 @@ class Degradation:
         """Plain values under the fields' names; `from_dict` reads them back."""
         return asdict(self)
 
+    def as_flags(self) -> dict[str, Any]:
+        """Plain values under the names of the command line's flags, for a configuration that can be run again."""
+        return {
+            "degradation": self.mode,
+            "blur_sigma_range": list(self.sigma_range),
+            "blur_kernel": self.blur_kernel,
+            "noise_sigma_range_norm": list(self.noise_sigma_range),
+            "dose_factor_range": list(self.dose_factor_range),
+            "antialias_clean": self.antialias_clean,
+        }
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Degradation":
         """The inverse of `as_dict`, also by way of JSON, which knows no tuples."""

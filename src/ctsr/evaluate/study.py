@@ -53,16 +53,10 @@ class Study:
 
     def config(self) -> dict[str, Any]:
         """Every flag with the value in force, as `--config` reads it."""
-        degradation = self.sampler.degradation
         flags = asdict(self.options) | {
             "model_path": self.subject.generator.path,
             "device": str(self.subject.device),
             "scale": self.subject.scale,
-            "degradation": degradation.mode,
-            "blur_sigma_range": degradation.sigma_range,
-            "blur_kernel": degradation.blur_kernel,
-            "noise_sigma_range_norm": degradation.noise_sigma_range,
-            "dose_factor_range": degradation.dose_factor_range,
-            "antialias_clean": degradation.antialias_clean,
+            **self.sampler.degradation.as_flags(),
         }
         return {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}

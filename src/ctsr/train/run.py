@@ -121,7 +121,8 @@ def _run(
         journal.log(line)
         progress.note(line)
 
-    journal.describe(meta.experiment, config | {"degradation": meta.degradation}, meta.to_plain())
+    flags = Degradation.from_dict(meta.degradation).as_flags()
+    journal.describe(meta.experiment, config | flags, meta.to_plain())
     progress.note(f"run folder: {folder}")
     try:
         fit(trainer, standing, epochs=options.epochs, patience=options.patience, keep=keep)
