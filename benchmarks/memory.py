@@ -18,14 +18,20 @@ SERIES, SLICES, SIZE, BATCH = 4, 40, 512, 10
 
 
 def run() -> None:
-    """Bytes that a process holds for itself (mapped files are the system's, and are given up when it needs them)."""
+    """Bytes that belong to the process alone.
+
+    Pages of mapped files are not among them: they are the system's cache, and given up when it needs the room.
+    """
     with workspace() as folder:
+        _epoch([_series(folder / "warm-up", 0)])
+        start = _private_bytes()
         for times in (1, 10):
             series = [_series(folder / f"{times}-{i}", i) for i in range(SERIES * times)]
-            before = _private_bytes()
-            peak = _epoch(series) - before
+            peak = _epoch(series) - start
             size = sum(one.hu.nbytes for one in series)
-            print(f"data side of training on {size / 2**20:7.0f} MiB of slices: {peak / 2**20:6.1f} MiB at the peak")
+            print(
+                f"data side of training on {size / 2**20:7.0f} MiB of slices: {peak / 2**20:6.1f} MiB more than at rest"
+            )
 
 
 def _epoch(series: list[StoredSeries]) -> int:
@@ -40,7 +46,8 @@ def _epoch(series: list[StoredSeries]) -> int:
 
 def _private_bytes() -> int:
     gc.collect()
-    return psutil.Process().memory_full_info().uss
+    memory = psutil.Process().memory_info()
+    return memory.rss - memory.shared
 
 
 def _series(folder: Path, number: int) -> StoredSeries:

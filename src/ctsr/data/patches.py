@@ -136,10 +136,9 @@ class PatchDataset(Dataset[PatchPair]):
         blocks = np.flatnonzero(one.body[slice_index])
         block = int(blocks[rng.integers(len(blocks))])
         row, column = divmod(block, one.body.shape[2])
-        jitter = rng.integers(BLOCK, size=2)
         return (
-            self._aligned(row * BLOCK + int(jitter[0]), one.rows),
-            self._aligned(column * BLOCK + int(jitter[1]), one.columns),
+            self._aligned(row * BLOCK + int(rng.integers(BLOCK)), one.rows),
+            self._aligned(column * BLOCK + int(rng.integers(BLOCK)), one.columns),
         )
 
     def _aligned(self, center: int, size: int) -> int:

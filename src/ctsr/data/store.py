@@ -2,16 +2,11 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +18,7 @@ from ctsr.data.body import BLOCK, body_blocks
 from ctsr.errors import CtsrError
 from ctsr.exams import read_slice
 from ctsr.hu import AIR
+from ctsr.pool import available_cores, in_order, pool
 from ctsr.progress import Progress, Silent
 from ctsr.series import Series
 from ctsr.volume import PaddingMask
@@ -70,12 +66,12 @@ class StoredSeries:
     @property
     def hu(self) -> HU:
         """(slices, rows, columns), HU as int16, `PADDING` where nothing was reconstructed; read-only."""
-        return _mapped(self.folder / "hu.npy")
+        return _mapped(self.folder, "hu.npy")
 
     @property
     def body(self) -> npt.NDArray[np.bool_]:
         """(slices, ⌈rows/8⌉, ⌈columns/8⌉): True in the body."""
-        return _mapped(self.folder / "body.npy")
+        return _mapped(self.folder, "body.npy")
 
     def slice_hu(self, index: int) -> npt.NDArray[np.float32]:
         """(rows, columns), HU, padding as air."""
@@ -92,8 +88,9 @@ class StoredSeries:
 
 
 @lru_cache(maxsize=OPEN_FILES)
-def _mapped(path: Path) -> npt.NDArray[Any]:
-    return np.load(path, mmap_mode="r")
+def _mapped(folder: Path, name: str) -> npt.NDArray[Any]:
+    # As a plain array: every slice of a `memmap` goes through Python again, which costs more than the patch.
+    return np.asarray(np.load(folder / name, mmap_mode="r"))
 
 
 @dataclass(frozen=True)
@@ -118,14 +115,11 @@ def open_all(
     """
     todo = [one for one in series if not _is_stored(one, store, assume_hu)]
     attempt = partial(_try_open, store=store, assume_hu=assume_hu)
-    count = min(workers or os.cpu_count() or 1, len(todo))
-    if count > 1 and sum(len(one.slices) for one in todo) > FEW_SLICES:
-        # A pool breaks where a script calls this without `if __name__ == "__main__"`, or memory runs out: what it has
-        # not decoded by then is decoded below, in this process.
-        with suppress(BrokenProcessPool), ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-            decoded = pool.map(attempt, todo)
-            for _ in (progress or Silent()).track(decoded, total=len(todo), what="Decoding series"):
-                pass
+    few = sum(len(one.slices) for one in todo) <= FEW_SLICES
+    with pool(1 if few else min(workers or available_cores(), len(todo))) as executor:
+        decoded = in_order(attempt, todo, executor)
+        for _ in (progress or Silent()).track(decoded, total=len(todo), what="Decoding series"):
+            pass
     results = [attempt(one) for one in series]
     return Opened(
         series=tuple(result for result in results if isinstance(result, StoredSeries)),

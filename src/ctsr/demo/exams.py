@@ -16,7 +16,7 @@ from ctsr.demo.shapes import Image
 from ctsr.demo.truth import ExamTruth, Landmark, landmarks, plugs, write_truth
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
-from ctsr.preprocess.pool import available_cores, in_order, pool
+from ctsr.pool import available_cores, in_order, pool
 from ctsr.progress import Progress, Silent
 from ctsr.seeds import rng_from
 

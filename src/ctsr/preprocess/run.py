@@ -12,10 +12,10 @@ from pathlib import Path
 from ctsr.dicom.defects import check
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError
 from ctsr.exams import scan
+from ctsr.pool import available_cores, in_order, pool
 from ctsr.preprocess.journal import Done, Journal, fingerprint
 from ctsr.preprocess.log import SeriesRow, read_log, write_log
 from ctsr.preprocess.plan import SeriesPlan, Settings, Task, plan_series, refused_row
-from ctsr.preprocess.pool import available_cores, in_order, pool
 from ctsr.preprocess.work import Chunk, Outcome, chunks_of, run_chunk
 from ctsr.progress import Progress, Silent
 from ctsr.series import Inventory
