@@ -16,8 +16,11 @@ class CtsrError(Exception):
     """Anything a user can put right. The command line prints it without a traceback and exits with 1."""
 
 
-class DomainError(CtsrError, ValueError):
-    """A value outside what the quantity allows: an empty HU range, a size not divisible by the scale."""
+class DomainError(CtsrError):
+    """A value outside what the quantity allows: an empty HU range, a size not divisible by the scale.
+
+    Such values come from flags: the command line exits with 2.
+    """
 
 
 class MissingInputError(CtsrError, FileNotFoundError):
@@ -40,8 +43,8 @@ class SplitError(CtsrError):
 
 
 class CheckpointError(CtsrError):
-    """A checkpoint is missing, needs code to load, or does not fit the network."""
+    """A checkpoint is damaged, needs code to load, or does not fit the network."""
 
 
 class UsageError(CtsrError):
-    """Flags that contradict each other. The command line exits with 2."""
+    """A flag that cannot be what it says, or contradicts another. The command line exits with 2."""

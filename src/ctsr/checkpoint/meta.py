@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ctsr import __version__
-from ctsr.errors import CheckpointError
+from ctsr.errors import CheckpointError, DomainError
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.models.architecture import Architecture
 
@@ -84,7 +84,7 @@ class Meta:
                 card=_card(plain["card"]),
                 versions=dict(plain["versions"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, DomainError) as error:
             raise CheckpointError(f"its meta is incomplete or misshapen: {error}") from error
 
 

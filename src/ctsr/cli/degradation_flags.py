@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import tyro
+
 if TYPE_CHECKING:  # it imports torch, which `--help` need not wait for
     from ctsr.degrade import Degradation
 
@@ -24,7 +26,7 @@ class DegradationFlags:
     """Noise at full dose in units of [-1, 1] (0.003 is 4.5 HU), drawn between two values; default 0.001 0.003."""
     dose_factor_range: tuple[float, float] | None = None
     """Fraction of full dose, drawn between two values; noise grows as 1/√dose; default 0.25 0.5."""
-    antialias_clean: bool = False
+    antialias_clean: tyro.conf.FlagCreatePairsOff[bool] = False
     """Downsample `clean` softly, with a low-pass; off unless the checkpoint says otherwise."""
 
     def given(self) -> dict[str, Any]:

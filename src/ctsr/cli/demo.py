@@ -13,9 +13,9 @@ __all__ = ["Demo"]
 class Demo:
     """Run the whole job on a synthetic exam set: preprocess, split, train a small net, evaluate. Takes minutes.
 
-    Examples:
-        ctsr demo
-        ctsr demo --make_data EXAMS        (only write the exams)
+    ctsr demo
+
+    ctsr demo --make_data EXAMS        (only write the exams)
     """
 
     out_dir: Path = Path("demo_output")

@@ -1,6 +1,7 @@
 """`ctsr VERB …`: finds the verb, reads its flags, runs it, and turns errors into one line and an exit status."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Protocol, cast
@@ -9,9 +10,10 @@ import tyro
 
 from ctsr import __version__
 from ctsr.cli.console import Console
-from ctsr.cli.options import Common, config_flags
+from ctsr.cli.options import Common, config_flags, gathered, with_native_paths
 from ctsr.cli.verbs import LATER, SCRIPTS, VERBS, Verb
-from ctsr.errors import CtsrError, UsageError
+from ctsr.errors import CtsrError, DomainError, UsageError
+from ctsr.paths import native_path
 
 __all__ = ["entry", "main", "script"]
 
@@ -82,11 +84,15 @@ def run_verb(name: str, argv: list[str], *, prog: str) -> int:
     debug = "--debug" in argv
     try:
         return parse(VERBS[name], argv, prog=prog).run(console)
+    except BrokenPipeError:
+        # Whoever was reading our output has read enough; say nothing, not even while the interpreter closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (CtsrError, OSError) as error:
         if debug:
             raise
         console.error(" ".join(str(error).split()))
-        return WRONG_USAGE if isinstance(error, UsageError) else FAILED
+        return WRONG_USAGE if isinstance(error, UsageError | DomainError) else FAILED
     except KeyboardInterrupt:
         if debug:
             raise
@@ -98,16 +104,15 @@ def parse(verb: Verb, argv: list[str], *, prog: str) -> Options:
     """The verb's options from its flags and, under them, from the file that ``--config`` names."""
     kind = cast("type[Options]", getattr(importlib.import_module(verb.module), verb.options))
     path = _config_path(argv)
-    flags = [*(config_flags(path, kind) if path else []), *argv]
-    return tyro.cli(
-        tyro.conf.OmitArgPrefixes[tyro.conf.DisallowNone[kind]], args=flags, prog=prog, use_underscores=True
-    )
+    flags = [*(config_flags(native_path(path), kind) if path else []), *gathered(argv)]
+    marked = tyro.conf.OmitArgPrefixes[tyro.conf.DisallowNone[kind]]
+    return with_native_paths(tyro.cli(marked, args=flags, prog=prog, use_underscores=True))
 
 
-def _config_path(argv: list[str]) -> Path | None:
+def _config_path(argv: list[str]) -> str | None:
     for i, word in enumerate(argv):
         if word == "--config" and i + 1 < len(argv):
-            return Path(argv[i + 1])
+            return argv[i + 1]
         if word.startswith("--config="):
-            return Path(word.removeprefix("--config="))
+            return word.removeprefix("--config=")
     return None

@@ -2,16 +2,17 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 import yaml
 
 from ctsr.errors import MissingInputError, UsageError
+from ctsr.paths import native_path
 
-__all__ = ["Common", "config_flags", "flag_names", "resolved"]
+__all__ = ["Common", "config_flags", "flag_names", "gathered", "resolved", "with_native_paths"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,52 @@ def _as_flag(name: str, value: object) -> list[str]:
             return [f"--{name}", *(str(item) for item in cast("list[object]", value))]
         case _:
             return [f"--{name}", str(value)]
+
+
+REPEATABLE = "data_root"
+"""The flag that takes several values, after one mention of it or after several."""
+
+
+def gathered(argv: Sequence[str]) -> list[str]:
+    """``--data_root a --data_root b`` as ``--data_root a b``: a parser would keep the last one only."""
+    rest: list[str] = []
+    values: list[str] = []
+    taking = False
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            taking = name[2:].replace("-", "_") == REPEATABLE
+            if taking:
+                values += [value] if equals else []
+                continue
+        (values if taking else rest).append(word)
+    return [*rest, f"--{REPEATABLE}", *values] if values else rest
+
+
+T = TypeVar("T")
+
+
+def with_native_paths(options: T) -> T:
+    r"""The same options, every path in this system's spelling: ``runs\x`` → ``runs/x`` where separators are ``/``.
+
+    Raises:
+        MissingInputError: a path names a Windows drive, and this is another system.
+    """
+    return cast("T", _native(options))
+
+
+def _native(value: object) -> object:
+    match value:
+        case Path():
+            return native_path(value)
+        case tuple():
+            return tuple(_native(item) for item in cast("tuple[object, ...]", value))
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            changed = {name: new for name, old in fields.items() if (new := _native(old)) != old}
+            return dataclasses.replace(value, **changed) if changed else value
+        case _:
+            return value
 
 
 def resolved(options: object) -> dict[str, Any]:

@@ -17,9 +17,9 @@ __all__ = ["Split"]
 class Split:
     """Divide the patients of a root into train, val and test (70/15/15), and show who is where.
 
-    Examples:
-        ctsr split --root preprocessed_data
-        ctsr split --root EXAMS --seed 7
+    ctsr split --root preprocessed_data
+
+    ctsr split --root EXAMS --seed 7
     """
 
     root: Path = Path("preprocessed_data")

@@ -14,11 +14,13 @@ __all__ = ["Train"]
 class Train:
     """Train an RRDB generator with L1 on patches of degraded CT.
 
-    Examples:
-        ctsr train
-        ctsr train --data_root preprocessed_data --scale 4 --degradation blur
-        ctsr train --nf 32 --nb 4 --gc 16 --patch_size 96        (a small net, for a laptop)
-        ctsr train --resume runs/rrdb_x2_blurnoise_20260101-120000
+    ctsr train
+
+    ctsr train --data_root preprocessed_data --scale 4 --degradation blur
+
+    ctsr train --nf 32 --nb 4 --gc 16 --patch_size 96        (a small net, for a laptop)
+
+    ctsr train --resume runs/rrdb_x2_blurnoise_20260101-120000
     """
 
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -33,6 +35,8 @@ class Train:
         asked = self.train.resume is None or self.degradation.given()
         degradation = self.degradation.over(Degradation(scale=self.train.scale)) if asked else None
         result = train(self.train, degradation, progress=console)
+        if not result.leads:
+            return 0
         if result.standing.history:
             console.print(
                 f"best epoch {result.standing.best_epoch} of {result.standing.epochs_done}: "

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctsr.errors import MissingInputError
+from ctsr.errors import MissingInputError, ReadError
 from ctsr.exams import scan
 from ctsr.progress import Progress, Silent
 from ctsr.series import Inventory, PatientExams
@@ -51,9 +51,15 @@ def patient_names(root: Path) -> dict[str, str]:
     """Folder name → patient id, as the log of a preprocessed root tells; empty for a raw root.
 
     The log decides, not the ending of a name: a patient called Krupp keeps his.
+
+    Raises:
+        ReadError: the log is none of ours.
     """
     log = root / PREPROCESSING_LOG
     if not log.is_file():
         return {}
     with log.open(newline="", encoding="utf-8") as lines:
-        return {row["patient_id"] + SUFFIX: row["patient_id"] for row in csv.DictReader(lines)}
+        rows = csv.DictReader(lines)
+        if "patient_id" not in (rows.fieldnames or ()):
+            raise ReadError(f"{log} has no column patient_id; run `ctsr preprocess` again, or move the file away")
+        return {row["patient_id"] + SUFFIX: row["patient_id"] for row in rows}

@@ -47,6 +47,8 @@ class TrainResult:
     standing: Standing
     failures: tuple[str, ...]
     """A line for each series that could not be used."""
+    leads: bool = True
+    """False in the processes that only helped, where training ran on several devices."""
 
     @property
     def best(self) -> Path:
@@ -79,7 +81,6 @@ def train(
         CheckpointError: the checkpoint does not fit.
         CtsrError: the loss stayed not finite.
     """
-    progress = progress or Silent()
     checkpoint, folder = None, None
     if options.resume is not None:
         folder, checkpoint = _run_to_continue(options.resume)
@@ -89,29 +90,33 @@ def train(
             raise UsageError(f"the degradation asked for is not that of the run to be continued: {stored}")
         degradation = stored
     degradation = degradation or Degradation(scale=options.scale)
-    data = _open_data(options, checkpoint, progress)
-    fabric = _fabric(options, progress)
-    torch.manual_seed(options.seed)
+    fabric = _fabric(options, progress or Silent())
+    leads = fabric.is_global_zero
+    progress = progress if progress is not None and leads else Silent()
+    with fabric.rank_zero_first():  # which decodes the series and writes the split; the others find both
+        data = _open_data(options, checkpoint, progress)
     trainer = _trainer(options, degradation, data, fabric, progress)
     standing = restore(trainer, checkpoint) if checkpoint else Standing()
-    if standing.epochs_done >= options.epochs or standing.is_exhausted(options.patience):
+    if folder is not None and (standing.epochs_done >= options.epochs or standing.is_exhausted(options.patience)):
         progress.note(_finished(standing, options))
-        return TrainResult(folder or Path(), standing, data.failures)
-    experiment = f"rrdb_x{options.scale}_{degradation.mode}"
-    folder = folder or new_run_folder(options.runs, experiment)
-    meta = _meta(experiment, options, degradation, data)
+        return TrainResult(folder, standing, data.failures, leads)
+    meta = _meta(f"rrdb_x{options.scale}_{degradation.mode}", options, degradation, data)
+    if folder is None:
+        folder = fabric.broadcast(new_run_folder(options.runs, meta.experiment) if leads else Path())
     _run(trainer, standing, folder, meta, options, progress)
-    return TrainResult(folder, standing, data.failures)
+    return TrainResult(folder, standing, data.failures, leads)
 
 
 def _run(
     trainer: Trainer, standing: Standing, folder: Path, meta: Meta, options: TrainOptions, progress: Progress
 ) -> None:
-    """The loop, with everything it does written down."""
+    """The loop; the leading process writes down everything it does."""
     config = plain_options(options)
-    journal = Journal(folder, standing)
+    journal = Journal(folder, standing) if trainer.fabric.is_global_zero else None
 
     def keep(standing: Standing, is_best: bool, waiting: float) -> None:
+        if journal is None:
+            return
         journal.close_epoch(snapshot(trainer, standing, meta, config), standing, is_best=is_best)
         row = standing.history[-1]
         line = (
@@ -121,13 +126,15 @@ def _run(
         journal.log(line)
         progress.note(line)
 
-    flags = Degradation.from_dict(meta.degradation).as_flags()
-    journal.describe(meta.experiment, config | flags, meta.to_plain())
     progress.note(f"run folder: {folder}")
+    if journal is not None:
+        flags = Degradation.from_dict(meta.degradation).as_flags()
+        journal.describe(meta.experiment, config | flags, meta.to_plain())
     try:
         fit(trainer, standing, epochs=options.epochs, patience=options.patience, keep=keep)
     finally:
-        journal.close()
+        if journal is not None:
+            journal.close()
     if standing.skipped_steps:
         progress.note(f"warning: {standing.skipped_steps} steps were skipped because their loss was not finite")
     if standing.epochs_done < options.epochs:
