@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ctsr.data.roots import open_root
+from ctsr.data.roots import open_roots
 from ctsr.data.store import StoredSeries, open_all
 from ctsr.series import Series
 
@@ -50,7 +50,7 @@ def workspace() -> Iterator[Path]:
 
 def opened(root: Path, store: Path) -> tuple[list[Series], tuple[StoredSeries, ...]]:
     """The series of a root, scanned and stored."""
-    series = list(open_root(root).all_series())
+    series = [one for patient in open_roots([root]).usable for one in patient.series]
     return series, open_all(series, store).series
 
 

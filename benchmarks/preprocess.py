@@ -8,7 +8,7 @@ import pydicom
 from scipy import ndimage
 
 from benchmarks.common import compare, exams, report, workspace
-from ctsr.data.roots import open_root
+from ctsr.data.roots import open_roots
 from ctsr.preprocess import preprocess
 
 SPACING = 0.8
@@ -18,7 +18,9 @@ def run() -> None:
     """Slices per second, start-up of the processes included."""
     with workspace() as folder:
         root = exams(folder)
-        files = [header.path for one in open_root(root).all_series() for header in one.slices]
+        files = [
+            header.path for patient in open_roots([root]).usable for one in patient.series for header in one.slices
+        ]
 
         def ours() -> int:
             shutil.rmtree(folder / "ours", ignore_errors=True)

@@ -3,12 +3,17 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.demo_set import DemoExams, shared_demo_exams
 from tests.needs import needs
 
 REAL_CT = "CTSR_REAL_CT"
+
+# The same examples on every run, and no verdict on speed.
+hypothesis.settings.register_profile("ctsr", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("ctsr")
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ctsr.errors import MissingInputError
 from ctsr.exams import read_volume, scan, scan_patient
-from tests.dicom.made import body, only_series, write_series
-from tests.preprocess.made_ct import ct_slice, save
+from tests.made.ct import chest, ct_slice, save, write_series
+from tests.made.exams import only_series
 
 
 def test_every_folder_is_a_patient_sorted_by_name_whatever_lies_below(tmp_path: Path) -> None:
@@ -49,22 +50,22 @@ def test_slices_beside_folders_without_ct_are_one_patient_with_all_that_lies_bel
 
 def test_slices_beside_patients_belong_to_nobody_and_are_reported(tmp_path: Path) -> None:
     write_series(tmp_path / "P1", 2)
-    save(ct_slice(body(), uid="1.9", series_uid="1.8"), tmp_path / "stray")
+    save(ct_slice(chest(), uid="1.9", series_uid="1.8"), tmp_path / "stray")
     inventory = scan(tmp_path)
     assert [patient.patient_id for patient in inventory.patients] == ["P1"]
     assert "no patient's folder" in inventory.excluded[0].reason
 
 
 def test_a_single_file_is_a_patient(tmp_path: Path) -> None:
-    path = save(ct_slice(body()), tmp_path / "slice.dcm")
+    path = save(ct_slice(chest()), tmp_path / "slice.dcm")
     assert scan_patient(path).num_slices == 1
     assert scan(path).usable[0].num_slices == 1
 
 
 @pytest.mark.parametrize("read", [scan, scan_patient])
-def test_a_missing_folder_is_an_error_that_names_it(tmp_path: Path, read: object) -> None:
+def test_a_missing_folder_is_an_error_that_names_it(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(MissingInputError, match="nowhere"):
-        (scan if read is scan else scan_patient)(tmp_path / "nowhere")
+        read(tmp_path / "nowhere")
 
 
 def test_a_volume_puts_each_slice_where_its_header_says(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_a_volume_puts_each_slice_where_its_header_says(tmp_path: Path) -> None:
     assert volume.grid.directions == ((0, 0, 1), (0, 1, 0), (1, 0, 0))
     for i, header in enumerate(series.slices):
         assert volume.grid.position((i, 0, 0)) == pytest.approx(header.position, abs=1e-9)
-        assert (volume.hu[i] == body(seed=i)).all()
+        assert (volume.hu[i] == chest(seed=i)).all()
     assert volume.padding is None
 
 

@@ -8,16 +8,17 @@ import pytest
 from ctsr.errors import DomainError
 from ctsr.figures import ACCENT, Detail, Panel, busiest_detail, comparison_figure, save_figure
 from ctsr.hu import PRESETS, Window
+from tests.made.ct import ellipse
 
 SOFT = PRESETS["soft_tissue"]
 
 
 def head(rows: int = 96, columns: int = 96, *, textured: tuple[int, int] = (30, 50)) -> npt.NDArray[np.float64]:
     """A disc of tissue in air, with a checkered patch of 24 pixels at `textured`, and a bright table below."""
-    y, x = np.mgrid[:rows, :columns]
-    hu = np.where(np.hypot(y - rows / 2, x - columns / 2) < 0.42 * columns, 40.0, -1000.0)
+    y, x = np.mgrid[:24, :24]
+    hu = np.where(ellipse((rows, columns), 0.84, 0.84), 40.0, -1000.0)
     top, left = textured
-    hu[top : top + 24, left : left + 24] += 60 * ((y // 2 + x // 2) % 2)[:24, :24]
+    hu[top : top + 24, left : left + 24] += 60 * ((y // 2 + x // 2) % 2)
     hu[rows - 3 :: 2] = 1000
     return hu
 

@@ -11,7 +11,7 @@ import pytest
 from ctsr.errors import ReadError
 from ctsr.exams import read_slice, read_volume, scan_patient
 from ctsr.series import Series
-from tests.dicom.made import body
+from tests.made.ct import chest
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SHAPE = (5, 40, 32)
@@ -21,7 +21,7 @@ ORIGIN = (-12.0, 8.0, 100.0)
 
 def truth() -> npt.NDArray[Any]:
     """(slices, rows, columns) HU on a grid that grows superior, posterior, left."""
-    return np.stack([body(SHAPE[1], SHAPE[2], seed=i) for i in range(SHAPE[0])]).astype(np.int16)
+    return np.stack([chest(SHAPE[1], SHAPE[2], seed=i) for i in range(SHAPE[0])]).astype(np.int16)
 
 
 def grid_affine() -> npt.NDArray[np.float64]:

@@ -6,6 +6,7 @@ import pytest
 from ctsr.exams import read_slice, scan_patient
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.volume import PaddingMask, VoxelsHU
+from tests.made.ct import ellipse
 
 SIZE = 256
 
@@ -14,8 +15,7 @@ def air(seed: int = 0, sigma: float = 12) -> VoxelsHU:
     """Noisy air, clipped at −1024 HU as scanners store it, with soft tissue in the middle."""
     rng = np.random.default_rng(seed)
     hu = rng.normal(-1000, sigma, (SIZE, SIZE))
-    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
-    hu[(x / 90) ** 2 + (y / 60) ** 2 < 1] += 1040
+    hu[ellipse(hu.shape, 0.47, 0.7)] += 1040
     return hu.round().clip(-1024, 3000).astype(np.float32)
 
 

@@ -5,21 +5,9 @@ import pytest
 
 from ctsr.errors import MissingInputError
 from ctsr.paths import find_path, native_path, resolve_path
+from tests.made.listener import Listener
 
 pytestmark = pytest.mark.skipif(os.sep == "\\", reason="these spellings are Windows' own there")
-
-
-class Heard:
-    """Progress that remembers its notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def track(self, items, *, total, what):
-        yield from items
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 @pytest.fixture
@@ -60,7 +48,7 @@ def test_a_path_is_found_in_windows_spelling_too(esrgan: Path, text: str, meant:
     ],
 )
 def test_separators_that_a_shell_ate_are_put_back_and_said(esrgan: Path, text: str, meant: str) -> None:
-    heard = Heard()
+    heard = Listener()
     assert resolve_path(text, base=esrgan, progress=heard) == esrgan / meant
     assert len(heard.notes) == 1
     assert text in heard.notes[0]

@@ -3,12 +3,12 @@
 import torch
 
 from ctsr.errors import UsageError
-from ctsr.progress import Progress, Silent
+from ctsr.progress import SILENT, Progress
 
 __all__ = ["pick_device"]
 
 
-def pick_device(name: str = "auto", progress: Progress | None = None) -> torch.device:
+def pick_device(name: str = "auto", *, progress: Progress = SILENT) -> torch.device:
     """The device called `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
     `cuda` on a machine without a GPU warns and gives the CPU: recipes written on a workstation run on a laptop.
@@ -23,7 +23,7 @@ def pick_device(name: str = "auto", progress: Progress | None = None) -> torch.d
     except RuntimeError as error:
         raise UsageError(f"--device {name}: not a device; choose auto, cpu, cuda, cuda:1 or mps") from error
     if name == "cuda" and not torch.cuda.is_available():
-        (progress or Silent()).note("warning: --device cuda: no GPU is available here; computing on the CPU, slowly")
+        progress.note("warning: --device cuda: no GPU is available here; computing on the CPU, slowly")
         return torch.device("cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")

@@ -1,7 +1,9 @@
 """Exams on disk: patients and their series, whatever format they come in, and the pixels of each."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +13,32 @@ from ctsr.dicom import pixels as dicom_pixels
 from ctsr.dicom.defects import check
 from ctsr.dicom.find import files_below
 from ctsr.dicom.geometry import normal, spread
-from ctsr.dicom.scan import scan_files
+from ctsr.dicom.header import Images, read_images
+from ctsr.dicom.scan import group
 from ctsr.errors import MissingInputError, SeriesError
 from ctsr.hu import AIR
 from ctsr.padding import SlicePixels
-from ctsr.progress import Progress, Silent
+from ctsr.pool import in_order
+from ctsr.progress import SILENT, Progress
 from ctsr.series import Excluded, Inventory, PatientExams, Series
 from ctsr.volume import Grid, Volume
+from ctsr.words import printable
 
 __all__ = ["SlicePixels", "read_slice", "read_volume", "scan", "scan_patient"]
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""
+CHUNK = 16
+"""Files whose headers a process reads at once: enough to hide the hand-over."""
 
 
-def scan(root: Path, *, patient_ids: Mapping[str, str] | None = None, progress: Progress | None = None) -> Inventory:
+def scan(
+    root: Path,
+    *,
+    patient_ids: Mapping[str, str] | None = None,
+    progress: Progress = SILENT,
+    executor: Executor | None = None,
+) -> Inventory:
     """Everything below `root`: one folder per patient, whatever lies below each.
 
     Where no folder holds CT but `root` itself does, `root` is one patient. The order in which the file system
@@ -35,23 +48,25 @@ def scan(root: Path, *, patient_ids: Mapping[str, str] | None = None, progress: 
         root: the folder.
         patient_ids: folder name → patient id, where the id is not the folder's name.
         progress: reports on the patients.
+        executor: processes to read headers in, from `ctsr.pool.pool`; None reads them here.
 
     Raises:
         MissingInputError: there is no such folder or file.
     """
     if not root.exists():
         raise MissingInputError(f"{root}: there is no such folder; give one that holds a folder for each patient")
-    progress = progress or Silent()
     names = dict(patient_ids or {})
     if root.is_file():
         return Inventory(root, (scan_patient(root),))
     entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
-    folders = [entry for entry in entries if entry.is_dir()]
+    folders = [_listed(entry) for entry in entries if entry.is_dir()]
+    # All at once, so that no process waits for another patient's files to be grouped.
+    headers = _headers([path for folder in folders for path in folder.dicom], executor)
     patients = [
-        scan_patient(folder, patient_id=names.get(folder.name))
+        _patient(folder, names.get(folder.path.name) or _name(folder.path), islice(headers, len(folder.dicom)))
         for folder in progress.track(folders, total=len(folders), what="Scanning patients")
     ]
-    loose = _scan([entry for entry in entries if entry.is_file()], root, names.get(root.name, _name(root)))
+    loose = _scan(_Listing(root, [entry for entry in entries if entry.is_file()]), names.get(root.name))
     if loose.series and not any(patient.series for patient in patients):
         everything = scan_patient(root, patient_id=names.get(root.name)) if folders else loose
         return Inventory(root, (everything,))
@@ -73,40 +88,77 @@ def scan_patient(folder: Path, *, patient_id: str | None = None) -> PatientExams
     """
     if not folder.exists():
         raise MissingInputError(f"{folder}: there is no such folder or file")
-    paths = [folder] if folder.is_file() else files_below(folder)
-    return _scan(paths, folder, patient_id or _name(folder))
+    return _scan(_listed(folder), patient_id)
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The files of one patient, by name only."""
+
+    path: Path
+    files: list[Path]
+    unreadable: tuple[Excluded, ...] = ()
+    """Folders that could not be looked into."""
+
+    @property
+    def dicom(self) -> list[Path]:
+        """Those that may be DICOM."""
+        return [path for path in self.files if not nifti.is_nifti(path)]
+
+    @property
+    def volumes(self) -> list[Path]:
+        """Those that call themselves NIfTI."""
+        return [path for path in self.files if nifti.is_nifti(path)]
+
+
+def _listed(path: Path) -> _Listing:
+    if path.is_file():
+        return _Listing(path, [path])
+    errors: list[OSError] = []
+    files = list(files_below(path, on_error=errors.append))
+    unreadable = (
+        Excluded(Path(error.filename), f"the folder cannot be read: {error.strerror}", failed=True) for error in errors
+    )
+    return _Listing(path, files, tuple(unreadable))
 
 
 def _name(folder: Path) -> str:
     """What a patient is called when nothing else is known: the folder, or for a file its name without suffixes."""
-    name = folder.name or folder.resolve().name
+    name = printable(folder.name or folder.resolve().name)
     return name.split(".")[0] if folder.is_file() and nifti.is_nifti(folder) else name
 
 
-def _scan(paths: Iterable[Path], folder: Path, patient_id: str) -> PatientExams:
-    dicom_paths: list[Path] = []
-    series: list[Series] = []
-    excluded: list[Excluded] = []
-    for path in paths:
-        if not nifti.is_nifti(path):
-            dicom_paths.append(path)
-            continue
-        found = nifti.scan_file(path, patient_id, name=_volume_name(path, folder))
-        (series if isinstance(found, Series) else excluded).append(found)  # pyright: ignore[reportArgumentType]
-    dicom = scan_files(dicom_paths, patient_id)
+def _headers(paths: Sequence[Path], executor: Executor | None) -> Iterator[Images]:
+    """What each DICOM file holds."""
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    return chain.from_iterable(in_order(_read_chunk, chunks, executor))
+
+
+def _read_chunk(paths: Sequence[Path]) -> list[Images]:
+    return [read_images(path) for path in paths]
+
+
+def _scan(listing: _Listing, patient_id: str | None) -> PatientExams:
+    return _patient(listing, patient_id or _name(listing.path), _headers(listing.dicom, None))
+
+
+def _patient(listing: _Listing, patient_id: str, headers: Iterator[Images]) -> PatientExams:
+    """A patient from the files of a folder and what those that may be DICOM hold."""
+    volumes = [nifti.scan_file(path, patient_id, name=_volume_name(path, listing.path)) for path in listing.volumes]
+    dicom = group(headers, patient_id)
     return PatientExams(
         patient_id=patient_id,
-        path=folder,
-        series=(*dicom.series, *series),
-        excluded=(*dicom.excluded, *excluded),
-        ignored=dict(sorted(Counter(dicom.ignored).items())),
+        path=listing.path,
+        series=(*dicom.series, *(one for one in volumes if isinstance(one, Series))),
+        excluded=(*listing.unreadable, *dicom.excluded, *(one for one in volumes if isinstance(one, Excluded))),
+        ignored=dict(sorted(dicom.ignored.items())),
     )
 
 
 def _volume_name(path: Path, folder: Path) -> str:
     """Tells a patient's NIfTI files apart, as a series UID does in DICOM."""
     below = Path(path.name) if path == folder else path.relative_to(folder)
-    return "_".join([*below.parts[:-1], below.name.split(".nii")[0]])
+    return printable("_".join([*below.parts[:-1], below.name.split(".nii")[0]]))
 
 
 def read_slice(series: Series, index: int, *, assume_hu: bool = False) -> SlicePixels:

@@ -19,9 +19,9 @@ from ctsr.hu import FloatArray, Window
 
 __all__ = [
     "ACCENT",
+    "COLORS",
     "INK",
     "QUIET",
-    "SERIES",
     "Detail",
     "Panel",
     "busiest_detail",
@@ -37,8 +37,8 @@ QUIET = "#8a919c"
 """Axes, grids and captions."""
 ACCENT = "#d1495b"
 """The detail's frame."""
-SERIES = ("#7d8894", "#3d6f9e", "#d98032", "#4d9078", "#8e5572", "#b0a030", "#5b5f97", "#a44a3f")
-"""Colours in order: far enough apart for colour-blind readers in the first three."""
+COLORS = ("#7d8894", "#3d6f9e", "#d98032", "#4d9078", "#8e5572", "#b0a030", "#5b5f97", "#a44a3f")
+"""Of lines and bars, in order: far enough apart for colour-blind readers in the first three."""
 DPI = 150
 
 

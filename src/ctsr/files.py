@@ -1,12 +1,36 @@
 """Files that are whole or not there: written under a temporary name beside the final one, then moved."""
 
+import json
 import os
+import shutil
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["atomic_path", "write_atomically"]
+from ctsr.words import printable
+
+__all__ = [
+    "STAMP",
+    "atomic_folder",
+    "atomic_path",
+    "cached_by_file",
+    "clear_leftovers",
+    "file_state",
+    "new_folder",
+    "to_json",
+    "write_atomically",
+    "write_json",
+]
+
+STAMP = "%Y%m%d-%H%M%S"
+"""How the names of result folders tell their time."""
+PART = ".part"
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -17,7 +41,7 @@ def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
     writes thousands and can tell a cut one from a whole one does without that wait: `durable=False`.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=PART, dir=final.parent)
     os.close(handle)
     part = Path(name)
     try:
@@ -31,10 +55,96 @@ def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(final: Path) -> Generator[Path]:
+    """A temporary folder beside `final`, which it becomes when the block ends well; else it is removed.
+
+    Where another process was faster, its folder stays.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=PART, dir=final.parent))
+    try:
+        yield part
+        try:
+            part.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path, name: str = "*", *, older_than_s: float = 0.0) -> None:
+    """Remove what writers of `name` in `folder` left behind when they were killed.
+
+    Args:
+        folder: need not exist.
+        name: of the final file or folder; a pattern, by default all.
+        older_than_s: seconds since the last change; above 0 where somebody else may be writing at this moment.
+    """
+    for part in folder.glob(f".{name}.*{PART}"):
+        with suppress(FileNotFoundError):  # another process clears as well
+            if time.time() - part.stat().st_mtime < older_than_s:
+                continue
+            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink()
+
+
 def write_atomically(final: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write a whole file, text as UTF-8 with the newlines given; `durable` as for `atomic_path`."""
     with atomic_path(final, durable=durable) as part:
         part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def to_json(document: object) -> str:
+    """Strict JSON, paths as text: a NaN or an infinity is a programming error, not a word in the file."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Path):
+        return printable(str(value))
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def write_json(final: Path, document: object) -> None:
+    """Write a whole file of `to_json`."""
+    write_atomically(final, to_json(document))
+
+
+def new_folder(parent: Path, prefix: str) -> Path:
+    """Make ``<parent>/<prefix><YYYYmmdd-HHMMSS>``, local time; the second in the same second waits for the next one."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = parent / f"{prefix}{time.strftime(STAMP)}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            time.sleep(0.2)
+        else:
+            return folder
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of change in ns: other numbers, another file."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def cached_by_file(maxsize: int) -> Callable[[Callable[[Path], T]], Callable[[Path], T]]:
+    """Keep what a function gave for its last `maxsize` files; one that was replaced since is read again."""
+
+    def decorate(read: Callable[[Path], T]) -> Callable[[Path], T]:
+        @lru_cache(maxsize)
+        def kept(path: Path, _state: tuple[int, int]) -> T:
+            return read(path)
+
+        @wraps(read)
+        def current(path: Path) -> T:
+            return kept(path, file_state(path))
+
+        return current
+
+    return decorate
 
 
 def _umask() -> int:

@@ -4,7 +4,6 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,15 +16,19 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.spatialimages import HeaderDataError
 
 from ctsr.errors import ReadError
-from ctsr.files import write_atomically
+from ctsr.files import cached_by_file, write_atomically
 from ctsr.padding import SlicePixels, outside_reconstruction
-from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader
+from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
 from ctsr.volume import Grid, Vector
+from ctsr.words import one_line
 
 __all__ = ["is_nifti", "read_pixels", "save_volume", "scan_file"]
 
 SUFFIXES = (".nii", ".nii.gz")
-BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, KeyError, TypeError)
+BROKEN = (
+    *(ImageFileError, HeaderDataError, zlib.error),
+    *(EOFError, KeyError, OSError, OverflowError, TypeError, ValueError),
+)
 """What nibabel raises on files that are cut short or are none."""
 
 MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
@@ -80,13 +83,13 @@ def is_nifti(path: Path) -> bool:
 def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:
     """One NIfTI file as a series whose UID is `name`, or why it cannot be one."""
     try:
-        image = _open(path, path.stat().st_mtime_ns)
-        why = _unusable(image)
-        return Excluded(path, why, image.shape[0], name) if why else _series(path, image, patient_id, name)
+        image = _open(path)
     except ReadError as error:
         return Excluded(path, str(error), series_uid=name, failed=True)
     except BROKEN as error:
-        return Excluded(path, f"unreadable: {' '.join(str(error).split())}", series_uid=name, failed=True)
+        return Excluded(path, f"unreadable: {one_line(error)}", series_uid=name, failed=True)
+    why = _unusable(image)
+    return Excluded(path, why, image.shape[0], name) if why else _series(path, image, patient_id, name)
 
 
 def read_pixels(header: SliceHeader) -> SlicePixels:
@@ -96,9 +99,10 @@ def read_pixels(header: SliceHeader) -> SlicePixels:
         ReadError: the file is gone or cut short.
     """
     try:
-        hu = _open(header.path, header.path.stat().st_mtime_ns).plane(header.frame or 0)
+        image = _open(header.path)
     except BROKEN as error:
-        raise ReadError(f"{header.path}: cannot be read: {' '.join(str(error).split())}; copy it again") from error
+        raise ReadError(f"{header.path}: cannot be read: {one_line(error)}; copy it again") from error
+    hu = image.plane(header.frame or 0)
     nowhere = np.isnan(hu)
     padding = outside_reconstruction(np.where(nowhere, np.float32(-1e4), hu))
     return SlicePixels.from_padded(hu, nowhere if padding is None else padding | nowhere)
@@ -123,10 +127,9 @@ def save_volume(path: Path, values: npt.NDArray[np.int16], grid: Grid, *, slope:
     write_atomically(path, gzip.compress(content, mtime=0) if path.name.lower().endswith(".gz") else content)
 
 
-@lru_cache(maxsize=1)
-def _open(path: Path, changed_ns: int) -> _Image:
+@cached_by_file(1)
+def _open(path: Path) -> _Image:
     """Kept for the next slice of the same file: a compressed file is inflated as a whole."""
-    del changed_ns
     loaded = cast("Nifti1Image", nib.load(path))
     header = loaded.header
     if header["sform_code"] == 0 and header["qform_code"] == 0:
@@ -153,6 +156,8 @@ def _layout(affine: Affine) -> tuple[tuple[int, int, int], tuple[bool, bool, boo
     """Which file axis is nearest to z, y and x (LPS), and whether it runs against it."""
     # io_orientation pairs each axis with a world axis one to one; flips are relative to the frame it is given.
     pairs = nib.orientations.io_orientation(affine)
+    if np.isnan(pairs).any():
+        raise ReadError("its affine is degenerate: two axes run the same way, or one has no length")
     axes = [int(np.flatnonzero(pairs[:, 0] == world)[0]) for world in (2, 1, 0)]
     slices, rows, columns = axes
     against = tuple(bool(pairs[axis, 1] < 0) for axis in axes)
@@ -180,6 +185,8 @@ def _unusable(image: _Image) -> str:
         return "its affine is sheared (a tilted gantry that was not corrected)"
     if image.axes[0] != 2 and abs(spacing[1] / spacing[2] - 1) > SQUARE_WITHIN:
         return "its slices are not axial: resample it to axial slices first"
+    if why := too_small(*image.shape[1:]):
+        return why
     if not any((image.plane(index) < 0).any() for index in _middle_first(image.shape[0])):
         return "no value lies below 0: a label map or an image that is not in HU"
     return ""

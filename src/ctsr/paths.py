@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctsr.errors import MissingInputError
-from ctsr.progress import Progress, Silent
+from ctsr.progress import SILENT, Progress
 
 __all__ = ["FoundPath", "find_path", "native_path", "resolve_path", "search_path"]
 
@@ -24,7 +24,7 @@ class FoundPath:
     """One line, empty when the path was taken as it was typed."""
 
 
-def resolve_path(text: str | Path, *, base: Path = Path(), progress: Progress | None = None) -> Path:
+def resolve_path(text: str | Path, *, base: Path = Path(), progress: Progress = SILENT) -> Path:
     """The existing file or folder that `text` means; see `find_path`. A guess is said through `progress`.
 
     Raises:
@@ -32,7 +32,7 @@ def resolve_path(text: str | Path, *, base: Path = Path(), progress: Progress | 
     """
     found = find_path(text, base=base)
     if found.note:
-        (progress or Silent()).note(found.note)
+        progress.note(found.note)
     return found.path
 
 
@@ -72,9 +72,10 @@ def search_path(text: str | Path, *, base: Path = Path()) -> FoundPath | None:
     if len(matches) > 1:
         several = ", ".join(map(str, matches))
         raise MissingInputError(f"{text} could be any of {several}; write it with / between the folders")
-    for path in matches:
-        return FoundPath(path, f"{text} is taken for {path}: the separators were lost, quote the path to keep them")
-    return None
+    if not matches:
+        return None
+    lost = f"{text} is taken for {matches[0]}: the separators were lost, quote the path to keep them"
+    return FoundPath(matches[0], lost)
 
 
 def native_path(text: str | Path) -> Path:

@@ -8,8 +8,11 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
+
+from ctsr.errors import CtsrError
 
 __all__ = ["available_cores", "in_order", "pool"]
 
@@ -29,20 +32,28 @@ def pool(workers: int) -> Generator[Executor | None]:
     """Processes for `in_order`; None, to work in this process, where `workers` is at most 1.
 
     When the block is left early, what has not begun is dropped and what has begun is waited for.
+
+    Raises:
+        CtsrError: a process was killed.
     """
     if workers <= 1:
         yield None
         return
     # A fork copies the locks of the caller's other threads as they are, held or not; without any it is safe, and
-    # saves each process half a second of imports.
-    alone = sys.platform == "linux" and threading.active_count() == 1
+    # saves each process half a second of imports. Python does not count the threads that PyTorch starts for itself
+    # (OpenMP's, CUDA's, autograd's), nor does a child survive what they leave behind: with PyTorch there, no fork.
+    alone = sys.platform == "linux" and threading.active_count() == 1 and "torch" not in sys.modules
     context = multiprocessing.get_context("fork" if alone else "spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as executor:
-        executor.submit(
-            int
-        ).result()  # the processes start with the first task: now, before a progress bar's thread does
         try:
+            # Processes start with the first task: now, before a progress bar's thread does.
+            executor.submit(int).result()
             yield executor
+        except BrokenProcessPool as error:
+            raise CtsrError(
+                "a worker process was ended from outside, most likely for lack of memory; free some, or ask for fewer "
+                "--workers where there are any, and run the same command again: it continues where it stopped"
+            ) from error
         finally:
             executor.shutdown(cancel_futures=True)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
-__all__ = ["Progress", "Silent"]
+__all__ = ["SILENT", "Progress", "Silent"]
 
 T = TypeVar("T")
 
@@ -31,3 +31,6 @@ class Silent:
     def note(self, message: str) -> None:
         """Say nothing."""
         del message
+
+
+SILENT: Progress = Silent()

@@ -2,15 +2,32 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeAlias
 
-from ctsr.volume import Vector
+from ctsr.volume import Orientation, Plane, Vector
 
-__all__ = ["Defect", "DefectKind", "Excluded", "Inventory", "PatientExams", "Series", "SliceHeader"]
+__all__ = [
+    "Defect",
+    "DefectKind",
+    "Excluded",
+    "GeometryKey",
+    "Inventory",
+    "PatientExams",
+    "Series",
+    "SeriesHeader",
+    "SliceHeader",
+    "too_small",
+]
+
+SMALLEST_SIDE = 8
+"""Pixels along a side; below that there is nothing to see, and no metric or network works."""
+
+GeometryKey: TypeAlias = tuple[tuple[str, ...], int, int, tuple[float, ...], tuple[float, ...]]
 
 
-class DefectKind(Enum):
+class DefectKind(StrEnum):
     """What can be wrong with a series. `ctsr.dicom.defects` says what each verb does about it."""
 
     GAP = "gap"
@@ -64,44 +81,56 @@ class SliceHeader:
         return f"{self.sop_instance_uid}#{self.frame}" if self.sop_instance_uid else str(self.frame)
 
 
-@dataclass(frozen=True)
-class Series:
-    """Slices of one series that share orientation, matrix, pixel spacing and image type, ordered along the normal."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesHeader:
+    """What the headers of all images of a series say alike."""
 
-    patient_id: str
-    """The source's folder name: what every verb knows the patient by."""
-    path: Path
-    """The deepest folder that holds all slices (or the file, for multi-frame and NIfTI)."""
     series_uid: str
     study_uid: str
-    slices: tuple[SliceHeader, ...]
     rows: int
     columns: int
     pixel_spacing: tuple[float, float]
     """mm between row centres, mm between column centres: DICOM's order."""
-    orientation: tuple[float, float, float, float, float, float]
-    """ImageOrientationPatient: direction of growing column index, then of growing row index."""
+    orientation: Orientation
     image_type: tuple[str, ...] = ()
-    modality: str = "CT"
     manufacturer: str = ""
     model_name: str = ""
     kernel: str = ""
     description: str = ""
     body_part: str = ""
-    slice_thickness: float | None = None
-    """mm; None when the headers do not tell or disagree."""
-    slice_step: float | None = None
-    """Median mm between neighbouring slices along the normal; None for a single slice."""
-    defects: tuple[Defect, ...] = ()
+
+    @property
+    def geometry_key(self) -> GeometryKey:
+        """What slices must share to be one series; rounded, because writers disagree in the last digit."""
+        spacing = tuple(round(mm, 4) for mm in self.pixel_spacing)
+        orientation = tuple(round(cosine, 3) + 0.0 for cosine in self.orientation)
+        return self.image_type, self.rows, self.columns, spacing, orientation
 
     @property
     def scanner(self) -> str:
         """Maker and model as one name, empty where the header has been stripped of both."""
         return " ".join(part for part in (self.manufacturer, self.model_name) if part)
 
-    def defects_of(self, *kinds: DefectKind) -> tuple[Defect, ...]:
-        """Those of its defects that are of one of `kinds`."""
-        return tuple(defect for defect in self.defects if defect.kind in kinds)
+
+@dataclass(frozen=True, kw_only=True)
+class Series(SeriesHeader):
+    """Slices of one series that share orientation, matrix, pixel spacing and image type, ordered along the normal."""
+
+    patient_id: str
+    """The source's folder name: what every verb knows the patient by."""
+    path: Path
+    """The deepest folder that holds all slices (or the file, for multi-frame and NIfTI)."""
+    slices: tuple[SliceHeader, ...]
+    slice_thickness: float | None = None
+    """mm; None when the headers do not tell or disagree."""
+    slice_step: float | None = None
+    """Median mm between neighbouring slices along the normal; None for a single slice."""
+    defects: tuple[Defect, ...] = ()
+
+    def plane(self, index: int) -> Plane:
+        """Where the pixels of one slice lie."""
+        directions = self.orientation[3:], self.orientation[:3]
+        return Plane((self.rows, self.columns), self.pixel_spacing, self.slices[index].position, directions)
 
 
 @dataclass(frozen=True)
@@ -153,3 +182,8 @@ class Inventory:
         """Every usable series, by patient."""
         for patient in self.patients:
             yield from patient.series
+
+
+def too_small(rows: int, columns: int) -> str:
+    """Why an image of this size is no slice; empty where it may be one."""
+    return f"too small to be a slice: {rows}×{columns} pixels" if min(rows, columns) < SMALLEST_SIDE else ""

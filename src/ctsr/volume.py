@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.errors import DomainError
-from ctsr.hu import AIR
 
-__all__ = ["Grid", "PaddingMask", "Plane", "Vector", "Volume", "VoxelsHU"]
+__all__ = ["Grid", "Orientation", "PaddingMask", "Plane", "Vector", "Volume", "VoxelsHU"]
 
 Vector: TypeAlias = tuple[float, float, float]
 """A point or direction in the patient's coordinate system, LPS: mm towards left, posterior, superior."""
+
+Orientation: TypeAlias = tuple[float, float, float, float, float, float]
+"""ImageOrientationPatient: direction of growing column index, then of growing row index."""
 
 VoxelsHU: TypeAlias = npt.NDArray[np.float32]
 """HU; axes (slice, row, column) for a volume, (row, column) for a slice."""
@@ -53,11 +55,6 @@ class Grid:
         """LPS position in mm of a (fractional) voxel index."""
         x, y, z, _ = self.affine @ np.array([*index, 1.0])
         return float(x), float(y), float(z)
-
-    def index(self, position: Vector) -> tuple[float, float, float]:
-        """The fractional (slice, row, column) index of an LPS position in mm."""
-        i, r, c, _ = np.linalg.solve(self.affine, np.array([*position, 1.0]))
-        return float(i), float(r), float(c)
 
 
 @dataclass(frozen=True)
@@ -107,8 +104,3 @@ class Volume:
             raise DomainError(f"voxels of shape {self.hu.shape} do not fit a grid of shape {self.grid.shape}")
         if self.padding is not None and self.padding.shape != self.hu.shape:
             raise DomainError(f"a padding mask of shape {self.padding.shape} does not fit voxels of {self.hu.shape}")
-
-    @classmethod
-    def from_padded(cls, hu: VoxelsHU, grid: Grid, padding: PaddingMask) -> "Volume":
-        """A volume whose padded voxels, whatever they hold, are set to air."""
-        return cls(np.where(padding, np.float32(AIR), hu), grid, padding if padding.any() else None)

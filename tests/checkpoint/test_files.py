@@ -13,7 +13,7 @@ import torch
 
 from ctsr.checkpoint import Meta, load_checkpoint, save_checkpoint
 from ctsr.errors import CheckpointError, MissingInputError
-from tests.checkpoint.example import META, example
+from tests.made.model import META, example
 
 
 def assert_same(one: object, other: object) -> None:
@@ -116,7 +116,7 @@ SAVE_FOREVER = """
 import dataclasses, sys, torch
 from pathlib import Path
 from ctsr.checkpoint import save_checkpoint
-from tests.checkpoint.example import example
+from tests.made.model import example
 
 for epoch in range(1, 10_000):
     training = {"epoch": epoch, "bulk": torch.full((12_000_000,), float(epoch))}
@@ -156,7 +156,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from ctsr.checkpoint import save_checkpoint
-from tests.checkpoint.example import example
+from tests.made.model import example
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

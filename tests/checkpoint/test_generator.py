@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ctsr.checkpoint import load_generator, save_checkpoint
 from ctsr.errors import CheckpointError, MissingInputError
-from tests.checkpoint.example import META, example
+from tests.made.model import META, example
 from tests.models.foreign import basicsr_forward, basicsr_state, user_forward, user_state
 
 

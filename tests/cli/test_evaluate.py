@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pydicom
@@ -8,15 +9,13 @@ import pytest
 from ctsr.cli.main import main, parse
 from ctsr.cli.verbs import VERBS
 from ctsr.degrade import Degradation
-from tests.evaluate.exams import save_model, save_patient
+from tests.made.exams import NAMES, save_patients
+from tests.made.model import save_model
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exams")
-    for seed, name in enumerate(("anna", "bert", "cleo", "dora", "emil", "fred")):
-        save_patient(folder, name, slices=2, size=45, seed=seed)
-    return folder
+    return save_patients(tmp_path_factory.mktemp("exams"), slices=2, size=45)
 
 
 @pytest.fixture
@@ -84,12 +83,45 @@ def test_naming_the_checkpoints_own_degradation_changes_nothing(evaluated) -> No
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_the_config_beside_the_results_repeats_the_evaluation(evaluated) -> None:
-    assert evaluated("--preset", "lung", "--degradation", "blur", "--max_slices_per_patient", "1") == 0
-    (first,) = Path("eval_results").iterdir()
+EVERY_FLAG = (
+    "--preset lung --window_width 1400 --hu_clip -1024 1500.5 --degradation blur --blur_sigma_range 0.5 0.6 "
+    "--blur_kernel 7 --noise_sigma_range_norm 1e-05 0.002 --dose_factor_range 0.3 0.4 --max_patients 1 "
+    "--max_slices_per_patient 1 --seed 3 --deg_seed 5 --deg_seed_mode global --degradation_sampling slice "
+    "--allow_train_patients --flat_names --scale 2 --assume_hu"
+)
+
+
+@pytest.mark.parametrize(
+    "flags", ["", "--degradation clean --antialias_clean", "--degradation clean --no_antialias_clean", EVERY_FLAG]
+)
+def test_the_config_beside_the_results_repeats_the_evaluation(evaluated, flags: str) -> None:
+    assert evaluated(*flags.split()) == 0
+    (first,) = (path.parent for path in Path("eval_results").glob("*/config.json"))
     assert main(["evaluate", "--config", str(first / "config.json"), "--output_dir", "again"]) == 0
-    (second,) = Path("again").iterdir()
+    (second,) = (path.parent for path in Path("again").glob("*/config.json"))
     assert (first / "metrics.csv").read_bytes() == (second / "metrics.csv").read_bytes()
+    settings, again = (json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (first, second))
+    assert again == settings | {"output_dir": "again"}
+
+
+@pytest.mark.parametrize("words", ["--root one two", "--root one --root two"])
+def test_several_roots_may_follow_one_flag_or_each_its_own(evaluated, root: Path, words: str) -> None:
+    for place, names in (("one", NAMES[:4]), ("two", NAMES[4:])):
+        for name in names:
+            shutil.copytree(root / name, Path(place) / name)
+    flags = ["--store", "store", "--device", "cpu", "--no_plots"]
+    assert main(["evaluate", *words.split(), *flags]) == 0
+    assert summary()["paths"]["root"] == ["one", "two"]
+    assert summary()["patients"] == ["dora", "emil"]
+    (config,) = Path("eval_results").glob("*/config.json")
+    assert main(["evaluate", "--config", str(config), "--output_dir", "again"]) == 0
+    (again,) = Path("again").glob("*/metrics.csv")
+    assert again.read_bytes() == (config.parent / "metrics.csv").read_bytes()
+
+
+def test_one_root_is_named_in_the_summary_as_it_was_given(evaluated, root: Path) -> None:
+    assert evaluated() == 0
+    assert summary()["paths"]["root"] == str(root)
 
 
 def test_rows_can_be_read_by_any_csv_reader(evaluated) -> None:
@@ -104,13 +136,13 @@ def test_rows_can_be_read_by_any_csv_reader(evaluated) -> None:
 @pytest.mark.parametrize(
     ("flags", "status", "said"),
     [
-        (["--preset", "soft_tiss"], 1, "there are soft_tissue, lung"),
+        (["--preset", "soft_tiss"], 2, "there are soft_tissue, lung"),
         (["--window_center", "40"], 2, "--window_width"),
         (["--scale", "4"], 2, "--scale 4 does not fit"),
-        (["--hu_clip", "2000", "-1000"], 1, "low < high"),
+        (["--hu_clip", "2000", "-1000"], 2, "low < high"),
         (["--model_path", "nowhere.pth"], 1, "nowhere.pth"),
         (["--max_patients", "0"], 2, "--max_patients must be at least 1"),
-        (["--dose_factor_range", "0.5", "2"], 1, "--dose_factor_range"),
+        (["--dose_factor_range", "0.5", "2"], 2, "--dose_factor_range"),
         (["--split_json", "missing.json"], 1, "missing.json"),
     ],
 )
@@ -129,15 +161,28 @@ def test_a_series_that_cannot_be_used_is_counted_and_the_status_is_1(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save_model(Path("runs/m/best.pth"))
-    for seed, name in enumerate(("anna", "bert", "cleo", "dora", "emil", "fred")):
-        files = save_patient(Path("exams"), name, slices=2, size=40, seed=seed)
-        if name == "dora":
-            ds = pydicom.dcmread(files[0])
-            del ds.RescaleSlope, ds.RescaleIntercept
-            ds.save_as(files[0])
+    save_patients(Path("exams"), slices=2, size=40)
+    victim = min(Path("exams/dora").rglob("IM*"))
+    ds = pydicom.dcmread(victim)
+    del ds.RescaleSlope, ds.RescaleIntercept
+    ds.save_as(victim)
     status = main(["evaluate", "--root", "exams", "--store", "store", "--device", "cpu", "--no_plots"])
     out, err = capsys.readouterr()
     assert status == 1
     assert any(line.startswith("error: ") and "dora" in line for line in err.splitlines())
-    assert "1 series could not be used" in err
+    assert "1 patients or series could not be used" in err
     assert "Means over 1 patients" in out
+
+
+def test_a_patient_whose_ct_cannot_be_read_is_named_and_the_status_is_1(
+    evaluated, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever he would have been: without his CT he is in no part of a split."""
+    exams = Path(shutil.copytree(root, "exams"))
+    for path in (exams / "emil").rglob("IM*"):
+        path.write_bytes(path.read_bytes()[:800])
+    save_model(Path("runs/m/best.pth"), split={"train": ("anna", "bert"), "val": ("dora",), "test": ("fred",)})
+    assert evaluated("--root", "exams", "--model_path", "m") == 1
+    err = capsys.readouterr().err
+    assert any(line.startswith("error: emil: 2 images cannot be used") for line in err.splitlines())
+    assert any("emil" in failure for failure in summary()["failures"])

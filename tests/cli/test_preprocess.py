@@ -6,7 +6,7 @@ import yaml
 
 from ctsr.cli.main import main
 from ctsr.exams import scan
-from tests.preprocess.made_ct import body, ct_slice, save, save_series
+from tests.made.ct import body, ct_slice, save, save_series
 
 
 @pytest.fixture

@@ -4,15 +4,14 @@ from pathlib import Path
 import pytest
 
 from ctsr.cli.main import main
-from tests.dicom.made import body, slices, store, write, write_series
-from tests.preprocess.made_ct import ct_slice, save
+from tests.made.ct import chest, ct_slice, save, slices, store, write, write_series
 
 
 def test_the_table_tells_patient_series_and_geometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_series(tmp_path / "P1", 4)
     assert main(["scan", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    for word in ("P1", "CHEST", "64×48", "0.7", "2.5", "STANDARD", "GE MEDICAL SYSTEMS"):
+    for word in ("P1", "CHEST", "64 × 48", "0.7", "2.5", "STANDARD", "GE MEDICAL SYSTEMS"):
         assert word in printed
     assert "1 patient with 1 usable series, 4 slices" in printed
 
@@ -21,8 +20,8 @@ def test_what_is_wrong_left_out_and_ignored_is_told(tmp_path: Path, capsys: pyte
     made = slices(5)
     del made[2]
     write(tmp_path / "P1", made)
-    save(ct_slice(body(), uid="1.9", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), tmp_path / "P1" / "scout")
-    save(ct_slice(body(), uid="1.8", Modality="SEG"), tmp_path / "P1" / "seg")
+    save(ct_slice(chest(), uid="1.9", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), tmp_path / "P1" / "scout")
+    save(ct_slice(chest(), uid="1.8", Modality="SEG"), tmp_path / "P1" / "seg")
     (tmp_path / "P2").mkdir()
     (tmp_path / "P2" / "notes.txt").write_text("nothing")
     assert main(["scan", "--root", str(tmp_path)]) == 0
@@ -61,7 +60,7 @@ def test_pixels_that_cannot_be_decoded_are_found_on_request(tmp_path: Path, caps
     def forget(ds: object, i: int) -> None:
         del ds.RescaleSlope  # pyright: ignore[reportAttributeAccessIssue]
 
-    write(tmp_path / "P1", [store(ds, body(), signed=True) for ds in slices(2, forget)])
+    write(tmp_path / "P1", [store(ds, chest(), signed=True) for ds in slices(2, forget)])
     assert main(["scan", str(tmp_path)]) == 0
     assert main(["scan", str(tmp_path), "--pixels"]) == 1
     assert "no RescaleSlope" in capsys.readouterr().err

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ctsr.data.pairs import slice_pair
-from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket, centered_crop
+from ctsr.data.pairs import centered_crop, slice_pair
+from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
 from ctsr.data.store import PADDING, StoredSeries
-from ctsr.degrade import Degradation, Draw, Sampler, degrade
+from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.errors import DomainError
 from ctsr.hu import DEFAULT_RANGE
-from tests.data.conftest import body_hu, stored_series
+from tests.made.series import bodies, stored_series
 
 
 def dataset(*series: StoredSeries, patch: int = 48, scale: int = 2, **settings: object) -> PatchDataset:
@@ -49,7 +49,7 @@ def test_a_patch_is_a_crop_of_its_degraded_slice(series: StoredSeries, scale: in
 @pytest.mark.parametrize("mode", ["blur", "blurnoise"])
 def test_antialias_clean_leaves_the_blur_in_place_where_there_is_one(series: StoredSeries, mode: str) -> None:
     with_flag, without = (
-        slice_pair(series, 0, Sampler(Degradation(mode, antialias_clean=flag))).lr  # type: ignore[arg-type]
+        slice_pair(series, 0, DegradationSampler(Degradation(mode, antialias_clean=flag))).lr  # type: ignore[arg-type]
         for flag in (True, False)
     )
     assert torch.equal(with_flag, without)
@@ -92,7 +92,7 @@ def test_patches_are_centred_in_the_body(series: StoredSeries) -> None:
 
 
 def test_a_slice_smaller_than_the_patch_is_continued_by_reflection(tmp_path: Path) -> None:
-    small = stored_series(tmp_path / "small", body_hu(2, 39, 22))
+    small = stored_series(tmp_path / "small", bodies(2, 39, 22))
     pair = dataset(small, patch=64)[Ticket(1, 0)]
     assert pair.hr.shape == (1, 1, 64, 64)
     assert pair.lr.shape == (1, 1, 32, 32)
@@ -101,7 +101,7 @@ def test_a_slice_smaller_than_the_patch_is_continued_by_reflection(tmp_path: Pat
 
 
 def test_padding_is_air_in_a_patch(tmp_path: Path) -> None:
-    hu = body_hu(1, 64, 64)
+    hu = bodies(1, 64, 64)
     hu[:, :, 32:] = PADDING
     pair = dataset(stored_series(tmp_path / "padded", hu), patch=64, degradation=Degradation("clean"))[Ticket(1, 0)]
     assert (pair.hr[..., 32:] == -1).all()
@@ -116,7 +116,7 @@ def test_turning_keeps_lr_and_hr_aligned(series: StoredSeries) -> None:
     }
     for i in range(len(patches)):
         pair = patches[Ticket(1, i)]
-        clean = Draw(turned[i].draw.params, 0).params
+        clean = turned[i].draw.params
         assert torch.allclose(degrade(pair.hr, [clean], [0], scale=2), pair.lr, atol=1e-6)
 
 
@@ -140,9 +140,9 @@ def test_a_patch_size_that_the_scale_does_not_divide_is_refused(series: StoredSe
 
 @pytest.mark.parametrize("sampling", ["volume", "slice", "det-slice"])
 def test_a_slice_pair_is_the_same_for_every_caller_and_in_any_order(series: StoredSeries, sampling: str) -> None:
-    sampler = Sampler(Degradation(), sampling)  # type: ignore[arg-type]
+    sampler = DegradationSampler(Degradation(), sampling)  # type: ignore[arg-type]
     forwards = [slice_pair(series, i, sampler) for i in range(6)]
-    backwards = [slice_pair(series, i, Sampler(Degradation(), sampling)) for i in reversed(range(6))][::-1]  # type: ignore[arg-type]
+    backwards = [slice_pair(series, i, DegradationSampler(Degradation(), sampling)) for i in reversed(range(6))][::-1]  # type: ignore[arg-type]
     for one, other in zip(forwards, backwards, strict=True):
         assert torch.equal(one.lr, other.lr)
         assert one.draw == other.draw

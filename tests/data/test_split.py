@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctsr.data.split import PARTS, Split, choose_split, read_split, split_file, split_patients
 from ctsr.errors import MissingInputError, SplitError
@@ -24,6 +26,16 @@ def test_it_is_the_users_earlier_split_with_no_part_empty(count: int) -> None:
         assert split.test == tuple(order[int(0.85 * count) :])
     assert all(split.part(name) for name in PARTS)
     assert sorted((*split.train, *split.val, *split.test)) == sorted(names(count))
+
+
+@given(st.sets(st.text(max_size=6), min_size=3, max_size=40), st.integers(0, 2**32))
+def test_whoever_the_patients_are_each_is_in_one_part_and_no_part_is_empty(ids: set[str], seed: int) -> None:
+    split = split_patients(ids, seed)
+    parts = [split.part(name) for name in PARTS]
+    assert sorted(patient for part in parts for patient in part) == sorted(ids)
+    assert all(parts)
+    assert len(split.train) >= max(len(split.val), len(split.test))
+    assert split_patients(sorted(ids, reverse=True), seed) == split == Split.from_dict(split.as_dict())
 
 
 def test_three_patients_are_one_each() -> None:

@@ -17,7 +17,7 @@ from ctsr.data.store import PADDING, StoredSeries, open_all, open_series
 from ctsr.exams import read_slice, scan_patient
 from ctsr.hu import AIR, DEFAULT_RANGE
 from ctsr.series import Series
-from tests.preprocess.made_ct import body, save_series
+from tests.made.ct import body, save_series
 
 
 @pytest.fixture
@@ -95,6 +95,17 @@ def test_a_series_that_cannot_be_decoded_leaves_nothing_and_does_not_stop_the_ot
     assert "bad" in failure
     assert "IM2" in failure
     assert not list((tmp_path / "store").rglob("*.part"))
+
+
+def test_what_a_killed_decode_left_is_removed_once_nobody_can_be_at_it(paths: list[Path], tmp_path: Path) -> None:
+    stored = open_series(series_of(paths), tmp_path / "store")
+    old, young = (stored.folder.with_name(f".{stored.folder.name}.{name}.part") for name in ("old", "young"))
+    for part in (old, young):
+        part.mkdir()
+        (part / "hu.npy").touch()
+    os.utime(old, (time.time() - 90_000, time.time() - 90_000))
+    open_series(series_of(paths), tmp_path / "store")
+    assert (old.exists(), young.exists(), stored.folder.is_dir()) == (False, True, True)
 
 
 def test_processes_that_build_at_once_share_one_result(paths: list[Path], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from ctsr.degrade import Degradation, Sampler
+from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import DomainError
 
 BLURNOISE = Degradation()
@@ -29,7 +29,7 @@ def test_draws_lie_in_their_ranges_and_fill_them() -> None:
 
 @pytest.mark.parametrize("sampling", ["slice", "det-slice"])
 def test_blur_noise_and_dose_are_drawn_independently(sampling: str) -> None:
-    sampler = Sampler(BLURNOISE, sampling)  # type: ignore[arg-type]
+    sampler = DegradationSampler(BLURNOISE, sampling)  # type: ignore[arg-type]
     drawn = [sampler.draw("P", "1.2", f"1.2.{i}", i).params for i in range(2000)]
     table = np.array([[p.blur_sigma, p.noise_sigma, p.dose] for p in drawn])
     correlation = np.corrcoef(table.T) - np.eye(3)
@@ -55,7 +55,7 @@ def test_a_point_range_fixes_the_value_exactly() -> None:
 
 
 def test_volume_draws_once_for_a_series_and_anew_for_another() -> None:
-    sampler = Sampler(BLURNOISE, "volume")
+    sampler = DegradationSampler(BLURNOISE, "volume")
     first = [sampler.draw("P", "1.2", f"s{i}", i) for i in range(5)]
     assert len({draw.params for draw in first}) == 1
     assert len({draw.noise_seed for draw in first}) == 5
@@ -64,7 +64,7 @@ def test_volume_draws_once_for_a_series_and_anew_for_another() -> None:
 
 
 def test_det_slice_is_the_generator_seeded_with_seed_plus_index() -> None:
-    sampler = Sampler(BLURNOISE, "det-slice", deg_seed=42, seed_mode="global")
+    sampler = DegradationSampler(BLURNOISE, "det-slice", deg_seed=42, seed_mode="global")
     rng = np.random.default_rng(42 + 7)
     sigma, noise, dose = (
         0.7 + (0.9 - 0.7) * rng.random(),
@@ -76,24 +76,24 @@ def test_det_slice_is_the_generator_seeded_with_seed_plus_index() -> None:
 
 
 def test_global_leaves_the_patient_out() -> None:
-    sampler = Sampler(BLURNOISE, "volume", seed_mode="global")
+    sampler = DegradationSampler(BLURNOISE, "volume", seed_mode="global")
     assert sampler.draw("P", "1.2", "s", 0) == sampler.draw("Q", "1.3", "s", 0)
 
 
 def test_another_seed_gives_another_draw() -> None:
-    one, other = (Sampler(BLURNOISE, deg_seed=seed).draw("P", "1.2", "s", 0) for seed in (42, 43))
+    one, other = (DegradationSampler(BLURNOISE, deg_seed=seed).draw("P", "1.2", "s", 0) for seed in (42, 43))
     assert one.params != other.params
     assert one.noise_seed != other.noise_seed
 
 
 def test_draws_are_the_same_in_another_process() -> None:
     program = (
-        "import json; from ctsr.degrade import Degradation, Sampler;"
-        "d = Sampler(Degradation(), 'slice').draw('P', '1.2', '1.2.3', 4);"
+        "import json; from ctsr.degrade import Degradation, DegradationSampler;"
+        "d = DegradationSampler(Degradation(), 'slice').draw('P', '1.2', '1.2.3', 4);"
         "print(json.dumps([d.params.blur_sigma, d.params.dose, d.noise_seed]))"
     )
     there = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
-    here = Sampler(BLURNOISE, "slice").draw("P", "1.2", "1.2.3", 4)
+    here = DegradationSampler(BLURNOISE, "slice").draw("P", "1.2", "1.2.3", 4)
     assert there == [here.params.blur_sigma, here.params.dose, here.noise_seed]
 
 

@@ -7,7 +7,8 @@ import pytest
 from ctsr.dicom.defects import POLICY, VERBS, Action, check
 from ctsr.errors import SeriesError
 from ctsr.series import Defect, DefectKind, Series
-from tests.dicom.made import only_series, write_series
+from tests.made.ct import write_series
+from tests.made.exams import only_series
 
 DOCS = Path(__file__).parents[2] / "docs" / "reading.md"
 

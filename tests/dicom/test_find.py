@@ -1,31 +1,33 @@
-import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ctsr.exams import read_slice, scan_patient
-from tests.dicom.made import body, kinds, only_series, slices, write_series
-from tests.preprocess.made_ct import ct_slice, save
+from tests.made.ct import chest, ct_slice, save, slices, write_series
+from tests.made.exams import kinds, only_series
+
+JUNK = np.random.default_rng(7).bytes(5000)
 
 
 @pytest.mark.parametrize("name", ["IM1", "slice.dcm", "scan.jpg", "1.2.3.4", "image.DCM.bak"])
 def test_a_file_is_known_by_what_it_holds_not_by_its_name(tmp_path: Path, name: str) -> None:
-    save(ct_slice(body()), tmp_path / name)
+    save(ct_slice(chest()), tmp_path / name)
     assert len(only_series(tmp_path).slices) == 1
 
 
 @pytest.mark.parametrize(("implicit", "little"), [(True, True), (False, True), (False, False)])
 def test_a_data_set_without_preamble_and_file_meta_is_read(tmp_path: Path, implicit: bool, little: bool) -> None:
-    ds = ct_slice(body())
+    ds = ct_slice(chest())
     if not little:
-        ds.PixelData = (body() + 1024).astype(">u2").tobytes()
+        ds.PixelData = (chest() + 1024).astype(">u2").tobytes()
     del ds.file_meta
     ds.save_as(tmp_path / "bare", implicit_vr=implicit, little_endian=little)
     assert (tmp_path / "bare").read_bytes()[128:132] != b"DICM"
-    assert (read_slice(only_series(tmp_path), 0).hu == body()).all()
+    assert (read_slice(only_series(tmp_path), 0).hu == chest()).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"DICM", b"\x08\x00" * 300, os.urandom(5000), b"patient_id,slices\n1,2\n"])
+@pytest.mark.parametrize("content", [b"", b"DICM", b"\x08\x00" * 300, JUNK, b"patient_id,slices\n1,2\n"])
 def test_other_files_are_ignored_and_counted(tmp_path: Path, content: bytes) -> None:
     write_series(tmp_path, 2)
     (tmp_path / "other.dcm").write_bytes(content)
@@ -44,7 +46,7 @@ def test_other_files_are_ignored_and_counted(tmp_path: Path, content: bytes) -> 
 )
 def test_other_modalities_are_ignored_and_counted(tmp_path: Path, modality: str, sop_class: str) -> None:
     write_series(tmp_path, 2)
-    save(ct_slice(body(), Modality=modality, SOPClassUID=sop_class), tmp_path / "other")
+    save(ct_slice(chest(), Modality=modality, SOPClassUID=sop_class), tmp_path / "other")
     exams = scan_patient(tmp_path)
     assert [len(one.slices) for one in exams.series] == [2]
     assert exams.ignored == {modality: 1}
@@ -52,7 +54,7 @@ def test_other_modalities_are_ignored_and_counted(tmp_path: Path, modality: str,
 
 def test_a_secondary_capture_in_a_ct_series_is_left_out_with_its_reason(tmp_path: Path) -> None:
     write_series(tmp_path, 2)
-    save(ct_slice(body(), SOPClassUID="1.2.840.10008.5.1.4.1.1.7", uid="1.9"), tmp_path / "capture")
+    save(ct_slice(chest(), SOPClassUID="1.2.840.10008.5.1.4.1.1.7", uid="1.9"), tmp_path / "capture")
     (left_out,) = scan_patient(tmp_path).excluded
     assert "Secondary Capture" in left_out.reason
     assert not left_out.failed

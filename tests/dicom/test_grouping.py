@@ -11,8 +11,8 @@ from pydicom import Dataset
 from ctsr.errors import SeriesError
 from ctsr.exams import read_volume, scan_patient
 from ctsr.series import DefectKind
-from tests.dicom.made import Edit, body, kinds, only_series, real_slices, slices, write, write_series
-from tests.preprocess.made_ct import ct_slice, save
+from tests.made.ct import Edit, chest, ct_slice, save, slices, write, write_series
+from tests.made.exams import kinds, only_series, real_slices
 
 EVEN = [30 + 2.5 * i for i in range(8)]
 
@@ -80,7 +80,7 @@ def test_a_gap_is_refused_or_left_open_as_padding(tmp_path: Path) -> None:
     assert volume.padding.all(axis=(1, 2)).nonzero()[0].tolist() == [3, 4]
     assert (volume.hu[3:5] == -1000).all()
     assert volume.grid.position((5, 0, 0))[2] == pytest.approx(42.5)
-    assert (volume.hu[5] == body(seed=3)).all()
+    assert (volume.hu[5] == chest(seed=3)).all()
 
 
 def test_uneven_steps_are_named_and_refused(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_one_sop_instance_uid_at_several_positions_is_a_defect(tmp_path: Path) -
 
 def test_several_matrices_under_one_uid_make_several_series(tmp_path: Path) -> None:
     made = slices(6)
-    made += [ct_slice(body(32, 32), position=(0, 0, 100 + i), uid=f"1.8.{i}") for i in range(3)]
+    made += [ct_slice(chest(32, 32), position=(0, 0, 100 + i), uid=f"1.8.{i}") for i in range(3)]
     exams = scan_patient(write(tmp_path, made))
     assert [(one.rows, len(one.slices)) for one in exams.series] == [(32, 3), (64, 6)]
     assert kinds(exams) == {DefectKind.MIXED_GEOMETRY}
@@ -183,7 +183,8 @@ def test_every_usable_series_of_a_patient_is_kept(tmp_path: Path) -> None:
     for name in ("thin", "thick"):
         uid = {"thin": "1.7.1", "thick": "1.7.2"}[name]
         for i in range(3):
-            save(ct_slice(body(), position=(0, 0, 2 * i), uid=f"{uid}.{i}", series_uid=uid), tmp_path / name / f"IM{i}")
+            ds = ct_slice(chest(), position=(0, 0, 2 * i), uid=f"{uid}.{i}", series_uid=uid)
+            save(ds, tmp_path / name / f"IM{i}")
     exams = scan_patient(tmp_path)
     assert [(one.series_uid, one.path.name) for one in exams.series] == [("1.7.1", "thin"), ("1.7.2", "thick")]
     assert exams.num_slices == 6

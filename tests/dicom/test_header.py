@@ -7,8 +7,8 @@ from pydicom import Dataset
 
 from ctsr.exams import scan_patient
 from ctsr.series import DefectKind
-from tests.dicom.made import body, enhanced, kinds, only_series, slices, write, write_series
-from tests.preprocess.made_ct import ct_slice, save
+from tests.made.ct import chest, ct_slice, enhanced, save, slices, write, write_series
+from tests.made.exams import kinds, only_series
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from tests.preprocess.made_ct import ct_slice, save
 )
 def test_what_is_no_axial_slice_is_left_out_and_said_so(tmp_path: Path, image_type: list[str]) -> None:
     write_series(tmp_path, 3)
-    save(ct_slice(body(), uid="1.9", ImageType=image_type, position=(0, 0, 900)), tmp_path / "other")
+    save(ct_slice(chest(), uid="1.9", ImageType=image_type, position=(0, 0, 900)), tmp_path / "other")
     exams = scan_patient(tmp_path)
     assert [len(one.slices) for one in exams.series] == [3]
     assert "/".join(image_type) in exams.excluded[0].reason
@@ -37,20 +37,20 @@ def test_what_is_no_axial_slice_is_left_out_and_said_so(tmp_path: Path, image_ty
     "image_type", [["DERIVED", "PRIMARY", "AXIAL"], ["DERIVED", "SECONDARY", "AXIAL", "JP2K"], None]
 )
 def test_derived_by_itself_excludes_nothing(tmp_path: Path, image_type: list[str] | None) -> None:
-    save(ct_slice(body(), ImageType=image_type), tmp_path / "IM")
+    save(ct_slice(chest(), ImageType=image_type), tmp_path / "IM")
     assert only_series(tmp_path).slices
 
 
 @pytest.mark.parametrize("orientation", [(0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1), (1, 0, 0, 0, 0.5, -0.866)])
 def test_a_slice_that_is_not_axial_is_left_out(tmp_path: Path, orientation: tuple[float, ...]) -> None:
-    save(ct_slice(body(), orientation=orientation), tmp_path / "IM")
+    save(ct_slice(chest(), orientation=orientation), tmp_path / "IM")
     exams = scan_patient(tmp_path)
     assert not exams.series
     assert "not axial" in exams.excluded[0].reason
 
 
 def test_a_colour_image_is_left_out(tmp_path: Path) -> None:
-    ds = ct_slice(body(), SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)
+    ds = ct_slice(chest(), SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)
     ds.PixelData = ds.PixelData * 3
     save(ds, tmp_path / "IM")
     assert "colour" in scan_patient(tmp_path).excluded[0].reason
@@ -58,7 +58,7 @@ def test_a_colour_image_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("units", ["Z_EFF", "ED", "MGML"])
 def test_an_image_in_other_units_is_left_out(tmp_path: Path, units: str) -> None:
-    save(ct_slice(body(), RescaleType=units), tmp_path / "IM")
+    save(ct_slice(chest(), RescaleType=units), tmp_path / "IM")
     assert f"its values are {units}, not HU" in scan_patient(tmp_path).excluded[0].reason
 
 
@@ -84,7 +84,7 @@ def test_a_slice_that_does_not_say_where_it_lies_is_named(tmp_path: Path, missin
     [("PixelSpacing", [0, 0]), ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), ("PixelSpacing", [0.7])],
 )
 def test_impossible_geometry_is_no_geometry(tmp_path: Path, name: str, value: Any) -> None:
-    save(ct_slice(body(), **{name: value}), tmp_path / "IM")
+    save(ct_slice(chest(), **{name: value}), tmp_path / "IM")
     exams = scan_patient(tmp_path)
     assert not exams.series
     assert exams.excluded[0].failed
@@ -113,7 +113,7 @@ def test_a_truncated_slice_is_a_defect_of_its_series(tmp_path: Path) -> None:
 
 
 def test_a_file_without_pixels_is_unreadable(tmp_path: Path) -> None:
-    save(ct_slice(body(), PixelData=None), tmp_path / "IM")
+    save(ct_slice(chest(), PixelData=None), tmp_path / "IM")
     assert "no pixel data" in scan_patient(tmp_path).excluded[0].reason
 
 

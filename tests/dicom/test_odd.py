@@ -9,7 +9,7 @@ from ctsr.errors import ReadError, SeriesError
 from ctsr.exams import read_slice, read_volume, scan, scan_patient
 from ctsr.padding import SlicePixels
 from ctsr.series import DefectKind, PatientExams
-from tests.dicom.made import kinds
+from tests.made.exams import kinds
 
 
 def odd(real_ct: Path, name: str) -> PatientExams:
@@ -135,7 +135,7 @@ def test_a_tilted_head_in_two_thicknesses_is_two_sheared_series(real_ct: Path) -
     assert told == {(14, 4), (14, 7)}
     assert kinds(exams) == {DefectKind.GANTRY_TILT, DefectKind.MIXED_GEOMETRY}
     for series in exams.series:
-        assert "18.5°" in series.defects_of(DefectKind.GANTRY_TILT)[0].detail
+        assert "18.5°" in next(one.detail for one in series.defects if one.kind is DefectKind.GANTRY_TILT)
         pixels = read_slice(series, 3)
         assert pixels.padding is not None
         assert pixels.hu.min() > -1100

@@ -1,7 +1,5 @@
 """Two independent readers, highdicom and dcm2niix, must see the same HU at the same places in the patient."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -13,9 +11,8 @@ from pydicom import dcmread
 from ctsr.exams import read_volume, scan_patient
 from ctsr.series import Series
 from ctsr.volume import Volume
-from tests.dicom.made import only_series
-
-GOOD = ("ACRIN-013", "C3L-00189", "CMB-CRC-MSB-01068", "KiTS-00072", "LIDC-IDRI-0001", "LungFCP-01-0001", "RIDER-0117")
+from tests.made.exams import REAL_PATIENTS, only_series
+from tests.oracles import dcm2niix
 
 
 def volume_of(real_ct: Path, patient: str) -> tuple[Series, Volume]:
@@ -27,7 +24,7 @@ def seen(volume: Volume) -> np.ndarray:
     return np.ones(volume.grid.shape, dtype=bool) if volume.padding is None else ~volume.padding
 
 
-@pytest.mark.parametrize("patient", GOOD)
+@pytest.mark.parametrize("patient", REAL_PATIENTS)
 def test_highdicom_sees_the_same_volume(real_ct: Path, patient: str) -> None:
     series, volume = volume_of(real_ct, patient)
     datasets = [dcmread(header.path) for header in series.slices]
@@ -45,13 +42,10 @@ def test_highdicom_sees_the_same_volume(real_ct: Path, patient: str) -> None:
     assert (theirs.array[::-1][visible] == volume.hu[visible]).all()
 
 
-@pytest.mark.parametrize("patient", GOOD)
+@pytest.mark.parametrize("patient", REAL_PATIENTS)
 def test_dcm2niix_sees_the_same_volume(real_ct: Path, tmp_path: Path, patient: str) -> None:
     _, volume = volume_of(real_ct, patient)
-    folder = real_ct / "patients" / patient
-    command = [sys.executable, "-m", "dcm2niix", "-z", "n", "-b", "n", "-o", str(tmp_path), "-f", "ct", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
-    theirs = nib.load(tmp_path / "ct.nii")
+    theirs = nib.load(dcm2niix(real_ct / "patients" / patient, tmp_path))
     affine = np.diag([-1, -1, 1, 1]) @ theirs.affine
     ours = volume.grid.affine
     # dcm2niix turns rows over and keeps (column, row, slice): columns of the two affines pair up crosswise.
@@ -67,9 +61,8 @@ def test_dcm2niix_sees_the_same_volume(real_ct: Path, tmp_path: Path, patient: s
 
 def test_a_volume_that_dcm2niix_wrote_is_read_back_as_the_series_it_came_from(real_ct: Path, tmp_path: Path) -> None:
     series, volume = volume_of(real_ct, "KiTS-00072")
-    command = [sys.executable, "-m", "dcm2niix", "-z", "y", "-b", "n", "-o", str(tmp_path), "-f", "ct"]
-    subprocess.run([*command, str(real_ct / "patients" / "KiTS-00072")], check=True, capture_output=True)
-    (again,) = scan_patient(tmp_path / "ct.nii.gz").series
+    written = dcm2niix(real_ct / "patients" / "KiTS-00072", tmp_path, compressed=True)
+    (again,) = scan_patient(written).series
     nifti = read_volume(again)
     assert (nifti.hu == volume.hu).all()
     assert np.allclose(nifti.grid.affine, volume.grid.affine, atol=1e-3)

@@ -12,22 +12,9 @@ from pydicom.uid import UID
 from ctsr.errors import ReadError
 from ctsr.exams import read_slice
 from ctsr.padding import SlicePixels
-from tests.dicom.made import (
-    HU,
-    SYNTAXES,
-    body,
-    enhanced,
-    only_series,
-    padded,
-    real_slices,
-    slices,
-    store,
-    stored,
-    transcoded,
-    write,
-    write_series,
-)
-from tests.preprocess.made_ct import ct_slice, save
+from tests.dicom.syntaxes import SYNTAXES, transcoded
+from tests.made.ct import HU, chest, ct_slice, enhanced, padded, save, slices, store, stored, write, write_series
+from tests.made.exams import only_series, real_slices
 
 
 def read_one(ds: Dataset, folder: Path, **keywords: bool) -> SlicePixels:
@@ -38,8 +25,8 @@ def read_one(ds: Dataset, folder: Path, **keywords: bool) -> SlicePixels:
 @pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
 @pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=SYNTAXES)
 def test_every_lossless_transfer_syntax_gives_the_same_hu(tmp_path: Path, syntax: UID, signed: bool) -> None:
-    hu = padded(body(), -2048) if signed else body()
-    ds = ct_slice(body())
+    hu = padded(chest(), -2048) if signed else chest()
+    ds = ct_slice(chest())
     store(ds, hu + 1024, signed=signed)
     pixels = read_one(transcoded(ds, syntax), tmp_path)
     outside = hu == -2048
@@ -62,24 +49,24 @@ def test_a_real_slice_reads_the_same_in_every_transfer_syntax(real_ct: Path, tmp
     ("bits", "signed"), [(12, False), (12, True), (13, True), (14, False), (16, True), (16, False)]
 )
 def test_unused_bits_may_hold_anything(tmp_path: Path, bits: int, signed: bool) -> None:
-    values = (body() + (0 if signed else 1024)).astype(np.int32)
+    values = (chest() + (0 if signed else 1024)).astype(np.int32)
     rubbish = np.random.default_rng(3).integers(0, 1 << 16, values.shape)
     keep = (1 << bits) - 1
     dirty = (values & keep) | (rubbish & ~keep & 0xFFFF)
-    ds = store(ct_slice(body(), RescaleIntercept=0 if signed else -1024), dirty.astype(np.uint16).view(np.int16))
+    ds = store(ct_slice(chest(), RescaleIntercept=0 if signed else -1024), dirty.astype(np.uint16).view(np.int16))
     ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, bits - 1, int(signed)
-    assert (read_one(ds, tmp_path).hu == body()).all()
+    assert (read_one(ds, tmp_path).hu == chest()).all()
 
 
 def test_stored_bits_that_do_not_start_at_the_lowest_are_shifted(tmp_path: Path) -> None:
-    ds = store(ct_slice(body()), (body().astype(int) + 1024) << 4)
+    ds = store(ct_slice(chest()), (chest().astype(int) + 1024) << 4)
     ds.BitsStored, ds.HighBit = 12, 15
-    assert (read_one(ds, tmp_path).hu == body()).all()
+    assert (read_one(ds, tmp_path).hu == chest()).all()
 
 
 def test_eight_bits_are_enough_for_a_coarse_image(tmp_path: Path) -> None:
-    values = ((body() + 1024) / 16).round()
-    ds = store(ct_slice(body(), RescaleSlope=16), values, bits=8, allocated=8)
+    values = ((chest() + 1024) / 16).round()
+    ds = store(ct_slice(chest(), RescaleSlope=16), values, bits=8, allocated=8)
     assert (read_one(ds, tmp_path).hu == values * 16 - 1024).all()
 
 
@@ -89,7 +76,7 @@ def test_rescale_is_that_of_each_slice(tmp_path: Path) -> None:
 
     series = only_series(write_series(tmp_path, 3, rescale))
     for i in range(3):
-        expected = (body(seed=i) + 1024) * (1 + i / 2) - 1024 - 100 * i
+        expected = (chest(seed=i) + 1024) * (1 + i / 2) - 1024 - 100 * i
         pixels = read_slice(series, i)
         seen = ~pixels.padding if pixels.padding is not None else np.ones_like(pixels.hu, dtype=bool)
         assert (pixels.hu[seen] == expected[seen]).all()
@@ -97,11 +84,11 @@ def test_rescale_is_that_of_each_slice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["RescaleSlope", "RescaleIntercept"])
 def test_a_missing_rescale_is_an_error_unless_hu_are_assumed(tmp_path: Path, missing: str) -> None:
-    ds = store(ct_slice(body()), body(), signed=True)
+    ds = store(ct_slice(chest()), chest(), signed=True)
     delattr(ds, missing)
     with pytest.raises(ReadError, match=r"IM: no RescaleSlope.*--assume_hu"):
         read_one(ds, tmp_path)
-    assert (read_one(ds, tmp_path, assume_hu=True).hu == body()).all()
+    assert (read_one(ds, tmp_path, assume_hu=True).hu == chest()).all()
 
 
 def as_is(values: HU) -> HU:
@@ -117,12 +104,12 @@ def inverted(values: HU) -> HU:
 def test_monochrome1_reads_as_hu_whether_only_shown_or_stored_inverted(
     tmp_path: Path, writer: Callable[[HU], HU], bits: int, signed: bool
 ) -> None:
-    values = writer((body() + (0 if signed else 1024)).astype(np.int64)) & ((1 << bits) - 1)
+    values = writer((chest() + (0 if signed else 1024)).astype(np.int64)) & ((1 << bits) - 1)
     if signed:
         values = values - ((values >> (bits - 1)) << bits)
-    ds = store(ct_slice(body(), RescaleIntercept=0 if signed else -1024), values, signed=signed, bits=bits)
+    ds = store(ct_slice(chest(), RescaleIntercept=0 if signed else -1024), values, signed=signed, bits=bits)
     ds.PhotometricInterpretation = "MONOCHROME1"
-    assert (read_one(ds, tmp_path).hu == body()).all()
+    assert (read_one(ds, tmp_path).hu == chest()).all()
 
 
 def test_a_real_slice_as_monochrome1_reads_the_same(real_ct: Path, tmp_path: Path) -> None:
@@ -139,7 +126,7 @@ def mask_of(pixels: SlicePixels) -> HU:
 
 @pytest.mark.parametrize(("vr", "value"), [("US", 63536), ("SS", -2000)])
 def test_a_padding_value_counts_in_whichever_sign_its_vr_has(tmp_path: Path, vr: str, value: int) -> None:
-    hu = body()
+    hu = chest()
     hu[20:24, 10:14] = -3024  # in the middle: only the tag can tell
     ds = store(ct_slice(hu), hu + 1024, signed=True)
     ds.add_new("PixelPaddingValue", vr, value)
@@ -149,7 +136,7 @@ def test_a_padding_value_counts_in_whichever_sign_its_vr_has(tmp_path: Path, vr:
 
 
 def test_a_range_of_padding_values_is_all_padding(tmp_path: Path) -> None:
-    hu = body()
+    hu = chest()
     hu[0, :10], hu[5, 5:9] = -2048, -2040
     ds = store(ct_slice(hu), hu + 1024, signed=True)
     ds.add_new("PixelPaddingValue", "SS", -1024)
@@ -159,7 +146,7 @@ def test_a_range_of_padding_values_is_all_padding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tag", [None, -2000, 63536])
 def test_padding_is_found_where_the_tag_is_wrong_or_absent(tmp_path: Path, tag: int | None) -> None:
-    hu = padded(body(), -2048)
+    hu = padded(chest(), -2048)
     ds = store(ct_slice(hu), hu + 1024, signed=True)
     if tag is not None:
         ds.add_new("PixelPaddingValue", "SS" if tag < 0 else "US", tag)
@@ -167,7 +154,7 @@ def test_padding_is_found_where_the_tag_is_wrong_or_absent(tmp_path: Path, tag: 
 
 
 def test_a_padding_value_that_tissue_has_too_spares_the_body(tmp_path: Path) -> None:
-    hu = body()
+    hu = chest()
     hu[30:34, 20:26] = 0
     hu[:6, :6] = 0
     ds = store(ct_slice(hu), hu + 1024)
@@ -190,7 +177,7 @@ def test_frames_decode_each_with_its_own_rescale(tmp_path: Path) -> None:
     save(enhanced(made), tmp_path / "enhanced")
     series = only_series(tmp_path)
     for i in (3, 0, 4, 1, 2):
-        assert (read_slice(series, i).hu == body(seed=i) + i).all()
+        assert (read_slice(series, i).hu == chest(seed=i) + i).all()
 
 
 def test_compressed_frames_decode_one_by_one(tmp_path: Path) -> None:
@@ -199,22 +186,22 @@ def test_compressed_frames_decode_one_by_one(tmp_path: Path) -> None:
     save(ds, tmp_path / "enhanced")
     series = only_series(tmp_path)
     for i in (2, 0, 3, 1):
-        assert (read_slice(series, i).hu == body(seed=i)).all()
+        assert (read_slice(series, i).hu == chest(seed=i)).all()
 
 
 def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
     import os
 
-    assert (read_one(ct_slice(body(seed=1)), tmp_path).hu == body(seed=1)).all()
-    ds = ct_slice(body(seed=2), SpecificCharacterSet="ISO_IR 192", PatientComments="longer than before")
+    assert (read_one(ct_slice(chest(seed=1)), tmp_path).hu == chest(seed=1)).all()
+    ds = ct_slice(chest(seed=2), SpecificCharacterSet="ISO_IR 192", PatientComments="longer than before")
     save(ds, tmp_path / "IM")
     os.utime(tmp_path / "IM", ns=(1, 1))
-    assert (read_slice(only_series(tmp_path), 0).hu == body(seed=2)).all()
+    assert (read_slice(only_series(tmp_path), 0).hu == chest(seed=2)).all()
 
 
 @pytest.mark.parametrize("syntax", ["RLE", "JPEG lossless", "JPEG-LS", "JPEG 2000"])
 def test_a_broken_code_stream_is_an_error_that_names_the_file(tmp_path: Path, syntax: str) -> None:
-    path = save(transcoded(ct_slice(body()), SYNTAXES[syntax]), tmp_path / "IM")
+    path = save(transcoded(ct_slice(chest()), SYNTAXES[syntax]), tmp_path / "IM")
     series = only_series(tmp_path)
     whole = path.read_bytes()
     start = whole.index(b"\xe0\x7f\x10\x00") + 12 + 16
@@ -224,7 +211,7 @@ def test_a_broken_code_stream_is_an_error_that_names_the_file(tmp_path: Path, sy
 
 
 def test_a_transfer_syntax_without_decoder_is_an_error_that_names_it(tmp_path: Path) -> None:
-    ds = transcoded(ct_slice(body()), SYNTAXES["RLE"])
+    ds = transcoded(ct_slice(chest()), SYNTAXES["RLE"])
     ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")  # MPEG2
     with pytest.raises(ReadError, match="IM: cannot decode the pixels"):
         read_one(ds, tmp_path)
@@ -243,4 +230,4 @@ def test_slices_read_the_same_in_other_processes(tmp_path: Path) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         there = list(pool.map(partial(read_slice, series), range(3)))
     for i, pixels in enumerate(there):
-        assert (pixels.hu == body(seed=i)).all()
+        assert (pixels.hu == chest(seed=i)).all()

@@ -16,7 +16,8 @@ from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import ReadError
 from ctsr.volume import Plane
-from tests.preprocess.made_ct import body, ct_slice, dciodvfy_errors, save
+from tests.made.ct import body, ct_slice, enhanced, save, slices
+from tests.oracles import dciodvfy_errors
 
 DERIVATION = Derivation(description="Resampled to 0.8 mm", label="[0.8 mm]", settings="test", series_uid="2.25.77")
 PLANE = Plane((30, 32), (0.8, 0.8), (-99.95, -119.65, 30.0), ((0.0, 1.0, 0.0), (1.0, 0.0, 0.0)))
@@ -175,31 +176,22 @@ def test_a_source_without_an_instance_uid_is_an_error(tmp_path: Path) -> None:
         derive_slice(header, HU, PLANE, DERIVATION)
 
 
-def enhanced() -> Dataset:
-    """Two frames, with what a classic slice holds at its top spread over functional groups."""
-    ds = ct_slice(body(), SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1", NumberOfFrames=2)
-    for keyword in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "KVP"):
-        del ds[keyword]
-    measures, plane, details = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing, measures.SliceThickness = [0.7, 0.7], 2.5
-    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    details.KVP = 120
-    shared = Dataset()
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Sequence([measures]), Sequence([plane])
-    shared.CTXRayDetailsSequence = Sequence([details])
-    ds.SharedFunctionalGroupsSequence = Sequence([shared])
-    frames: list[Dataset] = []
-    for z, milliseconds in ((30.0, 500.4), (32.5, 501.0)):
-        position, exposure, frame = Dataset(), Dataset(), Dataset()
-        position.ImagePositionPatient, exposure.ExposureTimeInms = [-100, -120, z], milliseconds
-        frame.PlanePositionSequence, frame.CTExposureSequence = Sequence([position]), Sequence([exposure])
-        frames.append(frame)
-    ds.PerFrameFunctionalGroupsSequence = Sequence(frames)
+def two_frames() -> Dataset:
+    """An enhanced object whose tube voltage is shared and whose exposure time is each frame's own."""
+    ds = enhanced(slices(2))
+    details = Dataset()
+    details.KVP = ds.KVP
+    del ds.KVP
+    ds.SharedFunctionalGroupsSequence[0].CTXRayDetailsSequence = Sequence([details])
+    for frame, milliseconds in zip(ds.PerFrameFunctionalGroupsSequence, (500.4, 501.0), strict=True):
+        exposure = Dataset()
+        exposure.ExposureTimeInms = milliseconds
+        frame.CTExposureSequence = Sequence([exposure])
     return ds
 
 
 def test_a_frame_becomes_a_classic_slice_with_its_own_attributes(tmp_path: Path) -> None:
-    source = enhanced()
+    source = two_frames()
     header = classic_frame(source, 1)
     save_slice(derive_slice(header, HU, PLANE, DERIVATION, frame=1, instance_number=2), tmp_path / "f")
     new = dcmread(tmp_path / "f")
@@ -213,7 +205,7 @@ def test_a_frame_becomes_a_classic_slice_with_its_own_attributes(tmp_path: Path)
 
 
 def test_frames_of_one_object_get_uids_of_their_own() -> None:
-    source = enhanced()
+    source = two_frames()
     uids = {derive_slice(classic_frame(source, i), HU, PLANE, DERIVATION, frame=i).SOPInstanceUID for i in (0, 1)}
     assert len(uids) == 2
 
@@ -223,7 +215,7 @@ def test_dciodvfy_finds_nothing_wrong_with_a_derived_slice(tmp_path: Path) -> No
     padding[:3] = True
     derived(ct_slice(body()), tmp_path, padding=padding)
     assert dciodvfy_errors(tmp_path / "new.dcm") == set()
-    save_slice(derive_slice(classic_frame(enhanced(), 0), HU, PLANE, DERIVATION, frame=0), tmp_path / "frame.dcm")
+    save_slice(derive_slice(classic_frame(two_frames(), 0), HU, PLANE, DERIVATION, frame=0), tmp_path / "frame.dcm")
     assert dciodvfy_errors(tmp_path / "frame.dcm") == set()
 
 

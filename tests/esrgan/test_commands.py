@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.cli.verbs import LATER, SCRIPTS
-from tests.evaluate.exams import save_patient
+from tests.made.exams import save_patients
 
 HERE = Path(__file__).parent
 SCRIPT_FOLDER = HERE.parents[1] / "ESRGAN"
@@ -40,8 +40,7 @@ class Folder:
         self.path = top / "ESRGAN"
         shutil.copytree(SCRIPT_FOLDER, self.path)
         self.raw = top / "data" / "Spine-Mets-CT-SEG"
-        for seed, name in enumerate(PATIENTS):
-            save_patient(self.raw, name, slices=3, size=40, seed=seed)
+        save_patients(self.raw, PATIENTS, slices=3, size=40)
 
     def run(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
         """The command as a POSIX shell reads it: outside quotes it eats the backslashes."""

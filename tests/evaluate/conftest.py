@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.evaluate.model import Subject, load_subject
-from tests.evaluate.exams import save_model, save_patient
+from ctsr.evaluate.model import ModelUnderTest, load_model
+from tests.made.exams import save_patient, save_patients
+from tests.made.model import save_model
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six patients of 3 slices; `dora` has a second series, of 2 slices."""
     folder = tmp_path_factory.mktemp("exams")
-    for seed, name in enumerate(("anna", "bert", "cleo", "dora", "emil", "fred")):
-        save_patient(folder, name, slices=3, size=45 + seed, seed=seed)
+    save_patients(folder, slices=3, size=45, grow=1)
     save_patient(folder, "dora", slices=2, size=50, seed=9, series="1.3.99")
     return folder
 
@@ -30,8 +30,8 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def subject(model_path: Path) -> Subject:
-    return load_subject(str(model_path), device="cpu")
+def subject(model_path: Path) -> ModelUnderTest:
+    return load_model(str(model_path), device="cpu")
 
 
 @pytest.fixture(autouse=True)

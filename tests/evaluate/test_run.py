@@ -1,8 +1,7 @@
 import json
 import math
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -10,46 +9,34 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ctsr.degrade import Degradation, Sampler, degrade
+from ctsr.data.pairs import slice_pair
+from ctsr.data.store import open_series
+from ctsr.degrade import Degradation, DegradationSampler, Sampling, degrade
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.evaluate.methods import BICUBIC, METHODS
-from ctsr.evaluate.model import Subject, load_subject
+from ctsr.evaluate.model import ModelUnderTest, load_model
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.rows import Row, read_rows
 from ctsr.evaluate.run import Evaluation, evaluate
+from ctsr.exams import scan_patient
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.metrics import METRICS
-from tests.evaluate.exams import SPLIT, save_model, save_patient
-
-T = TypeVar("T")
-
-
-class Listener:
-    """Keeps what was said; interrupts after so many slices."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.notes: list[str] = []
-        self.stop_after = stop_after
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
-        for i, item in enumerate(items):
-            if what == "Evaluating slices" and i == self.stop_after:
-                raise KeyboardInterrupt
-            yield item
+from ctsr.progress import SILENT, Progress
+from tests.made.ct import body, save_series
+from tests.made.exams import NAMES, save_patient, save_patients
+from tests.made.listener import Listener
+from tests.made.model import SPLIT, save_model
 
 
 @pytest.fixture
-def run(root: Path, store: Path, subject: Subject, tmp_path: Path):
+def run(root: Path, store: Path, subject: ModelUnderTest, tmp_path: Path):
     def run(
         degradation: Degradation | None = None,
-        listener: Listener | None = None,
-        model: Subject | None = None,
+        listener: Progress = SILENT,
+        model: ModelUnderTest | None = None,
         **flags: Any,
     ) -> Evaluation:
-        settings = {"root": root, "store": store, "output_dir": tmp_path / "eval_results", "no_plots": True} | flags
+        settings = {"root": (root,), "store": store, "output_dir": tmp_path / "eval_results", "no_plots": True} | flags
         model = model or subject
         return evaluate(model, degradation or model.degradation, EvaluateOptions(**settings), progress=listener)
 
@@ -84,7 +71,7 @@ def test_every_slice_of_the_part_has_a_row_for_each_method(run) -> None:
     assert [row.method for row in rows] == list(METHODS) * 8
     assert (evaluation.num_patients, evaluation.num_slices) == (2, 8)
     assert {s.series_uid for s in slices if s.patient_id == "dora"} == {"1.3.4", "1.3.99"}
-    assert [s.z_mm for s in slices[:3]] == [32.5, 35.0, 37.5]
+    assert [s.z_mm for s in slices[:3]] == [30.0, 32.5, 35.0]
 
 
 def test_the_folder_is_named_by_split_model_window_and_limits(run) -> None:
@@ -103,7 +90,7 @@ def test_numbers_are_those_of_scikit_image_on_the_dicom_files(run, root: Path) -
     ds = pydicom.dcmread(path)
     hu = ds.pixel_array.astype(float)[:50, :50] * ds.RescaleSlope + ds.RescaleIntercept
     hr = torch.from_numpy(DEFAULT_RANGE.to_unit(hu))[None, None]
-    draw = Sampler(Degradation()).draw("fred", row.slice.series_uid, row.slice.sop_instance_uid, 1)
+    draw = DegradationSampler(Degradation()).draw("fred", row.slice.series_uid, row.slice.sop_instance_uid, 1)
     lr = degrade(hr, [draw.params], [draw.noise_seed], scale=2)
     sr = torch.nn.functional.interpolate(lr, scale_factor=2, mode="bicubic")[0, 0].clamp(-1, 1).double().numpy()
     ours, reference = (np.clip((x - -1350) / 1500, 0, 1) for x in ((sr + 1) * 1500 - 1000, hu))
@@ -131,7 +118,7 @@ def test_an_interrupted_evaluation_is_continued_to_the_same_result(run, tmp_path
     """`cut` bytes of the last row had not reached the disk when the process was killed."""
     whole = run(output_dir=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(listener=Listener(stop_after=4))
+        run(listener=Listener(stop_in="Evaluating slices", stop_after=4))
     (folder,) = (tmp_path / "eval_results").iterdir()
     text = (folder / "metrics.csv").read_bytes()
     (folder / "metrics.csv").write_bytes(text[: len(text) - cut])
@@ -148,7 +135,7 @@ def test_an_interrupted_evaluation_is_continued_to_the_same_result(run, tmp_path
 @pytest.mark.parametrize("flags", [{"preset": "bone"}, {"deg_seed": 7}, {"max_slices_per_patient": 2}])
 def test_other_settings_do_not_continue_it(run, tmp_path: Path, flags: dict[str, Any]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(listener=Listener(stop_after=2))
+        run(listener=Listener(stop_in="Evaluating slices", stop_after=2))
     (folder,) = (tmp_path / "eval_results").iterdir()
     assert run(**flags).folder != folder
 
@@ -171,14 +158,14 @@ def test_hu_clip_reaches_the_metrics(run) -> None:
 
 
 def test_the_degradation_comes_from_the_checkpoint(run, tmp_path: Path) -> None:
-    clean = load_subject(str(save_model(tmp_path / "clean" / "best.pth", Degradation("clean"))), device="cpu")
+    clean = load_model(str(save_model(tmp_path / "clean" / "best.pth", Degradation("clean"))), device="cpu")
     summary = summary_of(run(model=clean, split="test"))
     assert summary["degradation"]["mode"] == "clean"
     assert summary["patient_to_degradation_sampled"]["fred"]["noise_eff"] == 0
 
 
 def test_a_net_for_scale_4_sees_slices_cropped_to_a_multiple_of_4(run, tmp_path: Path) -> None:
-    four = load_subject(str(save_model(tmp_path / "four" / "best.pth", Degradation(scale=4))), device="cpu")
+    four = load_model(str(save_model(tmp_path / "four" / "best.pth", Degradation(scale=4))), device="cpu")
     evaluation = run(model=four, split="test", no_plots=False)
     assert summary_of(evaluation)["model"]["scale"] == 4
     assert all(row.metrics["SSIM"].value is not None for row in rows_of(evaluation))
@@ -189,7 +176,7 @@ def test_a_net_for_scale_4_sees_slices_cropped_to_a_multiple_of_4(run, tmp_path:
 def test_recorded_draws_are_those_the_images_were_made_with(run, root: Path) -> None:
     for sampling in ("slice", "det-slice"):
         evaluation = run(degradation_sampling=sampling)
-        sampler = Sampler(Degradation(), sampling)
+        sampler = DegradationSampler(Degradation(), sampling)
         drawn = summary_of(evaluation)["patient_to_degradation_sampled"]
         for row in rows_of(evaluation)[::3]:
             ref = row.slice
@@ -229,27 +216,123 @@ def test_patients_the_model_was_trained_on_are_refused(run, tmp_path: Path) -> N
     assert run(split="train").num_patients == len(SPLIT["train"])
 
 
+def test_trained_patients_are_noticed_under_the_names_that_preprocessing_gives_them(run, tmp_path: Path) -> None:
+    """A preprocessed folder that was copied without its log: `anna` has become `annapp`."""
+    exams = save_patients(tmp_path / "exams", [f"{name}pp" for name in NAMES], slices=1, size=40)
+    path = save_model(tmp_path / "m" / "best.pth", split={"train": NAMES, "val": ("x",), "test": ("y",)})
+    model = load_model(str(path), device="cpu")
+    with pytest.raises(SplitError, match=r"trained on (\w+)pp \(there called \1\) of the val part"):
+        run(model=model, root=(exams,))
+    assert run(model=model, root=(exams,), allow_train_patients=True).num_patients == 1
+
+
+def test_who_is_known_by_his_own_name_is_not_taken_for_another(run, tmp_path: Path) -> None:
+    names = ("kru", "krupp", "anna")
+    exams = save_patients(tmp_path / "exams", names, slices=1, size=40)
+    path = save_model(tmp_path / "m" / "best.pth", split={"train": ("kru",), "val": ("krupp",), "test": ("anna",)})
+    assert run(model=load_model(str(path), device="cpu"), root=(exams,)).num_patients == 1
+
+
+def test_a_checkpoint_that_knows_nobody_is_a_warning(run, tmp_path: Path) -> None:
+    strangers = save_model(tmp_path / "m" / "best.pth", split={"train": ("p",), "val": ("q",), "test": ("r",)})
+    listener = Listener()
+    run(model=load_model(str(strangers), device="cpu"), listener=listener)
+    (warning,) = (note for note in listener.notes if note.startswith("warning: "))
+    assert "names 3 patients in its split, and none of them is here" in warning
+    listener = Listener()
+    run(listener=listener)
+    assert not [note for note in listener.notes if note.startswith("warning: ")]
+
+
 def test_an_empty_part_is_an_error_that_says_so(run, tmp_path: Path) -> None:
     path = save_model(tmp_path / "m" / "best.pth", split=SPLIT | {"test": ()})
     with pytest.raises(SplitError, match="test part is empty"):
-        run(model=load_subject(str(path), device="cpu"), split="test")
+        run(model=load_model(str(path), device="cpu"), split="test")
 
 
 def test_one_bad_series_does_not_stop_the_others(run, tmp_path: Path) -> None:
     exams = tmp_path / "exams"
-    for seed, name in enumerate(("anna", "bert", "cleo", "dora", "emil", "fred")):
-        save_patient(exams, name, slices=2, size=40, seed=seed)
+    save_patients(exams, slices=2, size=40)
     without_rescale = next((exams / "dora").rglob("IM*"))
     ds = pydicom.dcmread(without_rescale)
     del ds.RescaleSlope, ds.RescaleIntercept
     ds.save_as(without_rescale)
-    evaluation = run(root=exams)
+    evaluation = run(root=(exams,))
     assert {row.slice.patient_id for row in rows_of(evaluation)} == {"emil"}
     assert len(evaluation.failures) == 1
     assert "dora" in evaluation.failures[0]
     assert summary_of(evaluation)["failures"] == list(evaluation.failures)
     with pytest.raises(MissingInputError, match="dora"):
-        run(root=exams, max_patients=1)
+        run(root=(exams,), max_patients=1)
+
+
+def test_a_patient_whose_ct_cannot_be_read_is_a_failure(run, tmp_path: Path) -> None:
+    exams = save_patients(tmp_path / "exams", slices=2, size=40)
+    path = min((exams / "emil").rglob("IM*"))
+    ds = pydicom.dcmread(path)
+    del ds.ImagePositionPatient
+    ds.save_as(path)
+    evaluation = run(root=(exams,))
+    (failure,) = evaluation.failures
+    assert failure.startswith("emil: 1 images cannot be used")
+    assert (evaluation.num_slices, summary_of(evaluation)["failures"]) == (3, [failure])
+
+
+def test_several_roots_are_evaluated_together(run, tmp_path: Path) -> None:
+    """What a model was trained on may lie in several places; its split names patients of all of them."""
+    one = save_patients(tmp_path / "one", NAMES[:4], slices=1, size=40)
+    other = tmp_path / "other"
+    for seed, name in enumerate(NAMES[4:], start=4):
+        save_patient(other, name, slices=1, size=40, seed=seed)
+    evaluation = run(root=(one, other))
+    assert {row.slice.patient_id for row in rows_of(evaluation)} == {"dora", "emil"}
+    assert summary_of(evaluation)["paths"]["root"] == [str(one), str(other)]
+
+
+@pytest.fixture
+def twice(tmp_path: Path) -> Path:
+    """`fred` has two reconstructions of other sizes under one series UID and the same SOP Instance UIDs."""
+    exams = save_patients(tmp_path / "exams", slices=2, size=40)
+    save_series(exams / "fred" / "wide", [body(60, seed=i, texture=400, smooth=1.2) for i in range(2)], series="1.3.6")
+    return exams
+
+
+def test_geometries_under_one_series_uid_are_told_apart(run, twice: Path) -> None:
+    evaluation = run(root=(twice,), split="test")
+    rows, summary = rows_of(evaluation), summary_of(evaluation)
+    assert [row.slice.series_uid for row in rows[::3]] == ["1.3.6/1", "1.3.6/1", "1.3.6/2", "1.3.6/2"]
+    per_series = summary["per_series"]["fred"]
+    assert {name: found[BICUBIC]["MSE"]["n"] for name, found in per_series.items()} == {"1.3.6/1": 2, "1.3.6/2": 2}
+
+
+@pytest.mark.parametrize("sampling", ["volume", "slice"])
+def test_recorded_draws_of_a_shared_series_uid_are_those_of_the_images(run, twice: Path, sampling: Sampling) -> None:
+    evaluation = run(root=(twice,), split="test", degradation_sampling=sampling)
+    drawn = summary_of(evaluation)["patient_to_degradation_sampled"]["fred"]["by_series"]["1.3.6/2"]
+    (series,) = (one for one in scan_patient(twice / "fred").series if one.rows == 60)
+    pair = slice_pair(
+        open_series(series, twice.parent / "store"), 1, DegradationSampler(Degradation(), sampling), DEFAULT_RANGE
+    )
+    recorded = drawn if sampling == "volume" else drawn["by_slice"][1]
+    assert recorded["sigma"] == pair.draw.params.blur_sigma
+
+
+def test_geometries_under_one_series_uid_do_not_lend_each_other_rows(run, twice: Path, tmp_path: Path) -> None:
+    whole = run(root=(twice,), split="test", output_dir=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(root=(twice,), split="test", listener=Listener(stop_in="Evaluating slices", stop_after=2))
+    continued = run(root=(twice,), split="test")
+    rows = rows_of(continued)
+    assert rows == rows_of(whole)
+    assert rows[1].metrics != rows[7].metrics
+
+
+def test_a_default_that_is_written_out_continues_the_same_evaluation(run, tmp_path: Path) -> None:
+    """As `--config` does with the file that an evaluation leaves behind."""
+    with pytest.raises(KeyboardInterrupt):
+        run(listener=Listener(stop_in="Evaluating slices", stop_after=2))
+    (folder,) = (tmp_path / "eval_results").iterdir()
+    assert run(Degradation(blur_sigma_range=Degradation().sigma_range)).folder == folder
 
 
 def test_flat_names_are_copies_beside_the_folders(run, tmp_path: Path) -> None:
@@ -290,12 +373,11 @@ def test_the_summary_is_what_its_readers_expect(run, model_path: Path) -> None:
 def test_an_exam_compared_with_itself_has_no_psnr_and_does_not_count(run, tmp_path: Path) -> None:
     """Slices of air are reproduced exactly: infinite PSNR would vanish from the mean while n still counted it."""
     exams = tmp_path / "exams"
-    for seed, name in enumerate(("anna", "bert", "cleo", "dora", "emil", "fred")):
-        save_patient(exams, name, slices=2, size=40, seed=seed)
+    save_patients(exams, slices=2, size=40)
     for path in (exams / "fred").rglob("IM1"):
         ds = pydicom.dcmread(path)
         ds.PixelData = np.full((40, 40), 24, dtype="<u2").tobytes()  # −1000 HU
         ds.save_as(path)
-    found = summary_of(run(Degradation("clean"), root=exams, split="test"))["global_per_slice"][BICUBIC]
+    found = summary_of(run(Degradation("clean"), root=(exams,), split="test"))["global_per_slice"][BICUBIC]
     assert (found["PSNR"]["n"], found["PSNR"]["not_computed"]) == (1, {"identical": 1})
     assert (found["MAE"]["n"], found["MAE"]["min"]) == (2, 0.0)

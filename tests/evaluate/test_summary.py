@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ctsr.degrade import Degradation, Sampler
+from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, METHODS, MODEL
 from ctsr.evaluate.summary import (
     SeriesDraws,
@@ -14,14 +14,14 @@ from ctsr.evaluate.summary import (
     domains,
     patient_level,
     statistics_part,
-    to_json,
 )
+from ctsr.files import to_json
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.metrics import METRICS, PERCEPTUAL
 from tests.evaluate.made import GLOBAL, ref, rows
 
 
-def series_draws(sampler: Sampler, patient: str, series: str, count: int) -> SeriesDraws:
+def series_draws(sampler: DegradationSampler, patient: str, series: str, count: int) -> SeriesDraws:
     refs = [ref(patient, i, series) for i in range(count)]
     draws = [(r, sampler.draw(patient, series, r.sop_instance_uid, r.slice_index)) for r in refs]
     return SeriesDraws(patient, series, draws)
@@ -74,7 +74,7 @@ def test_the_best_is_the_highest_the_lowest_or_the_nearest_to_zero() -> None:
 
 
 def test_in_volume_sampling_a_patient_has_one_draw_with_its_five_values() -> None:
-    sampler = Sampler(Degradation())
+    sampler = DegradationSampler(Degradation())
     part = degradation_part(sampler, [series_draws(sampler, "anna", "1.2", 3)])
     own = part["patient_to_degradation_sampled"]["anna"]
     drawn = sampler.draw("anna", "1.2", "1.2.0", 0).params
@@ -90,7 +90,7 @@ def test_in_volume_sampling_a_patient_has_one_draw_with_its_five_values() -> Non
 
 
 def test_series_of_a_patient_that_were_drawn_apart_are_told_apart() -> None:
-    sampler = Sampler(Degradation())
+    sampler = DegradationSampler(Degradation())
     both = [series_draws(sampler, "anna", uid, 2) for uid in ("1.2", "1.3")]
     own = degradation_part(sampler, both)["patient_to_degradation_sampled"]["anna"]
     assert own["sigma"] is None
@@ -100,7 +100,7 @@ def test_series_of_a_patient_that_were_drawn_apart_are_told_apart() -> None:
 
 @pytest.mark.parametrize("sampling", ["slice", "det-slice"])
 def test_draws_of_each_slice_are_stored(sampling: Any) -> None:
-    sampler = Sampler(Degradation(), sampling)
+    sampler = DegradationSampler(Degradation(), sampling)
     draws = series_draws(sampler, "anna", "1.2", 4)
     own = degradation_part(sampler, [draws])["patient_to_degradation_sampled"]["anna"]
     assert own["sigma"] is None

@@ -10,17 +10,8 @@ from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID
 from ctsr.exams import read_slice, scan
 from ctsr.preprocess import Report, preprocess
 from ctsr.series import Series
-from tests.preprocess.made_ct import dciodvfy_errors
-
-PATIENTS = (
-    "ACRIN-013",
-    "C3L-00189",
-    "CMB-CRC-MSB-01068",
-    "KiTS-00072",
-    "LIDC-IDRI-0001",
-    "LungFCP-01-0001",
-    "RIDER-0117",
-)
+from tests.made.exams import REAL_PATIENTS
+from tests.oracles import dciodvfy_errors
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +32,7 @@ def series_of(real_ct: Path, result: tuple[Report, Path]) -> dict[str, tuple[Ser
 def test_every_slice_of_every_patient_is_made(result: tuple[Report, Path]) -> None:
     report, _ = result
     assert (report.written, report.failed) == (294, 0)
-    assert tuple(row.patient_id for row in report.rows) == PATIENTS
+    assert tuple(row.patient_id for row in report.rows) == REAL_PATIENTS
 
 
 def test_dciodvfy_finds_no_error_that_the_source_did_not_have(real_ct: Path, result: tuple[Report, Path]) -> None:
@@ -55,7 +46,7 @@ def test_dciodvfy_finds_no_error_that_the_source_did_not_have(real_ct: Path, res
         assert set().union(*threads.map(added, sources)) == set()
 
 
-@pytest.mark.parametrize("patient", PATIENTS)
+@pytest.mark.parametrize("patient", REAL_PATIENTS)
 def test_slices_lie_where_those_of_the_source_do(series_of: dict[str, tuple[Series, Series]], patient: str) -> None:
     source, new = series_of[patient]
     assert len(new.slices) == len(source.slices)
@@ -69,7 +60,7 @@ def test_slices_lie_where_those_of_the_source_do(series_of: dict[str, tuple[Seri
             assert after.position[axis] + (new_size - 1) / 2 * 0.8 == pytest.approx(middle, abs=1e-6)
 
 
-@pytest.mark.parametrize("patient", PATIENTS)
+@pytest.mark.parametrize("patient", REAL_PATIENTS)
 def test_tissue_keeps_its_hu_in_its_place(series_of: dict[str, tuple[Series, Series]], patient: str) -> None:
     source, new = series_of[patient]
     middle = len(source.slices) // 2
@@ -91,7 +82,7 @@ def test_tissue_keeps_its_hu_in_its_place(series_of: dict[str, tuple[Series, Ser
     assert np.percentile(np.abs(error), 95) < 1.5
 
 
-@pytest.mark.parametrize("patient", PATIENTS)
+@pytest.mark.parametrize("patient", REAL_PATIENTS)
 def test_padding_is_found_again(series_of: dict[str, tuple[Series, Series]], patient: str) -> None:
     source, new = series_of[patient]
     masks = [read_slice(one, 0).padding for one in (source, new)]

@@ -12,27 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.preprocess import preprocess
 from ctsr.preprocess.log import CSV_LOG, JSON_LOG
-from tests.preprocess.made_ct import body, ct_slice, dciodvfy_errors, save, save_series
-
-
-class Listener:
-    """A progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def track(self, items, *, total, what):
-        yield from items
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
+from tests.made.ct import body, ct_slice, enhanced, save, save_series, slices
+from tests.made.listener import Listener
+from tests.oracles import dciodvfy_errors
 
 
 def rows_of(out: Path) -> list[dict[str, object]]:
@@ -53,8 +40,8 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def volume(slices: int = 3, size: int = 40) -> npt.NDArray[np.int16]:
-    return np.stack([body(size, seed) for seed in range(slices)])
+def volume(count: int = 3, size: int = 40) -> npt.NDArray[np.int16]:
+    return np.stack([body(size, seed=seed) for seed in range(count)])
 
 
 @pytest.fixture
@@ -164,7 +151,7 @@ def test_a_changed_source_is_made_anew_and_the_others_kept(root: Path, tmp_path:
     out = tmp_path / "out"
     preprocess(root, out)
     source = dcmread(root / "P2" / "a" / "IM1")
-    source.PixelData = (body(40, 9) + 1024).astype("<u2").tobytes()
+    source.PixelData = (body(seed=9) + 1024).astype("<u2").tobytes()
     save(source, root / "P2" / "a" / "IM1")
     report = preprocess(root, out)
     assert (report.written, report.kept) == (1, 6)
@@ -261,47 +248,18 @@ def test_a_localizer_is_a_row_with_a_reason_and_no_failure(root: Path, tmp_path:
     assert not (out / "P2pp" / "scout").exists()
 
 
-def enhanced(frames: int) -> Dataset:
-    """A multi-frame CT object in which only the position differs from frame to frame."""
-    ds = ct_slice(body(), SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1", NumberOfFrames=frames)
-    ds.PixelData = b"".join((body(seed=i) + 1024).astype("<u2").tobytes() for i in range(frames))
-    shared, rescale = Dataset(), Dataset()
-    for group, keywords in (
-        ("PixelMeasuresSequence", ("PixelSpacing", "SliceThickness")),
-        ("PlaneOrientationSequence", ("ImageOrientationPatient",)),
-        ("PixelValueTransformationSequence", ("RescaleSlope", "RescaleIntercept")),
-    ):
-        item = Dataset()
-        for keyword in keywords:
-            setattr(item, keyword, ds[keyword].value)
-            delattr(ds, keyword)
-        setattr(shared, group, Sequence([item]))
-    rescale.RescaleType = "HU"
-    shared.PixelValueTransformationSequence[0].RescaleType = "HU"
-    ds.SharedFunctionalGroupsSequence = Sequence([shared])
-    per_frame: list[Dataset] = []
-    for i in range(frames):
-        frame, plane = Dataset(), Dataset()
-        plane.ImagePositionPatient = [-100, -120, 30 - 2.5 * i]
-        frame.PlanePositionSequence = Sequence([plane])
-        per_frame.append(frame)
-    del ds.ImagePositionPatient
-    ds.PerFrameFunctionalGroupsSequence = Sequence(per_frame)
-    return ds
-
-
 @pytest.mark.parametrize(
     ("name", "first"), [("mf.dcm", "mf_f001.dcm"), ("mf", "mf_f001"), ("1.2.840.7", "1.2.840.7_f001")]
 )
 def test_frames_become_classic_slices(tmp_path: Path, name: str, first: str) -> None:
     root, out = tmp_path / "exams", tmp_path / "out"
-    save(enhanced(3), root / "P" / name)
+    save(enhanced(slices(volume(3))[::-1]), root / "P" / name)
     preprocess(root, out)
     folder = out / "Ppp"
     assert sorted(path.name for path in folder.iterdir())[0] == first
     assert len(list(folder.iterdir())) == 3
     (series,) = scan(out).all_series()
-    assert [header.position[2] for header in series.slices] == [25.0, 27.5, 30.0]
+    assert [header.position[2] for header in series.slices] == [30.0, 32.5, 35.0]
     # The first frame is the highest: numbers follow the order along the normal.
     assert [header.instance_number for header in series.slices] == [1, 2, 3]
     assert dcmread(folder / first).SOPClassUID == "1.2.840.10008.5.1.4.1.1.2"
@@ -416,7 +374,7 @@ def test_a_foreign_log_is_not_overwritten(root: Path, tmp_path: Path) -> None:
 
 def test_derived_slices_are_valid(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    save(enhanced(2), root / "P3" / "mf.dcm")
+    save(enhanced(slices(volume(2))), root / "P3" / "mf.dcm")
     preprocess(root, out)
     for path in (out / "P2pp" / "a" / "IM1", out / "P3pp" / "mf_f002.dcm"):
         assert dciodvfy_errors(path) == set()
@@ -424,7 +382,7 @@ def test_derived_slices_are_valid(root: Path, tmp_path: Path) -> None:
 
 def test_two_slices_never_get_one_name(tmp_path: Path) -> None:
     root, out = tmp_path / "exams", tmp_path / "out"
-    save(enhanced(2), root / "P" / "mf.dcm")
+    save(enhanced(slices(volume(2))), root / "P" / "mf.dcm")
     save(ct_slice(body(), series_uid="1.7", uid="1.7.1"), root / "P" / "mf_f002.dcm")
     report = preprocess(root, out)
     assert report.failed == 1

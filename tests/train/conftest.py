@@ -5,18 +5,13 @@ from pathlib import Path
 import pytest
 
 from ctsr.train.options import TrainOptions
-from tests.evaluate.exams import save_patient
-
-NAMES = ("anna", "bert", "cleo", "dora", "emil", "fred")
+from tests.made.exams import save_patients
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six patients of 4 slices of 48² pixels: 4 to train on, 1 to validate, 1 to test."""
-    folder = tmp_path_factory.mktemp("exams")
-    for seed, name in enumerate(NAMES):
-        save_patient(folder, name, slices=4, size=48, seed=seed)
-    return folder
+    return save_patients(tmp_path_factory.mktemp("exams"), slices=4, size=48)
 
 
 @pytest.fixture(scope="session")

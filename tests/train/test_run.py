@@ -13,19 +13,14 @@ import pytest
 import torch
 
 from ctsr.checkpoint import Checkpoint, load_checkpoint, load_generator
+from ctsr.data.store import open_series
 from ctsr.degrade import Degradation
-from ctsr.errors import CheckpointError, CtsrError, DomainError, MissingInputError, UsageError
-from ctsr.progress import Silent
+from ctsr.errors import CheckpointError, CtsrError, MissingInputError, UsageError
+from ctsr.exams import scan_patient
 from ctsr.train.options import TrainOptions
 from ctsr.train.run import TrainResult, plain_options, train
-
-
-class Listener(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.lines.append(message)
+from tests.made.exams import save_patient
+from tests.made.listener import Listener
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -65,7 +60,7 @@ def test_a_run_folder_holds_what_a_user_looks_for(options: TrainOptions) -> None
     assert list(rows[0]) == ["epoch", "global_step", "train_l1", "val_l1", "lr", "time_sec"]
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [row["global_step"] for row in rows] == ["4", "8", "12"]
-    assert min(float(row["val_l1"]) for row in rows) == result.standing.best
+    assert min(float(row["val_l1"]) for row in rows) == result.state.best
     meta = json.loads((result.folder / "rrdb_x2_blurnoise.json").read_text())
     assert meta["scale"] == 2
     assert meta["degradation"]["mode"] == "blurnoise"
@@ -88,15 +83,15 @@ def test_the_checkpoint_knows_what_evaluation_needs(options: TrainOptions) -> No
 
 
 def test_training_lowers_the_loss(options: TrainOptions) -> None:
-    history = train(replace(options, epochs=8, nf=8, gc=4, patches_per_slice=2)).standing.history
+    history = train(replace(options, epochs=8, nf=8, gc=4, patches_per_slice=2)).state.history
     assert history[-1].val_l1 < 0.97 * history[0].val_l1
 
 
 def test_best_is_the_epoch_with_the_least_validation_loss_and_last_the_last(options: TrainOptions) -> None:
     result = train(replace(options, epochs=4, lr=0.02))
     best = load_checkpoint(result.best).training["standing"]
-    assert best["epochs_done"] == result.standing.best_epoch
-    assert min(row.val_l1 for row in result.standing.history) == best["best"]
+    assert best["epochs_done"] == result.state.best_epoch
+    assert min(row.val_l1 for row in result.state.history) == best["best"]
     assert last(result).training["standing"]["epochs_done"] == 4
 
 
@@ -174,9 +169,9 @@ def test_a_finished_run_is_not_trained_again(options: TrainOptions) -> None:
     before = (result.folder / "last.pth").stat().st_mtime_ns
     listener = Listener()
     again = train(TrainOptions(resume=str(result.folder), store=options.store, device="cpu"), progress=listener)
-    assert again.standing.epochs_done == 1
+    assert again.state.epochs_done == 1
     assert (result.folder / "last.pth").stat().st_mtime_ns == before
-    assert any("has done its 1 epochs" in line for line in listener.lines)
+    assert any("has done its 1 epochs" in line for line in listener.notes)
 
 
 def test_a_checkpoint_to_resume_that_is_not_there_is_an_error_rather_than_a_fresh_start(options: TrainOptions) -> None:
@@ -205,9 +200,9 @@ def test_it_stops_when_patience_runs_out_and_says_so(options: TrainOptions) -> N
     listener = Listener()
     # With a step this large the loss only grows after the first epochs.
     result = train(replace(options, epochs=30, patience=2, lr=0.3, clip_grad=1.0), progress=listener)
-    assert result.standing.epochs_done == result.standing.best_epoch + 2 < 30
-    assert any("stopped early" in line for line in listener.lines)
-    assert last(result).training["standing"]["epochs_done"] == result.standing.epochs_done
+    assert result.state.epochs_done == result.state.best_epoch + 2 < 30
+    assert any("stopped early" in line for line in listener.notes)
+    assert last(result).training["standing"]["epochs_done"] == result.state.epochs_done
 
 
 def test_micro_batches_give_the_step_of_the_whole_batch(options: TrainOptions) -> None:
@@ -235,29 +230,28 @@ def test_a_single_loss_that_is_not_finite_is_skipped_and_counted(
     poison = {2}
     monkeypatch.setattr(loop.F, "l1_loss", lambda sr, hr: l1(sr, hr) * (float("inf") if next(calls) in poison else 1.0))
     result = train(replace(options, epochs=1))
-    assert result.standing.skipped_steps == 1
-    assert result.standing.history[0].train_l1 < 1
+    assert result.state.skipped_steps == 1
+    assert result.state.history[0].train_l1 < 1
     assert all(value.isfinite().all() for value in last(result).weights.values())
 
 
-def test_the_test_part_is_never_read(options: TrainOptions, tmp_path: Path) -> None:
+def test_the_test_part_is_never_read(options: TrainOptions, root: Path, tmp_path: Path) -> None:
     result = train(replace(options, epochs=1, store=tmp_path / "own"))
-    test_patients = last(result).meta.split["test"]
-    stored = {json.loads(path.read_text())["patient_id"] for path in (tmp_path / "own").rglob("series.json")}
-    assert stored.isdisjoint(test_patients)
-    assert len(stored) == 5
+    split = last(result).meta.split
+    decoded = {path.parent for path in (tmp_path / "own").rglob("hu.npy")}
+    seen = [scan_patient(root / patient).series[0] for patient in (*split["train"], *split["val"])]
+    assert decoded == {open_series(series, tmp_path / "own").folder for series in seen}
+    assert len(decoded) == 5
 
 
 def test_several_roots_are_one_set_of_patients(options: TrainOptions, root: Path, tmp_path: Path) -> None:
-    from tests.evaluate.exams import save_patient
-
     save_patient(tmp_path / "more", "gina", slices=2, size=48, seed=50)
     result = train(replace(options, data_root=(root, tmp_path / "more"), epochs=1))
     assert "gina" in {patient for part in last(result).meta.split.values() for patient in part}
 
 
 def test_a_patch_size_that_the_scale_does_not_divide_is_refused(options: TrainOptions) -> None:
-    with pytest.raises(DomainError, match="not divisible by --scale"):
+    with pytest.raises(UsageError, match="not divisible by --scale"):
         train(replace(options, patch_size=25))
 
 
@@ -277,7 +271,7 @@ def test_impossible_settings_are_refused_by_name(options: TrainOptions, settings
 def test_the_cost_is_said_before_it_starts(options: TrainOptions) -> None:
     listener = Listener()
     train(replace(options, epochs=1), progress=listener)
-    line = next(line for line in listener.lines if "a step takes about" in line)
+    line = next(line for line in listener.notes if "a step takes about" in line)
     assert line.startswith("16 patches an epoch; ")
     assert "an epoch of 4 steps about" in line
-    assert listener.lines.index(line) < next(i for i, text in enumerate(listener.lines) if text.startswith("epoch 1"))
+    assert listener.notes.index(line) < next(i for i, text in enumerate(listener.notes) if text.startswith("epoch 1"))

@@ -11,7 +11,7 @@ from torch import Tensor
 from ctsr.checkpoint.container import read_container
 from ctsr.checkpoint.meta import Meta
 from ctsr.errors import CheckpointError
-from ctsr.files import atomic_path
+from ctsr.files import atomic_path, clear_leftovers
 from ctsr.models.architecture import StateDict, describe
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
@@ -46,8 +46,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "training": checkpoint.training,
     }
     _check_plain(content, "checkpoint")
-    for stale in path.parent.glob(f".{path.name}.*.part"):
-        stale.unlink(missing_ok=True)
+    clear_leftovers(path.parent, path.name)
     with atomic_path(path) as part, part.open("wb") as file:
         try:
             torch.save(content, file)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctsr.errors import MissingInputError
+from ctsr.files import STAMP
 from ctsr.paths import FoundPath, native_path, search_path
 
-__all__ = ["ANY_RUN", "BEST", "BUNDLED", "LAST", "RUN_FOLDERS", "Resolved", "resolve_model", "run_name", "run_time"]
+__all__ = ["ANY_RUN", "BEST", "BUNDLED", "LAST", "RUN_FOLDERS", "Resolved", "resolve_model", "run_time"]
 
 BEST, LAST = "best.pth", "last.pth"
 """The two checkpoints of a run folder."""
@@ -22,7 +23,6 @@ BUNDLED: Mapping[str, Path] = {}
 
 EXPERIMENT_FILE = re.compile(r"(?P<experiment>.+)_(?P<which>best|last)(?:\.pth)?|(?P<bare>[^.]+)")
 STAMPED = re.compile(r"(?P<experiment>.+)_(?P<stamp>\d{8}-\d{6})")
-STAMP = "%Y%m%d-%H%M%S"
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,6 @@ def resolve_model(reference: str | None, *, runs: Sequence[Path] = RUN_FOLDERS, 
     if reference in BUNDLED:
         return Resolved(BUNDLED[reference], f"model: {reference}, which comes with ctsr")
     return _newest_of(reference, roots, search_root)
-
-
-def run_name(experiment: str, started: time.struct_time) -> str:
-    """The name of a run's folder: the experiment and the local time it started at."""
-    return f"{experiment}_{time.strftime(STAMP, started)}"
 
 
 def run_time(folder: Path) -> float | None:

@@ -4,8 +4,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
-
 if TYPE_CHECKING:  # it imports torch, which `--help` need not wait for
     from ctsr.degrade import Degradation
 
@@ -26,7 +24,7 @@ class DegradationFlags:
     """Noise at full dose in units of [-1, 1] (0.003 is 4.5 HU), drawn between two values; default 0.001 0.003."""
     dose_factor_range: tuple[float, float] | None = None
     """Fraction of full dose, drawn between two values; noise grows as 1/√dose; default 0.25 0.5."""
-    antialias_clean: tyro.conf.FlagCreatePairsOff[bool] = False
+    antialias_clean: bool | None = None
     """Downsample `clean` softly, with a low-pass; off unless the checkpoint says otherwise."""
 
     def given(self) -> dict[str, Any]:
@@ -37,7 +35,7 @@ class DegradationFlags:
             "blur_kernel": self.blur_kernel,
             "noise_sigma_range": self.noise_sigma_range_norm,
             "dose_factor_range": self.dose_factor_range,
-            "antialias_clean": self.antialias_clean or None,
+            "antialias_clean": self.antialias_clean,
         }
         return {name: value for name, value in values.items() if value is not None}
 

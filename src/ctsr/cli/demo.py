@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctsr.cli.cells import mm
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
 
@@ -51,8 +52,8 @@ class Demo:
                 exam.patient_id,
                 exam.path.name,
                 exam.kernel,
-                f"{exam.spacing[1]:g}",
-                f"{exam.spacing[0]:g}",
+                mm(exam.spacing[1]),
+                mm(exam.spacing[0]),
                 str(len(exam.landmarks)),
             )
             for exam in exams

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from ctsr.cli.cells import NONE
 from ctsr.cli.console import Console
 from ctsr.cli.degradation_flags import DegradationFlags
 from ctsr.cli.options import Common
@@ -11,7 +12,7 @@ from ctsr.evaluate.options import EvaluateOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.degrade import Degradation
-    from ctsr.evaluate.model import Subject
+    from ctsr.evaluate.model import ModelUnderTest
     from ctsr.evaluate.run import Evaluation
 
 __all__ = ["Evaluate", "show"]
@@ -24,7 +25,7 @@ SHOWN = ("PSNR", "SSIM", "RMSE", "MAE", "MAE_HU", "RMSE_HU", "BIAS_HU")
 class Evaluate:
     r"""Measure a model against interpolation on whole slices of held-out patients.
 
-    Scale, degradation and split come from the checkpoint; a flag that says otherwise wins, with a warning.
+    Scale, degradation and split come from the checkpoint; a degradation flag that says otherwise wins, with a warning.
 
     ctsr evaluate --root preprocessed_data --split test
 
@@ -42,20 +43,20 @@ class Evaluate:
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
-        """Exit status: 0, or 1 when a series could not be used."""
-        from ctsr.evaluate.model import load_subject
+        """Exit status: 0, or 1 when a patient or a series could not be used, wholly or in part."""
+        from ctsr.evaluate.model import load_model
         from ctsr.evaluate.run import evaluate
 
-        subject = load_subject(self.model_path, device=self.device, scale=self.scale, progress=console)
-        evaluation = evaluate(subject, self.degradation_for(subject, console), self.options, progress=console)
+        model = load_model(self.model_path, device=self.device, scale=self.scale, progress=console)
+        evaluation = evaluate(model, self.degradation_for(model, console), self.options, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
 
-    def degradation_for(self, subject: "Subject", console: Console) -> "Degradation":
+    def degradation_for(self, model: "ModelUnderTest", console: Console) -> "Degradation":
         """The checkpoint's degradation with the flags over it."""
-        for contradiction in self.degradation.contradictions(subject.degradation):
+        for contradiction in self.degradation.contradictions(model.degradation):
             console.note(f"warning: {contradiction}: the flag wins; the model was trained on something else")
-        return self.degradation.over(subject.degradation)
+        return self.degradation.over(model.degradation)
 
 
 def show(console: Console, evaluation: "Evaluation") -> None:
@@ -68,7 +69,7 @@ def show(console: Console, evaluation: "Evaluation") -> None:
     for failure in evaluation.failures:
         console.error(failure)
     if evaluation.failures:
-        console.note(f"{len(evaluation.failures)} series could not be used")
+        console.note(f"{len(evaluation.failures)} patients or series could not be used, wholly or in part: see above")
     console.print(f"Results: {evaluation.folder}")
 
 
@@ -89,4 +90,4 @@ def _cells(evaluation: "Evaluation") -> Iterator[tuple[str, ...]]:
 
 
 def _number(mean: float | None, is_best: bool) -> str:
-    return "–" if mean is None else f"{mean:.4f}{' *' if is_best else ''}"
+    return NONE if mean is None else f"{mean:.4f}{' *' if is_best else ''}"

@@ -1,16 +1,17 @@
 """`ctsr VERB …`: finds the verb, reads its flags, runs it, and turns errors into one line and an exit status."""
 
+import dataclasses
 import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import tyro
 
 from ctsr import __version__
 from ctsr.cli.console import Console
-from ctsr.cli.options import Common, config_flags, gathered, with_native_paths
+from ctsr.cli.options import Common, config_flags, gathered, given_names, with_native_paths
 from ctsr.cli.verbs import LATER, SCRIPTS, VERBS, Verb
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.paths import native_path
@@ -106,7 +107,9 @@ def parse(verb: Verb, argv: list[str], *, prog: str) -> Options:
     path = _config_path(argv)
     flags = [*(config_flags(native_path(path), kind) if path else []), *gathered(argv)]
     marked = tyro.conf.OmitArgPrefixes[tyro.conf.DisallowNone[kind]]
-    return with_native_paths(tyro.cli(marked, args=flags, prog=prog, use_underscores=True))
+    options = with_native_paths(tyro.cli(marked, args=flags, prog=prog, use_underscores=True))
+    common = dataclasses.replace(options.common, given=given_names(flags))
+    return dataclasses.replace(cast("Any", options), common=common)
 
 
 def _config_path(argv: list[str]) -> str | None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
+import tyro
 import yaml
 
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.paths import native_path
+from ctsr.words import one_line
 
-__all__ = ["Common", "config_flags", "flag_names", "gathered", "resolved", "with_native_paths"]
+__all__ = ["Common", "config_flags", "flag_names", "gathered", "given_names", "resolved", "with_native_paths"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Common:
     """YAML file of `flag: value` lines; flags on the command line win over it."""
     debug: bool = False
     """Show the traceback of an error."""
+    given: tyro.conf.Suppress[frozenset[str]] = frozenset()
+    """The names of the flags that were given; filled in after parsing."""
 
 
 def flag_names(options: type[Any]) -> Iterator[str]:
@@ -41,26 +45,41 @@ def config_flags(path: Path, options: type[Any]) -> list[str]:
 
     Raises:
         MissingInputError: there is no such file.
-        UsageError: it is not a mapping, or has a key that is no flag; the message names the nearest one.
+        UsageError: it is not a mapping; or has a key that is no flag, in which case the message names the nearest one,
+            or that only the command line can give.
     """
-    if not path.is_file():
-        raise MissingInputError(f"--config {path}: there is no such file")
-    try:
-        loaded: object = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"--config {path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(loaded, Mapping):
-        raise UsageError(f"--config {path}: expected lines of `flag: value`")
-    known = set(flag_names(options)) - {"config"}
+    known = set(flag_names(options)) - set(flag_names(Common))
+    words = _positional(options)
     flags: list[str] = []
-    for key, value in cast("Mapping[object, object]", loaded).items():
+    for key, value in _loaded(path).items():
         name = str(key).replace("-", "_")
+        if name == "debug" or (name in words and value is not None):
+            raise UsageError(f"--config {path}: {str(key)!r} cannot stand in a file; give it on the command line")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; the nearest known one is {near[0]!r}" if near else ""
             raise UsageError(f"--config {path}: unknown key {str(key)!r}{hint}")
         flags += _as_flag(name, value)
     return flags
+
+
+def _loaded(path: Path) -> Mapping[object, object]:
+    if not path.is_file():
+        raise MissingInputError(f"--config {path}: there is no such file")
+    try:
+        # Bytes, so that UTF-16, which some editors write, is told by its first two.
+        loaded: object = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        raise UsageError(f"--config {path}: not readable as YAML in UTF-8: {one_line(error)}") from error
+    if not isinstance(loaded, Mapping):
+        raise UsageError(f"--config {path}: expected lines of `flag: value`")
+    return cast("Mapping[object, object]", loaded)
+
+
+def _positional(options: type[Any]) -> frozenset[str]:
+    """The options that are words of the command line rather than flags."""
+    hints = get_type_hints(options, include_extras=True)
+    return frozenset(name for name, kind in hints.items() if tyro.conf.Positional in getattr(kind, "__metadata__", ()))
 
 
 def _as_flag(name: str, value: object) -> list[str]:
@@ -75,27 +94,35 @@ def _as_flag(name: str, value: object) -> list[str]:
             return [f"--{name}", str(value)]
 
 
-REPEATABLE = "data_root"
-"""The flag that takes several values, after one mention of it or after several."""
+REPEATABLE = frozenset({"data_root", "root"})
+"""Flags that may take several values, after one mention or after several."""
 
 
 def gathered(argv: Sequence[str]) -> list[str]:
     """``--data_root a --data_root b`` as ``--data_root a b``: a parser would keep the last one only."""
     rest: list[str] = []
-    values: list[str] = []
-    taking = False
+    values: dict[str, list[str]] = {}
+    taking = rest
     for word in argv:
-        name, equals, value = word.partition("=")
-        if word.startswith("--"):
-            taking = name[2:].replace("-", "_") == REPEATABLE
-            if taking:
-                values += [value] if equals else []
-                continue
-        (values if taking else rest).append(word)
-    return [*rest, f"--{REPEATABLE}", *values] if values else rest
+        flag, equals, value = word.partition("=")
+        name = flag.lstrip("-").replace("-", "_")
+        if not word.startswith("--"):
+            taking.append(word)
+        elif name in REPEATABLE:
+            taking = values.setdefault(name, [])
+            taking += [value] if equals else []
+        else:
+            taking = rest
+            rest.append(word)
+    return [*rest, *(part for name, several in values.items() for part in (f"--{name}", *several))]
 
 
 T = TypeVar("T")
+
+
+def given_names(flags: Sequence[str]) -> frozenset[str]:
+    """The names of the flags among these words, as the fields are spelled."""
+    return frozenset(word[2:].partition("=")[0].replace("-", "_") for word in flags if word.startswith("--"))
 
 
 def with_native_paths(options: T) -> T:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from ctsr.cli.cells import pixels
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
+from ctsr.words import size
 
 if TYPE_CHECKING:  # torch is imported when there is something to count, not for `--help`
     from ctsr.models import Architecture
@@ -72,23 +74,19 @@ def _totals(architecture: "Architecture", cost: "Profile") -> list[tuple[str, st
     height, width = cost.input_size
     scale = architecture.scale
     return [
-        ("image", f"{height} × {width} → {scale * height} × {scale * width}"),
+        ("image", f"{pixels(height, width)} → {pixels(scale * height, scale * width)}"),
         ("parameters", f"{cost.parameters:,}".replace(",", " ")),
         ("multiply-accumulates", f"{cost.macs / 1e9:,.1f} G".replace(",", " ")),
         ("receptive field", f"± {receptive_radius(architecture)} LR pixels"),
-        ("weights", _size(cost.weight_bytes)),
-        ("activations, inference", f"{_size(cost.inference_bytes)} at most at once, float32"),
-        ("activations, training", f"{_size(cost.training_bytes)} kept for each sample of this size, float32"),
-        ("weights, gradients and Adam", f"{_size(cost.optimizer_bytes)} in training, whatever the batch"),
+        ("weights", size(cost.weight_bytes)),
+        ("activations, inference", f"{size(cost.inference_bytes)} at most at once, float32"),
+        ("activations, training", f"{size(cost.training_bytes)} kept for each sample of this size, float32"),
+        ("weights, gradients and Adam", f"{size(cost.optimizer_bytes)} in training, whatever the batch"),
     ]
 
 
 def _parts(cost: "Profile") -> list[tuple[str, ...]]:
     return [
-        (g.name, str(g.convolutions), str(g.parameters), f"{g.macs / 1e9:.2f}", " × ".join(map(str, g.output_shape)))
+        (g.name, str(g.convolutions), str(g.parameters), f"{g.macs / 1e9:.2f}", pixels(*g.output_shape))
         for g in cost.groups
     ]
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from ctsr.cli.cells import NONE, mm, pixels
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common, resolved
 from ctsr.files import write_atomically
@@ -80,11 +81,11 @@ def show(console: Console, report: "Report", out_dir: Path) -> None:
 def _cells(row: "SeriesRow") -> tuple[str, ...]:
     return (
         row.patient_id,
-        row.source.removeprefix(row.patient_id).strip("./") or "–",
+        row.source.removeprefix(row.patient_id).strip("./") or NONE,
         str(row.num_slices),
-        f"{row.orig_rows} × {row.orig_cols}",
-        f"{row.orig_row_mm:.4g} × {row.orig_col_mm:.4g}",
-        f"{row.new_rows} × {row.new_cols}",
-        f"{row.new_row_mm:.4g}",
+        pixels(row.orig_rows, row.orig_cols),
+        mm(row.orig_row_mm, row.orig_col_mm),
+        pixels(row.new_rows, row.new_cols),
+        mm(row.new_row_mm, row.new_col_mm),
         row.reason or ("upsampled" if row.upsampled else "ok"),
     )

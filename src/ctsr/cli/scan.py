@@ -1,19 +1,17 @@
 """`ctsr scan`: what is in a folder of exams, what of it can be used, and what is wrong with it."""
 
-import dataclasses
-import json
 from collections import Counter
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import tyro
 
+from ctsr.cli.cells import mm, pixels
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
 from ctsr.errors import ReadError, UsageError
 from ctsr.exams import read_slice, scan
-from ctsr.files import write_atomically
+from ctsr.files import write_json
 from ctsr.series import DefectKind, Excluded, Inventory, Series
 
 __all__ = ["Scan"]
@@ -55,7 +53,7 @@ class Scan:
         inventory = scan(folder, progress=console)
         _print(inventory, console)
         if self.json is not None:
-            write_atomically(self.json, _as_json(inventory))
+            write_json(self.json, asdict(inventory))
             console.note(f"wrote {self.json}")
         failures = _failures(inventory, self.assume_hu, console) if self.pixels else []
         for failure in failures:
@@ -97,10 +95,10 @@ def _row(series: Series) -> tuple[str, ...]:
         series.patient_id,
         _name(series),
         str(len(series.slices)),
-        f"{series.rows}×{series.columns}",
-        "×".join(f"{mm:g}" for mm in dict.fromkeys(series.pixel_spacing)),
-        "–" if series.slice_thickness is None else f"{series.slice_thickness:g}",
-        "–" if series.slice_step is None else f"{series.slice_step:.4g}",
+        pixels(series.rows, series.columns),
+        mm(*series.pixel_spacing),
+        mm(series.slice_thickness),
+        mm(series.slice_step),
         series.kernel,
         series.scanner,
         ", ".join(kinds),
@@ -139,11 +137,3 @@ def _summary(inventory: Inventory) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _as_json(inventory: Inventory) -> str:
-    return json.dumps(dataclasses.asdict(inventory), default=_plain, allow_nan=False, indent=1) + "\n"
-
-
-def _plain(value: object) -> object:
-    return value.value if isinstance(value, Enum) else str(value)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctsr.cli.cells import NONE, mm
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
-from ctsr.data.roots import open_root
+from ctsr.data.roots import open_roots
 from ctsr.data.split import PARTS, split_file, split_patients
 from ctsr.data.split_report import PatientRow, patient_rows, write_split
 from ctsr.paths import resolve_path
@@ -22,8 +23,8 @@ class Split:
     ctsr split --root EXAMS --seed 7
     """
 
-    root: Path = Path("preprocessed_data")
-    """One folder per patient."""
+    root: tuple[Path, ...] = (Path("preprocessed_data"),)
+    """One or several roots, each with one folder per patient."""
     seed: int = 42
     """The same patients and seed give the same split."""
     out_dir: Path = Path("splits")
@@ -31,20 +32,23 @@ class Split:
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
-        """Write the split and print its table."""
-        root = resolve_path(self.root, progress=console)
-        patients = open_root(root, progress=console).usable
-        split = split_patients((patient.patient_id for patient in patients), self.seed)
+        """Write the split and print its table. Exit status: 0, or 1 when a patient's CT cannot be read."""
+        roots = [resolve_path(root, progress=console) for root in self.root]
+        patients = open_roots(roots, progress=console)
+        split = split_patients(patients.ids, self.seed)
         path = split_file(self.out_dir, self.seed)
-        write_split(path, split, patients, root, self.seed)
+        write_split(path, split, patients.usable, roots, self.seed)
         columns = ("part", "patient", "slices", "modality", "scanner", "thickness mm", "spacing mm")
-        rows = [(name, *_cells(row)) for name in PARTS for row in patient_rows(patients, split.part(name), root)]
-        console.table(f"Split of {len(patients)} patients with seed {self.seed}", columns, rows)
+        rows = [
+            (name, *_cells(row)) for name in PARTS for row in patient_rows(patients.usable, split.part(name), roots)
+        ]
+        console.table(f"Split of {len(patients.ids)} patients with seed {self.seed}", columns, rows)
         console.print(f"written: {path}")
-        return 0
+        if patients.failures:
+            console.error(f"CT of {len(patients.failures)} patients cannot be read, see above")
+        return int(bool(patients.failures))
 
 
 def _cells(row: PatientRow) -> tuple[str, ...]:
-    thickness = "–" if row.slice_thickness_mm is None else f"{row.slice_thickness_mm:g}"
-    spacing = " × ".join(f"{mm:.4g}" for mm in row.pixel_spacing_mm)
-    return row.patient_id, str(row.num_slices), row.modality, row.device or "–", thickness, spacing
+    lengths = mm(row.slice_thickness_mm), mm(*row.pixel_spacing_mm)
+    return row.patient_id, str(row.num_slices), row.modality, row.device or NONE, *lengths

@@ -30,17 +30,20 @@ class Train:
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a series could not be used."""
         from ctsr.degrade import Degradation
-        from ctsr.train.run import train
+        from ctsr.train.run import degradation_of, train
 
-        asked = self.train.resume is None or self.degradation.given()
-        degradation = self.degradation.over(Degradation(scale=self.train.scale)) if asked else None
-        result = train(self.train, degradation, progress=console)
+        options, flags = self.train, self.degradation
+        resumed = degradation_of(options.resume) if options.resume is not None and flags.given() else None
+        degradation = (
+            None if options.resume and not resumed else flags.over(resumed or Degradation(scale=options.scale))
+        )
+        result = train(options, degradation, given=self.common.given, progress=console)
         if not result.leads:
             return 0
-        if result.standing.history:
+        if result.state.history:
             console.print(
-                f"best epoch {result.standing.best_epoch} of {result.standing.epochs_done}: "
-                f"validation L1 {result.standing.best:.5f}"
+                f"best epoch {result.state.best_epoch} of {result.state.epochs_done}: "
+                f"validation L1 {result.state.best:.5f}"
             )
             console.print(f"model: {result.best}")
         if result.failures:

@@ -7,9 +7,9 @@ from pathlib import Path
 from ctsr.data.roots import open_roots
 from ctsr.data.split import Split, choose_split
 from ctsr.data.store import Opened, open_all
-from ctsr.dicom.defects import check
+from ctsr.dicom.defects import Verb, check
 from ctsr.errors import CtsrError
-from ctsr.progress import Progress, Silent
+from ctsr.progress import SILENT, Progress
 from ctsr.series import PatientExams, Series
 
 __all__ = ["SplitExams", "open_exams"]
@@ -23,28 +23,29 @@ class SplitExams:
     split: Split
     source: str
     """Where the split came from."""
+    failures: tuple[str, ...] = ()
+    """A line for each patient some of whose CT cannot be read."""
 
     def part(
         self,
         name: str,
-        verb: str,
+        verb: Verb,
         store: Path,
         *,
         only: Sequence[str] | None = None,
         assume_hu: bool = False,
-        progress: Progress | None = None,
+        progress: Progress = SILENT,
     ) -> Opened:
         """The decoded series of a part, by patient id; what `verb` refuses is among the failures.
 
         Args:
             name: `train`, `val` or `test`.
-            verb: whose column of the table of defects holds (`ctsr.dicom.defects.VERBS`); warnings go to `progress`.
+            verb: whose column of the table of defects holds (`ctsr.dicom.defects.POLICY`); warnings go to `progress`.
             store: where decoded series are kept.
             only: the patients wanted; all of the part when left out.
             assume_hu: read series without a rescale as HU.
             progress: hears of warnings and of the decoding.
         """
-        progress = progress or Silent()
         wanted = set(self.split.part(name) if only is None else only)
         chosen: list[Series] = []
         refused: list[str] = []
@@ -66,7 +67,7 @@ def open_exams(
     checkpoint_split: Mapping[str, Sequence[str]] | None = None,
     seed: int = 42,
     folder: Path = Path("splits"),
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> SplitExams:
     """Scan the roots and choose the split as `choose_split` does.
 
@@ -76,10 +77,6 @@ def open_exams(
     """
     patients = open_roots(roots, progress=progress)
     split, source = choose_split(
-        (patient.patient_id for patient in patients),
-        split_json=split_json,
-        checkpoint=checkpoint_split,
-        folder=folder,
-        seed=seed,
+        patients.ids, split_json=split_json, checkpoint=checkpoint_split, folder=folder, seed=seed
     )
-    return SplitExams(patients, split, source)
+    return SplitExams(patients.usable, split, source, patients.failures)

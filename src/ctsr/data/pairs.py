@@ -5,12 +5,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ctsr.data.patches import centered_crop
 from ctsr.data.store import StoredSeries
-from ctsr.degrade import Draw, Sampler, degrade
+from ctsr.degrade import DegradationSampler, Draw, degrade
 from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.volume import VoxelsHU
 
-__all__ = ["SlicePair", "slice_pair"]
+__all__ = ["SlicePair", "centered_crop", "slice_pair"]
+
+
+def centered_crop(size: int, scale: int) -> slice:
+    """The largest centred part of an axis of `size` pixels that `scale` divides."""
+    start = (size % scale) // 2
+    return slice(start, start + size - size % scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +27,18 @@ class SlicePair:
     """``(1, 1, h, w)`` in [-1, 1]."""
     hr: Tensor
     """``(1, 1, scale·h, scale·w)`` in [-1, 1]."""
+    hr_hu: VoxelsHU
+    """``(scale·h, scale·w)``, HU: what `hr` was before the model's range clipped it."""
     draw: Draw
 
 
-def slice_pair(stored: StoredSeries, index: int, sampler: Sampler, hu_range: HURange = DEFAULT_RANGE) -> SlicePair:
+def slice_pair(
+    stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange = DEFAULT_RANGE
+) -> SlicePair:
     """Slice `index` of a stored series, degraded as `sampler` draws it: the same bits for every caller."""
     degradation = sampler.degradation
     crop = tuple(centered_crop(size, degradation.scale) for size in (stored.rows, stored.columns))
     hr = torch.from_numpy(hu_range.to_unit(stored.hu[index][crop]))[None, None]
     draw = sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
     lr = degrade(hr, [draw.params], [draw.noise_seed], scale=degradation.scale, antialias=degradation.antialias)
-    return SlicePair(lr, hr, draw)
+    return SlicePair(lr, hr, stored.slice_hu(index)[crop], draw)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from ctsr.data.body import BLOCK
+from ctsr.data.pairs import centered_crop
 from ctsr.data.store import StoredSeries
 from ctsr.degrade import Degradation, Draw, degrade, margin_of
 from ctsr.degrade.kernels import reflected
@@ -17,7 +18,7 @@ from ctsr.errors import DomainError
 from ctsr.hu import HURange
 from ctsr.seeds import rng_from, seed_from
 
-__all__ = ["EpochSampler", "PatchDataset", "PatchPair", "Ticket", "centered_crop"]
+__all__ = ["EpochSampler", "PatchDataset", "PatchPair", "Ticket"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,6 @@ class Place:
     quarter_turns: int
     flipped: bool
     draw: Draw
-
-
-def centered_crop(size: int, scale: int) -> slice:
-    """The largest centred part of an axis of `size` pixels that `scale` divides."""
-    start = (size % scale) // 2
-    return slice(start, start + size - size % scale)
 
 
 class PatchDataset(Dataset[PatchPair]):

@@ -1,50 +1,59 @@
-"""Roots: a folder of exams, raw or preprocessed, in which every patient goes by the source's folder name."""
+"""Roots: folders of exams, raw or preprocessed, in which every patient goes by the source's folder name."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctsr.errors import MissingInputError, ReadError
+from ctsr.errors import MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
 from ctsr.progress import Progress, Silent
-from ctsr.series import Inventory, PatientExams
+from ctsr.series import PatientExams, Series
 
-__all__ = ["PREPROCESSING_LOG", "SUFFIX", "open_root", "open_roots", "patient_names"]
+__all__ = ["PREPROCESSING_LOG", "SUFFIX", "Patients", "open_roots", "patient_names"]
 
 PREPROCESSING_LOG = "preprocessing_log.csv"
 SUFFIX = "pp"
 """What preprocessing adds to a patient's folder name."""
 
 
-def open_root(root: Path, *, progress: Progress | None = None) -> Inventory:
-    """Everything below `root`; patients of a preprocessed root go by their names in its log.
+@dataclass(frozen=True)
+class Patients:
+    """The patients of one or several roots that hold usable CT, sorted by id."""
+
+    usable: tuple[PatientExams, ...]
+    failures: tuple[str, ...]
+    """A line for each patient some of whose CT cannot be read."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the usable ones, sorted as plain strings."""
+        return tuple(patient.patient_id for patient in self.usable)
+
+
+def open_roots(roots: Sequence[Path], *, progress: Progress | None = None) -> Patients:
+    """Everything below the roots; patients of a preprocessed root go by their names in its log.
+
+    A patient who is in several roots is one patient, and that is said; so are files that cannot be read.
 
     Raises:
-        MissingInputError: `root` is no folder, or holds no usable CT.
+        MissingInputError: a root is no folder, or holds no usable CT.
+        SplitError: one series lies under two patients: the split would let one exam into two parts.
     """
-    if not root.is_dir():
-        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
-    inventory = scan(root, patient_ids=patient_names(root), progress=progress or Silent())
-    if not inventory.usable:
-        raise MissingInputError(f"{root}: no usable CT series below; `ctsr scan {root}` says what is there")
-    return inventory
-
-
-def open_roots(roots: Sequence[Path], *, progress: Progress | None = None) -> tuple[PatientExams, ...]:
-    """The usable patients of several roots, sorted by id; one that is in several roots is one patient."""
+    progress = progress or Silent()
     together: dict[str, PatientExams] = {}
     for root in roots:
-        for patient in open_root(root, progress=progress).usable:
+        for patient in _patients(root, progress):
             earlier = together.get(patient.patient_id)
+            if earlier is not None:
+                progress.note(f"patient {patient.patient_id} is in {earlier.path} and in {patient.path}: taken for one")
             together[patient.patient_id] = patient if earlier is None else _joined(earlier, patient)
-    return tuple(together[name] for name in sorted(together))
-
-
-def _joined(one: PatientExams, other: PatientExams) -> PatientExams:
-    # One UID may stand for several series: slices tell them apart.
-    known = {series.slices[0].identity for series in one.series}
-    added = (series for series in other.series if series.slices[0].identity not in known)
-    return PatientExams(one.patient_id, one.path, (*one.series, *added))
+    everyone = [together[name] for name in sorted(together)]
+    _check_owners(everyone)
+    failures = tuple(line for patient in everyone if (line := _failure(patient)))
+    for failure in failures:
+        progress.note(f"left out: {failure}")
+    return Patients(tuple(patient for patient in everyone if patient.series), failures)
 
 
 def patient_names(root: Path) -> dict[str, str]:
@@ -58,8 +67,54 @@ def patient_names(root: Path) -> dict[str, str]:
     log = root / PREPROCESSING_LOG
     if not log.is_file():
         return {}
-    with log.open(newline="", encoding="utf-8") as lines:
-        rows = csv.DictReader(lines)
-        if "patient_id" not in (rows.fieldnames or ()):
-            raise ReadError(f"{log} has no column patient_id; run `ctsr preprocess` again, or move the file away")
-        return {row["patient_id"] + SUFFIX: row["patient_id"] for row in rows}
+    try:
+        with log.open(newline="", encoding="utf-8") as lines:
+            return {row["patient_id"] + SUFFIX: row["patient_id"] for row in csv.DictReader(lines)}
+    except (KeyError, UnicodeDecodeError) as error:
+        raise ReadError(
+            f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
+        ) from error
+
+
+def _patients(root: Path, progress: Progress) -> tuple[PatientExams, ...]:
+    if not root.is_dir():
+        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
+    inventory = scan(root, patient_ids=patient_names(root), progress=progress)
+    if not inventory.usable:
+        raise MissingInputError(f"{root}: no usable CT series below; `ctsr scan {root}` says what is there")
+    for stray in inventory.excluded:
+        progress.note(f"left out: {stray.path}: {stray.reason}")
+    return inventory.patients
+
+
+def _joined(one: PatientExams, other: PatientExams) -> PatientExams:
+    known = {_same(series) for series in one.series}
+    added = (series for series in other.series if _same(series) not in known)
+    return replace(one, series=(*one.series, *added), excluded=(*one.excluded, *other.excluded))
+
+
+def _same(series: Series) -> Hashable:
+    """What two copies of a series have in common; a NIfTI file has no name of its own but its path."""
+    if not series.slices[0].sop_instance_uid:
+        return series.path.resolve()
+    return series.series_uid, tuple(header.identity for header in series.slices)
+
+
+def _check_owners(patients: Sequence[PatientExams]) -> None:
+    owners: dict[Hashable, PatientExams] = {}
+    for patient in patients:
+        for series in patient.series:
+            owner = owners.setdefault(_same(series), patient)
+            if owner is not patient:
+                raise SplitError(
+                    f"the same series lies under two patients, {owner.path} and {patient.path}: "
+                    "one exam could be trained on and tested on; remove one of the copies"
+                )
+
+
+def _failure(patient: PatientExams) -> str:
+    failed = [excluded for excluded in patient.excluded if excluded.failed]
+    if not failed:
+        return ""
+    count = sum(excluded.num_slices for excluded in failed)
+    return f"{patient.patient_id}: {count} images cannot be used, the first: {failed[0].path}: {failed[0].reason}"

@@ -9,12 +9,15 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from ctsr.errors import MissingInputError, SplitError
+from ctsr.words import listed
 
-__all__ = ["PARTS", "Part", "Split", "choose_split", "read_split", "split_file", "split_patients"]
+__all__ = ["DEFAULT_SEED", "PARTS", "Part", "Split", "choose_split", "read_split", "split_file", "split_patients"]
 
 Part: TypeAlias = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 DEFAULT_SEED = 42
+NAMED = 5
+"""Patients that a message names before it says how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -124,22 +127,17 @@ def choose_split(
     if kept.is_file():
         split = read_split(kept)
         if split.patients != present:
-            named = _some(split.patients ^ present)
+            named = listed(sorted(split.patients ^ present), NAMED)
             raise SplitError(
                 f"{kept} is about other patients than the root ({named}); "
                 f"run `ctsr split` for this root, or name a split with --split_json"
             )
         return split, str(kept)
-    return split_patients(present, seed), f"a fresh split with seed {seed}"
+    strangers = ", as the model's checkpoint knows none of these patients" if checkpoint is not None else ""
+    return split_patients(present, seed), f"a fresh split with seed {seed}{strangers}"
 
 
 def _present(split: Split, present: frozenset[str], source: str) -> Split:
     if missing := split.patients - present:
-        raise MissingInputError(f"{source} names patients that are not in the root: {_some(missing)}")
+        raise MissingInputError(f"{source} names patients that are not in the root: {listed(sorted(missing), NAMED)}")
     return split
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    ordered = sorted(names)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + more

@@ -1,6 +1,5 @@
 """A split as the user reads it: one row per patient, as JSON and as a table."""
 
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctsr.data.split import PARTS, Split
-from ctsr.files import write_atomically
+from ctsr.files import write_json
 from ctsr.series import PatientExams
 
 __all__ = ["PatientRow", "patient_rows", "write_split"]
@@ -21,7 +20,7 @@ class PatientRow:
 
     patient_id: str
     path: str
-    """Relative to the root where the patient lies below it."""
+    """Relative to the root where there is one root, else absolute."""
     num_slices: int
     modality: str
     device: str
@@ -37,20 +36,23 @@ class PatientRow:
         return row
 
 
-def patient_rows(patients: Sequence[PatientExams], names: Sequence[str], root: Path) -> tuple[PatientRow, ...]:
+def patient_rows(
+    patients: Sequence[PatientExams], names: Sequence[str], roots: Sequence[Path]
+) -> tuple[PatientRow, ...]:
     """One row for each of `names`, in their order."""
     by_id = {patient.patient_id: patient for patient in patients}
-    return tuple(_row(by_id[name], root) for name in names)
+    return tuple(_row(by_id[name], roots) for name in names)
 
 
-def _row(patient: PatientExams, root: Path) -> PatientRow:
+def _row(patient: PatientExams, roots: Sequence[Path]) -> PatientRow:
     longest = max(patient.series, key=lambda series: len(series.slices))
-    inside = patient.path.is_relative_to(root)
+    # Below one root a relative path names a patient; below several it would not say which.
+    relative = len(roots) == 1 and patient.path.is_relative_to(roots[0])
     return PatientRow(
         patient_id=patient.patient_id,
-        path=(patient.path.relative_to(root) if inside else patient.path).as_posix(),
+        path=(patient.path.relative_to(roots[0]) if relative else patient.path.absolute()).as_posix(),
         num_slices=patient.num_slices,
-        modality=longest.modality,
+        modality="CT",
         device=longest.scanner,
         rows=longest.rows,
         columns=longest.columns,
@@ -59,15 +61,15 @@ def _row(patient: PatientExams, root: Path) -> PatientRow:
     )
 
 
-def write_split(path: Path, split: Split, patients: Sequence[PatientExams], root: Path, seed: int) -> None:
+def write_split(path: Path, split: Split, patients: Sequence[PatientExams], roots: Sequence[Path], seed: int) -> None:
     """Write the split as JSON: `meta`, `counts` and `splits`."""
-    parts = {name: patient_rows(patients, split.part(name), root) for name in PARTS}
+    parts = {name: patient_rows(patients, split.part(name), roots) for name in PARTS}
     document = {
         "meta": {
             "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-            "root": str(root),
+            "root": ", ".join(map(str, roots)),
             "seed": seed,
-            # A split is computed on the CPU; the fields are those of the user's earlier files.
+            # A split is computed on the CPU; the fields are those that the scripts of ESRGAN/ have always written.
             "device": "cpu",
             "device_name": platform.processor() or platform.machine(),
             "python": platform.python_version(),
@@ -79,4 +81,4 @@ def write_split(path: Path, split: Split, patients: Sequence[PatientExams], root
         },
         "splits": {name: [row.as_dict() for row in rows] for name, rows in parts.items()},
     }
-    write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(path, document)

@@ -1,11 +1,8 @@
 """Each series decoded once: int16 HU in a memory-mapped file that every process shares."""
 
-import hashlib
-import json
 import shutil
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,13 @@ import numpy.typing as npt
 import platformdirs
 
 from ctsr.data.body import BLOCK, body_blocks
+from ctsr.digests import digest
 from ctsr.errors import CtsrError
 from ctsr.exams import read_slice
+from ctsr.files import atomic_folder, clear_leftovers, file_state
 from ctsr.hu import AIR
 from ctsr.pool import available_cores, in_order, pool
-from ctsr.progress import Progress, Silent
+from ctsr.progress import SILENT, Progress
 from ctsr.series import Series
 from ctsr.volume import PaddingMask
 
@@ -36,6 +35,9 @@ OPEN_FILES = 128
 
 FEW_SLICES = 50
 """So few are decoded sooner than processes start that would share the work."""
+
+GIVEN_UP_S = 86_400.0
+"""A decode that has written nothing for so long was killed."""
 
 HU = npt.NDArray[np.int16]
 
@@ -107,20 +109,23 @@ def open_all(
     *,
     assume_hu: bool = False,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Opened:
     """The stored form of every series, in their order, decoding those that are new or have changed.
 
     A series that cannot be decoded does not stop the others.
+
+    Raises:
+        CtsrError: a process that decodes was killed.
     """
-    todo = [one for one in series if not _is_stored(one, store, assume_hu)]
+    stored = [_folder(one, store, assume_hu).is_dir() for one in series]
+    todo = [one for one, is_there in zip(series, stored, strict=True) if not is_there]
     attempt = partial(_try_open, store=store, assume_hu=assume_hu)
     few = sum(len(one.slices) for one in todo) <= FEW_SLICES
     with pool(1 if few else min(workers or available_cores(), len(todo))) as executor:
         decoded = in_order(attempt, todo, executor)
-        for _ in (progress or Silent()).track(decoded, total=len(todo), what="Decoding series"):
-            pass
-    results = [attempt(one) for one in series]
+        new = iter(list(progress.track(decoded, total=len(todo), what="Decoding series")))
+    results = [attempt(one) if is_there else next(new) for one, is_there in zip(series, stored, strict=True)]
     return Opened(
         series=tuple(result for result in results if isinstance(result, StoredSeries)),
         failures=tuple(result for result in results if isinstance(result, str)),
@@ -141,73 +146,11 @@ def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> Stor
         ReadError: a slice cannot be decoded.
     """
     folder = _folder(series, store, assume_hu)
+    clear_leftovers(folder.parent, older_than_s=GIVEN_UP_S)
     if not folder.is_dir():
         _build(series, folder, assume_hu)
-    document = json.loads((folder / "series.json").read_text(encoding="utf-8"))
-    document["identities"] = tuple(document["identities"])
-    document["z_mm"] = tuple(document["z_mm"])
-    document["pixel_spacing"] = tuple(document["pixel_spacing"])
-    # The names come from this scan: the same pixels may be filed under another patient folder tomorrow.
-    return StoredSeries(**(document | {"folder": folder, "patient_id": series.patient_id}))
-
-
-def _is_stored(series: Series, store: Path, assume_hu: bool) -> bool:
-    return _folder(series, store, assume_hu).is_dir()
-
-
-def _folder(series: Series, store: Path, assume_hu: bool) -> Path:
-    """``store/<which series>/<which state of its files>``."""
-    geometry = (series.rows, series.columns, *series.pixel_spacing, *series.orientation, *series.image_type)
-    which = _digest(str(series.path.resolve()), series.series_uid, *map(str, geometry))
-    return store.absolute() / which / _fingerprint(series, assume_hu)
-
-
-def _fingerprint(series: Series, assume_hu: bool) -> str:
-    """Changes when a file was replaced, a slice added, or this module computes something else."""
-    words = [f"version {VERSION}", f"block {BLOCK}", f"assume_hu {assume_hu}"]
-    for header in series.slices:
-        stat = header.path.stat()
-        words.append(f"{header.identity} {stat.st_size} {stat.st_mtime_ns} {header.position}")
-    return _digest(*words)
-
-
-def _digest(*words: str) -> str:
-    return hashlib.blake2b("\n".join(words).encode(), digest_size=10).hexdigest()
-
-
-def _build(series: Series, folder: Path, assume_hu: bool) -> None:
-    """Decode into a temporary folder and move it into place; when another process was faster, keep its work."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    stale = [entry for entry in folder.parent.iterdir() if not entry.name.startswith(".")]
-    part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder.parent))
-    try:
-        _decode_into(series, part, assume_hu)
-        try:
-            part.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    for entry in stale:
-        if entry != folder:
-            shutil.rmtree(entry, ignore_errors=True)
-
-
-def _decode_into(series: Series, folder: Path, assume_hu: bool) -> None:
-    shape = (len(series.slices), series.rows, series.columns)
-    hu = np.lib.format.open_memmap(folder / "hu.npy", mode="w+", dtype=np.int16, shape=shape)
-    bodies: list[npt.NDArray[np.bool_]] = []
-    for i in range(len(series.slices)):
-        pixels = read_slice(series, i, assume_hu=assume_hu)
-        # The lowest value is taken by PADDING; nothing physical lies anywhere near either end.
-        rounded = np.clip(np.rint(pixels.hu), -32767, 32767).astype(np.int16)
-        bodies.append(body_blocks(rounded))
-        hu[i] = rounded if pixels.padding is None else np.where(pixels.padding, PADDING, rounded)
-    hu.flush()
-    np.save(folder / "body.npy", np.stack(bodies))
-    stored = StoredSeries(
-        folder=Path(),
+    return StoredSeries(
+        folder=folder,
         patient_id=series.patient_id,
         series_uid=series.series_uid,
         identities=tuple(header.identity for header in series.slices),
@@ -219,5 +162,40 @@ def _decode_into(series: Series, folder: Path, assume_hu: bool) -> None:
         kernel=series.kernel,
         scanner=series.scanner,
     )
-    document = asdict(stored) | {"folder": ""}
-    (folder / "series.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def _folder(series: Series, store: Path, assume_hu: bool) -> Path:
+    """``store/<which series>/<which state of its files>``."""
+    which = digest(str(series.path.resolve()), series.series_uid, repr(series.geometry_key), size=10)
+    return store.absolute() / which.hex() / _fingerprint(series, assume_hu)
+
+
+def _fingerprint(series: Series, assume_hu: bool) -> str:
+    """Changes when a file was replaced, a slice added, or this module computes something else."""
+    slices = (f"{header.identity} {file_state(header.path)} {header.position}" for header in series.slices)
+    return digest(VERSION, BLOCK, f"assume_hu {assume_hu}", *slices, size=10).hex()
+
+
+def _build(series: Series, folder: Path, assume_hu: bool) -> None:
+    """Decode into a temporary folder and move it into place; when another process was faster, keep its work."""
+    earlier = [entry for entry in folder.parent.glob("[!.]*") if entry != folder]
+    with atomic_folder(folder) as part:
+        _decode_into(series, part, assume_hu)
+    for entry in earlier:
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _decode_into(series: Series, folder: Path, assume_hu: bool) -> None:
+    bodies: list[npt.NDArray[np.bool_]] = []
+    shape = (len(series.slices), series.rows, series.columns)
+    # Written, not mapped: a full disk is then an error that can be reported, where a mapping ends the process.
+    with (folder / "hu.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": shape})
+        for i in range(len(series.slices)):
+            pixels = read_slice(series, i, assume_hu=assume_hu)
+            # The lowest value is taken by PADDING; nothing physical lies anywhere near either end.
+            rounded = np.clip(np.rint(pixels.hu), -32767, 32767).astype("<i2")
+            bodies.append(body_blocks(rounded))
+            stored = rounded if pixels.padding is None else np.where(pixels.padding, PADDING, rounded)
+            file.write(stored.astype("<i2", copy=False).tobytes())
+    np.save(folder / "body.npy", np.stack(bodies))

@@ -2,14 +2,14 @@
 
 from ctsr.degrade.apply import degrade, margin_of
 from ctsr.degrade.degradation import Degradation, DegradationParams, Mode
-from ctsr.degrade.sampling import Draw, Sampler, Sampling, SeedMode
+from ctsr.degrade.sampling import DegradationSampler, Draw, Sampling, SeedMode
 
 __all__ = [
     "Degradation",
     "DegradationParams",
+    "DegradationSampler",
     "Draw",
     "Mode",
-    "Sampler",
     "Sampling",
     "SeedMode",
     "degrade",

@@ -8,7 +8,7 @@ import numpy as np
 from ctsr.degrade.degradation import Degradation, DegradationParams
 from ctsr.seeds import rng_from, seed_from
 
-__all__ = ["Draw", "Sampler", "Sampling", "SeedMode"]
+__all__ = ["DegradationSampler", "Draw", "Sampling", "SeedMode"]
 
 Sampling: TypeAlias = Literal["volume", "slice", "det-slice"]
 SeedMode: TypeAlias = Literal["per_patient", "global"]
@@ -23,7 +23,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Sampler:
+class DegradationSampler:
     """Draws a degradation for each slice.
 
     `volume`: one set of parameters for a whole series. `slice`: one for each slice, by its identity. `det-slice`:

@@ -7,12 +7,14 @@ import numpy as np
 
 from ctsr.demo.cavities import lay_abdomen, lay_lungs, lay_mediastinum
 from ctsr.demo.organs import IMPLANT, PHASES
-from ctsr.demo.shapes import Canvas, Image, Plane, Point, coverage
+from ctsr.demo.shapes import Canvas, Image, Plane, coverage
 from ctsr.demo.skeleton import LEVEL_STEP, Skeleton
 from ctsr.demo.texture import BodyTextures, RandomField
 from ctsr.demo.torso import TorsoBuild, layers, outlines
 from ctsr.demo.trees import Trees
 from ctsr.demo.trunk import lay_trunk
+from ctsr.hu import AIR
+from ctsr.volume import Vector
 
 __all__ = ["Body", "BodyPlan", "PixelGrid", "Plug"]
 
@@ -26,7 +28,7 @@ _TABLE = ((0.0, 26.0, -960.0), (0.0, 2.0, 10.0), (24.0, 26.0, -60.0))
 class BodyPlan:
     """What is known of a body before it is drawn."""
 
-    scale: Point
+    scale: Vector
     """Size along x, y, z relative to the reference body."""
     build: TorsoBuild
     phase: str
@@ -57,7 +59,7 @@ class Plug:
     """A capsule of one HU, upright, at an exact place: a nodule, a lesion, a rod, a probe of plain tissue."""
 
     name: str
-    position: Point
+    position: Vector
     """mm in the body's coordinates."""
     radius: float
     hu: float
@@ -102,7 +104,7 @@ class Body:
         bent_x, bent_y = self._warp.apply(x / np.float32(sx), y / np.float32(sy), z / sz)
         return Plane(bent_x, bent_y, z / sz, (grid.left / sx, grid.top / sy), (grid.spacing / sx, grid.spacing / sy))
 
-    def place(self, reference: Point) -> Point:
+    def place(self, reference: Vector) -> Vector:
         """Where a point of the reference body lies in this one, mm: the warp undone by fixed-point iteration."""
         x, y, z = reference
         for _ in range(30):
@@ -135,7 +137,7 @@ class Body:
     def render(self, grid: PixelGrid, z: float, plugs: tuple[Plug, ...] = ()) -> Image:
         """HU of an infinitely thin plane at height `z`, edges softened over one pixel; `plugs` lie over the rest."""
         plane = self.plane(grid, z)
-        canvas = Canvas(plane, np.full(plane.x.shape, -1000, dtype=np.float32))
+        canvas = Canvas(plane, np.full(plane.x.shape, AIR, dtype=np.float32))
         surfaces = layers(plane, self.plan.build)
         lay_trunk(canvas, surfaces, self._textures, self.plan.build)
         lay_lungs(canvas, surfaces, self._textures, self._trees, self._phase)

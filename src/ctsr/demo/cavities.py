@@ -10,10 +10,10 @@ from ctsr.demo.shapes import Canvas, Ellipsoid, Image, smooth_min
 from ctsr.demo.texture import BodyTextures, sheets
 from ctsr.demo.torso import HEART, Layers
 from ctsr.demo.trees import Trees
+from ctsr.hu import AIR
 
 __all__ = ["lay_abdomen", "lay_lungs", "lay_mediastinum"]
 
-_AIR = -1000.0
 _BRONCHUS = 20.0
 _DIAPHRAGM = 48.0
 _GAS_LEVEL = -42.0
@@ -33,7 +33,7 @@ def lay_lungs(canvas: Canvas, surfaces: Layers, textures: BodyTextures, trees: T
     canvas.add_tube(trees.lung_arteries, phase.lung_arteries)
     canvas.add_tube(trees.lung_veins, phase.arteries)
     canvas.add_tube(trees.bronchi, _BRONCHUS, grow=0.9)
-    canvas.add_tube(trees.bronchi, _AIR)
+    canvas.add_tube(trees.bronchi, AIR)
 
 
 def lay_mediastinum(canvas: Canvas, phase: Phase) -> None:
@@ -83,7 +83,7 @@ def _lay_stomach_gas(canvas: Canvas, inside: Image) -> None:
         return
     y = canvas.plane.y[window]
     gas = np.maximum(organs.STOMACH.distance(canvas.plane.x[window], y, canvas.plane.z), y - np.float32(_GAS_LEVEL))
-    canvas.lay(np.maximum(gas, inside[window]), _AIR, window)
+    canvas.lay(np.maximum(gas, inside[window]), AIR, window)
 
 
 def _lay_kidney_cores(canvas: Canvas, phase: Phase) -> None:

@@ -17,7 +17,7 @@ from ctsr.demo.truth import ExamTruth, Landmark, landmarks, plugs, write_truth
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
 from ctsr.pool import available_cores, in_order, pool
-from ctsr.progress import Progress, Silent
+from ctsr.progress import SILENT, Progress
 from ctsr.seeds import rng_from
 
 __all__ = ["ExamTruth", "Landmark", "make_exams"]
@@ -35,7 +35,7 @@ def make_exams(
     patients: int = 8,
     slices: int = 24,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[ExamTruth, ...]:
     """Write ``out_dir/<patient>/<series>/<n>.dcm`` and ``out_dir/truth.json``.
 
@@ -56,7 +56,6 @@ def make_exams(
     Raises:
         DomainError: fewer than one patient or slice was asked for.
     """
-    progress = progress or Silent()
     if patients < 1 or slices < 1:
         raise DomainError(f"the synthetic set needs at least 1 patient and 1 slice, got {patients} and {slices}")
     scans = [_Scan(out_dir, patient(number + 1), seed, slices) for number in range(patients)]

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pydicom.valuerep import format_number_as_ds
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ctsr.demo.patients import Patient
 from ctsr.demo.scanner import Stored
-from ctsr.demo.shapes import Point
-from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derived_uid
+from ctsr.dicom.encode import decimal_string, file_meta
+from ctsr.dicom.uids import IMPLEMENTATION_VERSION_NAME, derived_uid
+from ctsr.volume import Orientation, Vector
 
 __all__ = ["Placement", "SeriesIdentity", "ct_dataset"]
 
@@ -43,9 +43,9 @@ class SeriesIdentity:
 class Placement:
     """Where one image lies: DICOM's ImagePositionPatient, ImageOrientationPatient and PixelSpacing."""
 
-    position: Point
+    position: Vector
     spacing: float
-    orientation: tuple[float, float, float, float, float, float] = (1, 0, 0, 0, 1, 0)
+    orientation: Orientation = (1, 0, 0, 0, 1, 0)
     image_type: tuple[str, ...] = _AXIAL
 
 
@@ -61,17 +61,10 @@ def ct_dataset(
     _add_series(dataset, identity)
     _add_image(dataset, identity, placement, instance)
     _add_pixels(dataset, identity, stored)
-    scanner = identity.patient.scanner
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    implicit = scanner.transfer_syntax == ImplicitVRLittleEndian
-    meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    dataset.file_meta = meta
-    if scanner.transfer_syntax.is_compressed:
-        dataset.compress(scanner.transfer_syntax, generate_instance_uid=False)
+    wanted = identity.patient.scanner.transfer_syntax
+    dataset.file_meta = file_meta(dataset, wanted if wanted == ImplicitVRLittleEndian else ExplicitVRLittleEndian)
+    if wanted.is_compressed:
+        dataset.compress(wanted, generate_instance_uid=False)
     return dataset
 
 
@@ -83,8 +76,8 @@ def _add_patient_and_study(dataset: Dataset, identity: SeriesIdentity) -> None:
     dataset.PatientBirthDate = f"{int(_DATE[:4]) - patient.age}0101"
     dataset.PatientSex = patient.sex
     dataset.PatientAge = f"{patient.age:03d}Y"
-    dataset.PatientSize = _ds(patient.size)
-    dataset.PatientWeight = _ds(patient.weight)
+    dataset.PatientSize = decimal_string(patient.size)
+    dataset.PatientWeight = decimal_string(patient.weight)
     dataset.PatientComments = "Computed phantom: nobody was scanned"
     dataset.StudyInstanceUID = identity.uid("study")
     dataset.StudyID = f"{patient.number}"
@@ -109,12 +102,12 @@ def _add_series(dataset: Dataset, identity: SeriesIdentity) -> None:
     dataset.ManufacturerModelName = scanner.model
     dataset.InstitutionName = "ctsr demo"
     dataset.SoftwareVersions = IMPLEMENTATION_VERSION_NAME
-    dataset.KVP = _ds(scanner.kvp)
+    dataset.KVP = decimal_string(scanner.kvp)
     dataset.XRayTubeCurrent = scanner.tube_current
     dataset.ExposureTime = 500
     dataset.Exposure = scanner.tube_current // 2
     dataset.ConvolutionKernel = identity.kernel
-    dataset.GantryDetectorTilt = _ds(0)
+    dataset.GantryDetectorTilt = decimal_string(0)
     dataset.RotationDirection = "CW"
 
 
@@ -124,12 +117,12 @@ def _add_image(dataset: Dataset, identity: SeriesIdentity, placement: Placement,
     dataset.ImageType = list(placement.image_type)
     dataset.AcquisitionNumber = identity.number
     dataset.InstanceNumber = instance
-    dataset.ImagePositionPatient = [_ds(value) for value in placement.position]
-    dataset.ImageOrientationPatient = [_ds(value) for value in placement.orientation]
-    dataset.PixelSpacing = [_ds(placement.spacing)] * 2
-    dataset.SliceThickness = _ds(identity.thickness)
+    dataset.ImagePositionPatient = [decimal_string(value) for value in placement.position]
+    dataset.ImageOrientationPatient = [decimal_string(value) for value in placement.orientation]
+    dataset.PixelSpacing = [decimal_string(placement.spacing)] * 2
+    dataset.SliceThickness = decimal_string(identity.thickness)
     if placement.image_type == _AXIAL:
-        dataset.SliceLocation = _ds(placement.position[2])
+        dataset.SliceLocation = decimal_string(placement.position[2])
 
 
 def _add_pixels(dataset: Dataset, identity: SeriesIdentity, stored: Stored) -> None:
@@ -143,15 +136,10 @@ def _add_pixels(dataset: Dataset, identity: SeriesIdentity, stored: Stored) -> N
     dataset.PixelRepresentation = int(scanner.signed)
     if scanner.padding_tag:
         dataset.add_new("PixelPaddingValue", "SS" if scanner.signed else "US", scanner.padding)
-    dataset.RescaleIntercept = _ds(scanner.rescale_intercept)
-    dataset.RescaleSlope = _ds(1)
+    dataset.RescaleIntercept = decimal_string(scanner.rescale_intercept)
+    dataset.RescaleSlope = decimal_string(1)
     if "LOCALIZER" not in dataset.ImageType:  # sums along rays are no Hounsfield units
         dataset.RescaleType = "HU"
     chest = identity.patient.region == "CHEST"
-    dataset.WindowCenter, dataset.WindowWidth = _ds(40 if chest else 60), _ds(400)
+    dataset.WindowCenter, dataset.WindowWidth = decimal_string(40 if chest else 60), decimal_string(400)
     dataset.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
-
-
-def _ds(value: float) -> str:
-    """A decimal string of at most 16 characters."""
-    return format_number_as_ds(float(value))

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctsr.demo.exams import make_exams
-from ctsr.evaluate.model import load_subject
+from ctsr.evaluate.model import load_model
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.run import Evaluation, evaluate
 from ctsr.preprocess import preprocess
-from ctsr.progress import Progress, Silent
+from ctsr.progress import SILENT, Progress
 from ctsr.train.options import TrainOptions
 from ctsr.train.run import train
 
@@ -28,7 +28,7 @@ class DemoResult:
         return self.evaluation.folder / "plots" / "comparison.png"
 
 
-def run_demo(out_dir: Path, *, epochs: int = 12, seed: int = 0, progress: Progress | None = None) -> DemoResult:
+def run_demo(out_dir: Path, *, epochs: int = 12, seed: int = 0, progress: Progress = SILENT) -> DemoResult:
     """Everything a user would do, on data whose truth is known, below `out_dir`.
 
     Args:
@@ -37,7 +37,6 @@ def run_demo(out_dir: Path, *, epochs: int = 12, seed: int = 0, progress: Progre
         seed: of the synthetic exams.
         progress: hears of each step.
     """
-    progress = progress or Silent()
     exams, preprocessed = out_dir / "exams", out_dir / "preprocessed_data"
     progress.note(f"1/4  synthetic exams → {exams}")
     make_exams(exams, seed=seed, progress=progress)
@@ -46,11 +45,11 @@ def run_demo(out_dir: Path, *, epochs: int = 12, seed: int = 0, progress: Progre
     progress.note("3/4  training a small network with L1")
     trained = train(_training(out_dir, preprocessed, epochs), progress=progress)
     progress.note("4/4  evaluating on the test patients")
-    subject = load_subject(str(trained.best), device="cpu", progress=progress)
+    model = load_model(str(trained.best), device="cpu", progress=progress)
     options = EvaluateOptions(
-        root=preprocessed, split="test", output_dir=out_dir / "eval_results", store=out_dir / "store"
+        root=(preprocessed,), split="test", output_dir=out_dir / "eval_results", store=out_dir / "store"
     )
-    return DemoResult(trained.folder, evaluate(subject, subject.degradation, options, progress=progress))
+    return DemoResult(trained.folder, evaluate(model, model.degradation, options, progress=progress))
 
 
 def _training(out_dir: Path, preprocessed: Path, epochs: int) -> TrainOptions:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ctsr.demo.shapes import Canvas, Ellipsoid, Image, Segments, tube
+from ctsr.hu import AIR
 
 __all__ = [
     "ABDOMEN",
@@ -64,9 +65,7 @@ PHASES = MappingProxyType(
     }
 )
 
-_PLAIN = MappingProxyType(
-    {"muscle": 58, "fluid": 8, "bile": 12, "meal": 38, "gut": 62, "gland": 92, "gas": -1000, "fat": -104}
-)
+_PLAIN = MappingProxyType({"muscle": MUSCLE, "bile": 12, "meal": 38, "gut": 62, "gland": 92, "gas": AIR})
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from ctsr.demo.body import BodyPlan, PixelGrid
 from ctsr.demo.scanner import Scanner
-from ctsr.demo.shapes import Point
 from ctsr.demo.torso import TorsoBuild
+from ctsr.volume import Vector
 
 __all__ = ["PATIENTS", "Acquisition", "Patient", "patient"]
 
@@ -51,7 +51,7 @@ class Patient:
     """BodyPartExamined."""
     focus: float
     """The height in the reference body around which is scanned, mm."""
-    isocentre: Point
+    isocentre: Vector
     """Where the middle of the reference body lies in the patient coordinate system of the images, mm."""
     scanner: Scanner
     acquisitions: tuple[Acquisition, ...]

@@ -56,7 +56,6 @@ KERNELS = MappingProxyType(
             Kernel("FC18", 0.48, 0.04, 0.40, 1.0),
             Kernel("B", 0.52, 0.00, 0.38, 0.9),
             Kernel("LUNG", 0.36, 0.28, 0.60, 2.0),
-            Kernel("B60f", 0.34, 0.20, 0.62, 2.1),
         )
     }
 )

@@ -7,13 +7,14 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ctsr.volume import Vector
+
 __all__ = [
     "FAR",
     "Canvas",
     "Ellipsoid",
     "Image",
     "Plane",
-    "Point",
     "Segments",
     "Solid",
     "Window",
@@ -27,9 +28,6 @@ __all__ = [
 
 Image: TypeAlias = npt.NDArray[np.floating]
 """One value per pixel, float32 wherever time matters; axes (row, column)."""
-
-Point: TypeAlias = tuple[float, float, float]
-"""mm towards the patient's left, back and head (LPS)."""
 
 Window: TypeAlias = tuple[slice, slice]
 """Rows and columns of a part of an image."""
@@ -92,8 +90,8 @@ class Solid(Protocol):
 class Ellipsoid:
     """An ellipsoid turned about the z axis: `turn` degrees from the first radius' axis x towards y."""
 
-    center: Point
-    radii: Point
+    center: Vector
+    radii: Vector
     turn: float = 0.0
 
     def window(self, plane: Plane, grow: float = 0.0) -> Window | None:

@@ -13,10 +13,12 @@ from ctsr.demo.body import Body, Plug
 from ctsr.demo.organs import FAT, MUSCLE, PHASES
 from ctsr.demo.patients import Acquisition, Patient
 from ctsr.demo.scanner import KERNELS
-from ctsr.demo.shapes import Image, Plane, Point
+from ctsr.demo.shapes import Image, Plane
 from ctsr.demo.torso import TorsoBuild, outlines
 from ctsr.demo.trees import liver_points, lung_points
-from ctsr.files import write_atomically
+from ctsr.files import write_json
+from ctsr.hu import AIR
+from ctsr.volume import Vector
 
 __all__ = ["ExamTruth", "Landmark", "landmarks", "plugs", "read_truth", "write_truth"]
 
@@ -32,7 +34,7 @@ class Landmark:
     """A capsule of one HU in a series."""
 
     name: str
-    position: Point
+    position: Vector
     """Centre, mm, LPS, as the series' ImagePositionPatient counts."""
     radius: float
     """mm."""
@@ -95,7 +97,7 @@ def _probes(body: Body, patient: Patient, low: float, high: float) -> list[Plug]
     aorta = organs.VESSELS[[vessel.name for vessel in organs.VESSELS].index("aorta")].path
     descending = aorta[aorta[:, 1] > 36]
     ax, ay = (float(np.interp(-middle, -descending[:, 2], descending[:, k])) for k in (0, 1))
-    rows: list[tuple[str, Point, float, float]] = [
+    rows: list[tuple[str, Vector, float, float]] = [
         ("muscle", (37.0, 106.0, middle), 7, MUSCLE),
         ("aorta", (ax, ay, middle), 8, phase.arteries),
     ]
@@ -105,14 +107,14 @@ def _probes(body: Body, patient: Patient, low: float, high: float) -> list[Plug]
     if -25 < middle < 12:
         rows.append(("left ventricle", (46.0, -27.0, middle), 8, phase.arteries))
     if middle > 66:
-        rows.append(("trachea", (1.0, 12.0, middle), 6.5, -1000))
+        rows.append(("trachea", (1.0, 12.0, middle), 6.5, AIR))
     if -120 < middle < -62:
         rows += [("spleen", (96.0, 30.0, middle), 8, phase.spleen), ("liver", (-84.0, 14.0, middle), 10, phase.liver)]
     size = min(body.plan.scale)
     return [Plug(name, body.place(at), radius * size, hu, half) for name, at, radius, hu in rows]
 
 
-def _middle_of_fat(build: TorsoBuild, z: float) -> tuple[Point, float] | None:
+def _middle_of_fat(build: TorsoBuild, z: float) -> tuple[Vector, float] | None:
     """The middle and the half-thickness, less the skin and a margin, of the fat at the left flank; None where lean."""
     reach = np.arange(60, 260, 0.5, dtype=np.float32)[None, :]
     x, y = reach * np.float32(0.82), reach * np.float32(0.57)
@@ -143,7 +145,7 @@ def landmarks(
 def write_truth(path: Path, exams: tuple[ExamTruth, ...]) -> None:
     """All that is known, as JSON; paths relative to the file's folder."""
     rows = [{**asdict(exam), "path": exam.path.relative_to(path.parent).as_posix()} for exam in exams]
-    write_atomically(path, json.dumps(rows, indent=1) + "\n")
+    write_json(path, rows)
 
 
 def read_truth(path: Path) -> tuple[ExamTruth, ...]:

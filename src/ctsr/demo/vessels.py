@@ -6,7 +6,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.demo.shapes import Point, Segments
+from ctsr.demo.shapes import Segments
+from ctsr.volume import Vector
 
 __all__ = ["Growth", "grow_tree"]
 
@@ -25,7 +26,7 @@ class Growth:
     trunk: float
 
 
-def grow_tree(root: Point, targets: Points, growth: Growth) -> Segments:
+def grow_tree(root: Vector, targets: Points, growth: Growth) -> Segments:
     """A tree from `root` that reaches every target, nearer ones first, each from the closest branch so far.
 
     A branch leaves its parent along the parent's direction and bends towards the target. Radii follow Murray's law

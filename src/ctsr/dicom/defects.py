@@ -2,11 +2,12 @@
 
 from enum import Enum
 from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
 
 from ctsr.errors import SeriesError
 from ctsr.series import DefectKind, Series
 
-__all__ = ["POLICY", "VERBS", "Action", "check"]
+__all__ = ["POLICY", "VERBS", "Action", "Verb", "check"]
 
 
 class Action(Enum):
@@ -19,7 +20,8 @@ class Action(Enum):
 
 REFUSE, WARN, FINE = Action.REFUSE, Action.WARN, Action.HARMLESS
 
-VERBS = ("volume", "preprocess", "split", "train", "evaluate", "view", "upscale")
+Verb: TypeAlias = Literal["volume", "preprocess", "split", "train", "evaluate", "view", "upscale"]
+VERBS: tuple[Verb, ...] = get_args(Verb)
 """The columns: `volume` is whatever needs the slices as one block (coronal and sagittal views, NIfTI output)."""
 
 POLICY = MappingProxyType(
@@ -56,12 +58,12 @@ REMEDY = MappingProxyType(
 """What to do about a defect that is refused."""
 
 
-def check(series: Series, verb: str, *, assume_hu: bool = False, allow_gaps: bool = False) -> list[str]:
+def check(series: Series, verb: Verb, *, assume_hu: bool = False, allow_gaps: bool = False) -> list[str]:
     """The warnings `verb` owes the user about a series, one line each.
 
     Args:
         series: as the scan found it.
-        verb: one of `VERBS`.
+        verb: whose column of the table holds.
         assume_hu: a missing rescale is a warning.
         allow_gaps: gaps, and slices that cannot be read, are warnings.
 

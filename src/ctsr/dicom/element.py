@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import Dataset, FileDataset, dcmread
@@ -19,7 +20,22 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-__all__ = ["MALFORMED", "PixelElement", "locate_pixels", "missing_bytes", "quiet", "read_header", "transfer_syntax"]
+from ctsr.errors import ReadError
+from ctsr.files import cached_by_file
+from ctsr.words import one_line
+
+__all__ = [
+    "MALFORMED",
+    "OpenFile",
+    "PixelElement",
+    "locate_pixels",
+    "missing_bytes",
+    "open_file",
+    "quiet",
+    "read_header",
+    "reading",
+    "transfer_syntax",
+]
 
 MALFORMED = (
     InvalidDicomError,
@@ -37,7 +53,10 @@ MALFORMED = (
     struct.error,
     zlib.error,
 )
-"""What pydicom and the decoders raise on broken files; all of it means the same to us."""
+"""What pydicom and the decoders raise on broken files; all of it means the same to us.
+
+Much of it is what mistakes of our own raise as well: caught around calls of theirs only.
+"""
 
 PIXEL_DATA = (0x7FE0, 0x0010)
 PIXEL_VRS = {b"OW", b"OB", b"UN"}
@@ -56,6 +75,17 @@ class PixelElement:
     vr: str
 
 
+@dataclass(frozen=True)
+class OpenFile:
+    """A file read as far as its pixels."""
+
+    header: FileDataset
+    """Every element but the pixels; whoever reads it again reads this one, so it is not to be changed."""
+    syntax: UID
+    element: PixelElement | None
+    """None where everything is deflated: then `header` holds the pixels too."""
+
+
 @contextmanager
 def quiet() -> Generator[None]:
     """Without pydicom's warnings: it warns of much that does no harm, and what harms is an error of ours."""
@@ -64,16 +94,53 @@ def quiet() -> Generator[None]:
         yield
 
 
-def read_header(file: BinaryIO, tags: Sequence[BaseTag]) -> FileDataset:
-    """The data set up to its pixels, with `tags` only; the file is left standing at the PixelData element."""
-    return dcmread(file, stop_before_pixels=True, specific_tags=list(tags), force=True)
+@contextmanager
+def reading(what: str = "") -> Generator[None]:
+    """Around calls of pydicom and the decoders: what they raise becomes a `ReadError` that begins with `what`."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise ReadError(what + one_line(error)) from error
+
+
+@reading()
+def read_header(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileDataset:
+    """The data set up to its pixels, with `tags` only or all; the file is left standing at the PixelData element.
+
+    Raises:
+        ReadError: it is no data set.
+    """
+    return dcmread(file, stop_before_pixels=True, specific_tags=None if tags is None else list(tags), force=True)
+
+
+@cached_by_file(2)
+def open_file(path: Path) -> OpenFile:
+    """The file's header and where its pixels are; kept for its next frame, and for who derives a slice from it.
+
+    Raises:
+        ReadError: it is no data set, or in an encoding that is not known.
+    """
+    with path.open("rb") as file:
+        header = read_header(file)
+        syntax = transfer_syntax(header)
+        element = locate_pixels(file, syntax)
+    with reading():
+        return OpenFile(dcmread(path) if element is None else header, syntax, element)
 
 
 def transfer_syntax(header: Dataset) -> UID:
-    """As the file meta says; where that is missing, as the data set was found to be encoded."""
-    named = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
+    """As the file meta says; where that is missing, as the data set was found to be encoded.
+
+    Raises:
+        ReadError: no such encoding is known.
+    """
+    with reading():
+        named = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
     if named:
-        return UID(named)
+        syntax = UID(str(named))
+        if not syntax.is_transfer_syntax:
+            raise ReadError(f"its transfer syntax is unknown: {syntax}")
+        return syntax
     implicit, little = header.original_encoding
     if implicit:
         return ImplicitVRLittleEndian

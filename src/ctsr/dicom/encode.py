@@ -6,19 +6,38 @@ was read, and goes out as it came in.
 
 import struct
 from collections.abc import Iterator
+from functools import cache
+from io import BytesIO
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import correct_ambiguous_vr, write_data_element, write_file_meta_info
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element
 from pydicom.tag import BaseTag
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
+from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR, format_number_as_ds
 
-__all__ = ["CharacterSet", "element_bytes", "file_bytes"]
+from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+__all__ = [
+    "CharacterSet",
+    "binary",
+    "decimal_string",
+    "element_bytes",
+    "file_bytes",
+    "file_meta",
+    "put",
+    "settled",
+    "text",
+]
 
 CharacterSet = str | list[str] | None
 
 PREAMBLE = b"\0" * 128 + b"DICM"
+GROUP_LENGTH = BaseTag(0x00020000)
+"""Of the file meta: the first element, and the only one of its kind that is still written."""
 EXPLICIT_LITTLE = (False, True)
 """`Dataset.original_encoding`: not implicit, little endian."""
 ITEM = struct.Struct("<HHL")
@@ -29,12 +48,11 @@ UNDEFINED = 0xFFFFFFFF
 
 def file_bytes(dataset: Dataset, meta: FileMetaDataset) -> bytes:
     """Preamble, file meta and data set; the errors are those of pydicom's writer (`MALFORMED`)."""
-    head = _stream()
-    head.write(PREAMBLE)
-    write_file_meta_info(head, meta, enforce_standard=True)
+    described = b"".join(_elements(meta, None))
+    length = _framed(GROUP_LENGTH, VR.UL, struct.pack("<L", len(described)))
     if dataset.original_encoding != EXPLICIT_LITTLE:
         correct_ambiguous_vr(dataset, True)
-    return b"".join((head.getvalue(), *_elements(dataset, None)))
+    return b"".join((PREAMBLE, length, described, *_elements(dataset, None)))
 
 
 def element_bytes(dataset: Dataset, tag: BaseTag, charset: CharacterSet) -> bytes:
@@ -44,6 +62,54 @@ def element_bytes(dataset: Dataset, tag: BaseTag, charset: CharacterSet) -> byte
     return stream.getvalue()
 
 
+def file_meta(dataset: Dataset, syntax: UID = ExplicitVRLittleEndian) -> FileMetaDataset:
+    """What a file of ours says of itself before its data set, which has its SOP class and instance already."""
+    meta = FileMetaDataset()
+    put(
+        meta,
+        binary("FileMetaInformationVersion", VR.OB, b"\0\1"),
+        text("MediaStorageSOPClassUID", VR.UI, dataset.SOPClassUID),
+        text("MediaStorageSOPInstanceUID", VR.UI, dataset.SOPInstanceUID),
+        text("TransferSyntaxUID", VR.UI, syntax),
+        text("ImplementationClassUID", VR.UI, IMPLEMENTATION_CLASS_UID),
+        text("ImplementationVersionName", VR.SH, IMPLEMENTATION_VERSION_NAME),
+    )
+    return meta
+
+
+def put(dataset: Dataset, *elements: RawDataElement) -> None:
+    """Set elements from `text` and `binary`."""
+    for element in elements:
+        dataset[element.tag] = element
+
+
+def text(keyword: str, vr: VR, *values: str) -> RawDataElement:
+    """An element of ASCII values as if it had been read from a file: it goes out with no more ado."""
+    content = "\\".join(values).encode("ascii", "replace")
+    return binary(keyword, vr, content + (b"\0" if vr == VR.UI else b" ") * (len(content) % 2))
+
+
+def binary(keyword: str, vr: VR, value: bytes) -> RawDataElement:
+    """The same of an element whose bytes, an even number in little endian, are known."""
+    return RawDataElement(_tag(keyword), vr, len(value), value, 0, *EXPLICIT_LITTLE)
+
+
+def settled(item: Dataset) -> Dataset:
+    """An item made here, of ASCII values, as if it had been read from a file."""
+    content = b"".join(_elements(item, None))
+    return read_dataset(BytesIO(content), *EXPLICIT_LITTLE)
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return BaseTag(tag_for_keyword(keyword) or 0)
+
+
+def decimal_string(number: float) -> str:
+    """A value of VR DS, at most 16 characters: as many digits as those hold, and no negative zero."""
+    return format_number_as_ds(number + 0.0)
+
+
 def _stream() -> DicomBytesIO:
     stream = DicomBytesIO()
     stream.is_implicit_VR, stream.is_little_endian = EXPLICIT_LITTLE
@@ -51,11 +117,11 @@ def _stream() -> DicomBytesIO:
 
 
 def _elements(dataset: Dataset, outer: CharacterSet) -> Iterator[bytes]:
-    unchanged = dataset.original_encoding == EXPLICIT_LITTLE
     charset: CharacterSet = dataset.get("SpecificCharacterSet") or outer
-    for tag in sorted(dataset.keys()):
-        element = dataset.get_item(tag)
+    # As plain numbers: comparing pydicom's tags takes many times as long.
+    for tag, element in sorted(dataset.items(), key=lambda entry: int(entry[0])):
         if isinstance(element, RawDataElement):
+            unchanged = (element.is_implicit_VR, element.is_little_endian) == EXPLICIT_LITTLE
             whole = unchanged and element.value is not None and element.length != UNDEFINED
             yield (
                 _framed(tag, element.VR or VR.UN, element.value or b"")

@@ -1,7 +1,7 @@
 """Finding DICOM files: by what they hold, never by their name."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 __all__ = ["HEAD_BYTES", "files_below", "looks_like_dicom"]
@@ -14,13 +14,17 @@ FIRST_GROUPS = {b"\x02\x00", b"\x08\x00", b"\x00\x08"}
 """Group numbers a data set without a preamble starts with: 0002 or 0008, little endian or big."""
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path, *, on_error: Callable[[OSError], object] | None = None) -> Iterator[Path]:
     """Every file below `folder` in plain string order; hidden files and folders are not looked at.
 
     Symbolic links are followed, each real folder once.
+
+    Args:
+        folder: where to look.
+        on_error: told of each folder that cannot be read, which is then passed over.
     """
     seen: set[str] = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
+    for here, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
         if (real := os.path.realpath(here)) in seen:
             folders.clear()
             continue

@@ -2,17 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.volume import Vector
+from ctsr.volume import Orientation, Vector
 
-__all__ = ["Orientation", "Spread", "angle_to_axial", "is_orthonormal", "normal", "spread"]
-
-Orientation: TypeAlias = tuple[float, float, float, float, float, float]
-"""ImageOrientationPatient: direction of growing column index, then of growing row index."""
+__all__ = ["Spread", "angle_to_axial", "is_orthonormal", "normal", "spread"]
 
 ORTHONORMAL_WITHIN = 1e-2
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from pydicom import FileDataset
 from pydicom.datadict import tag_for_keyword
@@ -20,14 +20,16 @@ from pydicom.uid import (
 )
 
 from ctsr.dicom.codecs import RETIRED
-from ctsr.dicom.element import MALFORMED, locate_pixels, missing_bytes, quiet, read_header, transfer_syntax
+from ctsr.dicom.element import locate_pixels, missing_bytes, quiet, read_header, transfer_syntax
 from ctsr.dicom.find import HEAD_BYTES, looks_like_dicom
-from ctsr.dicom.geometry import Orientation, angle_to_axial, is_orthonormal
+from ctsr.dicom.geometry import angle_to_axial, is_orthonormal
 from ctsr.dicom.lookup import GROUPS, Lookup, frames_of
-from ctsr.series import DefectKind, SliceHeader
-from ctsr.volume import Vector
+from ctsr.errors import ReadError
+from ctsr.series import DefectKind, SeriesHeader, SliceHeader, too_small
+from ctsr.volume import Orientation, Vector
+from ctsr.words import one_line
 
-__all__ = ["PHASES", "Foreign", "Image", "Refused", "read_images"]
+__all__ = ["PHASES", "Image", "Images", "NotCT", "Refused", "read_images"]
 
 CT_CLASSES = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
 
@@ -95,27 +97,15 @@ ATTRIBUTES = (
 TAGS = tuple({BaseTag(tag_for_keyword(name) or 0) for name in ATTRIBUTES})
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image(SeriesHeader):
     """One axial CT image, as its header tells."""
 
     slice: SliceHeader
-    series_uid: str
-    study_uid: str
-    rows: int
-    columns: int
-    pixel_spacing: tuple[float, float]
-    orientation: Orientation
-    image_type: tuple[str, ...]
     tilt: float
     """GantryDetectorTilt in degrees; 0 where it is not told."""
     unstated_units: bool
     lossy: bool
-    manufacturer: str
-    model_name: str
-    kernel: str
-    description: str
-    body_part: str
     phase: tuple[str, ...]
     """The values of `PHASES`."""
 
@@ -132,39 +122,43 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class NotCT:
     """A file that is no CT: the modality, or "not DICOM"."""
 
     what: str
 
 
-def read_images(path: Path) -> list[Image | Refused] | Foreign:
-    """What the file holds, one entry an image."""
+Images: TypeAlias = list[Image | Refused] | NotCT
+"""What a file holds, one entry an image."""
+
+
+def read_images(path: Path) -> Images:
+    """What the file holds, from its header alone."""
     is_part10 = False
     try:
         with path.open("rb") as file, quiet():
             head = file.read(HEAD_BYTES)
             is_part10 = head[128:132] == b"DICM"
             if not looks_like_dicom(head):
-                return Foreign("not DICOM")
+                return NotCT("not DICOM")
             file.seek(0)
             return _classify(path, file, read_header(file, TAGS))
     except OSError as error:
         return [_unreadable(path, error.strerror or str(error))]
-    except MALFORMED as error:
-        return [_unreadable(path, str(error))] if is_part10 else Foreign("not DICOM")
+    except ReadError as error:
+        return [_unreadable(path, str(error))] if is_part10 else NotCT("not DICOM")
 
 
-def _classify(path: Path, file: BinaryIO, header: FileDataset) -> list[Image | Refused] | Foreign:
+def _classify(path: Path, file: BinaryIO, header: FileDataset) -> Images:
     look = Lookup(header)
     modality = look.text("Modality")
-    sop_class = UID(look.text("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
+    sop_class = UID(look.text("SOPClassUID") or Lookup(header.file_meta).text("MediaStorageSOPClassUID"))
     if not sop_class or modality not in {"", "CT"}:
-        return Foreign(modality or "not DICOM")
+        return NotCT(modality or "not DICOM")
     series_uid = look.text("SeriesInstanceUID")
     if sop_class not in CT_CLASSES:
         if not modality:
-            return Foreign(sop_class.name)
+            return NotCT(sop_class.name)
         return [Refused(path, f"{sop_class.name} is not a CT image", series_uid)]
     broken = _broken_pixels(look, file, transfer_syntax(header))
     if broken:
@@ -188,7 +182,7 @@ def _broken_pixels(look: Lookup, file: BinaryIO, syntax: UID) -> str:
 
 
 def _unreadable(path: Path, why: str, series_uid: str = "") -> Refused:
-    return Refused(path, f"unreadable: {' '.join(why.split())}", series_uid, DefectKind.UNREADABLE_SLICE)
+    return Refused(path, f"unreadable: {one_line(why)}", series_uid, DefectKind.UNREADABLE_SLICE)
 
 
 def _image(path: Path, index: int | None, look: Lookup, syntax: UID) -> Image | Refused:
@@ -260,7 +254,7 @@ def _no_training_data(look: Lookup, image_type: tuple[str, ...]) -> str:
     units = look.text("RescaleType").upper()
     if units not in HOUNSFIELD | {UNSTATED}:
         return f"its values are {units}, not HU"
-    return ""
+    return too_small(look.whole("Rows") or 0, look.whole("Columns") or 0)
 
 
 def _no_geometry(look: Lookup) -> str:

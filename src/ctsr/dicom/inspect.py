@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ctsr.dicom.geometry import angle_to_axial, spread
 from ctsr.dicom.header import PHASES, Image, Refused
 from ctsr.series import Defect, DefectKind
+from ctsr.words import listed
 
 __all__ = ["SAME_PLACE_MM", "find_defects", "places", "slice_step"]
 
@@ -78,7 +79,7 @@ def _duplicates(images: Sequence[Image]) -> Iterator[Defect]:
     if len(counts) == 1 and len(groups) > 1:
         what = f"{counts.pop()} images at each of {len(groups)} positions"
     else:
-        what = "several images at " + _listed([_z(images[group[0]]) for group in several])
+        what = "several images at " + listed([_z(images[group[0]]) for group in several], NAMED)
     indices = tuple(index for group in several for index in group)
     yield Defect(DefectKind.DUPLICATE_POSITION, what + _told_apart(images, several), indices)
 
@@ -107,11 +108,11 @@ def _spacing(images: Sequence[Image]) -> Iterator[Defect]:
             f"{round(ratio[i]) - 1} between {_between(images, first, i)}"
             for i in np.flatnonzero(gaps).tolist()
         ]  # fmt: skip
-        detail = f"slices are missing: {_listed(holes)} (step {usual:g} mm)"
+        detail = f"slices are missing: {listed(holes, NAMED)} (step {usual:g} mm)"
         yield Defect(DefectKind.GAP, detail, _neighbours(first, gaps))
     if uneven.any():
         places_of = [f"{steps[i]:.3g} mm between {_between(images, first, i)}" for i in np.flatnonzero(uneven).tolist()]
-        detail = f"the step is {usual:.3g} mm, but {_listed(places_of)}"
+        detail = f"the step is {usual:.3g} mm, but {listed(places_of, NAMED)}"
         yield Defect(DefectKind.IRREGULAR_SPACING, detail, _neighbours(first, uneven))
     if not gaps.any() and not uneven.any():
         detail = f"the step drifts between {steps.min():.3g} and {steps.max():.3g} mm"
@@ -144,7 +145,8 @@ def _alignment(images: Sequence[Image]) -> Iterator[Defect]:
 def _mixed(image: Image, others: Sequence[Image]) -> Iterator[Defect]:
     differences = {_difference(image, other): None for other in others}
     if differences:
-        yield Defect(DefectKind.MIXED_GEOMETRY, f"the same series UID also holds slices {_listed(list(differences))}")
+        detail = f"the same series UID also holds slices {listed(list(differences), NAMED)}"
+        yield Defect(DefectKind.MIXED_GEOMETRY, detail)
 
 
 def _difference(image: Image, other: Image) -> str:
@@ -160,7 +162,7 @@ def _difference(image: Image, other: Image) -> str:
 def _absent(refused: Sequence[Refused], kind: DefectKind, what: str) -> Iterator[Defect]:
     names = [one.path.name for one in refused if one.kind is kind]
     if names:
-        yield Defect(kind, f"{len(names)} of its images {what}: {_listed(names)}")
+        yield Defect(kind, f"{len(names)} of its images {what}: {listed(names, NAMED)}")
 
 
 def _flagged(images: Sequence[Image]) -> Iterator[Defect]:
@@ -208,8 +210,3 @@ def _between(images: Sequence[Image], first: npt.NDArray[np.intp], step: int) ->
 
 def _z(image: Image) -> str:
     return f"z = {image.slice.position[2]:g} mm"
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMED])
-    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"

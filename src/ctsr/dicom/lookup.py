@@ -10,6 +10,10 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.tag import BaseTag
 
+from ctsr.dicom.element import MALFORMED
+from ctsr.errors import ReadError
+from ctsr.words import one_line
+
 __all__ = ["Lookup", "frames_of"]
 
 GROUPS = {
@@ -39,13 +43,20 @@ class Lookup:
     frame: Dataset | None = None
 
     def get(self, name: str) -> object:
-        """The value as pydicom has it; None where it is missing or empty."""
-        if name in GROUPS:
-            for item in (self.frame, self.shared):
-                group = cast("Sequence[Dataset] | None", _value(item, GROUPS[name]))
-                if group and (value := _value(group[0], name)) is not None:
-                    return value
-        return _value(self.header, name)
+        """The value as pydicom has it; None where it is missing or empty.
+
+        Raises:
+            ReadError: it is not encoded as its VR asks for. pydicom finds that out here, not when it reads the file.
+        """
+        try:
+            if name in GROUPS:
+                for item in (self.frame, self.shared):
+                    group = cast("Sequence[Dataset] | None", _value(item, GROUPS[name]))
+                    if group and (value := _value(group[0], name)) is not None:
+                        return value
+            return _value(self.header, name)
+        except MALFORMED as error:
+            raise ReadError(f"{name} cannot be read: {one_line(error)}") from error
 
     def text(self, name: str) -> str:
         """Without the blanks around it; empty where it is missing."""
@@ -57,7 +68,8 @@ class Lookup:
         value = self.get(name)
         if value is None:
             return ()
-        values = [value] if isinstance(value, str) else list(cast("Sequence[object]", value))
+        several = isinstance(value, Sequence) and not isinstance(value, str)
+        values = list(cast("Sequence[object]", value)) if several else [value]
         return tuple(str(word).strip(" \0") for word in values)
 
     def numbers(self, name: str, count: int) -> tuple[float, ...] | None:
@@ -66,7 +78,7 @@ class Lookup:
             value = self.get(name)
             values = [value] if isinstance(value, (str, float, int)) else list(cast("Sequence[object]", value))
             numbers = tuple(float(str(number)) for number in values)
-        except (TypeError, ValueError):
+        except (ReadError, TypeError, ValueError):
             return None
         return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
 
@@ -94,9 +106,10 @@ def _tag(name: str) -> BaseTag:
 
 def frames_of(header: Dataset) -> Iterator[tuple[int | None, Lookup]]:
     """(frame index, attributes) of every image in the object; the index is None for a classic single-slice file."""
-    shared = header.get("SharedFunctionalGroupsSequence")
-    per_frame = header.get("PerFrameFunctionalGroupsSequence")
-    count = Lookup(header).whole("NumberOfFrames") or 1
+    look = Lookup(header)
+    shared = cast("Sequence[Dataset] | None", look.get("SharedFunctionalGroupsSequence"))
+    per_frame = cast("Sequence[Dataset] | None", look.get("PerFrameFunctionalGroupsSequence"))
+    count = look.whole("NumberOfFrames") or 1
     if not per_frame and count == 1:
         yield None, Lookup(header, shared[0] if shared else None)
         return

@@ -1,27 +1,15 @@
 """One DICOM image's pixels as HU: decoded, rescaled, padding found."""
 
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import FileDataset, dcmread
-from pydicom.datadict import tag_for_keyword
 from pydicom.pixels.utils import as_pixel_options
-from pydicom.tag import BaseTag
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
 from ctsr.dicom.codecs import decoder_for
-from ctsr.dicom.element import (
-    MALFORMED,
-    PixelElement,
-    locate_pixels,
-    quiet,
-    read_header,
-    transfer_syntax,
-)
+from ctsr.dicom.element import OpenFile, open_file, quiet, reading
 from ctsr.dicom.lookup import Lookup
 from ctsr.errors import ReadError
 from ctsr.padding import SlicePixels, connected_to_border, is_below_air, outside_reconstruction
@@ -32,25 +20,8 @@ __all__ = ["read_pixels"]
 
 Stored = npt.NDArray[np.integer[Any]]
 
-PIXEL_ATTRIBUTES = (
-    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-)
-TAGS = tuple(BaseTag(tag_for_keyword(name) or 0) for name in PIXEL_ATTRIBUTES)
-
 TRUE_TO_SIZE = {*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes}
 """Transfer syntaxes whose code stream carries no unused bits; pydicom has seen to their sign already."""
-
-
-@dataclass(frozen=True)
-class _Object:
-    """A file opened as far as its pixels; kept for the next frame of the same file."""
-
-    header: FileDataset
-    syntax: UID
-    element: PixelElement | None
-    """None where everything is deflated: then `header` holds the pixels too."""
 
 
 def read_pixels(image: SliceHeader, *, assume_hu: bool = False) -> SlicePixels:
@@ -66,7 +37,7 @@ def read_pixels(image: SliceHeader, *, assume_hu: bool = False) -> SlicePixels:
     slope, intercept = _rescale(image, assume_hu)
     try:
         with quiet():
-            source = _open(image.path, image.path.stat().st_mtime_ns)
+            source = open_file(image.path)
             raw = _decode(source, image.path, image.frame or 0)
             look = Lookup(source.header)
             stored = raw if source.syntax in TRUE_TO_SIZE else _without_unused_bits(raw, look)
@@ -76,10 +47,9 @@ def read_pixels(image: SliceHeader, *, assume_hu: bool = False) -> SlicePixels:
             return SlicePixels.from_padded(hu, _padding(hu, raw, stored, look, slope, intercept))
     except OSError as error:
         raise ReadError(f"{image.path}: {error.strerror or error}; check that the file is still there") from error
-    except MALFORMED as error:
-        why = " ".join(str(error).split())
+    except ReadError as error:
         raise ReadError(
-            f"{image.path}: cannot decode the pixels: {why}. Export the file again, uncompressed if possible."
+            f"{image.path}: cannot decode the pixels: {error}. Export the file again, uncompressed if possible."
         ) from error
 
 
@@ -94,18 +64,8 @@ def _rescale(image: SliceHeader, assume_hu: bool) -> tuple[float, float]:
     )
 
 
-@lru_cache(maxsize=2)
-def _open(path: Path, changed_ns: int) -> _Object:
-    """`changed_ns` makes a file that was replaced another one to the cache."""
-    del changed_ns
-    with path.open("rb") as file:
-        header = read_header(file, TAGS)
-        syntax = transfer_syntax(header)
-        element = locate_pixels(file, syntax)
-    return _Object(dcmread(path) if element is None else header, syntax, element)
-
-
-def _decode(source: _Object, path: Path, frame: int) -> Stored:
+@reading()
+def _decode(source: OpenFile, path: Path, frame: int) -> Stored:
     """(rows, columns), as allocated: nothing done about unused bits."""
     decoder = decoder_for(source.syntax)
     if source.element is None:
@@ -117,7 +77,7 @@ def _decode(source: _Object, path: Path, frame: int) -> Stored:
     return pixels
 
 
-def _options(source: _Object) -> dict[str, Any]:
+def _options(source: OpenFile) -> dict[str, Any]:
     options = as_pixel_options(source.header, pixel_keyword="PixelData", correct_unused_bits=False)
     if source.element is not None:
         options["pixel_vr"] = source.element.vr

@@ -3,18 +3,19 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeAlias
 
 from ctsr.dicom.geometry import spread
-from ctsr.dicom.header import Foreign, Image, Refused, read_images
+from ctsr.dicom.header import Image, Images, NotCT, Refused
 from ctsr.dicom.inspect import find_defects, slice_step
-from ctsr.series import DefectKind, Excluded, Series
+from ctsr.series import DefectKind, Excluded, GeometryKey, Series, SeriesHeader
 
-__all__ = ["Found", "scan_files"]
+__all__ = ["Found", "group"]
 
-GroupKey: TypeAlias = tuple[str, tuple[str, ...], int, int, tuple[float, ...], tuple[float, ...]]
+GroupKey: TypeAlias = tuple[str, GeometryKey]
+"""Series UID, and what slices must share besides."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,13 @@ class Found:
     ignored: Counter[str] = field(default_factory=Counter[str])
 
 
-def scan_files(paths: Iterable[Path], patient_id: str) -> Found:
-    """Read the headers of `paths`, in this order, and group their images into series."""
+def group(files: Iterable[Images], patient_id: str) -> Found:
+    """What the files of a patient hold, in the order of their paths, as series."""
     images: list[Image] = []
     refused: list[Refused] = []
     ignored: Counter[str] = Counter()
-    for path in paths:
-        found = read_images(path)
-        if isinstance(found, Foreign):
+    for found in files:
+        if isinstance(found, NotCT):
             ignored[found.what] += 1
             continue
         for one in found:
@@ -50,18 +50,16 @@ def _without_copies(images: Iterable[Image]) -> tuple[list[Image], list[Refused]
     kept: dict[object, Image] = {}
     copies: list[Refused] = []
     for image in images:
-        name = (image.slice.identity, image.slice.position, _key(image))
-        earlier = kept.setdefault(name, image) if image.slice.sop_instance_uid else kept.setdefault(image, image)
+        # Without a UID, only what is equal in everything could be a copy, and two files never are.
+        name = (image.slice.identity, image.slice.position, _key(image)) if image.slice.sop_instance_uid else image
+        earlier = kept.setdefault(name, image)
         if earlier is not image:
             copies.append(Refused(image.slice.path, "a copy: its SOP Instance UID was met before", image.series_uid))
     return list(kept.values()), copies
 
 
 def _key(image: Image) -> GroupKey:
-    """What the slices of one series have in common. Rounded, because writers disagree in the last digit."""
-    orientation = tuple(round(cosine, 3) + 0.0 for cosine in image.orientation)
-    spacing = tuple(round(mm, 4) for mm in image.pixel_spacing)
-    return image.series_uid, image.image_type, image.rows, image.columns, spacing, orientation
+    return image.series_uid, image.geometry_key
 
 
 def _series(images: Iterable[Image], refused: Sequence[Refused], patient_id: str) -> tuple[Series, ...]:
@@ -88,24 +86,13 @@ def _ordered(images: list[Image]) -> list[Image]:
 
 
 def _one_series(images: list[Image], others: list[Image], absent: list[Refused], patient_id: str) -> Series:
-    first = images[0]
+    header = {field.name: getattr(images[0], field.name) for field in fields(SeriesHeader)}
     thicknesses = {image.slice.slice_thickness for image in images}
     return Series(
+        **header,
         patient_id=patient_id,
         path=_common_path(images),
-        series_uid=first.series_uid,
-        study_uid=first.study_uid,
         slices=tuple(image.slice for image in images),
-        rows=first.rows,
-        columns=first.columns,
-        pixel_spacing=first.pixel_spacing,
-        orientation=first.orientation,
-        image_type=first.image_type,
-        manufacturer=first.manufacturer,
-        model_name=first.model_name,
-        kernel=first.kernel,
-        description=first.description,
-        body_part=first.body_part,
         slice_thickness=thicknesses.pop() if len(thicknesses) == 1 else None,
         slice_step=slice_step(images),
         defects=find_defects(images, others, absent),

@@ -1,7 +1,8 @@
 """Unique identifiers made from names, so that the same work gives the same UIDs on every run and machine."""
 
-import hashlib
 import uuid
+
+from ctsr.digests import digest
 
 __all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "derived_uid"]
 
@@ -10,10 +11,9 @@ def derived_uid(*parts: str) -> str:
     """The UID that belongs to `parts`, in this order: ``2.25.`` and an integer of at most 39 digits.
 
     DICOM's PS3.5 B.2 lets anyone make a UID from a UUID. Ours is a name-based one of version 5 layout, its bits
-    taken from the SHA-256 of the parts; the parts are kept apart, so ``("ab", "c")`` and ``("a", "bc")`` differ.
+    taken from a digest that keeps the parts apart: ``("ab", "c")`` and ``("a", "bc")`` differ.
     """
-    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
-    return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
+    return f"2.25.{uuid.UUID(bytes=digest(*parts), version=5).int}"
 
 
 IMPLEMENTATION_CLASS_UID = derived_uid("ctsr", "implementation class")

@@ -1,22 +1,25 @@
 """A CT slice derived from another: new pixels and geometry under the source's patient, study and frame of reference."""
 
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
-from pydicom.valuerep import VR, format_number_as_ds
+from pydicom.uid import CTImageStorage
+from pydicom.valuerep import VR
 
 from ctsr import __version__
-from ctsr.dicom.element import MALFORMED
-from ctsr.dicom.encode import element_bytes, file_bytes
+from ctsr.dicom.element import MALFORMED, reading
+from ctsr.dicom.encode import binary, decimal_string, element_bytes, file_bytes, file_meta, put, settled, text
 from ctsr.dicom.stored import Stored, to_stored
-from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derived_uid
+from ctsr.dicom.uids import derived_uid
 from ctsr.errors import ReadError
 from ctsr.files import write_atomically
 from ctsr.volume import PaddingMask, Plane, VoxelsHU
@@ -27,6 +30,7 @@ MAX_SERIES_DESCRIPTION = 64
 MAX_DERIVATION_DESCRIPTION = 1024
 SERIES_NUMBER_STEP = 1000
 MAX_IS = 2**31 - 1
+NOT_CARRIED_OVER = "the header cannot be carried over to a derived slice: "
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,15 @@ STALE = frozenset(
         "GreenPaletteColorLookupTableDescriptor", "IconImageSequence", "InstanceCreationDate", "InstanceCreationTime",
         "InstanceCreatorUID", "LargestImagePixelValue", "LargestPixelValueInSeries", "MACParametersSequence",
         "ModalityLUTSequence", "NumberOfFrames", "PixelAspectRatio", "PixelPaddingRangeLimit", "PixelPaddingValue",
-        "PlanarConfiguration", "RealWorldValueMappingSequence", "RedPaletteColorLookupTableData",
-        "RedPaletteColorLookupTableDescriptor", "SeriesDate", "SeriesTime", "SmallestImagePixelValue",
-        "SmallestPixelValueInSeries", "VOILUTSequence",
+        "PlanarConfiguration", "PresentationLUTShape", "RealWorldValueMappingSequence",
+        "RedPaletteColorLookupTableData", "RedPaletteColorLookupTableDescriptor", "SeriesDate", "SeriesTime",
+        "SmallestImagePixelValue", "SmallestPixelValueInSeries", "VOILUTSequence",
     }
 )  # fmt: skip
-STALE_TAGS = frozenset(BaseTag(tag_for_keyword(keyword) or 0) for keyword in STALE)
+STALE_TAGS = frozenset(tag_for_keyword(keyword) or 0 for keyword in STALE)
 PIXEL_GROUP = 0x7FE00000
+PRIVATE = 0x10000
+"""The lowest bit of a private element's group."""
 OVERLAYS_AND_CURVES = (0x5000, 0x6000)
 """Groups drawn for the source's matrix, each repeated up to 50xx and 60xx."""
 
@@ -111,17 +117,15 @@ def derive_slice(
     Raises:
         ReadError: the source's header lacks what identifies it, or holds it in a form that cannot be read.
     """
-    try:
-        derived = _public(source, _stays)
-        _identify(derived, source, derivation, frame)
-        _explain(derived, source, derivation, frame)
-    except MALFORMED as error:
-        raise ReadError(f"the header cannot be carried over to a derived slice: {error}") from error
+    with reading(NOT_CARRIED_OVER):
+        derived, source_uid = _public(source, _stays), str(source.SOPInstanceUID)
+    _identify(derived, source, source_uid, derivation, frame)
+    _explain(derived, source, source_uid, derivation, frame)
     _place(derived, plane)
     _fill(derived, to_stored(hu, padding))
     if instance_number is not None:
-        derived.add_new("InstanceNumber", VR.IS, instance_number)
-    derived.file_meta = _file_meta(derived)
+        put(derived, text("InstanceNumber", VR.IS, str(instance_number)))
+    derived.file_meta = file_meta(derived)
     return derived
 
 
@@ -166,105 +170,122 @@ def _name(dataset: Dataset, tag: BaseTag) -> str:
 
 def _stays(tag: BaseTag) -> bool:
     """Whether what an element says of the source is still true of a slice derived from it."""
-    return tag < PIXEL_GROUP and tag not in STALE_TAGS and tag.group & 0xFF00 not in OVERLAYS_AND_CURVES
+    number = int(tag)  # pydicom's tags compare slowly
+    return number < PIXEL_GROUP and number not in STALE_TAGS and (number >> 16) & 0xFF00 not in OVERLAYS_AND_CURVES
 
 
 def _public(dataset: Dataset, stays: Callable[[BaseTag], bool] = lambda _: True) -> Dataset:
     """A copy without private elements at any depth; sequences are rebuilt, so that nothing is shared."""
-    kept = {element.tag: element for element in dataset.elements() if not element.tag.is_private and stays(element.tag)}
+    kept = {tag: element for tag, element in dataset.items() if not int(tag) & PRIVATE and stays(tag)}
     public = Dataset(kept)
     public.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
-    for tag in kept:
-        if _is_sequence(public, tag):
+    for tag, element in kept.items():
+        if _is_sequence(public, element):
             public.add_new(tag, VR.SQ, Sequence([_public(item) for item in public[tag].value]))
     return public
 
 
-def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
+def _is_sequence(dataset: Dataset, element: DataElement | RawDataElement) -> bool:
     # An element read from implicit VR has none of its own.
-    vr = dataset.get_item(tag).VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else VR.UN)
+    vr = element.VR or (dictionary_VR(element.tag) if dictionary_has_tag(element.tag) else VR.UN)
     if vr != VR.SQ:
         return False
     try:
-        return bool(dataset[tag].value)
+        return bool(dataset[element.tag].value)
     except MALFORMED:
         return False  # left as it was read: raw bytes can be written again
 
 
-def _identify(derived: Dataset, source: Dataset, derivation: Derivation, frame: int | None) -> None:
+def _identify(derived: Dataset, source: Dataset, source_uid: str, derivation: Derivation, frame: int | None) -> None:
     """New instance and series, told apart from the source's wherever people and archives look."""
-    source_uid = str(source.SOPInstanceUID)
-    derived.add_new("SOPClassUID", VR.UI, CTImageStorage)
-    derived.add_new("SOPInstanceUID", VR.UI, derived_uid(source_uid, str(frame), derivation.settings))
-    derived.add_new("SeriesInstanceUID", VR.UI, derivation.series_uid)
+    # The new series too: a source may hold one instance UID in two geometries, which become two series.
+    name = (source_uid, str(frame), derivation.series_uid, derivation.settings)
+    put(
+        derived,
+        text("SOPClassUID", VR.UI, CTImageStorage),
+        text("SOPInstanceUID", VR.UI, derived_uid(*name)),
+        text("SeriesInstanceUID", VR.UI, derivation.series_uid),
+    )
     # Further values are the maker's own in a classic slice; in an enhanced object they mean something else.
     own = _values(source, "ImageType")[3:] if frame is None else []
-    derived.add_new("ImageType", VR.CS, ["DERIVED", "SECONDARY", "AXIAL", *own])
+    put(derived, text("ImageType", VR.CS, "DERIVED", "SECONDARY", "AXIAL", *own))
     number = _values(source, "SeriesNumber")
     if number and number[0].isdecimal() and int(number[0]) + SERIES_NUMBER_STEP <= MAX_IS:
-        derived.add_new("SeriesNumber", VR.IS, int(number[0]) + SERIES_NUMBER_STEP)
+        put(derived, text("SeriesNumber", VR.IS, str(int(number[0]) + SERIES_NUMBER_STEP)))
     words = " ".join(_values(source, "SeriesDescription"))[: MAX_SERIES_DESCRIPTION - len(derivation.label) - 1]
     derived.add_new("SeriesDescription", VR.LO, f"{words} {derivation.label}".strip())
 
 
-def _explain(derived: Dataset, source: Dataset, derivation: Derivation, frame: int | None) -> None:
+def _explain(derived: Dataset, source: Dataset, source_uid: str, derivation: Derivation, frame: int | None) -> None:
     """How it was made, of what, and by which program."""
     history = [*_values(source, "DerivationDescription"), derivation.description]
     derived.add_new("DerivationDescription", VR.ST, "; ".join(history)[-MAX_DERIVATION_DESCRIPTION:])
-    _append(derived, "DerivationCodeSequence", derivation.code.item())
+    _append(derived, "DerivationCodeSequence", _code_item(derivation.code))
     origin = Dataset()
-    origin.ReferencedSOPClassUID = source.get("SOPClassUID", CTImageStorage)
-    origin.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    sop_class = next(iter(_values(source, "SOPClassUID")), CTImageStorage)
+    put(origin, text("ReferencedSOPClassUID", VR.UI, sop_class), text("ReferencedSOPInstanceUID", VR.UI, source_uid))
     if frame is not None:
-        origin.ReferencedFrameNumber = frame + 1
-    origin.PurposeOfReferenceCodeSequence = Sequence([SOURCE_IMAGE.item()])
+        put(origin, text("ReferencedFrameNumber", VR.IS, str(frame + 1)))
+    origin.add_new("PurposeOfReferenceCodeSequence", VR.SQ, Sequence([_code_item(SOURCE_IMAGE)]))
     derived.add_new("SourceImageSequence", VR.SQ, Sequence([origin]))
+    _append(derived, "ContributingEquipmentSequence", _program_item(derivation))
+
+
+@lru_cache(maxsize=8)
+def _code_item(code: Code) -> Dataset:
+    """The same for every slice, and so made once."""
+    return settled(code.item())
+
+
+@lru_cache(maxsize=8)
+def _program_item(derivation: Derivation) -> Dataset:
+    """The program that made all slices of a series."""
     program = Dataset()
     program.PurposeOfReferenceCodeSequence = Sequence([MODIFYING_EQUIPMENT.item()])
     program.Manufacturer = "ctsr"
     program.ManufacturerModelName = derivation.model_name
     program.SoftwareVersions = __version__
     program.ContributionDescription = derivation.description
-    _append(derived, "ContributingEquipmentSequence", program)
+    return settled(program)
 
 
 def _place(derived: Dataset, plane: Plane) -> None:
     rows, columns = plane.shape
-    derived.add_new("Rows", VR.US, rows)
-    derived.add_new("Columns", VR.US, columns)
-    derived.add_new("PixelSpacing", VR.DS, [_ds(mm) for mm in plane.spacing])
-    derived.add_new("ImagePositionPatient", VR.DS, [_ds(mm) for mm in plane.origin])
+    put(
+        derived,
+        _short("Rows", rows),
+        _short("Columns", columns),
+        text("PixelSpacing", VR.DS, *map(decimal_string, plane.spacing)),
+        text("ImagePositionPatient", VR.DS, *map(decimal_string, plane.origin)),
+    )
 
 
 def _fill(derived: Dataset, stored: Stored) -> None:
-    derived.add_new("SamplesPerPixel", VR.US, 1)
-    derived.add_new("PhotometricInterpretation", VR.CS, "MONOCHROME2")
-    derived.add_new("BitsAllocated", VR.US, 16)
-    derived.add_new("BitsStored", VR.US, 16)
-    derived.add_new("HighBit", VR.US, 15)
-    derived.add_new("PixelRepresentation", VR.US, 1)
-    derived.add_new("RescaleSlope", VR.DS, str(stored.slope))
-    derived.add_new("RescaleIntercept", VR.DS, str(stored.intercept))
-    derived.add_new("RescaleType", VR.LO, "HU")
+    put(
+        derived,
+        _short("SamplesPerPixel", 1),
+        text("PhotometricInterpretation", VR.CS, "MONOCHROME2"),
+        _short("BitsAllocated", 16),
+        _short("BitsStored", 16),
+        _short("HighBit", 15),
+        _short("PixelRepresentation", 1),
+        text("RescaleSlope", VR.DS, str(stored.slope)),
+        text("RescaleIntercept", VR.DS, str(stored.intercept)),
+        text("RescaleType", VR.LO, "HU"),
+        binary("PixelData", VR.OW, stored.values.astype("<i2", copy=False).tobytes()),
+    )
     if stored.padding is not None:
-        derived.add_new("PixelPaddingValue", VR.SS, stored.padding)
-    content = stored.values.astype("<i2", copy=False).tobytes()
-    derived.add_new("PixelData", VR.OW, content)
+        put(derived, binary("PixelPaddingValue", VR.SS, struct.pack("<h", stored.padding)))
 
 
-def _file_meta(derived: Dataset) -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = derived.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    return meta
+def _short(keyword: str, number: int) -> RawDataElement:
+    return binary(keyword, VR.US, struct.pack("<H", number))
 
 
 def _append(derived: Dataset, keyword: str, item: Dataset) -> None:
     """Put an item behind those the source has already: what was done before remains true."""
-    earlier: list[Dataset] = list(derived[keyword].value) if keyword in derived else []
+    with reading(NOT_CARRIED_OVER):
+        earlier: list[Dataset] = list(derived[keyword].value) if keyword in derived else []
     derived.add_new(keyword, VR.SQ, Sequence([*earlier, item]))
 
 
@@ -276,8 +297,3 @@ def _values(source: Dataset, keyword: str) -> list[str]:
         return []
     values = list(value) if isinstance(value, MultiValue) else [value]
     return [str(part) for part in values if part not in (None, "")]
-
-
-def _ds(number: float) -> str:
-    """A decimal string of at most 16 characters, as many digits as those hold."""
-    return format_number_as_ds(number + 0.0)

@@ -8,13 +8,12 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from ctsr.files import write_atomically
+from ctsr.files import new_folder, write_json
 
 __all__ = ["ResultFolder", "result_folder", "safe_name"]
 
@@ -78,7 +77,7 @@ class Marker:
 
     def write(self, folder: Path) -> None:
         """Put it into `folder`."""
-        write_atomically(folder / MARKER, json.dumps(asdict(self)))
+        write_json(folder / MARKER, asdict(self))
 
     def is_held(self, folder: Path) -> bool:
         """Whether somebody is filling the folder at this moment."""
@@ -99,13 +98,14 @@ def result_folder(output_dir: Path, stem: str, fingerprint: str) -> Generator[Re
     When the block ends well the folder is finished. When it does not, the next evaluation of the same thing
     continues it.
     """
-    folder = _unfinished(output_dir, stem, fingerprint) or ResultFolder(_new(output_dir, stem), continued=False)
+    folder = _unfinished(output_dir, stem, fingerprint)
+    if folder is None:
+        folder = ResultFolder(new_folder(output_dir, f"{stem}__"), continued=False)
     Marker.of_this_process(fingerprint).write(folder.path)
     try:
         yield folder
-    except BaseException:
+    finally:
         Marker(fingerprint).write(folder.path)
-        raise
     (folder.path / MARKER).unlink()
 
 
@@ -115,19 +115,6 @@ def _unfinished(output_dir: Path, stem: str, fingerprint: str) -> ResultFolder |
         if marker and marker.fingerprint == fingerprint and not marker.is_held(path):
             return ResultFolder(path, continued=(path / "metrics.csv").is_file())
     return None
-
-
-def _new(output_dir: Path, stem: str) -> Path:
-    output_dir.mkdir(parents=True, exist_ok=True)
-    name = f"{stem}__{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    for attempt in range(1, 1000):
-        path = output_dir / (name if attempt == 1 else f"{name}-{attempt}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue  # another evaluation began in the same second
-        return path
-    raise FileExistsError(f"{output_dir / name}: a thousand folders of this name exist already")
 
 
 def safe_name(text: str) -> str:

@@ -12,13 +12,13 @@ from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.evaluate.folder import safe_name
 from ctsr.hu import DEFAULT_RANGE, HURange
-from ctsr.progress import Progress, Silent
+from ctsr.progress import SILENT, Progress
 
-__all__ = ["Subject", "load_subject"]
+__all__ = ["ModelUnderTest", "load_model"]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ModelUnderTest:
     """A generator that is to be evaluated."""
 
     generator: Generator
@@ -58,9 +58,9 @@ class Subject:
         return self.name if self.name.startswith(experiment) else safe_name(f"{experiment}_{self.name}")
 
 
-def load_subject(
-    reference: str | None, *, device: str = "auto", scale: int | None = None, progress: Progress | None = None
-) -> Subject:
+def load_model(
+    reference: str | None, *, device: str = "auto", scale: int | None = None, progress: Progress = SILENT
+) -> ModelUnderTest:
     """The model that `reference` means, ready on a device.
 
     Args:
@@ -74,7 +74,6 @@ def load_subject(
         CheckpointError: the file holds none that can be loaded.
         UsageError: its scale is another one, or there is no such device.
     """
-    progress = progress or Silent()
     resolved = resolve_model(reference)
     if resolved.note:
         progress.note(resolved.note)
@@ -86,6 +85,6 @@ def load_subject(
         )
     if generator.meta is None:
         progress.note(f"warning: {resolved.path} does not say how it was trained; default degradation, split unknown")
-    where = pick_device(device, progress)
+    where = pick_device(device, progress=progress)
     generator.net.to(where)
-    return Subject(generator, where)
+    return ModelUnderTest(generator, where)

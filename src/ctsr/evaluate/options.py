@@ -13,11 +13,11 @@ __all__ = ["EvaluateOptions"]
 class EvaluateOptions:
     """Everything about an evaluation but the model and its degradation."""
 
-    root: Path = Path("preprocessed_data")
-    """One folder per patient, preprocessed or raw."""
+    root: tuple[Path, ...] = (Path("preprocessed_data"),)
+    """One or several roots, preprocessed or raw, each with one folder per patient."""
     split: Literal["train", "val", "test"] = "val"
     """Part of the split to evaluate; final figures come from test."""
-    split_json: str | None = None
+    split_json: Path | None = None
     """Split file to use instead of the checkpoint's split."""
     allow_train_patients: bool = False
     """Evaluate patients that the model was trained on, against better knowledge."""

@@ -1,18 +1,22 @@
-"""Which patients and slices are evaluated: settled before anything is computed."""
+"""An evaluation settled in every detail before anything is computed: model, slices, window, draws."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ctsr.data.exams import SplitExams
+from ctsr.data.roots import SUFFIX
 from ctsr.data.store import StoredSeries
-from ctsr.degrade import Sampler
+from ctsr.degrade import DegradationSampler
 from ctsr.errors import SplitError
-from ctsr.evaluate.model import Subject
+from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.rows import SliceRef
+from ctsr.evaluate.window import MetricWindow
+from ctsr.progress import SILENT, Progress
 from ctsr.seeds import rng_from
 
-__all__ = ["PlannedSlice", "choose_patients", "plan_slices"]
+__all__ = ["EvaluationPlan", "PlannedSlice", "choose_patients", "plan_slices"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,59 @@ class PlannedSlice:
     ref: SliceRef
 
 
-def choose_patients(exams: SplitExams, subject: Subject, options: EvaluateOptions) -> tuple[str, ...]:
+@dataclass(frozen=True, eq=False)
+class EvaluationPlan:
+    """What will be computed; nothing here is left to chance or to the moment."""
+
+    model: ModelUnderTest
+    options: EvaluateOptions
+    window: MetricWindow
+    sampler: DegradationSampler
+    split_source: str
+    slices: Sequence[PlannedSlice]
+    failures: tuple[str, ...]
+    """A line for each patient or series that had to be left out, wholly or in part."""
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Those with slices in the plan, in its order."""
+        return tuple(dict.fromkeys(planned.ref.patient_id for planned in self.slices))
+
+    @property
+    def stem(self) -> str:
+        """The folder's name without its time: `test__best__globalHU_-1000_2000_on_test_set`."""
+        split = self.options.split
+        limited = "limited_" if self.options.is_limited else ""
+        return f"{split}__{self.model.name}__{self.window.tag}_on_{limited}{split}_set"
+
+    @property
+    def flat_stem(self) -> str:
+        """What `--flat_names` puts behind ``metrics_`` and ``summary_``."""
+        experiment = self.model.experiment(self.sampler.degradation.mode)
+        return f"{self.options.split}_{experiment}__{self.window.tag}"
+
+    @property
+    def title(self) -> str:
+        """For people: split, model, window, how many."""
+        counts = f"{len(self.patients)} patients, {len(self.slices)} slices"
+        return f"{self.options.split} set, {counts}, model {self.model.name}, metrics in {self.window.text}"
+
+    def config(self) -> dict[str, Any]:
+        """Every flag with the value in force, as `--config` reads it."""
+        return asdict(self.options) | {
+            "model_path": self.model.generator.path,
+            "device": str(self.model.device),
+            "scale": self.model.scale,
+            **self.sampler.degradation.as_flags(),
+        }
+
+
+def choose_patients(
+    exams: SplitExams, model: ModelUnderTest, options: EvaluateOptions, progress: Progress = SILENT
+) -> tuple[str, ...]:
     """The patients of the part that was asked for, in the split's order.
+
+    `progress` hears a warning where the checkpoint's split names nobody who is there.
 
     Raises:
         SplitError: there are none; or the model was trained on one of them, and neither `--split train` nor
@@ -35,18 +90,40 @@ def choose_patients(exams: SplitExams, subject: Subject, options: EvaluateOption
     patients = exams.split.part(options.split)[: options.max_patients]
     if not patients:
         raise SplitError(f"the {options.split} part is empty in {exams.source}; choose another --split or --split_json")
-    trained_on = sorted(set(patients) & set((subject.split or {}).get("train", ())))
+    known = frozenset(name for names in (model.split or {}).values() for name in names)
+    if known and known.isdisjoint(patient.patient_id for patient in exams.patients):
+        progress.note(
+            f"warning: {model.generator.path} names {len(known)} patients in its split, and none of them is here: "
+            "by their names it cannot be told whether the model was trained on some of these"
+        )
+    trained_on = _trained_on(patients, known, (model.split or {}).get("train", ()))
     if trained_on and options.split != "train" and not options.allow_train_patients:
         raise SplitError(
-            f"{subject.generator.path} was trained on {', '.join(trained_on)} of the {options.split} part "
+            f"{model.generator.path} was trained on {', '.join(trained_on)} of the {options.split} part "
             f"({exams.source}): numbers on them say nothing about new patients; "
             "leave --split_json out to take the checkpoint's split, or pass --allow_train_patients"
         )
     return patients
 
 
+def _trained_on(patients: Sequence[str], known: frozenset[str], train: Sequence[str]) -> list[str]:
+    """The patients that are among `train`, with their name there where it is another.
+
+    Preprocessed patients whose log was left behind still carry its suffix: who is not known under his own name is
+    looked for without it.
+    """
+    bare = {name.removesuffix(SUFFIX): name for name in train}
+    found: list[str] = []
+    for patient in sorted(patients):
+        if patient in train:
+            found.append(patient)
+        elif patient not in known and (name := bare.get(patient.removesuffix(SUFFIX))):
+            found.append(f"{patient} (there called {name})")
+    return found
+
+
 def plan_slices(
-    series: Sequence[StoredSeries], patients: Sequence[str], sampler: Sampler, options: EvaluateOptions
+    series: Sequence[StoredSeries], patients: Sequence[str], sampler: DegradationSampler, options: EvaluateOptions
 ) -> tuple[PlannedSlice, ...]:
     """The slices to evaluate: by patient in the given order, by series, by position along the normal."""
     return tuple(
@@ -56,9 +133,16 @@ def plan_slices(
     )
 
 
-def _of_patient(series: Sequence[StoredSeries], sampler: Sampler, options: EvaluateOptions) -> list[PlannedSlice]:
+def _of_patient(
+    series: Sequence[StoredSeries], sampler: DegradationSampler, options: EvaluateOptions
+) -> list[PlannedSlice]:
     """A patient's slices; where they are limited, the choice depends on the seed and his name alone."""
-    slices = [PlannedSlice(one, i, _ref(one, i, sampler)) for one in series for i in range(len(one))]
+    names = _names(series)
+    slices = [
+        PlannedSlice(one, i, _ref(one, name, i, sampler))
+        for one, name in zip(series, names, strict=True)
+        for i in range(len(one))
+    ]
     most = options.max_slices_per_patient
     if most is None or most >= len(slices):
         return slices
@@ -68,10 +152,19 @@ def _of_patient(series: Sequence[StoredSeries], sampler: Sampler, options: Evalu
     return [slices[i] for i in sorted(rng.choice(len(slices), size=most, replace=False))]
 
 
-def _ref(stored: StoredSeries, index: int, sampler: Sampler) -> SliceRef:
+def _names(series: Sequence[StoredSeries]) -> list[str]:
+    """What rows call each series of a patient: its UID, numbered where images of several geometries share one."""
+    names: list[str] = []
+    for one in series:
+        alike = [other for other in series if other.series_uid == one.series_uid]
+        names.append(one.series_uid if len(alike) == 1 else f"{one.series_uid}/{alike.index(one) + 1}")
+    return names
+
+
+def _ref(stored: StoredSeries, name: str, index: int, sampler: DegradationSampler) -> SliceRef:
     return SliceRef(
         patient_id=stored.patient_id,
-        series_uid=stored.series_uid,
+        series_uid=name,
         deg_seed=sampler.patient_seed(stored.patient_id),
         slice_index=index,
         sop_instance_uid=stored.identities[index],

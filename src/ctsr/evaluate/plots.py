@@ -10,16 +10,16 @@ from matplotlib.figure import Figure
 from ctsr.evaluate.methods import BICUBIC, METHODS, MODEL
 from ctsr.evaluate.rows import Row, SliceRef
 from ctsr.evaluate.statistics import mean_of
-from ctsr.figures import INK, QUIET, SERIES, calm, new_figure, save_figure
+from ctsr.figures import COLORS, INK, QUIET, calm, new_figure, save_figure
 from ctsr.metrics import METRICS
 
 __all__ = ["bar_figure", "box_figure", "correlation_figure", "write_plots"]
 
 SHOWN = ("PSNR", "SSIM", "MAE_HU", "RMSE_HU")
-COLORS = dict(zip(METHODS, SERIES, strict=False))
+METHOD_COLORS = dict(zip(METHODS, COLORS, strict=False))
 SHORT = {method: method.split("(")[-1].rstrip(")") for method in METHODS}
 LABEL = {"fontsize": 9, "fontweight": "bold", "color": "white", "va": "center"}
-NAMED_PATIENTS = len(SERIES) - 1
+NAMED_PATIENTS = len(COLORS) - 1
 """Up to this many patients get a colour and a name each; more are drawn alike."""
 
 
@@ -40,7 +40,7 @@ def bar_figure(rows: Sequence[Row], subtitle: str) -> Figure:
             if not patients:
                 continue
             mean = float(np.mean(patients))
-            axes.barh(place, mean, color=COLORS[method], height=0.62)
+            axes.barh(place, mean, color=METHOD_COLORS[method], height=0.62)
             axes.plot(patients, np.linspace(place - 0.2, place + 0.2, len(patients)), ".", color=INK, markersize=4)
             axes.text(0.03, place, f"{mean:.4g}", LABEL, transform=axes.get_yaxis_transform())
         _name_methods(axes)
@@ -66,7 +66,7 @@ def box_figure(rows: Sequence[Row], subtitle: str) -> Figure:
             flierprops={"marker": ".", "markersize": 3, "markeredgecolor": QUIET},
         )
         for patch, method in zip(boxes["boxes"], METHODS, strict=True):
-            patch.set(facecolor=COLORS[method], edgecolor=INK, linewidth=0.8)
+            patch.set(facecolor=METHOD_COLORS[method], edgecolor=INK, linewidth=0.8)
         axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
         _name_methods(axes)
     return figure
@@ -99,7 +99,7 @@ def _scatter(axes: Axes, rows: Sequence[Row], metric: str) -> None:
     for i, patient in enumerate(patients):
         own = [(x, y) for key, x, y in pairs if key.patient_id == patient]
         # The grey of the first colour is that of an interpolation: patients begin with the second.
-        color = SERIES[1 + i % (len(SERIES) - 1)] if named else SERIES[1]
+        color = COLORS[1 + i % (len(COLORS) - 1)] if named else COLORS[1]
         axes.scatter(*np.transpose(own or np.empty((0, 2))), s=10, color=color, alpha=0.7, linewidths=0, label=patient)
     if pairs:
         both = [value for pair in pairs for value in pair[1:]]

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from ctsr.errors import ReadError
 from ctsr.evaluate.window import MetricWindow
+from ctsr.files import write_atomically
 from ctsr.hu import HURange
 from ctsr.metrics import METRICS, MetricValue
 
@@ -27,6 +28,7 @@ class SliceRef:
 
     patient_id: str
     series_uid: str
+    """With ``/number`` behind it where several of the patient's series have this UID."""
     deg_seed: int
     """The seed that the patient's degradations are drawn from."""
     slice_index: int
@@ -55,7 +57,7 @@ class RowFile:
         self._file: TextIO | None = None
 
     def __enter__(self) -> "RowFile":
-        self._path.write_text(to_csv(self._kept, self._window, self._hu_range), encoding="utf-8", newline="")
+        write_atomically(self._path, to_csv(self._kept, self._window, self._hu_range))
         self._file = self._path.open("a", encoding="utf-8", newline="")
         return self
 

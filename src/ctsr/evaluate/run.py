@@ -1,6 +1,5 @@
 """`evaluate`: from a model and a root to a folder of rows, statistics and plots."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,24 +7,23 @@ from pathlib import Path
 from ctsr import __version__
 from ctsr.data.exams import open_exams
 from ctsr.data.pairs import slice_pair
-from ctsr.data.patches import centered_crop
 from ctsr.data.store import default_store
-from ctsr.degrade import Degradation, Sampler
+from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.digests import digest
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.folder import ResultFolder, result_folder
 from ctsr.evaluate.methods import METHODS, reconstructions, slice_metrics
-from ctsr.evaluate.model import Subject
+from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.plan import PlannedSlice, choose_patients, plan_slices
+from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice, choose_patients, plan_slices
 from ctsr.evaluate.results import write_results
 from ctsr.evaluate.rows import COLUMNS, Row, RowFile, SliceRef, read_rows
-from ctsr.evaluate.study import Study
-from ctsr.evaluate.summary import Table, patient_level, to_json
+from ctsr.evaluate.summary import Table, patient_level
 from ctsr.evaluate.window import MetricWindow, choose_window
-from ctsr.files import write_atomically
+from ctsr.files import write_json
 from ctsr.hu import HURange
 from ctsr.paths import resolve_path
-from ctsr.progress import Progress, Silent
+from ctsr.progress import SILENT, Progress
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -41,11 +39,11 @@ class Evaluation:
     means: Table
     """Over patients, each of whom counts once."""
     failures: tuple[str, ...]
-    """A line for each series that could not be used."""
+    """A line for each patient or series that could not be used, wholly or in part."""
 
 
 def evaluate(
-    subject: Subject, degradation: Degradation, options: EvaluateOptions, *, progress: Progress | None = None
+    model: ModelUnderTest, degradation: Degradation, options: EvaluateOptions, *, progress: Progress = SILENT
 ) -> Evaluation:
     """Measure the model and both interpolations on every slice of a part of the split.
 
@@ -57,63 +55,64 @@ def evaluate(
         SplitError: the model was trained on patients it is to be evaluated on.
         UsageError: the degradation is for another scale than the network.
     """
-    progress = progress or Silent()
-    study = prepare(subject, degradation, options, progress)
-    with result_folder(options.output_dir, study.stem, _fingerprint(study)) as folder:
-        write_atomically(folder.config_json, to_json(study.config()))
-        rows = _measure(study, folder, progress)
-        write_results(study, rows, folder)
+    plan = prepare(model, degradation, options, progress)
+    with result_folder(options.output_dir, plan.stem, _fingerprint(plan)) as folder:
+        write_json(folder.config_json, plan.config())
+        rows = _measure(plan, folder, progress)
+        write_results(plan, rows, folder)
     return Evaluation(
         folder=folder.path,
-        window=study.window,
-        num_patients=len(study.patients),
-        num_slices=len(study.slices),
+        window=plan.window,
+        num_patients=len(plan.patients),
+        num_slices=len(plan.slices),
         means=patient_level(rows),
-        failures=study.failures,
+        failures=plan.failures,
     )
 
 
-def prepare(subject: Subject, degradation: Degradation, options: EvaluateOptions, progress: Progress) -> Study:
+def prepare(
+    model: ModelUnderTest, degradation: Degradation, options: EvaluateOptions, progress: Progress
+) -> EvaluationPlan:
     """Settle everything that will be computed; decodes the series that are not in the store yet."""
-    if degradation.scale != subject.scale:
-        raise UsageError(f"a degradation for ×{degradation.scale} does not fit a network for ×{subject.scale}")
+    if degradation.scale != model.scale:
+        raise UsageError(f"a degradation for ×{degradation.scale} does not fit a network for ×{model.scale}")
     window = choose_window(HURange(*options.hu_clip), options.preset, options.window_center, options.window_width)
-    root = resolve_path(options.root, progress=progress)
+    roots = [resolve_path(root, progress=progress) for root in options.root]
     split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
-    exams = open_exams([root], split_json=split_json, checkpoint_split=subject.split, progress=progress)
+    exams = open_exams(roots, split_json=split_json, checkpoint_split=model.split, progress=progress)
     progress.note(f"split: {exams.source}")
-    chosen = choose_patients(exams, subject, options)
+    chosen = choose_patients(exams, model, options, progress)
     store = options.store or default_store()
     opened = exams.part(options.split, "evaluate", store, only=chosen, assume_hu=options.assume_hu, progress=progress)
-    sampler = Sampler(degradation, options.degradation_sampling, options.deg_seed, options.deg_seed_mode)
+    sampler = DegradationSampler(degradation, options.degradation_sampling, options.deg_seed, options.deg_seed_mode)
     slices = plan_slices(opened.series, chosen, sampler, options)
+    failures = (*exams.failures, *opened.failures)
     if not slices:
-        raise MissingInputError(
-            f"{root}: no slice of the {options.split} part can be used: {'; '.join(opened.failures)}"
-        )
-    return Study(subject, options, window, sampler, exams.source, slices, opened.failures)
+        where = ", ".join(map(str, roots))
+        raise MissingInputError(f"{where}: no slice of the {options.split} part can be used: {'; '.join(failures)}")
+    return EvaluationPlan(model, options, window, sampler, exams.source, slices, failures)
 
 
-def _measure(study: Study, folder: ResultFolder, progress: Progress) -> list[Row]:
+def _measure(plan: EvaluationPlan, folder: ResultFolder, progress: Progress) -> list[Row]:
     """The rows of every slice in order; those that an interrupted run has left are taken over."""
-    kept = _kept(study, folder.metrics_csv) if folder.continued else {}
+    kept = _kept(plan, folder.metrics_csv) if folder.continued else {}
     if folder.continued:
-        progress.note(f"continuing {folder.path}: {len(kept)} of {len(study.slices)} slices are done")
+        progress.note(f"continuing {folder.path}: {len(kept)} of {len(plan.slices)} slices are done")
     rows: list[Row] = []
     done = [row for own in kept.values() for row in own]
-    with RowFile(folder.metrics_csv, study.window, study.subject.hu_range, done) as file:
-        for planned in progress.track(study.slices, total=len(study.slices), what="Evaluating slices"):
+    with RowFile(folder.metrics_csv, plan.window, plan.model.hu_range, done) as file:
+        for planned in progress.track(plan.slices, total=len(plan.slices), what="Evaluating slices"):
             own = kept.get(planned.ref)
             if own is None:
-                own = measure_slice(study, planned)
+                own = measure_slice(plan, planned)
                 file.add(own)
             rows += own
     return rows
 
 
-def _kept(study: Study, metrics_csv: Path) -> dict[SliceRef, list[Row]]:
+def _kept(plan: EvaluationPlan, metrics_csv: Path) -> dict[SliceRef, list[Row]]:
     """The slices of the plan whose rows are all there."""
-    wanted = {planned.ref for planned in study.slices}
+    wanted = {planned.ref for planned in plan.slices}
     found: dict[SliceRef, list[Row]] = {}
     for row in read_rows(metrics_csv):
         if row.slice in wanted:
@@ -121,27 +120,26 @@ def _kept(study: Study, metrics_csv: Path) -> dict[SliceRef, list[Row]]:
     return {ref: rows for ref, rows in found.items() if tuple(row.method for row in rows) == METHODS}
 
 
-def measure_slice(study: Study, planned: PlannedSlice) -> list[Row]:
+def measure_slice(plan: EvaluationPlan, planned: PlannedSlice) -> list[Row]:
     """One slice by every method; all see the same LR."""
-    stored, scale = planned.stored, study.subject.scale
-    pair = slice_pair(stored, planned.index, study.sampler, study.subject.hu_range)
-    images = reconstructions(study.subject.generator.net, pair.lr, scale)
-    reference = stored.slice_hu(planned.index)[centered_crop(stored.rows, scale), centered_crop(stored.columns, scale)]
-    metrics = slice_metrics(images, reference, study.window.window, study.subject.hu_range)
+    pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
+    images = reconstructions(plan.model.generator.net, pair.lr, plan.model.scale)
+    metrics = slice_metrics(images, pair.hr_hu, plan.window.window, plan.model.hu_range)
     return [Row(planned.ref, method, values) for method, values in zip(METHODS, metrics, strict=True)]
 
 
-def _fingerprint(study: Study) -> str:
+def _fingerprint(plan: EvaluationPlan) -> str:
     """Changes with everything that a row depends on; not with where the results go or what is drawn of them."""
     words = {
         "version": __version__,
         "columns": COLUMNS,
-        "model": study.subject.generator.sha256,
-        "device": str(study.subject.device),
-        "hu_range": asdict(study.subject.hu_range),
-        "window": asdict(study.window),
-        "sampler": asdict(study.sampler),
+        "model": plan.model.generator.sha256,
+        "device": str(plan.model.device),
+        "hu_range": asdict(plan.model.hu_range),
+        "window": asdict(plan.window),
+        # As flags: a default that is written out, as in config.json, is no other setting.
+        "sampler": asdict(plan.sampler) | {"degradation": plan.sampler.degradation.as_flags()},
         # The name of a series' folder in the store stands for the state of its files.
-        "slices": [(planned.stored.folder.name, asdict(planned.ref)) for planned in study.slices],
+        "slices": [(planned.stored.folder.name, asdict(planned.ref)) for planned in plan.slices],
     }
-    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+    return digest(json.dumps(words, sort_keys=True)).hex()

@@ -1,11 +1,10 @@
 """`summary.json`: the statistics of the rows, and what is needed to read and repeat them."""
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from ctsr.degrade import Degradation, DegradationParams, Draw, Sampler
+from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw
 from ctsr.evaluate.methods import METHODS
 from ctsr.evaluate.rows import Row, SliceRef
 from ctsr.evaluate.statistics import Statistics, mean_of, statistics
@@ -22,7 +21,6 @@ __all__ = [
     "domains",
     "patient_level",
     "statistics_part",
-    "to_json",
 ]
 
 Table: TypeAlias = dict[str, dict[str, Statistics]]
@@ -35,7 +33,7 @@ class SeriesDraws:
 
     patient_id: str
     series_uid: str
-    draws: list[tuple[SliceRef, Draw]] = field(default_factory=list[tuple[SliceRef, Draw]])
+    draws: Sequence[tuple[SliceRef, Draw]]
 
 
 def by_method(rows: Iterable[Row]) -> Table:
@@ -105,7 +103,7 @@ def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[R
     return groups
 
 
-def degradation_part(sampler: Sampler, series: Sequence[SeriesDraws]) -> dict[str, Any]:
+def degradation_part(sampler: DegradationSampler, series: Sequence[SeriesDraws]) -> dict[str, Any]:
     """How LR was made: the ranges, the seeds, and for each patient what was drawn from them.
 
     The five values of a patient stand directly under his name where all his slices share them, and are null
@@ -172,8 +170,3 @@ def domains(window: MetricWindow, hu_range: HURange) -> dict[str, dict[str, Any]
         | (on_window if metric.domain == "window" else in_hu)
         for metric in METRICS.values()
     }
-
-
-def to_json(document: Mapping[str, Any]) -> str:
-    """Strict JSON: a NaN or an infinity is a programming error, not a word in the file."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

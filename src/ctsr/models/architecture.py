@@ -1,7 +1,7 @@
 """What a network is, read off its weights: no configuration file to lose."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -12,6 +12,7 @@ from ctsr.errors import CheckpointError, DomainError
 from ctsr.models.blocks import CONVS_PER_BLOCK
 from ctsr.models.real_esrgan import UNSHUFFLE, RealESRGANNet
 from ctsr.models.rrdb import STAGES, RRDBNet
+from ctsr.words import listed
 
 __all__ = ["FAMILIES", "Architecture", "Family", "StateDict", "build", "describe", "load_state", "receptive_radius"]
 
@@ -142,10 +143,8 @@ def _check_fit(wanted: StateDict, given: StateDict) -> None:
             raise CheckpointError(f"{key} holds values that are not finite: the training it comes from diverged")
 
 
-def _some(keys: Iterable[str], count: int = 4) -> str:
-    names = sorted(keys)
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return (", ".join(names[:count]) + more) or "nothing"
+def _some(keys: Collection[str]) -> str:
+    return listed(sorted(keys), 4) or "nothing"
 
 
 def _read_rrdb(state: StateDict) -> Architecture:

@@ -1,6 +1,5 @@
 """What is finished: a line per written slice, so that a rerun, also after a crash, does only what is missing."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -8,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from ctsr.files import write_atomically
+from ctsr.digests import digest
+from ctsr.files import file_state, write_atomically
 
 __all__ = ["Done", "Journal", "fingerprint"]
 
@@ -31,9 +31,7 @@ class Done:
 
 def fingerprint(source: Path, *settings: str) -> str:
     """A digest of a source file's size and time of change, and of whatever else decides what is made of it."""
-    stat = source.stat()
-    parts = (str(stat.st_size), str(stat.st_mtime_ns), *settings)
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+    return digest(*file_state(source), *settings).hex()
 
 
 class Journal:
@@ -64,10 +62,10 @@ class Journal:
 
     def add(self, entry: Done) -> None:
         """Remember a file that was just written."""
+        assert self._lines is not None, "entries are added inside `with`"
         self._done[entry.output] = entry
-        if self._lines is not None:
-            self._lines.write(json.dumps(asdict(entry)) + "\n")
-            self._lines.flush()
+        self._lines.write(json.dumps(asdict(entry)) + "\n")
+        self._lines.flush()
 
     def outputs_of(self, owner: str) -> list[str]:
         """The finished files of one series."""

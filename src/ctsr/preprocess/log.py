@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from ctsr.data.roots import PREPROCESSING_LOG
 from ctsr.errors import ReadError
-from ctsr.files import write_atomically
+from ctsr.files import to_json, write_atomically
 from ctsr.series import Excluded
+from ctsr.words import one_line, printable
 
 __all__ = ["CSV_LOG", "JSON_LOG", "SeriesRow", "read_log", "write_log"]
 
@@ -62,8 +63,8 @@ class SeriesRow:
             series_uid=excluded.series_uid,
             num_slices=excluded.num_slices,
             skipped=True,
-            reason=" ".join(excluded.reason.split()),
-            source=excluded.path.relative_to(root).as_posix(),
+            reason=one_line(excluded.reason),
+            source=printable(excluded.path.relative_to(root).as_posix()),
         )
 
 
@@ -92,7 +93,7 @@ def write_log(out_dir: Path, rows: Iterable[SeriesRow]) -> None:
     writer.writerow(columns)
     writer.writerows([_cell(row[name]) for name in columns] for row in table)
     # JSON first: it is the one that is read back, so an interruption between the two is mended by the next run.
-    _update(out_dir / JSON_LOG, json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    _update(out_dir / JSON_LOG, to_json(table))
     _update(out_dir / CSV_LOG, lines.getvalue())
 
 

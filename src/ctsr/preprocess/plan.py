@@ -13,10 +13,11 @@ from ctsr.preprocess.log import SeriesRow
 from ctsr.preprocess.resample import at_spacing
 from ctsr.series import PatientExams, Series, SliceHeader
 from ctsr.volume import Plane
+from ctsr.words import one_line, printable
 
-__all__ = ["SeriesPlan", "Settings", "Task", "plan_series", "plane_of", "refused_row"]
+__all__ = ["SeriesPlan", "Settings", "Task", "owner_of", "plan_series", "refused_row"]
 
-ALGORITHM = "1"
+ALGORITHM = "3"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 FILE_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".img"})
 """Endings that are no part of a name; what follows the last dot of a UID is."""
@@ -71,7 +72,7 @@ class SeriesPlan:
     @property
     def owner(self) -> str:
         """The series' name in the journal."""
-        return f"{self.series.patient_id}\n{self.series.series_uid}"
+        return owner_of(self.series.patient_id, self.series.series_uid)
 
     @property
     def slice_bytes(self) -> int:
@@ -100,28 +101,21 @@ class SeriesPlan:
             reason=reason,
             new_series_uid=self.derivation.series_uid if done and not self.is_nifti else "",
             source=self.source,
-            output=str(PurePosixPath(self.tasks[0].output).parent) if done else "",
+            output=printable(str(PurePosixPath(self.tasks[0].output).parent)) if done else "",
         )
-
-
-def plane_of(series: Series, index: int) -> Plane:
-    """Where the pixels of one slice lie."""
-    across, down = series.orientation[:3], series.orientation[3:]
-    return Plane((series.rows, series.columns), series.pixel_spacing, series.slices[index].position, (down, across))
 
 
 def plan_series(series: Series, patient: PatientExams, root: Path, settings: Settings) -> SeriesPlan:
     """Names, geometry and header texts of what a series will become."""
-    before = plane_of(series, 0)
+    before = series.plane(0)
     nifti = is_nifti(series.path)
-    tasks = (_volume_task if nifti else _slice_tasks)(series, patient)
     return SeriesPlan(
         series=series,
-        source=series.path.relative_to(root).as_posix(),
+        source=printable(series.path.relative_to(root).as_posix()),
         before=before,
         after=at_spacing(before, settings.target_spacing),
         derivation=_derivation(series, settings),
-        tasks=tasks,
+        tasks=_volume_task(series, patient) if nifti else _slice_tasks(series, patient),
         is_nifti=nifti,
     )
 
@@ -138,16 +132,19 @@ def refused_row(series: Series, root: Path, *, reason: str) -> SeriesRow:
         orig_rows=series.rows,
         orig_cols=series.columns,
         skipped=True,
-        reason=" ".join(reason.split()),
-        source=series.path.relative_to(root).as_posix(),
+        reason=one_line(reason),
+        source=printable(series.path.relative_to(root).as_posix()),
     )
+
+
+def owner_of(patient_id: str, series_uid: str) -> str:
+    """What the journal calls a series."""
+    return f"{patient_id}\n{series_uid}"
 
 
 def _derivation(series: Series, settings: Settings) -> Derivation:
     # A source that mixes geometries or image types under one UID falls into several series, each with a UID of its own.
-    spacing = tuple(round(mm, 4) for mm in series.pixel_spacing)
-    orientation = tuple(round(cosine, 3) + 0.0 for cosine in series.orientation)
-    group = (series.study_uid, series.image_type, series.rows, series.columns, spacing, orientation)
+    source = (series.study_uid, series.series_uid, repr(series.geometry_key))
     kernel = "low-passed where it shrinks" if settings.antialias else "without a low-pass"
     return Derivation(
         description=(
@@ -156,7 +153,7 @@ def _derivation(series: Series, settings: Settings) -> Derivation:
         ),
         label=f"[{settings.target_spacing:g} mm]",
         settings=settings.text,
-        series_uid=derived_uid(series.series_uid, repr(group), settings.text),
+        series_uid=derived_uid(*source, settings.text),
     )
 
 

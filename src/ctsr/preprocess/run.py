@@ -4,28 +4,35 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 
 from ctsr.dicom.defects import check
+from ctsr.dicom.find import files_below
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError
 from ctsr.exams import scan
+from ctsr.files import clear_leftovers
 from ctsr.pool import available_cores, in_order, pool
 from ctsr.preprocess.journal import Done, Journal, fingerprint
 from ctsr.preprocess.log import SeriesRow, read_log, write_log
-from ctsr.preprocess.plan import SeriesPlan, Settings, Task, plan_series, refused_row
+from ctsr.preprocess.plan import SeriesPlan, Settings, Task, owner_of, plan_series, refused_row
 from ctsr.preprocess.work import Chunk, Outcome, chunks_of, run_chunk
-from ctsr.progress import Progress, Silent
-from ctsr.series import Inventory
+from ctsr.progress import SILENT, Progress
+from ctsr.series import DefectKind, Inventory, Series
+from ctsr.words import listed, size
 
 __all__ = ["Report", "preprocess"]
 
 HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""
 FEW_FILES = 32
-"""So few are made faster in this process than it takes to start others."""
+"""So few are read and made faster in this process than it takes to start others."""
+UNFINISHED = "not finished: the same command continues it"
+TOLD_AS_FAILED = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
+"""Defects whose images are named one by one among what failed."""
+MOST_NAMED = 20
+"""Patients that a line names before it says how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +63,50 @@ class _Todo:
         """Slices still to be made."""
         return sum(len(task.indices) for task in self.missing)
 
+    @property
+    def kept(self) -> set[str]:
+        """Files that stay as they are."""
+        return set(self.made_from) - {task.output for task in self.missing}
+
+    @property
+    def row(self) -> SeriesRow:
+        """The log's row before anything is made."""
+        if not self.missing:
+            return self.plan.row()
+        return self.plan.row(len(self.plan.series.slices) - self.num_missing, UNFINISHED)
+
     def slices_in(self, outcomes: Sequence[Outcome]) -> int:
         """Slices that the files of these outcomes hold, or would."""
-        size = {task.output: len(task.indices) for task in self.plan.tasks}
-        return sum(size[outcome.output] for outcome in outcomes)
+        slices = {task.output: len(task.indices) for task in self.plan.tasks}
+        return sum(slices[outcome.output] for outcome in outcomes)
 
 
-@dataclass
-class _Book:
-    """The rows of this run so far, and those of earlier runs about other series; both logs follow each change."""
+class _LogWriter:
+    """The rows of this run, and those of earlier runs about other series; both logs follow each change.
 
-    out_dir: Path
-    others: tuple[SeriesRow, ...]
-    rows: list[SeriesRow] = field(default_factory=list[SeriesRow])
+    Every series has its row from the start: from the rows, later verbs know whose the folders in the output are.
+    """
 
-    def add(self, *rows: SeriesRow) -> None:
-        self.rows += rows
-        write_log(self.out_dir, [*self.others, *self.rows])
+    def __init__(self, out_dir: Path, left_out: Sequence[SeriesRow], todos: Sequence[_Todo]) -> None:
+        self._out_dir = out_dir
+        self._left_out = tuple(left_out)
+        self._made = {todo: todo.row for todo in todos}
+        about = {row.key for row in self.rows}
+        self._others = tuple(row for row in read_log(out_dir) if row.key not in about)
+        self._write()
+
+    @property
+    def rows(self) -> tuple[SeriesRow, ...]:
+        """Of this run."""
+        return *self._left_out, *self._made.values()
+
+    def replace(self, todo: _Todo, row: SeriesRow) -> None:
+        """Say what became of a series."""
+        self._made[todo] = row
+        self._write()
+
+    def _write(self) -> None:
+        write_log(self._out_dir, (*self._others, *self.rows))
 
 
 def preprocess(
@@ -83,7 +117,7 @@ def preprocess(
     antialias: bool = True,
     assume_hu: bool = False,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Report:
     """Resample every CT series below `root` in plane to one pixel spacing, as DICOM.
 
@@ -102,25 +136,27 @@ def preprocess(
     Raises:
         MissingInputError: `root` is no folder or holds no CT.
         UsageError: `out_dir` and `root` lie in each other.
-        CtsrError: the disk has no room for the result.
+        CtsrError: the disk has no room for the result, or a worker process was killed.
     """
-    settings, say = Settings(target_spacing, antialias, assume_hu), progress or Silent()
+    settings = Settings(target_spacing, antialias, assume_hu)
     _check_folders(root, out_dir)
-    earlier = read_log(out_dir)
-    inventory = scan(root, progress=say)
-    if not any(patient.series or patient.excluded for patient in inventory.patients):
-        raise MissingInputError(f"{root}: no CT below; expected one folder per patient with DICOM or NIfTI files")
-    plans, left_out, failed = _plan(inventory, settings, say)
-    with Journal(out_dir) as journal:
-        todos = [_todo(plan, journal, settings) for plan in plans]
-        _check_room(todos, out_dir, say)
-        _clear(todos, out_dir, journal, say)
-        about = {row.key for row in (*left_out, *(plan.row(0) for plan in plans))}
-        book = _Book(out_dir, tuple(row for row in earlier if row.key not in about))
-        book.add(*left_out, *(todo.plan.row() for todo in todos if not todo.missing))
-        written, broken = _make(todos, settings, journal, book, say, workers or available_cores())
+    read_log(out_dir)  # a foreign one is an error before anything else is done
+    several = sum(1 for _ in islice(files_below(root), FEW_FILES)) == FEW_FILES
+    with pool((workers or available_cores()) if several else 1) as executor:
+        inventory = scan(root, progress=progress, executor=executor)
+        if not any(patient.series or patient.excluded for patient in inventory.patients):
+            raise MissingInputError(f"{root}: no CT below; expected one folder per patient with DICOM or NIfTI files")
+        plans, left_out, failed = _plan(inventory, settings, progress)
+        with Journal(out_dir) as journal:
+            todos = [_todo(plan, journal, settings) for plan in plans]
+            _check_room(todos, out_dir, progress)
+            log = _LogWriter(out_dir, left_out, todos)
+            _clear(todos, left_out, out_dir, journal, progress)
+            work = _outcomes(todos, settings, out_dir, executor)
+            written, broken = _make(todos, work, journal, log, progress)
+    _tell_unused(inventory, progress)
     kept = sum(len(todo.plan.series.slices) - todo.num_missing for todo in todos)
-    return Report(tuple(book.rows), written, kept, failed + broken)
+    return Report(log.rows, written, kept, failed + broken)
 
 
 def _check_folders(root: Path, out_dir: Path) -> None:
@@ -134,7 +170,9 @@ def _check_folders(root: Path, out_dir: Path) -> None:
         )
 
 
-def _plan(inventory: Inventory, settings: Settings, say: Progress) -> tuple[list[SeriesPlan], list[SeriesRow], int]:
+def _plan(
+    inventory: Inventory, settings: Settings, progress: Progress
+) -> tuple[list[SeriesPlan], list[SeriesRow], int]:
     """Plans of the series that can be used, rows of all others with their reasons, and how many of these failed."""
     plans: list[SeriesPlan] = []
     left_out = [("", excluded) for excluded in inventory.excluded]
@@ -142,22 +180,27 @@ def _plan(inventory: Inventory, settings: Settings, say: Progress) -> tuple[list
     rows = [SeriesRow.of_excluded(patient_id, excluded, inventory.root) for patient_id, excluded in left_out]
     unreadable = [excluded for _, excluded in left_out if excluded.failed]
     for excluded in unreadable:
-        say.note(f"failed: {excluded.path}: {excluded.reason}")
+        progress.note(f"failed: {excluded.path}: {excluded.reason}")
     failed = len(unreadable)
     taken: set[str] = set()
     for patient in inventory.patients:
         for series in patient.series:
             try:
-                for warning in check(series, "preprocess", assume_hu=settings.assume_hu):
-                    say.note(f"warning: {warning}")
+                for warning in _warnings(series, settings):
+                    progress.note(f"warning: {warning}")
                 plan = plan_series(series, patient, inventory.root, settings)
                 _claim(plan, taken)
                 plans.append(plan)
             except SeriesError as error:
-                say.note(f"failed: {error}")
+                progress.note(f"failed: {error}")
                 rows.append(refused_row(series, inventory.root, reason=str(error)))
                 failed += 1
     return plans, rows, failed
+
+
+def _warnings(series: Series, settings: Settings) -> list[str]:
+    untold = tuple(defect for defect in series.defects if defect.kind not in TOLD_AS_FAILED)
+    return check(replace(series, defects=untold), "preprocess", assume_hu=settings.assume_hu)
 
 
 def _claim(plan: SeriesPlan, taken: set[str]) -> None:
@@ -190,57 +233,61 @@ def _todo(plan: SeriesPlan, journal: Journal, settings: Settings) -> _Todo:
     return _Todo(plan, missing, made_from)
 
 
-def _check_room(todos: Sequence[_Todo], out_dir: Path, say: Progress) -> None:
+def _check_room(todos: Sequence[_Todo], out_dir: Path, progress: Progress) -> None:
     """Say what the run will take, and refuse one that the disk cannot hold."""
     count = sum(todo.num_missing for todo in todos)
     if count == 0:
         return
     needed = sum(todo.num_missing * (todo.plan.slice_bytes + HEADER_BYTES) for todo in todos)
     free = shutil.disk_usage(out_dir).free
-    say.note(f"{count} slices to write into {out_dir}: about {_size(needed)}, of {_size(free)} free")
+    progress.note(f"{count} slices to write into {out_dir}: about {size(needed)}, of {size(free)} free")
     if needed > free:
         raise CtsrError(
-            f"{out_dir}: {count} slices need about {_size(needed)}, but only {_size(free)} are free; "
+            f"{out_dir}: {count} slices need about {size(needed)}, but only {size(free)} are free; "
             "make room, or choose another --out_dir"
         )
 
 
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+def _clear(
+    todos: Sequence[_Todo], left_out: Sequence[SeriesRow], out_dir: Path, journal: Journal, progress: Progress
+) -> None:
+    """Remove half-written files of a run that was killed, and results of these series that are not this run's.
 
-
-def _clear(todos: Sequence[_Todo], out_dir: Path, journal: Journal, say: Progress) -> None:
-    """Remove half-written files of a run that was killed, and results that this run would not make any more."""
+    Results of other settings go before new ones are made, so that no interruption leaves a mixture.
+    """
     for folder in {(out_dir / output).parent for todo in todos for output in todo.made_from}:
-        for part in folder.glob(".*.part"):
-            part.unlink()
-    wanted: dict[str, set[str]] = {}
+        clear_leftovers(folder)
+    kept = {owner_of(row.patient_id, row.series_uid): set[str]() for row in left_out if row.series_uid}
     for todo in todos:
-        wanted.setdefault(todo.plan.owner, set()).update(todo.made_from)
-    for owner, outputs in wanted.items():
-        if removed := journal.remove(output for output in journal.outputs_of(owner) if output not in outputs):
-            say.note(f"{owner.replace(chr(10), ' ')}: removed {removed} slices whose source is gone")
+        kept.setdefault(todo.plan.owner, set()).update(todo.kept)
+    removed = journal.remove(
+        output for owner, outputs in kept.items() for output in journal.outputs_of(owner) if output not in outputs
+    )
+    if removed:
+        progress.note(f"removed {removed} results of sources or settings that are no longer these")
 
 
 def _make(
-    todos: Sequence[_Todo], settings: Settings, journal: Journal, book: _Book, say: Progress, workers: int
+    todos: Sequence[_Todo],
+    work: Iterator[tuple[_Todo, Outcome]],
+    journal: Journal,
+    log: _LogWriter,
+    progress: Progress,
 ) -> tuple[int, int]:
     """Make what is missing, series by series; returns how many slices were written and how many series failed."""
     files = sum(len(todo.missing) for todo in todos)
     written = broken = 0
-    with pool(workers if files >= FEW_FILES else 1) as executor:
-        tracked = say.track(_outcomes(todos, settings, book.out_dir, executor), total=files, what="preprocess")
-        for todo, pairs in groupby(tracked, key=lambda pair: pair[0]):
-            made = [_remember(todo, outcome, journal) for _, outcome in pairs]
-            _tell_left_out(todo.plan, made, say)
-            bad = [outcome for outcome in made if outcome.error]
-            lost, wanted = todo.slices_in(bad), len(todo.plan.series.slices)
-            reason = f"{lost} of {wanted} slices failed, the first: {bad[0].error}" if bad else ""
-            if bad:
-                say.note(f"failed: {todo.plan.source}: {reason}")
-            book.add(todo.plan.row(wanted - lost, reason))
-            written += todo.slices_in(made) - lost
-            broken += bool(bad)
+    for todo, pairs in groupby(progress.track(work, total=files, what="preprocess"), key=lambda pair: pair[0]):
+        made = [_remember(todo, outcome, journal) for _, outcome in pairs]
+        _tell_left_out(todo.plan, made, progress)
+        bad = [outcome for outcome in made if outcome.error]
+        lost, wanted = todo.slices_in(bad), len(todo.plan.series.slices)
+        reason = f"{lost} of {wanted} slices failed, the first: {bad[0].error}" if bad else ""
+        if bad:
+            progress.note(f"failed: {todo.plan.source}: {reason}")
+        log.replace(todo, todo.plan.row(wanted - lost, reason))
+        written += todo.slices_in(made) - lost
+        broken += bool(bad)
     return written, broken
 
 
@@ -250,16 +297,10 @@ def _outcomes(
     work: list[tuple[_Todo, Chunk]] = [
         (todo, chunk) for todo in todos for chunk in chunks_of(todo.plan, todo.missing, settings, out_dir)
     ]
-    try:
-        results = in_order(run_chunk, [chunk for _, chunk in work], executor)
-        for (todo, _), outcomes in zip(work, results, strict=True):
-            for outcome in outcomes:
-                yield todo, outcome
-    except BrokenProcessPool as error:
-        raise CtsrError(
-            "a worker process was ended from outside, most likely for lack of memory; "
-            "run the same command again with fewer --workers, it continues where it stopped"
-        ) from error
+    results = in_order(run_chunk, [chunk for _, chunk in work], executor)
+    for (todo, _), outcomes in zip(work, results, strict=True):
+        for outcome in outcomes:
+            yield todo, outcome
 
 
 def _remember(todo: _Todo, outcome: Outcome, journal: Journal) -> Outcome:
@@ -271,8 +312,21 @@ def _remember(todo: _Todo, outcome: Outcome, journal: Journal) -> Outcome:
     return outcome
 
 
-def _tell_left_out(plan: SeriesPlan, made: Sequence[Outcome], say: Progress) -> None:
+def _tell_left_out(plan: SeriesPlan, made: Sequence[Outcome], progress: Progress) -> None:
     names = Counter(name for outcome in made for name in outcome.left_out)
     if names:
         listed = ", ".join(f"{name} ({count}x)" for name, count in sorted(names.items()))
-        say.note(f"warning: {plan.source}: header elements with unusable values were left out: {listed}")
+        progress.note(f"warning: {plan.source}: header elements with unusable values were left out: {listed}")
+
+
+def _tell_unused(inventory: Inventory, progress: Progress) -> None:
+    """One line about what is no CT, so that nobody has to wonder where a patient is."""
+    ignored = sum((Counter(patient.ignored) for patient in inventory.patients), Counter[str]())
+    empty = [one.patient_id for one in inventory.patients if not one.series and not one.excluded]
+    words: list[str] = []
+    if ignored:
+        words.append("ignored: " + ", ".join(f"{count} {what}" for what, count in sorted(ignored.items())))
+    if empty:
+        words.append(f"without CT: {listed(empty, MOST_NAMED)}")
+    if words:
+        progress.note("; ".join(words))

@@ -2,24 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from ctsr.dicom.classic import classic_frame
-from ctsr.dicom.element import MALFORMED, quiet
+from ctsr.dicom.element import open_file, quiet
 from ctsr.dicom.stored import to_stored
 from ctsr.dicom.write import derive_slice, save_slice
-from ctsr.errors import CtsrError, ReadError
+from ctsr.errors import CtsrError
 from ctsr.exams import read_slice, read_volume
 from ctsr.nifti import save_volume
-from ctsr.preprocess.plan import SeriesPlan, Settings, Task, plane_of
+from ctsr.preprocess.plan import SeriesPlan, Settings, Task
 from ctsr.preprocess.resample import resample
 from ctsr.series import SliceHeader
 from ctsr.volume import Grid
+from ctsr.words import one_line
 
 __all__ = ["Chunk", "Outcome", "chunks_of", "run_chunk"]
 
@@ -70,7 +69,7 @@ def _attempt(chunk: Chunk, task: Task) -> Outcome:
     try:
         return _make_volume(chunk, task) if chunk.plan.is_nifti else _make_slice(chunk, task)
     except (CtsrError, OSError, MemoryError) as error:
-        return Outcome(task.output, error=" ".join(str(error).split()) or type(error).__name__)
+        return Outcome(task.output, error=one_line(error) or type(error).__name__)
 
 
 def _make_volume(chunk: Chunk, task: Task) -> Outcome:
@@ -96,7 +95,7 @@ def _make_slice(chunk: Chunk, task: Task) -> Outcome:
     (index,) = task.indices
     source = plan.series.slices[index]
     pixels = read_slice(plan.series, index, assume_hu=settings.assume_hu)
-    before = plane_of(plan.series, index)
+    before = plan.series.plane(index)
     after = before.recentred(plan.after.shape, plan.after.spacing)
     result = resample(pixels.hu, pixels.padding, before, after, antialias=settings.antialias)
     derived = derive_slice(
@@ -114,16 +113,6 @@ def _make_slice(chunk: Chunk, task: Task) -> Outcome:
 
 
 def _slice_header(source: SliceHeader) -> Dataset:
-    header = _header(source.path, source.path.stat().st_mtime_ns)
+    header = open_file(source.path).header
     enhanced = "SharedFunctionalGroupsSequence" in header or source.frame is not None
     return classic_frame(header, source.frame or 0) if enhanced else header
-
-
-@lru_cache(maxsize=1)
-def _header(path: Path, changed_ns: int) -> Dataset:
-    """Everything but the pixels; kept while the frames of one file, unchanged, follow each other."""
-    del changed_ns
-    try:
-        return dcmread(path, stop_before_pixels=True, force=True)
-    except MALFORMED as error:
-        raise ReadError(f"{path}: the header cannot be read ({error})") from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-__all__ = ["EpochRow", "Standing", "as_csv"]
+__all__ = ["EpochRow", "TrainingState", "as_csv"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class EpochRow:
 
 
 @dataclass
-class Standing:
+class TrainingState:
     """Where a training stands after its last whole epoch."""
 
     epochs_done: int = 0
@@ -37,6 +37,8 @@ class Standing:
     """Epochs since the best one."""
     skipped_steps: int = 0
     """Steps left out because their loss was not finite."""
+    skipped_in_a_row: int = 0
+    """Those since the last one that was finite."""
     history: list[EpochRow] = field(default_factory=list[EpochRow])
 
     def close_epoch(self, row: EpochRow) -> bool:
@@ -58,11 +60,11 @@ class Standing:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Standing":
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainingState":
         """The inverse of `as_dict`."""
-        standing = cls(**values)
-        standing.history = [EpochRow(**row) for row in values["history"]]
-        return standing
+        state = cls(**values)
+        state.history = [EpochRow(**row) for row in values["history"]]
+        return state
 
 
 def as_csv(history: Sequence[EpochRow]) -> str:

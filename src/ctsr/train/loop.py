@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 from ctsr.data.pairs import slice_pair
 from ctsr.data.patches import EpochSampler, PatchPair
 from ctsr.data.store import StoredSeries
-from ctsr.degrade import Sampler
+from ctsr.degrade import DegradationSampler
 from ctsr.errors import CtsrError
 from ctsr.hu import HURange
 from ctsr.infer import super_resolve
 from ctsr.progress import Progress
-from ctsr.train.history import EpochRow, Standing
+from ctsr.train.history import EpochRow, TrainingState
 
 __all__ = ["Trainer", "Validation", "fit"]
 
@@ -37,7 +37,7 @@ class Validation:
     """Which slices measure progress, always degraded alike."""
 
     series: Sequence[StoredSeries]
-    sampler: Sampler
+    sampler: DegradationSampler
     hu_range: HURange
     per_series: int
     """At most this many slices of each, evenly spread; 0 takes all."""
@@ -82,54 +82,54 @@ class EpochTotals:
 
 def fit(
     trainer: Trainer,
-    standing: Standing,
+    state: TrainingState,
     *,
     epochs: int,
     patience: int,
-    keep: Callable[[Standing, bool, float], None],
+    keep: Callable[[TrainingState, bool, float], None],
 ) -> None:
     """Train until `epochs` are done or `patience` runs out.
 
-    After each epoch ``keep(standing, is_best, share of time spent waiting for data)`` writes everything down.
+    After each epoch ``keep(state, is_best, share of time spent waiting for data)`` writes everything down.
     """
-    while standing.epochs_done < epochs and not standing.is_exhausted(patience):
+    while state.epochs_done < epochs and not state.is_exhausted(patience):
         started = time.perf_counter()
-        epoch = standing.epochs_done + 1
-        totals = train_epoch(trainer, standing, epoch)
+        epoch = state.epochs_done + 1
+        totals = train_epoch(trainer, state, epoch)
         trained = time.perf_counter() - started
         row = EpochRow(
             epoch=epoch,
-            global_step=standing.global_step,
+            global_step=state.global_step,
             train_l1=totals.mean,
             val_l1=validate(trainer),
             lr=trainer.optimizer.param_groups[0]["lr"],
             time_sec=round(time.perf_counter() - started, 3),
         )
-        is_best = standing.close_epoch(row)
-        keep(standing, is_best, totals.waited / trained)
+        is_best = state.close_epoch(row)
+        keep(state, is_best, totals.waited / trained)
 
 
-def train_epoch(trainer: Trainer, standing: Standing, epoch: int) -> EpochTotals:
+def train_epoch(trainer: Trainer, state: TrainingState, epoch: int) -> EpochTotals:
     """One pass over the training patches."""
     trainer.sampler.epoch = epoch
     trainer.net.train()
-    totals, skipped_in_a_row = EpochTotals(), 0
+    totals = EpochTotals()
     batches = trainer.progress.track(trainer.loader, total=len(trainer.loader), what=f"Epoch {epoch}")
     asked = time.perf_counter()
     for batch in batches:
         totals.waited += time.perf_counter() - asked
         loss = step(trainer, batch)
-        standing.global_step += 1
+        state.global_step += 1
         if math.isfinite(loss):
-            skipped_in_a_row = 0
+            state.skipped_in_a_row = 0
             totals.loss += loss * len(batch)
             totals.patches += len(batch)
         else:
-            standing.skipped_steps += 1
-            skipped_in_a_row += 1
-            if skipped_in_a_row == MOST_SKIPPED:
+            state.skipped_steps += 1
+            state.skipped_in_a_row += 1
+            if state.skipped_in_a_row >= MOST_SKIPPED:
                 raise CtsrError(
-                    f"the loss was not finite {MOST_SKIPPED} times in a row, at step {standing.global_step}: "
+                    f"the loss was not finite {MOST_SKIPPED} times in a row, at step {state.global_step}: "
                     "training has diverged; lower --lr or pass --clip_grad 1"
                 )
         asked = time.perf_counter()

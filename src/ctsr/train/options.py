@@ -1,6 +1,6 @@
 """What a training can be told. The command line shows these fields as flags, their docstrings as help."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, cast, get_type_hints
@@ -25,6 +25,9 @@ FREE_ON_RESUME = frozenset(
     }
 )
 """What may differ from the run that is continued: it changes how long and where, not what is computed."""
+
+HERE_AND_NOW = frozenset({"device", "resume", "store"})
+"""What belongs to this machine and this call, never to the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,7 @@ class TrainOptions:
     resume: str | None = None
     """A run folder or its last.pth to continue; flags left at their default take that run's values."""
     seed: int = 42
-    """Of the split, the order, the patches and the initial weights."""
+    """Of the order, the patches and the initial weights; the split has a seed of its own."""
     nf: int = 64
     """Feature channels of the network."""
     nb: int = 23
@@ -68,7 +71,7 @@ class TrainOptions:
     val_slices: int = 0
     """Validate on at most this many slices of each series, evenly spread; 0 takes all."""
     split_json: Path | None = None
-    """Split file to use instead of splits/patient_split_seed<seed>.json."""
+    """Split file to use instead of splits/patient_split_seed42.json."""
     assume_hu: bool = False
     """Read series without a rescale as if their stored values were HU."""
     device: str = "auto"
@@ -95,26 +98,33 @@ class TrainOptions:
                 raise UsageError(f"--{name} must not be negative, got {getattr(self, name)}")
         if not self.lr > 0:
             raise UsageError(f"--lr must be above 0, got {self.lr:g}")
+        if self.patch_size % self.scale:
+            fits = self.patch_size - self.patch_size % self.scale
+            raise UsageError(f"--patch_size {self.patch_size} is not divisible by --scale {self.scale}; {fits} is")
         if self.batch_size % self.devices:
             raise UsageError(f"--batch_size {self.batch_size} cannot be shared evenly by {self.devices} devices")
 
 
-def continued(given: TrainOptions, stored: Mapping[str, object]) -> TrainOptions:
-    """The options of a run that is continued: its own, where a flag was left at its default.
+def continued(asked: TrainOptions, stored: Mapping[str, object], given: Container[str] | None = None) -> TrainOptions:
+    """The options of a run that is continued: its own, but for those that the user has given.
+
+    Args:
+        asked: what the user says.
+        stored: what the run was made with, as its checkpoint holds it.
+        given: the names of the options he has named; left out, those that differ from their default.
 
     Raises:
-        UsageError: a flag says something else than the run was made with.
+        UsageError: one that was given does not fit the run.
     """
-    defaults, values = TrainOptions(), dict[str, object]()
     run = TrainOptions(**from_plain(stored))  # type: ignore[arg-type]  # the values come from these very fields
-    for field in fields(TrainOptions):
-        asked, before = getattr(given, field.name), getattr(run, field.name)
-        if asked == getattr(defaults, field.name) and field.name not in {"resume", "device", "store"}:
-            values[field.name] = before
-        elif field.name in FREE_ON_RESUME or asked == before:
-            values[field.name] = asked
-        else:
-            raise UsageError(f"--{field.name} {asked} does not fit the run to be continued, which has {before}")
+    default = TrainOptions()
+    values: dict[str, object] = {}
+    for name in (field.name for field in fields(TrainOptions)):
+        wanted, before = getattr(asked, name), getattr(run, name)
+        named = wanted != getattr(default, name) if given is None else name in given
+        if named and wanted != before and name not in FREE_ON_RESUME:
+            raise UsageError(f"--{name} {wanted} does not fit the run to be continued, which has {before}")
+        values[name] = wanted if named or name in HERE_AND_NOW else before
     return TrainOptions(**values)  # type: ignore[arg-type]  # as above
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ctsr.models.profile import training_bytes_per_pixel
+from ctsr.words import duration, size
 
 __all__ = ["Plan", "make_plan"]
 
@@ -34,8 +35,8 @@ class Plan:
     def __str__(self) -> str:
         epoch = self.steps * self.step_seconds
         return (
-            f"a step takes about {_duration(self.step_seconds)} and {self.step_bytes / 2**30:.1f} GiB "
-            f"({self.micro_batch} patches at once), an epoch of {self.steps} steps about {_duration(epoch)}"
+            f"a step takes about {duration(self.step_seconds)} and {size(self.step_bytes)} "
+            f"({self.micro_batch} patches at once), an epoch of {self.steps} steps about {duration(epoch)}"
         )
 
 
@@ -78,11 +79,3 @@ def _seconds_per_pixel(net: nn.Module) -> float:
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - started
     return seconds / PROBE**2
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,8 +1,8 @@
 """`train`: from roots and options to a run folder."""
 
-import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Container
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,28 @@ from ctsr.checkpoint import Checkpoint, Meta, TrainingCard, current_versions, lo
 from ctsr.checkpoint.reference import BEST, LAST
 from ctsr.data.exams import SplitExams, open_exams
 from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair
-from ctsr.data.split import PARTS, split_file
+from ctsr.data.split import DEFAULT_SEED, PARTS, split_file
 from ctsr.data.split_report import write_split
 from ctsr.data.store import StoredSeries, default_store
-from ctsr.degrade import Degradation, Sampler
+from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.device import pick_device
 from ctsr.errors import MissingInputError, UsageError
+from ctsr.files import new_folder
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.models import Architecture, build
 from ctsr.models.rrdb import RRDBNet
 from ctsr.models.warm_start import start_as_bilinear
 from ctsr.paths import resolve_path
-from ctsr.progress import Progress, Silent
-from ctsr.train.history import Standing
-from ctsr.train.journal import Journal, new_run_folder
+from ctsr.pool import available_cores
+from ctsr.progress import SILENT, Progress
+from ctsr.train.history import TrainingState
+from ctsr.train.journal import Journal
 from ctsr.train.loop import Trainer, Validation, fit
 from ctsr.train.options import TrainOptions, continued
 from ctsr.train.plan import make_plan
 from ctsr.train.state import restore, snapshot
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["TrainResult", "degradation_of", "train"]
 
 TRAINED = ("train", "val")
 """The parts of the split that training looks at; the test part stays unread."""
@@ -44,7 +46,7 @@ class TrainResult:
     """What came of a training."""
 
     folder: Path
-    standing: Standing
+    state: TrainingState
     failures: tuple[str, ...]
     """A line for each series that could not be used."""
     leads: bool = True
@@ -66,14 +68,24 @@ class Data:
     failures: tuple[str, ...]
 
 
+def degradation_of(reference: str) -> Degradation:
+    """The degradation of the run that ``--resume`` names."""
+    return Degradation.from_dict(_run_to_continue(reference)[1].meta.degradation)
+
+
 def train(
-    options: TrainOptions, degradation: Degradation | None = None, *, progress: Progress | None = None
+    options: TrainOptions,
+    degradation: Degradation | None = None,
+    *,
+    given: Container[str] | None = None,
+    progress: Progress = SILENT,
 ) -> TrainResult:
     """Train a generator with L1, or continue a training.
 
     Args:
         options: everything but the degradation.
         degradation: left out, the default of the scale, or that of the run that is continued.
+        given: on resume, the options that the user has named; left out, those that differ from their default.
         progress: hears what is going on.
 
     Raises:
@@ -84,41 +96,42 @@ def train(
     checkpoint, folder = None, None
     if options.resume is not None:
         folder, checkpoint = _run_to_continue(options.resume)
-        options = continued(options, checkpoint.training.get("config", {}))
+        options = continued(options, checkpoint.training.get("config", {}), given)
         stored = Degradation.from_dict(checkpoint.meta.degradation)
         if degradation not in {None, stored}:
             raise UsageError(f"the degradation asked for is not that of the run to be continued: {stored}")
         degradation = stored
     degradation = degradation or Degradation(scale=options.scale)
-    fabric = _fabric(options, progress or Silent())
+    fabric = _fabric(options, progress)
     leads = fabric.is_global_zero
-    progress = progress if progress is not None and leads else Silent()
+    progress = progress if leads else SILENT
     with fabric.rank_zero_first():  # which decodes the series and writes the split; the others find both
         data = _open_data(options, checkpoint, progress)
     trainer = _trainer(options, degradation, data, fabric, progress)
-    standing = restore(trainer, checkpoint) if checkpoint else Standing()
-    if folder is not None and (standing.epochs_done >= options.epochs or standing.is_exhausted(options.patience)):
-        progress.note(_finished(standing, options))
-        return TrainResult(folder, standing, data.failures, leads)
+    state = restore(trainer, checkpoint) if checkpoint else TrainingState()
+    if folder is not None and (state.epochs_done >= options.epochs or state.is_exhausted(options.patience)):
+        progress.note(_finished(state, options))
+        return TrainResult(folder, state, data.failures, leads)
     meta = _meta(f"rrdb_x{options.scale}_{degradation.mode}", options, degradation, data)
     if folder is None:
-        folder = fabric.broadcast(new_run_folder(options.runs, meta.experiment) if leads else Path())
-    _run(trainer, standing, folder, meta, options, progress)
-    return TrainResult(folder, standing, data.failures, leads)
+        folder = fabric.broadcast(new_folder(options.runs, f"{meta.experiment}_") if leads else Path())
+    _run(trainer, state, folder, meta, options, progress)
+    return TrainResult(folder, state, data.failures, leads)
 
 
 def _run(
-    trainer: Trainer, standing: Standing, folder: Path, meta: Meta, options: TrainOptions, progress: Progress
+    trainer: Trainer, state: TrainingState, folder: Path, meta: Meta, options: TrainOptions, progress: Progress
 ) -> None:
     """The loop; the leading process writes down everything it does."""
-    config = plain_options(options)
-    journal = Journal(folder, standing) if trainer.fabric.is_global_zero else None
+    # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
+    config = plain_options(replace(options, micro_batch=trainer.micro_batch))
+    journal = Journal(folder, state) if trainer.fabric.is_global_zero else None
 
-    def keep(standing: Standing, is_best: bool, waiting: float) -> None:
+    def keep(state: TrainingState, is_best: bool, waiting: float) -> None:
         if journal is None:
             return
-        journal.close_epoch(snapshot(trainer, standing, meta, config), standing, is_best=is_best)
-        row = standing.history[-1]
+        journal.close_epoch(snapshot(trainer, state, meta, config), state, is_best=is_best)
+        row = state.history[-1]
         line = (
             f"epoch {row.epoch}/{options.epochs}: train L1 {row.train_l1:.5f}, val L1 {row.val_l1:.5f}"
             f"{' (best)' if is_best else ''}, {row.time_sec:.1f} s, {waiting:.1%} of training spent waiting for data"
@@ -131,13 +144,13 @@ def _run(
         flags = Degradation.from_dict(meta.degradation).as_flags()
         journal.describe(meta.experiment, config | flags, meta.to_plain())
     try:
-        fit(trainer, standing, epochs=options.epochs, patience=options.patience, keep=keep)
+        fit(trainer, state, epochs=options.epochs, patience=options.patience, keep=keep)
     finally:
         if journal is not None:
             journal.close()
-    if standing.skipped_steps:
-        progress.note(f"warning: {standing.skipped_steps} steps were skipped because their loss was not finite")
-    if standing.epochs_done < options.epochs:
+    if state.skipped_steps:
+        progress.note(f"warning: {state.skipped_steps} steps were skipped because their loss was not finite")
+    if state.epochs_done < options.epochs:
         progress.note(f"stopped early: no better validation L1 for {options.patience} epochs")
 
 
@@ -152,34 +165,34 @@ def _run_to_continue(reference: str) -> tuple[Path, Checkpoint]:
 
 def _open_data(options: TrainOptions, checkpoint: Checkpoint | None, progress: Progress) -> Data:
     roots = [resolve_path(root, progress=progress) for root in options.data_root]
-    split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
+    # A run keeps the split it began with, whatever a split file says by now: its test patients stay unseen.
+    named = None if options.split_json is None or checkpoint else resolve_path(options.split_json, progress=progress)
     exams = open_exams(
         roots,
-        split_json=split_json,
+        split_json=named,
         checkpoint_split=checkpoint.meta.split if checkpoint else None,
-        seed=options.seed,
         folder=options.splits,
         progress=progress,
     )
     progress.note(
         f"split: {exams.source}; {len(exams.split.train)} patients to train on, {len(exams.split.val)} to validate"
     )
-    kept = split_file(options.splits, options.seed)
-    if len(roots) == 1 and not kept.is_file():
-        write_split(kept, exams.split, exams.patients, roots[0], options.seed)
+    kept = split_file(options.splits)
+    if named is None and checkpoint is None and not kept.is_file():
+        write_split(kept, exams.split, exams.patients, roots, DEFAULT_SEED)
     store = options.store or default_store()
     parts = [exams.part(name, "train", store, assume_hu=options.assume_hu, progress=progress) for name in TRAINED]
-    failures = tuple(failure for part in parts for failure in part.failures)
-    for failure in failures:
+    refused = tuple(failure for part in parts for failure in part.failures)
+    for failure in refused:
         progress.note(f"left out: {failure}")
     for name, part in zip(TRAINED, parts, strict=True):
         if not part.series:
             raise MissingInputError(f"the {name} part has no usable series; `ctsr scan` says what is there")
-    return Data(exams, parts[0].series, parts[1].series, failures)
+    return Data(exams, parts[0].series, parts[1].series, (*exams.failures, *refused))
 
 
 def _fabric(options: TrainOptions, progress: Progress) -> Fabric:
-    device = pick_device(options.device, progress)
+    device = pick_device(options.device, progress=progress)
     precision = options.precision
     if precision == "auto":
         precision = "16-mixed" if device.type == "cuda" else "32-true"
@@ -222,7 +235,7 @@ def _trainer(
             micro_batch=options.micro_batch,
         )
     progress.note(f"{len(dataset)} patches an epoch; {plan}")
-    validation = Validation(data.val, Sampler(degradation), DEFAULT_RANGE, options.val_slices)
+    validation = Validation(data.val, DegradationSampler(degradation), DEFAULT_RANGE, options.val_slices)
     return Trainer(fabric, net, optimizer, loader, sampler, validation, plan.micro_batch, options.clip_grad, progress)
 
 
@@ -230,7 +243,7 @@ def _loader(
     dataset: PatchDataset, sampler: EpochSampler, batch: int, workers: int, *, pin: bool
 ) -> DataLoader[PatchPair]:
     # More processes than cores only wait for one another; the samples are the same however many there are.
-    workers = min(workers, os.cpu_count() or 1)
+    workers = min(workers, available_cores())
     return DataLoader(
         dataset,
         batch_size=batch,
@@ -277,10 +290,10 @@ def _meta(experiment: str, options: TrainOptions, degradation: Degradation, data
     )
 
 
-def _finished(standing: Standing, options: TrainOptions) -> str:
-    if standing.epochs_done >= options.epochs:
-        return f"this run has done its {standing.epochs_done} epochs; --epochs {2 * options.epochs} would go on"
-    return f"this run stopped early after {standing.epochs_done} epochs; a larger --patience would go on"
+def _finished(state: TrainingState, options: TrainOptions) -> str:
+    if state.epochs_done >= options.epochs:
+        return f"this run has done its {state.epochs_done} epochs; --epochs {2 * options.epochs} would go on"
+    return f"this run stopped early after {state.epochs_done} epochs; a larger --patience would go on"
 
 
 def plain_options(options: TrainOptions) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from torch import nn
 
 from ctsr.checkpoint import Checkpoint, Meta
 from ctsr.errors import CheckpointError
-from ctsr.train.history import Standing
+from ctsr.train.history import TrainingState
 from ctsr.train.loop import Trainer
 
 __all__ = ["restore", "snapshot"]
 
 
-def snapshot(trainer: Trainer, standing: Standing, meta: Meta, config: Mapping[str, Any]) -> Checkpoint:
+def snapshot(trainer: Trainer, state: TrainingState, meta: Meta, config: Mapping[str, Any]) -> Checkpoint:
     """The training as it stands after a whole epoch.
 
     Patches, their order and their degradation are functions of seed and epoch: there is no sampler state to keep.
@@ -28,13 +28,13 @@ def snapshot(trainer: Trainer, standing: Standing, meta: Meta, config: Mapping[s
             "optimizer": trainer.optimizer.state_dict(),
             "scaler": _precision(trainer.fabric).state_dict(),
             "rng": _random_state(),
-            "standing": standing.as_dict(),
+            "standing": state.as_dict(),
             "config": dict(config),
         },
     )
 
 
-def restore(trainer: Trainer, checkpoint: Checkpoint) -> Standing:
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> TrainingState:
     """Put a training back to where `snapshot` found it.
 
     Raises:
@@ -52,7 +52,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> Standing:
     torch.set_rng_state(checkpoint.training["rng"]["cpu"])
     if torch.cuda.is_available() and checkpoint.training["rng"]["cuda"]:
         torch.cuda.set_rng_state_all(checkpoint.training["rng"]["cuda"])
-    return Standing.from_dict(checkpoint.training["standing"])
+    return TrainingState.from_dict(checkpoint.training["standing"])
 
 
 def network_of(trainer: Trainer) -> nn.Module:

@@ -1,0 +1,145 @@
+"""The command itself: help, exit statuses, one-line errors, and nothing heavy imported before it is needed."""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ctsr import __version__
+from ctsr.cli.console import Console
+from ctsr.cli.main import main
+from ctsr.cli.options import Common
+from ctsr.cli.verbs import LATER, VERBS, Verb
+from ctsr.errors import MissingInputError, SeriesError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """A verb that ends badly."""
+
+    kind: str = ""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        if self.kind == "interrupt":
+            signal.raise_signal(signal.SIGINT)
+        if self.kind == "system":
+            Path("/nowhere/at/all").read_bytes()
+        raise {"usual": SeriesError("P1:\n  2 slices are missing"), "bug": ZeroDivisionError()}[self.kind]
+
+
+@pytest.fixture
+def trouble(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(VERBS, "trouble", Verb("trouble", __name__, "Trouble", "ends badly"))
+
+    def trouble(kind: str, *more: str) -> int:
+        return main(["trouble", "--kind", kind, *more])
+
+    return trouble
+
+
+ASK_ALL_FOR_HELP = """
+import contextlib, io, json, sys
+from ctsr.cli.main import main
+from ctsr.cli.verbs import VERBS
+found = {}
+for words in ([], ["--help"], *([name, "--help"] for name in VERBS)):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        try:
+            status = main(words)
+        except SystemExit as end:
+            status = end.code
+    heavy = [name for name in ("torch", "tensorboard", "matplotlib") if name in sys.modules]
+    found[" ".join(words)] = [status, out.getvalue(), heavy]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def helped() -> dict[str, tuple[int, str, list[str]]]:
+    """What each request for help gave: status, text, and what was imported by then."""
+    done = subprocess.run([sys.executable, "-c", ASK_ALL_FOR_HELP], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_help_lists_every_verb_with_what_it_is_for(helped) -> None:
+    status, text, _ = helped["--help"]
+    assert status == 0
+    for verb in VERBS.values():
+        assert any(line.split(maxsplit=1) == [verb.name, verb.summary] for line in text.splitlines())
+
+
+def test_no_verb_at_all_is_wrong_usage_and_shows_the_help(helped) -> None:
+    assert helped[""][0] == 2
+    assert helped[""][1] == helped["--help"][1]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_explains_itself(helped, name: str) -> None:
+    status, text, _ = helped[f"{name} --help"]
+    assert status == 0
+    assert f"usage: ctsr {name}" in text
+    for flag in ("--config", "--debug", f"ctsr {name}"):
+        assert flag in text
+
+
+def test_help_waits_for_no_heavy_library(helped) -> None:
+    assert {words: heavy for words, (_, _, heavy) in helped.items() if heavy} == {}
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ctsr {__version__}\n"
+
+
+def test_an_unknown_verb_is_wrong_usage_and_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"error: ctsr has no verb 'trian'; there are {', '.join(VERBS)}\n"
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_verb_to_come_is_a_failure_of_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--epochs", "3"]) == 1
+    assert "is not part of ctsr" in capsys.readouterr().err
+
+
+def test_an_unknown_flag_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["split", "--sede", "3"])
+    assert end.value.code == 2
+    assert "--sede" in capsys.readouterr().err
+
+
+def test_what_a_user_can_put_right_is_one_line_and_status_1(trouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trouble("usual") == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "error: P1: 2 slices are missing\n")
+
+
+def test_an_error_of_the_system_is_one_line_and_status_1(trouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trouble("system") == 1
+    assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: '/nowhere/at/all'\n"
+
+
+def test_only_debug_shows_the_traceback(trouble) -> None:
+    with pytest.raises(SeriesError):
+        trouble("usual", "--debug")
+    with pytest.raises(MissingInputError):
+        main(["split", "--root", "nowhere", "--debug"])
+
+
+def test_our_own_bugs_are_not_dressed_up_as_the_users(trouble) -> None:
+    with pytest.raises(ZeroDivisionError):
+        trouble("bug")
+
+
+def test_an_interruption_says_so_and_ends_with_130(trouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trouble("interrupt") == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
