@@ -17,10 +17,11 @@ def test_cuda_without_a_gpu_warns_and_computes_on_the_cpu() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 7, reason="this machine has eight GPUs")
-def test_a_gpu_that_is_named_by_its_number_must_be_there() -> None:
+@pytest.mark.parametrize("name", ["cuda:7", "cuda:200"])
+def test_a_gpu_that_is_named_by_its_number_must_be_there(name: str) -> None:
     listener = Listener()
-    with pytest.raises(UsageError, match=r"--device cuda:7: this machine has \d CUDA devices"):
-        pick_device("cuda:7", progress=listener)
+    with pytest.raises(UsageError, match=rf"--device {name}: this machine has \d CUDA devices"):
+        pick_device(name, progress=listener)
     assert listener.notes == []
 
 

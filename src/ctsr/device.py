@@ -25,7 +25,8 @@ def pick_device(name: str = "auto", *, progress: Progress = SILENT) -> torch.dev
     if name == "cuda" and not torch.cuda.is_available():
         progress.note("warning: --device cuda: no GPU is available here; computing on the CPU, slowly")
         return torch.device("cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    # PyTorch keeps the index in eight bits: cuda:200 reads as −56.
+    if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
         raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
     if device.type == "mps" and not _mps():
         raise UsageError("--device mps: this machine has no Metal device")

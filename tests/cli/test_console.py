@@ -24,11 +24,27 @@ def test_brackets_in_names_are_not_markup(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == (f"{NAME}\n", f"{NAME}\nerror: {NAME}\n")
 
 
-@pytest.mark.parametrize("place", ["column", "cell"])
+@pytest.mark.parametrize("place", ["title", "column", "cell"])
 def test_brackets_in_a_table_are_not_markup(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = {"title": "Exams", "column": "patient", "cell": "P2", place: NAME}
     Console().table(words["title"], [words["column"]], [[words["cell"]]])
     assert NAME in capsys.readouterr().out
+
+
+def test_colons_in_names_are_not_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    for say in (console.print, console.note):
+        say("a:x:b :ok: 12:30:45")
+    console.table("", ["patient"], [["a:on:b"]])
+    out, err = capsys.readouterr()
+    assert err == "a:x:b :ok: 12:30:45\n"
+    assert "a:x:b :ok: 12:30:45" in out
+    assert "a:on:b" in out
+
+
+def test_a_title_longer_than_its_table_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().table("Synthetic exams in a/long/folder/name", ["p"], [["a"]])
+    assert capsys.readouterr().out.splitlines()[0].strip() == "Synthetic exams in a/long/folder/name"
 
 
 def test_a_long_line_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:

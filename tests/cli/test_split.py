@@ -81,3 +81,10 @@ def test_fewer_than_three_patients_are_a_failure_of_one_line(tmp_path: Path, cap
     assert main(["split", "--root", str(tmp_path / "two"), "--out_dir", str(tmp_path / "s")]) == 1
     assert "at least 3 are needed" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+def test_a_negative_seed_is_wrong_usage_and_no_traceback(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["split", "--root", str(root), "--seed", "-3", "--out_dir", str(tmp_path)]) == 2
+    assert "--seed" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 from io import BytesIO
 from pathlib import Path
 
@@ -102,6 +103,19 @@ def test_what_spoke_of_the_old_pixels_is_gone(tmp_path: Path) -> None:
     assert "PixelPaddingValue" not in new
     assert "DataSetTrailingPadding" not in new
     assert not [tag for tag in new.keys() if tag.is_private or tag.group == 0x6000]  # noqa: SIM118
+
+
+def test_a_lookup_table_for_inverted_display_is_not_kept(tmp_path: Path) -> None:
+    new = derived(ct_slice(body(), PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"), tmp_path)
+    assert new.PhotometricInterpretation == "MONOCHROME2"
+    assert "PresentationLUTShape" not in new
+
+
+def test_a_slice_in_another_series_has_another_uid(tmp_path: Path) -> None:
+    header = dcmread(save(ct_slice(body()), tmp_path / "source.dcm"), stop_before_pixels=True)
+    other = dataclasses.replace(DERIVATION, series_uid="2.25.78")
+    uids = {derive_slice(header, HU, PLANE, derivation).SOPInstanceUID for derivation in (DERIVATION, other)}
+    assert len(uids) == 2
 
 
 def test_private_elements_inside_sequences_go_too(tmp_path: Path) -> None:

@@ -1,5 +1,3 @@
-import csv
-import json
 import shutil
 import signal
 import subprocess
@@ -19,19 +17,8 @@ from ctsr.preprocess import preprocess
 from ctsr.preprocess.log import CSV_LOG, JSON_LOG
 from tests.made.ct import body, ct_slice, enhanced, save, save_series, slices
 from tests.made.listener import Listener
+from tests.made.logs import rows_of
 from tests.oracles import dciodvfy_errors
-
-
-def rows_of(out: Path) -> list[dict[str, object]]:
-    """The JSON log, after making sure that the CSV says the same."""
-    rows = json.loads((out / JSON_LOG).read_text(encoding="utf-8"))
-    with (out / CSV_LOG).open(newline="", encoding="utf-8") as lines:
-        table = list(csv.DictReader(lines))
-    words = {None: "", True: "true", False: "false"}
-    assert table == [
-        {k: words[v] if v is None or isinstance(v, bool) else str(v) for k, v in row.items()} for row in rows
-    ]
-    return rows
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -23,31 +23,35 @@ class Console:
     """Results on standard output; progress, notes and errors on standard error."""
 
     def __init__(self) -> None:
-        self._out = RichConsole(width=None if sys.stdout.isatty() else PLAIN_WIDTH, soft_wrap=False, highlight=False)
-        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        # Paths and names are shown as they are: `a:x:b` is no emoji, `[1]` no markup.
+        width = None if sys.stdout.isatty() else PLAIN_WIDTH
+        self._out = RichConsole(width=width, highlight=False, markup=False, emoji=False)
+        self._err = RichConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def print(self, text: str = "") -> None:
         """One line of the result."""
-        self._out.print(text, markup=False, soft_wrap=True)
+        self._out.print(text, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of the result; columns whose cells are all numbers are set flush right."""
         cells = [tuple(row) for row in rows]
-        table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+        table = Table(show_edge=False, pad_edge=False)
         for i, name in enumerate(columns):
             numeric = bool(cells) and all(_is_number(row[i]) for row in cells)
             table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
         for row in cells:
             table.add_row(*row)
-        self._out.print(table, markup=False)
+        if title:
+            self.print(title)
+        self._out.print(table)
 
     def note(self, message: str) -> None:
         """One line of news: a choice that was made, a warning."""
-        self._err.print(message, markup=False)
+        self._err.print(message)
 
     def error(self, message: str) -> None:
         """One line that says what failed and what to do."""
-        self._err.print(f"error: {message}", markup=False)
+        self._err.print(f"error: {message}")
 
     def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
         """Yield `items` behind a progress bar, or behind a line now and then where there is no terminal."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from ctsr.errors import MissingInputError, SplitError
+from ctsr.errors import DomainError, MissingInputError, SplitError
 from ctsr.words import listed
 
 __all__ = ["DEFAULT_SEED", "PARTS", "Part", "Split", "choose_split", "read_split", "split_file", "split_patients"]
@@ -61,7 +61,10 @@ def split_patients(patient_ids: Iterable[str], seed: int = DEFAULT_SEED) -> Spli
 
     Raises:
         SplitError: fewer than three patients.
+        DomainError: a negative seed.
     """
+    if seed < 0:
+        raise DomainError(f"--seed must not be negative, got {seed}")
     ids = sorted(set(patient_ids))
     n = len(ids)
     if n < len(PARTS):

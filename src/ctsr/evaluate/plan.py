@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ctsr.data.exams import SplitExams
-from ctsr.data.roots import SUFFIX
+from ctsr.data.roots import PREPROCESSING_LOG, SUFFIX
 from ctsr.data.store import StoredSeries
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import SplitError
@@ -98,10 +98,13 @@ def choose_patients(
         )
     trained_on = _trained_on(patients, known, (model.split or {}).get("train", ()))
     if trained_on and options.split != "train" and not options.allow_train_patients:
+        # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
+        lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"
+        remedy = "leave --split_json out to take the checkpoint's split" if options.split_json else lost_names
         raise SplitError(
             f"{model.generator.path} was trained on {', '.join(trained_on)} of the {options.split} part "
             f"({exams.source}): numbers on them say nothing about new patients; "
-            "leave --split_json out to take the checkpoint's split, or pass --allow_train_patients"
+            f"{remedy}, or pass --allow_train_patients"
         )
     return patients
 

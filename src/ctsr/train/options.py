@@ -93,7 +93,7 @@ class TrainOptions:
         for name in ("epochs", "batch_size", "patch_size", "patches_per_slice", "devices", "nf", "nb", "gc"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("patience", "num_workers", "clip_grad", "val_slices", "micro_batch"):
+        for name in ("patience", "num_workers", "clip_grad", "seed", "val_slices", "micro_batch"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name} must not be negative, got {getattr(self, name)}")
         if not self.lr > 0:
