@@ -36,7 +36,7 @@ def run() -> None:
                 _decoded_patch(headers[index], rng)
             return COUNT
 
-        report("HR patches of 128² fetched", "patches/s", compare(fetch_ours, fetch_theirs), asked="at least 20")
+        report("HR patches of 128² fetched", "patches/s", compare(fetch_ours, fetch_theirs), target="at least 20")
 
         def pairs_ours() -> int:
             for start in range(0, 5 * COUNT, BATCH):
@@ -48,7 +48,7 @@ def run() -> None:
                 _pair_one_by_one(headers[index], rng)
             return COUNT
 
-        report("finished LR/HR pairs of 128²", "pairs/s a core", compare(pairs_ours, pairs_theirs), asked="at least 4")
+        report("finished LR/HR pairs of 128²", "pairs/s a core", compare(pairs_ours, pairs_theirs), target="at least 4")
 
 
 def _square(top: int, left: int) -> tuple[slice, slice]:

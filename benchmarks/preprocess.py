@@ -25,7 +25,7 @@ def run() -> None:
         def theirs() -> int:
             return _timed([sys.executable, "-m", "benchmarks.zoom", str(root), str(SPACING)], folder / "theirs", count)
 
-        report("slices preprocessed, two cores", "slices/s", compare(ours, theirs, rounds=3), asked="at least 2")
+        report("slices preprocessed, two cores", "slices/s", compare(ours, theirs, rounds=3), target="at least 2")
 
 
 def _timed(command: list[str], out: Path, count: int) -> int:

@@ -42,5 +42,5 @@ def run() -> None:
         )
         train(options, progress=listener)
         for line in listener.lines:
-            print(line, "  (asked: under 5 % waiting)")
+            print(line, "  (target: under 5 % waiting)")
         shutil.rmtree(Path(folder / "runs"))

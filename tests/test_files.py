@@ -144,3 +144,9 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
     assert reads == ["a"]
     path.write_text("another")
     assert read(path) == "another"
+
+
+def test_json_keeps_a_path_whose_bytes_are_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"M\xfcller")
+    write_json(tmp_path / "x.json", {"path": path})
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"path": str(path)}

@@ -184,3 +184,9 @@ def test_volumes_of_one_patient_are_told_apart(tmp_path: Path) -> None:
     for visit in ("2019", "2020"):
         write(tmp_path / "P1" / visit / "ct.nii.gz", truth())
     assert [one.series_uid for one in scan_patient(tmp_path / "P1").series] == ["2019_ct", "2020_ct"]
+
+
+def test_a_volume_of_images_too_small_to_be_slices_is_left_out(tmp_path: Path) -> None:
+    exams = scan_patient(write(tmp_path / "P" / "ct.nii", truth()[:, :5]).parent)
+    assert [one.reason for one in exams.excluded] == ["too small to be a slice: 5×32 pixels"]
+    assert not exams.series

@@ -11,8 +11,6 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeVar
 
-from ctsr.words import printable
-
 __all__ = [
     "STAMP",
     "atomic_folder",
@@ -97,12 +95,14 @@ def write_atomically(final: Path, content: str | bytes, *, durable: bool = True)
 
 def to_json(document: object) -> str:
     """Strict JSON, paths as text: a NaN or an infinity is a programming error, not a word in the file."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    # A path may have bytes that are no UTF-8: lone surrogates in Python, and escapes in JSON, which read back as such.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain(value: object) -> str:
     if isinstance(value, Path):
-        return printable(str(value))
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 

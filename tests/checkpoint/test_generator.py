@@ -31,7 +31,7 @@ def assert_close(one: Tensor, other: Tensor) -> None:
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("key", [None, "model"])
-def test_the_users_earlier_files_load(tmp_path: Path, scale: int, key: str | None, legacy: bool) -> None:
+def test_files_from_before_ctsr_load(tmp_path: Path, scale: int, key: str | None, legacy: bool) -> None:
     state = OrderedDict(user_state(scale))
     earlier_meta = {"degradation": "blurnoise", "scale": scale}
     content = state if key is None else {key: state, "epoch": 7, "best": np.float64(0.25), "meta": earlier_meta}

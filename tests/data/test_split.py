@@ -17,7 +17,7 @@ def names(count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 10, 20, 33, 55, 100])
-def test_it_is_the_users_earlier_split_with_no_part_empty(count: int) -> None:
+def test_it_is_the_split_of_the_scripts_before_ctsr_with_no_part_empty(count: int) -> None:
     split = split_patients(names(count))
     order = [sorted(names(count))[i] for i in np.random.default_rng(42).permutation(count)]
     if count > 3:

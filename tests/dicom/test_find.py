@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,21 @@ def test_a_folder_that_links_to_itself_is_read_once(tmp_path: Path) -> None:
     series = only_series(tmp_path)
     assert len(series.slices) == 3
     assert kinds(series) == set()
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure_that_names_it(tmp_path: Path) -> None:
+    write_series(tmp_path, 2)
+    # Nested so deep that its path is longer than the system takes, which holds for every user.
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    exams = scan_patient(tmp_path)
+    assert exams.num_slices == 2
+    (excluded,) = exams.excluded
+    assert excluded.failed
+    assert excluded.reason.startswith("the folder cannot be read: ")
+    assert excluded.path.name == "d" * 250

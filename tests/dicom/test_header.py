@@ -56,6 +56,16 @@ def test_a_colour_image_is_left_out(tmp_path: Path) -> None:
     assert "colour" in scan_patient(tmp_path).excluded[0].reason
 
 
+@pytest.mark.parametrize(("shape", "usable"), [((1, 40), False), ((40, 7), False), ((8, 8), True)])
+def test_an_image_too_small_to_be_a_slice_is_left_out(tmp_path: Path, shape: tuple[int, int], usable: bool) -> None:
+    save(ct_slice(chest(*shape)), tmp_path / "IM")
+    exams = scan_patient(tmp_path)
+    reasons = [one.reason for one in exams.excluded]
+    assert reasons == ([] if usable else [f"too small to be a slice: {shape[0]}×{shape[1]} pixels"])
+    assert len(exams.series) == usable
+    assert not any(one.failed for one in exams.excluded)
+
+
 @pytest.mark.parametrize("units", ["Z_EFF", "ED", "MGML"])
 def test_an_image_in_other_units_is_left_out(tmp_path: Path, units: str) -> None:
     save(ct_slice(chest(), RescaleType=units), tmp_path / "IM")

@@ -1,4 +1,4 @@
-"""Every command of the user's text runs as he wrote it, from inside `ESRGAN/`, with his shell's quoting."""
+"""Every command that the scripts are documented with runs as written, from inside `ESRGAN/`, with a shell's quoting."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SCRIPT_FOLDER = HERE.parents[1] / "ESRGAN"
 PATIENTS = ("14655", "14797", "15040", "15041", "15042", "15043", "15044")
 RUN = "rrdb_x2_blurnoise_20250912-114004"
 SMALL = shlex.split("--epochs 1 --nf 4 --nb 1 --gc 2 --patch_size 32 --batch_size 4")
-"""What makes a training a matter of seconds; nothing else is added to his commands."""
+"""What makes a training a matter of seconds; nothing else is added to the commands."""
 
 
 def commands() -> list[str]:
@@ -62,7 +62,7 @@ class Folder:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """After his first commands: preprocessed data, a run under the name he uses, and a fine-tuned model's place."""
+    """After the first commands: preprocessed data, a run under the documented name, and a fine-tuned model's place."""
     folder = Folder(tmp_path_factory.mktemp("user"))
     for command in (*named("preprocess"), *named("split")):
         done = folder.run(command)
@@ -132,7 +132,7 @@ def test_evaluate(folder: Folder, command: str) -> None:
         assert "the separators were lost" in done.stderr
 
 
-def test_his_long_and_his_short_command_are_the_same(folder: Folder) -> None:
+def test_the_long_and_the_short_command_are_the_same(folder: Folder) -> None:
     long, short = (command for command in named("evaluate") if f"{RUN}" in command)
     tables = []
     for command in (long, short):

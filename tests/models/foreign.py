@@ -8,7 +8,7 @@ State = dict[str, Tensor]
 
 
 def user_state(scale: int, nf: int = 8, nb: int = 2, gc: int = 4, channels: int = 1, seed: int = 0) -> State:
-    """Random weights under the keys of the user's earlier checkpoints."""
+    """Random weights under the keys of the checkpoints from before ctsr."""
     shapes = {"conv_first": (nf, channels), "trunk_conv": (nf, nf), "conv_last": (channels, nf)}
     shapes |= {"upsampler.0": (4 * nf, nf)} | ({"upsampler.3": (4 * nf, nf)} if scale == 4 else {})
     return _random(shapes | _dense("RRDB_trunk", nf, nb, gc), seed)
@@ -22,7 +22,7 @@ def basicsr_state(scale: int, nf: int = 8, nb: int = 2, gc: int = 4, channels: i
 
 
 def user_forward(state: State, x: Tensor) -> Tensor:
-    """The generator of the user's earlier checkpoints; any number of channels, [-1, 1]."""
+    """The generator of the checkpoints from before ctsr; any number of channels, [-1, 1]."""
     features = _conv(state, "conv_first", x)
     features = features + _conv(state, "trunk_conv", _blocks(state, "RRDB_trunk", features))
     for key in ("upsampler.0", "upsampler.3"):

@@ -61,7 +61,7 @@ def test_every_network_enlarges_by_its_scale_at_any_size(architecture: Architect
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_the_users_earlier_weights_give_what_their_network_gave(scale: int) -> None:
+def test_weights_from_before_ctsr_give_what_their_network_gave(scale: int) -> None:
     state = user_state(scale)
     architecture, net = load_state(state)
     assert architecture == Architecture("rrdb", scale, nf=8, nb=2, gc=4)

@@ -19,7 +19,7 @@ __all__ = ["read_container", "weights_in"]
 EMA_KEYS = ("ema", "params_ema")
 """Where averaged weights are found: our own files, BasicSR's."""
 LIVE_KEYS = ("model", "params")
-"""Where the weights that were being trained are found: our own files and the user's earlier ones, BasicSR's."""
+"""Where the weights that were being trained are found: our own files, those of the scripts before ctsr, BasicSR's."""
 
 DAMAGED = (
     pickle.UnpicklingError,

@@ -27,7 +27,7 @@ class Checkpoint:
     ema: StateDict | None = None
     """Their exponential moving average. Never mistaken for the live ones: it has a key of its own."""
     training: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Optimisers, schedulers, scaler, random states, epoch, step, best values, history: tensors and plain values."""
+    """Optimiser, scaler, random states, epoch, step, best values, history: tensors and plain values."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -15,6 +15,7 @@ from ctsr.cli.options import Common, config_flags, gathered, given_names, with_n
 from ctsr.cli.verbs import LATER, SCRIPTS, VERBS, Verb
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.paths import native_path
+from ctsr.words import one_line
 
 __all__ = ["entry", "main", "script"]
 
@@ -92,7 +93,7 @@ def run_verb(name: str, argv: list[str], *, prog: str) -> int:
     except (CtsrError, OSError) as error:
         if debug:
             raise
-        console.error(" ".join(str(error).split()))
+        console.error(one_line(error))
         return WRONG_USAGE if isinstance(error, UsageError | DomainError) else FAILED
     except KeyboardInterrupt:
         if debug:

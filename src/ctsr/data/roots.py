@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctsr.errors import MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
-from ctsr.progress import Progress, Silent
+from ctsr.progress import SILENT, Progress
 from ctsr.series import PatientExams, Series
 
 __all__ = ["PREPROCESSING_LOG", "SUFFIX", "Patients", "open_roots", "patient_names"]
@@ -31,7 +31,7 @@ class Patients:
         return tuple(patient.patient_id for patient in self.usable)
 
 
-def open_roots(roots: Sequence[Path], *, progress: Progress | None = None) -> Patients:
+def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patients:
     """Everything below the roots; patients of a preprocessed root go by their names in its log.
 
     A patient who is in several roots is one patient, and that is said; so are files that cannot be read.
@@ -40,7 +40,6 @@ def open_roots(roots: Sequence[Path], *, progress: Progress | None = None) -> Pa
         MissingInputError: a root is no folder, or holds no usable CT.
         SplitError: one series lies under two patients: the split would let one exam into two parts.
     """
-    progress = progress or Silent()
     together: dict[str, PatientExams] = {}
     for root in roots:
         for patient in _patients(root, progress):

@@ -8,6 +8,7 @@ from typing import cast
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
 from ctsr.dicom.element import MALFORMED
@@ -32,6 +33,10 @@ GROUPS = {
     "NominalPercentageOfCardiacPhase": "CardiacSynchronizationSequence",
 }
 """The functional group macro of enhanced objects (PS3.3 C.7.6.16) that holds each attribute."""
+
+
+PLAIN = {"CS", "DA", "DS", "IS", "TM", "UI"}
+"""VRs whose values are ASCII text in the file, several parted by backslashes."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,9 @@ class Lookup:
 
     def text(self, name: str) -> str:
         """Without the blanks around it; empty where it is missing."""
+        written = self._as_written(name)
+        if written is not None and "\\" not in written:
+            return written
         value = self.get(name)
         return "" if value is None else str(value).strip(" \0")
 
@@ -75,8 +83,10 @@ class Lookup:
     def numbers(self, name: str, count: int) -> tuple[float, ...] | None:
         """`count` finite numbers; None where there are fewer or more, or they are not numbers."""
         try:
-            value = self.get(name)
-            values = [value] if isinstance(value, (str, float, int)) else list(cast("Sequence[object]", value))
+            value = self._as_written(name) or self.get(name)
+            if isinstance(value, str):
+                value = value.split("\\")
+            values = [value] if isinstance(value, (float, int)) else list(cast("Sequence[object]", value))
             numbers = tuple(float(str(number)) for number in values)
         except (ReadError, TypeError, ValueError):
             return None
@@ -86,6 +96,16 @@ class Lookup:
         """One finite number; None where there is none."""
         numbers = self.numbers(name, 1)
         return numbers[0] if numbers else None
+
+    def _as_written(self, name: str) -> str | None:
+        """The text at the top of the object as the file has it, None where it takes pydicom to read it.
+
+        The same text in a tenth of the time, for a scan's dozens of attributes in thousands of files.
+        """
+        element = None if name in GROUPS and (self.frame or self.shared) else self.header.get_item(_tag(name))
+        if not isinstance(element, RawDataElement) or element.VR not in PLAIN or not element.value:
+            return None
+        return element.value.decode("ascii", "replace").strip(" \0")
 
     def whole(self, name: str) -> int | None:
         """One whole number; None where there is none."""

@@ -97,8 +97,11 @@ def _without_unused_bits(raw: Stored, look: Lookup) -> Stored:
 
 
 def _to_hu(stored: Stored, slope: float, intercept: float) -> VoxelsHU:
-    exact = np.float32 if slope == 1 else np.float64
-    return (stored.astype(exact) * exact(slope) + exact(intercept)).astype(np.float32)
+    hu = stored.astype(np.float32 if slope == 1 else np.float64)
+    if slope != 1:
+        hu *= slope
+    hu += intercept
+    return hu.astype(np.float32, copy=False)
 
 
 def _upright(hu: VoxelsHU, stored: Stored, look: Lookup, slope: float, intercept: float) -> VoxelsHU:

@@ -48,5 +48,5 @@ def to_stored(hu: VoxelsHU, padding: PaddingMask | None = None) -> Stored:
         return Stored(values, slope, intercept, None)
     free = intercept == 0 and low > PADDING_HU
     value = PADDING_HU if free else int(INT16.min)
-    values[padding] = value
+    np.copyto(values, value, where=padding)
     return Stored(values, slope, intercept, value)

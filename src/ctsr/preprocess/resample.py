@@ -58,11 +58,11 @@ def resample(
     share = _tissue_share(axes, padding.tobytes())
     pivot = hu.flat[padding.argmin()]
     weighted = hu - pivot
-    weighted[padding] = 0
+    np.copyto(weighted, 0, where=padding)
     mean = axes.apply(weighted)
     mean *= share.inverse
     mean += pivot
-    mean[share.outside] = AIR
+    np.copyto(mean, AIR, where=share.outside)
     return Resampled(mean, share.outside)
 
 
