@@ -20,7 +20,7 @@ demo: $(READY) ## Run the whole job on a built-in synthetic sample (minutes)
 	$(BIN)/ctsr demo
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 check: $(READY) ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .

@@ -18,4 +18,4 @@ def run() -> None:
             started = time.perf_counter()
             subprocess.run([program, *arguments], capture_output=True, check=True)
             seconds.append(time.perf_counter() - started)
-        print(f"ctsr {' '.join(arguments):<20} {statistics.median(seconds):6.2f} s   (target of ctsr --help: under 0.5)")
+        print(f"ctsr {' '.join(arguments):<20} {statistics.median(seconds):6.2f} s   (target, ctsr --help: under 0.5)")

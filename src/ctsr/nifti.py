@@ -22,9 +22,8 @@ from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_s
 from ctsr.volume import Grid, Vector
 from ctsr.words import one_line
 
-__all__ = ["is_nifti", "read_pixels", "save_volume", "scan_file"]
+__all__ = ["read_pixels", "save_volume", "scan_file"]
 
-SUFFIXES = (".nii", ".nii.gz")
 BROKEN = (
     *(ImageFileError, HeaderDataError, zlib.error),
     *(EOFError, KeyError, OSError, OverflowError, TypeError, ValueError),
@@ -73,11 +72,6 @@ class _Image:
             plane = plane.T
         plane = np.flip(plane, tuple(axis for axis in (0, 1) if self.backwards[axis + 1]))
         return (plane.astype(np.float64) * self.slope + self.intercept).astype(np.float32)
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether a file calls itself NIfTI; its contents are looked at by `scan_file`."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:

@@ -18,6 +18,7 @@ __all__ = [
     "Series",
     "SeriesHeader",
     "SliceHeader",
+    "is_nifti",
     "too_small",
 ]
 
@@ -182,6 +183,11 @@ class Inventory:
         """Every usable series, by patient."""
         for patient in self.patients:
             yield from patient.series
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file calls itself NIfTI; its contents are looked at by `ctsr.nifti.scan_file`."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def too_small(rows: int, columns: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.pixels.utils import as_pixel_options
-from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
 from ctsr.dicom.codecs import decoder_for
 from ctsr.dicom.element import OpenFile, open_file, quiet, reading
@@ -20,6 +20,7 @@ __all__ = ["read_pixels"]
 
 Stored = npt.NDArray[np.integer[Any]]
 
+PLAIN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian}
 TRUE_TO_SIZE = {*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes}
 """Transfer syntaxes whose code stream carries no unused bits; pydicom has seen to their sign already."""
 
@@ -67,6 +68,9 @@ def _rescale(image: SliceHeader, assume_hu: bool) -> tuple[float, float]:
 @reading()
 def _decode(source: OpenFile, path: Path, frame: int) -> Stored:
     """(rows, columns), as allocated: nothing done about unused bits."""
+    plain = _decode_plain(source, path, frame)
+    if plain is not None:
+        return plain
     decoder = decoder_for(source.syntax)
     if source.element is None:
         pixels, _ = decoder.as_array(source.header, index=frame, raw=True, **_options(source))
@@ -75,6 +79,21 @@ def _decode(source: OpenFile, path: Path, frame: int) -> Stored:
         file.seek(source.element.offset)
         pixels, _ = decoder.as_array(file, index=frame, raw=True, **_options(source))
     return pixels
+
+
+def _decode_plain(source: OpenFile, path: Path, frame: int) -> Stored | None:
+    """What most CT is, 16 bits in little endian, without a decoder's preparations; None for everything else."""
+    look, element = Lookup(source.header), source.element
+    form = look.whole("BitsAllocated"), look.whole("SamplesPerPixel")
+    rows, columns = look.whole("Rows") or 0, look.whole("Columns") or 0
+    start, size = 2 * rows * columns * frame, 2 * rows * columns
+    if source.syntax not in PLAIN or form != (16, 1) or element is None or start + size > (element.length or 0):
+        return None
+    with path.open("rb") as file:
+        file.seek(element.offset + start)
+        content = file.read(size)
+    dtype = np.dtype("<i2" if look.whole("PixelRepresentation") else "<u2")
+    return np.frombuffer(content, dtype).reshape(rows, columns)
 
 
 def _options(source: OpenFile) -> dict[str, Any]:
