@@ -66,9 +66,8 @@ def compare(ours: Callable[[], int], theirs: Callable[[], int], *, rounds: int =
 
 def report(what: str, unit: str, result: Comparison, *, target: str) -> None:
     """One line: the two rates and their ratio beside the target."""
-    print(
-        f"{what:<40} {result.ours:9.1f} against {result.theirs:7.1f} {unit:<14} ×{result.ratio:5.1f}  (target: {target})"
-    )
+    rates = f"{result.ours:9.1f} against {result.theirs:7.1f} {unit:<14}"
+    print(f"{what:<40} {rates} ×{result.ratio:5.1f}  (target: {target})")
 
 
 def _rate(work: Callable[[], int]) -> float:
