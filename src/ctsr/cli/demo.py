@@ -23,7 +23,7 @@ class Demo:
     """Receives exams, preprocessed data, the trained model and its evaluation."""
     make_data: Path | None = None
     """Only write the synthetic exams, into this folder."""
-    epochs: int = 12
+    epochs: int = 10
     """Of the training; more take longer and give a better model."""
     seed: int = 0
     """Of the synthetic exams."""

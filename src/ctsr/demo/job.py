@@ -28,7 +28,7 @@ class DemoResult:
         return self.evaluation.folder / "plots" / "comparison.png"
 
 
-def run_demo(out_dir: Path, *, epochs: int = 12, seed: int = 0, progress: Progress = SILENT) -> DemoResult:
+def run_demo(out_dir: Path, *, epochs: int = 10, seed: int = 0, progress: Progress = SILENT) -> DemoResult:
     """Everything a user would do, on data whose truth is known, below `out_dir`.
 
     Args:
