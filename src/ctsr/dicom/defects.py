@@ -45,7 +45,7 @@ POLICY = MappingProxyType(
 
 REMEDY = MappingProxyType(
     {
-        DefectKind.GAP: "Export the series again, or pass --allow_gaps to fill the places with air",
+        DefectKind.GAP: "Export the series again, or use it slice by slice",
         DefectKind.DUPLICATE_POSITION: "Put each phase or reconstruction into a folder and series of its own",
         DefectKind.IRREGULAR_SPACING: "Use it slice by slice",
         DefectKind.GANTRY_TILT: "Use it slice by slice, or have the tilt corrected first",
