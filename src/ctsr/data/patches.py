@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from ctsr.data.body import BLOCK
 from ctsr.data.pairs import centered_crop
 from ctsr.data.store import StoredSeries
-from ctsr.degrade import Degradation, Draw, degrade, margin_of
+from ctsr.degrade import Degradation, DegradationParams, Draw, degrade, margin_of
 from ctsr.degrade.kernels import reflected
 from ctsr.errors import DomainError
 from ctsr.hu import HURange
@@ -35,10 +35,16 @@ class PatchPair:
 
     lr: Tensor
     hr: Tensor
+    params: tuple[DegradationParams, ...]
+    """What each LR patch was made with."""
 
     def pin_memory(self) -> "PatchPair":
         """The same batch in page-locked memory, from which a copy to a GPU need not wait."""
-        return PatchPair(self.lr.pin_memory(), self.hr.pin_memory())
+        return PatchPair(self.lr.pin_memory(), self.hr.pin_memory(), self.params)
+
+    def to(self, device: torch.device) -> "PatchPair":
+        """The same batch on a device."""
+        return PatchPair(self.lr.to(device, non_blocking=True), self.hr.to(device, non_blocking=True), self.params)
 
     def __len__(self) -> int:
         """Patches."""
@@ -104,16 +110,17 @@ class PatchDataset(Dataset[PatchPair]):
         margin = margin_of(self.degradation)
         windows = np.stack([self._window(place, margin) for place in places])
         hr = torch.from_numpy(self.hu_range.to_unit(windows)[:, None])
+        params = tuple(place.draw.params for place in places)
         lr = degrade(
             hr,
-            [place.draw.params for place in places],
+            params,
             [place.draw.noise_seed for place in places],
             scale=self.degradation.scale,
             antialias=self.degradation.antialias,
             margin=margin,
         )
         hr = hr[:, :, margin : margin + self.patch_size, margin : margin + self.patch_size]
-        return PatchPair(_turned(lr, places), _turned(hr, places))
+        return PatchPair(_turned(lr, places), _turned(hr, places), params)
 
     def place(self, ticket: Ticket) -> Place:
         """Where the patch of this ticket lies, and what is done to it: random, but told by seed and ticket alone."""

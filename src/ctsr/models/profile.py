@@ -3,7 +3,7 @@
 import copy
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode  # the documented way
 from ctsr.errors import DomainError
 from ctsr.models.architecture import Architecture, build
 
-__all__ = ["LayerGroup", "Profile", "profile", "seconds_per_forward", "training_bytes_per_pixel"]
+__all__ = [
+    "LayerGroup",
+    "Profile",
+    "profile",
+    "saved_bytes",
+    "seconds_per_forward",
+    "training_bytes_per_pixel",
+]
 
 PROBE_SIZES = (16, 24)
 """Sides in pixels of the two patches that `training_bytes_per_pixel` compares."""
@@ -86,7 +93,7 @@ def profile(network: Architecture | nn.Module, input_size: tuple[int, int] = (25
         parameters=sum(p.numel() for p in net.parameters()),
         macs=sum(group.macs for group in groups.values()),
         inference_bytes=live.peak + _size(image),
-        training_bytes=_saved_bytes(net, image),
+        training_bytes=saved_bytes(net, image),
         groups=tuple(groups.values()),
     )
 
@@ -99,7 +106,7 @@ def training_bytes_per_pixel(net: nn.Module) -> float:
     """
     device = next(net.parameters()).device
     small, large = PROBE_SIZES
-    less, more = (_saved_bytes(net, torch.zeros(1, 1, side, side, device=device)) for side in PROBE_SIZES)
+    less, more = (saved_bytes(net, torch.zeros(1, 1, side, side, device=device)) for side in PROBE_SIZES)
     return (more - less) / (large**2 - small**2)
 
 
@@ -186,9 +193,15 @@ def _live_bytes() -> Generator[_Live]:
         yield live
 
 
-def _saved_bytes(net: nn.Module, image: Tensor) -> int:
-    """Bytes of the distinct storages that a forward pass keeps for the backward pass, the weights not among them."""
-    weights = {id(p.untyped_storage()) for p in net.parameters()}
+def saved_bytes(run: Callable[[Tensor], Tensor], image: Tensor) -> int:
+    """Bytes of the distinct storages that a forward pass keeps for the backward pass, but for a network's weights.
+
+    Args:
+        run: a network, or whatever else a gradient is taken through.
+        image: what it is run on.
+    """
+    parameters = run.parameters() if isinstance(run, nn.Module) else ()
+    weights = {id(p.untyped_storage()) for p in parameters}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -198,7 +211,7 @@ def _saved_bytes(net: nn.Module, image: Tensor) -> int:
         return tensor
 
     with torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor):
-        net(image)
+        run(image)
     return sum(storage.nbytes() for storage in kept.values())
 
 
