@@ -2,9 +2,6 @@
 
 import csv
 import json
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,39 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from ctsr.checkpoint import Checkpoint, load_checkpoint, load_generator
+from ctsr.checkpoint import load_checkpoint, load_generator
 from ctsr.data.store import open_series
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, UsageError
 from ctsr.exams import scan_patient
 from ctsr.train.options import TrainOptions
-from ctsr.train.run import TrainResult, plain_options, train
+from ctsr.train.run import train
 from tests.made.exams import save_patient
 from tests.made.listener import Listener
-
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Every leaf of nested containers by its path."""
-    if isinstance(value, dict):
-        return {k: v for key, item in value.items() for k, v in flat(item, f"{name}/{key}").items()}
-    if isinstance(value, list | tuple):
-        return {k: v for i, item in enumerate(value) for k, v in flat(item, f"{name}/{i}").items()}
-    return {name: value}
-
-
-def assert_same_state(one: Checkpoint, other: Checkpoint) -> None:
-    """Equal to the bit but for the clock and for how long the runs were meant to be."""
-    theirs = [flat({"weights": dict(c.weights), "training": c.training}) for c in (one, other)]
-    assert theirs[0].keys() == theirs[1].keys()
-    for name, value in theirs[0].items():
-        if name.endswith("time_sec") or "/config/" in name:
-            continue
-        same = torch.equal(value, theirs[1][name]) if isinstance(value, torch.Tensor) else value == theirs[1][name]
-        assert same, name
-
-
-def last(result: TrainResult) -> Checkpoint:
-    return load_checkpoint(result.folder / "last.pth")
+from tests.made.training import KILLERS, assert_same_state, killed, last
 
 
 def test_a_run_folder_holds_what_a_user_looks_for(options: TrainOptions) -> None:
@@ -108,57 +82,11 @@ def test_resuming_equals_not_having_stopped_to_the_bit(options: TrainOptions) ->
     assert_same_state(load_checkpoint(whole.best), load_checkpoint(resumed.best))
 
 
-def kill_and_resume(options: TrainOptions, tmp_path: Path, *, when: str) -> TrainResult:
-    """Run a training in a process of its own, kill it at a moment of its choosing, and continue it here."""
-    values = plain_options(options)
-    program = tmp_path / "victim.py"
-    program.write_text(
-        "import json, os, signal, sys\n"
-        "from pathlib import Path\n"
-        "import ctsr.checkpoint.files as files, ctsr.train.loop as loop\n"
-        "from ctsr.train.options import TrainOptions, from_plain\n"
-        "from ctsr.train.run import train\n"
-        "die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "count = {'steps': 0, 'saves': 0}\n"
-        f"{KILLERS[when]}\n"
-        "if __name__ == '__main__':\n"
-        "    train(TrainOptions(**from_plain(json.loads(sys.argv[1]))))\n"
-    )
-    done = subprocess.run([sys.executable, str(program), json.dumps(values)], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    (folder,) = options.runs.iterdir()
-    return train(TrainOptions(resume=str(folder), store=options.store, device="cpu"))
-
-
-KILLERS = {
-    # In the second epoch, after the first of its steps.
-    "in the middle of an epoch": """
-step = loop.step
-def counted(trainer, batch):
-    count['steps'] += 1
-    if count['steps'] == 6:
-        die()
-    return step(trainer, batch)
-loop.step = counted
-""",
-    # While the second epoch's last.pth is being written: half of it is in the temporary file.
-    "in the middle of a save": """
-save = files.torch.save
-def half(content, file, **keywords):
-    save(content, file, **keywords)
-    if content['training']['standing']['epochs_done'] == 2:
-        file.truncate(file.tell() // 2)
-        file.flush()
-        die()
-files.torch.save = half
-""",
-}
-
-
 @pytest.mark.parametrize("when", KILLERS)
 def test_a_run_that_was_killed_is_continued_to_the_same_bits(options: TrainOptions, tmp_path: Path, when: str) -> None:
     whole = train(replace(options, runs=tmp_path / "whole"))
-    resumed = kill_and_resume(options, tmp_path, when=when)
+    folder = killed(options, tmp_path, verb="train", when=when, updates=6)
+    resumed = train(TrainOptions(resume=str(folder), store=options.store, device="cpu"))
     assert_same_state(last(whole), last(resumed))
     with (resumed.folder / "metrics.csv").open() as lines:
         assert [row["epoch"] for row in csv.DictReader(lines)] == ["1", "2", "3"]
@@ -214,9 +142,9 @@ def test_micro_batches_give_the_step_of_the_whole_batch(options: TrainOptions) -
 def test_a_loss_that_stays_not_finite_ends_the_training_with_advice(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctsr.train import loop
+    from ctsr.train import l1
 
-    monkeypatch.setattr(loop.F, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
+    monkeypatch.setattr(l1, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
     with pytest.raises(CtsrError, match=r"10 times in a row, at step 10: .* lower --lr"):
         train(replace(options, batch_size=1))
 
@@ -224,11 +152,11 @@ def test_a_loss_that_stays_not_finite_ends_the_training_with_advice(
 def test_a_single_loss_that_is_not_finite_is_skipped_and_counted(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctsr.train import loop
+    from ctsr.train import l1
 
-    l1, calls = loop.F.l1_loss, iter(range(10**6))
+    real, calls = l1.l1_loss, iter(range(10**6))
     poison = {2}
-    monkeypatch.setattr(loop.F, "l1_loss", lambda sr, hr: l1(sr, hr) * (float("inf") if next(calls) in poison else 1.0))
+    monkeypatch.setattr(l1, "l1_loss", lambda sr, hr: real(sr, hr) * (float("inf") if next(calls) in poison else 1.0))
     result = train(replace(options, epochs=1))
     assert result.state.skipped_steps == 1
     assert result.state.history[0].train_l1 < 1

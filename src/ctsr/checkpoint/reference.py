@@ -10,7 +10,17 @@ from ctsr.errors import MissingInputError
 from ctsr.files import STAMP
 from ctsr.paths import FoundPath, native_path, search_path
 
-__all__ = ["ANY_RUN", "BEST", "BUNDLED", "LAST", "RUN_FOLDERS", "Resolved", "resolve_model", "run_time"]
+__all__ = [
+    "ANY_RUN",
+    "BEST",
+    "BUNDLED",
+    "FINETUNED",
+    "LAST",
+    "RUN_FOLDERS",
+    "Resolved",
+    "resolve_model",
+    "run_time",
+]
 
 BEST, LAST = "best.pth", "last.pth"
 """The two checkpoints of a run folder."""
@@ -18,6 +28,8 @@ RUN_FOLDERS = (Path("runs"), Path("finetune_outputs"))
 """Where runs are looked for: each folder may be a run itself, and hold runs."""
 ANY_RUN = "rrdb_ct"
 """The experiment name that stands for every run, in `rrdb_ct_best.pth`."""
+FINETUNED = "finetune"
+"""How the experiments of fine-tuned generators begin; all others were trained with L1."""
 BUNDLED: Mapping[str, Path] = {}
 """Models that come with the package, by name; the first is used where no run is found. None do yet."""
 
@@ -61,7 +73,14 @@ class _Asked:
         return "any kind" if self.experiment == ANY_RUN else f"experiment {self.experiment}"
 
 
-def resolve_model(reference: str | None, *, runs: Sequence[Path] = RUN_FOLDERS, search_root: Path = Path()) -> Resolved:
+def resolve_model(
+    reference: str | None,
+    *,
+    runs: Sequence[Path] = RUN_FOLDERS,
+    search_root: Path = Path(),
+    only_l1: bool = False,
+    flag: str = "--model_path",
+) -> Resolved:
     r"""The checkpoint file that a model reference means.
 
     Args:
@@ -71,13 +90,15 @@ def resolve_model(reference: str | None, *, runs: Sequence[Path] = RUN_FOLDERS, 
             `ctsr.paths.find_path`.
         runs: folders that hold runs, relative to `search_root`.
         search_root: what relative paths start from.
+        only_l1: where the reference is None, pass over runs that were fine-tuned.
+        flag: how the user names a model here, for messages.
 
     Raises:
         MissingInputError: there is none; the message lists what was looked for and where.
     """
     roots = [search_root / folder for folder in runs]
     if reference is None:
-        return _default(roots)
+        return _default(roots, only_l1, flag)
     if found := search_path(reference, base=search_root):
         return _checkpoint_at(found)
     for root in roots:
@@ -99,14 +120,16 @@ def run_time(folder: Path) -> float | None:
         return None
 
 
-def _default(roots: Sequence[Path]) -> Resolved:
-    if newest := max(_candidates(roots, BEST), key=_age, default=None):
-        return Resolved(newest.file, f"model: {newest.file}, the newest run (choose another with --model_path)")
+def _default(roots: Sequence[Path], only_l1: bool, flag: str) -> Resolved:
+    fitting = (c for c in _candidates(roots, BEST) if not (only_l1 and _is_finetuned(c)))
+    kind = "L1 run" if only_l1 else "run"
+    if newest := max(fitting, key=_age, default=None):
+        return Resolved(newest.file, f"model: {newest.file}, the newest {kind} (choose another with {flag})")
     for name, path in BUNDLED.items():
         return Resolved(path, f"model: {name}, which comes with ctsr, as there is no run yet")
     raise MissingInputError(
         f"no trained model: looked for {BEST} in {_listed(roots)} and the folders in them; "
-        "train one with `ctsr train`, or name one with --model_path"
+        f"train one with `ctsr train`, or name one with {flag}"
     )
 
 
@@ -157,6 +180,11 @@ def _is_of(candidate: _Candidate, experiment: str | None) -> bool:
         or candidate.file.name not in {BEST, LAST}
         or (folder / f"{experiment}.json").is_file()
     )
+
+
+def _is_finetuned(candidate: _Candidate) -> bool:
+    folder = candidate.file.parent
+    return folder.name.startswith(FINETUNED + "_x") or any(folder.glob(f"{FINETUNED}_*.json"))
 
 
 def _age(candidate: _Candidate) -> tuple[float, str]:

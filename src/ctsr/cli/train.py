@@ -1,13 +1,17 @@
 """`ctsr train`."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ctsr.cli.console import Console
 from ctsr.cli.degradation_flags import DegradationFlags
 from ctsr.cli.options import Common
 from ctsr.train.options import TrainOptions
 
-__all__ = ["Train"]
+if TYPE_CHECKING:  # torch is imported when there is something to train, not for `--help`
+    from ctsr.train.session import TrainResult
+
+__all__ = ["Train", "show_result"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +25,8 @@ class Train:
     ctsr train --nf 32 --nb 4 --gc 16 --patch_size 96        (a small net, for a laptop)
 
     ctsr train --resume runs/rrdb_x2_blurnoise_20260101-120000
+
+    torchrun --nproc_per_node=2 -m ctsr train
     """
 
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -29,23 +35,20 @@ class Train:
 
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a series could not be used."""
-        from ctsr.degrade import Degradation
-        from ctsr.train.run import degradation_of, train
+        from ctsr.train.run import train
 
-        options, flags = self.train, self.degradation
-        resumed = degradation_of(options.resume) if options.resume is not None and flags.given() else None
-        degradation = (
-            None if options.resume and not resumed else flags.over(resumed or Degradation(scale=options.scale))
-        )
-        result = train(options, degradation, given=self.common.given, progress=console)
-        if not result.leads:
-            return 0
-        if result.state.history:
-            console.print(
-                f"best epoch {result.state.best_epoch} of {result.state.epochs_done}: "
-                f"validation L1 {result.state.best:.5f}"
-            )
-            console.print(f"model: {result.best}")
-        if result.failures:
-            console.error(f"{len(result.failures)} series were left out, see above")
-        return int(bool(result.failures))
+        result = train(self.train, self.degradation.over, given=self.common.given, progress=console)
+        return show_result(console, result)
+
+
+def show_result(console: Console, result: "TrainResult") -> int:
+    """Where the model is, and which epoch it is from; the exit status."""
+    if not result.leads:
+        return 0
+    state = result.state
+    if state.history:
+        console.print(f"best epoch {state.best_epoch} of {state.epochs_done}: {result.headline}")
+        console.print(f"model: {result.best}")
+    if result.failures:
+        console.error(f"{len(result.failures)} series were left out, see above")
+    return int(bool(result.failures))

@@ -23,6 +23,7 @@ VERBS = {
         Verb("preprocess", "ctsr.cli.preprocess", "Preprocess", "resample every series to one in-plane pixel spacing"),
         Verb("split", "ctsr.cli.split", "Split", "divide the patients into train, val and test"),
         Verb("train", "ctsr.cli.train", "Train", "train an RRDB generator with L1 loss"),
+        Verb("finetune", "ctsr.cli.finetune", "Finetune", "go on with perceptual and adversarial losses (ESRGAN)"),
         Verb("evaluate", "ctsr.cli.evaluate", "Evaluate", "measure a model against interpolation, by patient"),
         Verb("params", "ctsr.cli.params", "Params", "count a network's parameters, operations and memory"),
         Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample"),
@@ -30,7 +31,6 @@ VERBS = {
 }
 
 LATER = {
-    "finetune": "fine-tuning with perceptual and adversarial losses",
     "view": "the interactive viewer",
 }
 """Verbs that scripts of `ESRGAN/` already name but this version does not have yet."""

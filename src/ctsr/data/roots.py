@@ -1,7 +1,7 @@
 """Roots: folders of exams, raw or preprocessed, in which every patient goes by the source's folder name."""
 
 import csv
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ctsr.exams import scan
 from ctsr.progress import SILENT, Progress
 from ctsr.series import PatientExams, Series
 
-__all__ = ["PREPROCESSING_LOG", "SUFFIX", "Patients", "open_roots", "patient_names"]
+__all__ = ["PREPROCESSING_LOG", "SUFFIX", "Patients", "open_roots", "patient_names", "trained_on"]
 
 PREPROCESSING_LOG = "preprocessing_log.csv"
 SUFFIX = "pp"
@@ -53,6 +53,24 @@ def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patient
     for failure in failures:
         progress.note(f"left out: {failure}")
     return Patients(tuple(patient for patient in everyone if patient.series), failures)
+
+
+def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those of `patients` that a model with this split was trained on, with their name there where it is another.
+
+    Preprocessed patients whose log was left behind still carry its suffix: who is not known under his own name is
+    looked for without it.
+    """
+    train = split.get("train", ())
+    known = frozenset(name for names in split.values() for name in names)
+    bare = {name.removesuffix(SUFFIX): name for name in train}
+    found: list[str] = []
+    for patient in sorted(patients):
+        if patient in train:
+            found.append(patient)
+        elif patient not in known and (name := bare.get(patient.removesuffix(SUFFIX))):
+            found.append(f"{patient} (there called {name})")
+    return found
 
 
 def patient_names(root: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ctsr.data.exams import SplitExams
-from ctsr.data.roots import PREPROCESSING_LOG, SUFFIX
+from ctsr.data.roots import PREPROCESSING_LOG, trained_on
 from ctsr.data.store import StoredSeries
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import SplitError
@@ -96,33 +96,17 @@ def choose_patients(
             f"warning: {model.generator.path} names {len(known)} patients in its split, and none of them is here: "
             "by their names it cannot be told whether the model was trained on some of these"
         )
-    trained_on = _trained_on(patients, known, (model.split or {}).get("train", ()))
-    if trained_on and options.split != "train" and not options.allow_train_patients:
+    seen = trained_on(patients, model.split or {})
+    if seen and options.split != "train" and not options.allow_train_patients:
         # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
         lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"
         remedy = "leave --split_json out to take the checkpoint's split" if options.split_json else lost_names
         raise SplitError(
-            f"{model.generator.path} was trained on {', '.join(trained_on)} of the {options.split} part "
+            f"{model.generator.path} was trained on {', '.join(seen)} of the {options.split} part "
             f"({exams.source}): numbers on them say nothing about new patients; "
             f"{remedy}, or pass --allow_train_patients"
         )
     return patients
-
-
-def _trained_on(patients: Sequence[str], known: frozenset[str], train: Sequence[str]) -> list[str]:
-    """The patients that are among `train`, with their name there where it is another.
-
-    Preprocessed patients whose log was left behind still carry its suffix: who is not known under his own name is
-    looked for without it.
-    """
-    bare = {name.removesuffix(SUFFIX): name for name in train}
-    found: list[str] = []
-    for patient in sorted(patients):
-        if patient in train:
-            found.append(patient)
-        elif patient not in known and (name := bare.get(patient.removesuffix(SUFFIX))):
-            found.append(f"{patient} (there called {name})")
-    return found
 
 
 def plan_slices(

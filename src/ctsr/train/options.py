@@ -1,69 +1,65 @@
 """What a training can be told. The command line shows these fields as flags, their docstrings as help."""
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, cast, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_type_hints
 
 from ctsr.errors import UsageError
 
-__all__ = ["TrainOptions", "continued", "from_plain"]
+__all__ = ["FinetuneOptions", "RunOptions", "TrainOptions", "continued", "from_plain", "plain_options"]
 
 FREE_ON_RESUME = frozenset(
     {
-        "epochs",
-        "patience",
-        "num_workers",
+        "cache",
+        "compile",
         "device",
         "devices",
-        "precision",
+        "epochs",
         "micro_batch",
+        "num_workers",
+        "patience",
+        "precision",
         "resume",
-        "store",
         "runs",
         "splits",
+        "store",
     }
 )
 """What may differ from the run that is continued: it changes how long and where, not what is computed."""
 
-HERE_AND_NOW = frozenset({"device", "resume", "store"})
+HERE_AND_NOW = frozenset({"cache", "compile", "device", "resume", "store"})
 """What belongs to this machine and this call, never to the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Everything about a training but the degradation."""
+class RunOptions:
+    """What training with L1 and fine-tuning have in common."""
 
     data_root: tuple[Path, ...] = (Path("preprocessed_data"),)
     """One or several roots, each with one folder per patient."""
-    scale: Literal[2, 4] = 2
-    """How many times finer SR is than LR."""
     epochs: int = 50
     """At most; early stopping may end sooner."""
     batch_size: int = 10
-    """Patches a step, over all devices."""
-    patch_size: int = 192
-    """Side of an HR patch in pixels; divisible by the scale."""
-    patience: int = 5
-    """Epochs without a better validation L1 before stopping; 0 never stops early."""
+    """Patches computed together, over all devices."""
+    accumulate: int = 1
+    """Batches a step of the optimiser; the result is that of a batch so many times as large."""
+    patience: int | Literal["none"] = 5
+    """Epochs without progress before stopping; 0 or none never stops early."""
     lr: float = 1e-4
     """Adam's learning rate."""
+    lr_schedule: Literal["constant", "multistep", "cosine"] = "constant"
+    """How it falls: never, by half after 60 and again after 80 % of the epochs, or to a hundredth along a cosine."""
     clip_grad: float = 0.0
     """Largest norm of a step's gradient; 0 does not clip."""
+    ema: float = 0.0
+    """Decay of the weights' exponential moving average, which is then what is judged and used; 0 keeps none."""
     num_workers: int = 4
     """Processes that prepare batches."""
     resume: str | None = None
     """A run folder or its last.pth to continue; flags left at their default take that run's values."""
     seed: int = 42
     """Of the order, the patches and the initial weights; the split has a seed of its own."""
-    nf: int = 64
-    """Feature channels of the network."""
-    nb: int = 23
-    """Residual-in-residual dense blocks."""
-    gc: int = 32
-    """Channels that each convolution of a dense block adds."""
-    init: Literal["bilinear", "random"] = "bilinear"
-    """Let a fresh network begin as bilinear interpolation, or as ESRGAN's random weights."""
     patches_per_slice: int = 1
     """Patches drawn from each slice an epoch."""
     augment: bool = False
@@ -77,11 +73,13 @@ class TrainOptions:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     devices: int = 1
-    """GPUs (or CPU processes) to train on together."""
-    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
-    """auto is 16-mixed on CUDA and 32-true elsewhere."""
+    """GPUs (or CPU processes) to train on together; torchrun sets them itself."""
+    precision: Literal["auto", "32", "16-mixed", "bf16-mixed", "32-true"] = "auto"
+    """auto is 16-mixed on CUDA and 32 elsewhere; 32-true is another name for 32."""
     micro_batch: int = 0
-    """Patches computed at once; a batch is their sum. 0 takes as many as fit into memory."""
+    """Patches that the generator computes at once; a step is their sum. 0 takes as many as fit into memory."""
+    compile: bool = False
+    """Compile the generator with torch.compile: slow to start, then faster on a GPU."""
     runs: Path = Path("runs")
     """Receives the run folder."""
     splits: Path = Path("splits")
@@ -90,22 +88,132 @@ class TrainOptions:
     """Where decoded series are kept; the user's cache folder when left out."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patch_size", "patches_per_slice", "devices", "nf", "nb", "gc"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("patience", "num_workers", "clip_grad", "seed", "val_slices", "micro_batch"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"--{name} must not be negative, got {getattr(self, name)}")
+        _at_least(self, 1, "epochs", "batch_size", "accumulate", "patches_per_slice", "devices")
+        _at_least(self, 0, "num_workers", "clip_grad", "seed", "val_slices", "micro_batch")
+        if self.epochs_of_patience < 0:
+            raise UsageError(f"--patience must not be negative, got {self.patience}")
         if not self.lr > 0:
             raise UsageError(f"--lr must be above 0, got {self.lr:g}")
-        if self.patch_size % self.scale:
-            fits = self.patch_size - self.patch_size % self.scale
-            raise UsageError(f"--patch_size {self.patch_size} is not divisible by --scale {self.scale}; {fits} is")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"--ema must be in [0, 1), got {self.ema:g}")
         if self.batch_size % self.devices:
             raise UsageError(f"--batch_size {self.batch_size} cannot be shared evenly by {self.devices} devices")
 
+    @property
+    def epochs_of_patience(self) -> int:
+        """`patience` as a number: 0 never stops early."""
+        return 0 if self.patience == "none" else self.patience
 
-def continued(asked: TrainOptions, stored: Mapping[str, object], given: Container[str] | None = None) -> TrainOptions:
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
+    """Everything about a training with L1 but the degradation."""
+
+    scale: Literal[2, 4] = 2
+    """How many times finer SR is than LR."""
+    patch_size: int = 192
+    """Side of an HR patch in pixels; divisible by the scale."""
+    nf: int = 64
+    """Feature channels of the network."""
+    nb: int = 23
+    """Residual-in-residual dense blocks."""
+    gc: int = 32
+    """Channels that each convolution of a dense block adds."""
+    init: Literal["bilinear", "random"] = "bilinear"
+    """Let a fresh network begin as bilinear interpolation, or as ESRGAN's random weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "nf", "nb", "gc")
+        check_patch("patch_size", self.patch_size, self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(RunOptions):
+    """Everything about a fine-tuning but the degradation."""
+
+    pretrained_g: str | None = None
+    """Generator to start from: a file, a run folder or a name; the newest L1 run when left out."""
+    scale: Literal[2, 4] | None = None
+    """The generator's; a check, nothing to choose."""
+    patch: int = 192
+    """Side of an HR patch in pixels; divisible by the scale."""
+    out_dir: Path | None = None
+    """Receives best.pth and the rest of the run itself; a run that is there already moves into a folder in it."""
+    epochs: int = 10
+    """At most; early stopping may end sooner."""
+    lr_schedule: Literal["constant", "multistep", "cosine"] = "multistep"
+    """How it falls: never, by half after 60 and again after 80 % of the epochs, or to a hundredth along a cosine."""
+    clip_grad: float = 1.0
+    """Largest norm of a step's gradient, for generator and discriminator; 0 does not clip."""
+    ema: float = 0.999
+    """Decay of the generator's exponential moving average, which is then what is judged and used; 0 keeps none."""
+    lambda_l1: float = 1.0
+    """Weight of L1."""
+    lambda_perc: float = 0.08
+    """Weight of the perceptual loss."""
+    lambda_gan: float = 0.003
+    """Weight of the generator's adversarial loss."""
+    lambda_consistency: float = 0.0
+    """Weight of LR-consistency: SR degraded again, without noise, against the noise-free LR."""
+    lambda_artifact: float = 0.0
+    """Weight of the artifact loss (LDL), which needs --ema."""
+    warmup_g_only: int = 100
+    """Steps in which the generator alone is trained, without adversarial loss."""
+    perceptual: Literal["vgg16", "vgg19", "none"] = "vgg16"
+    """Network whose features the perceptual loss compares; `ctsr weights fetch` brings it."""
+    perc_layers: tuple[str, ...] = ()
+    """Convolutions whose features are compared, before the activation; the last (conv5_3, conv5_4) when left out."""
+    perc_weights: tuple[float, ...] = ()
+    """Weight of each of these layers; 1 when left out."""
+    gan_type: Literal["ragan", "vanilla", "lsgan", "hinge"] = "ragan"
+    """Relativistic average as in ESRGAN, or one of the classic games."""
+    discriminator: Literal["patch", "unet"] = "patch"
+    """A score for each 16×16 pixels, or a U-Net's for each pixel; both spectrally normalised."""
+    early_metric: Literal["total_no_gan", "mae", "psnr"] = "total_no_gan"
+    """What decides which epoch is the best, on whole validation slices."""
+    val_compute_gan: bool = False
+    """Compute the adversarial loss in validation, too."""
+    allow_train_patients: bool = False
+    """Validate on patients that the generator was trained on, against better knowledge."""
+    cache: Path | None = None
+    """Where fetched weights are kept; the user's cache folder when left out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "patch")
+        _at_least(self, 0, "warmup_g_only")
+        _at_least(self, 0, "lambda_l1", "lambda_perc", "lambda_gan", "lambda_consistency", "lambda_artifact")
+        if self.perc_weights and len(self.perc_weights) != len(self.perc_layers):
+            raise UsageError(
+                f"--perc_weights has {len(self.perc_weights)} values for {len(self.perc_layers)} --perc_layers"
+            )
+        if self.lambda_artifact and not self.ema:
+            raise UsageError("--lambda_artifact compares with the averaged generator; it needs --ema above 0")
+
+
+def _at_least(options: RunOptions, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(options, name) < least:
+            words = "must not be negative" if least == 0 else f"must be at least {least}"
+            raise UsageError(f"--{name} {words}, got {getattr(options, name)}")
+
+
+def check_patch(flag: str, size: int, scale: int) -> None:
+    """See that a patch can be downsampled.
+
+    Raises:
+        UsageError: the scale does not divide it.
+    """
+    if size < scale or size % scale:
+        fits = max(scale, size - size % scale)
+        raise UsageError(f"--{flag} {size} is not divisible by --scale {scale}; {fits} is")
+
+
+Options = TypeVar("Options", bound=RunOptions)
+
+
+def continued(asked: Options, stored: Mapping[str, object], given: Container[str] | None = None) -> Options:
     """The options of a run that is continued: its own, but for those that the user has given.
 
     Args:
@@ -116,25 +224,37 @@ def continued(asked: TrainOptions, stored: Mapping[str, object], given: Containe
     Raises:
         UsageError: one that was given does not fit the run.
     """
-    run = TrainOptions(**from_plain(stored))  # type: ignore[arg-type]  # the values come from these very fields
-    default = TrainOptions()
-    values: dict[str, object] = {}
-    for name in (field.name for field in fields(TrainOptions)):
+    kind = type(asked)
+    run, default = kind(**from_plain(kind, stored)), kind()
+    values: dict[str, Any] = {}
+    for name in (field.name for field in fields(kind)):
         wanted, before = getattr(asked, name), getattr(run, name)
         named = wanted != getattr(default, name) if given is None else name in given
         if named and wanted != before and name not in FREE_ON_RESUME:
             raise UsageError(f"--{name} {wanted} does not fit the run to be continued, which has {before}")
         values[name] = wanted if named or name in HERE_AND_NOW else before
-    return TrainOptions(**values)  # type: ignore[arg-type]  # as above
+    return kind(**values)
 
 
-def from_plain(plain: Mapping[str, object]) -> dict[str, object]:
-    """Values as `TrainOptions` types them, from what config.json holds; what it does not hold is left out."""
-    hints = get_type_hints(TrainOptions)
+def plain_options(options: RunOptions) -> dict[str, Any]:
+    """The options as they stand in config.json and in the checkpoint; `from_plain` reads them back."""
+    return {name: _plain(value) for name, value in asdict(options).items()}
+
+
+def from_plain(kind: type[RunOptions], plain: Mapping[str, object]) -> dict[str, Any]:
+    """Values as the options type them, from what config.json holds; what it does not hold is left out."""
+    hints = get_type_hints(kind)
     return {name: _typed(hints[name], value) for name, value in plain.items() if name in hints}
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast("tuple[object, ...]", value)]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _typed(hint: object, value: object) -> object:
     if isinstance(value, list):
-        return tuple(Path(str(item)) for item in cast("list[object]", value))
+        items = cast("list[object]", value)
+        return tuple(Path(str(item)) for item in items) if hint == tuple[Path, ...] else tuple(items)
     return Path(value) if isinstance(value, str) and hint in {Path, Path | None} else value

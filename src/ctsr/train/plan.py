@@ -3,21 +3,36 @@
 import copy
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ctsr.models.profile import training_bytes_per_pixel
+from ctsr.models.profile import saved_bytes, training_bytes_per_pixel
 from ctsr.words import duration, size
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Cost", "Plan", "cost_on_patches", "make_plan"]
 
 USABLE = 0.7
 """Share of the free memory that activations may take: the rest is for gradients of them and for the data."""
 PROBE = 32
 """Side in LR pixels of the patch that is timed."""
+HR_PROBE = 64
+"""The same in HR pixels, for networks that look at SR and HR."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a network beside the generator, for the whole batch of a step."""
+
+    bytes: float
+    seconds: float
+
+    def __mul__(self, passes: int) -> "Cost":
+        """Several passes in a row: each gives its memory back before the next."""
+        return Cost(self.bytes, self.seconds * passes)
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ class Plan:
     """An epoch."""
     step_seconds: float
     step_bytes: float
-    """What the activations of one micro-batch take."""
+    """What the activations of one micro-batch take, and those of other networks for the batch."""
 
     def __str__(self) -> str:
         epoch = self.steps * self.step_seconds
@@ -40,7 +55,16 @@ class Plan:
         )
 
 
-def make_plan(net: nn.Module, *, patch: int, batch: int, steps: int, micro_batch: int = 0) -> Plan:
+def make_plan(
+    net: nn.Module,
+    *,
+    patch: int,
+    batch: int,
+    steps: int,
+    at_once: int = 0,
+    micro_batch: int = 0,
+    others: Sequence[Cost] = (),
+) -> Plan:
     """Time a small patch and measure what it keeps for the backward pass.
 
     Args:
@@ -48,15 +72,34 @@ def make_plan(net: nn.Module, *, patch: int, batch: int, steps: int, micro_batch
         patch: side of an LR patch in pixels.
         batch: patches a step on this device.
         steps: steps an epoch.
+        at_once: at most so many patches at once; 0 is the whole batch.
         micro_batch: patches at once, where the user has decided; 0 takes what memory allows.
+        others: what other networks take for the whole batch.
     """
     per_patch = training_bytes_per_pixel(net) * patch**2
-    fitting = max(1, int(USABLE * _free_bytes(net) / per_patch))
-    at_once = min(batch, micro_batch or fitting)
+    taken = sum(other.bytes for other in others)
+    fitting = max(1, int((USABLE * _free_bytes(net) - taken) / per_patch))
+    at_once = min(batch, micro_batch or fitting, at_once or batch)
     # Equal shares: 10 patches of which 6 fit are 5 and 5 rather than 6 and 4.
     at_once = math.ceil(batch / math.ceil(batch / at_once))
-    seconds = _seconds_per_pixel(net) * patch**2 * batch
-    return Plan(at_once, steps, seconds, per_patch * at_once)
+    seconds = _seconds_per_pixel(net) * patch**2 * batch + sum(other.seconds for other in others)
+    return Plan(at_once, steps, seconds, per_patch * at_once + taken)
+
+
+def cost_on_patches(run: Callable[[Tensor], Tensor], device: torch.device, *, patch: int, batch: int) -> Cost:
+    """What one forward and backward pass over a batch of HR patches takes, measured on a small patch.
+
+    Args:
+        run: a network, or whatever else makes something to differentiate of ``(1, 1, H, W)``.
+        device: where it lives.
+        patch: side of an HR patch in pixels.
+        batch: patches a step on this device.
+    """
+    image = torch.zeros(1, 1, HR_PROBE, HR_PROBE, device=device, requires_grad=True)
+    share = batch * patch**2 / HR_PROBE**2
+    kept = saved_bytes(run, image)
+    seconds = _timed(lambda: torch.autograd.grad(run(image).sum(), image), device)
+    return Cost(kept * share, seconds * share)
 
 
 def _free_bytes(net: nn.Module) -> int:
@@ -71,11 +114,16 @@ def _seconds_per_pixel(net: nn.Module) -> float:
     probe = copy.deepcopy(net)
     device = next(probe.parameters()).device
     image = torch.zeros(1, 1, PROBE, PROBE, device=device)
+    return _timed(lambda: probe(image).sum().backward(), device) / PROBE**2
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the second run: the first warms up."""
     seconds = 0.0
-    for _ in range(2):  # the first run warms up
+    for _ in range(2):
         started = time.perf_counter()
-        probe(image).sum().backward()
+        work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - started
-    return seconds / PROBE**2
+    return seconds

@@ -1,32 +1,38 @@
 """Between a running training and its checkpoint: everything that the next step depends on."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from lightning_fabric import Fabric
-from torch import nn
 
 from ctsr.checkpoint import Checkpoint, Meta
 from ctsr.errors import CheckpointError
-from ctsr.train.history import TrainingState
-from ctsr.train.loop import Trainer
+from ctsr.train.devices import precision_of
+from ctsr.train.history import EpochRow, TrainingState
+from ctsr.train.loop import Stage
 
 __all__ = ["restore", "snapshot"]
 
+R = TypeVar("R", bound=EpochRow)
 
-def snapshot(trainer: Trainer, state: TrainingState, meta: Meta, config: Mapping[str, Any]) -> Checkpoint:
+
+def snapshot(stage: Stage[R], state: TrainingState[R], meta: Meta, config: Mapping[str, Any]) -> Checkpoint:
     """The training as it stands after a whole epoch.
 
-    Patches, their order and their degradation are functions of seed and epoch: there is no sampler state to keep.
+    Patches, their order and degradation, and the learning rate are functions of seed and epoch: there is no state of
+    sampler or schedule to keep.
     """
+    learners = {name: learner.state_dict() for name, learner in stage.learners.items()}
+    generator = learners.pop("generator")
     return Checkpoint(
         meta=meta,
-        weights=network_of(trainer).state_dict(),
-        ema=None,
+        weights=generator["weights"],
+        ema=generator["ema"],
         training={
-            "optimizer": trainer.optimizer.state_dict(),
-            "scaler": _precision(trainer.fabric).state_dict(),
+            "optimizer": generator["optimizer"],
+            "averaged_steps": generator["averaged_steps"],
+            "others": learners,
+            "scaler": precision_of(stage.rig.fabric).state_dict(),
             "rng": _random_state(),
             "standing": state.as_dict(),
             "config": dict(config),
@@ -34,38 +40,37 @@ def snapshot(trainer: Trainer, state: TrainingState, meta: Meta, config: Mapping
     )
 
 
-def restore(trainer: Trainer, checkpoint: Checkpoint) -> TrainingState:
+def restore(stage: Stage[R], checkpoint: Checkpoint, row: type[R]) -> TrainingState[R]:
     """Put a training back to where `snapshot` found it.
 
+    Args:
+        stage: networks of the same shape.
+        checkpoint: what `snapshot` gave.
+        row: how a line of the history is made.
+
     Raises:
-        CheckpointError: the checkpoint is of another network, or carries no training state.
+        CheckpointError: the checkpoint is of another network or kind of training, or carries no training state.
     """
-    missing = {"optimizer", "scaler", "rng", "standing"} - checkpoint.training.keys()
+    training = checkpoint.training
+    missing = {"optimizer", "scaler", "rng", "standing"} - training.keys()
     if missing:
         raise CheckpointError(f"this checkpoint cannot be continued: it has no {', '.join(sorted(missing))}")
+    generator = {"weights": checkpoint.weights, "ema": checkpoint.ema} | {
+        name: training.get(name) for name in ("optimizer", "averaged_steps")
+    }
     try:
-        network_of(trainer).load_state_dict(checkpoint.weights)
-        trainer.optimizer.load_state_dict(checkpoint.training["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        for name, learner in stage.learners.items():
+            learner.load_state_dict(generator if name == "generator" else training["others"][name])
+        state = TrainingState[R].from_dict(training["standing"], row)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"the checkpoint does not fit this training: {error}") from error
-    _precision(trainer.fabric).load_state_dict(checkpoint.training["scaler"])
-    torch.set_rng_state(checkpoint.training["rng"]["cpu"])
-    if torch.cuda.is_available() and checkpoint.training["rng"]["cuda"]:
-        torch.cuda.set_rng_state_all(checkpoint.training["rng"]["cuda"])
-    return TrainingState.from_dict(checkpoint.training["standing"])
-
-
-def network_of(trainer: Trainer) -> nn.Module:
-    """The bare network, without the wrappers that Fabric puts around it."""
-    net: nn.Module = trainer.net.module
-    return net.module if isinstance(net, nn.parallel.DistributedDataParallel) else net
+    precision_of(stage.rig.fabric).load_state_dict(training["scaler"])
+    torch.set_rng_state(training["rng"]["cpu"])
+    if torch.cuda.is_available() and training["rng"]["cuda"]:
+        torch.cuda.set_rng_state_all(training["rng"]["cuda"])
+    return state
 
 
 def _random_state() -> dict[str, Any]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _precision(fabric: Fabric) -> Any:
-    """Fabric's precision plugin: under 16-mixed it holds the gradient scaler."""
-    return fabric.strategy.precision

@@ -1,0 +1,170 @@
+"""The stage of fine-tuning: L1, perceptual and adversarial loss, generator and discriminator in turn (ESRGAN)."""
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctsr.data.pairs import SlicePair
+from ctsr.data.patches import PatchPair
+from ctsr.infer import super_resolve
+from ctsr.losses import consistency_loss, discriminator_loss
+from ctsr.models.critics import iterate_norms
+from ctsr.train.history import EpochRow, FinetuneRow
+from ctsr.train.learner import Learner
+from ctsr.train.objective import Objective, Terms
+from ctsr.train.options import FinetuneOptions
+from ctsr.train.rig import Losses, Rig
+
+__all__ = ["FinetuneStage"]
+
+
+class FinetuneStage:
+    """A step: the generator against a discriminator that holds still, then the discriminator on what it made."""
+
+    def __init__(
+        self, rig: Rig, generator: Learner, critic: Learner, objective: Objective, options: FinetuneOptions
+    ) -> None:
+        self.rig = rig
+        self.generator = generator
+        self.critic = critic
+        self.objective = objective
+        self.options = options
+        self.learners = {"generator": generator, "critic": critic}
+        self.critic.bare.requires_grad_(False)
+        self.steps_done = 0
+
+    def step(self, batch: PatchPair, steps_done: int) -> Losses | None:
+        """One batch. While warming up the discriminator takes no part, and gives the generator no gradient."""
+        self.steps_done = steps_done
+        adversarial = self._plays(steps_done)
+        if adversarial:
+            iterate_norms(self.critic.bare)
+        sr, losses = self._generator_step(batch, adversarial=adversarial)
+        if losses is None:
+            return None
+        self.generator.average_in()
+        if adversarial:
+            disc = self._critic_step(sr, batch.hr)
+            if disc is None:
+                return None
+            losses |= disc
+        return losses
+
+    def row(self, known: EpochRow, trained: Losses) -> FinetuneRow:
+        """Validation on full slices by the network in use, and the epoch's line."""
+        found = self.rig.over_validation(self._measure)
+        values: dict[str, Any] = asdict(known)
+        values |= self.objective.columns(trained, "train") | self.objective.columns(found, "val")
+        values |= {name: found[name] for name in ("psnr", "mae", "hu_bias", "val_consistency_hu")}
+        values |= {f"train_{name}": trained.get(name) for name in ("disc", "consistency", "artifact")}
+        return FinetuneRow(**values)
+
+    def score(self, row: FinetuneRow) -> float:
+        """By `--early_metric`; lower is better."""
+        match self.options.early_metric:
+            case "total_no_gan":
+                return row.val_total_no_gan
+            case "mae":
+                return row.mae
+            case "psnr":
+                return -math.inf if row.psnr is None else -row.psnr
+
+    def _plays(self, steps_done: int) -> bool:
+        return self.options.lambda_gan > 0 and steps_done >= self.options.warmup_g_only
+
+    def _generator_step(self, batch: PatchPair, *, adversarial: bool) -> tuple[Tensor, Losses | None]:
+        """SR, and the losses it was made to lower; None where they were not finite."""
+        fabric, generator = self.rig.fabric, self.generator
+        generator.optimizer.zero_grad()
+        whole = len(batch) <= self.rig.micro_batch
+        sr = generator.net(batch.lr) if whole else self._in_parts(batch.lr)
+        terms = self._terms(sr, batch, adversarial=adversarial)
+        total = self.objective.total(terms)
+        fabric.backward(total)
+        if not whole:
+            self._replay(batch.lr, sr)
+        losses = self.rig.mean(terms | {"total": total})
+        finite = generator.update(fabric, losses.pop("total"))
+        return sr.detach(), losses if finite else None
+
+    def _terms(self, sr: Tensor, batch: PatchPair, *, adversarial: bool) -> Terms:
+        average = self.generator.average
+        steady = None if average is None else lambda: _without_gradient(average.module, batch.lr)
+        with self.rig.fabric.autocast():
+            terms = self.objective.pixel_terms(sr, batch.hr, batch.params, steady)
+            if adversarial:
+                mean = self.rig.mean_over_devices
+                terms["gan"] = self.objective.adversarial_term(self.critic.bare, sr, batch.hr, mean)
+        return terms
+
+    def _in_parts(self, lr: Tensor) -> Tensor:
+        """SR without the graph that memory does not hold; its gradient is gathered in it."""
+        with torch.no_grad():
+            parts = [self.generator.net(part) for part in lr.split(self.rig.micro_batch)]
+        return torch.cat(parts).requires_grad_()
+
+    def _replay(self, lr: Tensor, sr: Tensor) -> None:
+        """Make SR again part by part, and hand its gradient down to the weights: the same as in one piece.
+
+        The losses are not sums over patches (relativistic means join them), but their gradient by SR is all that the
+        generator needs of them.
+        """
+        assert sr.grad is not None, "the losses have been differentiated"
+        size, net = self.rig.micro_batch, self.generator.net
+        parts = list(zip(lr.split(size), sr.grad.split(size), strict=True))
+        for i, (part, gradient) in enumerate(parts):
+            # Gradients travel between devices once a step: with the last part. They are scaled already.
+            with self.rig.fabric.no_backward_sync(net, enabled=i < len(parts) - 1):
+                net(part).backward(gradient)
+
+    def _critic_step(self, sr: Tensor, hr: Tensor) -> Losses | None:
+        """The discriminator's loss, once it has moved; None where it was not finite."""
+        fabric, critic = self.rig.fabric, self.critic
+        critic.optimizer.zero_grad()
+        with _learning(critic):
+            # One pass for both: devices share gradients once for each pass.
+            real, fake = critic.net(torch.cat((hr, sr))).float().chunk(2)
+            loss = discriminator_loss(self.options.gan_type, real, fake, mean=self.rig.mean_over_devices)
+            fabric.backward(loss)
+            losses = self.rig.mean({"disc": loss})
+            return losses if critic.update(fabric, losses["disc"]) else None
+
+    @torch.no_grad()
+    def _measure(self, pair: SlicePair) -> dict[str, float | None]:
+        """One slice: the losses that have a column, and how far SR is from HR."""
+        device, hu = self.rig.fabric.device, self.rig.validation.hu_range.width / 2
+        kind = self.objective.degradation
+        sr = super_resolve(self.generator.in_use, pair.lr)
+        error = (sr - pair.hr).double()
+        squared = float(error.square().mean())
+        again = consistency_loss(sr, pair.hr, [pair.draw.params], scale=kind.scale, antialias=kind.antialias)
+        terms = self.objective.pixel_terms(sr.to(device), pair.hr.to(device), [pair.draw.params])
+        if self.options.val_compute_gan and self._plays(self.steps_done):
+            critic = self.critic.bare
+            terms["gan"] = self.objective.adversarial_term(critic, sr.to(device), pair.hr.to(device), Tensor.mean)
+        return {name: float(value) for name, value in terms.items()} | {
+            "psnr": 10 * math.log10(4 / squared) if squared else None,
+            "mae": float(error.abs().mean()) / 2,
+            "hu_bias": float(error.mean()) * hu,
+            "val_consistency_hu": float(again) * hu,
+        }
+
+
+@contextmanager
+def _learning(critic: Learner) -> Generator[None]:
+    """The critic's weights take gradients inside the block only: not while the generator plays against it."""
+    critic.bare.requires_grad_(True)
+    try:
+        yield
+    finally:
+        critic.bare.requires_grad_(False)
+
+
+@torch.no_grad()
+def _without_gradient(net: torch.nn.Module, lr: Tensor) -> Tensor:
+    return net(lr)

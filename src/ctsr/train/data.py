@@ -1,0 +1,148 @@
+"""The exams of a training: decoded, split, cut into patches."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader
+
+from ctsr.checkpoint import TrainingCard
+from ctsr.data.exams import SplitExams, open_exams
+from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair
+from ctsr.data.split import DEFAULT_SEED, split_file
+from ctsr.data.split_report import write_split
+from ctsr.data.store import StoredSeries, default_store
+from ctsr.degrade import Degradation
+from ctsr.errors import MissingInputError
+from ctsr.hu import HURange
+from ctsr.paths import resolve_path
+from ctsr.pool import available_cores
+from ctsr.progress import Progress
+from ctsr.train.options import RunOptions
+
+__all__ = ["Data", "Patches", "make_patches", "open_data"]
+
+TRAINED = ("train", "val")
+"""The parts of the split that training looks at; the test part stays unread."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The decoded series of the two parts that training looks at."""
+
+    exams: SplitExams
+    train: tuple[StoredSeries, ...]
+    val: tuple[StoredSeries, ...]
+    failures: tuple[str, ...]
+    """A line for each series that could not be used."""
+
+    def card(self) -> TrainingCard:
+        """What a model that is trained on it was trained on."""
+        spacings = [spacing for one in self.train for spacing in one.pixel_spacing]
+        thicknesses = [one.slice_thickness for one in self.train if one.slice_thickness is not None]
+        kernels: Counter[str] = Counter()
+        for one in self.train:
+            kernels[one.kernel or "unknown"] += len(one)
+        return TrainingCard(
+            pixel_spacing_mm=(min(spacings), max(spacings)),
+            slice_thickness_mm=(min(thicknesses), max(thicknesses)) if thicknesses else None,
+            kernels=dict(kernels),
+            slice_counts={"train": sum(map(len, self.train)), "val": sum(map(len, self.val))},
+        )
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The training patches as a step takes them."""
+
+    loader: DataLoader[PatchPair]
+    sampler: EpochSampler
+    count: int
+    """An epoch, over all devices."""
+    batch: int
+    """A step, on one device."""
+
+
+def open_data(options: RunOptions, known_split: Mapping[str, Sequence[str]] | None, progress: Progress) -> Data:
+    """Scan, split and decode.
+
+    Args:
+        options: the roots, the split file, where the store is.
+        known_split: that of a checkpoint this training goes on from; holds where `options` name no file.
+        progress: hears of the split and of what is left out.
+
+    Raises:
+        MissingInputError: a root is not there, or a part has no usable series.
+        SplitError: see `ctsr.data.split.choose_split`.
+    """
+    roots = [resolve_path(root, progress=progress) for root in options.data_root]
+    # A run keeps the split it began with, whatever a split file says by now: its test patients stay unseen.
+    named = options.split_json if options.resume is None else None
+    named = None if named is None else resolve_path(named, progress=progress)
+    exams = open_exams(roots, split_json=named, checkpoint_split=known_split, folder=options.splits, progress=progress)
+    progress.note(
+        f"split: {exams.source}; {len(exams.split.train)} patients to train on, {len(exams.split.val)} to validate"
+    )
+    kept = split_file(options.splits)
+    if named is None and known_split is None and not kept.is_file():
+        write_split(kept, exams.split, exams.patients, roots, DEFAULT_SEED)
+    store = options.store or default_store()
+    parts = [exams.part(name, "train", store, assume_hu=options.assume_hu, progress=progress) for name in TRAINED]
+    refused = tuple(failure for part in parts for failure in part.failures)
+    for failure in refused:
+        progress.note(f"left out: {failure}")
+    for name, part in zip(TRAINED, parts, strict=True):
+        if not part.series:
+            raise MissingInputError(f"the {name} part has no usable series; `ctsr scan` says what is there")
+    return Data(exams, parts[0].series, parts[1].series, (*exams.failures, *refused))
+
+
+def make_patches(
+    data: Data,
+    options: RunOptions,
+    *,
+    patch_size: int,
+    degradation: Degradation,
+    hu_range: HURange,
+    fabric: Fabric,
+) -> Patches:
+    """The patches of the training part, each device's share of them in batches."""
+    dataset = PatchDataset(
+        data.train,
+        patch_size=patch_size,
+        degradation=degradation,
+        hu_range=hu_range,
+        seed=options.seed,
+        patches_per_slice=options.patches_per_slice,
+        augment=options.augment,
+    )
+    sampler = EpochSampler(len(dataset), seed=options.seed, rank=fabric.global_rank, world_size=fabric.world_size)
+    batch = options.batch_size * options.accumulate // fabric.world_size
+    loader = _loader(dataset, sampler, batch, options.num_workers, pin=fabric.device.type == "cuda")
+    return Patches(loader, sampler, len(dataset), batch)
+
+
+def _loader(
+    dataset: PatchDataset, sampler: EpochSampler, batch: int, workers: int, *, pin: bool
+) -> DataLoader[PatchPair]:
+    # More processes than cores only wait for one another; the samples are the same however many there are.
+    workers = min(workers, available_cores())
+    return DataLoader(
+        dataset,
+        batch_size=batch,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        # Its own source of seeds for the processes, so that their number does not touch the training's random state.
+        generator=torch.Generator(),
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    """The dataset makes whole batches (`PatchPair`): there is nothing left to collate."""
+    return batch

@@ -1,0 +1,272 @@
+"""`finetune`: from a generator trained with L1 to one trained with perceptual and adversarial losses."""
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_generator, resolve_model
+from ctsr.checkpoint.reference import FINETUNED
+from ctsr.data.roots import trained_on
+from ctsr.data.split import PARTS
+from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.errors import SplitError, UsageError
+from ctsr.features import Trunk, convolutions_of
+from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.losses import PerceptualLoss
+from ctsr.models import Architecture, build
+from ctsr.models.critics import build_critic
+from ctsr.progress import SILENT, Progress
+from ctsr.train.adversarial import FinetuneStage
+from ctsr.train.curves import draw_finetune_curves
+from ctsr.train.data import Data, Patches, make_patches, open_data
+from ctsr.train.devices import launch
+from ctsr.train.folder import finetune_folder
+from ctsr.train.history import FinetuneRow, TrainingState
+from ctsr.train.learner import learner
+from ctsr.train.objective import Objective
+from ctsr.train.options import FinetuneOptions, check_patch, continued
+from ctsr.train.plan import Plan, cost_on_patches, make_plan
+from ctsr.train.rig import Rig, Validation
+from ctsr.train.samples import draw_samples
+from ctsr.train.session import (
+    Session,
+    TrainResult,
+    WantedDegradation,
+    degradation_for,
+    is_finished,
+    run_to_continue,
+)
+from ctsr.train.state import restore
+from ctsr.weights import load_weights
+
+__all__ = ["finetune"]
+
+CRITIC_PASSES = 3
+"""Forward and backward passes of the discriminator over a batch in a step: on SR for the generator, then on both."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a fine-tuning begins with: a generator, or a run that is continued."""
+
+    architecture: Architecture
+    net: nn.Module
+    meta: Meta | None
+    """What the file says of its training; None for files that this program did not write."""
+    note: str
+    """Where the generator is from, for the user."""
+    folder: Path | None = None
+    checkpoint: Checkpoint | None = None
+    """Of the run that is continued."""
+
+    @property
+    def hu_range(self) -> HURange:
+        """HU that the network sees as [-1, 1]."""
+        return self.meta.hu_range if self.meta else DEFAULT_RANGE
+
+    @property
+    def degradation(self) -> Degradation:
+        """What the generator was trained on; the default where its file does not tell."""
+        return Degradation.from_dict(self.meta.degradation) if self.meta else Degradation(scale=self.architecture.scale)
+
+
+def finetune(
+    options: FinetuneOptions,
+    wanted: WantedDegradation = None,
+    *,
+    given: Container[str] | None = None,
+    progress: Progress = SILENT,
+) -> TrainResult:
+    """Fine-tune a generator, or continue a fine-tuning.
+
+    Args:
+        options: everything but the degradation.
+        wanted: the degradation; left out, the one that the generator was trained on.
+        given: on resume, the options that the user has named; left out, those that differ from their default.
+        progress: hears what is going on.
+
+    Raises:
+        MissingInputError: no data, no generator, no weights for the perceptual loss, no checkpoint to continue.
+        CheckpointError: the checkpoint does not fit.
+        SplitError: the generator was trained on patients that it is to be validated or tested on.
+        CtsrError: the loss stayed not finite.
+    """
+    options, start = _begin(options, given)
+    check_patch("patch", options.patch, start.architecture.scale)
+    degradation = degradation_for(wanted, start.degradation, start.checkpoint)
+    perceptual = _perceptual(options)
+    fabric = launch(options, progress)
+    leads = fabric.is_global_zero
+    progress = progress if leads else SILENT
+    progress.note(start.note)
+    with fabric.rank_zero_first():  # which decodes the series and writes the split; the others find both
+        data = open_data(options, start.meta.split if start.meta else None, progress)
+    _check_unseen(start, data, options)
+    stage = _stage(options, start, degradation, data, perceptual, fabric, progress)
+    state = TrainingState[FinetuneRow]()
+    if start.checkpoint is not None:
+        state = restore(stage, start.checkpoint, FinetuneRow)
+    meta = _meta(options, start, degradation, data)
+    folder = start.folder or fabric.broadcast(finetune_folder(options, meta.experiment, progress) if leads else Path())
+    session = _session(stage, state, folder, meta, options, leads=leads)
+    if not is_finished(state, options, progress):
+        session.run(progress)
+    return session.result(data.failures)
+
+
+def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[FinetuneOptions, Start]:
+    """The options that hold, and what they start from."""
+    if options.resume is not None:
+        folder, checkpoint = run_to_continue(options.resume, FinetuneRow)
+        options = continued(options, checkpoint.training.get("config", {}), given)
+        architecture = checkpoint.meta.architecture
+        note = f"continuing {folder}"
+        return options, Start(architecture, build(architecture), checkpoint.meta, note, folder, checkpoint)
+    resolved = resolve_model(options.pretrained_g, only_l1=True, flag="--pretrained_g")
+    generator = load_generator(resolved.path)
+    scale = generator.architecture.scale
+    if options.scale not in {None, scale}:
+        raise UsageError(
+            f"--scale {options.scale} does not fit {resolved.path}, a network for ×{scale}; "
+            "leave --scale out or name another --pretrained_g"
+        )
+    # As it was found, so that the run's configuration names the file and not a word that meant it today.
+    options = replace(options, pretrained_g=str(resolved.path), scale=scale)
+    note = resolved.note or f"generator: {resolved.path}"
+    return options, Start(generator.architecture, generator.net, generator.meta, note)
+
+
+def _perceptual(options: FinetuneOptions) -> PerceptualLoss | None:
+    """The perceptual loss with its fetched weights; None where it has no weight."""
+    if options.perceptual == "none" or not options.lambda_perc:
+        return None
+    trunk = Trunk(options.perceptual, load_weights(options.perceptual, options.cache))
+    layers = options.perc_layers or convolutions_of(options.perceptual)[-1:]
+    return PerceptualLoss(trunk, dict(zip(layers, options.perc_weights or (1.0,) * len(layers), strict=True)))
+
+
+def _check_unseen(start: Start, data: Data, options: FinetuneOptions) -> None:
+    """See that the generator has not been trained on patients that are to judge it now or later."""
+    if start.checkpoint is not None or start.meta is None or options.allow_train_patients:
+        return
+    for part in ("val", "test"):
+        if seen := trained_on(data.exams.split.part(part), start.meta.split):
+            raise SplitError(
+                f"{options.pretrained_g} was trained on {', '.join(seen)}, of the {part} part of {data.exams.source}: "
+                "leave --split_json out to keep the generator's split, or pass --allow_train_patients"
+            )
+
+
+def _stage(
+    options: FinetuneOptions,
+    start: Start,
+    degradation: Degradation,
+    data: Data,
+    perceptual: PerceptualLoss | None,
+    fabric: Fabric,
+    progress: Progress,
+) -> FinetuneStage:
+    """Both networks, their optimisers and the loaders, set up on the device."""
+    torch.manual_seed(options.seed)
+    critic = build_critic(options.discriminator)
+    start.net.train().requires_grad_(True)
+    generator = learner(
+        fabric, start.net, lr=options.lr, clip_grad=options.clip_grad, ema=options.ema, compiled=options.compile
+    )
+    opponent = learner(fabric, critic, lr=options.lr, clip_grad=options.clip_grad)
+    if perceptual is not None:
+        perceptual.to(fabric.device)
+    patches = make_patches(
+        data, options, patch_size=options.patch, degradation=degradation, hu_range=start.hu_range, fabric=fabric
+    )
+    plan = _plan(options, start, critic, perceptual, patches, fabric)
+    progress.note(f"{patches.count} patches an epoch; {plan}")
+    validation = Validation(data.val, DegradationSampler(degradation), start.hu_range, options.val_slices)
+    rig = Rig(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
+    weights = {
+        "l1": options.lambda_l1,
+        "perc": options.lambda_perc,
+        "gan": options.lambda_gan,
+        "consistency": options.lambda_consistency,
+        "artifact": options.lambda_artifact,
+    }
+    objective = Objective(weights, perceptual, options.gan_type, degradation)
+    return FinetuneStage(rig, generator, opponent, objective, options)
+
+
+def _plan(
+    options: FinetuneOptions,
+    start: Start,
+    critic: nn.Module,
+    perceptual: PerceptualLoss | None,
+    patches: Patches,
+    fabric: Fabric,
+) -> Plan:
+    """How a step is computed and what it costs, the other networks' share included."""
+    with fabric.autocast():
+        others = [cost_on_patches(critic, fabric.device, patch=options.patch, batch=patches.batch) * CRITIC_PASSES]
+        if perceptual is not None:
+            run = _against_itself(perceptual)
+            others.append(cost_on_patches(run, fabric.device, patch=options.patch, batch=patches.batch))
+        return make_plan(
+            start.net,
+            patch=options.patch // start.architecture.scale,
+            batch=patches.batch,
+            steps=len(patches.loader),
+            at_once=options.batch_size // fabric.world_size,
+            micro_batch=options.micro_batch,
+            others=others,
+        )
+
+
+def _against_itself(loss: PerceptualLoss) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda image: loss(image, image.detach())
+
+
+def _meta(options: FinetuneOptions, start: Start, degradation: Degradation, data: Data) -> Meta:
+    return Meta(
+        experiment=f"{FINETUNED}_x{start.architecture.scale}_{degradation.mode}",
+        architecture=start.architecture,
+        seed=options.seed,
+        degradation=degradation.as_dict(),
+        split={name: data.exams.split.part(name) for name in PARTS},
+        hu_range=start.hu_range,
+        card=data.card(),
+        versions=current_versions(),
+    )
+
+
+def _session(
+    stage: FinetuneStage,
+    state: TrainingState[FinetuneRow],
+    folder: Path,
+    meta: Meta,
+    options: FinetuneOptions,
+    *,
+    leads: bool,
+) -> Session[FinetuneRow]:
+    """The run, which draws the same slices before it begins and after each epoch."""
+
+    def draw(epoch: int) -> None:
+        draw_samples(folder / "samples", stage.rig.validation, stage.generator.in_use, epoch)
+
+    if leads and not state.epochs_done:
+        draw(0)
+    return Session(stage, state, folder, meta, options, draw_finetune_curves, _line, draw)
+
+
+def _line(row: FinetuneRow) -> str:
+    psnr = "–" if row.psnr is None else f"{row.psnr:.2f}"
+    return (
+        f"loss {_number(row.train_total if row.train_total is not None else row.train_total_no_gan)}, "
+        f"validation without GAN {_number(row.val_total_no_gan)}, PSNR {psnr} dB, bias {row.hu_bias:+.2f} HU, "
+        f"LR-consistency {row.val_consistency_hu:.2f} HU"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.5f}"

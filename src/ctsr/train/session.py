@@ -1,0 +1,161 @@
+"""A training from its set-up to its end: what L1 training and fine-tuning do alike around their loops."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from ctsr.checkpoint import Checkpoint, Meta, load_checkpoint
+from ctsr.checkpoint.reference import BEST, LAST
+from ctsr.degrade import Degradation
+from ctsr.errors import CheckpointError, MissingInputError, UsageError
+from ctsr.paths import resolve_path
+from ctsr.progress import Progress
+from ctsr.train.devices import loss_of_contact
+from ctsr.train.history import EpochRow, TrainingState
+from ctsr.train.journal import Curves, Journal
+from ctsr.train.loop import Stage, fit
+from ctsr.train.options import RunOptions, plain_options
+from ctsr.train.state import snapshot
+
+__all__ = ["Session", "TrainResult", "WantedDegradation", "degradation_for", "is_finished", "run_to_continue"]
+
+WantedDegradation: TypeAlias = Degradation | Callable[[Degradation], Degradation] | None
+"""A degradation, or what makes one of that which holds anyway; None keeps that."""
+
+R = TypeVar("R", bound=EpochRow)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came of a training."""
+
+    folder: Path
+    state: TrainingState[Any]
+    failures: tuple[str, ...]
+    """A line for each series that could not be used."""
+    headline: str
+    """What the best epoch's losses were, in words; empty where there is none."""
+    leads: bool = True
+    """False in the processes that only helped, where training ran on several devices."""
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.folder / BEST
+
+
+@dataclass(frozen=True)
+class Session(Generic[R]):
+    """A training that is ready to run."""
+
+    stage: Stage[R]
+    state: TrainingState[R]
+    folder: Path
+    meta: Meta
+    options: RunOptions
+    curves: Curves[R]
+    describe: Callable[[R], str]
+    """What an epoch's line says of its losses."""
+    after_epoch: Callable[[int], None] | None = None
+    """Told of each epoch once it is written down; on the leading process."""
+
+    def run(self, progress: Progress) -> None:
+        """The loop; the leading process writes down everything it does.
+
+        Raises:
+            CtsrError: training diverged, or another of its processes died.
+        """
+        rig, state, options = self.stage.rig, self.state, self.options
+        # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
+        config = plain_options(replace(options, micro_batch=rig.micro_batch))
+        journal = Journal(self.folder, state, self.curves) if rig.fabric.is_global_zero else None
+
+        def keep(state: TrainingState[R], is_best: bool, waiting: float) -> None:
+            if journal is not None:
+                journal.close_epoch(snapshot(self.stage, state, self.meta, config), state, is_best=is_best)
+                line = self._line(state.history[-1], is_best, waiting)
+                journal.log(line)
+                progress.note(line)
+                if self.after_epoch is not None:
+                    self.after_epoch(state.epochs_done)
+
+        progress.note(f"run folder: {self.folder}")
+        if journal is not None:
+            flags = Degradation.from_dict(self.meta.degradation).as_flags()
+            journal.describe(self.meta.experiment, config | flags, self.meta.to_plain())
+        try:
+            with loss_of_contact(rig.fabric, f"--resume {self.folder} continues from the last whole epoch"):
+                fit(self.stage, state, options, keep=keep)
+        finally:
+            if journal is not None:
+                journal.close()
+        if state.skipped_steps:
+            progress.note(f"warning: {state.skipped_steps} steps were skipped because their loss was not finite")
+        if state.epochs_done < options.epochs:
+            progress.note(f"stopped early: no progress for {options.epochs_of_patience} epochs")
+
+    def result(self, failures: tuple[str, ...]) -> TrainResult:
+        """What has come of it; `failures` names the series that could not be used."""
+        history, best = self.state.history, self.state.best_epoch
+        headline = self.describe(history[best - 1]) if history else ""
+        return TrainResult(self.folder, self.state, failures, headline, self.stage.rig.fabric.is_global_zero)
+
+    def _line(self, row: R, is_best: bool, waiting: float) -> str:
+        return (
+            f"epoch {row.epoch}/{self.options.epochs}: {self.describe(row)}{' (best)' if is_best else ''}, "
+            f"{row.time_sec:.1f} s, {waiting:.1%} of training spent waiting for data"
+        )
+
+
+def run_to_continue(reference: str, row: type[EpochRow]) -> tuple[Path, Checkpoint]:
+    """The folder and the last checkpoint of the run that ``--resume`` names.
+
+    Args:
+        reference: a run folder, or a checkpoint file.
+        row: what the lines of its history must be.
+
+    Raises:
+        MissingInputError: there is no such checkpoint.
+        CheckpointError: it is of the other kind of training.
+    """
+    path = resolve_path(reference)
+    last = path / LAST if path.is_dir() else path
+    if not last.is_file():
+        raise MissingInputError(f"--resume {reference}: {path} holds no {LAST}; name a run folder or a checkpoint file")
+    checkpoint = load_checkpoint(last)
+    history: list[Mapping[str, Any]] = checkpoint.training.get("standing", {}).get("history", [])
+    if history and set(history[0]) != set(row.COLUMNS):
+        other = "train" if "val_total_no_gan" not in history[0] else "finetune"
+        raise CheckpointError(f"--resume {reference}: this run was made by `ctsr {other}`, which also continues it")
+    return last.parent, checkpoint
+
+
+def degradation_for(wanted: WantedDegradation, base: Degradation, checkpoint: Checkpoint | None) -> Degradation:
+    """The degradation to train on.
+
+    Args:
+        wanted: what was asked for.
+        base: what holds where nothing else was asked for.
+        checkpoint: of the run that is continued, if one is.
+
+    Raises:
+        UsageError: the run that is continued was made with another one.
+    """
+    if checkpoint is not None:
+        base = Degradation.from_dict(checkpoint.meta.degradation)
+    asked = base if wanted is None else wanted if isinstance(wanted, Degradation) else wanted(base)
+    if checkpoint is not None and asked != base:
+        raise UsageError(f"the degradation asked for is not that of the run to be continued: {base}")
+    return asked
+
+
+def is_finished(state: TrainingState[Any], options: RunOptions, progress: Progress) -> bool:
+    """Whether a run that is to be continued has nothing left to do; `progress` hears why, and what would go on."""
+    if state.epochs_done >= options.epochs:
+        progress.note(f"this run has done its {state.epochs_done} epochs; --epochs {2 * options.epochs} would go on")
+        return True
+    if state.is_exhausted(options.epochs_of_patience):
+        progress.note(f"this run stopped early after {state.epochs_done} epochs; a larger --patience would go on")
+        return True
+    return False
