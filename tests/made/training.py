@@ -58,6 +58,29 @@ def assert_same_state(one: Checkpoint, other: Checkpoint) -> None:
         assert same, name
 
 
+def gradients(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """What moved each parameter in the only step of a run, a tenth of it: Adam's first moment.
+
+    The weights themselves tell less: Adam's first step is the gradient's sign, whatever its size.
+    """
+    optimizers = {"generator": checkpoint.training["optimizer"]} | {
+        name: learner["optimizer"] for name, learner in checkpoint.training.get("others", {}).items()
+    }
+    return {
+        f"{name}/{index}": moments["exp_avg"]
+        for name, optimizer in optimizers.items()
+        for index, moments in optimizer["state"].items()
+    }
+
+
+def assert_same_gradients(one: Checkpoint, other: Checkpoint) -> None:
+    """Equal within the rounding of sums in another order."""
+    ours, theirs = gradients(one), gradients(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert (value - theirs[name]).abs().max() <= 1e-4 * value.abs().max() + 1e-9, name
+
+
 def last(result: TrainResult) -> Checkpoint:
     return load_checkpoint(result.folder / "last.pth")
 
