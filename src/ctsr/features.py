@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ctsr.errors import CheckpointError, UsageError
 
-__all__ = ["TRUNKS", "Trunk", "as_imagenet", "convolutions_of"]
+__all__ = ["TRUNKS", "Conv", "Pool", "Trunk", "as_imagenet", "convolutions_of"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's colours on [0, 1]: what the trunks were trained on."""

@@ -2,53 +2,230 @@
 
 import csv
 import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from ctsr.checkpoint import load_checkpoint
+from ctsr.train.finetune import finetune
+from ctsr.train.options import FinetuneOptions
+from tests.made.training import assert_same_gradients, assert_same_state
 
-def run(folder: Path, root: Path, *flags: str) -> list[dict[str, str]]:
-    """Train in a process of its own, as a user would; the rows of the one run folder that it makes."""
-    ctsr = Path(sys.executable).with_name("ctsr")
-    words = "train --epochs 2 --nf 4 --nb 1 --gc 2 --patch_size 24 --batch_size 4 --num_workers 0 --device cpu"
+CTSR = (str(Path(sys.executable).with_name("ctsr")),)
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "ctsr")
+SMALL = shlex.split("--patch_size 24 --batch_size 4 --num_workers 0 --device cpu --epochs 2")
+NET = shlex.split("--nf 4 --nb 1 --gc 2")
+GAN = shlex.split("--patch 24 --num_workers 0 --device cpu --perceptual none --warmup_g_only 0 --ema 0.9")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def run(folder: Path, program: tuple[str, ...], *words: str) -> Path:
+    """Train in processes of its own, as a user would; the one run folder that it makes."""
     done = subprocess.run(
-        [ctsr, *words.split(), "--data_root", str(root), "--store", str(folder / "store"), *flags],
+        [*program, *words, "--store", str(folder / "store")],
         cwd=folder,
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("best epoch") == 1
     (made,) = (folder / "runs").iterdir()
     assert {"best.pth", "last.pth", "metrics.csv", "config.json"} <= {path.name for path in made.iterdir()}
-    with (made / "metrics.csv").open() as lines:
+    return made
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as lines:
         return list(csv.DictReader(lines))
 
 
-def test_two_devices_make_one_run_with_the_losses_of_one_device(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [(*CTSR, "train", "--devices", "2"), (*TORCHRUN, "train")])
+def test_two_devices_make_one_run_with_the_losses_of_one_device(
+    root: Path, tmp_path: Path, start: tuple[str, ...]
+) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    one = run(tmp_path / "one", root)
-    two = run(tmp_path / "two", root, "--devices", "2")
+    words = (*SMALL, *NET, "--data_root", str(root))
+    one = rows(run(tmp_path / "one", (*CTSR, "train"), *words))
+    two = rows(run(tmp_path / "two", start, *words))
     assert [row["global_step"] for row in one] == [row["global_step"] for row in two] == ["4", "8"]
     for name in ("train_l1", "val_l1"):
         assert [float(row[name]) for row in two] == pytest.approx([float(row[name]) for row in one], rel=1e-4)
 
 
 def test_a_run_on_two_devices_is_continued_on_two(root: Path, tmp_path: Path) -> None:
-    run(tmp_path, root, "--devices", "2")
-    (made,) = (tmp_path / "runs").iterdir()
-    rows = run(tmp_path, root, "--resume", str(made), "--epochs", "3")
-    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    made = run(tmp_path, (*CTSR, "train"), *SMALL, *NET, "--data_root", str(root), "--devices", "2")
+    again = run(tmp_path, (*CTSR, "train"), "--resume", str(made), "--epochs", "3", "--device", "cpu")
+    assert [row["epoch"] for row in rows(again)] == ["1", "2", "3"]
 
 
-def test_a_batch_that_the_devices_cannot_share_evenly_is_refused(root: Path, tmp_path: Path) -> None:
-    ctsr = Path(sys.executable).with_name("ctsr")
+def test_fine_tuning_on_two_processes_has_the_gradients_of_one(
+    root: Path, finetuning: FinetuneOptions, pretrained: Path, tmp_path: Path
+) -> None:
+    words = (*GAN, "--data_root", str(root), "--pretrained_g", str(pretrained), "--epochs", "1", "--lambda_gan", "1")
+    folders = []
+    for name, program in (("one", CTSR), ("two", TORCHRUN)):
+        (tmp_path / name).mkdir()
+        folders.append(run(tmp_path / name, (*program, "finetune"), *words, "--batch_size", "16"))
+    one, two = (load_checkpoint(folder / "last.pth") for folder in folders)
+    assert_same_gradients(one, two)
+    ours, theirs = (rows(folder)[0] for folder in folders)
+    for name in ("train_gan", "train_disc", "train_l1", "val_l1", "psnr", "val_consistency_hu"):
+        assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4), name
+
+
+GAME = """
+import torch
+from lightning_fabric import Fabric
+from ctsr.losses import discriminator_loss, generator_loss
+from ctsr.train.rig import Rig
+fabric = Fabric(accelerator='cpu', devices=2, strategy='ddp')
+fabric.launch()
+rig = Rig(fabric, None, None, None, 1, None)
+torch.manual_seed(0)
+scores = 5 * torch.randn(2, 8)
+mine = slice(4 * fabric.global_rank, 4 * fabric.global_rank + 4)
+for loss in (generator_loss, discriminator_loss):
+    whole, half = scores.clone().requires_grad_(), scores[:, mine].clone().requires_grad_()
+    expected = loss('ragan', *whole)
+    found = loss('ragan', *half, mean=rig.mean_over_devices)
+    expected.backward()
+    found.backward()
+    # The mean of what the devices have, as DDP takes it, is the loss of all and its gradient.
+    assert torch.allclose(rig.mean({'it': found})['it'] * torch.ones(()), expected), loss
+    assert torch.allclose(half.grad / 2, whole.grad[:, mine]), loss
+    alone = loss('ragan', *scores[:, mine])
+    assert not torch.allclose(alone, found), 'this test could not fail'
+print('equal')
+"""
+
+
+def test_relativistic_means_are_those_of_all_processes(tmp_path: Path) -> None:
+    (tmp_path / "game.py").write_text(GAME)
     done = subprocess.run(
-        [ctsr, "train", "--batch_size", "3", "--devices", "2"], cwd=tmp_path, capture_output=True, text=True
+        [*TORCHRUN[:-2], str(tmp_path / "game.py")], capture_output=True, text=True, env=ENVIRONMENT, check=False
     )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("equal") == 2
+
+
+RANKS_AGREE = """
+import sys, torch
+from ctsr.cli.main import main
+from ctsr.train import learner, loop
+made = []
+class Kept(learner.Learner):
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        made.append(self)
+learner.Learner = Kept
+status = main(sys.argv[1:])
+for one in made:
+    for name, value in one.bare.state_dict().items():
+        both = [torch.empty_like(value) for _ in range(2)]
+        torch.distributed.all_gather(both, value.contiguous())
+        assert torch.equal(*both), name
+print('all equal:', len(made))
+sys.exit(status)
+"""
+
+
+def test_all_processes_end_with_equal_parameters(root: Path, pretrained: Path, tmp_path: Path) -> None:
+    (tmp_path / "agree.py").write_text(RANKS_AGREE)
+    words = (*GAN, "--data_root", str(root), "--pretrained_g", str(pretrained), "--epochs", "2", "--batch_size", "4")
+    done = subprocess.run(
+        [*TORCHRUN[:-2], str(tmp_path / "agree.py"), "finetune", *words, "--store", str(tmp_path / "store")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("all equal: 2") == 2
+
+
+def test_a_process_that_is_killed_ends_the_run_which_can_be_continued(
+    root: Path, finetuning: FinetuneOptions, pretrained: Path, tmp_path: Path
+) -> None:
+    words = (*GAN, "--data_root", str(root), "--pretrained_g", str(pretrained), "--epochs", "400", "--patience", "0")
+    running = subprocess.Popen(
+        [*TORCHRUN, "finetune", *words, "--batch_size", "4", "--store", str(tmp_path / "store")],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    _wait_for(tmp_path, "last.pth")
+    victim = next(p for p in psutil.Process(running.pid).children() if "RANK=1" in _environment(p))
+    victim.send_signal(signal.SIGKILL)
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode != 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    said = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert said
+    for line in said:
+        assert re.fullmatch(
+            "error: (another process of this training has ended before its time"
+            "|this training was told to end, or another of its processes has died); "
+            f"--resume {folder.relative_to(tmp_path)} continues from the last whole epoch",
+            line,
+        )
+    done = load_checkpoint(folder / "last.pth").training["standing"]["epochs_done"]
+    resumed = finetune(
+        FinetuneOptions(resume=str(folder), epochs=done + 1, store=finetuning.store, device="cpu"),
+        given={"resume", "epochs", "store", "device"},
+    )
+    assert resumed.state.epochs_done == done + 1
+
+
+def _environment(process: psutil.Process) -> list[str]:
+    return [f"{name}={value}" for name, value in process.environ().items()]
+
+
+def _wait_for(folder: Path, name: str) -> None:
+    until = time.monotonic() + 120
+    while not list(folder.rglob(name)):
+        assert time.monotonic() < until, f"no {name} after two minutes"
+        time.sleep(0.1)
+
+
+def test_a_compiled_generator_is_the_same_generator(root: Path, tmp_path: Path) -> None:
+    made = []
+    for name, flags in (("plain", ()), ("compiled", ("--compile",))):
+        (tmp_path / name).mkdir()
+        words = (*SMALL[:-1], "1", *NET, "--data_root", str(root), "--batch_size", "16", *flags)
+        made.append(load_checkpoint(run(tmp_path / name, (*CTSR, "train"), *words) / "last.pth"))
+    assert made[0].weights.keys() == made[1].weights.keys()
+    assert_same_gradients(*made)
+
+
+def test_one_process_of_torchrun_is_a_training_by_itself(root: Path, tmp_path: Path) -> None:
+    alone = tuple(word.replace("node=2", "node=1") for word in TORCHRUN)
+    made = []
+    for name, program in (("plain", CTSR), ("torchrun", alone)):
+        (tmp_path / name).mkdir()
+        folder = run(tmp_path / name, (*program, "train"), *SMALL, *NET, "--data_root", str(root))
+        made.append(load_checkpoint(folder / "last.pth"))
+    assert_same_state(*made)
+
+
+def test_a_batch_that_the_devices_cannot_share_evenly_is_refused(tmp_path: Path) -> None:
+    words = ["train", "--batch_size", "3"]
+    done = subprocess.run([*CTSR, *words, "--devices", "2"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: --batch_size 3 cannot be shared evenly by 2 devices\n"
+    done = subprocess.run(
+        [*TORCHRUN, *words], cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+    assert "error: --batch_size 3 cannot be shared evenly by 2 processes" in done.stderr

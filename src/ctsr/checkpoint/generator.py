@@ -11,9 +11,23 @@ from torch import nn
 from ctsr.checkpoint.container import read_container, weights_in
 from ctsr.checkpoint.meta import Meta
 from ctsr.errors import CheckpointError
+from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.models.architecture import Architecture, load_state
 
-__all__ = ["Generator", "load_generator"]
+__all__ = ["Blend", "Generator", "load_generator"]
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Two generators and the share of the second one."""
+
+    first: str
+    """Path of the generator at α = 0, usually trained with L1."""
+    first_sha256: str
+    second: str
+    """Path of the generator at α = 1, usually fine-tuned."""
+    second_sha256: str
+    alpha: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +42,14 @@ class Generator:
     path: Path
     sha256: str
     """Of the file, in hexadecimal: what derived images name the model by."""
+
+    blend: Blend | None = None
+    """What it was made of, where it is a mixture of two."""
+
+    @property
+    def hu_range(self) -> HURange:
+        """HU that the network sees as [-1, 1]; the default where the file does not tell."""
+        return self.meta.hu_range if self.meta else DEFAULT_RANGE
 
 
 def load_generator(path: Path, *, use_ema: bool = True) -> Generator:

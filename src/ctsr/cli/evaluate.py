@@ -8,16 +8,18 @@ from ctsr.cli.cells import NONE
 from ctsr.cli.console import Console
 from ctsr.cli.degradation_flags import DegradationFlags
 from ctsr.cli.options import Common
+from ctsr.errors import UsageError
 from ctsr.evaluate.options import EvaluateOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.degrade import Degradation
+    from ctsr.evaluate.curve import Curve
     from ctsr.evaluate.model import ModelUnderTest
     from ctsr.evaluate.run import Evaluation
 
 __all__ = ["Evaluate", "show"]
 
-SHOWN = ("PSNR", "SSIM", "RMSE", "MAE", "MAE_HU", "RMSE_HU", "BIAS_HU")
+SHOWN = ("PSNR", "SSIM", "LPIPS", "RMSE", "MAE", "MAE_HU", "RMSE_HU", "BIAS_HU")
 """Columns of the table; every metric is in the files."""
 
 
@@ -30,10 +32,16 @@ class Evaluate:
     ctsr evaluate --root preprocessed_data --split test
 
     ctsr evaluate --split val --preset soft_tissue --max_patients 3 --max_slices_per_patient 20
+
+    ctsr evaluate --model_path finetune_outputs --pretrained_g rrdb_x2_blurnoise_best.pth --alphas 0 0.25 0.5 0.75 1
     """
 
     model_path: str | None = None
     """Checkpoint file, run folder or experiment name; the newest run when left out."""
+    alphas: tuple[float, ...] = ()
+    """Evaluate blends of --pretrained_g (0) and --model_path (1): the perception–distortion curve."""
+    pretrained_g: str | None = None
+    """Generator at alpha 0; the newest L1 run when left out. Goes with --alphas."""
     options: EvaluateOptions = field(default_factory=EvaluateOptions)
     degradation: DegradationFlags = field(default_factory=DegradationFlags)
     scale: Literal[2, 4] | None = None
@@ -48,9 +56,30 @@ class Evaluate:
         from ctsr.evaluate.run import evaluate
 
         model = load_model(self.model_path, device=self.device, scale=self.scale, progress=console)
+        if self.alphas:
+            return self._curve(model, console)
+        if self.pretrained_g is not None:
+            raise UsageError("--pretrained_g goes with --alphas; the model to evaluate is --model_path")
         evaluation = evaluate(model, self.degradation_for(model, console), self.options, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
+
+    def _curve(self, model: "ModelUnderTest", console: Console) -> int:
+        from ctsr.checkpoint import load_generator, resolve_model
+        from ctsr.evaluate.curve import evaluate_curve
+
+        found = resolve_model(self.pretrained_g, only_l1=True, flag="--pretrained_g")
+        if found.note:
+            console.note(found.note)
+        first, degradation = load_generator(found.path), self.degradation_for(model, console)
+        curve = evaluate_curve(
+            first, model.generator, self.alphas, model.device, degradation, self.options, progress=console
+        )
+        console.table("From --pretrained_g to --model_path, means over patients", *_curve_table(curve))
+        for failure in curve.failures:
+            console.error(failure)
+        console.print(f"Results: {curve.folder}")
+        return int(bool(curve.failures))
 
     def degradation_for(self, model: "ModelUnderTest", console: Console) -> "Degradation":
         """The checkpoint's degradation with the flags over it."""
@@ -87,6 +116,15 @@ def _cells(evaluation: "Evaluation") -> Iterator[tuple[str, ...]]:
     best = {name: best_methods(evaluation.means, name) for name in SHOWN}
     for method, found in evaluation.means.items():
         yield method, *(_number(found[name].mean, method in best[name]) for name in SHOWN)
+
+
+def _curve_table(curve: "Curve") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    columns = ("alpha", "PSNR [dB]", "SSIM", "LPIPS", "RMSE [HU]", "BIAS [HU]")
+    rows = [
+        (f"{p.alpha:g}", *(_number(value, False) for value in (p.psnr_db, p.ssim, p.lpips, p.rmse_hu, p.bias_hu)))
+        for p in sorted(curve.points, key=lambda point: point.alpha)
+    ]
+    return columns, rows
 
 
 def _number(mean: float | None, is_best: bool) -> str:

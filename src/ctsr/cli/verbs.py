@@ -25,6 +25,8 @@ VERBS = {
         Verb("train", "ctsr.cli.train", "Train", "train an RRDB generator with L1 loss"),
         Verb("finetune", "ctsr.cli.finetune", "Finetune", "go on with perceptual and adversarial losses (ESRGAN)"),
         Verb("evaluate", "ctsr.cli.evaluate", "Evaluate", "measure a model against interpolation, by patient"),
+        Verb("blend", "ctsr.cli.blend", "Blend", "mix two generators: how much fine-tuning is wanted"),
+        Verb("weights", "ctsr.cli.weights", "Weights", "list, fetch or find the weights of VGG, AlexNet and LPIPS"),
         Verb("params", "ctsr.cli.params", "Params", "count a network's parameters, operations and memory"),
         Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample"),
     )

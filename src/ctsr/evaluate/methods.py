@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ctsr.hu import HURange, Window
 from ctsr.infer import super_resolve
-from ctsr.metrics import HU, METRICS, WINDOWED, MetricValue, measure, not_computed
+from ctsr.metrics import HU, METRICS, WINDOWED, MetricFunction, MetricValue, measure, not_computed
 from ctsr.models.interpolation import interpolate
 
 __all__ = ["BICUBIC", "BILINEAR", "METHODS", "MODEL", "reconstructions", "slice_metrics"]
@@ -35,7 +35,11 @@ def reconstructions(net: nn.Module, lr: Tensor, scale: int) -> Tensor:
 
 
 def slice_metrics(
-    images: Tensor, hr_hu: npt.NDArray[np.floating], window: Window, hu_range: HURange
+    images: Tensor,
+    hr_hu: npt.NDArray[np.floating],
+    window: Window,
+    hu_range: HURange,
+    lpips: MetricFunction | None = None,
 ) -> list[dict[str, MetricValue]]:
     """Every metric of each image, in the order of the columns.
 
@@ -45,15 +49,18 @@ def slice_metrics(
             counts as the error it is.
         window: what becomes [0, 1] for the metrics on that domain.
         hu_range: the model's; the metrics in HU are taken on both images clipped to it.
+        lpips: see `ctsr.evaluate.perceptual.choose_lpips`; not computed when left out.
     """
     sr_hu = hu_range.to_hu(images.detach().cpu().double().numpy())
     reference = hr_hu.astype(np.float64)[None, None]
     clipped = np.clip(reference, hu_range.low, hu_range.high)
-    windowed = measure(WINDOWED, _tensor(window.to_01(sr_hu)), _tensor(window.to_01(reference)))
+    shown, wanted = _tensor(window.to_01(sr_hu)), _tensor(window.to_01(reference))
+    windowed = measure(WINDOWED, shown, wanted)
     in_hu = measure(HU, _tensor(np.clip(sr_hu, hu_range.low, hu_range.high)), _tensor(clipped))
+    learned = [{}] * len(images) if lpips is None else [{"LPIPS": value} for value in lpips(shown, wanted)]
     return [
-        {name: (one | other).get(name, not_computed()) for name in METRICS}
-        for one, other in zip(windowed, in_hu, strict=True)
+        {name: (one | two | three).get(name, not_computed()) for name in METRICS}
+        for one, two, three in zip(windowed, in_hu, learned, strict=True)
     ]
 
 

@@ -11,7 +11,7 @@ from ctsr.degrade import Degradation
 from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.evaluate.folder import safe_name
-from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.hu import HURange
 from ctsr.progress import SILENT, Progress
 
 __all__ = ["ModelUnderTest", "load_model"]
@@ -33,7 +33,7 @@ class ModelUnderTest:
     @property
     def hu_range(self) -> HURange:
         """HU that the network sees as [-1, 1]; the default where the file does not tell."""
-        return self.generator.meta.hu_range if self.generator.meta else DEFAULT_RANGE
+        return self.generator.hu_range
 
     @property
     def split(self) -> Mapping[str, Sequence[str]] | None:

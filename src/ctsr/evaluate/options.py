@@ -39,6 +39,10 @@ class EvaluateOptions:
     """Which slices, where they are limited."""
     seed: int = 42
     """Chooses slices, nothing else."""
+    lpips: Literal["alex", "vgg", "none"] = "alex"
+    """Trunk of the learned perceptual distance; without its weights (`ctsr weights fetch`) it is left out."""
+    cache: Path | None = None
+    """Where fetched weights are kept; the user's cache folder when left out."""
     degradation_sampling: Literal["volume", "slice", "det-slice"] = "volume"
     """One draw for a series, one for each slice, or one for each slice from deg_seed + slice index."""
     deg_seed: int = 42

@@ -13,6 +13,7 @@ from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.rows import SliceRef
 from ctsr.evaluate.window import MetricWindow
+from ctsr.metrics import MetricFunction
 from ctsr.progress import SILENT, Progress
 from ctsr.seeds import rng_from
 
@@ -37,6 +38,7 @@ class EvaluationPlan:
     options: EvaluateOptions
     window: MetricWindow
     sampler: DegradationSampler
+    lpips: MetricFunction
     split_source: str
     slices: Sequence[PlannedSlice]
     failures: tuple[str, ...]

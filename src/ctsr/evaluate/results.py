@@ -1,6 +1,7 @@
 """What an evaluation leaves behind once all rows are there: summary, plots, a picture, and flat copies."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Draw
 from ctsr.evaluate.folder import ResultFolder
 from ctsr.evaluate.methods import BICUBIC, METHODS, MODEL, reconstructions
+from ctsr.evaluate.perceptual import lpips_part
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
 from ctsr.evaluate.plots import write_plots
 from ctsr.evaluate.rows import Row, SliceRef
@@ -65,10 +67,12 @@ def summary_of(plan: EvaluationPlan, rows: Sequence[Row], folder: ResultFolder) 
             "architecture": str(model.generator.architecture),
             "scale": model.scale,
             "sha256": model.generator.sha256,
+            "blend": None if model.generator.blend is None else asdict(model.generator.blend),
             "hu_range": [model.hu_range.low, model.hu_range.high],
         },
         "window": {"tag": plan.window.tag} | _window(plan.window.window),
         "metrics": domains(plan.window, model.hu_range),
+        "lpips": lpips_part(plan.lpips),
         "pi_kind": None,
         **degradation_part(plan.sampler, _draws(plan)),
         **statistics_part(rows),

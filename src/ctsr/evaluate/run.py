@@ -15,6 +15,7 @@ from ctsr.evaluate.folder import ResultFolder, result_folder
 from ctsr.evaluate.methods import METHODS, reconstructions, slice_metrics
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.perceptual import choose_lpips
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice, choose_patients, plan_slices
 from ctsr.evaluate.results import write_results
 from ctsr.evaluate.rows import COLUMNS, Row, RowFile, SliceRef, read_rows
@@ -22,6 +23,7 @@ from ctsr.evaluate.summary import Table, patient_level
 from ctsr.evaluate.window import MetricWindow, choose_window
 from ctsr.files import write_json
 from ctsr.hu import HURange
+from ctsr.metrics.lpips import LPIPS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 
@@ -90,7 +92,8 @@ def prepare(
     if not slices:
         where = ", ".join(map(str, roots))
         raise MissingInputError(f"{where}: no slice of the {options.split} part can be used: {'; '.join(failures)}")
-    return EvaluationPlan(model, options, window, sampler, exams.source, slices, failures)
+    lpips = choose_lpips(options.lpips, options.cache, progress=progress)
+    return EvaluationPlan(model, options, window, sampler, lpips, exams.source, slices, failures)
 
 
 def _measure(plan: EvaluationPlan, folder: ResultFolder, progress: Progress) -> list[Row]:
@@ -124,7 +127,7 @@ def measure_slice(plan: EvaluationPlan, planned: PlannedSlice) -> list[Row]:
     """One slice by every method; all see the same LR."""
     pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
     images = reconstructions(plan.model.generator.net, pair.lr, plan.model.scale)
-    metrics = slice_metrics(images, pair.hr_hu, plan.window.window, plan.model.hu_range)
+    metrics = slice_metrics(images, pair.hr_hu, plan.window.window, plan.model.hu_range, plan.lpips)
     return [Row(planned.ref, method, values) for method, values in zip(METHODS, metrics, strict=True)]
 
 
@@ -137,6 +140,8 @@ def _fingerprint(plan: EvaluationPlan) -> str:
         "device": str(plan.model.device),
         "hu_range": asdict(plan.model.hu_range),
         "window": asdict(plan.window),
+        # With weights or without: an evaluation is not continued with a column that its first rows do not have.
+        "lpips": plan.options.lpips if isinstance(plan.lpips, LPIPS) else None,
         # As flags: a default that is written out, as in config.json, is no other setting.
         "sampler": asdict(plan.sampler) | {"degradation": plan.sampler.degradation.as_flags()},
         # The name of a series' folder in the store stands for the state of its files.

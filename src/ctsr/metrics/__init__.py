@@ -2,7 +2,18 @@
 
 from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
 from ctsr.metrics.ssim import ssim
-from ctsr.metrics.table import HU, METRICS, NOT_COMPUTED, PERCEPTUAL, WINDOWED, Better, Metric, measure, not_computed
+from ctsr.metrics.table import (
+    HU,
+    METRICS,
+    NOT_COMPUTED,
+    PERCEPTUAL,
+    WINDOWED,
+    Better,
+    Metric,
+    MetricFunction,
+    measure,
+    not_computed,
+)
 from ctsr.metrics.value import MetricValue, PerImage
 
 __all__ = [
@@ -13,6 +24,7 @@ __all__ = [
     "WINDOWED",
     "Better",
     "Metric",
+    "MetricFunction",
     "MetricValue",
     "PerImage",
     "bias",

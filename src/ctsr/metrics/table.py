@@ -11,11 +11,23 @@ from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
 from ctsr.metrics.ssim import ssim
 from ctsr.metrics.value import MetricValue, PerImage
 
-__all__ = ["HU", "METRICS", "NOT_COMPUTED", "PERCEPTUAL", "WINDOWED", "Better", "Metric", "measure", "not_computed"]
+__all__ = [
+    "HU",
+    "METRICS",
+    "NOT_COMPUTED",
+    "PERCEPTUAL",
+    "WINDOWED",
+    "Better",
+    "Metric",
+    "MetricFunction",
+    "measure",
+    "not_computed",
+]
 
 Better: TypeAlias = Literal["higher", "lower", "nearer 0"]
 Domain: TypeAlias = Literal["window", "hu"]
-Function: TypeAlias = Callable[[Tensor, Tensor], PerImage]
+MetricFunction: TypeAlias = Callable[[Tensor, Tensor], PerImage]
+"""Of image and reference; see `measure` for their shapes."""
 
 NOT_COMPUTED = "not computed"
 """The reason of a metric that has a column but was not asked for."""
@@ -31,8 +43,8 @@ class Metric:
     domain: Domain
     """`window`: [0, 1] after windowing, data range 1. `hu`: Hounsfield units, clipped to the model's range."""
     meaning: str
-    function: Function | None
-    """None where this version cannot compute it."""
+    function: MetricFunction | None
+    """None where it needs more than the images: weights, or a package that may not be installed."""
 
 
 METRICS = MappingProxyType(
@@ -44,7 +56,7 @@ METRICS = MappingProxyType(
             Metric("MAE", "1", "lower", "window", "mean absolute error", mae),
             Metric("PSNR", "dB", "higher", "window", "peak signal-to-noise ratio", psnr),
             Metric("SSIM", "1", "higher", "window", "structural similarity, Gaussian 11×11, σ 1.5", ssim),
-            Metric("LPIPS", "1", "lower", "window", "learned perceptual distance (AlexNet)", None),
+            Metric("LPIPS", "1", "lower", "window", "learned perceptual distance", None),
             Metric("MA", "1", "higher", "window", "no-reference quality after Ma et al. (NRQM)", None),
             Metric("NIQE", "1", "lower", "window", "natural image quality evaluator", None),
             Metric("PI", "1", "lower", "window", "perceptual index ½((10 − MA) + NIQE)", None),
@@ -59,7 +71,7 @@ METRICS = MappingProxyType(
 WINDOWED = tuple(m.name for m in METRICS.values() if m.domain == "window" and m.function)
 """Computed on [0, 1] after windowing."""
 PERCEPTUAL = ("LPIPS", "MA", "NIQE", "PI")
-"""Have a column, and the reason `NOT_COMPUTED`."""
+"""Need weights or packages of their own; without them a column holds the reason."""
 HU = tuple(m.name for m in METRICS.values() if m.domain == "hu")
 """Computed in Hounsfield units."""
 

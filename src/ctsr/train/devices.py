@@ -1,8 +1,11 @@
 """Where a training runs: one device, several, or the processes that torchrun has started."""
 
 import os
+import signal
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -13,7 +16,7 @@ from ctsr.errors import CtsrError, UsageError
 from ctsr.progress import Progress
 from ctsr.train.options import RunOptions
 
-__all__ = ["launch", "loss_of_contact", "precision_of", "scaler_of"]
+__all__ = ["ending_in_one_line", "launch", "precision_of", "scaler_of"]
 
 LOST = (
     "Connection closed",
@@ -65,14 +68,35 @@ def _under_torchrun(options: RunOptions, device: torch.device, precision: Any) -
 
 
 @contextmanager
-def loss_of_contact(fabric: Fabric, advice: str) -> Generator[None]:
-    """Turn what is raised in here once another process of the training has died into one line with `advice`."""
+def ending_in_one_line(fabric: Fabric, advice: str) -> Generator[None]:
+    """Turn the two ways in which a training is ended from outside into one line with `advice`.
+
+    Another of its processes has died, which communication notices; or this one is told to end (SIGTERM), as torchrun
+    does to the others when one has died, and a cluster when time is up.
+    """
+    with _sigterm_raises(f"this training was told to end, or another of its processes has died; {advice}"):
+        try:
+            yield
+        except RuntimeError as error:
+            if fabric.world_size > 1 and any(words in str(error) for words in LOST):
+                raise CtsrError(f"another process of this training has ended before its time; {advice}") from error
+            raise
+
+
+@contextmanager
+def _sigterm_raises(message: str) -> Generator[None]:
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise CtsrError(message)
+
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    except RuntimeError as error:
-        if fabric.world_size > 1 and any(words in str(error) for words in LOST):
-            raise CtsrError(f"another process of this training has ended before its time; {advice}") from error
-        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def precision_of(fabric: Fabric) -> Any:

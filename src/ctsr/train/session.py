@@ -11,7 +11,7 @@ from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.paths import resolve_path
 from ctsr.progress import Progress
-from ctsr.train.devices import loss_of_contact
+from ctsr.train.devices import ending_in_one_line
 from ctsr.train.history import EpochRow, TrainingState
 from ctsr.train.journal import Curves, Journal
 from ctsr.train.loop import Stage, fit
@@ -85,7 +85,7 @@ class Session(Generic[R]):
             flags = Degradation.from_dict(self.meta.degradation).as_flags()
             journal.describe(self.meta.experiment, config | flags, self.meta.to_plain())
         try:
-            with loss_of_contact(rig.fabric, f"--resume {self.folder} continues from the last whole epoch"):
+            with ending_in_one_line(rig.fabric, f"--resume {self.folder} continues from the last whole epoch"):
                 fit(self.stage, state, options, keep=keep)
         finally:
             if journal is not None:

@@ -15,7 +15,7 @@ from ctsr.weights.table import Source, SourceKind, Weights
 from ctsr.weights.unpack import unpack
 from ctsr.words import one_line
 
-__all__ = ["fetch"]
+__all__ = ["download", "fetch"]
 
 TIMEOUT_S = 60
 """Seconds without a byte after which a connection is given up."""
@@ -60,7 +60,7 @@ def fetch(
         progress.note(f"{name}: from {candidate.what}")
         try:
             with tempfile.TemporaryDirectory(prefix="ctsr-weights-") as folder:
-                return _keep(weights, candidate, _download(candidate, Path(folder)), cache)
+                return _keep(weights, candidate, download(candidate, Path(folder)), cache)
         except (OSError, CheckpointError) as error:
             failures.append(f"{candidate.what}: {one_line(error)}")
             progress.note(f"warning: {failures[-1]}")
@@ -97,7 +97,12 @@ def _keep(weights: Weights, source: Source, file: Path, cache: Path | None) -> P
     return store_weights(weights.name, unpack(file, source), source.what, cache)
 
 
-def _download(source: Source, folder: Path) -> Path:
+def download(source: Source, folder: Path) -> Path:
+    """The file of a source, in an empty folder; not verified yet.
+
+    Raises:
+        OSError: the source does not answer, or does not have it.
+    """
     return _from_pypi(source, folder) if source.kind == "pypi" else _from_address(source, folder)
 
 

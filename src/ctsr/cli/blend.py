@@ -1,0 +1,48 @@
+"""`ctsr blend`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from ctsr.cli.console import Console
+from ctsr.cli.options import Common
+from ctsr.errors import UsageError
+
+__all__ = ["Blend"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """Mix two generators, weight by weight: how much of the fine-tuning is wanted, chosen afterwards.
+
+    ctsr blend runs/rrdb_x2_blurnoise_20260101-120000 finetune_outputs --alpha 0.3
+
+    `ctsr evaluate --model_path B --pretrained_g A --alphas 0 0.25 0.5 0.75 1` shows what each share brings and costs.
+    """
+
+    first: tyro.conf.Positional[str]
+    """Generator at alpha 0, usually trained with L1: a file, a run folder or a name."""
+    second: tyro.conf.Positional[str]
+    """Generator at alpha 1, usually fine-tuned from the first."""
+    alpha: float = 0.5
+    """Share of the second, from 0 to 1."""
+    out: Path | None = None
+    """File to write; beside the second, as <name>_alpha<alpha>.pth, when left out."""
+    overwrite: bool = False
+    """Replace a file that is there."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status 0."""
+        from ctsr.checkpoint import load_generator, resolve_model
+        from ctsr.checkpoint.blend import blend, save_blend
+
+        first, second = (load_generator(resolve_model(name).path) for name in (self.first, self.second))
+        out = self.out or blend(first, second, self.alpha).path
+        if out.exists() and not self.overwrite:
+            raise UsageError(f"{out} is there already; pass --overwrite to replace it, or another --out")
+        save_blend(out, first, second, self.alpha)
+        console.print(f"{1 - self.alpha:g} × {first.path} + {self.alpha:g} × {second.path}")
+        console.print(f"model: {out}")
+        return 0
