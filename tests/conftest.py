@@ -1,6 +1,7 @@
 """What tests share: the real CT they may read, and how they ask for it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +15,14 @@ REAL_CT = "CTSR_REAL_CT"
 # The same examples on every run, and no verdict on speed.
 hypothesis.settings.register_profile("ctsr", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("ctsr")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty cache folder: no test depends on what the user's holds, and none writes into it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

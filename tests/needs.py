@@ -11,6 +11,8 @@ import pytest
 
 from ctsr.weights.cache import cached_path, default_cache
 
+USERS_CACHE = default_cache()
+"""Where the user keeps weights; the tests themselves get a cache folder of their own."""
 REQUIRE_ALL = "CTSR_REQUIRE_ALL"
 """Set in CI: nothing that can be installed there may be missing."""
 
@@ -36,8 +38,8 @@ def needs_weights(*names: str) -> Path:
 
     The user's own cache where they are in it already, else one that all tests of a run share.
     """
-    if all(cached_path(name).is_file() for name in names):
-        return default_cache()
+    if all(cached_path(name, USERS_CACHE).is_file() for name in names):
+        return USERS_CACHE
     cache = Path(tempfile.gettempdir()) / f"ctsr-test-weights-{os.getuid()}"
     done = subprocess.run(
         [sys.executable, "-m", "ctsr", "weights", "fetch", *names, "--cache", str(cache)],

@@ -1,5 +1,6 @@
 """Every command that the scripts are documented with runs as written, from inside `ESRGAN/`, with a shell's quoting."""
 
+import csv
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 
 from ctsr.cli.verbs import LATER, SCRIPTS
 from tests.made.exams import save_patients
+from tests.needs import needs_weights
 
 HERE = Path(__file__).parent
 SCRIPT_FOLDER = HERE.parents[1] / "ESRGAN"
@@ -20,6 +22,9 @@ PATIENTS = ("14655", "14797", "15040", "15041", "15042", "15043", "15044")
 RUN = "rrdb_x2_blurnoise_20250912-114004"
 SMALL = shlex.split("--epochs 1 --nf 4 --nb 1 --gc 2 --patch_size 32 --batch_size 4")
 """What makes a training a matter of seconds; nothing else is added to the commands."""
+
+SHORT = shlex.split("--epochs 1 --patch 32 --batch_size 8")
+"""The same for a fine-tuning."""
 
 
 def commands() -> list[str]:
@@ -113,6 +118,27 @@ def test_train(folder: Folder, command: str, tmp_path: Path) -> None:
     mode = command.split("--degradation ")[1].split()[0] if "--degradation" in command else "blurnoise"
     assert run.name.startswith(f"rrdb_x2_{mode}_")
     assert (run / "best.pth").is_file()
+
+
+@pytest.mark.parametrize("command", named("finetune"))
+def test_finetune(folder: Folder, command: str, tmp_path: Path) -> None:
+    """With the real VGG16: the commands ask for a perceptual loss."""
+    done = folder.run(command, *SHORT, "--cache", str(needs_weights("vgg16")), "--runs", str(tmp_path / "runs"))
+    assert done.returncode == 0, done.stderr
+    if "--out_dir" in command:
+        run = folder.path / "finetune_outputs"
+        assert "taken for splits/patient_split_seed42.json: the separators were lost" in done.stderr
+        assert "finetune_outputs held an earlier run, which is now in finetune_outputs/" in done.stderr
+        assert "the newest run of any kind" in done.stderr
+    else:
+        (run,) = (tmp_path / "runs").iterdir()
+        assert run.name.startswith("finetune_x2_blurnoise_")
+        assert "the newest L1 run" in done.stderr
+    (row,) = csv.DictReader((run / "metrics.csv").open())
+    assert float(row["train_perc"]) > 0
+    config = json.loads((run / "config.json").read_text())
+    for flag, value in re.findall(r"--(lambda_\w+|early_metric|warmup_g_only|patience) (\S+)", command):
+        assert config[flag] == (value if flag == "early_metric" else float(value))
 
 
 @pytest.mark.parametrize("command", named("evaluate"))

@@ -42,12 +42,17 @@ def example(seed: int = 0) -> Checkpoint:
 
 
 def save_model(
-    path: Path, degradation: Degradation | None = None, split: dict[str, tuple[str, ...]] | None = None
+    path: Path,
+    degradation: Degradation | None = None,
+    split: dict[str, tuple[str, ...]] | None = None,
+    *,
+    seed: int = 3,
+    nf: int = 4,
 ) -> Path:
     """Weights alone, of a model that was trained on some of the patients of `tests.made.exams`."""
     degradation = degradation or Degradation()
-    architecture = Architecture("rrdb", degradation.scale, nf=4, nb=1, gc=2)
-    torch.manual_seed(3)
+    architecture = Architecture("rrdb", degradation.scale, nf=nf, nb=1, gc=2)
+    torch.manual_seed(seed)
     meta = Meta(
         experiment=f"rrdb_x{degradation.scale}_{degradation.mode}",
         architecture=architecture,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -31,7 +31,7 @@ class Weights:
 
     action: tyro.conf.Positional[Literal["list", "fetch", "path"]]
     """What to do."""
-    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Which weights; `fetch` without a name brings those that are needed by default."""
     cache: Path | None = None
     """Where they are kept; the user's cache folder when left out."""

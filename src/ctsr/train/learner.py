@@ -98,4 +98,6 @@ def learner(
     average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
     if average is not None:
         average.requires_grad_(False).eval()
+        # The weights it starts from count: without that the first step would be copied, whatever it did to them.
+        average.n_averaged.fill_(1)
     return Learner(net, bare, wrapped, clip_grad, average)
