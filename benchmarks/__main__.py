@@ -2,13 +2,14 @@
 
 import sys
 
-from benchmarks import memory, patches, preprocess, startup, training
+from benchmarks import finetune, memory, patches, preprocess, startup, training
 
 BENCHMARKS = {
     "startup": startup.run,
     "patches": patches.run,
     "preprocess": preprocess.run,
     "training": training.run,
+    "finetune": finetune.run,
     "memory": memory.run,
 }
 
