@@ -21,6 +21,7 @@ from ctsr.train.options import FinetuneOptions, TrainOptions
 from ctsr.train.run import train
 from tests.made.listener import Listener
 from tests.made.training import KILLERS, assert_same_gradients, assert_same_state, killed, last
+from tests.needs import needs_weights
 
 COLUMNS = [
     *("epoch", "global_step", "train_total", "train_total_no_gan", "train_l1", "train_perc", "train_gan"),
@@ -278,3 +279,23 @@ def test_without_the_perceptual_weights_the_error_says_which_command_brings_them
 ) -> None:
     with pytest.raises(MissingInputError, match=r"`ctsr weights fetch vgg16 --cache .*` brings them"):
         finetune(replace(finetuning, perceptual="vgg16", cache=tmp_path / "empty"))
+
+
+def test_half_precision_is_close_to_single(finetuning: FinetuneOptions) -> None:
+    rows = [finetune(replace(finetuning, epochs=2, precision=p)).state.history[-1] for p in ("32", "bf16-mixed")]  # type: ignore[arg-type]
+    assert rows[1].train_l1 == pytest.approx(rows[0].train_l1, rel=0.05)
+    assert rows[1].train_disc == pytest.approx(rows[0].train_disc, rel=0.5)
+    assert rows[1].train_l1 != rows[0].train_l1
+
+
+def test_the_real_trunk_makes_the_perceptual_loss(finetuning: FinetuneOptions) -> None:
+    cache = needs_weights("vgg16")
+    options = replace(finetuning, epochs=1, perceptual="vgg16", cache=cache, lambda_l1=0.0, lambda_gan=0.0)
+    start = load_generator(Path(options.pretrained_g or "") / "best.pth").net.state_dict()
+    result = finetune(replace(options, perc_layers=("conv2_2", "conv5_3"), perc_weights=(0.5, 1.0)))
+    row: FinetuneRow = result.state.history[0]
+    assert row.train_perc
+    assert row.val_perc
+    assert row.train_total_no_gan == pytest.approx(0.08 * row.train_perc)
+    # With nothing but the perceptual loss the generator moves: its gradient reaches the weights.
+    assert not same(last(result).weights, start)
