@@ -20,7 +20,8 @@ demo: $(READY) ## Run the whole job on a built-in synthetic sample (minutes)
 	$(BIN)/ctsr demo
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+	# One thread each: processes that share cores and spin for one another take many times as long.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 check: $(READY) ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .
