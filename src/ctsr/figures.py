@@ -81,7 +81,7 @@ def calm(axes: Axes, *, title: str = "") -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(QUIET)
-    axes.tick_params(colors=QUIET, labelsize=8, labelcolor=INK)
+    axes.tick_params(which="both", colors=QUIET, labelsize=8, labelcolor=INK)
     axes.set_axisbelow(True)
     if title:
         axes.set_title(title, loc="left", fontsize=10, color=INK)
