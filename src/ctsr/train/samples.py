@@ -38,12 +38,13 @@ def draw_samples(folder: Path, validation: Validation, net: nn.Module, epoch: in
 
     Epoch 0 is the generator before its first step.
     """
+    moment = f"after epoch {epoch}" if epoch else "before the first step"
     for number, sample in enumerate(samples_of(validation.series), start=1):
         pair = validation.pair(sample.stored, sample.index)
         figure = comparison_figure(
             _panels(pair, net, validation.hu_range, validation.sampler.degradation.scale),
             WINDOW,
-            title=f"{sample.stored.patient_id}, slice {sample.index}, after epoch {epoch}",
+            title=f"{sample.stored.patient_id}, slice {sample.index}, {moment}",
             pixel_aspect=sample.stored.pixel_spacing[0] / sample.stored.pixel_spacing[1],
         )
         save_figure(figure, folder / f"epoch_{epoch:03d}-{number}.png")
