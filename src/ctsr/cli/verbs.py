@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["LATER", "SCRIPTS", "VERBS", "Verb"]
+__all__ = ["LATER", "SCRIPTS", "SCRIPT_FLAGS", "VERBS", "Verb"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ VERBS = {
         Verb("split", "ctsr.cli.split", "Split", "divide the patients into train, val and test"),
         Verb("train", "ctsr.cli.train", "Train", "train an RRDB generator with L1 loss"),
         Verb("evaluate", "ctsr.cli.evaluate", "Evaluate", "measure a model against interpolation, by patient"),
+        Verb("view", "ctsr.cli.view", "View", "look at LR, interpolations, SR and HR side by side"),
         Verb("params", "ctsr.cli.params", "Params", "count a network's parameters, operations and memory"),
         Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample"),
     )
@@ -31,7 +32,6 @@ VERBS = {
 
 LATER = {
     "finetune": "fine-tuning with perceptual and adversarial losses",
-    "view": "the interactive viewer",
 }
 """Verbs that scripts of `ESRGAN/` already name but this version does not have yet."""
 
@@ -45,3 +45,6 @@ SCRIPTS = {
     "visualize_lr_sr_hr.py": "view",
 }
 """The scripts in `ESRGAN/` and the verb that each is another name for."""
+
+SCRIPT_FLAGS = {"visualize_lr_hr.py": ("--no_model",)}
+"""Flags that a script's name stands for."""

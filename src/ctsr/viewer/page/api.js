@@ -1,0 +1,37 @@
+// What is asked of the server. Every address is below the page's own, which holds the token.
+
+export const page = Math.random().toString(36).slice(2);
+
+async function reply(name, params, options) {
+  const query = new URLSearchParams(params).toString();
+  const response = await fetch(`api/${name}${query ? `?${query}` : ""}`, options);
+  if (!response.ok) {
+    const error = new Error((await response.json()).error);
+    error.status = response.status;
+    throw error;
+  }
+  return response;
+}
+
+export async function ask(name, params = {}, signal = undefined) {
+  return (await reply(name, params, { signal })).json();
+}
+
+export async function wish(name, document) {
+  const headers = { "Content-Type": "application/json" };
+  return (await reply(name, {}, { method: "POST", headers, body: JSON.stringify(document) })).json();
+}
+
+/** {data: Int16Array of HU, rows, columns, complete} */
+export async function picture(params, signal) {
+  const response = await reply("image", params, { signal });
+  const [rows, columns] = response.headers.get("X-Size").split(",").map(Number);
+  const complete = response.headers.get("X-Complete") === "1";
+  return { data: new Int16Array(await response.arrayBuffer()), rows, columns, complete };
+}
+
+export function listen(hear) {
+  const source = new EventSource("api/events");
+  source.onmessage = (message) => hear(JSON.parse(message.data));
+  return source;
+}

@@ -1,0 +1,290 @@
+"""One run of the viewer: which series, which model, which degradation, and what is known of each slice."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Condition, Lock
+from typing import Any, Literal
+
+from ctsr import __version__
+from ctsr.data.store import open_series
+from ctsr.degrade import DegradationSampler
+from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.window import MetricWindow
+from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange, Window
+from ctsr.metrics import METRICS, MetricValue
+from ctsr.series import Series
+from ctsr.viewer.cache import SliceCache
+from ctsr.viewer.engine import Engine, UnwantedError
+from ctsr.viewer.geometry import PLANES, geometry_of
+from ctsr.viewer.images import PANELS, Images, PanelName, Picture, Subject
+from ctsr.viewer.numbers import Box, measure, statistics
+from ctsr.viewer.options import PlaneName
+from ctsr.viewer.replay import Evaluated
+from ctsr.viewer.settings import Settings
+from ctsr.viewer.work import Ahead, Look
+
+__all__ = ["Session", "Subjects", "View"]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What is to be seen; settled before anything is computed."""
+
+    series: tuple[Series, ...]
+    first: int
+    model: ModelUnderTest | None
+    scale: int
+    sampler: DegradationSampler
+    window: MetricWindow
+    evaluated: Evaluated | None = None
+    plane: PlaneName = "axial"
+    index: int | None = None
+    notes: tuple[str, ...] = ()
+    """What the user should know beside the pictures."""
+
+    @property
+    def hu_range(self) -> HURange:
+        """HU that the network sees as [-1, 1]."""
+        return self.model.hu_range if self.model else DEFAULT_RANGE
+
+    @property
+    def panels(self) -> tuple[PanelName, ...]:
+        """What there is to show: no SR without a model."""
+        return tuple(panel for panel in PANELS if panel != "SR" or self.model)
+
+
+class Subjects:
+    """The series of a view, each opened when it is first asked for."""
+
+    def __init__(self, series: Sequence[Series], store: Path, scale: int, *, assume_hu: bool) -> None:
+        self._series, self._store, self._scale, self._assume_hu = tuple(series), store, scale, assume_hu
+        self._opened: dict[int, Subject] = {}
+        self._lock = Lock()
+
+    def __getitem__(self, number: int) -> Subject:
+        """Series `number`; decodes it when it is not in the store yet.
+
+        Raises:
+            ReadError: a slice cannot be decoded.
+        """
+        with self._lock:
+            if number not in self._opened:
+                one = self._series[number]
+                stored = open_series(one, self._store, assume_hu=self._assume_hu)
+                self._opened[number] = Subject(number, stored, geometry_of(one, self._scale))
+            return self._opened[number]
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+
+class Session:
+    """Answers the page's questions. Threads may share it."""
+
+    def __init__(self, view: View, *, store: Path, cache_bytes: int, assume_hu: bool = False) -> None:
+        self.view = view
+        self.subjects = Subjects(view.series, store, view.scale, assume_hu=assume_hu)
+        self.settings = Settings(view.sampler)
+        engine = Engine(view.model.generator.net) if view.model else None
+        self.images = Images(SliceCache(cache_bytes), view.scale, view.hu_range, engine)
+        self._ahead = Ahead(self.images, self._tell)
+        self._news: dict[str, Any] = {}
+        self._news_number = 0
+        self._heard = Condition()
+        self._tickets: dict[str, int] = {}
+        self._measuring = Lock()
+        self.closed = False
+
+    def close(self) -> None:
+        """End the work in the background and every wait."""
+        self.closed = True
+        with self._heard:
+            self._heard.notify_all()
+        self._ahead.close()
+
+    def state(self) -> dict[str, Any]:
+        """What the page needs to draw itself."""
+        view, base = self.view, self.view.sampler
+        return {
+            "version": __version__,
+            "scale": view.scale,
+            "hu_range": [view.hu_range.low, view.hu_range.high],
+            "presets": {name: [window.center, window.width] for name, window in PRESETS.items()},
+            "window": [view.window.window.center, view.window.window.width],
+            "plane": view.plane,
+            "index": view.index,
+            "panels": view.panels,
+            "metrics": {m.name: {"unit": m.unit, "better": m.better} for m in METRICS.values() if m.function},
+            "series": [_listed(number, one) for number, one in enumerate(view.series)],
+            "first": view.first,
+            "model": _model(view.model),
+            "evaluation": _evaluation(view),
+            "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
+            "notes": list(view.notes),
+        }
+
+    def geometry(self, number: int) -> dict[str, Any]:
+        """Sizes, spacing and marks of a series, which is opened for it."""
+        geometry = self.subjects[number].geometry
+        return {
+            "shape": geometry.shape,
+            "spacing": geometry.spacing,
+            "z_rows": geometry.z_rows,
+            "z_mm": self.subjects[number].stored.z_mm,
+            "planes": {
+                plane: {
+                    "count": geometry.count(plane),
+                    "size": geometry.size(plane),
+                    "pixel": geometry.pixel(plane),
+                    "marks": asdict(geometry.marks[plane]),
+                }
+                for plane in PLANES
+            },
+        }
+
+    def picture(self, panel: PanelName, look: Look, plane: PlaneName, index: int) -> Picture:
+        """One panel."""
+        return self.images.picture(panel, look.subject, look.setting, plane, index)
+
+    def drawn(self, look: Look) -> dict[str, Any]:
+        """What one slice was degraded with, and in what that departs from the evaluation or from the start."""
+        stored, sampler = look.subject.stored, look.setting.sampler
+        draw = sampler.draw(stored.patient_id, stored.series_uid, stored.identities[look.index], look.index)
+        params = draw.params
+        return {
+            "mode": sampler.degradation.mode,
+            "sampling": sampler.sampling,
+            "deg_seed": sampler.deg_seed,
+            "patient_seed": sampler.patient_seed(stored.patient_id),
+            "sigma": params.blur_sigma,
+            "kernel": params.blur_kernel,
+            "noise_sigma": params.noise_sigma,
+            "dose": params.dose,
+            "noise_hu": params.noise_std * self.view.hu_range.hu_per_unit,
+            "departures": self._departures(look),
+        }
+
+    def _departures(self, look: Look) -> list[str]:
+        """Why this LR is not what was asked for at the start; nothing where it is, to the bit."""
+        found: list[str] = []
+        if look.setting.number:
+            found.append("the degradation was changed here")
+        evaluated, stored = self.view.evaluated, look.subject.stored
+        if evaluated is not None:
+            if stored.patient_id not in evaluated.patients:
+                found.append(f"the evaluation did not measure patient {stored.patient_id}")
+            elif not evaluated.sampler.knows(stored.patient_id, stored.series_uid, stored.identities[look.index]):
+                found.append("the evaluation did not measure this slice")
+            if self.view.model and self.view.model.generator.sha256 != evaluated.model_sha256:
+                found.append("the evaluation used another model")
+        return found
+
+    def look(self, page: str, look: Look) -> dict[str, Any]:
+        """Take this as what is in sight: what was being measured for another slice is given up."""
+        self._tickets[f"{page} slice"] = self._tickets.get(f"{page} slice", 0) + 1
+        self._ahead.look(look)
+        return self.drawn(look) | {"progress": self.progress(look)}
+
+    def progress(self, look: Look) -> dict[str, Any]:
+        """How much of a series is computed, and whether memory ends it there."""
+        count = look.subject.geometry.shape[0]
+        panels: tuple[Literal["LR", "SR"], ...] = ("LR", "SR")
+        ready = {
+            panel: sum(self.images.has(panel, look.subject, look.setting, i) for i in range(count)) for panel in panels
+        }
+        _, rows, columns = look.subject.geometry.shape
+        full = not self.images.cache.fits(4 * rows * columns)
+        return {"total": count, "LR": ready["LR"], "SR": ready["SR"], "full": full}
+
+    def numbers(
+        self, page: str, look: Look, plane: PlaneName, index: int, window: Window, box: Box | None
+    ) -> dict[str, Any]:
+        """Metrics of the picture, or of a rectangle of it with the statistics of every panel.
+
+        Raises:
+            UnwantedError: another request of the same page for the same thing came meanwhile.
+        """
+        kind = f"{page} {'slice' if box is None else 'box'}"
+        ticket = self._tickets[kind] = self._tickets.get(kind, 0) + 1
+
+        def unwanted() -> bool:
+            return self.closed or self._tickets[kind] != ticket
+
+        with self._measuring:
+            if unwanted():
+                raise UnwantedError
+            pictures: dict[PanelName, Picture] = {
+                panel: self.picture(panel, look, plane, index) for panel in self.view.panels
+            }
+            measured = measure(pictures, box, window, self.view.hu_range, unwanted)
+            answer: dict[str, Any] = {
+                "metrics": {method: _plain(values) for method, values in measured.items()},
+                "sr_missing": bool(self.view.model) and not pictures["SR"].complete,
+            }
+            if box is not None:
+                scale = (self.view.scale if plane == "axial" else 1, self.view.scale)
+                answer["statistics"] = statistics(pictures, box, scale, self.view.hu_range)
+        return answer
+
+    def news(self, seen: int, timeout_s: float) -> tuple[int, dict[str, Any]]:
+        """The latest slice that became ready after news number `seen`; waits for it, at most so long."""
+        with self._heard:
+            if self._news_number <= seen and not self.closed:
+                self._heard.wait(timeout_s)
+            return self._news_number, self._news
+
+    def _tell(self, look: Look, panel: Literal["LR", "SR"], index: int, error: str) -> None:
+        with self._heard:
+            self._news_number += 1
+            self._news = {
+                "series": look.subject.number,
+                "setting": look.setting.number,
+                "panel": panel,
+                "index": index,
+                "error": error,
+                **self.progress(look),
+            }
+            self._heard.notify_all()
+
+
+def _plain(values: dict[str, MetricValue]) -> dict[str, Any]:
+    return {name: {"value": one.value, "reason": one.reason} for name, one in values.items()}
+
+
+def _listed(number: int, one: Series) -> dict[str, Any]:
+    return {
+        "number": number,
+        "patient": one.patient_id,
+        "uid": one.series_uid,
+        "description": one.description or one.path.name,
+        "slices": len(one.slices),
+        "rows": one.rows,
+        "columns": one.columns,
+        "pixel_spacing": one.pixel_spacing,
+        "step": one.slice_step,
+        "thickness": one.slice_thickness,
+        "kernel": one.kernel,
+        "scanner": one.scanner,
+        "body_part": one.body_part,
+    }
+
+
+def _model(model: ModelUnderTest | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    generator = model.generator
+    return {
+        "name": model.name,
+        "path": str(generator.path),
+        "architecture": str(generator.architecture),
+        "device": str(model.device),
+        "sha256": generator.sha256,
+    }
+
+
+def _evaluation(view: View) -> dict[str, Any] | None:
+    if view.evaluated is None:
+        return None
+    window = view.evaluated.window
+    return {"tag": view.evaluated.window_tag, "window": [window.center, window.width]}
