@@ -58,8 +58,6 @@ class View:
         from ctsr.viewer.snapshot import snapshot
 
         view = prepare(self._wanted(console), console)
-        for note in view.notes:
-            console.note(f"note: {note}")
         session = open_session(view, self.options)
         if self.options.snapshot is not None:
             snapshot(session, self.options, progress=console)
@@ -93,7 +91,9 @@ class View:
         except MissingInputError as error:
             if self.model_path is not None:
                 raise
-            return None, (f"without SR: {error}",)
+            note = f"shown without SR: {error}"
+            console.note(note)
+            return None, (note,)
 
     def _degradation(self, model: "ModelUnderTest | None", console: Console) -> "Degradation":
         from ctsr.degrade import Degradation

@@ -1,8 +1,10 @@
 """`view`: from a path, a model and flags to a session, an open page, or one picture."""
 
 import webbrowser
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from ctsr.data.store import default_store
 from ctsr.degrade import Degradation, DegradationSampler
@@ -11,7 +13,7 @@ from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.window import MetricWindow, choose_window
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.paths import resolve_path
-from ctsr.progress import SILENT, Progress
+from ctsr.progress import SILENT, Progress, Silent
 from ctsr.viewer.options import LOOPBACK, ViewOptions
 from ctsr.viewer.patients import find_series
 from ctsr.viewer.replay import Evaluated, read_summary
@@ -19,6 +21,8 @@ from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import Session, View
 
 __all__ = ["Wanted", "open_session", "prepare", "serve"]
+
+T = TypeVar("T")
 
 PRESET = "soft_tissue"
 """The window where none is asked for and no evaluation names one."""
@@ -50,7 +54,8 @@ def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
     evaluated = None if summary is None else read_summary(summary)
     known = {name for names in ((model.split if model else None) or {}).values() for name in names}
     known |= set(evaluated.patients if evaluated else ())
-    found = find_series(path, known=known, assume_hu=options.assume_hu, progress=progress)
+    heard = _Heard(progress)
+    found = find_series(path, known=known, assume_hu=options.assume_hu, progress=heard)
     sampler = _sampler(wanted, evaluated, progress)
     view = View(
         series=found.series,
@@ -62,9 +67,24 @@ def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
         evaluated=evaluated,
         plane=options.plane,
         index=options.index,
-        notes=wanted.notes,
+        notes=(*wanted.notes, *heard.notes),
     )
     return replace(view, notes=(*view.notes, *_strangers(view)))
+
+
+class _Heard(Silent):
+    """Hands news on and remembers it, for the page to show as well."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.notes: list[str] = []
+
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+        yield from self._progress.track(items, total=total, what=what)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+        self._progress.note(message)
 
 
 def open_session(view: View, options: ViewOptions) -> Session:

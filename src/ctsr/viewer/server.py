@@ -47,6 +47,8 @@ class ViewServer(ThreadingHTTPServer):
             UsageError: the address cannot be listened on.
         """
         self.session = session
+        self.keep: object = None
+        """Whatever must live as long as the server does, such as a temporary folder."""
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         self.policy = POLICY + ("*" if framed else "'none'")
         if ":" in host:

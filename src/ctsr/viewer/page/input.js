@@ -6,7 +6,7 @@ import { change, known, mainPlane, moveTo, setCursor, sizeMm, sliceIndex, view }
 const WHEEL_PX = 60; // so far a touchpad scrolls for one slice
 const LARGEST_ZOOM = 40;
 
-export function bindMouse(stage, hooks) {
+export function bindMouse(stage) {
   const element = stage.element;
   let drag = null;
   let rolled = 0;
@@ -49,11 +49,7 @@ export function bindMouse(stage, hooks) {
     if (drag) dragged(drag, event, mm);
   });
 
-  element.addEventListener("pointerup", () => {
-    if (drag?.kind === "window") hooks.settled();
-    if (drag?.kind === "box" && view.box) hooks.settled();
-    drag = null;
-  });
+  element.addEventListener("pointerup", () => { drag = null; });
   element.addEventListener("pointerleave", () => { if (!drag) change({ hover: null }); });
   element.addEventListener("dblclick", () => change({ zoom: 1, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] } }));
 }

@@ -28,6 +28,7 @@ async function begin() {
   fillHelp($("help"));
   fillSelects(state);
   side.showModel();
+  side.showNotes();
   change({
     plane: state.plane, center: state.window[0], width: state.window[1], panels: new Set(state.panels),
     difference: [state.model ? "SR" : "Bicubic", "HR"], pair: [state.model ? "SR" : "Bicubic", "HR"],
@@ -71,7 +72,7 @@ onChange((names) => {
   if (any(...MOVES)) look();
   if (any(...MOVES, "center", "width")) measureSoon();
   if (any(...MOVES, "box", "center", "width")) measureBoxSoon();
-  if (any("hover", "cursor")) side.showUnder(stage);
+  if (any("hover", "cursor")) side.showUnder();
   if (any("series", "plane", "cursor")) side.showSlice();
   if (any("series")) side.showFacts();
   if (now.drawn && any("center", "width")) side.showAgreement(now.drawn.departures);
@@ -309,7 +310,7 @@ function restartBlink(everyMs) {
 onChange((names) => { if (names.has("compare")) restartBlink(view.compare === "blink" ? BLINK_MS : 0); });
 
 function bind() {
-  bindMouse(stage, { settled: () => {} });
+  bindMouse(stage);
   bindKeys(actions);
   const on = (id, event, act) => $(id).addEventListener(event, act);
   const each = (selector, act) => document.querySelectorAll(selector).forEach((button) => button.addEventListener("click", () => act(button.dataset)));

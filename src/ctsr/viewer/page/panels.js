@@ -130,7 +130,11 @@ export class Pane {
   /** CSS pixels per mm, and where the image's top left corner lies. */
   get transform() {
     const [across, down] = sizeMm(this.plane);
-    const fit = Math.min((this.width - 2 * MARGIN) / across, (this.height - 2 * MARGIN) / down);
+    // Three planes share one scale, so that lengths can be compared between them.
+    const fit = Math.min(...this.stage.panes.map((pane) => {
+      const [w, h] = sizeMm(pane.plane);
+      return Math.min((this.width - 2 * MARGIN) / w, (this.height - 2 * MARGIN) / h);
+    }));
     const scale = fit * view.zoom;
     const [x, y] = view.pan[this.plane];
     return { scale, left: this.width / 2 + (x - across / 2) * scale, top: this.height / 2 + (y - down / 2) * scale };
@@ -325,10 +329,11 @@ export class Pane {
     const y = row === null ? null : top + (row + 0.5) * pixel[0] * scale;
     c.strokeStyle = "rgb(111 199 181 / 65%)";
     c.lineWidth = 1;
-    const room = 7; // the point itself stays free
+    const room = 7; // the point itself stays free, and so do the letters at the edges
+    const edge = 2 * this.pen.size;
     c.beginPath();
-    for (const [from, to] of [[0, (y ?? 0) - room], [(y ?? 0) + room, this.height]]) { c.moveTo(x, from); c.lineTo(x, to); }
-    if (y !== null) for (const [from, to] of [[0, x - room], [x + room, this.width]]) { c.moveTo(from, y); c.lineTo(to, y); }
+    for (const [from, to] of [[edge, (y ?? 0) - room], [(y ?? 0) + room, this.height - edge]]) { c.moveTo(x, from); c.lineTo(x, to); }
+    if (y !== null) for (const [from, to] of [[edge, x - room], [x + room, this.width - edge]]) { c.moveTo(from, y); c.lineTo(to, y); }
     c.stroke();
   }
 
@@ -369,7 +374,7 @@ export class Pane {
     const x = this.width * view.wipe;
     c.strokeStyle = "#dbe1e8";
     c.lineWidth = 1;
-    c.beginPath(); c.moveTo(x, 0); c.lineTo(x, this.height); c.stroke();
+    c.beginPath(); c.moveTo(x, 2 * this.pen.size); c.lineTo(x, this.height - 2 * this.pen.size); c.stroke();
     c.fillStyle = "#dbe1e8";
     c.beginPath(); c.arc(x, this.height / 2, 5, 0, 7); c.fill();
   }

@@ -78,7 +78,7 @@ function drawAxes(c, frame, range, length, toX, toY, size) {
   c.strokeStyle = "#242b33";
   c.fillStyle = "#8e99a6";
   Object.assign(c, { textAlign: "right", textBaseline: "middle" });
-  for (const value of ticks(range[0], range[1], Math.max(2, (frame.bottom - frame.top) / (2.4 * size)))) {
+  for (const value of ticks(range[0], range[1], Math.max(2, (frame.bottom - frame.top) / (1.7 * size)))) {
     c.beginPath(); c.moveTo(frame.left, toY(value)); c.lineTo(frame.right, toY(value)); c.stroke();
     c.fillText(signed(value), frame.left - 0.5 * size, toY(value));
   }

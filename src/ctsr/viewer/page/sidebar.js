@@ -1,6 +1,6 @@
 // The column on the right: where we are, numbers, degradation, series, model.
 
-import { COLORS, IMAGES, definitions, escaped, metric, mm, signed } from "./format.js";
+import { IMAGES, definitions, escaped, metric, mm, signed } from "./format.js";
 import { known, mainPlane, sliceIndex, view } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
@@ -33,18 +33,22 @@ export function showFacts() {
 }
 
 export function showModel() {
-  const { model, scale, notes } = known.state;
+  const { model, scale } = known.state;
   const facts = model
     ? [["name", model.name], ["network", model.architecture], ["device", model.device], ["scale", `×${scale}`]]
     : [["scale", `×${scale}`]];
   $("model-facts").innerHTML = definitions(facts);
   $("model-facts").title = model ? `${model.path}\nsha256 ${model.sha256}` : "";
-  for (const note of notes) {
-    $("model").append(Object.assign(document.createElement("p"), { className: "hint", textContent: note }));
-  }
-  if (!model && !notes.length) {
-    $("model").append(Object.assign(document.createElement("p"), { className: "hint", textContent: "Without SR, as asked." }));
-  }
+  $("model").querySelector("h2").textContent = model ? "Model" : "No model";
+}
+
+/** What was said when the series were read: warnings, and why there is no SR. */
+export function showNotes() {
+  const { notes } = known.state;
+  $("notes").hidden = !notes.length;
+  $("notes").querySelector("ul").replaceChildren(...notes.map((note) => {
+    return Object.assign(document.createElement("li"), { textContent: note.replace(/^warning: /, "") });
+  }));
 }
 
 export function showProgress(progress) {
@@ -87,7 +91,7 @@ export function showAgreement(departures) {
   const text = $("agreement");
   text.className = why.length ? "departs" : "";
   if (why.length) text.textContent = `${evaluation ? "Departs from the evaluation" : "Departs from the start"}: ${why.join("; ")}.`;
-  else text.textContent = evaluation ? "The evaluation's LR, to the bit; metrics equal its CSV." : "";
+  else text.textContent = evaluation ? "Degraded as in the evaluation, to the bit; metrics are taken as for its CSV." : "";
   text.hidden = !text.textContent;
 }
 
@@ -138,7 +142,7 @@ export function showRegion(answer) {
   if (!view.box) return;
   const { pixel } = known.geometry.planes[view.box.plane];
   const { rows, columns } = view.box;
-  $("region-size").textContent = `${(columns * pixel[1]).toFixed(1)} × ${(rows * pixel[0]).toFixed(1)} mm · ${columns} × ${rows} px`;
+  $("region-size").textContent = `${(columns * pixel[1]).toFixed(1)} × ${(rows * pixel[0]).toFixed(1)} mm`;
   const body = $("region").querySelector(".body");
   if (!answer) return body.classList.add("waiting");
   body.classList.remove("waiting");
@@ -151,7 +155,7 @@ export function showRegion(answer) {
   return undefined;
 }
 
-export function showUnder(stage) {
+export function showUnder() {
   const { hover } = view;
   if (!hover) {
     $("under").textContent = "";
@@ -170,5 +174,3 @@ export function say(text, bad = false) {
   $("news").textContent = text;
   $("news").className = bad ? "bad" : "";
 }
-
-export { COLORS };
