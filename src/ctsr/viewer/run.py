@@ -2,7 +2,7 @@
 
 import webbrowser
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from ctsr.viewer.patients import find_series
 from ctsr.viewer.replay import Evaluated, read_summary
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import Session, View
+from ctsr.words import listed
 
 __all__ = ["Wanted", "open_session", "prepare", "serve"]
 
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 PRESET = "soft_tissue"
 """The window where none is asked for and no evaluation names one."""
+NAMED = 5
+"""Patients that a message lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,12 @@ def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
     heard = _Heard(progress)
     found = find_series(path, known=known, assume_hu=options.assume_hu, progress=heard)
     sampler = _sampler(wanted, evaluated, progress)
-    view = View(
+    if evaluated and not any(one.patient_id in evaluated.patients for one in found.series):
+        theirs = listed(evaluated.patients, NAMED)
+        heard.note(
+            f"the evaluation measured none of these patients (it has {theirs}): LR is drawn as it would have been"
+        )
+    return View(
         series=found.series,
         first=found.first,
         model=model,
@@ -69,7 +77,6 @@ def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
         index=options.index,
         notes=(*wanted.notes, *heard.notes),
     )
-    return replace(view, notes=(*view.notes, *_strangers(view)))
 
 
 class _Heard(Silent):
@@ -145,11 +152,3 @@ def _window(options: ViewOptions, evaluated: Evaluated | None) -> MetricWindow:
             return MetricWindow(evaluated.window, evaluated.window_tag)
         return choose_window(DEFAULT_RANGE, PRESET)
     return choose_window(DEFAULT_RANGE, *asked)
-
-
-def _strangers(view: View) -> tuple[str, ...]:
-    """A note for an evaluation that has measured none of these patients."""
-    if view.evaluated is None or any(one.patient_id in view.evaluated.patients for one in view.series):
-        return ()
-    theirs = ", ".join(view.evaluated.patients[:5])
-    return (f"the evaluation measured none of these patients (it has {theirs}): its degradation is drawn anew",)

@@ -1,0 +1,68 @@
+"""A small root of exams, a small model that was trained on some of its patients, and sessions to look at them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ctsr.degrade import Degradation
+from ctsr.evaluate.model import ModelUnderTest, load_model
+from ctsr.viewer.options import ViewOptions
+from ctsr.viewer.run import Wanted, open_session, prepare
+from ctsr.viewer.session import Session
+from tests.made.exams import save_patients
+from tests.made.listener import Listener
+from tests.made.model import save_model
+
+Open = Callable[..., Session]
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six patients of 5 slices, 45 pixels wide and more."""
+    return save_patients(tmp_path_factory.mktemp("exams"), slices=5, size=45, grow=1)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ×2 net; train anna, bert and cleo; val dora and emil; test fred."""
+    return save_model(tmp_path_factory.mktemp("runs") / "rrdb_x2_blurnoise_20250912-114004" / "best.pth")
+
+
+@pytest.fixture
+def model(model_path: Path) -> ModelUnderTest:
+    return load_model(str(model_path), device="cpu")
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def open_view(model: ModelUnderTest, store: Path, listener: Listener) -> Iterator[Open]:
+    """``open_view(path, with_model=True, degradation=None, given=(), **options)`` → a session, closed at the end."""
+    opened: list[Session] = []
+
+    def open_view(
+        path: Path,
+        *,
+        with_model: bool = True,
+        degradation: Degradation | None = None,
+        given: tuple[str, ...] = (),
+        **options: object,
+    ) -> Session:
+        chosen = ViewOptions(store=store, **options)
+        net = model if with_model else None
+        wanted = Wanted(path, net, degradation or model.degradation, chosen, frozenset(given))
+        opened.append(open_session(prepare(wanted, listener), chosen))
+        return opened[-1]
+
+    yield open_view
+    for session in opened:
+        session.close()
