@@ -2,19 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
+import torch
 
 from ctsr.degrade import Degradation
 from ctsr.evaluate.model import ModelUnderTest, load_model
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.run import Wanted, open_session, prepare
-from ctsr.viewer.session import Session
+from ctsr.viewer.server import ViewServer
+from ctsr.viewer.session import Session, Turn
 from tests.made.exams import save_patients
 from tests.made.listener import Listener
 from tests.made.model import save_model
 
 Open = Callable[..., Session]
+
+TURN = Turn("test", 0)
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +72,28 @@ def open_view(model: ModelUnderTest, store: Path, listener: Listener) -> Iterato
     yield open_view
     for session in opened:
         session.close()
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread() -> Iterator[None]:
+    """Images of a few pixels: threads that wait for each other would take longer than the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def serve(open_view: Open) -> Iterator[Callable[..., ViewServer]]:
+    """``serve(path, …)`` as `open_view`, → a server that is running."""
+    running: list[ViewServer] = []
+
+    def serve(path: Path, *, framed: bool = False, **how: Any) -> ViewServer:
+        running.append(ViewServer(open_view(path, **how), framed=framed))
+        Thread(target=running[-1].serve_forever, daemon=True).start()
+        return running[-1]
+
+    yield serve
+    for server in running:
+        server.shutdown()
+        server.server_close()

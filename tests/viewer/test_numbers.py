@@ -8,15 +8,15 @@ from ctsr.evaluate.methods import slice_metrics
 from ctsr.viewer.engine import UnwantedError
 from ctsr.viewer.images import PanelName, Picture
 from ctsr.viewer.numbers import Box, measure
-from ctsr.viewer.session import Session
+from ctsr.viewer.session import Session, Turn
 from ctsr.viewer.work import Look
 from tests.made.ct import slices, write
-from tests.viewer.conftest import Open
+from tests.viewer.conftest import TURN, Open
 from tests.viewer.test_images import filled
 
 
 def numbers(session: Session, seen: Look, plane: str, index: int, box: Box | None) -> dict:
-    return session.numbers("page", seen, plane, index, session.view.window.window, box)
+    return session.numbers(TURN, seen, plane, index, session.view.window.window, box)
 
 
 def test_a_regions_metrics_are_those_of_the_images_cut_to_it(open_view: Open, root: Path) -> None:
@@ -85,6 +85,19 @@ def test_measuring_stops_between_methods_when_the_slice_has_changed(open_view: O
     answers = iter([False, True])
     with pytest.raises(UnwantedError):
         measure(pictures, None, session.view.window.window, session.view.hu_range, lambda: next(answers))
+
+
+def test_what_was_asked_before_the_page_moved_on_is_not_answered(open_view: Open, root: Path) -> None:
+    session = open_view(root / "bert")
+    seen = filled(session)
+    window = session.view.window.window
+    session.look(Turn("page", 5), seen)
+    with pytest.raises(UnwantedError):
+        session.numbers(Turn("page", 4), seen, "axial", 0, window, None)
+    # A look that was overtaken on its way gives up nothing.
+    session.look(Turn("page", 3), seen)
+    assert session.numbers(Turn("page", 5), seen, "axial", 0, window, None)["metrics"]
+    assert session.numbers(Turn("another page", 0), seen, "axial", 0, window, None)["metrics"]
 
 
 def test_a_box_keeps_its_place_among_rows_that_are_there() -> None:

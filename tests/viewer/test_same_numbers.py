@@ -15,7 +15,7 @@ from ctsr.evaluate.run import evaluate
 from ctsr.metrics import METRICS
 from ctsr.viewer.session import Session
 from ctsr.viewer.work import Look
-from tests.viewer.conftest import Open
+from tests.viewer.conftest import TURN, Open
 
 SAMPLINGS = ("volume", "slice", "det-slice")
 
@@ -49,7 +49,7 @@ def shown(session: Session, index: int) -> dict[str, dict[str, float | None]]:
     """Method → metric → value, as the page gets them, after SR was computed."""
     seen = look(session, index)
     session.images.make_sr(seen.subject, seen.setting, index, lambda: False)
-    answer = session.numbers("page", seen, "axial", index, session.view.window.window, None)
+    answer = session.numbers(TURN, seen, "axial", index, session.view.window.window, None)
     # By way of JSON, as they travel.
     metrics = json.loads(json.dumps(answer["metrics"]))
     return {method: {name: one["value"] for name, one in found.items()} for method, found in metrics.items()}

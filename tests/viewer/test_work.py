@@ -4,7 +4,7 @@ from pathlib import Path
 from ctsr.viewer.session import Session
 from ctsr.viewer.work import Look, outwards
 from tests.made.ct import body, save_series
-from tests.viewer.conftest import Open
+from tests.viewer.conftest import TURN, Open
 
 TIMEOUT_S = 60.0
 
@@ -34,7 +34,7 @@ def test_the_nearest_slices_come_first() -> None:
 def test_the_slice_in_sight_is_made_first_and_then_its_neighbours(open_view: Open, root: Path) -> None:
     session = open_view(root / "cleo")
     heard: list[tuple[int, int]] = []
-    session.look("page", look(session, 2))
+    session.look(TURN, look(session, 2))
     seen = 0
     while len(heard) < 5:
         number, news = session.news(seen, TIMEOUT_S)
@@ -49,7 +49,7 @@ def test_the_slice_in_sight_is_made_first_and_then_its_neighbours(open_view: Ope
 
 def test_other_planes_need_every_lr_slice(open_view: Open, root: Path) -> None:
     session = open_view(root / "cleo", with_model=False)
-    session.look("page", look(session, 2))
+    session.look(TURN, look(session, 2))
     until(lambda: ready(session, "LR") == [0, 1, 2, 3, 4])  # the slice and two neighbours on either side
 
 
@@ -58,29 +58,29 @@ def test_work_ahead_ends_where_memory_does_but_what_is_in_sight_is_made(open_vie
     images = [body(512, seed=i % 2) for i in range(24)]
     save_series(tmp_path / "p" / "s", images)
     session = open_view(tmp_path / "p", cache_mb=16)
-    session.look("page", look(session, 0))
+    session.look(TURN, look(session, 0))
     until(lambda: session.progress(look(session, 0))["full"])
     time.sleep(0.5)
     assert ready(session, "SR")[:3] == [0, 1, 2]
     assert 8 <= len(ready(session, "SR")) <= 16
-    session.look("page", look(session, 23))
+    session.look(TURN, look(session, 23))
     until(lambda: {21, 22, 23} <= set(ready(session, "SR")))
     assert session.images.cache.used <= 16 * 2**20
 
 
 def test_a_new_degradation_makes_new_slices(open_view: Open, root: Path) -> None:
     session = open_view(root / "cleo")
-    session.look("page", look(session, 1))
+    session.look(TURN, look(session, 1))
     until(lambda: 1 in ready(session, "SR"))
     other = session.settings.add(session.settings.base.__class__(session.settings.base.degradation, deg_seed=7))
     seen = Look(session.subjects[0], other, 1)
-    session.look("page", seen)
+    session.look(TURN, seen)
     until(lambda: session.images.has("SR", seen.subject, other, 1))
     assert other.number == 1
 
 
 def test_closing_ends_the_threads(open_view: Open, root: Path) -> None:
     session = open_view(root / "cleo")
-    session.look("page", look(session, 1))
+    session.look(TURN, look(session, 1))
     session.close()
     assert session.news(10**6, 60.0)[0] < 10**6, "nobody waits any more"

@@ -12,7 +12,7 @@ from ctsr.hu import Window
 from ctsr.viewer.geometry import PLANES
 from ctsr.viewer.numbers import Box
 from ctsr.viewer.options import PlaneName
-from ctsr.viewer.session import Session
+from ctsr.viewer.session import Session, Turn
 from ctsr.viewer.settings import changed
 from ctsr.viewer.work import Look
 
@@ -97,6 +97,10 @@ class _Asked:
     def plane(self) -> PlaneName:
         return self.one_of("plane", PLANES)
 
+    def turn(self) -> Turn:
+        """Which page asks, and how often it had moved on by then."""
+        return Turn(self.values.get("page", ""), self.number("turn", 2**31))
+
     def look(self) -> Look:
         """Series, degradation and slice; in other planes the slice is the one under the cursor."""
         subject = self.session.subjects[self.number("series", len(self.session.subjects))]
@@ -133,7 +137,7 @@ def _numbers(asked: _Asked) -> object:
     look, plane = asked.look(), asked.plane
     index = asked.number("index", look.subject.geometry.count(plane))
     window = Window(asked.measure("center"), asked.measure("width"))
-    return asked.session.numbers(asked.values.get("page", ""), look, plane, index, window, _box(asked, look, plane))
+    return asked.session.numbers(asked.turn(), look, plane, index, window, _box(asked, look, plane))
 
 
 def _box(asked: _Asked, look: Look, plane: PlaneName) -> Box | None:
@@ -148,7 +152,7 @@ def _box(asked: _Asked, look: Look, plane: PlaneName) -> Box | None:
 
 
 def _look(asked: _Asked) -> object:
-    return asked.session.look(asked.values.get("page", ""), asked.look())
+    return asked.session.look(asked.turn(), asked.look())
 
 
 def _change(asked: _Asked, wishes: Mapping[str, Any]) -> object:

@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             return answer(self.server.session, name, urlsplit(self.path).query, body)
         except UnwantedError:
-            return _refusal(HTTPStatus.CONFLICT, "not wanted any more")
+            return Reply(b"", status=HTTPStatus.NO_CONTENT)
         except (UsageError, DomainError) as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error))
         except (CtsrError, OSError) as error:

@@ -24,7 +24,7 @@ from ctsr.viewer.replay import Evaluated
 from ctsr.viewer.settings import Settings
 from ctsr.viewer.work import Ahead, Look
 
-__all__ = ["Session", "Subjects", "View"]
+__all__ = ["Session", "Subjects", "Turn", "View"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,14 @@ class View:
     def panels(self) -> tuple[PanelName, ...]:
         """What there is to show: no SR without a model."""
         return tuple(panel for panel in PANELS if panel != "SR" or self.model)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """When something was asked: pages count how often they move to another slice."""
+
+    page: str
+    number: int
 
 
 class Subjects:
@@ -92,7 +100,8 @@ class Session:
         self._news: dict[str, Any] = {}
         self._news_number = 0
         self._heard = Condition()
-        self._tickets: dict[str, int] = {}
+        self._turns: dict[str, int] = {}
+        self._tickets: dict[tuple[str, bool], int] = {}
         self._measuring = Lock()
         self.closed = False
 
@@ -180,10 +189,11 @@ class Session:
                 found.append("the evaluation used another model")
         return found
 
-    def look(self, page: str, look: Look) -> dict[str, Any]:
-        """Take this as what is in sight: what was being measured for another slice is given up."""
-        self._tickets[f"{page} slice"] = self._tickets.get(f"{page} slice", 0) + 1
-        self._ahead.look(look)
+    def look(self, turn: Turn, look: Look) -> dict[str, Any]:
+        """Take this as what is in sight: what was being measured for an earlier turn is given up."""
+        self._turns[turn.page] = max(turn.number, self._turns.get(turn.page, 0))
+        if turn.number == self._turns[turn.page]:
+            self._ahead.look(look)
         return self.drawn(look) | {"progress": self.progress(look)}
 
     def progress(self, look: Look) -> dict[str, Any]:
@@ -198,18 +208,19 @@ class Session:
         return {"total": count, "LR": ready["LR"], "SR": ready["SR"], "full": full}
 
     def numbers(
-        self, page: str, look: Look, plane: PlaneName, index: int, window: Window, box: Box | None
+        self, turn: Turn, look: Look, plane: PlaneName, index: int, window: Window, box: Box | None
     ) -> dict[str, Any]:
         """Metrics of the picture, or of a rectangle of it with the statistics of every panel.
 
         Raises:
-            UnwantedError: another request of the same page for the same thing came meanwhile.
+            UnwantedError: the page has moved on meanwhile, or asked for the same thing anew.
         """
-        kind = f"{page} {'slice' if box is None else 'box'}"
+        kind = turn.page, box is None
         ticket = self._tickets[kind] = self._tickets.get(kind, 0) + 1
 
         def unwanted() -> bool:
-            return self.closed or self._tickets[kind] != ticket
+            moved_on = self._turns.get(turn.page, 0) > turn.number
+            return self.closed or moved_on or self._tickets[kind] != ticket
 
         with self._measuring:
             if unwanted():

@@ -13,8 +13,10 @@ async function reply(name, params, options) {
   return response;
 }
 
+/** null where the server says that the page has moved on meanwhile. */
 export async function ask(name, params = {}, signal = undefined) {
-  return (await reply(name, params, { signal })).json();
+  const answer = await reply(name, params, { signal });
+  return answer.status === 204 ? null : answer.json();
 }
 
 export async function wish(name, document) {

@@ -14,9 +14,8 @@ function table(colour) {
 /** Grey levels of a window: its lower end black, its upper end white. */
 export function windowTable(center, width) {
   const low = center - width / 2;
-  const step = 255 / width;
   return table((value) => {
-    const level = Math.max(0, Math.min(255, Math.floor((value - low) * step + 0.5)));
+    const level = Math.max(0, Math.min(255, Math.floor(((value - low) / width) * 255 + 0.5)));
     return 0xff000000 | (level << 16) | (level << 8) | level;
   });
 }

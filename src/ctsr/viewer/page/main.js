@@ -20,7 +20,7 @@ const BLINK_MS = 700;
 const $ = (id) => document.getElementById(id);
 const store = new PictureStore(PICTURE_BYTES, () => redraw(), (error) => side.say(error.message, true));
 const stage = new Stage($("stage"), store);
-const now = { drawn: null, slice: null, region: null, plotHover: null, start: null };
+const now = { turn: 0, drawn: null, slice: null, region: null, plotHover: null, start: null };
 
 async function begin() {
   known.state = await ask("state");
@@ -121,12 +121,13 @@ function redraw() {
 
 let looking = null;
 async function look() {
+  now.turn += 1; // what is asked for an earlier one is not wanted any more
   looking?.abort();
   looking = new AbortController();
   const { signal } = looking;
   try {
     const { series, setting, slice, reformatted } = requestFor("HR", mainPlane());
-    const answer = await ask("look", { page, series, setting, slice, reformatted }, signal);
+    const answer = await ask("look", { page, turn: now.turn, series, setting, slice, reformatted }, signal);
     now.drawn = answer;
     side.showDegradation(answer);
     side.showProgress(answer.progress);
@@ -136,7 +137,7 @@ async function look() {
 }
 
 function complain(error) {
-  if (error.name !== "AbortError" && error.status !== 409) side.say(error.message, true);
+  if (error.name !== "AbortError") side.say(error.message, true);
 }
 
 let refilling = 0;
@@ -155,7 +156,7 @@ function hear(news) {
     refilling = setTimeout(() => {
       refilling = 0;
       store.refresh((request) => request.plane !== "axial");
-      if (done) measureSoon();
+      if (done && mainPlane() !== "axial") measureSoon();
     }, REFILL_MS);
   }
 }
@@ -165,7 +166,7 @@ function hear(news) {
 function numbersOf(plane, box, signal) {
   const place = box ? { top: box.top, left: box.left, rows: box.rows, columns: box.columns } : {};
   const request = requestFor("HR", plane);
-  return ask("numbers", { ...request, page, center: view.center, width: view.width, ...place }, signal);
+  return ask("numbers", { ...request, page, turn: now.turn, center: view.center, width: view.width, ...place }, signal);
 }
 
 /** Ask after a moment of calm; what was asked before is given up. */
@@ -297,7 +298,10 @@ const actions = {
   },
   goto: () => { $("index").focus(); $("index").select(); },
   savePicture: () => { if (now.drawn) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn); },
-  saveNumbers: () => saveNumbers(now.slice, now.region),
+  saveNumbers: () => {
+    if (now.slice) saveNumbers(now.slice, now.region);
+    else side.say("The numbers are still being measured; save them in a moment.");
+  },
   help: () => { if ($("help").open) $("help").close(); else $("help").showModal(); },
   escape: () => change({ tool: "point", compare: null, box: null, line: null }),
 };
@@ -349,6 +353,11 @@ function bind() {
   on("help", "click", (event) => { if (event.target === $("help")) $("help").close(); });
   on("plot", "pointermove", (event) => { now.plotHover = event.offsetX; plot(); });
   on("plot", "pointerleave", () => { now.plotHover = null; plot(); });
+  // Back to the images, so that keys act on them again.
+  document.addEventListener("change", (event) => { if (event.target.matches("select")) event.target.blur(); });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches(".bar input")) event.target.blur();
+  });
   window.addEventListener("resize", () => { stage.arrange(); plot(); });
 }
 
