@@ -55,11 +55,12 @@ class View:
     def run(self, console: Console) -> int:
         """Exit status 0, also when it is ended with Ctrl-C."""
         from ctsr.viewer.run import open_session, prepare, serve
-        from ctsr.viewer.snapshot import snapshot
 
         view = prepare(self._wanted(console), console)
         session = open_session(view, self.options)
         if self.options.snapshot is not None:
+            from ctsr.viewer.snapshot import snapshot  # brings matplotlib, which the page does not need
+
             snapshot(session, self.options, progress=console)
             console.print(f"picture: {self.options.snapshot}")
             return 0
