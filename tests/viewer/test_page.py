@@ -14,6 +14,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from ctsr.degrade import Degradation
 from ctsr.evaluate.model import load_model
 from ctsr.hu import Window
 from ctsr.viewer.geometry import NO_SLICE
@@ -514,6 +515,19 @@ def test_nothing_overlaps_or_sticks_out_at_any_size(view: View, width: int, heig
         ".every((one) => one.getBoundingClientRect().right <= innerWidth + 1)"
     )
     view.shot(f"width_{width}")
+
+
+def test_the_page_says_when_the_viewer_has_ended(browser: Any, exams: Path, model_path: Path, tmp_path: Path) -> None:
+    options = ViewOptions(store=tmp_path)
+    session = open_session(prepare(Wanted(exams / "anna", None, Degradation(), options)), options)
+    server = ViewServer(session)
+    Thread(target=server.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    view = View(context.new_page(), server)
+    server.shutdown()
+    server.server_close()
+    view.settle("document.getElementById('news').textContent.startsWith('The viewer has ended')")
+    context.close()
 
 
 def test_orientation_marks_are_those_of_the_series(view: View) -> None:

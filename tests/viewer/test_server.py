@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ctsr.errors import UsageError
+from ctsr.viewer import pages
 from ctsr.viewer.pages import STATIC, content
 from ctsr.viewer.server import ViewServer
 
@@ -53,6 +54,11 @@ def test_the_page_and_all_its_files_are_served_below_the_token(client: Client) -
         status, body, headers = client.ask(f"/{client.server.token}/{path}")
         assert (status, body) == (200, content(name))
         assert headers["Content-Type"] == f"{kind}; charset=utf-8"
+
+
+def test_no_file_of_the_page_is_left_out_of_the_table() -> None:
+    folder = Path(pages.__file__).parent / "page"
+    assert {name for name, _ in STATIC.values()} == {path.name for path in folder.iterdir()}
 
 
 def test_a_wrong_token_sees_nothing(client: Client) -> None:

@@ -61,11 +61,11 @@ def answer(session: Session, name: str, query: str, body: bytes | None) -> Reply
 
 def events(session: Session) -> Iterator[str]:
     """Server-sent events: a line of JSON for each slice that becomes ready, and a comment now and then."""
-    seen = 0
+    seen, _ = session.news(0, 0)  # what was before, a page learns by asking
+    yield ": listening\n\n"
     while not session.closed:
-        number, news = session.news(seen, HEARTBEAT_S)
-        yield f"data: {json.dumps(news)}\n\n" if number > seen else ": still here\n\n"
-        seen = number
+        seen, news = session.news(seen, HEARTBEAT_S)
+        yield "".join(f"data: {json.dumps(one)}\n\n" for one in news) or ": still here\n\n"
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 import webbrowser
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TypeVar
 
 from ctsr.data.store import default_store
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.errors import UsageError
+from ctsr.errors import CtsrError, UsageError
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.window import MetricWindow, choose_window
 from ctsr.hu import DEFAULT_RANGE
@@ -114,9 +116,16 @@ def serve(session: Session, options: ViewOptions, progress: Progress = SILENT) -
     with ViewServer(session, host=options.host, port=options.port) as server:
         progress.note(f"Viewer: {server.address}")
         progress.note("Ctrl-C ends it.")
+        # While the browser starts, the first series is decoded.
+        Thread(target=_open_first, args=(session,), daemon=True).start()
         if not options.no_browser:
             webbrowser.open(server.address)
         server.serve_forever()
+
+
+def _open_first(session: Session) -> None:
+    with suppress(CtsrError, OSError):  # the page asks again, and shows why it cannot be
+        session.subjects[session.view.first]
 
 
 def _sampler(wanted: Wanted, evaluated: Evaluated | None, progress: Progress) -> DegradationSampler:

@@ -1,5 +1,6 @@
 """One run of the viewer: which series, which model, which degradation, and what is known of each slice."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ from ctsr.viewer.settings import Settings
 from ctsr.viewer.work import Ahead, Look
 
 __all__ = ["Session", "Subjects", "Turn", "View"]
+
+
+NEWS_KEPT = 4096
+"""For pages that are slow to listen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +102,7 @@ class Session:
         engine = Engine(view.model.generator.net) if view.model else None
         self.images = Images(SliceCache(cache_bytes), view.scale, view.hu_range, engine)
         self._ahead = Ahead(self.images, self._tell)
-        self._news: dict[str, Any] = {}
+        self._news: deque[dict[str, Any]] = deque(maxlen=NEWS_KEPT)
         self._news_number = 0
         self._heard = Condition()
         self._turns: dict[str, int] = {}
@@ -238,24 +243,27 @@ class Session:
                 answer["statistics"] = statistics(pictures, box, scale, self.view.hu_range)
         return answer
 
-    def news(self, seen: int, timeout_s: float) -> tuple[int, dict[str, Any]]:
-        """The latest slice that became ready after news number `seen`; waits for it, at most so long."""
+    def news(self, seen: int, timeout_s: float) -> tuple[int, list[dict[str, Any]]]:
+        """The slices that became ready after news number `seen`, and the last one's number; waits at most so long."""
         with self._heard:
             if self._news_number <= seen and not self.closed:
                 self._heard.wait(timeout_s)
-            return self._news_number, self._news
+            fresh = min(self._news_number - seen, len(self._news))
+            return self._news_number, list(self._news)[len(self._news) - max(0, fresh) :]
 
     def _tell(self, look: Look, panel: Literal["LR", "SR"], index: int, error: str) -> None:
         with self._heard:
             self._news_number += 1
-            self._news = {
-                "series": look.subject.number,
-                "setting": look.setting.number,
-                "panel": panel,
-                "index": index,
-                "error": error,
-                **self.progress(look),
-            }
+            self._news.append(
+                {
+                    "series": look.subject.number,
+                    "setting": look.setting.number,
+                    "panel": panel,
+                    "index": index,
+                    "error": error,
+                    **self.progress(look),
+                }
+            )
             self._heard.notify_all()
 
 

@@ -1,5 +1,6 @@
 """What is computed before it is asked for: the slice in sight, its neighbours, then the rest, nearest first."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -11,6 +12,8 @@ from ctsr.viewer.settings import Setting
 
 __all__ = ["Ahead", "Look", "outwards"]
 
+CALM_S = 0.2
+"""SR waits until nobody has gone through slices for so long: else it takes the cores from the next slice."""
 NEIGHBOURS = 2
 """Slices on either side of the one in sight that are made even when something older must go for it."""
 
@@ -43,19 +46,20 @@ class Ahead:
     def __init__(self, images: Images, tell: Callable[[Look, Literal["LR", "SR"], int, str], None]) -> None:
         self._images, self._tell = images, tell
         self._look: Look | None = None
+        self._looked_at = 0.0
         self._failed: set[tuple[int, int, int]] = set()
         self._changed = Condition()
         self._closed = False
-        self._threads = [Thread(target=self._run, args=(self._next_lr, self._make_lr), daemon=True)]
+        self._threads = [Thread(target=self._run, args=(self._next_lr, self._make_lr, 0.0), daemon=True)]
         if images.engine is not None:
-            self._threads.append(Thread(target=self._run, args=(self._next_sr, self._make_sr), daemon=True))
+            self._threads.append(Thread(target=self._run, args=(self._next_sr, self._make_sr, CALM_S), daemon=True))
         for thread in self._threads:
             thread.start()
 
     def look(self, look: Look) -> None:
         """Take this as what is in sight from now on."""
         with self._changed:
-            self._look = look
+            self._look, self._looked_at = look, time.monotonic()
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -66,16 +70,20 @@ class Ahead:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, following: Callable[[Look], int | None], make: Callable[[Look, int], None]) -> None:
-        while (work := self._wait_for(following)) is not None:
+    def _run(self, following: Callable[[Look], int | None], make: Callable[[Look, int], None], calm_s: float) -> None:
+        while (work := self._wait_for(following, calm_s)) is not None:
             make(*work)
 
-    def _wait_for(self, following: Callable[[Look], int | None]) -> tuple[Look, int] | None:
+    def _wait_for(self, following: Callable[[Look], int | None], calm_s: float) -> tuple[Look, int] | None:
         with self._changed:
             while not self._closed:
-                if self._look is not None and (index := following(self._look)) is not None:
+                restless_s = self._looked_at + calm_s - time.monotonic()
+                if self._look is not None and restless_s > 0:
+                    self._changed.wait(restless_s)
+                elif self._look is not None and (index := following(self._look)) is not None:
                     return self._look, index
-                self._changed.wait()
+                else:
+                    self._changed.wait()
         return None
 
     def _next_lr(self, look: Look) -> int | None:

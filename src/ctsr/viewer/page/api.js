@@ -32,8 +32,10 @@ export async function picture(params, signal) {
   return { data: new Int16Array(await response.arrayBuffer()), rows, columns, complete };
 }
 
-export function listen(hear) {
+/** Hear of slices that become ready; `lost` is told when the server is gone, and when it is back. */
+export function listen(hear, lost) {
   const source = new EventSource("api/events");
   source.onmessage = (message) => hear(JSON.parse(message.data));
-  return source;
+  source.onopen = () => lost(false);
+  source.onerror = () => lost(true);
 }

@@ -36,7 +36,15 @@ async function begin() {
   now.start = { center: view.center, width: view.width, panels: state.panels };
   bind();
   await openSeries(state.first, state.index);
-  listen(hear);
+  let gone = false;
+  listen(hear, (lost) => {
+    if (lost) side.say("The viewer has ended; start it again to go on.", true);
+    else {
+      if (gone) side.say("");
+      store.refresh(() => true); // what became ready before somebody listened
+    }
+    gone = lost;
+  });
 }
 
 async function openSeries(number, index = null) {

@@ -124,7 +124,7 @@ function rank(name) {
 }
 
 export function showMetrics(answer) {
-  $("metrics-domain").textContent = `C ${view.center} W ${view.width}`;
+  $("metrics-domain").textContent = `C ${signed(view.center)} W ${view.width}`;
   const body = $("metrics").querySelector(".body");
   if (!answer) {
     body.classList.add("waiting");
