@@ -14,9 +14,12 @@ from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.run import Wanted, open_session, prepare
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import Session, Turn
+from tests.evaluate.conftest import model_path, store
 from tests.made.exams import save_patients
 from tests.made.listener import Listener
-from tests.made.model import save_model
+
+__all__ = ["TURN", "Open", "model_path", "store"]
+"""The last two are fixtures that the evaluation's tests use as well."""
 
 Open = Callable[..., Session]
 
@@ -27,17 +30,6 @@ TURN = Turn("test", 0)
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six patients of 5 slices, 45 pixels wide and more."""
     return save_patients(tmp_path_factory.mktemp("exams"), slices=5, size=45, grow=1)
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="session")
-def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ×2 net; train anna, bert and cleo; val dora and emil; test fred."""
-    return save_model(tmp_path_factory.mktemp("runs") / "rrdb_x2_blurnoise_20250912-114004" / "best.pth")
 
 
 @pytest.fixture

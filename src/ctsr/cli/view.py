@@ -101,6 +101,4 @@ class View:
 
         if model is None:
             return self.degradation.over(Degradation(scale=self.scale or DEFAULT_SCALE))
-        for contradiction in self.degradation.contradictions(model.degradation):
-            console.note(f"warning: {contradiction}: the flag wins; the model was trained on something else")
-        return self.degradation.over(model.degradation)
+        return self.degradation.over_trained(model.degradation, console)

@@ -161,7 +161,7 @@ def _change(asked: _Asked, wishes: Mapping[str, Any]) -> object:
 
 
 QUESTIONS: dict[str, Callable[[_Asked], object]] = {
-    "state": lambda asked: asked.session.state(),
+    "state": lambda asked: asked.session.view.facts(),
     "geometry": lambda asked: asked.session.geometry(asked.number("series", len(asked.session.subjects))),
     "look": _look,
     "numbers": _numbers,

@@ -14,8 +14,8 @@ STATIC = {
     **{
         f"{name}.js": (f"{name}.js", SCRIPT)
         for name in (
-            *("main", "api", "state", "store", "draw", "panels", "input", "sidebar", "profile"),
-            *("save", "format", "help"),
+            *("main", "api", "state", "store", "draw", "panels", "marks", "input", "controls", "sidebar"),
+            *("profile", "save", "format", "help"),
         )
     },
 }

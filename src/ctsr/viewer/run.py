@@ -20,7 +20,8 @@ from ctsr.viewer.options import LOOPBACK, ViewOptions
 from ctsr.viewer.patients import find_series
 from ctsr.viewer.replay import Evaluated, read_summary
 from ctsr.viewer.server import ViewServer
-from ctsr.viewer.session import Session, View
+from ctsr.viewer.session import Session
+from ctsr.viewer.view import View
 from ctsr.words import listed
 
 __all__ = ["Wanted", "open_session", "prepare", "serve"]

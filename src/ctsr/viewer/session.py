@@ -7,56 +7,25 @@ from pathlib import Path
 from threading import Condition, Lock
 from typing import Any, Literal
 
-from ctsr import __version__
 from ctsr.data.store import open_series
-from ctsr.degrade import DegradationSampler
-from ctsr.evaluate.model import ModelUnderTest
-from ctsr.evaluate.window import MetricWindow
-from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange, Window
-from ctsr.metrics import METRICS, MetricValue
+from ctsr.hu import Window
+from ctsr.metrics import MetricValue
 from ctsr.series import Series
 from ctsr.viewer.cache import SliceCache
 from ctsr.viewer.engine import Engine, UnwantedError
 from ctsr.viewer.geometry import PLANES, geometry_of
-from ctsr.viewer.images import PANELS, Images, PanelName, Picture, Subject
+from ctsr.viewer.images import Images, PanelName, Picture, Subject
 from ctsr.viewer.numbers import Box, measure, statistics
 from ctsr.viewer.options import PlaneName
-from ctsr.viewer.replay import Evaluated
 from ctsr.viewer.settings import Settings
+from ctsr.viewer.view import View
 from ctsr.viewer.work import Ahead, Look
 
-__all__ = ["Session", "Subjects", "Turn", "View"]
+__all__ = ["Session", "Subjects", "Turn"]
 
 
 NEWS_KEPT = 4096
 """For pages that are slow to listen."""
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """What is to be seen; settled before anything is computed."""
-
-    series: tuple[Series, ...]
-    first: int
-    model: ModelUnderTest | None
-    scale: int
-    sampler: DegradationSampler
-    window: MetricWindow
-    evaluated: Evaluated | None = None
-    plane: PlaneName = "axial"
-    index: int | None = None
-    notes: tuple[str, ...] = ()
-    """What the user should know beside the pictures."""
-
-    @property
-    def hu_range(self) -> HURange:
-        """HU that the network sees as [-1, 1]."""
-        return self.model.hu_range if self.model else DEFAULT_RANGE
-
-    @property
-    def panels(self) -> tuple[PanelName, ...]:
-        """What there is to show: no SR without a model."""
-        return tuple(panel for panel in PANELS if panel != "SR" or self.model)
 
 
 @dataclass(frozen=True)
@@ -116,27 +85,6 @@ class Session:
         with self._heard:
             self._heard.notify_all()
         self._ahead.close()
-
-    def state(self) -> dict[str, Any]:
-        """What the page needs to draw itself."""
-        view, base = self.view, self.view.sampler
-        return {
-            "version": __version__,
-            "scale": view.scale,
-            "hu_range": [view.hu_range.low, view.hu_range.high],
-            "presets": {name: [window.center, window.width] for name, window in PRESETS.items()},
-            "window": [view.window.window.center, view.window.window.width],
-            "plane": view.plane,
-            "index": view.index,
-            "panels": view.panels,
-            "metrics": {m.name: {"unit": m.unit, "better": m.better} for m in METRICS.values() if m.function},
-            "series": [_listed(number, one) for number, one in enumerate(view.series)],
-            "first": view.first,
-            "model": _model(view.model),
-            "evaluation": _evaluation(view),
-            "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
-            "notes": list(view.notes),
-        }
 
     def geometry(self, number: int) -> dict[str, Any]:
         """Sizes, spacing and marks of a series, which is opened for it."""
@@ -269,41 +217,3 @@ class Session:
 
 def _plain(values: dict[str, MetricValue]) -> dict[str, Any]:
     return {name: {"value": one.value, "reason": one.reason} for name, one in values.items()}
-
-
-def _listed(number: int, one: Series) -> dict[str, Any]:
-    return {
-        "number": number,
-        "patient": one.patient_id,
-        "uid": one.series_uid,
-        "description": one.description or one.path.name,
-        "slices": len(one.slices),
-        "rows": one.rows,
-        "columns": one.columns,
-        "pixel_spacing": one.pixel_spacing,
-        "step": one.slice_step,
-        "thickness": one.slice_thickness,
-        "kernel": one.kernel,
-        "scanner": one.scanner,
-        "body_part": one.body_part,
-    }
-
-
-def _model(model: ModelUnderTest | None) -> dict[str, Any] | None:
-    if model is None:
-        return None
-    generator = model.generator
-    return {
-        "name": model.name,
-        "path": str(generator.path),
-        "architecture": str(generator.architecture),
-        "device": str(model.device),
-        "sha256": generator.sha256,
-    }
-
-
-def _evaluation(view: View) -> dict[str, Any] | None:
-    if view.evaluated is None:
-        return None
-    window = view.evaluated.window
-    return {"tag": view.evaluated.window_tag, "window": [window.center, window.width]}

@@ -1,6 +1,7 @@
 // The page's beginning: reads what there is to see, binds controls, and keeps pictures and numbers in step with them.
 
 import { ask, listen, page, wish } from "./api.js";
+import { fillSelects, presetName, resetControls, showControls } from "./controls.js";
 import { IMAGES, PLANES } from "./format.js";
 import { fillHelp } from "./help.js";
 import { bindKeys, bindMouse } from "./input.js";
@@ -26,7 +27,7 @@ async function begin() {
   known.state = await ask("state");
   const { state } = known;
   fillHelp($("help"));
-  fillSelects(state);
+  fillSelects(state, actions);
   side.showModel();
   side.showNotes();
   change({
@@ -85,7 +86,7 @@ onChange((names) => {
   if (any("series")) side.showFacts();
   if (now.drawn && any("center", "width")) side.showAgreement(now.drawn.departures);
   if (any("line", "tool", "panels", "cursor", "series", "setting")) plot();
-  showControls();
+  showControls(stage);
 });
 
 function boxIsElsewhere() {
@@ -230,56 +231,6 @@ function plot() {
 
 // ---- controls ---------------------------------------------------------------------------------------------------
 
-function fillSelects(state) {
-  const options = (select, pairs) => select.replaceChildren(...pairs.map(([value, text]) => new Option(text, value)));
-  const several = new Set(state.series.map((one) => one.patient)).size > 1;
-  options($("series"), state.series.map((one) => [one.number, `${several || state.series.length === 1 ? `${one.patient} · ` : ""}${one.description} · ${one.slices}`]));
-  options($("preset"), [...Object.keys(state.presets).map((name) => [name, name.replace("_", " ")]), ["", "own"]]);
-  options($("image"), state.panels.map((name) => [name, name]));
-  const fine = state.panels.filter((name) => name !== "LR");
-  for (const id of ["minuend", "subtrahend"]) options($(id), fine.map((name) => [name, name]));
-  for (const id of ["first", "second"]) options($(id), state.panels.map((name) => [name, name]));
-  $("panels").replaceChildren(...[...state.panels, "Difference"].map((name) => {
-    const button = Object.assign(document.createElement("button"), { textContent: name, className: name });
-    button.title = name === "Difference" ? "Difference in HU (d)" : `${name} (${IMAGES.indexOf(name) + 1})`;
-    button.addEventListener("click", () => actions.panel(name));
-    return button;
-  }));
-  resetControls();
-}
-
-function resetControls() {
-  const { degradation } = known.state;
-  const { elements } = $("controls");
-  $("controls").reset();
-  elements.mode.value = degradation.degradation;
-  elements.sampling.value = degradation.sampling;
-  elements.deg_seed.value = degradation.deg_seed;
-}
-
-function showControls() {
-  const press = (selector, test) => document.querySelectorAll(selector).forEach((button) => button.setAttribute("aria-pressed", String(test(button))));
-  press("#planes button", (button) => button.dataset.plane === view.plane);
-  press("#panels button", (button) => view.panels.has(button.className));
-  press("#tools button", (button) => button.dataset.tool === view.tool);
-  press("#compare button", (button) => button.dataset.compare === view.compare);
-  press("#display button", (button) => view[button.dataset.toggle]);
-  $("image-pick").hidden = view.plane !== "all" || Boolean(view.compare);
-  $("difference-pick").hidden = !view.panels.has("Difference") || view.plane === "all" || Boolean(view.compare);
-  $("pair-pick").hidden = !view.compare;
-  const put = (id, value) => { if (document.activeElement !== $(id)) $(id).value = value; };
-  put("center", view.center); put("width", view.width); put("image", view.image);
-  put("minuend", view.difference[0]); put("subtrahend", view.difference[1]); put("difference-range", view.differenceRange);
-  put("first", view.pair[0]); put("second", view.pair[1]);
-  put("preset", presetName());
-  for (const pane of stage.panes) pane.element.className = `pane ${view.compare === "wipe" && view.tool === "point" ? "wiping" : view.tool}`;
-}
-
-function presetName() {
-  const found = Object.entries(known.state.presets).find(([, [center, width]]) => center === view.center && width === view.width);
-  return found ? found[0] : "";
-}
-
 const actions = {
   plane: (plane) => change({ plane }),
   panel: (name) => {
@@ -339,7 +290,7 @@ function bind() {
   const number = (id, put, valid = () => true) => on(id, "change", () => {
     const value = Number($(id).value);
     if ($(id).value !== "" && Number.isFinite(value) && valid(value)) put(value);
-    else showControls();
+    else showControls(stage);
   });
   number("center", (center) => change({ center }));
   number("width", (width) => change({ width }), (width) => width > 0);
