@@ -47,7 +47,7 @@ export function showNotes() {
   const { notes } = known.state;
   $("notes").hidden = !notes.length;
   $("notes").querySelector("ul").replaceChildren(...notes.map((note) => {
-    return Object.assign(document.createElement("li"), { textContent: note.replace(/^warning: /, "") });
+    return Object.assign(document.createElement("li"), { textContent: note.replace(/^warning: (\S*\/)?/, "") });
   }));
 }
 
