@@ -1,4 +1,5 @@
 import re
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -30,14 +31,15 @@ def test_a_path_is_shown_in_a_frame(root: Path, store: Path) -> None:
         frame.close()
 
 
-def test_a_volume_keeps_its_hu_and_its_place(store: Path) -> None:
+def test_a_volume_keeps_its_hu_and_its_place() -> None:
     hu = np.arange(4 * 12 * 10, dtype=np.float32).reshape(4, 12, 10) - 200
     grid = Grid((4, 12, 10), (3.0, 0.5, 0.75), (-10.0, -20.0, 30.0), ((0, 0, 1), (0, 1, 0), (1, 0, 0)))
-    frame = ctsr.view(Volume(hu, grid), store=store, no_model=True)
+    frame = ctsr.view(Volume(hu, grid), no_model=True)
     try:
         subject = frame.server.session.subjects[0]
         np.testing.assert_array_equal(subject.stored.hu, hu)
         assert subject.geometry.spacing == pytest.approx((3.0, 0.5, 0.75))
         assert subject.stored.z_mm == pytest.approx((30, 33, 36, 39))
+        assert subject.stored.folder.is_relative_to(tempfile.gettempdir()), "nothing of it stays behind"
     finally:
         frame.close()

@@ -9,8 +9,8 @@ import tyro
 from ctsr.cli.console import Console
 from ctsr.cli.degradation_flags import DegradationFlags
 from ctsr.cli.options import Common
-from ctsr.errors import MissingInputError, UsageError
-from ctsr.viewer.options import ViewOptions
+from ctsr.errors import UsageError
+from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.degrade import Degradation
@@ -18,9 +18,6 @@ if TYPE_CHECKING:  # torch is imported when there is something to compute, not f
     from ctsr.viewer.run import Wanted
 
 __all__ = ["View"]
-
-DEFAULT_SCALE = 2
-"""Where there is no model to tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +78,13 @@ class View:
         return Wanted(folder, model, degradation, self.options, self.common.given, notes)
 
     def _model(self, console: Console) -> tuple["ModelUnderTest | None", tuple[str, ...]]:
-        from ctsr.evaluate.model import load_model
+        from ctsr.viewer.run import find_model
 
-        if self.no_model:
-            if self.model_path is not None:
-                raise UsageError("--no_model and --model_path contradict each other; give one of them")
-            return None, ()
-        try:
-            return load_model(self.model_path, device=self.device, scale=self.scale, progress=console), ()
-        except MissingInputError as error:
-            if self.model_path is not None:
-                raise
-            note = f"shown without SR: {error}"
-            console.note(note)
-            return None, (note,)
+        if not self.no_model:
+            return find_model(self.model_path, device=self.device, scale=self.scale, progress=console)
+        if self.model_path is not None:
+            raise UsageError("--no_model and --model_path contradict each other; give one of them")
+        return None, ()
 
     def _degradation(self, model: "ModelUnderTest | None", console: Console) -> "Degradation":
         from ctsr.degrade import Degradation

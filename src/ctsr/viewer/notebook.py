@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 
 from ctsr.degrade import Degradation
-from ctsr.errors import MissingInputError
-from ctsr.evaluate.model import ModelUnderTest, load_model
 from ctsr.nifti import save_volume
-from ctsr.viewer.options import ViewOptions
-from ctsr.viewer.run import Wanted, open_session, prepare
+from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
+from ctsr.viewer.run import Wanted, find_model, open_session, prepare
 from ctsr.viewer.server import ViewServer
 from ctsr.volume import Volume
 
 __all__ = ["Frame", "show"]
-
-DEFAULT_SCALE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,26 +63,19 @@ def show(
         height: of the frame, pixels.
         options: fields of `ViewOptions`, for instance ``preset="lung"``.
     """
-    model = None if no_model else _model(model_path, device)
+    model, notes = (None, ()) if no_model else find_model(model_path, device=device)
     made = model.degradation if model else Degradation(scale=DEFAULT_SCALE)
-    chosen = ViewOptions(**options)
-    # Gone with the process: a volume from memory is decoded into the store, which keeps what the page needs.
+    # A volume from memory is gone with the process, and so is its decoded form, which no later one would find.
     folder = tempfile.TemporaryDirectory(prefix="ctsr-view-", ignore_cleanup_errors=True)
+    if isinstance(subject, Volume):
+        options = {"store": Path(folder.name) / "store"} | options
     path = _written(subject, Path(folder.name)) if isinstance(subject, Volume) else Path(subject)
-    session = open_session(prepare(Wanted(path, model, degradation or made, chosen)), chosen)
+    chosen = ViewOptions(**options)
+    session = open_session(prepare(Wanted(path, model, degradation or made, chosen, notes=notes)), chosen)
     server = ViewServer(session, host=chosen.host, port=chosen.port, framed=True)
     server.keep = folder
     Thread(target=server.serve_forever, daemon=True).start()
     return Frame(server, height)
-
-
-def _model(model_path: str | None, device: str) -> ModelUnderTest | None:
-    try:
-        return load_model(model_path, device=device)
-    except MissingInputError:
-        if model_path is not None:
-            raise
-        return None
 
 
 def _written(volume: Volume, folder: Path) -> Path:

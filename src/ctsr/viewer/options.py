@@ -6,10 +6,12 @@ from typing import Literal, TypeAlias
 
 from ctsr.errors import UsageError
 
-__all__ = ["LOOPBACK", "PlaneName", "ViewOptions"]
+__all__ = ["DEFAULT_SCALE", "LOOPBACK", "PlaneName", "ViewOptions"]
 
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
 
+DEFAULT_SCALE = 2
+"""Of LR where there is no model to tell."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Addresses that only this computer reaches."""
 
