@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from playwright import sync_api as playwright
 
 from ctsr.degrade import Degradation
 from ctsr.evaluate.model import load_model
@@ -26,8 +27,6 @@ from ctsr.viewer.work import Look
 from tests.made.ct import body, save_series
 from tests.needs import needs_program
 from tests.viewer.conftest import TURN
-
-playwright = pytest.importorskip("playwright.sync_api")
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
