@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from ctsr.errors import UsageError
-from ctsr.figures import Panel, comparison_figure, save_figure
+from ctsr.figures import Panel, comparison_figure, save_figure, slices_figure
 from ctsr.hu import AIR
 from ctsr.progress import SILENT, Progress
 from ctsr.viewer.images import PanelName, Picture
@@ -18,7 +18,7 @@ __all__ = ["snapshot"]
 
 
 def snapshot(session: Session, options: ViewOptions, *, progress: Progress = SILENT) -> None:
-    """Write ``options.snapshot``: the panels of one slice, and below each an enlarged detail.
+    """Write ``options.snapshot``: the panels of one slice, axial ones with an enlarged detail below each.
 
     Raises:
         UsageError: the index is beyond the series.
@@ -38,7 +38,8 @@ def snapshot(session: Session, options: ViewOptions, *, progress: Progress = SIL
         raise UsageError(f"--cache_mb {options.cache_mb} does not hold every slice of this series; give it more")
     captions = _captions(session, pictures)
     row, column = geometry.pixel(plane)
-    figure = comparison_figure(
+    draw = comparison_figure if plane == "axial" else slices_figure
+    figure = draw(
         [
             Panel(panel, np.nan_to_num(picture.hu(view.hu_range), nan=AIR), captions.get(panel, ""))
             for panel, picture in pictures.items()
