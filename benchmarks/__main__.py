@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import finetune, memory, patches, preprocess, startup, training
+from benchmarks import finetune, memory, patches, preprocess, startup, training, view
 
 BENCHMARKS = {
     "startup": startup.run,
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "training": training.run,
     "finetune": finetune.run,
     "memory": memory.run,
+    "view": view.run,
 }
 
 

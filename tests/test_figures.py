@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 
 from ctsr.errors import DomainError
-from ctsr.figures import ACCENT, Detail, Panel, busiest_detail, comparison_figure, save_figure
+from ctsr.figures import ACCENT, Detail, Panel, busiest_detail, comparison_figure, save_figure, slices_figure
 from ctsr.hu import PRESETS, Window
 from tests.made.ct import ellipse
 
@@ -69,3 +69,15 @@ def test_a_detail_outside_the_image_is_refused() -> None:
         comparison_figure([Panel("HR", head())], SOFT, detail=Detail(80, 0, 24))
     with pytest.raises(DomainError, match="panel"):
         comparison_figure([], SOFT)
+
+
+def test_flat_planes_are_shown_below_each_other_and_high_ones_side_by_side(tmp_path: Path) -> None:
+    sizes = {}
+    for rows in (10, 90):
+        panels = [Panel(name, np.zeros((rows, 100))) for name in ("LR", "SR", "HR")]
+        save_figure(slices_figure(panels, SOFT, title="P1"), tmp_path / f"{rows}.png")
+        sizes[rows] = matplotlib.image.imread(tmp_path / f"{rows}.png").shape[:2]
+    assert sizes[90][1] > 2 * sizes[90][0]
+    assert sizes[10][0] > 0.3 * sizes[10][1], "three strips high"
+    with pytest.raises(DomainError, match="at least one panel"):
+        slices_figure([], SOFT)

@@ -29,6 +29,7 @@ __all__ = [
     "comparison_figure",
     "new_figure",
     "save_figure",
+    "slices_figure",
 ]
 
 INK = "#2b2f36"
@@ -40,6 +41,8 @@ ACCENT = "#d1495b"
 COLORS = ("#7d8894", "#3d6f9e", "#d98032", "#4d9078", "#8e5572", "#b0a030", "#5b5f97", "#a44a3f")
 """Of lines and bars, in order: far enough apart for colour-blind readers in the first three."""
 DPI = 150
+FLAT = 0.45
+"""Height over width, in mm, below which slices are shown below each other rather than side by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +126,41 @@ def comparison_figure(
         _draw(whole, panel.hu, window, (rows, columns), pixel_aspect)
         _draw(enlarged, panel.hu, window, (rows, columns), pixel_aspect)
         _frame(whole, enlarged, detail)
-        whole.set_title(panel.title, fontsize=12, color=INK, fontweight="bold")
-        whole.set_xlabel(panel.caption, fontsize=9, color=INK)
+        _name(whole, panel)
+    _head(figure, title, window)
+    return figure
+
+
+def slices_figure(panels: Sequence[Panel], window: Window, *, title: str = "", pixel_aspect: float = 1.0) -> Figure:
+    """Whole slices without an enlarged detail, flat ones below each other: coronal and sagittal planes.
+
+    Args: as `comparison_figure`.
+
+    Raises:
+        DomainError: no panels.
+    """
+    if not panels:
+        raise DomainError("a figure of slices needs at least one panel")
+    rows, columns = max((panel.hu for panel in panels), key=lambda hu: hu.size).shape
+    shape, count = rows * pixel_aspect / columns, len(panels)
+    flat = shape < FLAT
+    figure = new_figure(8.0, (8.0 * shape + 0.6) * count + 0.5) if flat else new_figure(3.2 * count, 3.2 * shape + 1.0)
+    grid = figure.subplots(*((count, 1) if flat else (1, count)), squeeze=False)
+    for axes, panel in zip(grid.flat, panels, strict=True):
+        _draw(axes, panel.hu, window, (rows, columns), pixel_aspect)
+        _name(axes, panel)
+    _head(figure, title, window)
+    return figure
+
+
+def _name(axes: Axes, panel: Panel) -> None:
+    axes.set_title(panel.title, fontsize=12, color=INK, fontweight="bold")
+    axes.set_xlabel(panel.caption, fontsize=9, color=INK)
+
+
+def _head(figure: Figure, title: str, window: Window) -> None:
     shown = f"shown in window C {window.center:g} / W {window.width:g} HU"
     figure.suptitle(f"{title}; {shown}" if title else shown, fontsize=10, color=QUIET)
-    return figure
 
 
 def _draw(axes: Axes, hu: FloatArray, window: Window, extent: tuple[int, int], aspect: float) -> None:

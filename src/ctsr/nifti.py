@@ -67,7 +67,8 @@ class _Image:
 
     def plane(self, stored_index: int) -> npt.NDArray[np.float32]:
         """(rows, columns) in HU, rows from anterior to posterior, columns from right to left."""
-        plane = np.take(self.voxels, stored_index, axis=self.axes[0])
+        # A view: `np.take` would first copy the whole volume, whose slices lie the other way round in memory.
+        plane = np.moveaxis(self.voxels, self.axes[0], 0)[stored_index]
         if self.axes[1] > self.axes[2]:
             plane = plane.T
         plane = np.flip(plane, tuple(axis for axis in (0, 1) if self.backwards[axis + 1]))

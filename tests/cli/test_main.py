@@ -13,7 +13,7 @@ from ctsr import __version__
 from ctsr.cli.console import Console
 from ctsr.cli.main import main
 from ctsr.cli.options import Common
-from ctsr.cli.verbs import LATER, VERBS, Verb
+from ctsr.cli.verbs import VERBS, Verb
 from ctsr.errors import MissingInputError, SeriesError
 
 
@@ -102,12 +102,6 @@ def test_an_unknown_verb_is_wrong_usage_and_names_those_there_are(capsys: pytest
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"error: ctsr has no verb 'trian'; there are {', '.join(VERBS)}\n"
-
-
-@pytest.mark.parametrize("name", LATER)
-def test_a_verb_to_come_is_a_failure_of_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--epochs", "3"]) == 1
-    assert "is not part of ctsr" in capsys.readouterr().err
 
 
 def test_an_unknown_flag_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

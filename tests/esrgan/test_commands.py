@@ -6,13 +6,17 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ctsr.cli.verbs import LATER, SCRIPTS
+from ctsr.cli.verbs import SCRIPTS
 from tests.made.exams import save_patients
 from tests.needs import needs_weights
 
@@ -49,6 +53,30 @@ class Folder:
 
     def run(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
         """The command as a POSIX shell reads it: outside quotes it eats the backslashes."""
+        return subprocess.run(
+            [*self.words(command), *more], cwd=self.path, capture_output=True, text=True, env=self.environment()
+        )
+
+    @contextmanager
+    def running(self, command: str, *more: str) -> Iterator[subprocess.Popen[str]]:
+        """The same, while it goes on; ended with Ctrl-C at the end of the block."""
+        started = subprocess.Popen(
+            [*self.words(command), *more],
+            cwd=self.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment(),
+        )
+        try:
+            yield started
+            started.send_signal(signal.SIGINT)
+            started.wait(timeout=60)
+        finally:
+            started.kill()
+            started.communicate()
+
+    def words(self, command: str) -> list[str]:
         filled = command.format(
             RAW=self.raw,
             PREPROCESSED=self.path / "preprocessed_data",
@@ -57,9 +85,7 @@ class Folder:
         )
         python, *words = shlex.split(filled)
         assert python == "python"
-        return subprocess.run(
-            [sys.executable, *words, *more], cwd=self.path, capture_output=True, text=True, env=self.environment()
-        )
+        return [sys.executable, *words]
 
     def environment(self) -> dict[str, str]:
         return os.environ | {"XDG_CACHE_HOME": str(self.path.parent / "cache"), "OMP_NUM_THREADS": "1"}
@@ -170,9 +196,50 @@ def test_the_long_and_the_short_command_are_the_same(folder: Folder) -> None:
     assert tables[0] == tables[1]
 
 
-@pytest.mark.parametrize("command", named(*LATER))
-def test_what_is_to_come_says_so_in_one_line(folder: Folder, command: str) -> None:
-    done = folder.run(command)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert re.fullmatch(r"error: python \w+\.py: .* is not part of ctsr [\d.]+ yet\n", done.stderr)
+def asked(address: str, question: str) -> bytes:
+    with urllib.request.urlopen(f"{address}api/{question}", timeout=60) as answer:
+        return answer.read()
+
+
+def expected_patient(command: str) -> str:
+    found = re.search(r"(\d{5})pp", command)
+    return found[1] if found else "15041" if "{PATIENT}" in command else PATIENTS[0]
+
+
+@pytest.fixture(scope="module")
+def summary(folder: Folder) -> Path:
+    """Of an evaluation by the documented run."""
+    done = folder.run(next(one for one in named("evaluate") if RUN in one), "--output_dir", "to_view", "--no_plots")
+    assert done.returncode == 0, done.stderr
+    (made,) = (folder.path / "to_view").glob("*/summary.json")
+    return made
+
+
+@pytest.mark.parametrize("command", named("view"))
+def test_view(folder: Folder, summary: Path, command: str) -> None:
+    if "summary.json" in command:
+        # The evaluation stands under a time of its own, and its patients are those of another split.
+        patient = json.loads(summary.read_text())["patients"][0]
+        command = re.sub(r"eval_results\S+summary\.json", summary.as_posix(), command).replace("14655", patient)
+    with folder.running(command, "--no_browser") as viewer:
+        assert viewer.stderr is not None
+        said: list[str] = []
+        for line in viewer.stderr:
+            said.append(line)
+            if line.startswith("Viewer: "):
+                break
+        assert said, "it ended without a word"
+        assert said[-1].startswith("Viewer: http://127.0.0.1:"), "".join(said)
+        address = said[-1].split()[1]
+        state = json.loads(asked(address, "state"))
+        assert state["series"][state["first"]]["patient"] == expected_patient(command)
+        assert state["window"] == ([500, 3000] if "--preset global" in command else [40, 400])
+        assert ("SR" in state["panels"]) == ("visualize_lr_sr_hr" in command)
+        seen = "series=0&setting=0&slice=1&plane=axial&index=1"
+        assert len(asked(address, f"image?panel=LR&{seen}")) > 0
+        drawn = json.loads(asked(address, "look?page=p&turn=1&series=0&setting=0&slice=1"))
+        assert drawn["departures"] == []
+        assert drawn["sampling"] == ("det-slice" if "det-slice" in command else "volume")
+        if "--dose_factor_range 0.25 0.5" in command:
+            assert 0.25 <= drawn["dose"] <= 0.5
+    assert viewer.returncode == 0

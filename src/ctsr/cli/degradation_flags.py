@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ctsr.progress import Progress
+
 if TYPE_CHECKING:  # it imports torch, which `--help` need not wait for
     from ctsr.degrade import Degradation
 
@@ -46,6 +48,12 @@ class DegradationFlags:
             DomainError: a value outside what the degradation allows.
         """
         return dataclasses.replace(base, **self.given())
+
+    def over_trained(self, base: "Degradation", progress: Progress) -> "Degradation":
+        """As `over`, where `base` is what a model was trained on: a flag that says otherwise wins, with a warning."""
+        for contradiction in self.contradictions(base):
+            progress.note(f"warning: {contradiction}: the flag wins; the model was trained on something else")
+        return self.over(base)
 
     def contradictions(self, base: "Degradation") -> tuple[str, ...]:
         """For each flag that says something else than `base`: which, and what `base` says."""

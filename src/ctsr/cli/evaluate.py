@@ -83,9 +83,7 @@ class Evaluate:
 
     def degradation_for(self, model: "ModelUnderTest", console: Console) -> "Degradation":
         """The checkpoint's degradation with the flags over it."""
-        for contradiction in self.degradation.contradictions(model.degradation):
-            console.note(f"warning: {contradiction}: the flag wins; the model was trained on something else")
-        return self.degradation.over(model.degradation)
+        return self.degradation.over_trained(model.degradation, console)
 
 
 def show(console: Console, evaluation: "Evaluation") -> None:

@@ -12,7 +12,7 @@ import tyro
 from ctsr import __version__
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common, config_flags, gathered, given_names, with_native_paths
-from ctsr.cli.verbs import LATER, SCRIPTS, VERBS, Verb
+from ctsr.cli.verbs import SCRIPT_FLAGS, SCRIPTS, VERBS, Verb
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.paths import native_path
 from ctsr.words import one_line
@@ -40,7 +40,7 @@ def entry() -> None:
 def script(file: str) -> None:
     """One of the scripts in `ESRGAN/`: another name for a verb, told by the script's own file name."""
     name = Path(file).name
-    sys.exit(run_verb(SCRIPTS[name], sys.argv[1:], prog=f"python {name}"))
+    sys.exit(run_verb(SCRIPTS[name], [*SCRIPT_FLAGS.get(name, ()), *sys.argv[1:]], prog=f"python {name}"))
 
 
 def main(argv: list[str]) -> int:
@@ -77,9 +77,6 @@ def overview() -> str:
 def run_verb(name: str, argv: list[str], *, prog: str) -> int:
     """Run one verb; errors a user can put right become one line, with a traceback only under ``--debug``."""
     console = Console()
-    if name in LATER:
-        console.error(f"{prog}: {LATER[name]} is not part of ctsr {__version__} yet")
-        return FAILED
     if name not in VERBS:
         console.error(f"ctsr has no verb {name!r}; there are {', '.join(VERBS)}")
         return WRONG_USAGE

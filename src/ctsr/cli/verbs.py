@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["LATER", "SCRIPTS", "VERBS", "Verb"]
+__all__ = ["SCRIPTS", "SCRIPT_FLAGS", "VERBS", "Verb"]
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,13 @@ VERBS = {
         Verb("train", "ctsr.cli.train", "Train", "train an RRDB generator with L1 loss"),
         Verb("finetune", "ctsr.cli.finetune", "Finetune", "go on with perceptual and adversarial losses (ESRGAN)"),
         Verb("evaluate", "ctsr.cli.evaluate", "Evaluate", "measure a model against interpolation, by patient"),
+        Verb("view", "ctsr.cli.view", "View", "look at LR, interpolations, SR and HR side by side"),
         Verb("blend", "ctsr.cli.blend", "Blend", "mix two generators: how much fine-tuning is wanted"),
         Verb("weights", "ctsr.cli.weights", "Weights", "list, fetch or find the weights of VGG, AlexNet and LPIPS"),
         Verb("params", "ctsr.cli.params", "Params", "count a network's parameters, operations and memory"),
         Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample"),
     )
 }
-
-LATER = {
-    "view": "the interactive viewer",
-}
-"""Verbs that scripts of `ESRGAN/` already name but this version does not have yet."""
 
 SCRIPTS = {
     "preprocess_resample_ct.py": "preprocess",
@@ -47,3 +43,6 @@ SCRIPTS = {
     "visualize_lr_sr_hr.py": "view",
 }
 """The scripts in `ESRGAN/` and the verb that each is another name for."""
+
+SCRIPT_FLAGS = {"visualize_lr_hr.py": ("--no_model",)}
+"""Flags that a script's name stands for."""

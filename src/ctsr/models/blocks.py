@@ -79,6 +79,9 @@ class RRDB(nn.Module):
 
 
 def _init_residual(conv: nn.Conv2d) -> None:
+    if conv.weight.is_meta:
+        # Shapes only: there is nothing to draw, and to draw nothing PyTorch would import its compiler, for seconds.
+        return
     nn.init.kaiming_normal_(conv.weight)
     with torch.no_grad():
         conv.weight.mul_(INIT_SCALE)

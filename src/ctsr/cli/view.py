@@ -1,0 +1,94 @@
+"""`ctsr view`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from ctsr.cli.console import Console
+from ctsr.cli.degradation_flags import DegradationFlags
+from ctsr.cli.options import Common
+from ctsr.errors import UsageError
+from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
+
+if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
+    from ctsr.degrade import Degradation
+    from ctsr.evaluate.model import ModelUnderTest
+    from ctsr.viewer.run import Wanted
+
+__all__ = ["View"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    r"""Look at LR, interpolations, SR and HR side by side, in a page that this computer serves to itself.
+
+    ctsr view preprocessed_data/15041pp
+
+    ctsr view preprocessed_data/15041pp --no_model --preset lung
+
+    ctsr view preprocessed_data/15041pp --eval_summary eval_results/…/summary.json   (the evaluation's own numbers)
+
+    ctsr view head.nii.gz --snapshot slice.png --plane coronal --index 120
+    """
+
+    folder: tyro.conf.Positional[Path | None] = None
+    """A patient, a folder inside one, a root of several patients, or a NIfTI file."""
+    dicom_folder: Path | None = None
+    """Another way to give the folder."""
+    model_path: str | None = None
+    """Checkpoint file, run folder or experiment name; the newest run when left out."""
+    no_model: bool = False
+    """Show LR, interpolations and HR only."""
+    options: ViewOptions = field(default_factory=ViewOptions)
+    degradation: DegradationFlags = field(default_factory=DegradationFlags)
+    scale: Literal[2, 4] | None = None
+    """Of the LR images: the model's, or 2 where there is none."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status 0, also when it is ended with Ctrl-C."""
+        from ctsr.viewer.run import open_session, prepare, serve
+
+        view = prepare(self._wanted(console), console)
+        session = open_session(view, self.options)
+        if self.options.snapshot is not None:
+            from ctsr.viewer.snapshot import snapshot  # brings matplotlib, which the page does not need
+
+            snapshot(session, self.options, progress=console)
+            console.print(f"picture: {self.options.snapshot}")
+            return 0
+        try:
+            serve(session, self.options, console)
+        except KeyboardInterrupt:
+            console.note("closed")
+        return 0
+
+    def _wanted(self, console: Console) -> "Wanted":
+        from ctsr.viewer.run import Wanted
+
+        folder = self.folder or self.dicom_folder
+        if folder is None:
+            raise UsageError("ctsr view: which images? Give a patient's folder: ctsr view DIR")
+        model, notes = self._model(console)
+        degradation = self._degradation(model, console)
+        return Wanted(folder, model, degradation, self.options, self.common.given, notes)
+
+    def _model(self, console: Console) -> tuple["ModelUnderTest | None", tuple[str, ...]]:
+        from ctsr.viewer.run import find_model
+
+        if not self.no_model:
+            return find_model(self.model_path, device=self.device, scale=self.scale, progress=console)
+        if self.model_path is not None:
+            raise UsageError("--no_model and --model_path contradict each other; give one of them")
+        return None, ()
+
+    def _degradation(self, model: "ModelUnderTest | None", console: Console) -> "Degradation":
+        from ctsr.degrade import Degradation
+
+        if model is None:
+            return self.degradation.over(Degradation(scale=self.scale or DEFAULT_SCALE))
+        return self.degradation.over_trained(model.degradation, console)

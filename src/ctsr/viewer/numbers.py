@@ -1,0 +1,112 @@
+"""Metrics and ROI statistics of what is shown, with the digits that an evaluation writes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL, slice_metrics
+from ctsr.hu import HURange, Window
+from ctsr.metrics import METRICS, MetricValue
+from ctsr.viewer.engine import UnwantedError
+from ctsr.viewer.images import PANELS, PanelName, Picture
+
+__all__ = ["METHOD_PANELS", "Box", "measure", "statistics"]
+
+METHOD_PANELS: dict[PanelName, str] = {"Bilinear": BILINEAR, "Bicubic": BICUBIC, "SR": MODEL}
+"""Panels that are compared with HR, and what tables and CSV files call them."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of HR pixels."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+    def cut(self, image: npt.NDArray[Any], factors: tuple[int, int] = (1, 1)) -> npt.NDArray[Any]:
+        """What lies inside, in an image whose pixels are so many times larger (rows, columns): those it touches."""
+        spans = ((self.top, self.rows, factors[0]), (self.left, self.columns, factors[1]))
+        down, across = (slice(start // f, -(-(start + length) // f)) for start, length, f in spans)
+        return image[down, across]
+
+
+def measure(
+    pictures: dict[PanelName, Picture],
+    box: Box | None,
+    window: Window,
+    hu_range: HURange,
+    unwanted: Callable[[], bool],
+) -> dict[str, dict[str, MetricValue]]:
+    """Every metric of each method whose picture is complete, by the method's name.
+
+    One method after the other: `unwanted` is asked before each.
+
+    Raises:
+        UnwantedError: it said so.
+    """
+    reference = pictures["HR"]
+    # Where there is no slice, there is nothing to compare.
+    rows = ~reference.gaps
+    hr_hu = _part(reference.values[rows], _inside(box, rows))
+    found: dict[str, dict[str, MetricValue]] = {}
+    for panel, method in METHOD_PANELS.items():
+        picture = pictures.get(panel)
+        if picture is None or not picture.complete:
+            continue
+        if unwanted():
+            raise UnwantedError
+        image = torch.from_numpy(np.ascontiguousarray(_part(picture.values[rows], _inside(box, rows))))
+        found[method] = _measured(image, hr_hu, window, hu_range)
+    return found
+
+
+def _measured(
+    image: Tensor, hr_hu: npt.NDArray[np.float32], window: Window, hu_range: HURange
+) -> dict[str, MetricValue]:
+    (metrics,) = slice_metrics(image[None, None], hr_hu, window, hu_range)
+    return {name: value for name, value in metrics.items() if METRICS[name].function or value.value is not None}
+
+
+def _inside(box: Box | None, rows: npt.NDArray[np.bool_]) -> Box | None:
+    """The box in an image that has lost the rows which are not `rows`."""
+    if box is None or rows.all():
+        return box
+    top = int(rows[: box.top].sum())
+    return Box(top, box.left, int(rows[box.top : box.top + box.rows].sum()), box.columns)
+
+
+def _part(image: npt.NDArray[np.float32], box: Box | None) -> npt.NDArray[np.float32]:
+    return image if box is None else box.cut(image)
+
+
+def statistics(
+    pictures: dict[PanelName, Picture], box: Box, scale: tuple[int, int], hu_range: HURange
+) -> dict[PanelName, tuple[float, float, int]]:
+    """Mean and standard deviation in HU, and the number of pixels, inside a rectangle of each panel that is there.
+
+    LR is measured in its own pixels, those that the rectangle touches.
+
+    Args:
+        pictures: by panel.
+        box: in HR pixels.
+        scale: LR pixels are so many times larger, along rows and along columns.
+        hu_range: the model's.
+    """
+    found: dict[PanelName, tuple[float, float, int]] = {}
+    for panel in PANELS:
+        picture = pictures.get(panel)
+        if picture is None:
+            continue
+        hu = picture.hu(hu_range).astype(np.float64)
+        inside = box.cut(hu, scale if panel == "LR" else (1, 1))
+        inside = inside[np.isfinite(inside)]
+        if inside.size:
+            found[panel] = (float(inside.mean()), float(inside.std()), int(inside.size))
+    return found

@@ -1,0 +1,41 @@
+// What is asked of the server. Every address is below the page's own, which holds the token.
+
+export const page = Math.random().toString(36).slice(2);
+
+async function reply(name, params, options) {
+  const query = new URLSearchParams(params).toString();
+  const response = await fetch(`api/${name}${query ? `?${query}` : ""}`, options);
+  if (!response.ok) {
+    const error = new Error((await response.json()).error);
+    error.status = response.status;
+    throw error;
+  }
+  return response;
+}
+
+/** null where the server says that the page has moved on meanwhile. */
+export async function ask(name, params = {}, signal = undefined) {
+  const answer = await reply(name, params, { signal });
+  return answer.status === 204 ? null : answer.json();
+}
+
+export async function wish(name, document) {
+  const headers = { "Content-Type": "application/json" };
+  return (await reply(name, {}, { method: "POST", headers, body: JSON.stringify(document) })).json();
+}
+
+/** {data: Int16Array of HU, rows, columns, complete} */
+export async function picture(params, signal) {
+  const response = await reply("image", params, { signal });
+  const [rows, columns] = response.headers.get("X-Size").split(",").map(Number);
+  const complete = response.headers.get("X-Complete") === "1";
+  return { data: new Int16Array(await response.arrayBuffer()), rows, columns, complete };
+}
+
+/** Hear of slices that become ready; `lost` is told when the server is gone, and when it is back. */
+export function listen(hear, lost) {
+  const source = new EventSource("api/events");
+  source.onmessage = (message) => hear(JSON.parse(message.data));
+  source.onopen = () => lost(false);
+  source.onerror = () => lost(true);
+}

@@ -1,0 +1,74 @@
+// HU to colours, by tables of 65 536 entries: one look-up a pixel, so that a window can be dragged.
+
+import { NOTHING } from "./format.js";
+
+const EMPTY = 0xff0f0c0a; // ABGR: where there is nothing, slightly lighter than black
+
+function table(colour) {
+  const lut = new Uint32Array(65536);
+  for (let value = -32768; value < 32768; value++) lut[value & 0xffff] = colour(value);
+  lut[NOTHING & 0xffff] = EMPTY;
+  return lut;
+}
+
+/** Grey levels of a window: its lower end black, its upper end white. */
+export function windowTable(center, width) {
+  const low = center - width / 2;
+  return table((value) => {
+    const level = Math.max(0, Math.min(255, Math.floor(((value - low) / width) * 255 + 0.5)));
+    return 0xff000000 | (level << 16) | (level << 8) | level;
+  });
+}
+
+// Black in the middle: where two images agree, a dark room stays dark.
+const BELOW = [[0, 0, 0], [28, 78, 168], [120, 200, 255]];
+const ABOVE = [[0, 0, 0], [182, 56, 30], [255, 205, 120]];
+
+export function diverging(share) {
+  const stops = share < 0 ? BELOW : ABOVE;
+  const place = Math.min(1, Math.abs(share)) * 2;
+  const first = Math.min(1, Math.floor(place));
+  return stops[first].map((one, i) => Math.round(one + (stops[first + 1][i] - one) * (place - first)));
+}
+
+export function differenceTable(range) {
+  return table((value) => {
+    const [red, green, blue] = diverging(value / range);
+    return (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+  });
+}
+
+/** Two pictures of the same size → their difference in HU. */
+export function difference(one, other) {
+  const data = new Int16Array(one.data.length);
+  const [a, b] = [one.data, other.data];
+  for (let i = 0; i < data.length; i++) {
+    data[i] = a[i] === NOTHING || b[i] === NOTHING ? NOTHING : Math.max(-32767, Math.min(32767, a[i] - b[i]));
+  }
+  return { data, rows: one.rows, columns: one.columns, complete: one.complete && other.complete };
+}
+
+/** A picture painted through a table, at its own size. */
+export class Raster {
+  constructor() {
+    this.canvas = document.createElement("canvas");
+    this.picture = null;
+    this.lut = null;
+  }
+
+  paint(picture, lut) {
+    if (this.picture === picture && this.lut === lut) return this.canvas;
+    if (!this.pixels || this.pixels.width !== picture.columns || this.pixels.height !== picture.rows) {
+      [this.canvas.width, this.canvas.height] = [picture.columns, picture.rows];
+      this.context = this.canvas.getContext("2d");
+      this.pixels = this.context.createImageData(picture.columns, picture.rows);
+      this.words = new Uint32Array(this.pixels.data.buffer);
+    }
+    const values = new Uint16Array(picture.data.buffer);
+    const words = this.words;
+    for (let i = 0; i < words.length; i++) words[i] = lut[values[i]];
+    this.context.putImageData(this.pixels, 0, 0);
+    [this.picture, this.lut] = [picture, lut];
+    return this.canvas;
+  }
+}

@@ -1,0 +1,339 @@
+// The page's beginning: reads what there is to see, binds controls, and keeps pictures and numbers in step with them.
+
+import { ask, listen, page, wish } from "./api.js";
+import { fillSelects, presetName, resetControls, showControls } from "./controls.js";
+import { IMAGES, PLANES } from "./format.js";
+import { fillHelp } from "./help.js";
+import { bindKeys, bindMouse } from "./input.js";
+import { Stage, requestFor } from "./panels.js";
+import { curves, drawPlot } from "./profile.js";
+import { saveNumbers, savePicture } from "./save.js";
+import * as side from "./sidebar.js";
+import { change, known, mainPlane, moveTo, onChange, planes, sliceIndex, view } from "./state.js";
+import { PictureStore } from "./store.js";
+
+const PICTURE_BYTES = 256 * 2 ** 20;
+const AHEAD = 2; // neighbours on either side that are fetched before they are asked for
+const REFILL_MS = 400; // between looks at a picture that fills up row by row
+const SETTLE_MS = 150; // of calm before numbers are asked for
+const BLINK_MS = 700;
+
+const $ = (id) => document.getElementById(id);
+const store = new PictureStore(PICTURE_BYTES, () => redraw(), (error) => side.say(error.message, true));
+const stage = new Stage($("stage"), store);
+const now = { turn: 0, drawn: null, slice: null, region: null, plotHover: null, start: null };
+
+async function begin() {
+  known.state = await ask("state");
+  const { state } = known;
+  fillHelp($("help"));
+  fillSelects(state, actions);
+  side.showModel();
+  side.showNotes();
+  change({
+    plane: state.plane, center: state.window[0], width: state.window[1], panels: new Set(state.panels),
+    difference: [state.model ? "SR" : "Bicubic", "HR"], pair: [state.model ? "SR" : "Bicubic", "HR"],
+  });
+  now.start = { center: view.center, width: view.width, panels: state.panels };
+  bind();
+  await openSeries(state.first, state.index);
+  let gone = false;
+  listen(hear, (lost) => {
+    if (lost) side.say("The viewer has ended; start it again to go on.", true);
+    else {
+      if (gone) side.say("");
+      store.refresh(() => true); // what became ready before somebody listened
+    }
+    gone = lost;
+  });
+}
+
+async function openSeries(number, index = null) {
+  const one = known.state.series[number];
+  side.say(`Reading ${one.slices} slices …`);
+  try {
+    known.geometry = await ask("geometry", { series: number });
+  } catch (error) {
+    side.say(error.message, true);
+    return;
+  }
+  side.say("");
+  store.clear();
+  const cursor = known.geometry.shape.map((count) => Math.floor(count / 2));
+  if (index !== null) cursor[PLANES.indexOf(mainPlane())] = Math.min(index, known.geometry.shape[PLANES.indexOf(mainPlane())] - 1);
+  change({ series: number, cursor, box: null, line: null, hover: null, zoom: 1, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] } });
+  $("series").value = number;
+}
+
+// ---- in step with the view --------------------------------------------------------------------------------------
+
+const MOVES = ["series", "setting", "plane", "cursor"];
+const SHOWS = [...MOVES, "panels", "image", "difference", "compare", "pair"];
+
+onChange((names) => {
+  if (!known.geometry) return;
+  const any = (...some) => some.some((name) => names.has(name));
+  if (any("plane", "cursor", "series") && boxIsElsewhere()) change({ box: null });
+  if (any(...SHOWS, "tool", "line")) want();
+  if (any("series", "plane", "panels", "image", "difference", "compare", "pair")) stage.rebuild();
+  else if (any("cursor", "setting", "zoom", "pan", "center", "width", "smooth", "differenceRange", "wipe", "flipped")) stage.draw();
+  else if (any("hover", "box", "line", "crosshair", "tool")) stage.drawMarks();
+  if (any(...MOVES)) look();
+  if (any(...MOVES, "center", "width")) measureSoon();
+  if (any(...MOVES, "box", "center", "width")) measureBoxSoon();
+  if (any("hover", "cursor")) side.showUnder();
+  if (any("series", "plane", "cursor")) side.showSlice();
+  if (any("series")) side.showFacts();
+  if (now.drawn && any("center", "width")) side.showAgreement(now.drawn.departures);
+  if (any("line", "tool", "panels", "cursor", "series", "setting")) plot();
+  showControls(stage);
+});
+
+function boxIsElsewhere() {
+  return view.box && !planes().includes(view.box.plane);
+}
+
+/** The pictures that are needed, then those that may be next. */
+function want() {
+  const needed = [];
+  const add = (name, plane) => needed.push(requestFor(name, plane));
+  for (const pane of stage.wanted()) for (const name of pane.images) add(name, pane.plane);
+  if (view.line && view.tool === "line") for (const name of IMAGES) if (shownNames().includes(name)) add(name, view.line.plane);
+  const next = [];
+  for (let step = 1; step <= AHEAD; step++) {
+    for (const request of [...needed]) {
+      for (const index of [request.index + step, request.index - step]) {
+        const { count } = known.geometry.planes[request.plane];
+        if (index >= 0 && index < count && (request.plane === "axial" || request.panel !== "SR")) next.push({ ...request, index });
+      }
+    }
+  }
+  // SR may have to wait for the network: it is asked for, but nothing stands behind it in the queue.
+  needed.sort((a, b) => (a.panel === "SR") - (b.panel === "SR"));
+  store.want([...needed, ...next]);
+}
+
+function shownNames() {
+  return IMAGES.filter((name) => known.state.panels.includes(name) && view.panels.has(name));
+}
+
+let redrawing = false;
+function redraw() {
+  if (redrawing) return;
+  redrawing = true;
+  requestAnimationFrame(() => {
+    redrawing = false;
+    stage.draw();
+    plot();
+  });
+}
+
+let looking = null;
+async function look() {
+  now.turn += 1; // what is asked for an earlier one is not wanted any more
+  looking?.abort();
+  looking = new AbortController();
+  const { signal } = looking;
+  try {
+    const { series, setting, slice, reformatted } = requestFor("HR", mainPlane());
+    const answer = await ask("look", { page, turn: now.turn, series, setting, slice, reformatted }, signal);
+    now.drawn = answer;
+    side.showDegradation(answer);
+    side.showProgress(answer.progress);
+  } catch (error) {
+    complain(error);
+  }
+}
+
+function complain(error) {
+  if (error.name !== "AbortError") side.say(error.message, true);
+}
+
+let refilling = 0;
+function hear(news) {
+  if (news.series !== view.series || news.setting !== view.setting) return;
+  side.showProgress(news);
+  if (news.error) {
+    side.say(`SR of slice ${news.index}: ${news.error}`, true);
+    return;
+  }
+  store.refresh((request) => request.plane === "axial" && request.panel === news.panel && request.index === news.index);
+  if (news.panel === "SR" && news.index === view.cursor[0] && view.plane === "axial") measureSoon();
+  const done = news[news.panel] === news.total;
+  if (!refilling || done) {
+    clearTimeout(refilling);
+    refilling = setTimeout(() => {
+      refilling = 0;
+      store.refresh((request) => request.plane !== "axial");
+      if (done && mainPlane() !== "axial") measureSoon();
+    }, REFILL_MS);
+  }
+}
+
+// ---- numbers ----------------------------------------------------------------------------------------------------
+
+function numbersOf(plane, box, signal) {
+  const place = box ? { top: box.top, left: box.left, rows: box.rows, columns: box.columns } : {};
+  const request = requestFor("HR", plane);
+  return ask("numbers", { ...request, page, turn: now.turn, center: view.center, width: view.width, ...place }, signal);
+}
+
+/** Ask after a moment of calm; what was asked before is given up. */
+function soon(ask_, show) {
+  let timer = null;
+  let controller = null;
+  return () => {
+    clearTimeout(timer);
+    controller?.abort();
+    show(null);
+    timer = setTimeout(async () => {
+      controller = new AbortController();
+      try {
+        const answer = await ask_(controller.signal);
+        if (answer) show(answer);
+      } catch (error) {
+        complain(error);
+      }
+    }, SETTLE_MS);
+  };
+}
+
+const measureSoon = soon((signal) => numbersOf(mainPlane(), null, signal), (answer) => {
+  now.slice = answer;
+  side.showMetrics(answer);
+});
+const measureBoxSoon = soon((signal) => view.box && numbersOf(view.box.plane, view.box, signal), (answer) => {
+  now.region = answer;
+  side.showRegion(answer);
+});
+
+// ---- the line profile -------------------------------------------------------------------------------------------
+
+function plot() {
+  const hidden = view.tool !== "line" || !known.geometry;
+  if ($("plot").hidden !== hidden) $("plot").hidden = hidden;
+  if (hidden) return;
+  const canvas = $("plot").firstElementChild;
+  if (!view.line || !planes().includes(view.line.plane)) {
+    canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+    side.say("Drag a line across an image to see HU along it.");
+    return;
+  }
+  const pictures = {};
+  for (const name of shownNames()) {
+    const found = store.get(requestFor(name, view.line.plane));
+    if (found && (found.complete || view.line.plane !== "axial")) pictures[name] = found;
+  }
+  now.curves = curves(pictures);
+  drawPlot(canvas, now.curves, now.plotHover);
+  side.say("");
+}
+
+// ---- controls ---------------------------------------------------------------------------------------------------
+
+const actions = {
+  plane: (plane) => change({ plane }),
+  panel: (name) => {
+    if (name !== "Difference" && !known.state.panels.includes(name)) return;
+    const panels = new Set(view.panels);
+    if (!panels.delete(name)) panels.add(name);
+    if (panels.size) change({ panels, compare: null, plane: view.plane });
+  },
+  tool: (tool) => change({ tool: view.tool === tool && tool !== "point" ? "point" : tool }),
+  compare: (compare) => change({ compare: view.compare === compare ? null : compare, flipped: false }),
+  flip: () => { if (view.compare === "blink") { restartBlink(0); change({ flipped: !view.flipped }); } },
+  nextPreset: (step) => {
+    const names = Object.keys(known.state.presets);
+    const next = (names.indexOf(presetName()) + step + names.length) % names.length;
+    const [center, width] = known.state.presets[names[next]];
+    change({ center, width });
+  },
+  reset: () => {
+    change({
+      center: now.start.center, width: now.start.width, panels: new Set(now.start.panels), compare: null, zoom: 1, smooth: false,
+      crosshair: false, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, tool: "point", box: null, line: null, setting: 0,
+    });
+    resetControls();
+  },
+  goto: () => { $("index").focus(); $("index").select(); },
+  savePicture: () => { if (now.drawn) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn); },
+  saveNumbers: () => {
+    if (now.slice) saveNumbers(now.slice, now.region);
+    else side.say("The numbers are still being measured; save them in a moment.");
+  },
+  help: () => { if ($("help").open) $("help").close(); else $("help").showModal(); },
+  escape: () => change({ tool: "point", compare: null, box: null, line: null }),
+};
+
+let blinking = null;
+function restartBlink(everyMs) {
+  clearInterval(blinking);
+  blinking = everyMs ? setInterval(() => change({ flipped: !view.flipped }), everyMs) : null;
+}
+onChange((names) => { if (names.has("compare")) restartBlink(view.compare === "blink" ? BLINK_MS : 0); });
+
+function bind() {
+  bindMouse(stage);
+  bindKeys(actions);
+  const on = (id, event, act) => $(id).addEventListener(event, act);
+  const each = (selector, act) => document.querySelectorAll(selector).forEach((button) => button.addEventListener("click", () => act(button.dataset)));
+  each("#planes button", ({ plane }) => actions.plane(plane));
+  each("#tools button", ({ tool }) => actions.tool(tool));
+  each("#compare button", ({ compare }) => actions.compare(compare));
+  each("#display button", ({ toggle }) => change({ [toggle]: !view[toggle] }));
+  on("series", "change", () => openSeries(Number($("series").value)));
+  on("image", "change", () => change({ image: $("image").value }));
+  on("preset", "change", () => {
+    const found = known.state.presets[$("preset").value];
+    if (found) change({ center: found[0], width: found[1] });
+  });
+  const number = (id, put, valid = () => true) => on(id, "change", () => {
+    const value = Number($(id).value);
+    if ($(id).value !== "" && Number.isFinite(value) && valid(value)) put(value);
+    else showControls(stage);
+  });
+  number("center", (center) => change({ center }));
+  number("width", (width) => change({ width }), (width) => width > 0);
+  number("difference-range", (differenceRange) => change({ differenceRange }), (range) => range > 0);
+  for (const id of ["minuend", "subtrahend"]) on(id, "change", () => change({ difference: [$("minuend").value, $("subtrahend").value] }));
+  for (const id of ["first", "second"]) on(id, "change", () => change({ pair: [$("first").value, $("second").value] }));
+  on("slider", "input", () => moveTo(mainPlane(), Number($("slider").value)));
+  on("goto", "submit", (event) => {
+    event.preventDefault();
+    if ($("index").value !== "") moveTo(mainPlane(), Number($("index").value));
+    $("index").blur();
+    side.showSlice();
+  });
+  on("controls", "submit", applyDegradation);
+  on("degradation-reset", "click", () => { resetControls(); change({ setting: 0 }); });
+  on("save-png", "click", actions.savePicture);
+  on("save-csv", "click", actions.saveNumbers);
+  on("help-open", "click", actions.help);
+  on("help", "click", (event) => { if (event.target === $("help")) $("help").close(); });
+  on("plot", "pointermove", (event) => { now.plotHover = event.offsetX; plot(); });
+  on("plot", "pointerleave", () => { now.plotHover = null; plot(); });
+  // Back to the images, so that keys act on them again.
+  document.addEventListener("change", (event) => { if (event.target.matches("select")) event.target.blur(); });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches(".bar input")) event.target.blur();
+  });
+  window.addEventListener("resize", () => { stage.arrange(); plot(); });
+}
+
+async function applyDegradation(event) {
+  event.preventDefault();
+  const { mode, sampling, sigma, noise, dose, deg_seed: seed } = $("controls").elements;
+  const value = (field) => (field.value === "" ? null : Number(field.value));
+  try {
+    const wishes = { mode: mode.value, sampling: sampling.value, sigma: value(sigma), noise: value(noise), dose: value(dose), deg_seed: value(seed) };
+    change({ setting: (await wish("setting", wishes)).setting });
+    side.say("");
+  } catch (error) {
+    complain(error);
+  }
+}
+
+begin().catch((error) => side.say(error.message, true));
+
+// For tests and benchmarks, which look at what is shown rather than at how.
+window.ctsr = { view, known, change, moveTo, stage, store, now, sliceIndex };

@@ -1,0 +1,195 @@
+// What is written and drawn over an image: names, letters, scales, HU, crosshair, rectangle, line.
+
+import { COLORS, hu } from "./format.js";
+import { diverging } from "./draw.js";
+import { cursorIn, known, sliceIndex, view } from "./state.js";
+
+const BARS_MM = [1, 2, 5, 10, 20, 50, 100, 200];
+
+/** The part of a pane that draws on its second canvas; an image below need not be drawn again for it. */
+export class Marked {
+  drawMarks() {
+    if (!this.width || !known.geometry) return;
+    const c = this.marks.getContext("2d");
+    c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    c.clearRect(0, 0, this.width, this.height);
+    const size = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    this.pen = { c, size, pad: size * 0.7 };
+    if (view.crosshair || view.plane === "all") this.drawCrosshair();
+    this.drawBox();
+    this.drawLine();
+    if (this.kind === "wipe") this.drawDivider();
+    if (this.kind === "difference") this.drawColours();
+    this.drawTitles();
+    this.drawOrientation();
+    this.drawScaleBar();
+    this.drawValue();
+    this.drawWaiting();
+  }
+
+  text(text, x, y, { align = "left", base = "alphabetic", color = "#dbe1e8", weight = 400, size = 0.92 } = {}) {
+    const { c } = this.pen;
+    c.font = `${weight} ${this.pen.size * size}px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif`;
+    Object.assign(c, { textAlign: align, textBaseline: base, lineJoin: "round", lineWidth: 3, strokeStyle: "rgb(0 0 0 / 75%)" });
+    c.strokeText(text, x, y);
+    c.fillStyle = color;
+    c.fillText(text, x, y);
+    return c.measureText(text).width;
+  }
+
+  drawTitles() {
+    const { pad, size } = this.pen;
+    if (this.kind === "wipe") {
+      this.text(this.images[0], pad, pad, { base: "top", weight: 600, color: COLORS[this.images[0]] });
+      this.text(this.images[1], this.width - pad, pad, { base: "top", align: "right", weight: 600, color: COLORS[this.images[1]] });
+      return;
+    }
+    const name = this.kind === "blink" ? this.images[Number(view.flipped)] : this.title;
+    const color = COLORS[this.kind === "difference" ? "Difference" : name];
+    const width = this.text(name, pad, pad, { base: "top", weight: 600, color });
+    const detail = this.detail();
+    if (detail && this.width > 19 * size) this.text(detail, pad + width + 0.6 * size, pad, { base: "top", color: "#8e99a6", size: 0.84 });
+  }
+
+  detail() {
+    if (view.plane === "all") return `${this.plane} ${sliceIndex(this.plane)}`;
+    const picture = this.shown[0];
+    return picture && this.kind === "image" ? `${picture.columns} × ${picture.rows}` : "";
+  }
+
+  drawOrientation() {
+    const { left, right, top, bottom } = known.geometry.planes[this.plane].marks;
+    const { pad } = this.pen;
+    const style = { color: "#b9c2cc", size: 0.86, base: "middle" };
+    const edge = this.kind === "difference" ? pad + 4.4 * this.pen.size : pad;
+    this.text(left, pad, this.height / 2, style);
+    this.text(right, this.width - edge, this.height / 2, { ...style, align: "right" });
+    if (this.width > 15 * this.pen.size) {
+      this.text(top, this.width / 2, pad, { ...style, base: "top", align: "center" });
+      this.text(bottom, this.width / 2, this.height - pad, { ...style, base: "bottom", align: "center" });
+    }
+  }
+
+  drawScaleBar() {
+    const { c, pad, size } = this.pen;
+    const { scale } = this.transform;
+    const length = BARS_MM.findLast((bar) => bar * scale <= 0.24 * this.width) ?? BARS_MM[0];
+    const [right, y] = [this.width - pad, this.height - pad];
+    const left = right - length * scale;
+    for (const [width, style] of [[3.5, "rgb(0 0 0 / 75%)"], [1.5, "#b9c2cc"]]) {
+      c.lineWidth = width;
+      c.strokeStyle = style;
+      c.beginPath();
+      c.moveTo(left, y - 4); c.lineTo(left, y); c.lineTo(right, y); c.lineTo(right, y - 4);
+      c.stroke();
+    }
+    this.text(`${length} mm`, right, y - 0.4 * size, { align: "right", base: "bottom", color: "#b9c2cc", size: 0.8 });
+  }
+
+  drawValue() {
+    if (!view.hover || view.hover.plane !== this.plane) return;
+    const { pad } = this.pen;
+    const { x, y } = view.hover;
+    const i = this.kind === "blink" ? Number(view.flipped) : 0;
+    const both = this.kind === "wipe" ? [0, 1] : [i];
+    const values = both.map((each) => this.valueAt(each, x, y));
+    const texts = values.map((value) => (value !== null && this.kind === "difference" && value > 0 ? `+${hu(value)}` : hu(value)));
+    this.text(texts.join("  |  "), pad, this.height - pad, { base: "bottom", weight: 600 });
+    // Where the cursor is, seen in every other image of the plane.
+    const { c } = this.pen;
+    const { scale, left, top } = this.transform;
+    if (this.element.matches(":hover")) return;
+    c.strokeStyle = "#ffffffb0";
+    c.lineWidth = 1;
+    c.beginPath();
+    const [px, py] = [left + x * scale, top + y * scale];
+    c.moveTo(px - 5, py); c.lineTo(px + 5, py); c.moveTo(px, py - 5); c.lineTo(px, py + 5);
+    c.stroke();
+  }
+
+  drawCrosshair() {
+    const { c } = this.pen;
+    const [row, column] = cursorIn(this.plane);
+    const { pixel } = known.geometry.planes[this.plane];
+    const { scale, left, top } = this.transform;
+    const x = left + (column + 0.5) * pixel[1] * scale;
+    const y = row === null ? null : top + (row + 0.5) * pixel[0] * scale;
+    c.strokeStyle = "rgb(111 199 181 / 65%)";
+    c.lineWidth = 1;
+    const room = 7; // the point itself stays free, and so do the letters at the edges
+    const edge = 2 * this.pen.size;
+    c.beginPath();
+    for (const [from, to] of [[edge, (y ?? 0) - room], [(y ?? 0) + room, this.height - edge]]) { c.moveTo(x, from); c.lineTo(x, to); }
+    if (y !== null) for (const [from, to] of [[edge, x - room], [x + room, this.width - edge]]) { c.moveTo(from, y); c.lineTo(to, y); }
+    c.stroke();
+  }
+
+  drawBox() {
+    const box = view.box;
+    if (!box || box.plane !== this.plane) return;
+    const { c } = this.pen;
+    const { pixel } = known.geometry.planes[this.plane];
+    const { scale, left, top } = this.transform;
+    const place = [left + box.left * pixel[1] * scale, top + box.top * pixel[0] * scale, box.columns * pixel[1] * scale, box.rows * pixel[0] * scale];
+    c.lineWidth = 3;
+    c.strokeStyle = "rgb(0 0 0 / 55%)";
+    c.strokeRect(...place);
+    c.lineWidth = 1.5;
+    c.strokeStyle = "#e2b35f";
+    c.strokeRect(...place);
+  }
+
+  drawLine() {
+    const line = view.line;
+    if (!line || line.plane !== this.plane) return;
+    const { c } = this.pen;
+    const { scale, left, top } = this.transform;
+    const [from, to] = [line.from, line.to].map(([x, y]) => [left + x * scale, top + y * scale]);
+    for (const [width, style] of [[3, "rgb(0 0 0 / 55%)"], [1.5, "#e2b35f"]]) {
+      c.lineWidth = width;
+      c.strokeStyle = style;
+      c.beginPath();
+      c.moveTo(...from); c.lineTo(...to);
+      c.stroke();
+    }
+    c.fillStyle = "#e2b35f";
+    for (const [x, y] of [from, to]) { c.beginPath(); c.arc(x, y, 3, 0, 7); c.fill(); }
+  }
+
+  drawDivider() {
+    const { c } = this.pen;
+    const x = this.width * view.wipe;
+    c.strokeStyle = "#dbe1e8";
+    c.lineWidth = 1;
+    c.beginPath(); c.moveTo(x, 2 * this.pen.size); c.lineTo(x, this.height - 2 * this.pen.size); c.stroke();
+    c.fillStyle = "#dbe1e8";
+    c.beginPath(); c.arc(x, this.height / 2, 5, 0, 7); c.fill();
+  }
+
+  /** The difference's scale: colours and HU, at the right edge. */
+  drawColours() {
+    const { c, pad, size } = this.pen;
+    const [height, width] = [this.height * 0.5, 0.7 * size];
+    const [x, y] = [this.width - pad - width, (this.height - height) / 2];
+    for (let i = 0; i < height; i++) {
+      c.fillStyle = `rgb(${diverging(1 - (2 * i) / height).join(" ")})`;
+      c.fillRect(x, y + i, width, 1.5);
+    }
+    c.lineWidth = 1;
+    c.strokeStyle = "#5a6470";
+    c.strokeRect(x, y, width, height);
+    const style = { align: "right", base: "middle", size: 0.8, color: "#b9c2cc" };
+    const range = view.differenceRange;
+    this.text(`+${range}`, x - 0.3 * size, y + 0.3 * size, style);
+    this.text("0", x - 0.3 * size, y + height / 2 - 1.3 * size, style);
+    this.text(`−${range}`, x - 0.3 * size, y + height - 0.3 * size, style);
+    this.text("HU", this.width - pad, y + height + 0.4 * size, { ...style, base: "top" });
+  }
+
+  drawWaiting() {
+    const missing = this.kind === "image" || this.kind === "difference" ? !this.shown[0] : !this.shown.every(Boolean);
+    if (!missing) return;
+    const forSr = this.images.includes("SR");
+    this.text(forSr ? "computing SR …" : "…", this.width / 2, this.height / 2 - 1.6 * this.pen.size, { align: "center", color: "#8e99a6" });
+  }
+}

@@ -1,0 +1,224 @@
+// The panes of the stage: which there are, where they lie, and what is drawn on each.
+
+import { NOTHING } from "./format.js";
+import { Raster, difference, differenceTable, windowTable } from "./draw.js";
+import { Marked } from "./marks.js";
+import { known, planes, sizeMm, sliceIndex, view } from "./state.js";
+
+const MARGIN = 4; // CSS pixels between an image and its pane's edge
+const GAP = 1;
+const PATIENCE_MS = 150; // so long the last slice stays where the next one has not arrived
+
+/** What every pane shares: pictures and colour tables. */
+export class Stage {
+  constructor(element, store) {
+    this.element = element;
+    this.store = store;
+    this.panes = [];
+    this.luts = {};
+    new ResizeObserver(() => this.arrange()).observe(element);
+    matchMedia("(resolution: 1dppx)").addEventListener("change", () => this.arrange());
+  }
+
+  /** The panes that the view asks for, in order. */
+  wanted() {
+    if (view.compare) return planes().map((plane) => ({ kind: view.compare, plane, images: view.pair }));
+    if (view.plane === "all") return planes().map((plane) => one(view.image, plane));
+    const order = ["LR", "Bilinear", "Bicubic", "SR", "HR", "Difference"];
+    return order.filter((name) => view.panels.has(name)).map((name) => one(name, view.plane));
+  }
+
+  /** Make the panes anew where there are others than before, and lay them out. */
+  rebuild() {
+    const wanted = this.wanted();
+    const key = JSON.stringify(wanted);
+    if (key !== this.key) {
+      this.key = key;
+      this.element.replaceChildren();
+      this.panes = wanted.map((spec) => new Pane(this, spec));
+    }
+    this.arrange();
+  }
+
+  arrange() {
+    const { clientWidth: width, clientHeight: height } = this.element;
+    if (!width || !known.geometry || !this.panes.length) return;
+    const columns = bestColumns(this.panes, width, height);
+    const rows = Math.ceil(this.panes.length / columns);
+    const [w, h] = [(width - GAP * (columns - 1)) / columns, (height - GAP * (rows - 1)) / rows];
+    this.panes.forEach((pane, i) => {
+      pane.place((i % columns) * (w + GAP), Math.floor(i / columns) * (h + GAP), w, h);
+    });
+    this.draw();
+  }
+
+  lut(kind) {
+    const wish = kind === "window" ? `${view.center} ${view.width}` : `${view.differenceRange}`;
+    if (this.luts[kind]?.wish !== wish) {
+      const made = kind === "window" ? windowTable(view.center, view.width) : differenceTable(view.differenceRange);
+      this.luts[kind] = { wish, made };
+    }
+    return this.luts[kind].made;
+  }
+
+  draw() {
+    for (const pane of this.panes) pane.draw();
+  }
+
+  drawMarks() {
+    for (const pane of this.panes) pane.drawMarks();
+  }
+
+  paneAt(element) {
+    return this.panes.find((pane) => pane.element === element.closest?.(".pane"));
+  }
+}
+
+function one(name, plane) {
+  return name === "Difference"
+    ? { kind: "difference", plane, images: view.difference }
+    : { kind: "image", plane, images: [name] };
+}
+
+/** So many columns that the smallest image is as large as it can be. */
+function bestColumns(panes, width, height) {
+  let best = [0, 1];
+  for (let columns = 1; columns <= panes.length; columns++) {
+    const rows = Math.ceil(panes.length / columns);
+    const scales = panes.map((pane) => {
+      const [across, down] = sizeMm(pane.plane);
+      return Math.min(width / columns / across, height / rows / down);
+    });
+    const smallest = Math.min(...scales);
+    if (smallest > best[0] * 1.001) best = [smallest, columns];
+  }
+  return best[1];
+}
+
+export function requestFor(name, plane) {
+  return {
+    series: view.series, setting: view.setting, panel: name, plane, index: sliceIndex(plane),
+    slice: view.cursor[0], reformatted: planes().some((other) => other !== "axial") ? 1 : 0,
+  };
+}
+
+export class Pane extends Marked {
+  constructor(stage, spec) {
+    super();
+    Object.assign(this, spec, { stage, rasters: [new Raster(), new Raster()], shown: [null, null], waitingSince: 0 });
+    this.element = document.createElement("div");
+    this.element.className = "pane";
+    [this.image, this.marks] = [0, 1].map(() => this.element.appendChild(document.createElement("canvas")));
+    this.marks.setAttribute("role", "img");
+    this.marks.setAttribute("aria-label", `${this.title}, ${this.plane}`);
+    stage.element.append(this.element);
+  }
+
+  get title() {
+    return this.kind === "difference" ? `${this.images[0]} − ${this.images[1]}` : this.images.join(" | ");
+  }
+
+  place(left, top, width, height) {
+    Object.assign(this.element.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+    const ratio = window.devicePixelRatio;
+    for (const canvas of [this.image, this.marks]) {
+      const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+      if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
+    }
+    Object.assign(this, { width, height, ratio });
+  }
+
+  /** CSS pixels per mm, and where the image's top left corner lies. */
+  get transform() {
+    const [across, down] = sizeMm(this.plane);
+    // Three planes share one scale, so that lengths can be compared between them.
+    const fit = Math.min(...this.stage.panes.map((pane) => {
+      const [w, h] = sizeMm(pane.plane);
+      return Math.min((this.width - 2 * MARGIN) / w, (this.height - 2 * MARGIN) / h);
+    }));
+    const scale = fit * view.zoom;
+    const [x, y] = view.pan[this.plane];
+    return { scale, left: this.width / 2 + (x - across / 2) * scale, top: this.height / 2 + (y - down / 2) * scale };
+  }
+
+  /** mm from the image's top left corner of a point on the screen. */
+  toMm(clientX, clientY) {
+    const box = this.element.getBoundingClientRect();
+    const { scale, left, top } = this.transform;
+    return [(clientX - box.left - left) / scale, (clientY - box.top - top) / scale];
+  }
+
+  /** The picture of one of the images, or of their difference; the last one for a moment, else null. */
+  picture(i) {
+    const found = this.kind === "difference" ? this.differencePicture() : this.stored(this.images[i]);
+    if (found) {
+      this.shown[i] = found;
+      this.waitingSince = 0;
+      return found;
+    }
+    this.waitingSince ||= performance.now();
+    const stale = this.images.includes("SR") || performance.now() - this.waitingSince > PATIENCE_MS;
+    if (stale) this.shown[i] = null;
+    else setTimeout(() => this.draw(), PATIENCE_MS + 10);
+    return this.shown[i];
+  }
+
+  stored(name) {
+    const found = this.stage.store.get(requestFor(name, this.plane));
+    // SR of an axial slice is there or not; other planes fill up row by row.
+    return found && (found.complete || this.plane !== "axial") ? found : null;
+  }
+
+  differencePicture() {
+    const parts = this.images.map((name) => this.stored(name));
+    if (!parts[0] || !parts[1]) return null;
+    if (this.parts?.[0] !== parts[0] || this.parts?.[1] !== parts[1]) {
+      this.parts = parts;
+      this.made = difference(parts[0], parts[1]);
+    }
+    return this.made;
+  }
+
+  draw() {
+    if (!this.width || !known.geometry) return;
+    const context = this.image.getContext("2d", { alpha: false });
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, this.image.width, this.image.height);
+    if (this.kind === "wipe") {
+      const split = Math.round(this.image.width * view.wipe);
+      this.paint(context, 0, 0, split);
+      this.paint(context, 1, split, this.image.width);
+    } else {
+      this.paint(context, this.kind === "blink" && view.flipped ? 1 : 0, 0, this.image.width);
+    }
+    this.drawMarks();
+  }
+
+  paint(context, i, from, to) {
+    const picture = this.picture(i);
+    if (!picture || to <= from) return;
+    const lut = this.stage.lut(this.kind === "difference" ? "difference" : "window");
+    const source = this.rasters[i].paint(picture, lut);
+    const { scale, left, top } = this.transform;
+    const [across, down] = sizeMm(this.plane);
+    const [x, y, w, h] = [left, top, across * scale, down * scale].map((length) => length * this.ratio);
+    context.save();
+    context.beginPath();
+    context.rect(from, 0, to - from, this.image.height);
+    context.clip();
+    // Smaller than its own pixels, an image without smoothing would lose some of them.
+    context.imageSmoothingEnabled = view.smooth || w < picture.columns || h < picture.rows;
+    context.drawImage(source, x, y, w, h);
+    context.restore();
+  }
+
+  /** HU of an image at a point in mm, in its own pixels; null outside or where nothing is. */
+  valueAt(i, x, y) {
+    const picture = this.shown[i];
+    const [across, down] = sizeMm(this.plane);
+    if (!picture || x < 0 || y < 0 || x >= across || y >= down) return null;
+    const column = Math.floor((x / across) * picture.columns);
+    const value = picture.data[Math.floor((y / down) * picture.rows) * picture.columns + column];
+    return value === NOTHING ? null : value;
+  }
+}

@@ -1,0 +1,81 @@
+// The view as a picture with its caption, and the numbers as CSV. Both are made here and leave through the browser.
+
+import { known, sliceIndex, view } from "./state.js";
+
+function stem() {
+  const { patient } = known.state.series[view.series];
+  const plane = view.plane === "all" ? "planes" : view.plane;
+  return `ctsr_${patient}_${plane}_${sliceIndex(view.plane === "all" ? "axial" : view.plane)}`.replace(/[^\w.-]+/g, "_");
+}
+
+function download(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+function captionLines(drawn) {
+  const one = known.state.series[view.series];
+  const where = view.plane === "all"
+    ? ["axial", "coronal", "sagittal"].map((plane) => `${plane} ${sliceIndex(plane)}`).join(", ")
+    : `${view.plane} ${sliceIndex(view.plane)}`;
+  const model = known.state.model ? `SR by ${known.state.model.name} (${known.state.model.sha256.slice(0, 8)})` : "without SR";
+  return [
+    `${one.patient} · ${one.description} · ${where} · window C ${view.center} W ${view.width} HU`,
+    `LR ×${known.state.scale}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}`,
+  ];
+}
+
+export async function savePicture(stage, plot, drawn) {
+  const ratio = window.devicePixelRatio;
+  const [width, height] = [stage.element.clientWidth, stage.element.clientHeight].map((length) => length * ratio);
+  const size = 13 * ratio;
+  const below = plot ? plot.height : 0;
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [Math.round(width), Math.round(height + below + 4.2 * size)];
+  const c = canvas.getContext("2d");
+  c.fillStyle = "#0b0d10";
+  c.fillRect(0, 0, canvas.width, canvas.height);
+  for (const pane of stage.panes) {
+    const [left, top] = [parseFloat(pane.element.style.left) * ratio, parseFloat(pane.element.style.top) * ratio];
+    c.drawImage(pane.image, left, top);
+    c.drawImage(pane.marks, left, top);
+  }
+  if (plot) c.drawImage(plot, 0, height);
+  c.font = `${size}px system-ui, "DejaVu Sans", sans-serif`;
+  c.fillStyle = "#b9c2cc";
+  captionLines(drawn).forEach((line, i) => c.fillText(line, size, height + below + (1.6 + 1.5 * i) * size, width - 2 * size));
+  const blob = await new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
+  download(blob, `${stem()}.png`);
+}
+
+/** One line for each method of the slice and of the region; floats with all their digits. */
+export function saveNumbers(slice, region) {
+  const names = Object.keys(known.state.metrics);
+  const one = known.state.series[view.series];
+  const plane = view.plane === "all" ? "axial" : view.plane;
+  const columns = ["patient_id", "series_uid", "plane", "slice_index", "region", "image", ...names, "mean_hu", "sd_hu", "pixels", "window_center", "window_width"];
+  const lines = [columns];
+  const add = (where, index, place, image, metrics, statistics = []) => lines.push([
+    one.patient, one.uid, where, index, place, image, ...names.map((name) => metrics?.[name]?.value ?? ""),
+    ...[0, 1, 2].map((i) => statistics[i] ?? ""), view.center, view.width,
+  ]);
+  for (const [method, metrics] of Object.entries(slice?.metrics ?? {})) add(plane, sliceIndex(plane), "whole", method, metrics);
+  if (region && view.box) {
+    const { top, left, rows, columns: across } = view.box;
+    const place = `${top} ${left} ${rows} ${across}`;
+    const methods = { Bilinear: "Interpolation (Bilinear)", Bicubic: "Interpolation (Bicubic)", SR: "Model (RRDB)" };
+    for (const [image, statistics] of Object.entries(region.statistics)) {
+      add(view.box.plane, sliceIndex(view.box.plane), place, methods[image] ?? image, region.metrics[methods[image]], statistics);
+    }
+  }
+  const text = lines.map((line) => line.map(cell).join(",")).join("\n");
+  download(new Blob([`${text}\n`], { type: "text/csv" }), `${stem()}.csv`);
+}
+
+function cell(value) {
+  const text = String(value);
+  return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}

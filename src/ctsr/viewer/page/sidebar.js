@@ -1,0 +1,176 @@
+// The column on the right: where we are, numbers, degradation, series, model.
+
+import { IMAGES, definitions, escaped, metric, mm, signed } from "./format.js";
+import { known, mainPlane, sliceIndex, view } from "./state.js";
+
+const $ = (id) => document.getElementById(id);
+const SHORT = { "Interpolation (Bilinear)": "Bilinear", "Interpolation (Bicubic)": "Bicubic", "Model (RRDB)": "SR" };
+const LABELS = { MAE_HU: "MAE HU", RMSE_HU: "RMSE HU", BIAS_HU: "Bias HU", PSNR: "PSNR dB", MSE: "MSE ·10⁻³" };
+const ORDER = ["PSNR", "SSIM", "MSE", "RMSE", "MAE"];
+
+export function showSlice() {
+  const plane = mainPlane();
+  const { count } = known.geometry.planes[plane];
+  const index = sliceIndex(plane);
+  Object.assign($("slider"), { max: count - 1, value: index });
+  if (document.activeElement !== $("index")) $("index").value = index;
+  $("index").max = count - 1;
+  $("total").textContent = `of 0 … ${count - 1}`;
+  const z = known.geometry.z_mm[view.cursor[0]];
+  $("where").textContent = plane === "axial" ? `${plane} · z ${signed(z, 1)} mm` : plane;
+}
+
+export function showFacts() {
+  const one = known.state.series[view.series];
+  const [row, column] = one.pixel_spacing;
+  const pixel = row === column ? mm(row) : `${mm(row)} × ${mm(column)}`;
+  $("facts").innerHTML = definitions([
+    ["patient", one.patient], ["series", one.description], ["matrix", `${one.columns} × ${one.rows} × ${one.slices}`],
+    ["pixel", `${pixel} mm`], ["step", one.step === null ? "–" : `${mm(one.step)} mm`],
+    ["thickness", one.thickness === null ? "–" : `${mm(one.thickness)} mm`],
+    ["kernel", one.kernel || "–"], ["scanner", one.scanner || "–"],
+  ]);
+}
+
+export function showModel() {
+  const { model, scale } = known.state;
+  const facts = model
+    ? [["name", model.name], ["network", model.architecture], ["device", model.device], ["scale", `×${scale}`]]
+    : [["scale", `×${scale}`]];
+  $("model-facts").innerHTML = definitions(facts);
+  $("model-facts").title = model ? `${model.path}\nsha256 ${model.sha256}` : "";
+  $("model").querySelector("h2").textContent = model ? "Model" : "No model";
+}
+
+/** What was said when the series were read: warnings, and why there is no SR. */
+export function showNotes() {
+  const { notes } = known.state;
+  $("notes").hidden = !notes.length;
+  $("notes").querySelector("ul").replaceChildren(...notes.map((note) => {
+    return Object.assign(document.createElement("li"), { textContent: note.replace(/^warning: (\S*\/)?/, "") });
+  }));
+}
+
+export function showProgress(progress) {
+  const { total } = progress;
+  const rows = [];
+  const reformatted = view.plane !== "axial";
+  if (reformatted && progress.LR < total) rows.push(["LR", progress.LR]);
+  if (known.state.model) rows.push(["SR", progress.SR]);
+  $("progress").replaceChildren(...rows.map(([name, count]) => {
+    const meter = document.createElement("div");
+    meter.className = "meter";
+    meter.innerHTML = `${name} ${count} of ${total} slices<div><i></i></div>`;
+    meter.querySelector("i").style.width = `${(100 * count) / total}%`;
+    return meter;
+  }));
+  if (progress.full && rows.some(([, count]) => count < total)) {
+    const hint = { className: "hint", textContent: "The cache is full: slices far from this one wait. --cache_mb makes room." };
+    $("progress").append(Object.assign(document.createElement("p"), hint));
+  }
+}
+
+export function showDegradation(drawn) {
+  const noise = drawn.noise_sigma ? `${mm(drawn.noise_sigma, 3)} → ${drawn.noise_hu.toFixed(1)} HU` : "none";
+  $("drawn").innerHTML = definitions([
+    ["mode", drawn.mode], ["σ", drawn.sigma ? `${drawn.sigma.toFixed(3)} px` : "none"],
+    ["kernel", drawn.kernel > 1 ? `${drawn.kernel} px` : "none"], ["noise", noise],
+    ["dose", drawn.dose.toFixed(3)], ["sampling", drawn.sampling], ["seed", `${drawn.deg_seed} (patient ${drawn.patient_seed})`],
+  ]);
+  $("drawn").title = `σ ${drawn.sigma}\nnoise ${drawn.noise_sigma}\ndose ${drawn.dose}`;
+  showAgreement(drawn.departures);
+}
+
+/** Whether LR and metrics are those of the evaluation. */
+export function showAgreement(departures) {
+  const { evaluation } = known.state;
+  const why = [...departures];
+  if (evaluation && (evaluation.window[0] !== view.center || evaluation.window[1] !== view.width)) {
+    why.push(`metrics are in another window than its ${evaluation.tag}`);
+  }
+  const text = $("agreement");
+  text.className = why.length ? "departs" : "";
+  if (why.length) text.textContent = `${evaluation ? "Departs from the evaluation" : "Departs from the start"}: ${why.join("; ")}.`;
+  else text.textContent = evaluation ? "Degraded as in the evaluation, to the bit; metrics are taken as for its CSV." : "";
+  text.hidden = !text.textContent;
+}
+
+function merit(value, better) {
+  return { higher: value, lower: -value, "nearer 0": -Math.abs(value) }[better];
+}
+
+/** Rows of metrics, columns of methods, the best of each row marked. */
+function table(metrics) {
+  const methods = Object.keys(SHORT).filter((name) => name in metrics);
+  const names = Object.keys(known.state.metrics).filter((name) => methods.some((method) => metrics[method][name]));
+  names.sort((a, b) => rank(a) - rank(b));
+  const head = `<tr><th></th>${methods.map((name) => `<th><span class="${SHORT[name]}">${SHORT[name]}</span></th>`).join("")}</tr>`;
+  const rows = names.map((name) => {
+    const values = methods.map((method) => metrics[method][name]);
+    const merits = values.map((one) => (one?.value ?? null) === null ? -Infinity : merit(one.value, known.state.metrics[name].better));
+    const best = Math.max(...merits);
+    const cells = values.map((one, i) => {
+      const marked = methods.length > 1 && merits[i] === best && best > -Infinity;
+      return `<td${marked ? ' class="best"' : ""} title="${escaped(String(one?.value ?? one?.reason ?? ""))}">${metric(one?.value, name)}</td>`;
+    });
+    return `<tr><td>${LABELS[name] ?? name}</td>${cells.join("")}</tr>`;
+  });
+  return `<table>${head}${rows.join("")}</table>`;
+}
+
+function rank(name) {
+  const place = ORDER.indexOf(name);
+  return place < 0 ? ORDER.length : place;
+}
+
+export function showMetrics(answer) {
+  $("metrics-domain").textContent = `C ${signed(view.center)} W ${view.width}`;
+  const body = $("metrics").querySelector(".body");
+  if (!answer) {
+    body.classList.add("waiting");
+    if (!body.children.length) body.innerHTML = '<p class="hint">measuring …</p>';
+    return;
+  }
+  body.classList.remove("waiting");
+  const waiting = answer.sr_missing ? '<p class="hint">SR follows when it is computed.</p>' : "";
+  const plane = view.plane === "axial" || view.plane === "all" ? "" : `<p class="hint">Of this ${view.plane} picture; evaluations measure axial slices.</p>`;
+  body.innerHTML = Object.keys(answer.metrics).length ? table(answer.metrics) + waiting + plane : waiting || '<p class="hint">when all slices are computed</p>';
+}
+
+export function showRegion(answer) {
+  $("region").hidden = !view.box;
+  if (!view.box) return;
+  const { pixel } = known.geometry.planes[view.box.plane];
+  const { rows, columns } = view.box;
+  $("region-size").textContent = `${(columns * pixel[1]).toFixed(1)} × ${(rows * pixel[0]).toFixed(1)} mm`;
+  const body = $("region").querySelector(".body");
+  if (!answer) return body.classList.add("waiting");
+  body.classList.remove("waiting");
+  const lines = IMAGES.filter((name) => answer.statistics[name]).map((name) => {
+    const [mean, sd, count] = answer.statistics[name];
+    return `<tr><td>${name}</td><td title="${mean}">${signed(mean, 1)}</td><td title="${sd}">${sd.toFixed(1)}</td><td>${count}</td></tr>`;
+  });
+  const head = "<tr><th></th><th>mean HU</th><th>SD</th><th>pixels</th></tr>";
+  body.innerHTML = `<table>${head}${lines.join("")}</table>${Object.keys(answer.metrics).length ? table(answer.metrics) : ""}`;
+  return undefined;
+}
+
+export function showUnder() {
+  const { hover } = view;
+  if (!hover) {
+    $("under").textContent = "";
+    return;
+  }
+  const { pixel, size } = known.geometry.planes[hover.plane];
+  const [row, column] = [Math.floor(hover.y / pixel[0]), Math.floor(hover.x / pixel[1])];
+  if (row < 0 || column < 0 || row >= size[0] || column >= size[1]) {
+    $("under").textContent = "";
+    return;
+  }
+  $("under").textContent = `${hover.plane} ${sliceIndex(hover.plane)} · row ${row} · column ${column} · ${hover.x.toFixed(1)}, ${hover.y.toFixed(1)} mm`;
+}
+
+export function say(text, bad = false) {
+  $("news").textContent = text;
+  $("news").className = bad ? "bad" : "";
+}

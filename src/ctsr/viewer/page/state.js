@@ -1,0 +1,96 @@
+// What is shown. One object, changed through `change`, which tells whoever listens once per frame.
+
+export const view = {
+  series: 0,
+  setting: 0,
+  plane: "axial", // or "all"
+  cursor: [0, 0, 0], // slice, row, column at full resolution
+  panels: new Set(),
+  image: "HR", // of which three planes are shown
+  difference: ["SR", "HR"],
+  differenceRange: 100,
+  compare: null, // "wipe", "blink"
+  pair: ["SR", "HR"],
+  wipe: 0.5,
+  flipped: false,
+  center: 40,
+  width: 400,
+  smooth: false,
+  crosshair: false,
+  zoom: 1,
+  pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, // mm by which the middle is moved
+  tool: "point",
+  box: null, // {plane, index, top, left, rows, columns} in pixels at full resolution
+  line: null, // {plane, from: [x, y], to: [x, y]} in mm
+  hover: null, // {plane, x, y} in mm
+};
+
+const listeners = [];
+let pending = null;
+
+export function onChange(listener) {
+  listeners.push(listener);
+}
+
+export function change(values) {
+  Object.assign(view, values);
+  if (!pending) {
+    pending = new Set();
+    requestAnimationFrame(() => {
+      const names = pending;
+      pending = null;
+      for (const listener of listeners) listener(names);
+    });
+  }
+  for (const name of Object.keys(values)) pending.add(name);
+}
+
+/** What the server told at the start, and the geometry of the series that is open. */
+export const known = { state: null, geometry: null };
+
+export function planes() {
+  return view.plane === "all" ? ["axial", "coronal", "sagittal"] : [view.plane];
+}
+
+/** The plane whose slices the wheel and the keys go through. */
+export function mainPlane() {
+  return view.plane === "all" ? "axial" : view.plane;
+}
+
+const AXIS = { axial: 0, coronal: 1, sagittal: 2 };
+
+export function sliceIndex(plane) {
+  return view.cursor[AXIS[plane]];
+}
+
+export function moveTo(plane, index) {
+  const last = known.geometry.planes[plane].count - 1;
+  const cursor = [...view.cursor];
+  cursor[AXIS[plane]] = Math.max(0, Math.min(last, Math.round(index)));
+  change({ cursor });
+}
+
+/** Row and column of a plane's picture where the cursor is; the row is null where no row shows that slice. */
+export function cursorIn(plane) {
+  const [slice, row, column] = view.cursor;
+  if (plane === "axial") return [row, column];
+  const z = known.geometry.z_rows.indexOf(slice);
+  return [z < 0 ? null : z, plane === "coronal" ? column : row];
+}
+
+/** Put the cursor on a pixel of a plane's picture. */
+export function setCursor(plane, row, column) {
+  const cursor = [...view.cursor];
+  if (plane === "axial") [cursor[1], cursor[2]] = [row, column];
+  else {
+    const slice = known.geometry.z_rows[row];
+    if (slice >= 0) cursor[0] = slice;
+    cursor[plane === "coronal" ? 2 : 1] = column;
+  }
+  change({ cursor });
+}
+
+export function sizeMm(plane) {
+  const { size, pixel } = known.geometry.planes[plane];
+  return [size[1] * pixel[1], size[0] * pixel[0]];
+}

@@ -1,0 +1,101 @@
+// Pictures that have arrived, up to a number of bytes, and the requests for those that are wanted.
+
+import { picture } from "./api.js";
+
+const AT_ONCE = 5; // a browser opens six connections to one server, and one of them listens
+
+export class PictureStore {
+  constructor(maxBytes, arrived, failed) {
+    this.maxBytes = maxBytes;
+    this.arrived = arrived;
+    this.failed = failed;
+    this.pictures = new Map(); // key → picture, the one used last at the end
+    this.bytes = 0;
+    this.running = new Map(); // key → {controller, request, outdated}
+    this.wanted = [];
+  }
+
+  static key(request) {
+    return [request.series, request.setting, request.panel, request.plane, request.index].join("/");
+  }
+
+  get(request) {
+    const key = PictureStore.key(request);
+    const found = this.pictures.get(key);
+    if (found) {
+      this.pictures.delete(key);
+      this.pictures.set(key, found);
+    }
+    return found;
+  }
+
+  /** Fetch these, most urgent first, and give up whatever else is on its way. */
+  want(requests) {
+    const keys = new Set(requests.map(PictureStore.key));
+    for (const [key, running] of this.running) {
+      if (!keys.has(key)) {
+        running.controller.abort();
+        this.running.delete(key);
+      }
+    }
+    this.wanted = requests;
+    this.next();
+  }
+
+  /** Ask again for pictures that were not complete. */
+  refresh(concerns) {
+    for (const found of this.pictures.values()) {
+      if (!found.complete && concerns(found.request)) found.stale = true;
+    }
+    // An answer that is on its way may have been made before the news.
+    for (const running of this.running.values()) running.outdated ||= concerns(running.request);
+    this.next();
+  }
+
+  clear() {
+    this.want([]);
+    this.pictures.clear();
+    this.bytes = 0;
+  }
+
+  next() {
+    for (const request of this.wanted) {
+      if (this.running.size >= AT_ONCE) return;
+      const key = PictureStore.key(request);
+      const known = this.pictures.get(key);
+      if (this.running.has(key) || (known && !known.stale)) continue;
+      this.fetch(key, request);
+    }
+  }
+
+  async fetch(key, request) {
+    const running = { controller: new AbortController(), request, outdated: false };
+    this.running.set(key, running);
+    try {
+      const found = await picture(request, running.controller.signal);
+      this.keep(key, { ...found, request, stale: running.outdated && !found.complete });
+      this.arrived(request);
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        this.wanted = this.wanted.filter((other) => PictureStore.key(other) !== key);
+        this.failed(error);
+      }
+    } finally {
+      if (this.running.get(key) === running) this.running.delete(key);
+      this.next();
+    }
+  }
+
+  keep(key, found) {
+    const old = this.pictures.get(key);
+    if (old) this.bytes -= old.data.byteLength;
+    this.pictures.delete(key);
+    this.pictures.set(key, found);
+    this.bytes += found.data.byteLength;
+    for (const [other, given] of this.pictures) {
+      if (this.bytes <= this.maxBytes || other === key) break;
+      this.pictures.delete(other);
+      this.bytes -= given.data.byteLength;
+    }
+  }
+}

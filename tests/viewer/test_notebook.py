@@ -1,0 +1,45 @@
+import re
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ctsr
+from ctsr.viewer.notebook import Frame
+from ctsr.volume import Grid, Volume
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Away from any `runs/` that may lie in the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_path_is_shown_in_a_frame(root: Path, store: Path) -> None:
+    frame = ctsr.view(root / "anna", store=store, preset="lung")
+    try:
+        assert isinstance(frame, Frame)
+        (source,) = re.findall(r'<iframe src="(http://127\.0\.0\.1:\d+/[\w-]+/)"', frame._repr_html_())
+        with urllib.request.urlopen(source) as page:
+            assert b"ctsr viewer" in page.read()
+            assert page.headers["Content-Security-Policy"].endswith("frame-ancestors *")
+        assert frame.server.session.view.window.window.center == -600
+        assert frame.server.session.view.model is None, "there is no model here, and that is no error"
+    finally:
+        frame.close()
+
+
+def test_a_volume_keeps_its_hu_and_its_place() -> None:
+    hu = np.arange(4 * 12 * 10, dtype=np.float32).reshape(4, 12, 10) - 200
+    grid = Grid((4, 12, 10), (3.0, 0.5, 0.75), (-10.0, -20.0, 30.0), ((0, 0, 1), (0, 1, 0), (1, 0, 0)))
+    frame = ctsr.view(Volume(hu, grid), no_model=True)
+    try:
+        subject = frame.server.session.subjects[0]
+        np.testing.assert_array_equal(subject.stored.hu, hu)
+        assert subject.geometry.spacing == pytest.approx((3.0, 0.5, 0.75))
+        assert subject.stored.z_mm == pytest.approx((30, 33, 36, 39))
+        assert subject.stored.folder.is_relative_to(tempfile.gettempdir()), "nothing of it stays behind"
+    finally:
+        frame.close()

@@ -1,0 +1,544 @@
+"""The page in a real browser: every tool is used, and what the canvas shows is compared with NumPy."""
+
+import base64
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from playwright import sync_api as playwright
+
+from ctsr.degrade import Degradation
+from ctsr.evaluate.model import load_model
+from ctsr.hu import Window
+from ctsr.viewer.geometry import NO_SLICE
+from ctsr.viewer.images import PanelName
+from ctsr.viewer.options import ViewOptions
+from ctsr.viewer.run import Wanted, open_session, prepare
+from ctsr.viewer.server import ViewServer
+from ctsr.viewer.work import Look
+from tests.made.ct import body, save_series
+from tests.needs import needs_program
+from tests.viewer.conftest import TURN
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+"""The main states, for whoever wants to look at them after a run; not in git."""
+SLICES, SIZE = 12, 97
+WIDTH, HEIGHT = 1280, 800
+
+
+@pytest.fixture(scope="module")
+def exams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two patients; pixels are not square and slices are thick, so that nothing fits by chance."""
+    root = tmp_path_factory.mktemp("exams")
+    for seed, name in enumerate(("anna", "bert")):
+        images = [
+            body(SIZE, seed=100 * seed + i, texture=300, smooth=1.5, radius=0.9 - 0.03 * i) for i in range(SLICES)
+        ]
+        save_series(root / name / "s", images, series=f"1.7.{seed}", spacing=(0.8, 0.6), PatientID=name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(exams: Path, model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
+    options = ViewOptions(store=tmp_path_factory.mktemp("store"))
+    model = load_model(str(model_path), device="cpu")
+    session = open_session(prepare(Wanted(exams, model, model.degradation, options)), options)
+    with ViewServer(session) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = needs_program("chromium", "chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+NAMES = "const {view, known, stage, store, now} = window.ctsr;"
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+class View:
+    """A page, and what a reader would do with it."""
+
+    def __init__(self, page: Any, server: ViewServer) -> None:
+        self.page, self.session = page, server.session
+        self.troubles: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda message: message.type == "error" and self.troubles.append(message.text))
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.goto(server.address)
+        self.settle()
+
+    def js(self, expression: str) -> Any:
+        return self.page.evaluate(f"() => {{ {NAMES} return {expression}; }}")
+
+    def settle(self, ready: str = "stage.panes.every((pane) => pane.shown.some(Boolean))") -> None:
+        """Until every pane has its picture, two frames later, and so has whatever else is asked for."""
+        self.page.wait_for_function(
+            f"() => {{ if (!window.ctsr?.known.geometry) return false; {NAMES} return {ready}; }}"
+        )
+        self.page.evaluate(TWO_FRAMES)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.page.evaluate(TWO_FRAMES)
+        self.settle()
+
+    def pane(self, number: int) -> dict[str, float]:
+        return self.js(
+            f"(() => {{ const p = stage.panes[{number}], b = p.element.getBoundingClientRect(), t = p.transform;"
+            " return {x: b.left, y: b.top, w: b.width, h: b.height, ...t}; })()"
+        )
+
+    def at(self, number: int, x_mm: float, y_mm: float) -> tuple[float, float]:
+        """A point of a pane's image on the screen."""
+        pane = self.pane(number)
+        return pane["x"] + pane["left"] + x_mm * pane["scale"], pane["y"] + pane["top"] + y_mm * pane["scale"]
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], button: str = "left") -> None:
+        self.page.mouse.move(*start)
+        self.page.mouse.down(button=button)
+        self.page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        self.page.mouse.move(*end)
+        self.page.mouse.up(button=button)
+        self.settle()
+
+    def shot(self, name: str) -> None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+    def canvas(self, number: int) -> np.ndarray:
+        """(rows, columns, 3) as a pane's canvas has them."""
+        url = self.js(f"stage.panes[{number}].image.toDataURL('image/png')")
+        image = matplotlib.image.imread(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+        return np.rint(image[:, :, :3] * 255).astype(np.uint8)
+
+    def hu(self, panel: PanelName, plane: str, index: int) -> np.ndarray:
+        """What the panel should show, whole HU."""
+        subject = self.session.subjects[self.js("view.series")]
+        look = Look(subject, self.session.settings[self.js("view.setting")], self.js("view.cursor[0]"))
+        picture = self.session.picture(panel, look, plane, index)
+        assert picture.complete
+        return picture.int16(self.session.view.hu_range)
+
+
+@pytest.fixture
+def view(browser: Any, server: ViewServer) -> Iterator[View]:
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, accept_downloads=True)
+    context.set_default_timeout(30_000)
+    view = View(context.new_page(), server)
+    yield view
+    assert view.troubles == [], "the console stays empty"
+    assert all(url.startswith((server.address, "blob:")) for url in view.requests), "nothing leaves this computer"
+    context.close()
+
+
+def wait_for_sr(view: View) -> None:
+    """All of it: the network is tiny."""
+    view.settle("document.getElementById('progress').textContent.includes('SR 12 of 12')")
+
+
+def grey(hu: np.ndarray, window: Window) -> np.ndarray:
+    return np.floor(np.clip((hu - window.low) / window.width, 0, 1) * 255 + 0.5)
+
+
+def assert_shows(view: View, number: int, hu: np.ndarray, window: Window) -> None:
+    """Each screen pixel whose centre lies clearly inside an image pixel has that pixel's grey."""
+    pane, canvas = view.pane(number), view.canvas(number)
+    size = view.js(f"known.geometry.planes[stage.panes[{number}].plane]")
+    height, width = (size["size"][i] * size["pixel"][i] * pane["scale"] for i in (0, 1))
+    rows = (np.arange(canvas.shape[0]) + 0.5 - pane["top"]) / height * hu.shape[0]
+    columns = (np.arange(canvas.shape[1]) + 0.5 - pane["left"]) / width * hu.shape[1]
+    clear = [np.abs(place - np.rint(place)) > 0.1 for place in (rows, columns)]
+    inside = [(place > 0.1) & (place < count - 0.1) for place, count in zip((rows, columns), hu.shape, strict=True)]
+    down, across = clear[0] & inside[0], clear[1] & inside[1]
+    assert down.sum() > 40
+    assert across.sum() > 40
+    expected = grey(hu, window)[np.floor(rows[down]).astype(int)][:, np.floor(columns[across]).astype(int)]
+    shown = canvas[down][:, across]
+    for channel in range(3):
+        np.testing.assert_array_equal(shown[:, :, channel], expected)
+
+
+SOFT, LUNG = Window(40, 400), Window(-600, 1500)
+
+
+def test_five_panels_show_the_hu_of_their_images_in_the_window(view: View) -> None:
+    wait_for_sr(view)
+    assert view.js("stage.panes.map((pane) => pane.images[0])") == ["LR", "Bilinear", "Bicubic", "SR", "HR"]
+    # Magnified, so that every pixel of the image is one on the screen.
+    view.press("+", "+", "+")
+    for number, panel in enumerate(("LR", "Bilinear", "Bicubic", "SR", "HR")):
+        assert_shows(view, number, view.hu(panel, "axial", SLICES // 2), SOFT)
+    view.shot("axial")
+
+
+def test_the_window_follows_presets_fields_and_the_right_button(view: View) -> None:
+    view.page.select_option("#preset", "lung")
+    view.settle("view.center === -600 && view.width === 1500")
+    view.press("+", "+", "+")
+    assert_shows(view, 4, view.hu("HR", "axial", SLICES // 2), LUNG)
+    view.page.fill("#center", "60")
+    view.page.fill("#width", "150")
+    view.page.press("#width", "Enter")
+    view.settle("view.center === 60 && view.width === 150")
+    assert view.page.input_value("#preset") == "liver"
+    x, y = view.at(4, 30, 30)
+    view.drag((x, y), (x + 50, y - 20), button="right")
+    assert (view.js("view.width"), view.js("view.center")) == (200, 40)
+    assert_shows(view, 4, view.hu("HR", "axial", SLICES // 2), Window(40, 200))
+    view.press("w")
+    assert view.page.input_value("#preset") != ""
+
+
+def test_wheel_keys_slider_and_index_go_through_the_slices(view: View) -> None:
+    index = "view.cursor[0]"
+    assert view.js(index) == 6
+    view.page.mouse.move(*view.at(4, 30, 30))
+    view.page.mouse.wheel(0, 120)
+    view.settle("view.cursor[0] === 7")
+    for key, expected in [
+        ("ArrowUp", 6), ("ArrowLeft", 5), ("ArrowDown", 6), ("ArrowRight", 7), ("PageUp", 0), ("ArrowUp", 0),
+        ("End", 11), ("PageDown", 11), ("Home", 0), ("PageDown", 10),
+    ]:  # fmt: skip
+        view.press(key)
+        assert view.js(index) == expected, key
+    view.press("g")
+    view.page.keyboard.type("3")
+    view.page.click("#goto button")
+    view.settle("view.cursor[0] === 3")
+    view.page.locator("#slider").fill("9")
+    view.settle("view.cursor[0] === 9")
+    assert view.page.input_value("#index") == "9"
+    view.press("+", "+", "+")
+    assert_shows(view, 4, view.hu("HR", "axial", 9), SOFT)
+
+
+def test_coronal_and_sagittal_have_the_slices_own_spacing_and_the_head_up(view: View) -> None:
+    wait_for_sr(view)
+    for key, plane, across in (("c", "coronal", 0.6), ("s", "sagittal", 0.8)):
+        view.press(key)
+        view.settle("stage.panes.every((pane) => pane.shown[0]?.complete)")
+        geometry = view.js(f"known.geometry.planes.{plane}")
+        assert geometry["pixel"] == pytest.approx([2.5, across])
+        for number, panel in enumerate(("LR", "Bilinear", "Bicubic", "SR", "HR")):
+            assert_shows(view, number, view.hu(panel, plane, geometry["count"] // 2), SOFT)
+        view.shot(plane)
+    assert view.js("known.geometry.z_rows") == list(range(SLICES))[::-1]
+    assert NO_SLICE not in view.js("known.geometry.z_rows")
+
+
+def test_three_planes_share_one_crosshair(view: View) -> None:
+    view.press("v")
+    view.settle("stage.panes.length === 3")
+    view.page.mouse.click(*view.at(0, 20.3, 30.2))
+    view.settle("view.cursor[2] === 33")
+    assert view.js("view.cursor") == [6, 37, 33]
+    coronal = view.hu("HR", "coronal", 37)
+    np.testing.assert_array_equal(view.js("Array.from(stage.panes[1].picture(0).data)"), coronal.ravel())
+    view.page.mouse.click(*view.at(1, 40, 1))
+    view.settle("view.cursor[0] === 11")
+    assert view.js("view.cursor") == [11, 37, 66]
+    view.page.select_option("#image", "LR")
+    view.settle("stage.panes.every((pane) => pane.images[0] === 'LR')")
+    view.shot("three_planes")
+
+
+def test_hu_under_the_cursor_is_each_images_own_pixel(view: View) -> None:
+    wait_for_sr(view)
+    x, y = 20.5, 41.3
+    view.page.mouse.move(*view.at(1, x, y))
+    view.settle("view.hover")
+    hover = view.js("view.hover")
+    assert (hover["x"], hover["y"]) == pytest.approx((x, y), abs=0.5)
+    x, y = hover["x"], hover["y"]
+    values = view.js(f"stage.panes.map((pane) => pane.valueAt(0, {x}, {y}))")
+    row, column = int(y / 0.8), int(x / 0.6)
+    expected = [view.hu("LR", "axial", 6)[row // 2, column // 2]]
+    expected += [view.hu(panel, "axial", 6)[row, column] for panel in ("Bilinear", "Bicubic", "SR", "HR")]
+    assert values == expected
+    assert f"row {row} · column {column}" in view.page.inner_text("#under")
+
+
+def test_a_rectangle_has_metrics_size_and_mean(view: View) -> None:
+    wait_for_sr(view)
+    view.press("o")
+    view.drag(view.at(2, 12.3, 16.2), view.at(2, 30.2, 40.3))
+    view.settle("now.region && Object.keys(now.region.metrics).length === 3")
+    box = view.js("view.box")
+    assert [box[name] for name in ("top", "left", "rows", "columns")] == [20, 20, 31, 31]
+    assert view.page.inner_text("#region-size") == "18.6 × 24.8 mm"
+    mean, sd, pixels = view.js("now.region.statistics.HR")
+    inside = view.hu("HR", "axial", 6)[20:51, 20:51].astype(float)
+    assert (mean, sd, pixels) == (pytest.approx(inside.mean()), pytest.approx(inside.std()), 961)
+    row = view.page.locator("#region tr", has_text="HR").first.inner_text()
+    assert row.split("\t")[1].replace("−", "-") == f"{mean:.1f}"
+    view.shot("region")
+    view.press("ArrowDown")
+    view.settle(f"now.region && now.region.statistics.HR[0] !== {mean}")
+    view.press("Escape")
+    assert not view.page.is_visible("#region")
+
+
+def test_a_profile_runs_through_every_image(view: View) -> None:
+    wait_for_sr(view)
+    view.press("l")
+    view.drag(view.at(0, 6.4, 10.2), view.at(0, 50.1, 60.3))
+    view.settle("now.curves && Object.keys(now.curves).length === 5")
+    line, curves = view.js("view.line"), view.js("now.curves")
+    for panel in ("LR", "SR", "HR"):
+        hu = view.hu(panel, "axial", 6).astype(float)
+        across, down = 96 * 0.6, 96 * 0.8
+        share = np.linspace(0, 1, len(curves[panel]))
+        x = (line["from"][0] + (line["to"][0] - line["from"][0]) * share) / across * hu.shape[1] - 0.5
+        y = (line["from"][1] + (line["to"][1] - line["from"][1]) * share) / down * hu.shape[0] - 0.5
+        left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+        u, v = x - left, y - top
+        upper = hu[top, left] * (1 - u) + hu[top, left + 1] * u
+        lower = hu[top + 1, left] * (1 - u) + hu[top + 1, left + 1] * u
+        np.testing.assert_allclose(curves[panel], upper * (1 - v) + lower * v, atol=1e-6)
+    view.page.mouse.move(300, 690)
+    view.shot("profile")
+
+
+def test_a_difference_is_in_hu_with_diverging_colours(view: View) -> None:
+    wait_for_sr(view)
+    view.press("d", "1", "2", "3", "4", "5")
+    assert view.js("stage.panes.map((pane) => pane.title)") == ["SR − HR"]
+    expected = view.hu("SR", "axial", 6).astype(int) - view.hu("HR", "axial", 6)
+    np.testing.assert_array_equal(view.js("Array.from(stage.panes[0].picture(0).data)"), expected.ravel())
+    view.page.select_option("#minuend", "Bicubic")
+    view.settle("stage.panes[0].title === 'Bicubic − HR'")
+    canvas = view.canvas(0).astype(int)
+    assert ((canvas[:, :, 0] > canvas[:, :, 2]) & (canvas[:, :, 0] > 60)).any(), "above: red"
+    assert ((canvas[:, :, 2] > canvas[:, :, 0]) & (canvas[:, :, 2] > 60)).any(), "below: blue"
+    view.page.fill("#difference-range", "50")
+    view.page.press("#difference-range", "Enter")
+    view.settle("view.differenceRange === 50")
+    view.press("1", "5")
+    view.settle("stage.panes.length === 3")
+    view.shot("difference")
+
+
+def test_wipe_and_blink_compare_two_images(view: View) -> None:
+    wait_for_sr(view)
+    view.press("x")
+    view.settle("stage.panes.length === 1 && stage.panes[0].shown.every(Boolean)")
+    pane = view.pane(0)
+    view.drag((pane["x"] + pane["w"] / 2, 400), (pane["x"] + pane["w"] * 0.3, 400))
+    assert view.js("view.wipe") == pytest.approx(0.3, abs=0.01)
+    canvas = view.canvas(0)
+    view.shot("wipe")
+    view.press("x")
+    for i, key in ((0, "4"), (1, "5")):
+        assert view.js("view.pair")[i] == {"4": "SR", "5": "HR"}[key]
+    view.press("b")
+    view.press(" ")
+    flipped = view.js("view.flipped")
+    whole = view.canvas(0)
+    view.press(" ")
+    assert view.js("view.flipped") is not flipped
+    other = view.canvas(0)
+    hr, sr = (whole, other) if flipped else (other, whole)
+    split = round(canvas.shape[1] * view.js("view.wipe"))
+    np.testing.assert_array_equal(canvas[:, :split], sr[:, :split])
+    np.testing.assert_array_equal(canvas[:, split:], hr[:, split:])
+    view.press("Escape")
+    assert view.js("stage.panes.length") == 5
+
+
+def test_zoom_pan_and_reset(view: View) -> None:
+    before = view.pane(0)
+    x, y = map(round, view.at(0, 20, 20))  # the browser tells of whole pixels
+    place = (x - before["x"] - before["left"]) / before["scale"], (y - before["y"] - before["top"]) / before["scale"]
+    view.page.mouse.move(x, y)
+    view.page.keyboard.down("Control")
+    view.page.mouse.wheel(0, -300)
+    view.page.keyboard.up("Control")
+    view.settle("view.zoom > 2")
+    assert view.at(0, *place) == pytest.approx((x, y), abs=0.01), "what is under the mouse stays there"
+    assert view.pane(4)["scale"] == view.pane(0)["scale"], "all panels together"
+    view.page.keyboard.down("Shift")
+    view.drag((x, y), (x + 30, y + 10))
+    view.page.keyboard.up("Shift")
+    assert view.at(0, *place) == pytest.approx((x + 30, y + 10), abs=0.01)
+    view.press("n", "h")
+    assert (view.js("view.smooth"), view.js("view.crosshair")) == (True, True)
+    view.press("r")
+    assert view.pane(0) == before
+    assert (view.js("view.smooth"), view.js("view.crosshair")) == (False, False)
+
+
+def test_the_view_is_saved_with_its_caption_and_the_numbers_with_their_digits(view: View, tmp_path: Path) -> None:
+    wait_for_sr(view)
+    view.settle("now.slice && Object.keys(now.slice.metrics).length === 3")
+    with view.page.expect_download() as picture:
+        view.press("p")
+    assert picture.value.suggested_filename == "ctsr_anna_axial_6.png"
+    picture.value.save_as(tmp_path / "view.png")
+    image = matplotlib.image.imread(tmp_path / "view.png")
+    stage = view.js("[stage.element.clientWidth, stage.element.clientHeight]")
+    assert image.shape[1] == stage[0]
+    assert image.shape[0] > stage[1]
+    assert image[stage[1] + 5 :].std() > 0.02, "the caption"
+    with view.page.expect_download() as numbers:
+        view.page.click("#save-csv")
+    numbers.value.save_as(tmp_path / "numbers.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "numbers.csv").read_text())))
+    assert [row["image"] for row in rows] == ["Interpolation (Bilinear)", "Interpolation (Bicubic)", "Model (RRDB)"]
+    session = view.session
+    look = Look(session.subjects[0], session.settings[0], 6)
+    exact = session.numbers(TURN, look, "axial", 6, session.view.window.window, None)["metrics"]
+    for row in rows:
+        for name, one in exact[row["image"]].items():
+            assert float(row[name]) == one["value"]
+        assert (row["patient_id"], row["slice_index"], row["window_width"]) == ("anna", "6", "400")
+
+
+def test_the_best_of_each_metric_is_marked(view: View) -> None:
+    wait_for_sr(view)
+    view.settle("now.slice && Object.keys(now.slice.metrics).length === 3")
+    view.settle("document.querySelectorAll('#metrics td.best').length >= 8")
+    cells = view.page.locator("#metrics tr", has_text="PSNR").locator("td").all_inner_texts()
+    best = view.page.locator("#metrics tr", has_text="PSNR").locator("td.best").inner_text()
+    assert float(best) == max(map(float, cells[1:]))
+
+
+def test_metrics_of_a_slice_that_was_left_are_given_up(view: View) -> None:
+    wait_for_sr(view)
+    view.settle("now.slice")
+    view.press("Home")
+    for _ in range(6):
+        view.page.keyboard.press("ArrowDown")
+    session = view.session
+    look = Look(session.subjects[0], session.settings[0], 6)
+    exact = json.loads(json.dumps(session.numbers(TURN, look, "axial", 6, SOFT, None)["metrics"]))
+    psnr = exact["Model (RRDB)"]["PSNR"]["value"]
+    view.settle(f"view.cursor[0] === 6 && now.slice?.metrics['Model (RRDB)']?.PSNR.value === {psnr!r}")
+    assert view.js("now.slice.metrics") == exact
+
+
+def test_a_changed_degradation_is_shown_and_said(view: View) -> None:
+    assert not view.page.is_visible("#agreement")
+    before = view.js("Array.from(stage.panes[0].picture(0).data)")
+    view.page.click("#degradation summary")
+    view.page.select_option("#controls [name=mode]", "blur")
+    view.page.fill("#controls [name=sigma]", "1.5")
+    view.page.click("#controls button >> nth=0")
+    view.settle("view.setting > 0 && now.drawn.mode === 'blur' && stage.panes[0].shown[0]")
+    assert view.page.inner_text("#agreement") == "Departs from the start: the degradation was changed here."
+    assert view.js("now.drawn.sigma") == 1.5
+    blurred = view.js("Array.from(stage.panes[0].picture(0).data)")
+    np.testing.assert_array_equal(blurred, view.hu("LR", "axial", 6).ravel())
+    assert blurred != before
+    view.page.fill("#controls [name=dose]", "3")
+    view.page.evaluate("document.getElementById('controls').noValidate = true")
+    view.page.click("#controls button >> nth=0")
+    view.settle("document.getElementById('news').className === 'bad'")
+    assert "--dose_factor_range" in view.page.inner_text("#news")
+    view.troubles.clear()  # the browser itself notes an answer of 400
+    view.page.click("#degradation-reset")
+    view.settle("view.setting === 0 && now.drawn.mode === 'blurnoise' && stage.panes[0].shown[0]")
+    assert view.js("Array.from(stage.panes[0].picture(0).data)") == before
+
+
+def test_another_patient_is_picked_from_the_list(view: View) -> None:
+    options = view.page.locator("#series option").all_inner_texts()
+    assert [text.split(" · ")[0] for text in options] == ["anna", "bert"]
+    view.page.select_option("#series", "1")
+    view.settle("view.series === 1")
+    view.settle()
+    view.press("+", "+", "+")
+    assert_shows(view, 4, view.hu("HR", "axial", 6), SOFT)
+    assert "bert" in view.page.inner_text("#facts")
+
+
+def test_the_help_sheet_lists_the_keys(view: View) -> None:
+    view.page.keyboard.press("?")
+    assert view.page.is_visible("#help")
+    text = view.page.inner_text("#help")
+    for word in ("PageUp", "right-drag", "ROI", "profile", "wipe", "blink", "not for diagnosis"):
+        assert word in text
+    view.shot("help")
+    view.page.keyboard.press("?")
+    assert not view.page.is_visible("#help")
+
+
+OVERLAPS = """() => {
+  const kinds = 'button, select, input, output, h1, h2, dt, dd, td, th, label, summary, footer span';
+  const shown = [...document.querySelectorAll(kinds)].filter((one) => one.checkVisibility()
+    && one.getClientRects().length && one.textContent + (one.value ?? '') !== '');
+  const footer = document.getElementById('status'); // floats above the rest where the window is narrow
+  const found = [];
+  for (const [i, one] of shown.entries()) for (const other of shown.slice(i + 1)) {
+    if (one.contains(other) || other.contains(one) || footer.contains(one) !== footer.contains(other)) continue;
+    const [a, b] = [one.getBoundingClientRect(), other.getBoundingClientRect()];
+    const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (across > 1.5 && down > 1.5) found.push(`${one.textContent} × ${other.textContent}`);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(900, 900), (1280, 720), (1920, 1080), (3840, 2160)])
+def test_nothing_overlaps_or_sticks_out_at_any_size(view: View, width: int, height: int) -> None:
+    wait_for_sr(view)
+    view.page.set_viewport_size({"width": width, "height": height})
+    view.press("d", "o")
+    view.page.click("#degradation summary")
+    view.drag(view.at(4, 12, 16), view.at(4, 30, 40))
+    view.settle("now.slice && now.region && Object.keys(now.region.metrics).length === 3")
+    assert view.page.evaluate(OVERLAPS) == []
+    assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert view.page.evaluate(
+        "[...document.querySelectorAll('header *, #side td, #side dd')]"
+        ".every((one) => one.getBoundingClientRect().right <= innerWidth + 1)"
+    )
+    view.shot(f"width_{width}")
+
+
+def test_the_page_says_when_the_viewer_has_ended(browser: Any, exams: Path, model_path: Path, tmp_path: Path) -> None:
+    options = ViewOptions(store=tmp_path)
+    session = open_session(prepare(Wanted(exams / "anna", None, Degradation(), options)), options)
+    server = ViewServer(session)
+    Thread(target=server.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    view = View(context.new_page(), server)
+    server.shutdown()
+    server.server_close()
+    view.settle("document.getElementById('news').textContent.startsWith('The viewer has ended')")
+    context.close()
+
+
+def test_orientation_marks_are_those_of_the_series(view: View) -> None:
+    marks = view.js("known.geometry.planes")
+    assert marks["axial"]["marks"] == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
+    assert marks["coronal"]["marks"] == {"left": "R", "right": "L", "top": "S", "bottom": "I"}
+
+
+def test_the_page_is_all_there_is_to_install() -> None:
+    """No file of the page asks for anything from elsewhere."""
+    folder = Path(__file__).parents[2] / "src" / "ctsr" / "viewer" / "page"
+    for path in folder.iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|//cdn|@import", text), path.name

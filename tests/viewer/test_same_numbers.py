@@ -1,0 +1,139 @@
+"""The viewer shows what the evaluation measured: LR to the bit, metrics to the digit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctsr.data.pairs import slice_pair
+from ctsr.degrade import Degradation
+from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.rows import Row, read_rows
+from ctsr.evaluate.run import evaluate
+from ctsr.metrics import METRICS
+from ctsr.viewer.session import Session
+from ctsr.viewer.work import Look
+from tests.viewer.conftest import TURN, Open
+
+SAMPLINGS = ("volume", "slice", "det-slice")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, root: Path, store: Path, model_path: Path):
+    """``evaluated(sampling)`` → the folder of an evaluation of dora and emil, made once."""
+    made: dict[str, Path] = {}
+
+    def evaluated(sampling: str, **options: object) -> Path:
+        key = f"{sampling} {options}"
+        if key not in made:
+            from ctsr.evaluate.model import load_model
+
+            model = load_model(str(model_path), device="cpu")
+            out = tmp_path_factory.mktemp("evaluated")
+            chosen = EvaluateOptions(
+                root=(root,), store=store, output_dir=out, no_plots=True, degradation_sampling=sampling, **options
+            )
+            made[key] = evaluate(model, model.degradation, chosen).folder
+        return made[key]
+
+    return evaluated
+
+
+def look(session: Session, index: int) -> Look:
+    return Look(session.subjects[session.view.first], session.settings[0], index)
+
+
+def shown(session: Session, index: int) -> dict[str, dict[str, float | None]]:
+    """Method → metric → value, as the page gets them, after SR was computed."""
+    seen = look(session, index)
+    session.images.make_sr(seen.subject, seen.setting, index, lambda: False)
+    answer = session.numbers(TURN, seen, "axial", index, session.view.window.window, None)
+    # By way of JSON, as they travel.
+    metrics = json.loads(json.dumps(answer["metrics"]))
+    return {method: {name: one["value"] for name, one in found.items()} for method, found in metrics.items()}
+
+
+def rows_of(folder: Path, patient: str) -> list[Row]:
+    return [row for row in read_rows(folder / "metrics.csv") if row.slice.patient_id == patient]
+
+
+def assert_same(session: Session, rows: list[Row]) -> None:
+    assert len(rows) == 15
+    for index in range(5):
+        found = shown(session, index)
+        for row in (row for row in rows if row.slice.slice_index == index):
+            expected = {name: value.value for name, value in row.metrics.items() if METRICS[name].function}
+            assert found[row.method] == expected
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_metrics_equal_the_evaluations_csv_to_the_last_digit(
+    evaluated, open_view: Open, root: Path, sampling: str
+) -> None:
+    session = open_view(root / "emil", preset="global", degradation_sampling=sampling)
+    assert_same(session, rows_of(evaluated(sampling), "emil"))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_summary_replays_the_evaluation_whatever_the_flags_say(
+    evaluated, open_view: Open, root: Path, listener, sampling: str
+) -> None:
+    folder = evaluated(sampling)
+    session = open_view(
+        root / "emil",
+        eval_summary=folder / "summary.json",
+        degradation=Degradation(mode="blur"),
+        deg_seed=7,
+        degradation_sampling="slice" if sampling == "volume" else "volume",
+        given=("degradation", "deg_seed"),
+    )
+    assert_same(session, rows_of(folder, "emil"))
+    assert session.drawn(look(session, 0))["departures"] == []
+    assert any("overrules --degradation, --deg_seed" in note for note in listener.notes)
+
+
+def test_the_same_window_gives_the_same_numbers(evaluated, open_view: Open, root: Path) -> None:
+    folder = evaluated("volume", preset="soft_tissue")
+    assert_same(open_view(root / "emil"), rows_of(folder, "emil"))
+    # Left out, the window is the evaluation's.
+    replay = open_view(root / "emil", eval_summary=folder / "summary.json")
+    assert (replay.view.window.tag, replay.view.window.window.center) == ("preset-soft_tissue", 40)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_lr_is_the_evaluations_to_the_bit(
+    open_view: Open, root: Path, model: ModelUnderTest, evaluated, sampling: str
+) -> None:
+    session = open_view(root / "dora", eval_summary=evaluated(sampling) / "summary.json")
+    plain = open_view(root / "dora", degradation_sampling=sampling)
+    for index in range(5):
+        seen = look(session, index)
+        lr = session.images.lr(seen.subject, seen.setting, index)
+        pair = slice_pair(seen.subject.stored, index, plain.view.sampler, model.hu_range)
+        np.testing.assert_array_equal(lr, pair.lr[0, 0].numpy())
+
+
+def test_the_recorded_draw_counts_and_not_the_seed(evaluated, open_view: Open, root: Path, tmp_path: Path) -> None:
+    document = json.loads((evaluated("volume") / "summary.json").read_text())
+    for one in document["patient_to_degradation_sampled"]["emil"]["by_series"].values():
+        one |= {"sigma": 0.7125, "kernel": 7, "noise_sigma": 0.002, "dose": 0.5}
+    (tmp_path / "other.json").write_text(json.dumps(document))
+    session = open_view(root / "emil", eval_summary=tmp_path / "other.json")
+    drawn = session.drawn(look(session, 2))
+    assert [drawn[name] for name in ("sigma", "kernel", "noise_sigma", "dose")] == [0.7125, 7, 0.002, 0.5]
+
+
+def test_a_departure_from_the_evaluation_is_said(evaluated, open_view: Open, root: Path, listener) -> None:
+    session = open_view(root / "anna", eval_summary=evaluated("volume") / "summary.json")
+    (reason,) = session.drawn(look(session, 0))["departures"]
+    assert reason == "the evaluation did not measure patient anna"
+    assert any("measured none of these patients (it has dora, emil)" in note for note in session.view.notes)
+
+
+def test_a_slice_that_was_not_measured_is_named(evaluated, open_view: Open, root: Path) -> None:
+    folder = evaluated("slice", max_slices_per_patient=2, slice_sampling="first")
+    session = open_view(root / "emil", eval_summary=folder / "summary.json")
+    assert session.drawn(look(session, 1))["departures"] == []
+    assert session.drawn(look(session, 4))["departures"] == ["the evaluation did not measure this slice"]
