@@ -22,7 +22,7 @@ CTSR = (str(Path(sys.executable).with_name("ctsr")),)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "ctsr")
 SMALL = shlex.split("--patch_size 24 --batch_size 4 --num_workers 0 --device cpu --epochs 2")
 NET = shlex.split("--nf 4 --nb 1 --gc 2")
-GAN = shlex.split("--patch 24 --num_workers 0 --device cpu --perceptual none --warmup_g_only 0 --ema 0.9")
+GAN = shlex.split("--patch 24 --num_workers 0 --device cpu --perceptual none --warmup_g_only 0 --ema 0.9 --clip_grad 0")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -229,3 +229,16 @@ def test_a_batch_that_the_devices_cannot_share_evenly_is_refused(tmp_path: Path)
         [*TORCHRUN, *words], cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT, check=False
     )
     assert "error: --batch_size 3 cannot be shared evenly by 2 processes" in done.stderr
+
+
+def test_bad_input_is_one_line_however_many_processes_there_are(tmp_path: Path) -> None:
+    (tmp_path / "exams").mkdir()
+    words = ["train", "--device", "cpu", "--data_root", "exams"]
+    done = subprocess.run(
+        [*TORCHRUN, *words], cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "exams" in errors[0]
+    assert "monitoredBarrier" not in done.stderr

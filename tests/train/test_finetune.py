@@ -9,18 +9,22 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from ctsr.checkpoint import load_checkpoint, load_generator
+from ctsr.data.roots import trained_on
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, SplitError, UsageError
 from ctsr.models import StateDict
 from ctsr.train import adversarial
+from ctsr.train import finetune as finetune_module
 from ctsr.train.finetune import finetune
 from ctsr.train.history import FinetuneRow
 from ctsr.train.options import FinetuneOptions, TrainOptions
 from ctsr.train.run import train
 from tests.made.listener import Listener
-from tests.made.training import KILLERS, assert_same_gradients, assert_same_state, killed, last
+from tests.made.training import KILLERS, assert_same_gradients, assert_same_state, gradients, killed, last
 from tests.needs import needs_weights
 
 COLUMNS = [
@@ -63,7 +67,8 @@ def test_columns_add_up_and_what_was_not_computed_is_empty(finetuning: FinetuneO
     assert row.train_l1
     assert row.train_gan_weighted == pytest.approx(0.5 * row.train_gan)
     assert row.train_total_no_gan == row.train_l1_weighted == row.train_l1
-    assert row.train_total == pytest.approx(row.train_l1 + 0.5 * row.train_gan)
+    # Two of the four steps were without it.
+    assert row.train_total == pytest.approx(row.train_l1 + 0.5 * row.train_gan * 2 / 4)
     assert row.val_total_no_gan == row.val_l1_weighted == row.val_l1 == pytest.approx(2 * row.mae)
     assert (row.val_total, row.val_gan, row.val_perc, row.train_perc, row.train_consistency) == (None,) * 5
 
@@ -71,6 +76,8 @@ def test_columns_add_up_and_what_was_not_computed_is_empty(finetuning: FinetuneO
 def test_validation_computes_the_adversarial_loss_when_asked(finetuning: FinetuneOptions) -> None:
     history = finetune(replace(finetuning, epochs=2, warmup_g_only=6, val_compute_gan=True)).state.history
     assert [row.val_gan is None for row in history] == [True, False]
+    assert history[0].train_total == history[0].train_total_no_gan
+    assert history[0].val_total == history[0].val_total_no_gan
     assert history[1].val_total == pytest.approx(history[1].val_total_no_gan + 0.003 * history[1].val_gan)
 
 
@@ -299,3 +306,67 @@ def test_the_real_trunk_makes_the_perceptual_loss(finetuning: FinetuneOptions) -
     assert row.train_total_no_gan == pytest.approx(0.08 * row.train_perc)
     # With nothing but the perceptual loss the generator moves: its gradient reaches the weights.
     assert not same(last(result).weights, start)
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_parts_of_a_batch_work_in_every_precision(finetuning: FinetuneOptions, precision: str) -> None:
+    one_step = replace(finetuning, epochs=1, batch_size=16, warmup_g_only=0, precision=precision)  # type: ignore[arg-type]
+    rows = [finetune(replace(one_step, micro_batch=size)).state.history[0] for size in (16, 5)]
+    assert rows[1].train_l1 == pytest.approx(rows[0].train_l1, rel=1e-2)
+    assert rows[1].val_l1 == pytest.approx(rows[0].val_l1, rel=1e-2)
+
+
+def test_gradients_survive_the_scale_of_half_precision(
+    finetuning: FinetuneOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch in parts is differentiated twice: what the first pass has scaled, the second must not scale again."""
+
+    def scaled(*args: object, **keywords: object) -> Fabric:
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        fabric = Fabric(accelerator="cpu", plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+        fabric.launch()
+        return fabric
+
+    one_step = replace(finetuning, epochs=1, batch_size=16, warmup_g_only=0, clip_grad=0.0)
+    monkeypatch.setattr(finetune_module, "launch", scaled)
+    whole, parts = (gradients(last(finetune(replace(one_step, micro_batch=size)))) for size in (16, 4))
+    for name, value in whole.items():
+        if name.startswith("generator"):
+            assert float(parts[name].norm()) == pytest.approx(float(value.norm()), rel=0.05, abs=1e-6), name
+
+
+def test_a_run_goes_on_in_another_precision(finetuning: FinetuneOptions) -> None:
+    part = finetune(replace(finetuning, epochs=1))
+    again = FinetuneOptions(
+        resume=str(part.folder), epochs=2, precision="bf16-mixed", store=finetuning.store, device="cpu"
+    )
+    assert finetune(again).state.epochs_done == 2
+
+
+def test_whom_the_generator_was_trained_on_is_not_forgotten(
+    finetuning: FinetuneOptions, pretrained: Path, tmp_path: Path
+) -> None:
+    """Also where the fine-tuning trains on fewer: evaluation must still refuse them."""
+    split = load_checkpoint(pretrained / "best.pth").meta.split
+    kept, *others = split["train"]
+    fewer = {"train": (kept,), "val": split["val"], "test": split["test"]}
+    path = tmp_path / "fewer.json"
+    path.write_text(json.dumps({"splits": {n: [{"patient_id": p} for p in ids] for n, ids in fewer.items()}}))
+    meta = last(finetune(replace(finetuning, split_json=path, epochs=1))).meta
+    assert meta.split["train"] == (kept,)
+    assert meta.also_trained_on == tuple(sorted(others))
+    assert trained_on(others, meta.split, meta.also_trained_on) == sorted(others)
+
+
+def test_the_command_of_a_run_continues_it_with_resume(finetuning: FinetuneOptions, pretrained: Path) -> None:
+    part = finetune(replace(finetuning, epochs=1))
+    again = FinetuneOptions(
+        resume=str(part.folder), pretrained_g=pretrained.name, epochs=2, store=finetuning.store, device="cpu"
+    )
+    assert finetune(again, given={"resume", "pretrained_g", "epochs", "store", "device"}).state.epochs_done == 2
+
+
+def test_out_dir_does_not_take_the_place_of_an_l1_run(finetuning: FinetuneOptions, pretrained: Path) -> None:
+    with pytest.raises(UsageError, match="is a run of `ctsr train`"):
+        finetune(replace(finetuning, out_dir=pretrained))
+    assert (pretrained / "best.pth").is_file()

@@ -56,8 +56,9 @@ def test_a_scale_that_is_too_large_comes_down() -> None:
     assert fabric.strategy.precision.scaler.get_scale() == SCALE / 2  # type: ignore[attr-defined]
 
 
-def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
-    fabric = Fabric(accelerator="cpu")
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_loss_that_is_not_finite_leaves_the_weights_alone(scaled: bool) -> None:
+    fabric = scaled_fabric() if scaled else Fabric(accelerator="cpu")
     one = one_weight(fabric, clip_grad=0.0)
     fabric.backward(one.bare.weight.sum())  # type: ignore[operator]
     assert not one.update(fabric, math.nan)

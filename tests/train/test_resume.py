@@ -45,7 +45,7 @@ def test_the_size_of_micro_batches_is_kept_so_that_memory_does_not_change_the_su
 
     run = train(replace(options, epochs=1))
     assert load_checkpoint(run.best).training["config"]["micro_batch"] == 4
-    monkeypatch.setattr(plan, "_free_bytes", lambda net: 1)
+    monkeypatch.setattr(plan, "_free_bytes", lambda net, processes: 1)
     again = train(TrainOptions(resume=str(run.folder), epochs=2, store=options.store, device="cpu"))
     assert load_checkpoint(again.folder / "last.pth").training["config"]["micro_batch"] == 4
 

@@ -10,7 +10,7 @@ from ctsr.digests import digest
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.models.architecture import load_state
 
-__all__ = ["blend", "save_blend"]
+__all__ = ["blend", "blended_path", "save_blend"]
 
 
 def blend(first: Generator, second: Generator, alpha: float) -> Generator:
@@ -45,10 +45,15 @@ def blend(first: Generator, second: Generator, alpha: float) -> Generator:
         net=net,
         architecture=second.architecture,
         meta=_joined(first, second),
-        path=second.path.with_name(f"{second.path.stem}_alpha{alpha:g}.pth"),
+        path=blended_path(second.path, alpha),
         sha256=digest(first.sha256, second.sha256, repr(alpha), size=32).hex(),
         blend=made_of,
     )
+
+
+def blended_path(second: Path, alpha: float) -> Path:
+    """Where a blend goes that nobody has named: beside its second generator."""
+    return second.with_name(f"{second.stem}_alpha{alpha:g}.pth")
 
 
 def save_blend(path: Path, first: Generator, second: Generator, alpha: float) -> None:
@@ -71,6 +76,5 @@ def _joined(first: Generator, second: Generator) -> Meta | None:
     """The second's meta; whoever one of the two was trained on counts as trained on."""
     if second.meta is None or first.meta is None:
         return second.meta
-    seen = dict.fromkeys((*second.meta.split.get("train", ()), *first.meta.split.get("train", ())))
-    split = {part: tuple(p for p in ids if p not in seen) for part, ids in second.meta.split.items()}
-    return replace(second.meta, split=split | {"train": tuple(seen)}, versions=current_versions())
+    others = (first.meta.trained_on | second.meta.trained_on) - set(second.meta.split.get("train", ()))
+    return replace(second.meta, also_trained_on=tuple(sorted(others)), versions=current_versions())

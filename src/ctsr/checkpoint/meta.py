@@ -49,11 +49,19 @@ class Meta:
     """Settings of the degradation, as `ctsr.degrade` names them."""
     split: dict[str, tuple[str, ...]]
     """Patient ids by part: train, val, test."""
+    also_trained_on: tuple[str, ...] = ()
+    """Patients beside the train part whom an earlier stage was trained on: the generator that was fine-tuned, or the
+    other half of a blend."""
     hu_range: HURange = DEFAULT_RANGE
     """HU that the network sees as [-1, 1]."""
     card: TrainingCard = field(default_factory=TrainingCard)
     versions: dict[str, str] = field(default_factory=dict[str, str])
     """Of the software that trained it; see `current_versions`."""
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Every patient whose images have shaped the weights."""
+        return frozenset((*self.split.get("train", ()), *self.also_trained_on))
 
     @property
     def scale(self) -> int:
@@ -80,6 +88,7 @@ class Meta:
                 seed=int(plain["seed"]),
                 degradation=dict(plain["degradation"]),
                 split={str(part): tuple(map(str, ids)) for part, ids in plain["split"].items()},
+                also_trained_on=tuple(map(str, plain.get("also_trained_on", ()))),  # younger than the format
                 hu_range=HURange(**plain["hu_range"]),
                 card=_card(plain["card"]),
                 versions=dict(plain["versions"]),

@@ -36,10 +36,13 @@ class Blend:
     def run(self, console: Console) -> int:
         """Exit status 0."""
         from ctsr.checkpoint import load_generator, resolve_model
-        from ctsr.checkpoint.blend import blend, save_blend
+        from ctsr.checkpoint.blend import blended_path, save_blend
 
-        first, second = (load_generator(resolve_model(name).path) for name in (self.first, self.second))
-        out = self.out or blend(first, second, self.alpha).path
+        found = [resolve_model(name) for name in (self.first, self.second)]
+        for note in (one.note for one in found if one.note):
+            console.note(note)
+        first, second = (load_generator(one.path) for one in found)
+        out = self.out or blended_path(second.path, self.alpha)
         if out.exists() and not self.overwrite:
             raise UsageError(f"{out} is there already; pass --overwrite to replace it, or another --out")
         save_blend(out, first, second, self.alpha)

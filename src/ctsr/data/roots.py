@@ -55,14 +55,19 @@ def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patient
     return Patients(tuple(patient for patient in everyone if patient.series), failures)
 
 
-def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]]) -> list[str]:
-    """Those of `patients` that a model with this split was trained on, with their name there where it is another.
+def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also: Sequence[str] = ()) -> list[str]:
+    """Those of `patients` that a model was trained on, with their name there where it is another.
 
     Preprocessed patients whose log was left behind still carry its suffix: who is not known under his own name is
     looked for without it.
+
+    Args:
+        patients: who is asked about.
+        split: the model's, part → patient ids.
+        also: whom an earlier stage of it was trained on.
     """
-    train = split.get("train", ())
-    known = frozenset(name for names in split.values() for name in names)
+    train = (*split.get("train", ()), *also)
+    known = frozenset((*also, *(name for names in split.values() for name in names)))
     bare = {name.removesuffix(SUFFIX): name for name in train}
     found: list[str] = []
     for patient in sorted(patients):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ctsr import __version__
 from ctsr.checkpoint import Generator
 from ctsr.checkpoint.blend import blend
 from ctsr.degrade import Degradation
@@ -18,9 +19,11 @@ from ctsr.evaluate.folder import result_folder, safe_name
 from ctsr.evaluate.methods import MODEL
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.perceptual import choose_lpips
 from ctsr.evaluate.run import Evaluation, evaluate
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
+from ctsr.metrics.lpips import LPIPS
 from ctsr.progress import SILENT, Progress
 
 __all__ = ["Curve", "Point", "evaluate_curve"]
@@ -40,6 +43,8 @@ class Point:
     bias_hu: float | None
     folder: str
     """Of its evaluation, below the curve's."""
+    failures: tuple[str, ...] = ()
+    """A line for each patient or series that could not be used, wholly or in part."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ def evaluate_curve(
     if not alphas or min(alphas) < 0 or max(alphas) > 1:
         raise UsageError(f"--alphas needs values from 0 to 1, got {' '.join(f'{a:g}' for a in alphas) or 'none'}")
     stem = safe_name(f"{options.split}__alphas__{second.path.stem}")
-    words = {"first": first.sha256, "second": second.sha256, "alphas": list(alphas), "split": options.split}
-    fingerprint = digest(json.dumps(words | {"options": str(options), "degradation": str(degradation)})).hex()
-    failures: tuple[str, ...] = ()
+    with_lpips = isinstance(choose_lpips(options.lpips, options.cache), LPIPS)
+    words = (__version__, first.sha256, second.sha256, str(alphas), str(device), str(options), str(degradation))
+    fingerprint = digest(*words, int(with_lpips)).hex()
     with result_folder(options.output_dir, stem, fingerprint) as folder:
         done = _read_points(folder.path)
         for alpha in alphas:
@@ -87,29 +92,33 @@ def evaluate_curve(
             blended.net.to(device)
             there = replace(options, output_dir=folder.path)
             found = evaluate(ModelUnderTest(blended, device), degradation, there, progress=progress)
-            failures = found.failures
             done.append(_point(alpha, found))
             _write_points(folder.path, done)
         _draw(folder.path / "curve.png", done, first, second)
-    return Curve(folder.path, tuple(done), failures)
+    failures = dict.fromkeys(failure for point in done for failure in point.failures)
+    return Curve(folder.path, tuple(done), tuple(failures))
 
 
 def _point(alpha: float, found: Evaluation) -> Point:
     means = found.means[MODEL]
     names = ("PSNR", "SSIM", "LPIPS", "RMSE_HU", "BIAS_HU")
-    return Point(alpha, *(means[name].mean for name in names), folder=found.folder.name)
+    return Point(alpha, *(means[name].mean for name in names), folder=found.folder.name, failures=found.failures)
 
 
 def _read_points(folder: Path) -> list[Point]:
     path = folder / "curve.json"
-    return [Point(**point) for point in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return [Point(**(point | {"failures": tuple(point["failures"])})) for point in found]
 
 
 def _write_points(folder: Path, points: Sequence[Point]) -> None:
     """``curve.json`` and ``curve.csv``; what was not computed is null and empty."""
     rows = [asdict(point) for point in sorted(points, key=lambda point: point.alpha)]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [column.name for column in fields(Point)], lineterminator="\n")
+    columns = [column.name for column in fields(Point) if column.name != "failures"]
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(folder / "curve.csv", text.getvalue())

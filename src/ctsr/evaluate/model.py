@@ -41,6 +41,11 @@ class ModelUnderTest:
         return self.generator.meta.split if self.generator.meta else None
 
     @property
+    def also_trained_on(self) -> Sequence[str]:
+        """Patients beside the train part whom an earlier stage of it was trained on."""
+        return self.generator.meta.also_trained_on if self.generator.meta else ()
+
+    @property
     def degradation(self) -> Degradation:
         """What it was trained on; the default where the file does not tell."""
         meta = self.generator.meta

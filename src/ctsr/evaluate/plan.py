@@ -98,7 +98,7 @@ def choose_patients(
             f"warning: {model.generator.path} names {len(known)} patients in its split, and none of them is here: "
             "by their names it cannot be told whether the model was trained on some of these"
         )
-    seen = trained_on(patients, model.split or {})
+    seen = trained_on(patients, model.split or {}, model.also_trained_on)
     if seen and options.split != "train" and not options.allow_train_patients:
         # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
         lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"

@@ -14,6 +14,7 @@ from ctsr.data.patches import PatchPair
 from ctsr.infer import super_resolve
 from ctsr.losses import consistency_loss, discriminator_loss
 from ctsr.models.critics import iterate_norms
+from ctsr.train.devices import scaler_of
 from ctsr.train.history import EpochRow, FinetuneRow
 from ctsr.train.learner import Learner
 from ctsr.train.objective import Objective, Terms
@@ -39,7 +40,11 @@ class FinetuneStage:
         self.steps_done = 0
 
     def step(self, batch: PatchPair, steps_done: int) -> Losses | None:
-        """One batch. While warming up the discriminator takes no part, and gives the generator no gradient."""
+        """One batch. While warming up the discriminator takes no part, and gives the generator no gradient.
+
+        Where the discriminator's own loss is not finite, the generator has moved by then and keeps what it has
+        learned; the step counts as skipped all the same.
+        """
         self.steps_done = steps_done
         adversarial = self._plays(steps_done)
         if adversarial:
@@ -89,7 +94,7 @@ class FinetuneStage:
         if not whole:
             self._replay(batch.lr, sr)
         losses = self.rig.mean(terms | {"total": total})
-        finite = generator.update(fabric, losses.pop("total"))
+        finite = generator.update(fabric, losses["total"])
         return sr.detach(), losses if finite else None
 
     def _terms(self, sr: Tensor, batch: PatchPair, *, adversarial: bool) -> Terms:
@@ -115,12 +120,15 @@ class FinetuneStage:
         generator needs of them.
         """
         assert sr.grad is not None, "the losses have been differentiated"
-        size, net = self.rig.micro_batch, self.generator.net
-        parts = list(zip(lr.split(size), sr.grad.split(size), strict=True))
-        for i, (part, gradient) in enumerate(parts):
-            # Gradients travel between devices once a step: with the last part. They are scaled already.
-            with self.rig.fabric.no_backward_sync(net, enabled=i < len(parts) - 1):
-                net(part).backward(gradient)
+        fabric, net, size = self.rig.fabric, self.generator.net, self.rig.micro_batch
+        scaler = scaler_of(fabric)
+        # It has been scaled, and will be again: scales are powers of two, so that nothing is lost on the way.
+        gradient = sr.grad / (scaler.get_scale() if scaler else 1.0)
+        parts = list(zip(lr.split(size), gradient.split(size), strict=True))
+        for i, (part, wanted) in enumerate(parts):
+            # Gradients travel between devices once a step: with the last part.
+            with fabric.no_backward_sync(net, enabled=i < len(parts) - 1):
+                fabric.backward((net(part) * wanted).sum())
 
     def _critic_step(self, sr: Tensor, hr: Tensor) -> Losses | None:
         """The discriminator's loss, once it has moved; None where it was not finite."""
@@ -147,7 +155,10 @@ class FinetuneStage:
         if self.options.val_compute_gan and self._plays(self.steps_done):
             critic = self.critic.bare
             terms["gan"] = self.objective.adversarial_term(critic, sr.to(device), pair.hr.to(device), Tensor.mean)
+        # The sum that training minimises is known where all of its terms are.
+        known = "gan" in terms or not self._plays(self.steps_done)
         return {name: float(value) for name, value in terms.items()} | {
+            "total": float(self.objective.total(terms)) if known else None,
             "psnr": 10 * math.log10(4 / squared) if squared else None,
             "mae": float(error.abs().mean()) / 2,
             "hu_bias": float(error.mean()) * hu,

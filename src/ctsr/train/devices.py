@@ -16,15 +16,18 @@ from ctsr.errors import CtsrError, UsageError
 from ctsr.progress import Progress
 from ctsr.train.options import RunOptions
 
-__all__ = ["ending_in_one_line", "launch", "precision_of", "scaler_of"]
+__all__ = ["ending_in_one_line", "launch", "leader_first", "precision_of", "scaler_of"]
 
 LOST = (
     "Connection closed",
     "Connection reset",
     "Broken pipe",
+    "Read error",
     "Socket Timeout",
-    "ncclRemoteError",
     "connection failure",
+    "monitoredBarrier",
+    "ncclRemoteError",
+    "received errors",
 )
 """What communication libraries say when a process at the other end has died."""
 
@@ -65,6 +68,25 @@ def _under_torchrun(options: RunOptions, device: torch.device, precision: Any) -
     return Fabric(
         accelerator=device.type, devices=local, num_nodes=world // local, strategy=strategy, precision=precision
     )
+
+
+@contextmanager
+def leader_first(fabric: Fabric) -> Generator[None]:
+    """The leading process runs the block before the others do. Where it fails, none of them goes on.
+
+    Without this the others would wait for what never comes, and fill the screen once they give up.
+    """
+    if not fabric.is_global_zero:
+        if not fabric.broadcast(True):
+            raise SystemExit(1)  # without a word: the leading process has said why
+        yield
+        return
+    try:
+        yield
+    except (CtsrError, OSError):
+        fabric.broadcast(False)
+        raise
+    fabric.broadcast(True)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ctsr.progress import SILENT, Progress
 from ctsr.train.adversarial import FinetuneStage
 from ctsr.train.curves import draw_finetune_curves
 from ctsr.train.data import Data, Patches, make_patches, open_data
-from ctsr.train.devices import launch
+from ctsr.train.devices import launch, leader_first
 from ctsr.train.folder import finetune_folder
 from ctsr.train.history import FinetuneRow, TrainingState
 from ctsr.train.learner import learner
@@ -103,7 +103,7 @@ def finetune(
     leads = fabric.is_global_zero
     progress = progress if leads else SILENT
     progress.note(start.note)
-    with fabric.rank_zero_first():  # which decodes the series and writes the split; the others find both
+    with leader_first(fabric):  # who decodes the series and writes the split; the others find both
         data = open_data(options, start.meta.split if start.meta else None, progress)
     _check_unseen(start, data, options)
     stage = _stage(options, start, degradation, data, perceptual, fabric, progress)
@@ -111,7 +111,11 @@ def finetune(
     if start.checkpoint is not None:
         state = restore(stage, start.checkpoint, FinetuneRow)
     meta = _meta(options, start, degradation, data)
-    folder = start.folder or fabric.broadcast(finetune_folder(options, meta.experiment, progress) if leads else Path())
+    folder = start.folder
+    if folder is None:
+        with leader_first(fabric):
+            made = finetune_folder(options, meta.experiment, progress) if leads else (Path(), options)
+        folder, options = fabric.broadcast(made)
     session = _session(stage, state, folder, meta, options, leads=leads)
     if not is_finished(state, options, progress):
         session.run(progress)
@@ -154,7 +158,7 @@ def _check_unseen(start: Start, data: Data, options: FinetuneOptions) -> None:
     if start.checkpoint is not None or start.meta is None or options.allow_train_patients:
         return
     for part in ("val", "test"):
-        if seen := trained_on(data.exams.split.part(part), start.meta.split):
+        if seen := trained_on(data.exams.split.part(part), start.meta.split, start.meta.also_trained_on):
             raise SplitError(
                 f"{options.pretrained_g} was trained on {', '.join(seen)}, of the {part} part of {data.exams.source}: "
                 "leave --split_json out to keep the generator's split, or pass --allow_train_patients"
@@ -219,6 +223,7 @@ def _plan(
             steps=len(patches.loader),
             at_once=options.batch_size // fabric.world_size,
             micro_batch=options.micro_batch,
+            processes=fabric.world_size,
             others=others,
         )
 
@@ -228,12 +233,14 @@ def _against_itself(loss: PerceptualLoss) -> Callable[[torch.Tensor], torch.Tens
 
 
 def _meta(options: FinetuneOptions, start: Start, degradation: Degradation, data: Data) -> Meta:
+    before = start.meta.trained_on if start.meta else frozenset[str]()
     return Meta(
         experiment=f"{FINETUNED}_x{start.architecture.scale}_{degradation.mode}",
         architecture=start.architecture,
         seed=options.seed,
         degradation=degradation.as_dict(),
         split={name: data.exams.split.part(name) for name in PARTS},
+        also_trained_on=tuple(sorted(before - set(data.exams.split.train))),
         hu_range=start.hu_range,
         card=data.card(),
         versions=current_versions(),

@@ -48,13 +48,21 @@ class Learner:
         Returns:
             False where the loss or its gradient is not finite: the weights stay as they are.
         """
+        if not math.isfinite(loss):
+            self._spoil()
         limit = self.clip_grad or math.inf
         norm = fabric.clip_gradients(self.net, self.optimizer, max_norm=limit, error_if_nonfinite=False)
-        finite = math.isfinite(loss) and norm is not None and math.isfinite(norm)
+        finite = norm is not None and math.isfinite(norm)
         # A gradient scaler leaves such a step out by itself, and must be asked to, or it would never scale down.
         if finite or scaler_of(fabric) is not None:
             self.optimizer.step()
         return finite
+
+    def _spoil(self) -> None:
+        """Let a gradient say what the loss said: a scaler looks at gradients alone."""
+        for parameter in self.bare.parameters():
+            if parameter.grad is not None:
+                parameter.grad.fill_(math.nan)
 
     def average_in(self) -> None:
         """Let the average follow the weights by one step."""

@@ -69,10 +69,10 @@ class Objective:
         """The loss columns of metrics.csv, `train_…` or `val_…`, from mean losses by name."""
         weighted = {name: _times(self.weights[name], found.get(name)) for name in self.weights}
         without = [value for name, value in weighted.items() if name != "gan" and value is not None]
-        no_gan = sum(without) if without else None
-        gan = weighted["gan"]
-        columns: dict[str, float | None] = {"total_no_gan": no_gan}
-        columns["total"] = None if no_gan is None or gan is None else no_gan + gan
+        columns: dict[str, float | None] = {
+            "total": found.get("total"),
+            "total_no_gan": sum(without) if without else None,
+        }
         for name in ("l1", "perc", "gan"):
             columns[name] = found.get(name)
             columns[f"{name}_weighted"] = weighted[name]

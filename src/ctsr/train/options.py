@@ -1,5 +1,6 @@
 """What a training can be told. The command line shows these fields as flags, their docstrings as help."""
 
+import math
 from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -26,7 +27,10 @@ FREE_ON_RESUME = frozenset(
         "store",
     }
 )
-"""What may differ from the run that is continued: it changes how long and where, not what is computed."""
+"""What may differ from the run that is continued: how long and where, and in what precision."""
+
+STARTED_FROM = frozenset({"pretrained_g"})
+"""What a run has begun with, and no longer asks for when it is continued."""
 
 HERE_AND_NOW = frozenset({"cache", "compile", "device", "resume", "store"})
 """What belongs to this machine and this call, never to the run."""
@@ -77,7 +81,8 @@ class RunOptions:
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed", "32-true"] = "auto"
     """auto is 16-mixed on CUDA and 32 elsewhere; 32-true is another name for 32."""
     micro_batch: int = 0
-    """Patches that the generator computes at once; a step is their sum. 0 takes as many as fit into memory."""
+    """Patches that the generator computes at once; a step is their sum. 0 takes as many as fit into memory; a run that
+    is continued keeps its number."""
     compile: bool = False
     """Compile the generator with torch.compile: slow to start, then faster on a GPU."""
     runs: Path = Path("runs")
@@ -194,7 +199,7 @@ class FinetuneOptions(RunOptions):
 
 def _at_least(options: RunOptions, least: int, *names: str) -> None:
     for name in names:
-        if getattr(options, name) < least:
+        if not least <= getattr(options, name) < math.inf:
             words = "must not be negative" if least == 0 else f"must be at least {least}"
             raise UsageError(f"--{name} {words}, got {getattr(options, name)}")
 
@@ -230,6 +235,7 @@ def continued(asked: Options, stored: Mapping[str, object], given: Container[str
     for name in (field.name for field in fields(kind)):
         wanted, before = getattr(asked, name), getattr(run, name)
         named = wanted != getattr(default, name) if given is None else name in given
+        named = named and name not in STARTED_FROM
         if named and wanted != before and name not in FREE_ON_RESUME:
             raise UsageError(f"--{name} {wanted} does not fit the run to be continued, which has {before}")
         values[name] = wanted if named or name in HERE_AND_NOW else before

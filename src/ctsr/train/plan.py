@@ -64,6 +64,7 @@ def make_plan(
     at_once: int = 0,
     micro_batch: int = 0,
     others: Sequence[Cost] = (),
+    processes: int = 1,
 ) -> Plan:
     """Time a small patch and measure what it keeps for the backward pass.
 
@@ -75,10 +76,11 @@ def make_plan(
         at_once: at most so many patches at once; 0 is the whole batch.
         micro_batch: patches at once, where the user has decided; 0 takes what memory allows.
         others: what other networks take for the whole batch.
+        processes: how many share this machine's memory; a GPU belongs to one.
     """
     per_patch = training_bytes_per_pixel(net) * patch**2
     taken = sum(other.bytes for other in others)
-    fitting = max(1, int((USABLE * _free_bytes(net) - taken) / per_patch))
+    fitting = max(1, int((USABLE * _free_bytes(net, processes) - taken) / per_patch))
     at_once = min(batch, micro_batch or fitting, at_once or batch)
     # Equal shares: 10 patches of which 6 fit are 5 and 5 rather than 6 and 4.
     at_once = math.ceil(batch / math.ceil(batch / at_once))
@@ -102,11 +104,11 @@ def cost_on_patches(run: Callable[[Tensor], Tensor], device: torch.device, *, pa
     return Cost(kept * share, seconds * share)
 
 
-def _free_bytes(net: nn.Module) -> int:
+def _free_bytes(net: nn.Module, processes: int) -> int:
     device = next(net.parameters()).device
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return psutil.virtual_memory().available // processes
 
 
 def _seconds_per_pixel(net: nn.Module) -> float:

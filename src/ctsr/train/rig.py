@@ -88,7 +88,8 @@ class Rig:
         """The mean of each sum and count over all devices, a device without slices among them."""
         names = self.fabric.broadcast(list(sums))
         table = torch.tensor([sums.get(name, [0.0, 0.0]) for name in names], dtype=torch.float64)
-        totals = self._reduced(table.to(self.fabric.device), "sum")
+        # By itself a process keeps them where float64 exists: Metal has none.
+        totals = table if self.fabric.world_size == 1 else self._reduced(table.to(self.fabric.device), "sum")
         return {
             name: total / count if count else None for name, (total, count) in zip(names, totals.tolist(), strict=True)
         }

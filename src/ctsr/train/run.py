@@ -17,7 +17,7 @@ from ctsr.models.warm_start import start_as_bilinear
 from ctsr.progress import SILENT, Progress
 from ctsr.train.curves import draw_l1_curve
 from ctsr.train.data import Data, make_patches, open_data
-from ctsr.train.devices import launch
+from ctsr.train.devices import launch, leader_first
 from ctsr.train.history import L1Row, TrainingState
 from ctsr.train.l1 import L1Stage
 from ctsr.train.learner import learner
@@ -65,12 +65,15 @@ def train(
     fabric = launch(options, progress)
     leads = fabric.is_global_zero
     progress = progress if leads else SILENT
-    with fabric.rank_zero_first():  # which decodes the series and writes the split; the others find both
+    with leader_first(fabric):  # who decodes the series and writes the split; the others find both
         data = open_data(options, checkpoint.meta.split if checkpoint else None, progress)
     stage = _stage(options, degradation, data, fabric, progress)
     state = restore(stage, checkpoint, L1Row) if checkpoint else TrainingState[L1Row]()
     meta = _meta(options, degradation, data)
-    folder = folder or fabric.broadcast(new_folder(options.runs, f"{meta.experiment}_") if leads else Path())
+    if folder is None:
+        with leader_first(fabric):
+            made = new_folder(options.runs, f"{meta.experiment}_") if leads else Path()
+        folder = fabric.broadcast(made)
     session = Session(stage, state, folder, meta, options, draw_l1_curve, _line)
     if not is_finished(state, options, progress):
         session.run(progress)
@@ -102,6 +105,7 @@ def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: 
             steps=len(patches.loader),
             at_once=options.batch_size // fabric.world_size,
             micro_batch=options.micro_batch,
+            processes=fabric.world_size,
         )
     progress.note(f"{patches.count} patches an epoch; {plan}")
     validation = Validation(data.val, DegradationSampler(degradation), DEFAULT_RANGE, options.val_slices)

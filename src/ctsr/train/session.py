@@ -153,7 +153,11 @@ def degradation_for(wanted: WantedDegradation, base: Degradation, checkpoint: Ch
 def is_finished(state: TrainingState[Any], options: RunOptions, progress: Progress) -> bool:
     """Whether a run that is to be continued has nothing left to do; `progress` hears why, and what would go on."""
     if state.epochs_done >= options.epochs:
-        progress.note(f"this run has done its {state.epochs_done} epochs; --epochs {2 * options.epochs} would go on")
+        falls = (
+            "" if options.lr_schedule == "constant" else f", its learning rate on that number's {options.lr_schedule}"
+        )
+        more = f"--epochs {2 * options.epochs} would go on{falls}"
+        progress.note(f"this run has done its {state.epochs_done} epochs; {more}")
         return True
     if state.is_exhausted(options.epochs_of_patience):
         progress.note(f"this run stopped early after {state.epochs_done} epochs; a larger --patience would go on")

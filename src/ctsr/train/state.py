@@ -64,10 +64,12 @@ def restore(stage: Stage[R], checkpoint: Checkpoint, row: type[R]) -> TrainingSt
         state = TrainingState[R].from_dict(training["standing"], row)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"the checkpoint does not fit this training: {error}") from error
-    precision_of(stage.rig.fabric).load_state_dict(training["scaler"])
+    if training["scaler"]:  # empty where the run has been in a precision that needs none
+        precision_of(stage.rig.fabric).load_state_dict(training["scaler"])
     torch.set_rng_state(training["rng"]["cpu"])
-    if torch.cuda.is_available() and training["rng"]["cuda"]:
-        torch.cuda.set_rng_state_all(training["rng"]["cuda"])
+    # It may have been on other devices, or on more of them.
+    for device, random in zip(range(torch.cuda.device_count()), training["rng"]["cuda"], strict=False):
+        torch.cuda.set_rng_state(random, device)
     return state
 
 

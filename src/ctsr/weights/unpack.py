@@ -1,4 +1,4 @@
-"""From a downloaded file to tensors under the names we use; nothing in the file is executed."""
+"""From a downloaded file to tensors under the names we use; pickles are read without running what is in them."""
 
 import io
 import pickle
