@@ -54,15 +54,20 @@ def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
 
 
 @contextmanager
-def atomic_folder(final: Path) -> Generator[Path]:
+def atomic_folder(final: Path, *, replace: bool = False) -> Generator[Path]:
     """A temporary folder beside `final`, which it becomes when the block ends well; else it is removed.
 
-    Where another process was faster, its folder stays.
+    Where `final` is there already, because another process was faster, that folder stays; with `replace` it goes.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=PART, dir=final.parent))
     try:
         yield part
+        # mkdtemp makes folders private; a result should be as readable as any other the user makes.
+        part.chmod(0o777 & ~_umask())
+        if replace and final.is_dir():
+            _swap(part, final)
+            return
         try:
             part.rename(final)
         except OSError:
@@ -70,6 +75,17 @@ def atomic_folder(final: Path) -> Generator[Path]:
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _swap(part: Path, final: Path) -> None:
+    """Put a folder in another's place; the name is free for no longer than two renames take."""
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", suffix=PART, dir=final.parent) as old:
+        final.rename(Path(old) / final.name)
+        try:
+            part.rename(final)
+        except OSError:
+            (Path(old) / final.name).rename(final)
+            raise
 
 
 def clear_leftovers(folder: Path, name: str = "*", *, older_than_s: float = 0.0) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ctsr.dicom.defects import check
 from ctsr.dicom.find import files_below
-from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError
+from ctsr.errors import CtsrError, MissingInputError, SeriesError
 from ctsr.exams import scan
 from ctsr.files import clear_leftovers
+from ctsr.paths import check_apart
 from ctsr.pool import available_cores, in_order, pool
 from ctsr.preprocess.journal import Done, Journal, fingerprint
 from ctsr.preprocess.log import SeriesRow, read_log, write_log
@@ -139,7 +140,9 @@ def preprocess(
         CtsrError: the disk has no room for the result, or a worker process was killed.
     """
     settings = Settings(target_spacing, antialias, assume_hu)
-    _check_folders(root, out_dir)
+    if not root.is_dir():
+        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
+    check_apart(root, out_dir)
     read_log(out_dir)  # a foreign one is an error before anything else is done
     several = sum(1 for _ in islice(files_below(root), FEW_FILES)) == FEW_FILES
     with pool((workers or available_cores()) if several else 1) as executor:
@@ -157,17 +160,6 @@ def preprocess(
     _tell_unused(inventory, progress)
     kept = sum(len(todo.plan.series.slices) - todo.num_missing for todo in todos)
     return Report(log.rows, written, kept, failed + broken)
-
-
-def _check_folders(root: Path, out_dir: Path) -> None:
-    if not root.is_dir():
-        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
-    source, target = root.resolve(), out_dir.resolve()
-    if source.is_relative_to(target) or target.is_relative_to(source):
-        raise UsageError(
-            f"--out_dir {out_dir} and --root {root} lie in each other: originals and results would mix; "
-            "choose a folder of its own"
-        )
 
 
 def _plan(
