@@ -11,11 +11,17 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeVar
 
+from ctsr.errors import CtsrError
+from ctsr.progress import SILENT, Progress
+from ctsr.words import size
+
 __all__ = [
+    "PART",
     "STAMP",
     "atomic_folder",
     "atomic_path",
     "cached_by_file",
+    "check_room",
     "clear_leftovers",
     "file_state",
     "new_folder",
@@ -125,6 +131,22 @@ def _plain(value: object) -> str:
 def write_json(final: Path, document: object) -> None:
     """Write a whole file of `to_json`."""
     write_atomically(final, to_json(document))
+
+
+def check_room(folder: Path, num_slices: int, num_bytes: int, progress: Progress = SILENT) -> None:
+    """Say what is about to be written, and refuse what the disk cannot hold; `folder` need not exist yet.
+
+    Raises:
+        CtsrError: there is less room than `num_bytes`.
+    """
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    progress.note(f"{num_slices} slices to write into {folder}: about {size(num_bytes)}, of {size(free)} free")
+    if num_bytes > free:
+        raise CtsrError(
+            f"{folder}: {num_slices} slices need about {size(num_bytes)}, but only {size(free)} are free; "
+            "make room, or choose another folder for the result"
+        )
 
 
 def new_folder(parent: Path, prefix: str) -> Path:

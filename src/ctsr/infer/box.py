@@ -56,14 +56,15 @@ def body_box(hu: VoxelsHU) -> Box | None:
     blocks = tissue_blocks(hu)
     if not blocks.any():
         return None
-    sides = (_side(blocks.any(axis=1 - axis), hu.shape[axis]) for axis in (0, 1))
-    (top, bottom), (left, right) = sides
+    rows, columns = np.nonzero(blocks)
+    (top, bottom), (left, right) = _side(rows, hu.shape[0]), _side(columns, hu.shape[1])
     return Box(top, bottom, left, right)
 
 
-def _side(occupied: npt.NDArray[np.bool_], size: int) -> tuple[int, int]:
-    found = np.flatnonzero(occupied)
-    start, stop = max(0, int(found[0]) * BLOCK - MARGIN), min(size, (int(found[-1]) + 1) * BLOCK + MARGIN)
+def _side(occupied: npt.NDArray[np.intp], size: int) -> tuple[int, int]:
+    """From where to where the box reaches along an axis, whose blocks these are."""
+    start = max(0, int(occupied.min()) * BLOCK - MARGIN)
+    stop = min(size, (int(occupied.max()) + 1) * BLOCK + MARGIN)
     more = -(stop - start) % STEP
     start = max(0, start - more // 2)
     return start, min(size, stop + more - more // 2)
@@ -76,4 +77,4 @@ def _ramp(size: int, scale: int, falls_at_start: bool, falls_at_end: bool) -> np
         weight = np.minimum(weight, steps)
     if falls_at_end:
         weight = np.minimum(weight, steps[::-1])
-    return weight
+    return weight.astype(np.float32, copy=False)

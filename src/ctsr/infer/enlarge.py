@@ -65,7 +65,9 @@ class Enlarger:
 
     def _answer(self, clipped: VoxelsHU, box: Box) -> VoxelsHU:
         """The network's answer to a part of a slice, in HU."""
-        wider = np.pad(clipped, BORDER, mode="edge")[box.top : box.bottom + 2 * BORDER, box.left : box.right + 2 * BORDER]
+        wider = np.pad(clipped, BORDER, mode="edge")[
+            box.top : box.bottom + 2 * BORDER, box.left : box.right + 2 * BORDER
+        ]
         answer = super_resolve(self.engine, torch.from_numpy(self.hu_range.to_unit(wider))[None, None])
         border = BORDER * self.scale
         inner = answer[0, 0, border:-border, border:-border].numpy()

@@ -1,6 +1,5 @@
 """The whole job: scan, plan, check for room, resample what is missing, and keep the logs true throughout."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -10,9 +9,9 @@ from pathlib import Path
 
 from ctsr.dicom.defects import check
 from ctsr.dicom.find import files_below
-from ctsr.errors import CtsrError, MissingInputError, SeriesError
+from ctsr.errors import MissingInputError, SeriesError
 from ctsr.exams import scan
-from ctsr.files import clear_leftovers
+from ctsr.files import check_room, clear_leftovers
 from ctsr.paths import check_apart
 from ctsr.pool import available_cores, in_order, pool
 from ctsr.preprocess.journal import Done, Journal, fingerprint
@@ -21,7 +20,7 @@ from ctsr.preprocess.plan import SeriesPlan, Settings, Task, owner_of, plan_seri
 from ctsr.preprocess.work import Chunk, Outcome, chunks_of, run_chunk
 from ctsr.progress import SILENT, Progress
 from ctsr.series import DefectKind, Inventory, Series
-from ctsr.words import listed, size
+from ctsr.words import listed
 
 __all__ = ["Report", "preprocess"]
 
@@ -231,13 +230,7 @@ def _check_room(todos: Sequence[_Todo], out_dir: Path, progress: Progress) -> No
     if count == 0:
         return
     needed = sum(todo.num_missing * (todo.plan.slice_bytes + HEADER_BYTES) for todo in todos)
-    free = shutil.disk_usage(out_dir).free
-    progress.note(f"{count} slices to write into {out_dir}: about {size(needed)}, of {size(free)} free")
-    if needed > free:
-        raise CtsrError(
-            f"{out_dir}: {count} slices need about {size(needed)}, but only {size(free)} are free; "
-            "make room, or choose another --out_dir"
-        )
+    check_room(out_dir, count, needed, progress)
 
 
 def _clear(

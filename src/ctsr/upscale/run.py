@@ -1,0 +1,100 @@
+"""The whole job: scan, plan, make each series, and say what came of it."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ctsr.checkpoint import Generator
+from ctsr.data.roots import patient_names
+from ctsr.exams import scan
+from ctsr.files import check_room
+from ctsr.infer.choose import EngineSpec, open_engine
+from ctsr.paths import check_apart
+from ctsr.pool import in_order
+from ctsr.progress import SILENT, Progress
+from ctsr.series import Inventory
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.plan import Job, ModelName, plan_series
+from ctsr.upscale.series import Outcome, attempt, check_output, is_done
+
+__all__ = ["Report", "upscale"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    jobs: tuple[Job, ...]
+    outcomes: tuple[Outcome, ...]
+    """One for each job."""
+    unusable: tuple[str, ...]
+    """A line for each file or folder that is CT but cannot be read."""
+
+    @property
+    def failed(self) -> int:
+        """Series without a result, and files that cannot be read."""
+        return sum(bool(outcome.error) for outcome in self.outcomes) + len(self.unusable)
+
+
+def upscale(
+    source: Path,
+    out: Path,
+    generator: Generator,
+    spec: EngineSpec,
+    options: UpscaleOptions,
+    *,
+    executor: Executor | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Make series finer with a network, as valid DICOM or as NIfTI.
+
+    Args:
+        source: a series, a patient, a root of patients, or a NIfTI file; only read.
+        out: receives the result of a source that is one series, else `<patient>/<series>` for each.
+        generator: the model.
+        spec: how it is to be run.
+        options: which series, and what of.
+        executor: processes, from `ctsr.pool`, that each take whole series; None works here.
+        progress: told how far the work is, and of everything unusual.
+
+    Raises:
+        MissingInputError: nothing there fits what was asked for.
+        UsageError: the result cannot have the form that was asked for, or lie where it was to.
+        CtsrError: the disk has no room.
+    """
+    check_apart(source, out)
+    names = patient_names(source) if source.is_dir() else {}
+    inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
+    engine = open_engine(spec, generator)
+    jobs = tuple(plan_series(inventory, ModelName.of(generator), engine.name, options, out))
+    todo = [job for job in jobs if options.overwrite or not is_done(job)]
+    if len(jobs) == 1:
+        for job in todo:
+            check_output(job)
+    if todo:
+        check_room(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
+    made = dict(zip(todo, _outcomes(todo, spec, executor, progress), strict=True))
+    outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
+    return Report(jobs, outcomes, tuple(_unusable(inventory)))
+
+
+def _outcomes(todo: list[Job], spec: EngineSpec, executor: Executor | None, progress: Progress) -> Iterator[Outcome]:
+    if executor is None:
+        results = (attempt(job, spec, progress) for job in todo)
+    else:
+        results = in_order(partial(attempt, spec=spec), todo, executor)
+        results = progress.track(results, total=len(todo), what="Upscaling series")
+    for job, outcome in zip(todo, results, strict=True):
+        for warning in outcome.warnings:
+            progress.note(f"warning: {job.series.patient_id}: {warning}")
+        if outcome.error:
+            progress.note(f"failed: {job.series.patient_id}: {outcome.error}")
+        yield outcome
+
+
+def _unusable(inventory: Inventory) -> Iterator[str]:
+    for excluded in (*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded)):
+        if excluded.failed:
+            yield f"{excluded.path}: {excluded.reason}"
