@@ -12,7 +12,7 @@ from pydicom import dcmread
 from ctsr.checkpoint import Generator
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
-from ctsr.infer.choose import EngineSpec
+from ctsr.infer.choose import AskedFor
 from ctsr.upscale import Report, UpscaleOptions, upscale
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
 from tests.made.exams import only_series
@@ -21,9 +21,8 @@ from tests.oracles import dciodvfy_errors
 
 
 def run(source: Path, out: Path, generator: Generator, listener: Listener | None = None, **options: object) -> Report:
-    spec = EngineSpec(generator.path, "torch", "fp32", "cpu")
     settings = UpscaleOptions(**options)  # pyright: ignore[reportArgumentType]
-    return upscale(source, out, generator, spec, settings, progress=listener or Listener())
+    return upscale(source, out, generator, AskedFor("torch"), settings, progress=listener or Listener())
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from torch import nn
 from ctsr.checkpoint.container import read_container, weights_in
 from ctsr.checkpoint.meta import Meta
 from ctsr.checkpoint.reference import resolve_model
+from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.models.architecture import Architecture, load_state
@@ -41,6 +42,11 @@ class Generator:
     def hu_range(self) -> HURange:
         """HU that the network sees as [-1, 1]; the default where the file does not tell."""
         return self.meta.hu_range if self.meta else DEFAULT_RANGE
+
+    @property
+    def degradation(self) -> Degradation:
+        """What it was trained on; the default where the file does not tell."""
+        return Degradation.from_dict(self.meta.degradation) if self.meta else Degradation(scale=self.scale)
 
 
 def find_generator(reference: str | None, *, progress: Progress = SILENT) -> Generator:

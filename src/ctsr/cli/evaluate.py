@@ -44,11 +44,14 @@ class Evaluate:
 
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a patient or a series could not be used, wholly or in part."""
+        from ctsr.demo.calibration import SyntheticSlices
         from ctsr.evaluate.model import load_model
         from ctsr.evaluate.run import evaluate
 
         model = load_model(self.model_path, device=self.device, scale=self.scale, progress=console)
-        evaluation = evaluate(model, self.degradation_for(model, console), self.options, progress=console)
+        degradation = self.degradation_for(model, console)
+        calibration = SyntheticSlices(degradation, model.hu_range)
+        evaluation = evaluate(model, degradation, self.options, calibration=calibration, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
 

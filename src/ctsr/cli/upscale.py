@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -41,6 +41,10 @@ class Upscale:
     model_path: str | None = None
     """Checkpoint file, run folder or experiment name; the newest run when left out."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""
+    precision: Literal["fp32", "int8", "fp16"] = "fp32"
+    """What it computes in: int8 is OpenVINO's, and used only where it passes a check; fp16 is a GPU's."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     common: Common = field(default_factory=Common)
@@ -48,15 +52,17 @@ class Upscale:
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a series or a file could not be used."""
         from ctsr.checkpoint import find_generator
+        from ctsr.demo.calibration import SyntheticSlices
         from ctsr.device import pick_device
-        from ctsr.infer.choose import EngineSpec
+        from ctsr.infer.choose import AskedFor
         from ctsr.upscale import upscale
 
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
         generator = find_generator(self.model_path, progress=console)
         device = pick_device(self.device, progress=console)
-        spec = EngineSpec(generator.path, "torch", "fp32", str(device))
-        report = upscale(source, out, generator, spec, self.options, progress=console)
+        calibration = SyntheticSlices(generator.degradation, generator.hu_range)
+        asked = AskedFor(self.engine, self.precision, str(device), calibration)
+        report = upscale(source, out, generator, asked, self.options, progress=console)
         show(console, report, out)
         return int(report.failed > 0)
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from ctsr.checkpoint.generator import Generator, find_generator
 from ctsr.degrade import Degradation
 from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
+from ctsr.infer import Engine
 from ctsr.progress import SILENT, Progress
 from ctsr.words import safe_name
 
@@ -23,6 +25,13 @@ class ModelUnderTest:
     generator: Generator
     device: torch.device
     """Where the network is."""
+    engine: Engine | None = None
+    """What runs the network; PyTorch where it is when None."""
+
+    @property
+    def network(self) -> nn.Module | Engine:
+        """What `ctsr.infer.super_resolve` takes."""
+        return self.engine or self.generator.net
 
     @property
     def scale(self) -> int:
@@ -42,8 +51,7 @@ class ModelUnderTest:
     @property
     def degradation(self) -> Degradation:
         """What it was trained on; the default where the file does not tell."""
-        meta = self.generator.meta
-        return Degradation.from_dict(meta.degradation) if meta else Degradation(scale=self.scale)
+        return self.generator.degradation
 
     @property
     def name(self) -> str:

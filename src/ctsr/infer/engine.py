@@ -48,7 +48,7 @@ class TorchEngine:
     def __init__(self, net: nn.Module, precision: Precision = "fp32") -> None:
         self._device = next(net.parameters()).device
         if precision == "int8":
-            raise UsageError("--engine torch has no --precision int8; --engine openvino has")
+            raise UsageError("PyTorch has no int8 here; OpenVINO has")
         if precision == "fp16" and self._device.type == "cpu":
             raise UsageError("--precision fp16 is for GPUs; on a CPU choose fp32, or int8 with --engine openvino")
         self._precision: Precision = precision

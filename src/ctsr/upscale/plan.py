@@ -1,10 +1,10 @@
 """What is to be made of which series, under which name: decided before anything is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ctsr import __version__
 from ctsr.checkpoint import Generator
@@ -20,7 +20,7 @@ from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import Plane
 from ctsr.words import printable, safe_name
 
-__all__ = ["RUN_JSON", "Job", "ModelName", "plan_series", "series_name"]
+__all__ = ["RUN_JSON", "Chosen", "Job", "ModelName", "chosen", "plan_series", "series_name"]
 
 ALGORITHM = "1"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
@@ -159,16 +159,23 @@ class Job:
         }
 
 
-def _chosen(inventory: Inventory, options: UpscaleOptions) -> list[tuple[PatientExams, Series]]:
-    """The series that were asked for, by patient, cut down to the slices that were asked for.
+class Chosen(NamedTuple):
+    """A series that is to be made finer, cut down to the slices that were asked for."""
+
+    patient: PatientExams
+    series: Series
+
+
+def chosen(inventory: Inventory, options: UpscaleOptions) -> list[Chosen]:
+    """The series that were asked for, by patient.
 
     Raises:
         MissingInputError: none fits; the message names those that are there.
     """
     everything = [(patient, series) for patient in inventory.patients for series in patient.series]
     fitting = [(patient, series) for patient, series in everything if _is_wanted(series, inventory.root, options)]
-    cut = [(patient, replace(series, slices=series.slices[options.wanted])) for patient, series in fitting]
-    found = [(patient, series) for patient, series in cut if series.slices]
+    cut = [Chosen(patient, replace(series, slices=series.slices[options.wanted])) for patient, series in fitting]
+    found = [one for one in cut if one.series.slices]
     if not found:
         there = "; ".join(f"{one.patient_id}: {one.description or one.series_uid}" for _, one in everything)
         raise MissingInputError(
@@ -189,19 +196,18 @@ def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
 
 
 def plan_series(
-    inventory: Inventory, model: ModelName, engine: str, options: UpscaleOptions, out: Path
+    inventory: Inventory, wanted: Sequence[Chosen], model: ModelName, engine: str, options: UpscaleOptions, out: Path
 ) -> Iterator[Job]:
     """The jobs, with their places below `out`.
 
     A source that is one series fills `out` itself; otherwise every series has `out/<patient>/<series>`.
 
     Raises:
-        MissingInputError: no series fits what was asked for.
         UsageError: the format cannot be made of the source, or two results would have one name.
     """
     alone = sum(len(patient.series) for patient in inventory.patients) == 1
     taken: set[Path] = set()
-    for patient, series in _chosen(inventory, options):
+    for patient, series in wanted:
         kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
         if kind == "dicom" and is_nifti(series.path):
             raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; --format nifti")

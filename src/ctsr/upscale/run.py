@@ -1,6 +1,6 @@
 """The whole job: scan, plan, make each series, and say what came of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -8,18 +8,22 @@ from pathlib import Path
 
 from ctsr.checkpoint import Generator
 from ctsr.data.roots import patient_names
-from ctsr.exams import scan
+from ctsr.exams import read_slice, scan
 from ctsr.files import check_room
-from ctsr.infer.choose import EngineSpec, open_engine
+from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
+from ctsr.infer.trial import Pair, pairs_of
 from ctsr.paths import check_apart
 from ctsr.pool import in_order
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.plan import Job, ModelName, plan_series
+from ctsr.upscale.plan import Chosen, Job, ModelName, chosen, plan_series
 from ctsr.upscale.series import Outcome, attempt, check_output, is_done
 
 __all__ = ["Report", "upscale"]
+
+TRIAL_PLACES = (0.2, 0.5, 0.8)
+"""Where along the first series the slices lie on which int8 is compared with fp32."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def upscale(
     source: Path,
     out: Path,
     generator: Generator,
-    spec: EngineSpec,
+    asked: AskedFor,
     options: UpscaleOptions,
     *,
     executor: Executor | None = None,
@@ -54,7 +58,7 @@ def upscale(
         source: a series, a patient, a root of patients, or a NIfTI file; only read.
         out: receives the result of a source that is one series, else `<patient>/<series>` for each.
         generator: the model.
-        spec: how it is to be run.
+        asked: how it is to be run.
         options: which series, and what of.
         executor: processes, from `ctsr.pool`, that each take whole series; None works here.
         progress: told how far the work is, and of everything unusual.
@@ -67,8 +71,11 @@ def upscale(
     check_apart(source, out)
     names = patient_names(source) if source.is_dir() else {}
     inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
+    wanted = chosen(inventory, options)
+    spec = choose_engine(generator, asked, lambda: _trial(wanted, generator, options), progress)
     engine = open_engine(spec, generator)
-    jobs = tuple(plan_series(inventory, ModelName.of(generator), engine.name, options, out))
+    progress.note(f"engine: {engine.name}")
+    jobs = tuple(plan_series(inventory, wanted, ModelName.of(generator), engine.name, options, out))
     todo = [job for job in jobs if options.overwrite or not is_done(job)]
     if len(jobs) == 1:
         for job in todo:
@@ -78,6 +85,14 @@ def upscale(
     made = dict(zip(todo, _outcomes(todo, spec, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
+
+
+def _trial(wanted: Sequence[Chosen], generator: Generator, options: UpscaleOptions) -> list[Pair]:
+    """Slices of the first series, degraded as the model's training was: what int8 is checked on."""
+    series = wanted[0].series
+    indices = sorted({round(share * (len(series.slices) - 1)) for share in TRIAL_PLACES})
+    slices = (read_slice(series, index, assume_hu=options.assume_hu).hu for index in indices)
+    return pairs_of(slices, generator.degradation, generator.hu_range)
 
 
 def _outcomes(todo: list[Job], spec: EngineSpec, executor: Executor | None, progress: Progress) -> Iterator[Outcome]:
