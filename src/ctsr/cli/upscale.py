@@ -47,22 +47,30 @@ class Upscale:
     """What it computes in: int8 is OpenVINO's, and used only where it passes a check; fp16 is a GPU's."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
+    jobs: int = 1
+    """Series worked on at once, each in a process of its own with its share of the cores."""
+    dask: str | None = None
+    """Address of a dask scheduler, tcp://host:8786, whose workers take the series; they must see the same files."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a series or a file could not be used."""
         from ctsr.checkpoint import find_generator
+        from ctsr.cluster import executor_for
         from ctsr.demo.calibration import SyntheticSlices
         from ctsr.device import pick_device
         from ctsr.infer.choose import AskedFor
+        from ctsr.pool import available_cores
         from ctsr.upscale import upscale
 
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
         generator = find_generator(self.model_path, progress=console)
         device = pick_device(self.device, progress=console)
         calibration = SyntheticSlices(generator.degradation, generator.hu_range)
-        asked = AskedFor(self.engine, self.precision, str(device), calibration)
-        report = upscale(source, out, generator, asked, self.options, progress=console)
+        threads = max(1, available_cores() // self.jobs) if self.jobs > 1 else None
+        asked = AskedFor(self.engine, self.precision, str(device), calibration, threads)
+        with executor_for(self.jobs, self.dask) as executor:
+            report = upscale(source, out, generator, asked, self.options, executor=executor, progress=console)
         show(console, report, out)
         return int(report.failed > 0)
 

@@ -25,6 +25,7 @@ VERBS = {
         Verb("train", "ctsr.cli.train", "Train", "train an RRDB generator with L1 loss"),
         Verb("evaluate", "ctsr.cli.evaluate", "Evaluate", "measure a model against interpolation, by patient"),
         Verb("upscale", "ctsr.cli.upscale", "Upscale", "make real series sharper with a model, DICOM to DICOM"),
+        Verb("export", "ctsr.cli.export", "Export", "write a model as ONNX, OpenVINO or TorchScript"),
         Verb("params", "ctsr.cli.params", "Params", "count a network's parameters, operations and memory"),
         Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample"),
     )

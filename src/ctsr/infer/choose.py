@@ -70,7 +70,7 @@ def choose_engine(
     """
     chosen = _available(asked, progress)
     spec = EngineSpec(
-        generator.path, chosen, asked.precision, asked.device, asked.threads, asked.cache, asked.calibration
+        generator.path.absolute(), chosen, asked.precision, asked.device, asked.threads, asked.cache, asked.calibration
     )
     if spec.precision != "int8":
         return spec

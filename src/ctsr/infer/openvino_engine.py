@@ -1,5 +1,6 @@
 """OpenVINO: the fast engine on a CPU. An optional extra; imported only where it is asked for."""
 
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class OpenvinoEngine:
         core = import_openvino().Core()
         self._compiled = core.compile_model(core.read_model(xml), "CPU", options)
         self._precision = precision
+        # A compiled network has one set of buffers; workers of a cluster may have several threads.
+        self._alone = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -52,7 +55,8 @@ class OpenvinoEngine:
 
     def __call__(self, lr: Tensor) -> Tensor:
         """See `ctsr.infer.engine.Engine`."""
-        (answer,) = self._compiled([lr.cpu().contiguous().numpy()], share_inputs=True).values()
+        with self._alone:
+            answer = self._compiled([lr.cpu().contiguous().numpy()], share_inputs=True)[0]
         return torch.from_numpy(answer)
 
 

@@ -19,6 +19,9 @@ __all__ = ["Calibration", "quantised"]
 RECIPE = 1
 """Counted up when networks are quantised in another way."""
 
+BLOCK = ".rdb"
+"""In the name of every operation of a dense block, and of no other."""
+
 Calibration = Callable[[], Sequence[npt.NDArray[np.float32]]]
 """Gives LR images, ``(1, 1, h, w)`` in [-1, 1]; called only where nothing is in the cache."""
 
@@ -26,8 +29,9 @@ Calibration = Callable[[], Sequence[npt.NDArray[np.float32]]]
 def quantised(net: nn.Module, calibration: Calibration, cache: Path | None = None) -> Path:
     """The network in INT8 as OpenVINO's `model.xml`, made when it is not in the cache yet.
 
-    The first and the last convolution, and the sum that brings the trunk's input past it, stay in fp32: there an error
-    reaches the image undiminished.
+    Only the trunk's blocks are quantised. The first convolution, and everything after the trunk, stay in fp32: there an
+    error reaches the image undiminished, and they are a small part of the work. The mean error that is left on the
+    calibration images is taken off the result.
 
     Args:
         net: maps ``(N, 1, h, w)`` to ``(N, 1, s·h, s·w)``; on the CPU.
@@ -47,17 +51,33 @@ def quantised(net: nn.Module, calibration: Calibration, cache: Path | None = Non
 def _quantise(model: Any, images: list[npt.NDArray[np.float32]]) -> Any:
     nncf = import_nncf()
     nncf.set_log_level("ERROR")
-    return nncf.quantize(
-        model,
+    exact = _means(model, images)
+    fast = nncf.quantize(
+        model.clone(),
         nncf.Dataset(images),
         subset_size=len(images),
         preset=nncf.QuantizationPreset.MIXED,
         ignored_scope=nncf.IgnoredScope(names=_delicate(model)),
     )
+    return _shifted(fast, float(np.mean(exact - _means(fast, images))))
 
 
 def _delicate(model: Any) -> list[str]:
-    """Names of the operations that stay in fp32."""
-    operations = [(str(one.get_type_name()), str(one.get_friendly_name())) for one in model.get_ordered_ops()]
-    convolutions = [name for kind, name in operations if kind == "Convolution"]
-    return [convolutions[0], convolutions[-1]]
+    """Names of the convolutions outside the trunk's blocks."""
+    convolutions = (one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution")
+    names = (str(one.get_friendly_name()) for one in convolutions)
+    return [name for name in names if BLOCK not in name]
+
+
+def _means(model: Any, images: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
+    """The mean of the network's answer to each image."""
+    run = import_openvino().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.array([np.clip(run([image])[0], -1, 1).mean(dtype=np.float64) for image in images])
+
+
+def _shifted(model: Any, by: float) -> Any:
+    """The same network, with a constant added to its answer."""
+    openvino = import_openvino()
+    answer = model.output(0).get_node().input_value(0)
+    moved = openvino.opset13.add(answer, openvino.opset13.constant(np.array(by, np.float32)))
+    return openvino.Model([moved], model.get_parameters(), "int8")

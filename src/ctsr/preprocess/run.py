@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
+from ctsr.cluster import executor_for
 from ctsr.dicom.defects import check
 from ctsr.dicom.find import files_below
 from ctsr.errors import MissingInputError, SeriesError
 from ctsr.exams import scan
 from ctsr.files import check_room, clear_leftovers
 from ctsr.paths import check_apart
-from ctsr.pool import available_cores, in_order, pool
+from ctsr.pool import available_cores, in_order
 from ctsr.preprocess.journal import Done, Journal, fingerprint
 from ctsr.preprocess.log import SeriesRow, read_log, write_log
 from ctsr.preprocess.plan import SeriesPlan, Settings, Task, owner_of, plan_series, refused_row
@@ -117,6 +118,7 @@ def preprocess(
     antialias: bool = True,
     assume_hu: bool = False,
     workers: int | None = None,
+    dask: str | None = None,
     progress: Progress = SILENT,
 ) -> Report:
     """Resample every CT series below `root` in plane to one pixel spacing, as DICOM.
@@ -131,6 +133,7 @@ def preprocess(
         antialias: low-pass where the pixels get coarser.
         assume_hu: take stored values for HU where a header gives no rescale.
         workers: processes; as many as there are cores when None.
+        dask: address of a scheduler whose workers do the work instead; see `ctsr.cluster.executor_for`.
         progress: told how far the work is, and of every defect.
 
     Raises:
@@ -142,9 +145,11 @@ def preprocess(
     if not root.is_dir():
         raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
     check_apart(root, out_dir)
+    if dask is not None:
+        root, out_dir = root.absolute(), out_dir.absolute()  # workers may be somewhere else
     read_log(out_dir)  # a foreign one is an error before anything else is done
     several = sum(1 for _ in islice(files_below(root), FEW_FILES)) == FEW_FILES
-    with pool((workers or available_cores()) if several else 1) as executor:
+    with executor_for((workers or available_cores()) if several else 1, dask) as executor:
         inventory = scan(root, progress=progress, executor=executor)
         if not any(patient.series or patient.excluded for patient in inventory.patients):
             raise MissingInputError(f"{root}: no CT below; expected one folder per patient with DICOM or NIfTI files")

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from ctsr.checkpoint import Generator
+from ctsr.cluster import LostError, each_in_order
 from ctsr.data.roots import patient_names
 from ctsr.exams import read_slice, scan
 from ctsr.files import check_room
 from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
 from ctsr.infer.trial import Pair, pairs_of
 from ctsr.paths import check_apart
-from ctsr.pool import in_order
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
@@ -60,7 +60,7 @@ def upscale(
         generator: the model.
         asked: how it is to be run.
         options: which series, and what of.
-        executor: processes, from `ctsr.pool`, that each take whole series; None works here.
+        executor: from `ctsr.cluster.executor_for`: processes that each take whole series; None works here.
         progress: told how far the work is, and of everything unusual.
 
     Raises:
@@ -69,6 +69,7 @@ def upscale(
         CtsrError: the disk has no room.
     """
     check_apart(source, out)
+    source, out = source.absolute(), out.absolute()  # other processes may be somewhere else
     names = patient_names(source) if source.is_dir() else {}
     inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
     wanted = chosen(inventory, options)
@@ -99,9 +100,10 @@ def _outcomes(todo: list[Job], spec: EngineSpec, executor: Executor | None, prog
     if executor is None:
         results = (attempt(job, spec, progress) for job in todo)
     else:
-        results = in_order(partial(attempt, spec=spec), todo, executor)
+        results = each_in_order(partial(attempt, spec=spec), todo, executor)
         results = progress.track(results, total=len(todo), what="Upscaling series")
-    for job, outcome in zip(todo, results, strict=True):
+    for job, result in zip(todo, results, strict=True):
+        outcome = Outcome(output=job.output, error=str(result)) if isinstance(result, LostError) else result
         for warning in outcome.warnings:
             progress.note(f"warning: {job.series.patient_id}: {warning}")
         if outcome.error:

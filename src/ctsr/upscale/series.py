@@ -70,6 +70,9 @@ def check_output(job: Job) -> None:
 def attempt(job: Job, spec: EngineSpec, progress: Progress = SILENT) -> Outcome:
     """Make one series, whatever process this is; what goes wrong is told in the outcome."""
     try:
+        if not job.options.overwrite and is_done(job):
+            # By a worker that died before it could say so.
+            return Outcome(output=job.output, kept=True)
         check_output(job)
         engine, meta = _opened(spec)
         return _make(job, engine, meta, progress)
