@@ -275,3 +275,13 @@ def test_a_run_that_is_interrupted_leaves_no_result(series: Path, tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         run(series, tmp_path / "out", bilinear, stopping)
     assert [path.name for path in tmp_path.iterdir()] == ["exams"]
+
+
+def test_tiles_bound_the_memory_and_their_error_is_told(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    run(series, tmp_path / "whole", bilinear, skip_air=False)
+    report = run(series, tmp_path / "tiles", bilinear, skip_air=False, max_memory=1e-4)
+    assert "in tiles of" in report.jobs[0].engine
+    assert any("at a seam it differs by at most" in warning for warning in report.outcomes[0].warnings)
+    whole, tiles = (read_volume(only_series(tmp_path / name)).hu for name in ("whole", "tiles"))
+    assert np.abs(whole - tiles).max() <= 1
+    assert (whole == tiles).mean() > 0.99

@@ -14,6 +14,8 @@ from ctsr.upscale.options import UpscaleOptions
 from ctsr.words import duration
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
+    from ctsr.checkpoint import Generator
+    from ctsr.infer.calibration import Calibration
     from ctsr.upscale import Report
     from ctsr.upscale.plan import Job
     from ctsr.upscale.series import Outcome
@@ -45,6 +47,8 @@ class Upscale:
     """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
     """What it computes in: int8 is OpenVINO's, and used only where it passes a check; fp16 is a GPU's."""
+    calibration: Path | None = None
+    """For int8: a folder of exams like these, to set its scales by; a synthetic set when left out."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     jobs: int = 1
@@ -57,7 +61,6 @@ class Upscale:
         """Exit status: 0, or 1 when a series or a file could not be used."""
         from ctsr.checkpoint import find_generator
         from ctsr.cluster import executor_for
-        from ctsr.demo.calibration import SyntheticSlices
         from ctsr.device import pick_device
         from ctsr.infer.choose import AskedFor
         from ctsr.pool import available_cores
@@ -66,13 +69,22 @@ class Upscale:
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
         generator = find_generator(self.model_path, progress=console)
         device = pick_device(self.device, progress=console)
-        calibration = SyntheticSlices(generator.degradation, generator.hu_range)
+        calibration = self._calibration(generator, console)
         threads = max(1, available_cores() // self.jobs) if self.jobs > 1 else None
         asked = AskedFor(self.engine, self.precision, str(device), calibration, threads)
         with executor_for(self.jobs, self.dask) as executor:
             report = upscale(source, out, generator, asked, self.options, executor=executor, progress=console)
         show(console, report, out)
         return int(report.failed > 0)
+
+    def _calibration(self, generator: "Generator", console: Console) -> "Calibration":
+        from ctsr.demo.calibration import SyntheticSlices
+        from ctsr.infer.calibration import ExamSlices
+
+        if self.calibration is None:
+            return SyntheticSlices(generator.degradation, generator.hu_range)
+        root = resolve_path(self.calibration, progress=console)
+        return ExamSlices.below(root, generator.degradation, generator.hu_range)
 
 
 def show(console: Console, report: "Report", out: Path) -> None:

@@ -28,6 +28,16 @@ class SyntheticSlices:
     hu_range: HURange
     """The model's."""
 
+    @property
+    def key(self) -> str:
+        """See `ctsr.infer.calibration.Calibration`."""
+        return f"synthetic {PATIENTS} {self.degradation!r} {self.hu_range!r}"
+
+    @property
+    def series_uids(self) -> frozenset[str]:
+        """Of no real series."""
+        return frozenset()
+
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
         """``(1, 1, h, w)`` in [-1, 1], one for each series."""
         with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:

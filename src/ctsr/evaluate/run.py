@@ -22,8 +22,8 @@ from ctsr.evaluate.summary import Table, patient_level
 from ctsr.evaluate.window import MetricWindow, choose_window
 from ctsr.files import write_json
 from ctsr.hu import HURange
+from ctsr.infer.calibration import Calibration
 from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.quantise import Calibration
 from ctsr.infer.trial import Pair
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress

@@ -9,9 +9,10 @@ import torch
 
 from ctsr.checkpoint import Generator, load_generator
 from ctsr.errors import UsageError
+from ctsr.infer.calibration import Calibration
 from ctsr.infer.engine import Engine, EngineName, Precision, TorchEngine
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted, is_installed
-from ctsr.infer.quantise import Calibration, quantised
+from ctsr.infer.quantise import quantised
 from ctsr.infer.trial import Pair, Verdict, compare
 from ctsr.progress import SILENT, Progress
 

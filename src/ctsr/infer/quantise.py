@@ -1,6 +1,5 @@
 """Networks in 8-bit integers: calibrated by nncf, the layers that cost most accuracy left in fp32."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,17 @@ from torch import nn
 from ctsr.digests import digest
 from ctsr.files import atomic_folder
 from ctsr.infer.cache import default_cache, weights_hash
+from ctsr.infer.calibration import Calibration
 from ctsr.infer.openvino_engine import MODEL_XML, convert
 from ctsr.infer.private import import_nncf, import_openvino
 
-__all__ = ["Calibration", "quantised"]
+__all__ = ["quantised"]
 
 RECIPE = 1
 """Counted up when networks are quantised in another way."""
 
 BLOCK = ".rdb"
 """In the name of every operation of a dense block, and of no other."""
-
-Calibration = Callable[[], Sequence[npt.NDArray[np.float32]]]
-"""Gives LR images, ``(1, 1, h, w)`` in [-1, 1]; called only where nothing is in the cache."""
 
 
 def quantised(net: nn.Module, calibration: Calibration, cache: Path | None = None) -> Path:
@@ -39,7 +36,8 @@ def quantised(net: nn.Module, calibration: Calibration, cache: Path | None = Non
         cache: folder of converted networks; the user's when None.
     """
     openvino, nncf = import_openvino(), import_nncf()
-    key = digest(RECIPE, weights_hash(net), type(net).__name__, str(openvino.__version__), str(nncf.__version__)).hex()
+    versions = f"{openvino.__version__} {nncf.__version__}"
+    key = digest(RECIPE, weights_hash(net), type(net).__name__, versions, calibration.key).hex()
     folder = (cache or default_cache()) / f"{key}-int8"
     if not (folder / MODEL_XML).is_file():
         model = _quantise(convert(net), list(calibration()))

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+import psutil
+
 from ctsr.errors import UsageError
 
 __all__ = ["UpscaleOptions"]
@@ -28,7 +30,7 @@ class UpscaleOptions:
     skip_air: bool = True
     """Interpolate the air around the body instead of inferring it."""
     max_memory: float | None = None
-    """GiB the network may take; larger slices go through it in tiles. Half of what is free when left out."""
+    """GiB that a network may take; larger slices are cut into tiles. Half of what is free when left out."""
     assume_hu: bool = False
     """Take stored values for HU where a header gives no rescale."""
     overwrite: bool = False
@@ -41,6 +43,11 @@ class UpscaleOptions:
             raise UsageError(f"--target_spacing must lie between 0.05 and 50 mm, got {self.target_spacing:g}")
         if self.max_memory is not None and self.max_memory <= 0:
             raise UsageError(f"--max_memory must be above 0 GiB, got {self.max_memory:g}")
+
+    @property
+    def memory_bytes(self) -> float:
+        """`max_memory`, or half of what is free now."""
+        return psutil.virtual_memory().available / 2 if self.max_memory is None else self.max_memory * 2**30
 
     @property
     def wanted(self) -> slice:

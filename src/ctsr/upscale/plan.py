@@ -14,6 +14,7 @@ from ctsr.digests import digest
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import file_state
 from ctsr.hu import HURange
+from ctsr.infer.tiles import Tiling, plan_tiles
 from ctsr.resample import at_spacing
 from ctsr.series import Inventory, PatientExams, Series, is_nifti
 from ctsr.upscale.options import UpscaleOptions
@@ -69,6 +70,8 @@ class Job:
     model: ModelName
     engine: str
     """`Engine.name`."""
+    tiling: Tiling | None
+    """How slices are cut for the network; None for whole slices."""
     options: UpscaleOptions
 
     @property
@@ -96,7 +99,7 @@ class Job:
     def settings(self) -> str:
         """Everything the pixels depend on besides the source, as it enters UIDs and fingerprints."""
         options = self.options
-        names = (options.target_spacing, options.skip_air, options.max_memory, options.assume_hu, options.slices)
+        names = (options.target_spacing, options.skip_air, options.assume_hu, options.slices)
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}"
 
     @property
@@ -196,9 +199,14 @@ def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
 
 
 def plan_series(
-    inventory: Inventory, wanted: Sequence[Chosen], model: ModelName, engine: str, options: UpscaleOptions, out: Path
+    inventory: Inventory,
+    wanted: Sequence[Chosen],
+    generator: Generator,
+    engine: str,
+    options: UpscaleOptions,
+    out: Path,
 ) -> Iterator[Job]:
-    """The jobs, with their places below `out`.
+    """The jobs, with their places below `out` and the tiles that memory asks for.
 
     A source that is one series fills `out` itself; otherwise every series has `out/<patient>/<series>`.
 
@@ -207,6 +215,7 @@ def plan_series(
     """
     alone = sum(len(patient.series) for patient in inventory.patients) == 1
     taken: set[Path] = set()
+    memory = options.memory_bytes
     for patient, series in wanted:
         kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
         if kind == "dicom" and is_nifti(series.path):
@@ -217,7 +226,16 @@ def plan_series(
         if output in taken:
             raise UsageError(f"{series.path}: two results would be called {output}; upscale them one by one")
         taken.add(output)
-        yield Job(series=series, output=output, format=kind, model=model, engine=engine, options=options)
+        tiling = plan_tiles(generator.architecture, (series.rows, series.columns), memory)
+        yield Job(
+            series=series,
+            output=output,
+            format=kind,
+            model=ModelName.of(generator),
+            engine=f"{engine} {tiling.label}" if tiling else engine,
+            tiling=tiling,
+            options=options,
+        )
 
 
 def series_name(series: Series) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ctsr.checkpoint import Generator
 from ctsr.cluster import LostError, each_in_order
 from ctsr.data.roots import patient_names
+from ctsr.errors import UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.files import check_room
 from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
@@ -17,7 +18,7 @@ from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.plan import Chosen, Job, ModelName, chosen, plan_series
+from ctsr.upscale.plan import Chosen, Job, chosen, plan_series
 from ctsr.upscale.series import Outcome, attempt, check_output, is_done
 
 __all__ = ["Report", "upscale"]
@@ -73,10 +74,10 @@ def upscale(
     names = patient_names(source) if source.is_dir() else {}
     inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
     wanted = chosen(inventory, options)
-    spec = choose_engine(generator, asked, lambda: _trial(wanted, generator, options), progress)
+    spec = choose_engine(generator, asked, lambda: _trial(wanted, generator, asked, options), progress)
     engine = open_engine(spec, generator)
     progress.note(f"engine: {engine.name}")
-    jobs = tuple(plan_series(inventory, wanted, ModelName.of(generator), engine.name, options, out))
+    jobs = tuple(plan_series(inventory, wanted, generator, engine.name, options, out))
     todo = [job for job in jobs if options.overwrite or not is_done(job)]
     if len(jobs) == 1:
         for job in todo:
@@ -88,9 +89,12 @@ def upscale(
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
 
 
-def _trial(wanted: Sequence[Chosen], generator: Generator, options: UpscaleOptions) -> list[Pair]:
-    """Slices of the first series, degraded as the model's training was: what int8 is checked on."""
-    series = wanted[0].series
+def _trial(wanted: Sequence[Chosen], generator: Generator, asked: AskedFor, options: UpscaleOptions) -> list[Pair]:
+    """What int8 is checked on: slices of a series that did not calibrate it, degraded as in the model's training."""
+    known = asked.calibration.series_uids if asked.calibration else frozenset[str]()
+    series = next((one.series for one in wanted if one.series.series_uid not in known), None)
+    if series is None:
+        raise UsageError("int8 must be checked on a patient it was not calibrated on; give --calibration other exams")
     indices = sorted({round(share * (len(series.slices) - 1)) for share in TRIAL_PLACES})
     slices = (read_slice(series, index, assume_hu=options.assume_hu).hu for index in indices)
     return pairs_of(slices, generator.degradation, generator.hu_range)

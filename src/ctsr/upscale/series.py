@@ -8,13 +8,17 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from ctsr.checkpoint import Meta, current_versions, load_generator
 from ctsr.dicom.defects import check
 from ctsr.errors import CtsrError, UsageError
+from ctsr.exams import read_slice
 from ctsr.files import PART, atomic_folder, clear_leftovers, write_json
 from ctsr.infer import Engine
 from ctsr.infer.choose import EngineSpec, open_engine
 from ctsr.infer.enlarge import Enlarger
+from ctsr.infer.tiles import Tiled, seam_error
 from ctsr.progress import SILENT, Progress
 from ctsr.upscale.card import unusual
 from ctsr.upscale.plan import RUN_JSON, Job
@@ -91,6 +95,9 @@ def _make(job: Job, engine: Engine, meta: Meta | None, progress: Progress) -> Ou
     if job.format == "nifti":
         check(job.series, "volume", assume_hu=job.options.assume_hu)
     warnings += unusual(job.series, meta)
+    if job.tiling is not None:
+        engine = Tiled(engine, job.model.scale, job.tiling)
+        warnings.append(_seams(job, engine))
     enlarger = Enlarger(engine, job.model.scale, job.model.hu_range, job.options.skip_air)
     with _folder_for(job) as folder:
         with _sink(job, folder) as sink:
@@ -99,6 +106,16 @@ def _make(job: Job, engine: Engine, meta: Meta | None, progress: Progress) -> Ou
         write_json(folder / RUN_JSON, _record(job, made, warnings))
     return Outcome(
         output=job.output, num_slices=len(job.series.slices), seconds=made.timing.wall, warnings=tuple(warnings)
+    )
+
+
+def _seams(job: Job, tiled: Tiled) -> str:
+    """What tiles change, measured on the middle slice."""
+    pixels = read_slice(job.series, len(job.series.slices) // 2, assume_hu=job.options.assume_hu)
+    lr = torch.from_numpy(job.model.hu_range.to_unit(pixels.hu))[None, None]
+    error = seam_error(tiled.engine, job.model.scale, tiled.tiling, lr) * job.model.hu_range.hu_per_unit
+    return (
+        f"too large for the memory: {tiled.tiling.text}; at a seam it differs by at most {error:.2g} HU from the whole"
     )
 
 
