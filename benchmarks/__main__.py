@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import memory, patches, preprocess, startup, training
+from benchmarks import memory, patches, preprocess, startup, training, upscale
 
 BENCHMARKS = {
     "startup": startup.run,
@@ -10,6 +10,7 @@ BENCHMARKS = {
     "preprocess": preprocess.run,
     "training": training.run,
     "memory": memory.run,
+    "upscale": upscale.run,
 }
 
 

@@ -1,5 +1,7 @@
 """Networks in 8-bit integers: calibrated by nncf, the layers that cost most accuracy left in fp32."""
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +52,14 @@ def _quantise(model: Any, images: list[npt.NDArray[np.float32]]) -> Any:
     nncf = import_nncf()
     nncf.set_log_level("ERROR")
     exact = _means(model, images)
-    fast = nncf.quantize(
-        model.clone(),
-        nncf.Dataset(images),
-        subset_size=len(images),
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=_delicate(model)),
-    )
+    with redirect_stdout(StringIO()):  # nncf draws bars of its own
+        fast = nncf.quantize(
+            model.clone(),
+            nncf.Dataset(images),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(names=_delicate(model)),
+        )
     return _shifted(fast, float(np.mean(exact - _means(fast, images))))
 
 
