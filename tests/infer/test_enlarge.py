@@ -8,6 +8,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer import TorchEngine
 from ctsr.infer.box import FADE, MARGIN, body_box
 from ctsr.infer.enlarge import Enlarger
 from ctsr.models.interpolation import enlarge
@@ -85,8 +86,6 @@ def test_a_slice_that_is_all_padding_is_padding() -> None:
 
 
 def test_a_uniform_slice_is_uniform_to_its_border(bilinear_net: torch.nn.Module) -> None:
-    from ctsr.infer import TorchEngine
-
     enlarger = Enlarger(TorchEngine(bilinear_net), SCALE, DEFAULT_RANGE)
     result = enlarger(SlicePixels(np.full((40, 48), 60, np.float32), None))
     assert np.abs(result.hu - 60).max() < 1
