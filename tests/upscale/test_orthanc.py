@@ -18,7 +18,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from ctsr.checkpoint import Generator as Model
 from ctsr.infer.choose import AskedFor
-from ctsr.upscale import UpscaleOptions, upscale
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.run import upscale
 from tests.made.ct import body, padded, save_series
 from tests.needs import needs, needs_program
 

@@ -23,7 +23,8 @@ from ctsr.models import Architecture, build
 from ctsr.models.rrdb import RRDBNet
 from ctsr.models.warm_start import start_as_bilinear
 from ctsr.series import Series
-from ctsr.upscale import Report, UpscaleOptions, upscale
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.run import Report, upscale
 from ctsr.volume import Volume
 from tests.made.exams import REAL_PATIENTS, only_series
 from tests.oracles import dcentvfy_errors, dciodvfy_errors, dcm2niix

@@ -13,7 +13,8 @@ from ctsr.checkpoint import Generator
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
 from ctsr.infer.choose import AskedFor
-from ctsr.upscale import Report, UpscaleOptions, upscale
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.run import Report, upscale
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
 from tests.made.exams import only_series
 from tests.made.listener import Listener

@@ -9,6 +9,7 @@ import tyro
 from ctsr.cli.cells import mm, pixels
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
+from ctsr.errors import UsageError
 from ctsr.paths import native_path, resolve_path
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.words import duration
@@ -16,8 +17,8 @@ from ctsr.words import duration
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Generator
     from ctsr.infer.calibration import Calibration
-    from ctsr.upscale import Report
     from ctsr.upscale.plan import Job
+    from ctsr.upscale.run import Report
     from ctsr.upscale.series import Outcome
 
 __all__ = ["Upscale"]
@@ -36,9 +37,9 @@ class Upscale:
     ctsr upscale EXAMS sharper --only "chest*" --target_spacing 0.4
     """
 
-    source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="IN")]]
+    source: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="IN")]] = None
     """A series, a patient, a folder of patients, or a NIfTI file."""
-    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
+    out: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="OUT")]] = None
     """Receives the result: one series fills it (or a .nii.gz file), several go to <patient>/<series> below."""
     model_path: str | None = None
     """Checkpoint file, run folder or experiment name; the newest run when left out."""
@@ -59,12 +60,14 @@ class Upscale:
 
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a series or a file could not be used."""
+        if self.source is None or self.out is None:
+            raise UsageError("ctsr upscale: what, and where to? Give both: ctsr upscale IN OUT")
         from ctsr.checkpoint import find_generator
         from ctsr.cluster import executor_for
         from ctsr.device import pick_device
         from ctsr.infer.choose import AskedFor
         from ctsr.pool import available_cores
-        from ctsr.upscale import upscale
+        from ctsr.upscale.run import upscale
 
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
         generator = find_generator(self.model_path, progress=console)
