@@ -47,6 +47,8 @@ def executor_for(jobs: int, dask: str | None = None) -> Generator[Executor | Non
     client = _connected(dask)
     try:
         yield client.get_executor(pure=False)
+    except _killed() as error:
+        raise _lost(error) from error
     finally:
         client.close()
 
@@ -59,7 +61,7 @@ def each_in_order(
         try:
             yield future.result()
         except _killed() as error:
-            yield LostError(f"every worker that took it died, most likely for lack of memory: {one_line(error)}")
+            yield _lost(error)
 
 
 def _connected(address: str) -> Any:
@@ -74,6 +76,10 @@ def _connected(address: str) -> Any:
             "start them with `dask scheduler` and `dask worker ADDRESS`"
         ) from error
     return client
+
+
+def _lost(error: Exception) -> LostError:
+    return LostError(f"every worker that took it died, most likely for lack of memory: {one_line(error)}")
 
 
 def _killed() -> tuple[type[Exception], ...]:
