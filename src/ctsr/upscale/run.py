@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from ctsr.checkpoint import Generator
 from ctsr.cluster import LostError, each_in_order
 from ctsr.data.roots import patient_names
-from ctsr.errors import UsageError
+from ctsr.errors import ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.files import check_room
 from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
@@ -92,12 +93,12 @@ def upscale(
 def _trial(wanted: Sequence[Chosen], generator: Generator, asked: AskedFor, options: UpscaleOptions) -> list[Pair]:
     """What int8 is checked on: slices of a series that did not calibrate it, degraded as in the model's training."""
     known = asked.calibration.series_uids if asked.calibration else frozenset[str]()
-    series = next((one.series for one in wanted if one.series.series_uid not in known), None)
-    if series is None:
-        raise UsageError("int8 must be checked on a patient it was not calibrated on; give --calibration other exams")
-    indices = sorted({round(share * (len(series.slices) - 1)) for share in TRIAL_PLACES})
-    slices = (read_slice(series, index, assume_hu=options.assume_hu).hu for index in indices)
-    return pairs_of(slices, generator.degradation, generator.hu_range)
+    for series in (one.series for one in wanted if one.series.series_uid not in known):
+        indices = sorted({round(share * (len(series.slices) - 1)) for share in TRIAL_PLACES})
+        with suppress(ReadError):  # told when its turn comes; the next one will do
+            slices = [read_slice(series, index, assume_hu=options.assume_hu).hu for index in indices]
+            return pairs_of(slices, generator.degradation, generator.hu_range)
+    raise UsageError("int8 must be checked on a patient it was not calibrated on; give --calibration other exams")
 
 
 def _outcomes(todo: list[Job], spec: EngineSpec, executor: Executor | None, progress: Progress) -> Iterator[Outcome]:
