@@ -8,14 +8,14 @@ import numpy.typing as npt
 from ctsr.data.body import BLOCK, tissue_blocks
 from ctsr.volume import VoxelsHU
 
-__all__ = ["FADE", "MARGIN", "Box", "body_box"]
+__all__ = ["FADE", "MARGIN", "STEP", "Box", "body_box"]
 
 MARGIN = 32
 """LR pixels of air around the tissue that the network sees as well. What lies farther away changes its answer inside
 the body by less than 1 HU: `tests/infer/test_enlarge.py` measures it on real series."""
 FADE = 8
 """LR pixels, the outermost of the margin, over which the network's answer gives way to interpolation."""
-STEP = 16
+STEP = 32
 """Boxes grow to sides of so many LR pixels, so that a series has few different ones: engines prepare for each size."""
 
 

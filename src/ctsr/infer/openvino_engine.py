@@ -42,8 +42,11 @@ class OpenvinoEngine:
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
-        core = import_openvino().Core()
-        self._compiled = core.compile_model(core.read_model(xml), "CPU", options)
+        self._options = options
+        self._core = import_openvino().Core()
+        self._model = self._core.read_model(xml)
+        self._shape: tuple[int, ...] = ()
+        self._compiled: Any = None
         self._precision = precision
         # A compiled network has one set of buffers; workers of a cluster may have several threads.
         self._alone = threading.Lock()
@@ -56,8 +59,18 @@ class OpenvinoEngine:
     def __call__(self, lr: Tensor) -> Tensor:
         """See `ctsr.infer.engine.Engine`."""
         with self._alone:
-            answer = self._compiled([lr.cpu().contiguous().numpy()], share_inputs=True)[0]
+            answer = self._for(tuple(lr.shape))([lr.cpu().contiguous().numpy()], share_inputs=True)[0]
         return torch.from_numpy(answer)
+
+    def _for(self, shape: tuple[int, ...]) -> Any:
+        """The network compiled for images of one shape: with a free one it takes twice the memory."""
+        if shape != self._shape:
+            self._compiled = None  # its buffers go before others come
+            model = self._model.clone()
+            model.reshape(list(shape))
+            self._compiled = self._core.compile_model(model, "CPU", self._options)
+            self._shape = shape
+        return self._compiled
 
 
 def converted(net: nn.Module, cache: Path | None = None) -> Path:
