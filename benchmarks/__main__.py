@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import finetune, memory, patches, preprocess, startup, training, view
+from benchmarks import finetune, memory, patches, preprocess, startup, training, upscale, view
 
 BENCHMARKS = {
     "startup": startup.run,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "finetune": finetune.run,
     "memory": memory.run,
     "view": view.run,
+    "upscale": upscale.run,
 }
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,3 +27,10 @@ def dcm2niix(folder: Path, out: Path, *, compressed: bool = False) -> Path:
     options = ["-z", "y" if compressed else "n", "-b", "n", "-o", str(out), "-f", "ct"]
     subprocess.run([sys.executable, "-m", "dcm2niix", *options, str(folder)], check=True, capture_output=True)
     return out / ("ct.nii.gz" if compressed else "ct.nii")
+
+
+def dcentvfy_errors(paths: Sequence[Path]) -> set[str]:
+    """What contradicts itself between files of one patient, study, frame of reference or series."""
+    program = needs_program("dcentvfy", "dicom3tools")
+    run = subprocess.run([program, *map(str, paths)], capture_output=True, text=True, errors="replace", check=False)
+    return {line for line in (run.stdout + run.stderr).splitlines() if line.startswith("Error")}

@@ -23,7 +23,7 @@ from ctsr.series import Excluded, Inventory, PatientExams, Series, SliceHeader, 
 from ctsr.volume import Grid, Volume
 from ctsr.words import printable
 
-__all__ = ["SlicePixels", "read_slice", "read_volume", "scan", "scan_patient"]
+__all__ = ["SlicePixels", "even_grid", "read_slice", "read_volume", "scan", "scan_patient"]
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""
@@ -206,7 +206,7 @@ def read_volume(series: Series, *, assume_hu: bool = False, allow_gaps: bool = F
         ReadError: a slice cannot be decoded.
     """
     check(series, "volume", assume_hu=assume_hu, allow_gaps=allow_gaps)
-    grid, places = _grid(series)
+    grid, places = even_grid(series)
     hu = np.full(grid.shape, AIR, dtype=np.float32)
     padding = np.ones(grid.shape, dtype=np.bool_)
     for index, place in enumerate(places):
@@ -218,8 +218,12 @@ def read_volume(series: Series, *, assume_hu: bool = False, allow_gaps: bool = F
     return Volume(hu, grid, padding if padding.any() else None)
 
 
-def _grid(series: Series) -> tuple[Grid, list[int]]:
-    """The even grid the slices lie on, and the place of each slice on it."""
+def even_grid(series: Series) -> tuple[Grid, list[int]]:
+    """The even grid the slices lie on, and the place of each slice on it.
+
+    Raises:
+        SeriesError: they lie on none.
+    """
     along = spread([header.position for header in series.slices], series.orientation).along
     # A single slice is as thick as it says, or a millimetre.
     step = series.slice_step or series.slice_thickness or 1.0

@@ -11,11 +11,17 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeVar
 
+from ctsr.errors import CtsrError
+from ctsr.progress import SILENT, Progress
+from ctsr.words import size
+
 __all__ = [
+    "PART",
     "STAMP",
     "atomic_folder",
     "atomic_path",
     "cached_by_file",
+    "check_room",
     "clear_leftovers",
     "file_state",
     "new_folder",
@@ -54,15 +60,20 @@ def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
 
 
 @contextmanager
-def atomic_folder(final: Path) -> Generator[Path]:
+def atomic_folder(final: Path, *, replace: bool = False) -> Generator[Path]:
     """A temporary folder beside `final`, which it becomes when the block ends well; else it is removed.
 
-    Where another process was faster, its folder stays.
+    Where `final` is there already, because another process was faster, that folder stays; with `replace` it goes.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=PART, dir=final.parent))
     try:
         yield part
+        # mkdtemp makes folders private; a result should be as readable as any other the user makes.
+        part.chmod(0o777 & ~_umask())
+        if replace and final.is_dir():
+            _swap(part, final)
+            return
         try:
             part.rename(final)
         except OSError:
@@ -70,6 +81,17 @@ def atomic_folder(final: Path) -> Generator[Path]:
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _swap(part: Path, final: Path) -> None:
+    """Put a folder in another's place; the name is free for no longer than two renames take."""
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", suffix=PART, dir=final.parent) as old:
+        final.rename(Path(old) / final.name)
+        try:
+            part.rename(final)
+        except OSError:
+            (Path(old) / final.name).rename(final)
+            raise
 
 
 def clear_leftovers(folder: Path, name: str = "*", *, older_than_s: float = 0.0) -> None:
@@ -109,6 +131,22 @@ def _plain(value: object) -> str:
 def write_json(final: Path, document: object) -> None:
     """Write a whole file of `to_json`."""
     write_atomically(final, to_json(document))
+
+
+def check_room(folder: Path, num_slices: int, num_bytes: int, progress: Progress = SILENT) -> None:
+    """Say what is about to be written, and refuse what the disk cannot hold; `folder` need not exist yet.
+
+    Raises:
+        CtsrError: there is less room than `num_bytes`.
+    """
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    progress.note(f"{num_slices} slices to write into {folder}: about {size(num_bytes)}, of {size(free)} free")
+    if num_bytes > free:
+        raise CtsrError(
+            f"{folder}: {num_slices} slices need about {size(num_bytes)}, but only {size(free)} are free; "
+            "make room, or choose another folder for the result"
+        )
 
 
 def new_folder(parent: Path, prefix: str) -> Path:

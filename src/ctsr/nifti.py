@@ -2,10 +2,11 @@
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -16,13 +17,13 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.spatialimages import HeaderDataError
 
 from ctsr.errors import ReadError
-from ctsr.files import cached_by_file, write_atomically
+from ctsr.files import atomic_path, cached_by_file
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
 from ctsr.volume import Grid, Vector
 from ctsr.words import one_line
 
-__all__ = ["read_pixels", "save_volume", "scan_file"]
+__all__ = ["read_pixels", "save_volume", "scan_file", "verify_volume", "volume_writer"]
 
 BROKEN = (
     *(ImageFileError, HeaderDataError, zlib.error),
@@ -35,6 +36,8 @@ MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORTHOGONAL_WITHIN = 1e-2
 SQUARE_WITHIN = 1e-2
+VOXELS_AT = 352
+"""Bytes before the first voxel: the header, and the mark that no extension follows."""
 
 Affine = npt.NDArray[np.float64]
 
@@ -113,13 +116,59 @@ def save_volume(path: Path, values: npt.NDArray[np.int16], grid: Grid, *, slope:
         slope: not 0.
         intercept: HU.
     """
+    with volume_writer(path, grid, slope=slope, intercept=intercept) as add:
+        for plane in values:
+            add(plane)
+
+
+@contextmanager
+def volume_writer(
+    path: Path, grid: Grid, *, slope: float = 1, intercept: float = 0
+) -> Generator[Callable[[npt.NDArray[np.int16]], object]]:
+    """As `save_volume`, for who has one slice at a time: what is yielded takes them, the first of the grid first."""
     # The file's first axis is the one that varies fastest: columns, then rows, then slices.
     affine = RAS_TO_LPS @ grid.affine[:, [2, 1, 0, 3]]
-    image = Nifti1Image(values.transpose(2, 1, 0), affine)
-    image.header.set_slope_inter(slope, intercept)
+    image = Nifti1Image(np.broadcast_to(np.int16(0), grid.shape[::-1]), affine)
     image.header.set_xyzt_units("mm")
-    content = image.to_bytes()
-    write_atomically(path, gzip.compress(content, mtime=0) if path.name.lower().endswith(".gz") else content)
+    image.update_header()
+    image.header.set_slope_inter(slope, intercept)
+    image.header["vox_offset"] = VOXELS_AT
+    with atomic_path(path) as part, part.open("wb") as file, _packed(file, path) as stream:
+        stream.write(image.header.binaryblock.ljust(VOXELS_AT, b"\0"))
+        yield lambda plane: stream.write(plane.astype("<i2", copy=False).tobytes())
+
+
+def _packed(file: BinaryIO, path: Path) -> AbstractContextManager[BinaryIO]:
+    if path.name.lower().endswith(".gz"):
+        # No name and no time: the same volume gives the same bytes.
+        return cast("AbstractContextManager[BinaryIO]", gzip.GzipFile("", "wb", fileobj=file, mtime=0))
+    return nullcontext(file)
+
+
+def verify_volume(path: Path, grid: Grid, checksums: Sequence[int]) -> None:
+    """Read a written volume again, a slice at a time, and compare it with what was meant.
+
+    Args:
+        path: the file.
+        grid: where its voxels must lie, to 1e-4 mm: NIfTI holds positions as float32.
+        checksums: `zlib.crc32` of each slice's signed 16-bit values.
+
+    Raises:
+        ReadError: it cannot be read, or says something else.
+    """
+    try:
+        image = cast("Nifti1Image", nib.load(path))
+        affine = (RAS_TO_LPS @ np.asarray(image.affine))[:, [2, 1, 0, 3]]
+        same_place = image.shape == grid.shape[::-1] and np.allclose(affine, grid.affine, rtol=1e-6, atol=1e-4)
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+            stream.read(VOXELS_AT)
+            found = [zlib.crc32(stream.read(2 * grid.shape[1] * grid.shape[2])) for _ in range(grid.shape[0])]
+    except BROKEN as error:
+        raise ReadError(f"{path}: cannot be read again: {one_line(error)}") from error
+    if not same_place or found != list(checksums):
+        raise ReadError(
+            f"{path}: read again it holds other {'values' if same_place else 'positions'} than were written"
+        )
 
 
 @cached_by_file(1)

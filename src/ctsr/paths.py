@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctsr.errors import MissingInputError
+from ctsr.errors import MissingInputError, UsageError
 from ctsr.progress import SILENT, Progress
 
-__all__ = ["FoundPath", "find_path", "native_path", "resolve_path", "search_path"]
+__all__ = ["FoundPath", "check_apart", "find_path", "native_path", "resolve_path", "search_path"]
 
 WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:|\\\\")
 """How a path starts that names a drive or a network share."""
@@ -90,6 +90,20 @@ def native_path(text: str | Path) -> Path:
     if WINDOWS_ABSOLUTE.match(spelled):
         raise MissingInputError(f"{spelled} is an absolute path of a Windows machine; give the path on this one")
     return Path(spelled.replace("\\", "/")).expanduser()
+
+
+def check_apart(source: Path, target: Path) -> None:
+    """Refuse an output that lies in its input or around it; neither need exist.
+
+    Raises:
+        UsageError: originals and results would mix.
+    """
+    inner, outer = source.resolve(), target.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise UsageError(
+            f"the output {target} and the input {source} lie in each other: originals and results would mix; "
+            "choose a folder of its own"
+        )
 
 
 def _spellings(text: str | Path, base: Path) -> list[Path]:

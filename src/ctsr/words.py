@@ -1,8 +1,9 @@
 """How numbers, lists and foreign messages read in a line for people."""
 
+import re
 from collections.abc import Sequence
 
-__all__ = ["duration", "listed", "one_line", "printable", "size"]
+__all__ = ["duration", "listed", "one_line", "printable", "safe_name", "size"]
 
 
 def size(num_bytes: float) -> str:
@@ -28,6 +29,11 @@ def listed(names: Sequence[str], most: int) -> str:
 def one_line(message: object) -> str:
     """A message without its line breaks, those of libraries often have some; `printable`."""
     return printable(" ".join(str(message).split()))
+
+
+def safe_name(text: str) -> str:
+    """`text` with what a file name on some system cannot hold, or a glob would read, replaced by ``_``."""
+    return re.sub(r"[^\w.+-]", "_", text)
 
 
 def printable(text: str) -> str:

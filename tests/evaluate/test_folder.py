@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.evaluate.folder import MARKER, Marker, result_folder, safe_name
+from ctsr.evaluate.folder import MARKER, Marker, result_folder
 
 STEM = "test__best__globalHU_-1000_2000_on_test_set"
 
@@ -68,7 +68,3 @@ def test_a_marker_that_cannot_be_read_is_not_continued(tmp_path: Path) -> None:
     (first / MARKER).write_text("{", encoding="utf-8")
     with result_folder(tmp_path, STEM, "abc") as folder:
         assert folder.path != first
-
-
-def test_a_model_called_oddly_still_makes_a_folder() -> None:
-    assert safe_name("best [v2]: α*?") == "best__v2___α__"

@@ -1,5 +1,6 @@
 import json
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.made.ct import body, save_series
 from tests.made.exams import NAMES, save_patient, save_patients
 from tests.made.listener import Listener
 from tests.made.model import SPLIT, save_model
+from tests.needs import needs
 
 
 @pytest.fixture
@@ -383,3 +385,19 @@ def test_an_exam_compared_with_itself_has_no_psnr_and_does_not_count(run, tmp_pa
     found = summary_of(run(Degradation("clean"), root=(exams,), split="test"))["global_per_slice"][BICUBIC]
     assert (found["PSNR"]["n"], found["PSNR"]["not_computed"]) == (1, {"identical": 1})
     assert (found["MAE"]["n"], found["MAE"]["min"]) == (2, 0.0)
+
+
+def test_another_engine_gives_the_same_numbers_to_rounding(run, tmp_path: Path) -> None:
+    needs(find_spec("openvino") is not None, "install ctsr[fast] to run this")
+    plain, fast = run(), run(engine="openvino", output_dir=tmp_path / "fast")
+    for one, other in zip(rows_of(plain), rows_of(fast), strict=True):
+        assert (one.slice, one.method) == (other.slice, other.method)
+        value, again = (row.metrics["PSNR"].value for row in (one, other))
+        assert again == pytest.approx(value, abs=1e-3)
+    config = json.loads((fast.folder / "config.json").read_text(encoding="utf-8"))
+    assert config["engine"] == "openvino"
+
+
+def test_a_precision_that_the_engine_lacks_is_wrong_usage(run) -> None:
+    with pytest.raises(UsageError, match="no --precision int8"):
+        run(engine="torch", precision="int8")

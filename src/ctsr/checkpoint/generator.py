@@ -10,11 +10,14 @@ from torch import nn
 
 from ctsr.checkpoint.container import read_container, weights_in
 from ctsr.checkpoint.meta import Meta
+from ctsr.checkpoint.reference import resolve_model
+from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.models.architecture import Architecture, load_state
+from ctsr.progress import SILENT, Progress
 
-__all__ = ["Blend", "Generator", "load_generator"]
+__all__ = ["Blend", "Generator", "find_generator", "load_generator"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,36 @@ class Generator:
     """What it was made of, where it is a mixture of two."""
 
     @property
+    def scale(self) -> int:
+        """How many times finer SR is than LR."""
+        return self.architecture.scale
+
+    @property
     def hu_range(self) -> HURange:
         """HU that the network sees as [-1, 1]; the default where the file does not tell."""
         return self.meta.hu_range if self.meta else DEFAULT_RANGE
+
+    @property
+    def degradation(self) -> Degradation:
+        """What it was trained on; the default where the file does not tell."""
+        return Degradation.from_dict(self.meta.degradation) if self.meta else Degradation(scale=self.scale)
+
+
+def find_generator(reference: str | None, *, progress: Progress = SILENT) -> Generator:
+    """The network that a model reference means; `progress` hears which file was chosen.
+
+    Args:
+        reference: see `ctsr.checkpoint.reference.resolve_model`; None takes the newest run.
+        progress: told what was chosen, where that was not plain.
+
+    Raises:
+        MissingInputError: there is no such model.
+        CheckpointError: the file holds none that can be loaded.
+    """
+    resolved = resolve_model(reference)
+    if resolved.note:
+        progress.note(resolved.note)
+    return load_generator(resolved.path)
 
 
 def load_generator(path: Path, *, use_ema: bool = True) -> Generator:

@@ -52,6 +52,7 @@ class Evaluate:
 
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a patient or a series could not be used, wholly or in part."""
+        from ctsr.demo.calibration import SyntheticSlices
         from ctsr.evaluate.model import load_model
         from ctsr.evaluate.run import evaluate
 
@@ -60,7 +61,9 @@ class Evaluate:
             return self._curve(model, console)
         if self.pretrained_g is not None:
             raise UsageError("--pretrained_g goes with --alphas; the model to evaluate is --model_path")
-        evaluation = evaluate(model, self.degradation_for(model, console), self.options, progress=console)
+        degradation = self.degradation_for(model, console)
+        calibration = SyntheticSlices(degradation, model.hu_range)
+        evaluation = evaluate(model, degradation, self.options, calibration=calibration, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
 

@@ -57,15 +57,12 @@ class Params:
         return 0
 
     def _architecture(self, console: Console) -> "Architecture":
-        from ctsr.checkpoint import load_generator, resolve_model
+        from ctsr.checkpoint import find_generator
         from ctsr.models import Architecture
 
         if self.model_path is None:
             return Architecture("rrdb", self.scale, self.nf, self.nb, self.gc)
-        resolved = resolve_model(self.model_path)
-        if resolved.note:
-            console.note(resolved.note)
-        return load_generator(resolved.path).architecture
+        return find_generator(self.model_path, progress=console).architecture
 
 
 def _totals(architecture: "Architecture", cost: "Profile") -> list[tuple[str, str]]:

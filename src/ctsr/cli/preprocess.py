@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import tyro
 import yaml
 
 from ctsr.cli.cells import NONE, mm, pixels
@@ -42,8 +43,10 @@ class Preprocess:
     """Low-pass where pixels get coarser; without it, plain bilinear."""
     assume_hu: bool = False
     """Take stored values for HU where a header gives no rescale."""
-    workers: int | None = None
+    workers: Annotated[int | None, tyro.conf.arg(aliases=["--jobs"])] = None
     """Processes; as many as there are cores when left out."""
+    dask: str | None = None
+    """Address of a dask scheduler, tcp://host:8786, whose workers do the work; they must see the same files."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -58,6 +61,7 @@ class Preprocess:
             antialias=self.antialias,
             assume_hu=self.assume_hu,
             workers=self.workers,
+            dask=self.dask,
             progress=console,
         )
         write_atomically(out_dir / CONFIG, yaml.safe_dump(resolved(self), sort_keys=False))

@@ -26,6 +26,8 @@ VERBS = {
         Verb("finetune", "ctsr.cli.finetune", "Finetune", "go on with perceptual and adversarial losses (ESRGAN)"),
         Verb("evaluate", "ctsr.cli.evaluate", "Evaluate", "measure a model against interpolation, by patient"),
         Verb("view", "ctsr.cli.view", "View", "look at LR, interpolations, SR and HR side by side"),
+        Verb("upscale", "ctsr.cli.upscale", "Upscale", "make real series sharper with a model, DICOM to DICOM"),
+        Verb("export", "ctsr.cli.export", "Export", "write a model as ONNX, OpenVINO or TorchScript"),
         Verb("blend", "ctsr.cli.blend", "Blend", "mix two generators: how much fine-tuning is wanted"),
         Verb("weights", "ctsr.cli.weights", "Weights", "list, fetch or find the weights of VGG, AlexNet and LPIPS"),
         Verb("params", "ctsr.cli.params", "Params", "count a network's parameters, operations and memory"),

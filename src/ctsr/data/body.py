@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from ctsr.hu import AIR
 
-__all__ = ["BLOCK", "body_blocks"]
+__all__ = ["BLOCK", "body_blocks", "tissue_blocks"]
 
 BLOCK = 8
 """Pixels along each side of a block of the body map."""
@@ -26,10 +26,7 @@ def body_blocks(hu: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
         (⌈rows/8⌉, ⌈columns/8⌉), True in the body; all True where nothing is tissue, so that there is always
         a place to draw from.
     """
-    rows, columns = hu.shape
-    padded = np.pad(np.maximum(hu, AIR), ((0, -rows % BLOCK), (0, -columns % BLOCK)), mode="edge")
-    blocks = padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK).mean(axis=(1, 3))
-    tissue = np.asarray(ndimage.binary_fill_holes(blocks > TISSUE_HU), dtype=bool)
+    tissue = tissue_blocks(hu)
     # Opening parts the body from the table it lies on, and drops specks.
     opened = ndimage.binary_opening(tissue, iterations=1)
     labels, count = cast("tuple[npt.NDArray[np.int32], int]", ndimage.label(opened))
@@ -38,3 +35,18 @@ def body_blocks(hu: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return np.asarray(labels == sizes.argmax(), dtype=bool)
+
+
+def tissue_blocks(hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
+    """Blocks of 8×8 pixels that hold mostly tissue or are enclosed by such; arms, specks and the table among them.
+
+    Args:
+        hu: (rows, columns), HU; values below air count as air.
+
+    Returns:
+        (⌈rows/8⌉, ⌈columns/8⌉).
+    """
+    rows, columns = hu.shape
+    padded = np.pad(np.maximum(hu, AIR), ((0, -rows % BLOCK), (0, -columns % BLOCK)), mode="edge")
+    blocks = padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK).mean(axis=(1, 3))
+    return np.asarray(ndimage.binary_fill_holes(blocks > TISSUE_HU), dtype=bool)

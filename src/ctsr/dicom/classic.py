@@ -1,4 +1,4 @@
-"""A frame of a multi-frame CT object as the header of a classic slice."""
+"""The header of one slice: that of a classic file, or of a frame of a multi-frame object as if it were one."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,10 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import VR
 
-__all__ = ["classic_frame"]
+from ctsr.dicom.element import open_file
+from ctsr.series import SliceHeader
+
+__all__ = ["classic_frame", "slice_header"]
 
 # What only has a meaning within a multi-frame object, or describes how its stored values are shown.
 NOT_OF_A_SLICE = frozenset(
@@ -36,6 +39,17 @@ RENAMED = {
 
 MAY_BE_EMPTY = ("KVP", "AcquisitionNumber", "SliceThickness", "PositionReferenceIndicator")
 """Attributes a classic CT slice must have, if only empty."""
+
+
+def slice_header(source: SliceHeader) -> Dataset:
+    """What a slice's file says of it, as the header of a classic slice: what `ctsr.dicom.write.derive_slice` takes.
+
+    Raises:
+        ReadError: the file is gone or cannot be parsed.
+    """
+    header = open_file(source.path).header
+    enhanced = "SharedFunctionalGroupsSequence" in header or source.frame is not None
+    return classic_frame(header, source.frame or 0) if enhanced else header
 
 
 def classic_frame(source: Dataset, frame: int) -> Dataset:

@@ -15,7 +15,7 @@ from ctsr.checkpoint.blend import blend
 from ctsr.degrade import Degradation
 from ctsr.digests import digest
 from ctsr.errors import UsageError
-from ctsr.evaluate.folder import result_folder, safe_name
+from ctsr.evaluate.folder import result_folder
 from ctsr.evaluate.methods import MODEL
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
@@ -25,6 +25,7 @@ from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
 from ctsr.metrics.lpips import LPIPS
 from ctsr.progress import SILENT, Progress
+from ctsr.words import safe_name
 
 __all__ = ["Curve", "Point", "evaluate_curve"]
 

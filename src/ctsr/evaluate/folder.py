@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import socket
 import time
 from collections.abc import Generator
@@ -15,7 +14,7 @@ import psutil
 
 from ctsr.files import new_folder, write_json
 
-__all__ = ["ResultFolder", "result_folder", "safe_name"]
+__all__ = ["ResultFolder", "result_folder"]
 
 MARKER = ".unfinished.json"
 QUIET_S = 600.0
@@ -115,8 +114,3 @@ def _unfinished(output_dir: Path, stem: str, fingerprint: str) -> ResultFolder |
         if marker and marker.fingerprint == fingerprint and not marker.is_held(path):
             return ResultFolder(path, continued=(path / "metrics.csv").is_file())
     return None
-
-
-def safe_name(text: str) -> str:
-    """`text` with what a file name on some system cannot hold, or a glob would read, replaced by ``_``."""
-    return re.sub(r"[^\w.+-]", "_", text)

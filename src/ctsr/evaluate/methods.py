@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.hu import HURange, Window
-from ctsr.infer import super_resolve
+from ctsr.infer import Engine, super_resolve
 from ctsr.metrics import HU, METRICS, WINDOWED, MetricFunction, MetricValue, measure, not_computed
 from ctsr.models.interpolation import interpolate
 
@@ -19,11 +19,11 @@ METHODS = (BILINEAR, BICUBIC, MODEL)
 """In the order of rows, tables and plots."""
 
 
-def reconstructions(net: nn.Module, lr: Tensor, scale: int) -> Tensor:
+def reconstructions(net: nn.Module | Engine, lr: Tensor, scale: int) -> Tensor:
     """One LR slice enlarged by every method, in the order of `METHODS`.
 
     Args:
-        net: the generator; enlarges by `scale`.
+        net: the generator, or an engine that runs it; enlarges by `scale`.
         lr: ``(1, 1, h, w)`` in [-1, 1].
         scale: 2 or 4.
 

@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from ctsr.checkpoint.generator import Generator, load_generator
-from ctsr.checkpoint.reference import resolve_model
+from ctsr.checkpoint.generator import Generator, find_generator
 from ctsr.degrade import Degradation
 from ctsr.device import pick_device
 from ctsr.errors import UsageError
-from ctsr.evaluate.folder import safe_name
 from ctsr.hu import HURange
+from ctsr.infer import Engine
 from ctsr.progress import SILENT, Progress
+from ctsr.words import safe_name
 
 __all__ = ["ModelUnderTest", "load_model"]
 
@@ -24,11 +25,18 @@ class ModelUnderTest:
     generator: Generator
     device: torch.device
     """Where the network is."""
+    engine: Engine | None = None
+    """What runs the network; PyTorch where it is when None."""
+
+    @property
+    def network(self) -> nn.Module | Engine:
+        """What `ctsr.infer.super_resolve` takes."""
+        return self.engine or self.generator.net
 
     @property
     def scale(self) -> int:
         """The network's."""
-        return self.generator.architecture.scale
+        return self.generator.scale
 
     @property
     def hu_range(self) -> HURange:
@@ -48,8 +56,7 @@ class ModelUnderTest:
     @property
     def degradation(self) -> Degradation:
         """What it was trained on; the default where the file does not tell."""
-        meta = self.generator.meta
-        return Degradation.from_dict(meta.degradation) if meta else Degradation(scale=self.scale)
+        return self.generator.degradation
 
     @property
     def name(self) -> str:
@@ -79,17 +86,14 @@ def load_model(
         CheckpointError: the file holds none that can be loaded.
         UsageError: its scale is another one, or there is no such device.
     """
-    resolved = resolve_model(reference)
-    if resolved.note:
-        progress.note(resolved.note)
-    generator = load_generator(resolved.path)
-    if scale is not None and scale != generator.architecture.scale:
+    generator = find_generator(reference, progress=progress)
+    if scale is not None and scale != generator.scale:
         raise UsageError(
-            f"--scale {scale} does not fit {resolved.path}, a network for ×{generator.architecture.scale}; "
+            f"--scale {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
             "leave --scale out or name another --model_path"
         )
     if generator.meta is None:
-        progress.note(f"warning: {resolved.path} does not say how it was trained; default degradation, split unknown")
+        progress.note(f"warning: {generator.path} does not say how it was trained; default degradation, split unknown")
     where = pick_device(device, progress=progress)
     generator.net.to(where)
     return ModelUnderTest(generator, where)

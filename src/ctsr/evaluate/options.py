@@ -55,6 +55,10 @@ class EvaluateOptions:
     """Write numbers only."""
     assume_hu: bool = False
     """Read series without a rescale as if their stored values were HU."""
+    engine: Literal["auto", "torch", "openvino"] = "torch"
+    """What runs the network; only torch gives the same bits on every run and machine."""
+    precision: Literal["fp32", "int8", "fp16"] = "fp32"
+    """What it computes in; int8 is OpenVINO's, fp16 a GPU's."""
     store: Path | None = None
     """Where decoded series are kept; the user's cache folder when left out."""
 

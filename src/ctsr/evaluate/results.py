@@ -104,7 +104,7 @@ def _picture(plan: EvaluationPlan, planned: PlannedSlice, rows: Sequence[Row]) -
     """LR, bicubic, SR and HR of one slice."""
     model, stored = plan.model, planned.stored
     pair = slice_pair(stored, planned.index, plan.sampler, model.hu_range)
-    images = reconstructions(model.generator.net, pair.lr, model.scale)
+    images = reconstructions(model.network, pair.lr, model.scale)
     by_method = dict(zip(METHODS, images, strict=True))
     shown = {"LR": pair.lr[0], "Bicubic": by_method[BICUBIC], "SR": by_method[MODEL], "HR": pair.hr[0]}
     captions = {"LR": f"{pair.lr.shape[-1]} × {pair.lr.shape[-2]}", "HR": "reference"}

@@ -1,7 +1,7 @@
 """`evaluate`: from a model and a root to a folder of rows, statistics and plots."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ctsr import __version__
@@ -23,11 +23,17 @@ from ctsr.evaluate.summary import Table, patient_level
 from ctsr.evaluate.window import MetricWindow, choose_window
 from ctsr.files import write_json
 from ctsr.hu import HURange
+from ctsr.infer.calibration import Calibration
+from ctsr.infer.choose import AskedFor, choose_engine, open_engine
+from ctsr.infer.trial import Pair
 from ctsr.metrics.lpips import LPIPS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 
 __all__ = ["Evaluation", "evaluate"]
+
+TRIAL_SLICES = 4
+"""At most so many slices, evenly over the evaluation, on which int8 is compared with fp32."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +51,25 @@ class Evaluation:
 
 
 def evaluate(
-    model: ModelUnderTest, degradation: Degradation, options: EvaluateOptions, *, progress: Progress = SILENT
+    model: ModelUnderTest,
+    degradation: Degradation,
+    options: EvaluateOptions,
+    *,
+    calibration: Calibration | None = None,
+    progress: Progress = SILENT,
 ) -> Evaluation:
     """Measure the model and both interpolations on every slice of a part of the split.
 
     Rows reach the disk slice by slice. When an evaluation is interrupted, the next one with the same model,
-    settings and slices continues it, to the same result.
+    settings and slices continues it, to the same result. `calibration` gives images to set the scales of an int8
+    network by.
 
     Raises:
         MissingInputError: no data, or a split that names patients who are not there.
         SplitError: the model was trained on patients it is to be evaluated on.
         UsageError: the degradation is for another scale than the network.
     """
-    plan = prepare(model, degradation, options, progress)
+    plan = with_engine(prepare(model, degradation, options, progress), calibration, progress)
     with result_folder(options.output_dir, plan.stem, _fingerprint(plan)) as folder:
         write_json(folder.config_json, plan.config())
         rows = _measure(plan, folder, progress)
@@ -96,6 +108,24 @@ def prepare(
     return EvaluationPlan(model, options, window, sampler, lpips, exams.source, slices, failures)
 
 
+def with_engine(plan: EvaluationPlan, calibration: Calibration | None, progress: Progress) -> EvaluationPlan:
+    """The plan with the engine that was asked for; int8 is checked on slices of the evaluation itself."""
+    options, model = plan.options, plan.model
+    if (options.engine, options.precision) == ("torch", "fp32"):
+        return plan
+
+    def trial() -> list[Pair]:
+        taken = plan.slices[:: -(-len(plan.slices) // TRIAL_SLICES)]
+        found = (slice_pair(one.stored, one.index, plan.sampler, model.hu_range) for one in taken)
+        return [Pair(pair.lr, pair.hr) for pair in found]
+
+    asked = AskedFor(options.engine, options.precision, str(model.device), calibration)
+    spec = choose_engine(model.generator, asked, trial, progress)
+    engine = open_engine(spec, model.generator)
+    progress.note(f"engine: {engine.name}")
+    return replace(plan, model=replace(model, engine=engine))
+
+
 def _measure(plan: EvaluationPlan, folder: ResultFolder, progress: Progress) -> list[Row]:
     """The rows of every slice in order; those that an interrupted run has left are taken over."""
     kept = _kept(plan, folder.metrics_csv) if folder.continued else {}
@@ -126,7 +156,7 @@ def _kept(plan: EvaluationPlan, metrics_csv: Path) -> dict[SliceRef, list[Row]]:
 def measure_slice(plan: EvaluationPlan, planned: PlannedSlice) -> list[Row]:
     """One slice by every method; all see the same LR."""
     pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
-    images = reconstructions(plan.model.generator.net, pair.lr, plan.model.scale)
+    images = reconstructions(plan.model.network, pair.lr, plan.model.scale)
     metrics = slice_metrics(images, pair.hr_hu, plan.window.window, plan.model.hu_range, plan.lpips)
     return [Row(planned.ref, method, values) for method, values in zip(METHODS, metrics, strict=True)]
 
@@ -138,6 +168,7 @@ def _fingerprint(plan: EvaluationPlan) -> str:
         "columns": COLUMNS,
         "model": plan.model.generator.sha256,
         "device": str(plan.model.device),
+        "engine": plan.model.engine.name if plan.model.engine else "",
         "hu_range": asdict(plan.model.hu_range),
         "window": asdict(plan.window),
         # With weights or without: an evaluation is not continued with a column that its first rows do not have.

@@ -1,5 +1,6 @@
-"""A network applied to whole slices."""
+"""A network applied to whole slices, by PyTorch or a faster engine; and slices in HU made finer with it."""
 
+from ctsr.infer.engine import Engine, TorchEngine
 from ctsr.infer.slices import super_resolve
 
-__all__ = ["super_resolve"]
+__all__ = ["Engine", "TorchEngine", "super_resolve"]

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 import torch.nn.functional as nnf
 from torch import Tensor
 
-__all__ = ["Interpolation", "interpolate"]
+__all__ = ["Interpolation", "enlarge", "interpolate"]
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 
@@ -21,4 +21,9 @@ def interpolate(lr: Tensor, scale: int, kind: Interpolation) -> Tensor:
     Returns:
         ``(N, 1, scale·h, scale·w)`` in [-1, 1]: what bicubic overshoots is clipped.
     """
-    return nnf.interpolate(lr, scale_factor=scale, mode=kind, align_corners=False).clamp(-1, 1)
+    return enlarge(lr, scale, kind).clamp(-1, 1)
+
+
+def enlarge(image: Tensor, scale: int, kind: Interpolation) -> Tensor:
+    """As `interpolate`, of values in any range, which are left as they come out."""
+    return nnf.interpolate(image, scale_factor=scale, mode=kind, align_corners=False)

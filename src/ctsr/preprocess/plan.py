@@ -9,7 +9,7 @@ from ctsr.dicom.uids import derived_uid
 from ctsr.dicom.write import Derivation
 from ctsr.errors import DomainError
 from ctsr.preprocess.log import SeriesRow
-from ctsr.preprocess.resample import at_spacing
+from ctsr.resample import at_spacing
 from ctsr.series import PatientExams, Series, SliceHeader, is_nifti
 from ctsr.volume import Plane
 from ctsr.words import one_line, printable

@@ -1,6 +1,5 @@
 """The whole job: scan, plan, check for room, resample what is missing, and keep the logs true throughout."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -8,19 +7,21 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
+from ctsr.cluster import executor_for
 from ctsr.dicom.defects import check
 from ctsr.dicom.find import files_below
-from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError
+from ctsr.errors import MissingInputError, SeriesError
 from ctsr.exams import scan
-from ctsr.files import clear_leftovers
-from ctsr.pool import available_cores, in_order, pool
+from ctsr.files import check_room, clear_leftovers
+from ctsr.paths import check_apart
+from ctsr.pool import available_cores, in_order
 from ctsr.preprocess.journal import Done, Journal, fingerprint
 from ctsr.preprocess.log import SeriesRow, read_log, write_log
 from ctsr.preprocess.plan import SeriesPlan, Settings, Task, owner_of, plan_series, refused_row
 from ctsr.preprocess.work import Chunk, Outcome, chunks_of, run_chunk
 from ctsr.progress import SILENT, Progress
 from ctsr.series import DefectKind, Inventory, Series
-from ctsr.words import listed, size
+from ctsr.words import listed
 
 __all__ = ["Report", "preprocess"]
 
@@ -117,6 +118,7 @@ def preprocess(
     antialias: bool = True,
     assume_hu: bool = False,
     workers: int | None = None,
+    dask: str | None = None,
     progress: Progress = SILENT,
 ) -> Report:
     """Resample every CT series below `root` in plane to one pixel spacing, as DICOM.
@@ -131,6 +133,7 @@ def preprocess(
         antialias: low-pass where the pixels get coarser.
         assume_hu: take stored values for HU where a header gives no rescale.
         workers: processes; as many as there are cores when None.
+        dask: address of a scheduler whose workers do the work instead; see `ctsr.cluster.executor_for`.
         progress: told how far the work is, and of every defect.
 
     Raises:
@@ -139,10 +142,14 @@ def preprocess(
         CtsrError: the disk has no room for the result, or a worker process was killed.
     """
     settings = Settings(target_spacing, antialias, assume_hu)
-    _check_folders(root, out_dir)
+    if not root.is_dir():
+        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
+    check_apart(root, out_dir)
+    if dask is not None:
+        root, out_dir = root.absolute(), out_dir.absolute()  # workers may be somewhere else
     read_log(out_dir)  # a foreign one is an error before anything else is done
     several = sum(1 for _ in islice(files_below(root), FEW_FILES)) == FEW_FILES
-    with pool((workers or available_cores()) if several else 1) as executor:
+    with executor_for((workers or available_cores()) if several else 1, dask) as executor:
         inventory = scan(root, progress=progress, executor=executor)
         if not any(patient.series or patient.excluded for patient in inventory.patients):
             raise MissingInputError(f"{root}: no CT below; expected one folder per patient with DICOM or NIfTI files")
@@ -157,17 +164,6 @@ def preprocess(
     _tell_unused(inventory, progress)
     kept = sum(len(todo.plan.series.slices) - todo.num_missing for todo in todos)
     return Report(log.rows, written, kept, failed + broken)
-
-
-def _check_folders(root: Path, out_dir: Path) -> None:
-    if not root.is_dir():
-        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
-    source, target = root.resolve(), out_dir.resolve()
-    if source.is_relative_to(target) or target.is_relative_to(source):
-        raise UsageError(
-            f"--out_dir {out_dir} and --root {root} lie in each other: originals and results would mix; "
-            "choose a folder of its own"
-        )
 
 
 def _plan(
@@ -239,13 +235,7 @@ def _check_room(todos: Sequence[_Todo], out_dir: Path, progress: Progress) -> No
     if count == 0:
         return
     needed = sum(todo.num_missing * (todo.plan.slice_bytes + HEADER_BYTES) for todo in todos)
-    free = shutil.disk_usage(out_dir).free
-    progress.note(f"{count} slices to write into {out_dir}: about {size(needed)}, of {size(free)} free")
-    if needed > free:
-        raise CtsrError(
-            f"{out_dir}: {count} slices need about {size(needed)}, but only {size(free)} are free; "
-            "make room, or choose another --out_dir"
-        )
+    check_room(out_dir, count, needed, progress)
 
 
 def _clear(

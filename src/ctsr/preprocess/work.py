@@ -5,17 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset
 
-from ctsr.dicom.classic import classic_frame
-from ctsr.dicom.element import open_file, quiet
+from ctsr.dicom.classic import slice_header
+from ctsr.dicom.element import quiet
 from ctsr.dicom.stored import to_stored
 from ctsr.dicom.write import derive_slice, save_slice
 from ctsr.errors import CtsrError
 from ctsr.exams import read_slice, read_volume
 from ctsr.preprocess.plan import SeriesPlan, Settings, Task
-from ctsr.preprocess.resample import resample
-from ctsr.series import SliceHeader
+from ctsr.resample import resample
 from ctsr.volume import Grid
 from ctsr.words import one_line
 
@@ -101,7 +99,7 @@ def _make_slice(chunk: Chunk, task: Task) -> Outcome:
     after = before.recentred(plan.after.shape, plan.after.spacing)
     result = resample(pixels.hu, pixels.padding, before, after, antialias=settings.antialias)
     derived = derive_slice(
-        _slice_header(source),
+        slice_header(source),
         result.hu,
         after,
         plan.derivation,
@@ -112,9 +110,3 @@ def _make_slice(chunk: Chunk, task: Task) -> Outcome:
     path = chunk.out_dir / task.output
     left_out = save_slice(derived, path)
     return Outcome(task.output, size=path.stat().st_size, left_out=left_out)
-
-
-def _slice_header(source: SliceHeader) -> Dataset:
-    header = open_file(source.path).header
-    enhanced = "SharedFunctionalGroupsSequence" in header or source.frame is not None
-    return classic_frame(header, source.frame or 0) if enhanced else header

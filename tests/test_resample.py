@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctsr.errors import DomainError
-from ctsr.preprocess.resample import at_spacing, resample
+from ctsr.resample import at_spacing, resample
 from ctsr.volume import Plane
 
 AXES = ((0.0, 1.0, 0.0), (1.0, 0.0, 0.0))

@@ -1,0 +1,159 @@
+"""Upscaling: engines side by side with plain PyTorch in CPU-seconds, memory, and what is spent outside the network."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import exams, workspace
+from ctsr.checkpoint import Checkpoint, Meta, current_versions, save_checkpoint
+from ctsr.degrade import Degradation
+from ctsr.exams import read_slice, scan
+from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer.box import body_box
+from ctsr.infer.engine import Engine, TorchEngine
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted
+from ctsr.infer.quantise import quantised
+from ctsr.infer.trial import pairs_of
+from ctsr.models import Architecture, build
+
+FULL = Architecture("rrdb", 2, nf=64, nb=23, gc=32)
+SIDE = 256
+"""LR pixels."""
+ROUNDS = 1
+SERIES_SLICES = 2
+CHEST = "ACRIN-013"
+
+
+def run() -> None:
+    """Two cores, the full ×2 RRDB on slices of 256² LR pixels."""
+    with workspace() as folder:
+        torch.set_num_threads(os.cpu_count() or 1)
+        _engines(folder)
+        _programs(folder)
+
+
+@dataclass(frozen=True)
+class _FewImages:
+    """A calibration that is quick: speed does not depend on it, and accuracy is not measured here."""
+
+    key: str = "benchmark"
+    series_uids: frozenset[str] = frozenset()
+
+    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+        return [np.random.default_rng(i).uniform(-1, 1, (1, 1, 32, 32)).astype(np.float32) for i in range(2)]
+
+
+def _engines(folder: Path) -> None:
+    torch.manual_seed(0)
+    net = build(FULL).eval()
+    slices = _chest(folder)
+    whole = slices[0]
+    plain = _eager(net)
+    engines: dict[str, Callable[[Tensor], Tensor]] = {
+        "torch fp32, channels last": TorchEngine(net),
+        "openvino fp32": OpenvinoEngine(converted(net, folder)),
+        "openvino int8": OpenvinoEngine(quantised(net, _FewImages(), folder), "int8"),
+    }
+    targets = {"openvino fp32": "at least 1.6", "openvino int8": "at least 6.5"}
+    eager = _cpu_seconds(plain, whole)
+    print(f"plain PyTorch, {SIDE}² LR pixels: {eager:6.2f} CPU-s a slice")
+    for name, engine in engines.items():
+        seconds = _cpu_seconds(engine, whole)
+        _report(name, seconds, eager, targets.get(name, "none"))
+    for name in ("openvino fp32", "openvino int8"):
+        seconds = float(np.mean([_cpu_seconds(_skipping(engines[name]), one) for one in slices]))
+        _report(f"{name}, air skipped, chest", seconds, eager, "at least 8" if "int8" in name else "none")
+
+
+def _report(what: str, seconds: float, eager: float, target: str) -> None:
+    print(f"{what:<36} {seconds:6.2f} CPU-s a slice  ×{eager / seconds:4.1f}  (target: {target})", flush=True)
+
+
+def _eager(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    def run(lr: Tensor) -> Tensor:
+        with torch.no_grad():
+            return net(lr)
+
+    return run
+
+
+def _skipping(engine: "Callable[[Tensor], Tensor] | Engine") -> Callable[[Tensor], Tensor]:
+    """The part of a slice that upscaling gives to the network."""
+
+    def run(lr: Tensor) -> Tensor:
+        box = body_box(DEFAULT_RANGE.to_hu(lr[0, 0].numpy()).astype(np.float32))
+        assert box is not None
+        return engine(lr[(..., *box.part)].contiguous())
+
+    return run
+
+
+def _chest(folder: Path) -> list[Tensor]:
+    """LR slices of a chest series, spread over it."""
+    patients = scan(exams(folder)).usable
+    series = next((one.series[0] for one in patients if one.patient_id == CHEST), patients[0].series[0])
+    places = np.linspace(0.2, 0.8, SERIES_SLICES) * (len(series.slices) - 1)
+    slices = [read_slice(series, int(place)).hu for place in places]
+    return [pair.lr[..., :SIDE, :SIDE].contiguous() for pair in pairs_of(slices, Degradation(), DEFAULT_RANGE)]
+
+
+def _cpu_seconds(work: Callable[[Tensor], Tensor], lr: Tensor) -> float:
+    work(lr)
+    started = _used()
+    for _ in range(ROUNDS):
+        work(lr)
+    return (_used() - started) / ROUNDS
+
+
+def _used() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _programs(folder: Path) -> None:
+    """Whole programs: peak resident memory, and time outside the network."""
+    small = _model(folder, "small.pth", Architecture("rrdb", 2, nf=8, nb=1, gc=4))
+    peaks = {count: _run(folder, small, count=count, side=128)[0] for count in (20, 1000)}
+    shown = ", ".join(f"{count} slices: {peak / 2**20:.0f} MiB" for count, peak in peaks.items())
+    print(f"ctsr upscale, {shown}  (target: the same)", flush=True)
+    peak, outside = _run(folder, _model(folder, "full.pth", FULL), count=2, side=512)
+    print(f"ctsr upscale, full network on 512²: {peak / 1e9:.2f} GB  (target: under 1.5)")
+    print(f"ctsr upscale, full network on 512²: {100 * outside:.1f} % outside inference  (target: under 5)")
+
+
+def _model(folder: Path, name: str, architecture: Architecture) -> Path:
+    """A checkpoint of a fresh network, converted already: that is done once in a network's life."""
+    torch.manual_seed(0)
+    net = build(architecture).eval()
+    degradation = Degradation(scale=architecture.scale).as_dict()
+    meta = Meta("benchmark", architecture, 0, degradation, {}, versions=current_versions())
+    save_checkpoint(folder / name, Checkpoint(meta, net.state_dict()))
+    converted(net, folder / "cache" / "ctsr" / "engines")
+    return folder / name
+
+
+def _run(folder: Path, model: Path, *, count: int, side: int) -> tuple[float, float]:
+    """`ctsr upscale` on a series of so many slices: bytes it held at most, and the share of time outside inference."""
+    source, out = folder / f"{count}x{side}", folder / f"{count}x{side}-sr"
+    subprocess.run([sys.executable, "-m", "benchmarks.series", source, str(count), str(side)], check=True)
+    code = (
+        "import resource, sys; from ctsr.cli.main import main; status = main(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, "upscale", source, out, "--model_path", model, "--no_skip_air"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    seconds = json.loads((out / "run.json").read_text(encoding="utf-8"))["seconds"]
+    shutil.rmtree(out)
+    return 1024 * float(done.stdout.splitlines()[-1]), 1 - seconds["infer"] / seconds["wall"]

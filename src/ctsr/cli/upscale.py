@@ -1,0 +1,117 @@
+"""`ctsr upscale`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from ctsr.cli.cells import mm, pixels
+from ctsr.cli.console import Console
+from ctsr.cli.options import Common
+from ctsr.errors import UsageError
+from ctsr.paths import native_path, resolve_path
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.words import duration
+
+if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
+    from ctsr.checkpoint import Generator
+    from ctsr.infer.calibration import Calibration
+    from ctsr.upscale.plan import Job
+    from ctsr.upscale.run import Report
+    from ctsr.upscale.series import Outcome
+
+__all__ = ["Upscale"]
+
+COLUMNS = ("patient", "series", "slices", "size", "spacing mm", "new size", "new mm", "result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscale:
+    """Make real CT series sharper with a trained model: DICOM in, valid DICOM out. Not for diagnosis.
+
+    The images are taken as they are; a ×2 model makes 1024² pixels of 512². The originals are only read.
+
+    ctsr upscale EXAMS/patient1/series3 sharper
+
+    ctsr upscale EXAMS sharper --only "chest*" --target_spacing 0.4
+    """
+
+    source: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="IN")]] = None
+    """A series, a patient, a folder of patients, or a NIfTI file."""
+    out: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="OUT")]] = None
+    """Receives the result: one series fills it (or a .nii.gz file), several go to <patient>/<series> below."""
+    model_path: str | None = None
+    """Checkpoint file, run folder or experiment name; the newest run when left out."""
+    options: UpscaleOptions = field(default_factory=UpscaleOptions)
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""
+    precision: Literal["fp32", "int8", "fp16"] = "fp32"
+    """What it computes in: int8 is OpenVINO's, and used only where it passes a check; fp16 is a GPU's."""
+    calibration: Path | None = None
+    """For int8: a folder of exams like these, to set its scales by; a synthetic set when left out."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    jobs: int = 1
+    """Series worked on at once, each in a process of its own with its share of the cores."""
+    dask: str | None = None
+    """Address of a dask scheduler, tcp://host:8786, whose workers take the series; they must see the same files."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status: 0, or 1 when a series or a file could not be used."""
+        if self.source is None or self.out is None:
+            raise UsageError("ctsr upscale: what, and where to? Give both: ctsr upscale IN OUT")
+        from ctsr.checkpoint import find_generator
+        from ctsr.cluster import executor_for
+        from ctsr.device import pick_device
+        from ctsr.infer.choose import AskedFor
+        from ctsr.pool import available_cores
+        from ctsr.upscale.run import upscale
+
+        source, out = resolve_path(self.source, progress=console), native_path(self.out)
+        generator = find_generator(self.model_path, progress=console)
+        device = pick_device(self.device, progress=console)
+        calibration = self._calibration(generator, console)
+        threads = max(1, available_cores() // self.jobs) if self.jobs > 1 else None
+        asked = AskedFor(self.engine, self.precision, str(device), calibration, threads)
+        with executor_for(self.jobs, self.dask) as executor:
+            report = upscale(source, out, generator, asked, self.options, executor=executor, progress=console)
+        show(console, report, out)
+        return int(report.failed > 0)
+
+    def _calibration(self, generator: "Generator", console: Console) -> "Calibration":
+        from ctsr.demo.calibration import SyntheticSlices
+        from ctsr.infer.calibration import ExamSlices
+
+        if self.calibration is None:
+            return SyntheticSlices(generator.degradation, generator.hu_range)
+        root = resolve_path(self.calibration, progress=console)
+        return ExamSlices.below(root, generator.degradation, generator.hu_range)
+
+
+def show(console: Console, report: "Report", out: Path) -> None:
+    """The table of series, what could not be used, the counts, and where the results are."""
+    rows = [_cells(job, outcome) for job, outcome in zip(report.jobs, report.outcomes, strict=True)]
+    console.table("Super-resolved series, not for diagnosis", COLUMNS, rows)
+    for line in report.unusable:
+        console.error(line)
+    made = sum(not outcome.kept and not outcome.error for outcome in report.outcomes)
+    kept = sum(outcome.kept for outcome in report.outcomes)
+    console.print(f"{made} series made, {kept} kept from before, {report.failed} failed")
+    console.print(f"Results: {out}")
+
+
+def _cells(job: "Job", outcome: "Outcome") -> tuple[str, ...]:
+    series, plane = job.series, job.plane(0)
+    done = f"{duration(outcome.seconds)}, {duration(outcome.seconds / max(1, outcome.num_slices))} a slice"
+    return (
+        series.patient_id,
+        series.description or series.path.name,
+        str(len(series.slices)),
+        pixels(series.rows, series.columns),
+        mm(*series.pixel_spacing),
+        pixels(*plane.shape),
+        mm(*plane.spacing),
+        outcome.error or ("kept" if outcome.kept else done),
+    )

@@ -1,0 +1,124 @@
+"""Which engine runs a network: settled once, from what was asked for and what is there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ctsr.checkpoint import Generator, load_generator
+from ctsr.errors import UsageError
+from ctsr.infer.calibration import Calibration
+from ctsr.infer.engine import Engine, EngineName, Precision, TorchEngine
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted, is_installed
+from ctsr.infer.quantise import quantised
+from ctsr.infer.trial import Pair, Verdict, compare
+from ctsr.progress import SILENT, Progress
+
+__all__ = ["AskedFor", "EngineSpec", "choose_engine", "open_engine"]
+
+GET_IT = "pip install 'ctsr[fast]'"
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """All that another process needs to run the same network the same way."""
+
+    model_path: Path
+    engine: Literal["torch", "openvino"]
+    precision: Precision
+    device: str
+    threads: int | None = None
+    """Of the CPU; as many as the library likes when None."""
+    cache: Path | None = None
+    """Of converted networks; the user's when None."""
+    calibration: Calibration | None = None
+    """For int8, where the cache does not hold the network yet."""
+
+
+@dataclass(frozen=True)
+class AskedFor:
+    """What a user wants a network to be run by."""
+
+    engine: EngineName = "auto"
+    """`auto` takes OpenVINO on a CPU where it is installed, else PyTorch."""
+    precision: Precision = "fp32"
+    """`int8` gives way to fp32 where its own check does not pass."""
+    device: str = "cpu"
+    """What PyTorch would compute on; OpenVINO uses the CPU."""
+    calibration: Calibration | None = None
+    """For int8: images that set its scales."""
+    threads: int | None = None
+    """Of the CPU; as many as the library likes when None."""
+    cache: Path | None = None
+    """Of converted networks; the user's when None."""
+
+
+def choose_engine(
+    generator: Generator, asked: AskedFor, trial: Callable[[], Sequence[Pair]], progress: Progress = SILENT
+) -> EngineSpec:
+    """What runs a network from now on; a choice that is not the one asked for is said.
+
+    Args:
+        generator: the network.
+        asked: what the user wants.
+        trial: for int8: slices with their truth to check it on, of patients that are not among the calibration's.
+        progress: hears what was chosen and why.
+
+    Raises:
+        UsageError: the engine is not installed, or does not have the precision.
+    """
+    chosen = _available(asked, progress)
+    spec = EngineSpec(
+        generator.path.absolute(), chosen, asked.precision, asked.device, asked.threads, asked.cache, asked.calibration
+    )
+    if spec.precision != "int8":
+        return spec
+    exact = replace(spec, precision="fp32")
+    if chosen == "torch" or not is_installed(int8=True):
+        progress.note(f"int8 needs OpenVINO and nncf ({GET_IT}): computing in fp32")
+        return exact
+    verdict = _checked(generator, spec, exact, trial())
+    progress.note(f"int8 {verdict.text}: {'in use' if verdict.passes else 'too much, computing in fp32'}")
+    return spec if verdict.passes else exact
+
+
+def open_engine(spec: EngineSpec, generator: Generator | None = None) -> Engine:
+    """The engine that `spec` names; `generator` saves loading its model again."""
+    net = (generator or load_generator(spec.model_path)).net
+    if spec.engine == "torch":
+        if spec.threads is not None:
+            torch.set_num_threads(spec.threads)
+        return TorchEngine(net.to(spec.device), spec.precision)
+    if spec.precision == "int8":
+        assert spec.calibration is not None, "int8 is chosen with a calibration"
+        xml = quantised(net.cpu(), spec.calibration, spec.cache)
+    else:
+        xml = converted(net.cpu(), spec.cache)
+    return OpenvinoEngine(xml, spec.precision, threads=spec.threads)
+
+
+def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvino"]:
+    engine, precision, device = asked.engine, asked.precision, asked.device
+    if engine == "auto":
+        if device != "cpu" or precision == "fp16":
+            return "torch"
+        if is_installed():
+            return "openvino"
+        progress.note(f"engine: PyTorch; OpenVINO, which is faster on this CPU, is not installed ({GET_IT})")
+        return "torch"
+    if engine == "torch" and precision == "int8":
+        raise UsageError("--engine torch has no --precision int8; --engine openvino has")
+    if engine == "openvino":
+        if not is_installed():
+            raise UsageError(f"--engine openvino: it is not installed; {GET_IT}, or choose --engine torch")
+        if precision == "fp16":
+            raise UsageError("--precision fp16 is PyTorch's, on a GPU; with --engine openvino choose fp32 or int8")
+        if device != "cpu":
+            progress.note(f"engine: OpenVINO computes on the CPU, not on {device}")
+    return engine
+
+
+def _checked(generator: Generator, fast: EngineSpec, exact: EngineSpec, pairs: Sequence[Pair]) -> Verdict:
+    return compare(open_engine(fast, generator), open_engine(exact, generator), pairs, generator.hu_range)

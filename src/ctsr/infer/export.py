@@ -1,0 +1,158 @@
+"""A network in a form that other programs run, its meta inside, verified against PyTorch before it gets its name."""
+
+import dataclasses
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from ctsr import __version__
+from ctsr.checkpoint import Generator
+from ctsr.errors import CheckpointError, UsageError
+from ctsr.files import PART
+from ctsr.hu import HURange
+from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert
+from ctsr.infer.private import import_openvino
+
+__all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "export"]
+
+Format: TypeAlias = Literal["onnx", "openvino", "torchscript"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
+NEEDS: dict[Format, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxruntime"),
+    "openvino": ("openvino",),
+    "torchscript": (),
+}
+EXTRA: dict[Format, str] = {"onnx": "export", "openvino": "fast", "torchscript": ""}
+META_KEY = "ctsr"
+"""What the file holds its meta under, as JSON: ONNX metadata, OpenVINO runtime information, a file in TorchScript."""
+SIZES = ((16, 16), (17, 31), (64, 40))
+"""LR heights and widths on which the file is compared with PyTorch."""
+MOST_HU = 0.1
+"""HU by which it may differ."""
+
+Run: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file, and how far it is from PyTorch."""
+
+    path: Path
+    differences_hu: dict[tuple[int, int], float]
+    """LR size → largest difference in HU."""
+
+
+def export(generator: Generator, path: Path, kind: Format) -> Exported:
+    """Write the network for other programs, its height and width free.
+
+    Input ``(1, 1, h, w)``, output ``(1, 1, s·h, s·w)``, both float32 in [-1, 1]; the meta says which HU that is.
+
+    Args:
+        generator: the network, on the CPU.
+        path: the file; a file that is there is replaced. OpenVINO puts its weights beside it, as `.bin`.
+        kind: the format.
+
+    Raises:
+        UsageError: what writes or runs the format is not installed.
+        CheckpointError: what was written does not do what PyTorch does; nothing is left of it.
+    """
+    if missing := [name for name in NEEDS[kind] if find_spec(name) is None]:
+        raise UsageError(f"--format {kind} needs {', '.join(missing)}: pip install 'ctsr[{EXTRA[kind]}]'")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    net, meta = generator.net.cpu().eval(), json.dumps(_meta(generator))
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=PART, dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # of tracing: what it warns of is verified below
+            WRITERS[kind](net, part, meta)
+        differences = _differences(net, RUNNERS[kind](part), generator.hu_range)
+        if max(differences.values()) > MOST_HU:
+            raise CheckpointError(f"{path}: the exported network differs from PyTorch's: {differences} HU")
+        for file in sorted(Path(folder).iterdir()):  # weights before the file that names them
+            file.replace(path.parent / file.name)
+    return Exported(path, differences)
+
+
+def _meta(generator: Generator) -> dict[str, Any]:
+    meta = generator.meta
+    return {
+        "version": __version__,
+        "model_sha256": generator.sha256,
+        "experiment": meta.experiment if meta else None,
+        "architecture": dataclasses.asdict(generator.architecture),
+        "scale": generator.scale,
+        "hu_range": dataclasses.asdict(generator.hu_range),
+        "card": dataclasses.asdict(meta.card) if meta else None,
+        "degradation": generator.degradation.as_dict(),
+    }
+
+
+def _differences(net: nn.Module, run: Run, hu_range: HURange) -> dict[tuple[int, int], float]:
+    found: dict[tuple[int, int], float] = {}
+    random = torch.Generator().manual_seed(0)
+    for size in SIZES:
+        lr = torch.rand(1, 1, *size, generator=random) * 2 - 1
+        with torch.inference_mode():
+            expected, answer = net(lr), run(lr)
+        if answer.shape != expected.shape:
+            raise CheckpointError(f"the exported network answers {tuple(answer.shape)}, not {tuple(expected.shape)}")
+        found[size] = float((answer - expected).abs().max()) * hu_range.hu_per_unit
+    return found
+
+
+def _example() -> Tensor:
+    return torch.zeros(1, 1, EXAMPLE_SIDE, EXAMPLE_SIDE)
+
+
+def _write_onnx(net: nn.Module, path: Path, meta: str) -> None:
+    import onnx
+
+    free = {"lr": {2: "height", 3: "width"}, "sr": {2: "sr_height", 3: "sr_width"}}
+    torch.onnx.export(
+        net, (_example(),), str(path), input_names=["lr"], output_names=["sr"], dynamic_axes=free, dynamo=False
+    )
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {META_KEY: meta})
+    onnx.save(model, path)
+
+
+def _run_onnx(path: Path) -> Run:
+    import onnxruntime
+
+    # By name: the list is a C extension's, of which the type checker knows nothing.
+    session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda lr: torch.from_numpy(session.run(["sr"], {"lr": lr.numpy()})[0])
+
+
+def _write_openvino(net: nn.Module, path: Path, meta: str) -> None:
+    model = convert(net)
+    model.set_rt_info(meta, [META_KEY])
+    import_openvino().save_model(model, path, compress_to_fp16=False)
+
+
+def _write_torchscript(net: nn.Module, path: Path, meta: str) -> None:
+    torch.jit.save(torch.jit.trace(net, _example()), path, _extra_files={f"{META_KEY}.json": meta})
+
+
+def _run_torchscript(path: Path) -> Run:
+    return cast("Run", torch.jit.load(path))
+
+
+WRITERS: dict[Format, Callable[[nn.Module, Path, str], None]] = {
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
+    "torchscript": _write_torchscript,
+}
+RUNNERS: dict[Format, Callable[[Path], Run]] = {
+    "onnx": _run_onnx,
+    "openvino": OpenvinoEngine,
+    "torchscript": _run_torchscript,
+}

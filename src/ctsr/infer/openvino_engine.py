@@ -1,0 +1,96 @@
+"""OpenVINO: the fast engine on a CPU. An optional extra; imported only where it is asked for."""
+
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctsr.digests import digest
+from ctsr.files import atomic_folder
+from ctsr.infer.cache import default_cache, weights_hash
+from ctsr.infer.engine import Precision
+from ctsr.infer.private import import_openvino
+
+__all__ = ["MODEL_XML", "OpenvinoEngine", "convert", "converted", "is_installed"]
+
+LAYOUT = 1
+"""Of the cache, and of how networks are converted."""
+MODEL_XML = "model.xml"
+EXAMPLE_SIDE = 16
+"""LR pixels: the network is traced once on so small an image; height and width stay free."""
+
+
+def is_installed(*, int8: bool = False) -> bool:
+    """Whether OpenVINO is there, for int8 also nncf; `pip install 'ctsr[fast]'` gets both."""
+    return all(find_spec(name) is not None for name in ("openvino", *(("nncf",) if int8 else ())))
+
+
+class OpenvinoEngine:
+    """A converted network on the CPU.
+
+    Args:
+        xml: the converted network; weights lie beside it.
+        precision: what it computes in, for its name; int8 is a property of the converted network.
+        threads: of the CPU; as many as there are cores when None.
+    """
+
+    def __init__(self, xml: Path, precision: Precision = "fp32", *, threads: int | None = None) -> None:
+        # Without the hint, some CPUs would compute fp32 networks in bf16.
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = threads
+        self._options = options
+        self._core = import_openvino().Core()
+        self._model = self._core.read_model(xml)
+        self._shape: tuple[int, ...] = ()
+        self._compiled: Any = None
+        self._precision = precision
+        # A compiled network has one set of buffers; workers of a cluster may have several threads.
+        self._alone = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """`openvino fp32`."""
+        return f"openvino {self._precision}"
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        """See `ctsr.infer.engine.Engine`."""
+        with self._alone:
+            answer = self._for(tuple(lr.shape))([lr.cpu().contiguous().numpy()], share_inputs=True)[0]
+        return torch.from_numpy(answer)
+
+    def _for(self, shape: tuple[int, ...]) -> Any:
+        """The network compiled for images of one shape: with a free one it takes twice the memory."""
+        if shape != self._shape:
+            self._compiled = None  # its buffers go before others come
+            model = self._model.clone()
+            model.reshape(list(shape))
+            self._compiled = self._core.compile_model(model, "CPU", self._options)
+            self._shape = shape
+        return self._compiled
+
+
+def converted(net: nn.Module, cache: Path | None = None) -> Path:
+    """The network as OpenVINO's `model.xml`, made when it is not in the cache yet.
+
+    Args:
+        net: maps ``(N, 1, h, w)`` to ``(N, 1, s·h, s·w)``; on the CPU.
+        cache: folder of converted networks; the user's when None.
+    """
+    openvino = import_openvino()
+    key = digest(LAYOUT, weights_hash(net), type(net).__name__, str(openvino.__version__)).hex()
+    folder = (cache or default_cache()) / key
+    if not (folder / MODEL_XML).is_file():
+        with atomic_folder(folder) as part:
+            openvino.save_model(convert(net), part / MODEL_XML, compress_to_fp16=False)
+    return folder / MODEL_XML
+
+
+def convert(net: nn.Module) -> Any:
+    """The network as an `openvino.Model` with free height and width."""
+    with torch.inference_mode():
+        example = torch.zeros(1, 1, EXAMPLE_SIDE, EXAMPLE_SIDE)
+        return import_openvino().convert_model(net.eval(), example_input=example, input=[1, 1, -1, -1])

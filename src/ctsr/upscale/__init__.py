@@ -1,0 +1,1 @@
+"""A model applied to real series: DICOM in, valid DICOM out."""

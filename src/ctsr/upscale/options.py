@@ -1,0 +1,58 @@
+"""What upscaling can be told. The command line shows these fields as flags, their docstrings as help."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+
+from ctsr.errors import UsageError
+
+__all__ = ["UpscaleOptions"]
+
+SLICES = re.compile(r"(-?\d*):(-?\d*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleOptions:
+    """Everything about an upscaling but the model and where it runs."""
+
+    series: str | None = None
+    """Only the series with this SeriesInstanceUID."""
+    only: str | None = None
+    """Only series whose description, patient or folder fits this pattern: "chest*"; case does not matter."""
+    slices: str | None = None
+    """Only slices a:b of each series, counted from 0 along its normal, the last not included."""
+    target_spacing: float | None = None
+    """mm between pixels of the result, reached from the network's grid by resampling; the network's when left out."""
+    format: Literal["dicom", "nifti"] | None = None
+    """Of the result; that of the source when left out."""
+    skip_air: bool = True
+    """Interpolate the air around the body instead of inferring it."""
+    max_memory: float | None = None
+    """GiB that a network may take; larger slices are cut into tiles. Half of what is free when left out."""
+    assume_hu: bool = False
+    """Take stored values for HU where a header gives no rescale."""
+    overwrite: bool = False
+    """Replace results that are there already."""
+
+    def __post_init__(self) -> None:
+        if self.slices is not None and not SLICES.fullmatch(self.slices):
+            raise UsageError(f"--slices {self.slices}: expected a:b, such as 10:20 or :5")
+        if self.target_spacing is not None and not 0.05 <= self.target_spacing <= 50:
+            raise UsageError(f"--target_spacing must lie between 0.05 and 50 mm, got {self.target_spacing:g}")
+        if self.max_memory is not None and self.max_memory <= 0:
+            raise UsageError(f"--max_memory must be above 0 GiB, got {self.max_memory:g}")
+
+    @property
+    def memory_bytes(self) -> float:
+        """`max_memory`, or half of what is free now."""
+        return psutil.virtual_memory().available / 2 if self.max_memory is None else self.max_memory * 2**30
+
+    @property
+    def wanted(self) -> slice:
+        """`slices` as Python takes it; all when left out."""
+        match = SLICES.fullmatch(self.slices or ":")
+        assert match is not None, "checked when it was made"
+        start, stop = (int(text) if text not in {"", "-"} else None for text in match.groups())
+        return slice(start, stop)

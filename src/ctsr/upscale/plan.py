@@ -1,0 +1,249 @@
+"""What is to be made of which series, under which name: decided before anything is computed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ctsr import __version__
+from ctsr.checkpoint import Generator
+from ctsr.dicom.uids import derived_uid
+from ctsr.dicom.write import Derivation
+from ctsr.digests import digest
+from ctsr.errors import MissingInputError, UsageError
+from ctsr.files import file_state
+from ctsr.hu import HURange
+from ctsr.infer.tiles import Tiling, plan_tiles
+from ctsr.resample import at_spacing
+from ctsr.series import Inventory, PatientExams, Series, is_nifti
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.volume import Plane
+from ctsr.words import printable, safe_name
+
+__all__ = ["RUN_JSON", "Chosen", "Job", "ModelName", "chosen", "plan_series", "series_name"]
+
+ALGORITHM = "1"
+"""Counted up when the same settings give other pixels or headers, so that old results are made again."""
+NOT_FOR_DIAGNOSIS = "Not for diagnosis"
+HASH_SHOWN = 16
+"""Hexadecimal digits that name a model in a header; run.json has all of them."""
+LONGEST_NAME = 64
+"""Characters of VR LO."""
+RUN_JSON = "run.json"
+"""What stands beside a result: how it was made."""
+HEADER_BYTES = 16_384
+"""Room a header may take, when disk space is reckoned with."""
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """What derived images say of the model that made them."""
+
+    experiment: str
+    sha256: str
+    scale: int
+    hu_range: HURange
+
+    @classmethod
+    def of(cls, generator: Generator) -> "ModelName":
+        """Of a loaded network."""
+        experiment = generator.meta.experiment if generator.meta else generator.path.stem
+        return cls(safe_name(experiment), generator.sha256, generator.scale, generator.hu_range)
+
+    @property
+    def label(self) -> str:
+        """For ManufacturerModelName: `rrdb_x2_blurnoise sha256:0123456789abcdef`."""
+        mark = f" sha256:{self.sha256[:HASH_SHOWN]}"
+        return self.experiment[: LONGEST_NAME - len(mark)] + mark
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One series to be made finer; small and picklable."""
+
+    series: Series
+    """The source, cut down to the slices that were asked for."""
+    output: Path
+    """The folder of the result, or the file of a NIfTI result that was named."""
+    format: Literal["dicom", "nifti"]
+    model: ModelName
+    engine: str
+    """`Engine.name`."""
+    tiling: Tiling | None
+    """How slices are cut for the network; None for whole slices."""
+    options: UpscaleOptions
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `output` is a file rather than a folder."""
+        return is_nifti(self.output)
+
+    @property
+    def record(self) -> Path:
+        """Its run.json: in the folder, or beside the file."""
+        return self.output.with_name(f"{self.output.name}.{RUN_JSON}") if self.is_file else self.output / RUN_JSON
+
+    @property
+    def volume_name(self) -> str:
+        """What a NIfTI result is called."""
+        return self.output.name if self.is_file else f"{series_name(self.series)}.nii.gz"
+
+    @property
+    def num_bytes(self) -> int:
+        """About what the result takes on the disk."""
+        rows, columns = self.plane(0).shape
+        return len(self.series.slices) * (2 * rows * columns + HEADER_BYTES)
+
+    @property
+    def settings(self) -> str:
+        """Everything the pixels depend on besides the source, as it enters UIDs and fingerprints."""
+        options = self.options
+        names = (options.target_spacing, options.skip_air, options.assume_hu, options.slices)
+        return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}"
+
+    @property
+    def made_from(self) -> str:
+        """A digest of the source's files and the settings: the same, the same result."""
+        states = (f"{one.identity} {file_state(one.path)}" for one in self.series.slices)
+        return digest(self.settings, *states).hex()
+
+    @property
+    def series_uid(self) -> str:
+        """Of the result: the same for the same source and settings."""
+        series = self.series
+        return derived_uid(series.study_uid, series.series_uid, repr(series.geometry_key), self.settings)
+
+    def network_plane(self, index: int) -> Plane:
+        """Where the network's pixels of a slice lie: `scale` times as many on the same field of view."""
+        plane, scale = self.series.plane(index), self.model.scale
+        rows, columns = plane.shape
+        return plane.recentred((rows * scale, columns * scale), (plane.spacing[0] / scale, plane.spacing[1] / scale))
+
+    def plane(self, index: int) -> Plane:
+        """Where the pixels of a slice of the result lie."""
+        fine = self.network_plane(index)
+        return fine if self.options.target_spacing is None else at_spacing(fine, self.options.target_spacing)
+
+    @property
+    def derivation(self) -> Derivation:
+        """What the headers of the result will say."""
+        before, after = self.series.plane(0), self.plane(0)
+        resampled = "" if self.options.target_spacing is None else ", resampled linearly to the spacing asked for"
+        return Derivation(
+            description=(
+                f"{NOT_FOR_DIAGNOSIS}. Super-resolution in plane x{self.model.scale} from {_mm(before)} to "
+                f"{_mm(after)} by the network {self.model.label} ({self.engine}){resampled}; values beyond "
+                f"{self.model.hu_range.low:g} to {self.model.hu_range.high:g} HU interpolated; ctsr {__version__}"
+            ),
+            label=f"[SR x{self.model.scale}]",
+            settings=self.settings,
+            series_uid=self.series_uid,
+            model_name=self.model.label,
+        )
+
+    def described(self) -> dict[str, object]:
+        """Source, model and options, for run.json."""
+        series = self.series
+        return {
+            "source": {
+                "patient_id": series.patient_id,
+                "series_uid": series.series_uid,
+                "path": printable(str(series.path)),
+                "num_slices": len(series.slices),
+                "rows": series.rows,
+                "columns": series.columns,
+                "pixel_spacing_mm": series.pixel_spacing,
+                "kernel": series.kernel,
+            },
+            "model": asdict(self.model),
+            "engine": self.engine,
+            "options": asdict(self.options),
+        }
+
+
+class Chosen(NamedTuple):
+    """A series that is to be made finer, cut down to the slices that were asked for."""
+
+    patient: PatientExams
+    series: Series
+
+
+def chosen(inventory: Inventory, options: UpscaleOptions) -> list[Chosen]:
+    """The series that were asked for, by patient.
+
+    Raises:
+        MissingInputError: none fits; the message names those that are there.
+    """
+    everything = [(patient, series) for patient in inventory.patients for series in patient.series]
+    fitting = [(patient, series) for patient, series in everything if _is_wanted(series, inventory.root, options)]
+    cut = [Chosen(patient, replace(series, slices=series.slices[options.wanted])) for patient, series in fitting]
+    found = [one for one in cut if one.series.slices]
+    if not found:
+        there = "; ".join(f"{one.patient_id}: {one.description or one.series_uid}" for _, one in everything)
+        raise MissingInputError(
+            f"{inventory.root}: no usable CT series {'fits what was asked for' if everything else 'there'}; "
+            f"series: {there or 'none'} (`ctsr scan {inventory.root}` says more)"
+        )
+    return found
+
+
+def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
+    if options.series is not None and series.series_uid != options.series:
+        return False
+    if options.only is None:
+        return True
+    below = series.path.relative_to(root).as_posix() if series.path != root else series.path.name
+    names = (series.description, series.patient_id, below)
+    return any(fnmatch(name.casefold(), options.only.casefold()) for name in names)
+
+
+def plan_series(
+    inventory: Inventory,
+    wanted: Sequence[Chosen],
+    generator: Generator,
+    engine: str,
+    options: UpscaleOptions,
+    out: Path,
+) -> Iterator[Job]:
+    """The jobs, with their places below `out` and the tiles that memory asks for.
+
+    A source that is one series fills `out` itself; otherwise every series has `out/<patient>/<series>`.
+
+    Raises:
+        UsageError: the format cannot be made of the source, or two results would have one name.
+    """
+    alone = sum(len(patient.series) for patient in inventory.patients) == 1
+    taken: set[Path] = set()
+    memory = options.memory_bytes
+    for patient, series in wanted:
+        kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
+        if kind == "dicom" and is_nifti(series.path):
+            raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; --format nifti")
+        if is_nifti(out) and (kind == "dicom" or not alone):
+            raise UsageError(f"{out}: only one series as NIfTI fits into a file; name a folder")
+        output = out if alone else out / safe_name(patient.patient_id) / series_name(series)
+        if output in taken:
+            raise UsageError(f"{series.path}: two results would be called {output}; upscale them one by one")
+        taken.add(output)
+        tiling = plan_tiles(generator.architecture, (series.rows, series.columns), memory)
+        yield Job(
+            series=series,
+            output=output,
+            format=kind,
+            model=ModelName.of(generator),
+            engine=f"{engine} {tiling.label}" if tiling else engine,
+            tiling=tiling,
+            options=options,
+        )
+
+
+def series_name(series: Series) -> str:
+    """Its description, and enough of a digest to tell it from the others."""
+    mark = digest(series.series_uid, repr(series.geometry_key), size=4).hex()
+    words = series.description or (series.path.name.split(".nii")[0] if is_nifti(series.path) else "series")
+    return f"{safe_name(words)[:40]}_{mark}"
+
+
+def _mm(plane: Plane) -> str:
+    return " x ".join(f"{mm:.4g}" for mm in plane.spacing) + " mm"

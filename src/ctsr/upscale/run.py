@@ -1,0 +1,122 @@
+"""The whole job: scan, plan, make each series, and say what came of it."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ctsr.checkpoint import Generator
+from ctsr.cluster import LostError, each_in_order
+from ctsr.data.roots import patient_names
+from ctsr.errors import ReadError, UsageError
+from ctsr.exams import read_slice, scan
+from ctsr.files import check_room
+from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
+from ctsr.infer.trial import Pair, pairs_of
+from ctsr.paths import check_apart
+from ctsr.progress import SILENT, Progress
+from ctsr.series import Inventory
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.plan import Chosen, Job, chosen, plan_series
+from ctsr.upscale.series import Outcome, attempt, check_output, is_done
+
+__all__ = ["Report", "upscale"]
+
+TRIAL_PLACES = (0.2, 0.5, 0.8)
+"""Where along the first series the slices lie on which int8 is compared with fp32."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    jobs: tuple[Job, ...]
+    outcomes: tuple[Outcome, ...]
+    """One for each job."""
+    unusable: tuple[str, ...]
+    """A line for each file or folder that is CT but cannot be read."""
+
+    @property
+    def failed(self) -> int:
+        """Series without a result, and files that cannot be read."""
+        return sum(bool(outcome.error) for outcome in self.outcomes) + len(self.unusable)
+
+
+def upscale(
+    source: Path,
+    out: Path,
+    generator: Generator,
+    asked: AskedFor,
+    options: UpscaleOptions,
+    *,
+    executor: Executor | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Make series finer with a network, as valid DICOM or as NIfTI.
+
+    Args:
+        source: a series, a patient, a root of patients, or a NIfTI file; only read.
+        out: receives the result of a source that is one series, else `<patient>/<series>` for each.
+        generator: the model.
+        asked: how it is to be run.
+        options: which series, and what of.
+        executor: from `ctsr.cluster.executor_for`: processes that each take whole series; None works here.
+        progress: told how far the work is, and of everything unusual.
+
+    Raises:
+        MissingInputError: nothing there fits what was asked for.
+        UsageError: the result cannot have the form that was asked for, or lie where it was to.
+        CtsrError: the disk has no room.
+    """
+    check_apart(source, out)
+    source, out = source.absolute(), out.absolute()  # other processes may be somewhere else
+    names = patient_names(source) if source.is_dir() else {}
+    inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
+    wanted = chosen(inventory, options)
+    spec = choose_engine(generator, asked, lambda: _trial(wanted, generator, asked, options), progress)
+    engine = open_engine(spec, generator)
+    progress.note(f"engine: {engine.name}")
+    jobs = tuple(plan_series(inventory, wanted, generator, engine.name, options, out))
+    todo = [job for job in jobs if options.overwrite or not is_done(job)]
+    if len(jobs) == 1:
+        for job in todo:
+            check_output(job)
+    if todo:
+        check_room(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
+    made = dict(zip(todo, _outcomes(todo, spec, executor, progress), strict=True))
+    outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
+    return Report(jobs, outcomes, tuple(_unusable(inventory)))
+
+
+def _trial(wanted: Sequence[Chosen], generator: Generator, asked: AskedFor, options: UpscaleOptions) -> list[Pair]:
+    """What int8 is checked on: slices of a series that did not calibrate it, degraded as in the model's training."""
+    known = asked.calibration.series_uids if asked.calibration else frozenset[str]()
+    for series in (one.series for one in wanted if one.series.series_uid not in known):
+        indices = sorted({round(share * (len(series.slices) - 1)) for share in TRIAL_PLACES})
+        with suppress(ReadError):  # told when its turn comes; the next one will do
+            slices = [read_slice(series, index, assume_hu=options.assume_hu).hu for index in indices]
+            return pairs_of(slices, generator.degradation, generator.hu_range)
+    raise UsageError("int8 must be checked on a patient it was not calibrated on; give --calibration other exams")
+
+
+def _outcomes(todo: list[Job], spec: EngineSpec, executor: Executor | None, progress: Progress) -> Iterator[Outcome]:
+    if executor is None:
+        results = (attempt(job, spec, progress) for job in todo)
+    else:
+        results = each_in_order(partial(attempt, spec=spec), todo, executor)
+        results = progress.track(results, total=len(todo), what="Upscaling series")
+    for job, result in zip(todo, results, strict=True):
+        outcome = Outcome(output=job.output, error=str(result)) if isinstance(result, LostError) else result
+        for warning in outcome.warnings:
+            progress.note(f"warning: {job.series.patient_id}: {warning}")
+        if outcome.error:
+            progress.note(f"failed: {job.series.patient_id}: {outcome.error}")
+        yield outcome
+
+
+def _unusable(inventory: Inventory) -> Iterator[str]:
+    for excluded in (*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded)):
+        if excluded.failed:
+            yield f"{excluded.path}: {excluded.reason}"

@@ -1,0 +1,167 @@
+"""One series from its source to its result: made under a temporary name, checked, then moved into place."""
+
+import json
+import tempfile
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from ctsr.checkpoint import Meta, current_versions, load_generator
+from ctsr.dicom.defects import check
+from ctsr.errors import CtsrError, UsageError
+from ctsr.exams import read_slice
+from ctsr.files import PART, atomic_folder, clear_leftovers, write_json
+from ctsr.infer import Engine
+from ctsr.infer.choose import EngineSpec, open_engine
+from ctsr.infer.enlarge import Enlarger
+from ctsr.infer.tiles import Tiled, seam_error
+from ctsr.progress import SILENT, Progress
+from ctsr.upscale.card import unusual
+from ctsr.upscale.plan import RUN_JSON, Job
+from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
+from ctsr.upscale.work import Made, make_slices
+from ctsr.words import one_line
+
+__all__ = ["Outcome", "attempt", "check_output", "is_done"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one series."""
+
+    output: Path
+    num_slices: int = 0
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+    """Why there is no result; empty where there is one."""
+    kept: bool = False
+    """It was there already."""
+
+
+def is_done(job: Job) -> bool:
+    """Whether the result is there, whole, and made of the same source with the same settings."""
+    try:
+        record = json.loads(job.record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(record, dict) or record.get("made_from") != job.made_from:
+        return False
+    if job.format == "dicom":
+        return sum(1 for _ in job.output.glob("*.dcm")) == len(job.series.slices)
+    return (job.record.parent / job.volume_name).is_file()
+
+
+def check_output(job: Job) -> None:
+    """Refuse to write where something else is.
+
+    Raises:
+        UsageError: there is a result and it is not to be replaced, or something that is none of ours.
+    """
+    there = job.output.exists() if job.is_file else job.output.is_dir() and any(job.output.iterdir())
+    if not there:
+        return
+    if not job.record.is_file():
+        raise UsageError(f"{job.output}: is there and is no result of `ctsr upscale`; choose another place")
+    if not job.options.overwrite:
+        raise UsageError(f"{job.output}: is there, made from something else or otherwise; --overwrite replaces it")
+
+
+def attempt(job: Job, spec: EngineSpec, progress: Progress = SILENT) -> Outcome:
+    """Make one series, whatever process this is; what goes wrong is told in the outcome."""
+    try:
+        if not job.options.overwrite and is_done(job):
+            # By a worker that died before it could say so.
+            return Outcome(output=job.output, kept=True)
+        check_output(job)
+        engine, meta = _opened(spec)
+        return _make(job, engine, meta, progress)
+    except (CtsrError, OSError, MemoryError, RuntimeError) as error:  # RuntimeError: PyTorch's, of a full GPU
+        return Outcome(output=job.output, error=one_line(error) or type(error).__name__)
+
+
+@lru_cache(maxsize=1)
+def _opened(spec: EngineSpec) -> tuple[Engine, Meta | None]:
+    generator = load_generator(spec.model_path)
+    return open_engine(spec, generator), generator.meta
+
+
+def _make(job: Job, engine: Engine, meta: Meta | None, progress: Progress) -> Outcome:
+    warnings = check(job.series, "upscale", assume_hu=job.options.assume_hu)
+    if job.format == "nifti":
+        check(job.series, "volume", assume_hu=job.options.assume_hu)
+    warnings += unusual(job.series, meta)
+    if job.tiling is not None:
+        engine = Tiled(engine, job.model.scale, job.tiling)
+        warnings.append(_seams(job, engine))
+    enlarger = Enlarger(engine, job.model.scale, job.model.hu_range, job.options.skip_air)
+    with _folder_for(job) as folder:
+        with _sink(job, folder) as sink:
+            made = make_slices(job, sink, enlarger, progress)
+        warnings += _remarks(job, sink, made)
+        write_json(folder / RUN_JSON, _record(job, made, warnings))
+    return Outcome(
+        output=job.output, num_slices=len(job.series.slices), seconds=made.timing.wall, warnings=tuple(warnings)
+    )
+
+
+def _seams(job: Job, tiled: Tiled) -> str:
+    """What tiles change, measured on the middle slice."""
+    pixels = read_slice(job.series, len(job.series.slices) // 2, assume_hu=job.options.assume_hu)
+    lr = torch.from_numpy(job.model.hu_range.to_unit(pixels.hu))[None, None]
+    error = seam_error(tiled.engine, job.model.scale, tiled.tiling, lr) * job.model.hu_range.hu_per_unit
+    return (
+        f"too large for the memory: {tiled.tiling.text}; at a seam it differs by at most {error:.2g} HU from the whole"
+    )
+
+
+@contextmanager
+def _folder_for(job: Job) -> Generator[Path]:
+    """A folder to make the result in; it becomes the result, or gives its files, when the block ends well."""
+    clear_leftovers(job.output.parent, job.output.name)
+    if not job.is_file:
+        with atomic_folder(job.output, replace=True) as part:
+            yield part
+        return
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{job.output.name}.", suffix=PART, dir=job.output.parent) as name:
+        yield Path(name)
+        (Path(name) / RUN_JSON).replace(job.record)
+        (Path(name) / job.volume_name).replace(job.output)
+
+
+def _sink(job: Job, folder: Path) -> AbstractContextManager[Sink]:
+    return dicom_sink(job, folder) if job.format == "dicom" else nifti_sink(job, folder / job.volume_name)
+
+
+def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
+    remarks: list[str] = []
+    if made.beyond_range:
+        remarks.append(
+            f"{made.beyond_range} slices have values above {job.model.hu_range.high:g} HU: interpolated there"
+        )
+    if sink.left_out:
+        remarks.append(f"header elements with unusable values were left out: {', '.join(sorted(sink.left_out))}")
+    return remarks
+
+
+def _record(job: Job, made: Made, warnings: list[str]) -> dict[str, object]:
+    plane = job.plane(0)
+    return {
+        "made_from": job.made_from,
+        **job.described(),
+        "result": {
+            "series_uid": job.series_uid if job.format == "dicom" else None,
+            "num_slices": len(job.series.slices),
+            "rows": plane.shape[0],
+            "columns": plane.shape[1],
+            "pixel_spacing_mm": plane.spacing,
+        },
+        "seconds": {name: round(value, 3) for name, value in asdict(made.timing).items()},
+        "warnings": warnings,
+        "versions": current_versions(),
+    }

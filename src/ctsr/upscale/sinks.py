@@ -1,0 +1,113 @@
+"""Where the slices of a result go: classic DICOM slices, or one NIfTI volume. What is written is read again."""
+
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ctsr.dicom.classic import slice_header
+from ctsr.dicom.stored import to_stored
+from ctsr.dicom.verify import Written, verify_slice
+from ctsr.dicom.write import derive_slice, save_slice
+from ctsr.errors import SeriesError
+from ctsr.exams import SlicePixels, even_grid
+from ctsr.nifti import verify_volume, volume_writer
+from ctsr.upscale.plan import Job
+
+__all__ = ["Sink", "dicom_sink", "nifti_sink"]
+
+FEWEST_DIGITS = 4
+"""Of a slice's number in its file's name."""
+
+
+class Sink(Protocol):
+    """Takes the slices of a result, in order."""
+
+    left_out: set[str]
+    """Elements of the source's headers with values that no writer accepts."""
+
+    def write(self, index: int, pixels: SlicePixels) -> None:
+        """Take slice `index`, counted along the normal."""
+        ...
+
+
+@dataclass
+class _Dicom:
+    job: Job
+    folder: Path
+    left_out: set[str] = field(default_factory=set[str])
+    written: list[Written] = field(default_factory=list[Written])
+
+    def write(self, index: int, pixels: SlicePixels) -> None:
+        """Write a slice and read it again."""
+        source, plane = self.job.series.slices[index], self.job.plane(index)
+        derived = derive_slice(
+            slice_header(source),
+            pixels.hu,
+            plane,
+            self.job.derivation,
+            padding=pixels.padding,
+            instance_number=index + 1,
+            frame=source.frame,
+        )
+        digits = max(FEWEST_DIGITS, len(str(len(self.job.series.slices))))
+        path = self.folder / f"{index + 1:0{digits}d}.dcm"
+        self.left_out |= set(save_slice(derived, path))
+        self.written.append(verify_slice(path, pixels.hu, pixels.padding, plane))
+
+
+@contextmanager
+def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
+    """Takes slices into files `0001.dcm`, … and makes sure in the end that they are one series, each told apart.
+
+    Raises:
+        ReadError: a file cannot be written, or says something else when it is read again.
+        SeriesError: two slices cannot be told apart.
+    """
+    sink = _Dicom(job, folder)
+    yield sink
+    uids, numbers = ({getattr(one, name) for one in sink.written} for name in ("sop_instance_uid", "instance_number"))
+    if not len(uids) == len(numbers) == len(job.series.slices):
+        raise SeriesError(f"{job.series.path}: the slices written cannot be told apart; export the series again")
+    if {one.series_uid for one in sink.written} != {job.series_uid}:
+        raise SeriesError(f"{job.series.path}: the slices written are not one series")
+
+
+@dataclass
+class _Nifti:
+    add: Callable[[npt.NDArray[np.int16]], object]
+    path: Path
+    left_out: set[str] = field(default_factory=set[str])
+    checksums: list[int] = field(default_factory=list[int])
+
+    def write(self, index: int, pixels: SlicePixels) -> None:
+        """Append a slice."""
+        stored = to_stored(pixels.hu, pixels.padding)
+        if (stored.slope, stored.intercept) != (1, 0):
+            raise SeriesError(f"{self.path}: slice {index + 1} has HU beyond 16 bits; choose --format dicom")
+        self.checksums.append(zlib.crc32(stored.values.tobytes()))
+        self.add(stored.values)
+
+
+@contextmanager
+def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
+    """Takes slices into a volume of whole HU, padding as −2048, and reads it again in the end.
+
+    Raises:
+        SeriesError: the slices lie on no even grid, or hold values beyond 16 bits.
+        ReadError: the volume says something else when it is read again.
+    """
+    grid, _ = even_grid(job.series)
+    plane = job.plane(0)
+    grid = replace(
+        grid, shape=(grid.shape[0], *plane.shape), spacing=(grid.spacing[0], *plane.spacing), origin=plane.origin
+    )
+    with volume_writer(path, grid) as add:
+        sink = _Nifti(add, path)
+        yield sink
+    verify_volume(path, grid, sink.checksums)

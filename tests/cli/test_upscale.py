@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctsr.cli.main import main
+from ctsr.exams import scan
+from tests.made.ct import body, save_series
+from tests.made.model import save_model
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """The verb with a series, a result and a model."""
+    save_series(tmp_path / "in", np.stack([body(), body(seed=1)]))
+    model = save_model(tmp_path / "best.pth")
+    return ["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--model_path", str(model), "--engine", "torch"]
+
+
+def test_the_verb_makes_a_series_finer_and_shows_what_it_did(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    (series,) = scan(tmp_path / "out").all_series()
+    assert (series.rows, series.pixel_spacing) == (80, (0.35, 0.35))
+    shown = capsys.readouterr()
+    assert "1 series made, 0 kept from before, 0 failed" in shown.out
+    assert "not for diagnosis" in shown.out
+    assert "engine: torch fp32" in shown.err
+    assert main(words) == 0
+    assert "0 series made, 1 kept from before, 0 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["--slices", "1-2"], ["--target_spacing", "0"], ["--precision", "int8"]])
+def test_flags_that_cannot_be_are_wrong_usage(words: list[str], tmp_path: Path, flags: list[str]) -> None:
+    assert main([*words, *flags]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_folder_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["upscale", "in"]) == 2
+    assert "ctsr upscale IN OUT" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""Engines give the same image as PyTorch, whichever runs, and what was asked for is used or its absence said."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctsr.checkpoint import Generator, load_generator
+from ctsr.errors import UsageError
+from ctsr.infer import TorchEngine, choose, super_resolve
+from ctsr.infer.cache import weights_hash
+from ctsr.infer.choose import AskedFor, choose_engine, open_engine
+from ctsr.infer.openvino_engine import converted
+from ctsr.models import Architecture, build
+from tests.made.listener import Listener
+from tests.made.model import save_model
+from tests.needs import needs
+
+
+@pytest.fixture
+def generator(tmp_path: Path) -> Generator:
+    return load_generator(save_model(tmp_path / "best.pth"))
+
+
+@pytest.fixture
+def openvino() -> None:
+    needs(find_spec("openvino") is not None, "install ctsr[fast] to run this")
+
+
+def asked(tmp_path: Path, engine: str = "openvino", precision: str = "fp32") -> AskedFor:
+    return AskedFor(engine, precision, cache=tmp_path / "cache")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture("rrdb", 2, nf=8, nb=1, gc=4),
+        Architecture("rrdb", 4, nf=8, nb=1, gc=4),
+        Architecture("real_esrgan", 2, nf=8, nb=1, gc=4),
+        Architecture("real_esrgan", 4, nf=8, nb=1, gc=4),
+    ],
+    ids=str,
+)
+def test_openvino_agrees_with_pytorch_at_every_size(architecture: Architecture, tmp_path: Path) -> None:
+    from ctsr.infer.openvino_engine import OpenvinoEngine
+
+    torch.manual_seed(0)
+    net = build(architecture).eval()
+    engine = OpenvinoEngine(converted(net, tmp_path))
+    for size in ((16, 16), (17, 31), (64, 40)):
+        lr = torch.rand(2, 1, *size) * 2 - 1
+        assert (super_resolve(engine, lr) - super_resolve(net, lr)).abs().max() * 1500 < 0.01
+
+
+@pytest.mark.usefixtures("openvino")
+def test_a_converted_network_is_kept_by_its_weights(generator: Generator, tmp_path: Path) -> None:
+    first = converted(generator.net, tmp_path)
+    written = first.stat().st_mtime_ns
+    assert converted(generator.net, tmp_path) == first
+    assert first.stat().st_mtime_ns == written
+    next(generator.net.parameters()).data[0] += 1e-3
+    assert converted(generator.net, tmp_path) != first
+
+
+def test_networks_that_differ_in_one_weight_have_other_hashes() -> None:
+    torch.manual_seed(0)
+    net = build(Architecture("rrdb", 2, nf=4, nb=1, gc=2))
+    before = weights_hash(net)
+    assert weights_hash(net) == before
+    next(net.parameters()).data.view(-1)[0] += 1e-6
+    assert weights_hash(net) != before
+
+
+@pytest.mark.usefixtures("openvino")
+def test_auto_takes_openvino_on_a_cpu(generator: Generator, tmp_path: Path) -> None:
+    spec = choose_engine(generator, asked(tmp_path, "auto"), tuple)
+    assert open_engine(spec, generator).name == "openvino fp32"
+
+
+def test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "is_installed", lambda **_: False)
+    listener = Listener()
+    spec = choose_engine(generator, asked(tmp_path, "auto"), tuple, listener)
+    assert open_engine(spec, generator).name == "torch fp32"
+    assert "ctsr[fast]" in listener.notes[0]
+    with pytest.raises(UsageError, match=r"ctsr\[fast\]"):
+        choose_engine(generator, asked(tmp_path, "openvino"), tuple)
+
+
+@pytest.mark.parametrize(("engine", "precision"), [("torch", "int8"), ("openvino", "fp16")])
+def test_a_precision_that_an_engine_lacks_is_wrong_usage(
+    generator: Generator, tmp_path: Path, engine: str, precision: str
+) -> None:
+    with pytest.raises(UsageError, match=precision):
+        choose_engine(generator, asked(tmp_path, engine, precision), tuple)
+
+
+def test_fp16_on_a_cpu_is_wrong_usage(generator: Generator, tmp_path: Path) -> None:
+    spec = choose_engine(generator, asked(tmp_path, "auto", "fp16"), tuple)
+    with pytest.raises(UsageError, match="GPU"):
+        open_engine(spec, generator)
+
+
+def test_another_process_opens_the_same_engine_from_its_spec(generator: Generator, tmp_path: Path) -> None:
+    spec = replace(choose_engine(generator, asked(tmp_path, "torch"), tuple), threads=torch.get_num_threads())
+    lr = torch.rand(1, 1, 12, 14) * 2 - 1
+    assert torch.equal(super_resolve(open_engine(spec), lr), super_resolve(TorchEngine(generator.net), lr))

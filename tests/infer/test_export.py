@@ -1,0 +1,66 @@
+"""Exported networks do what PyTorch does, at every size, and say what they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctsr.checkpoint import Generator, load_generator
+from ctsr.cli.main import main
+from ctsr.errors import CheckpointError
+from ctsr.infer import export as module
+from ctsr.infer.export import META_KEY, Format, export
+from ctsr.infer.private import import_openvino
+from tests.made.model import save_model
+
+
+@pytest.fixture
+def generator(tmp_path: Path) -> Generator:
+    return load_generator(save_model(tmp_path / "best.pth"))
+
+
+def meta_in(path: Path, kind: Format) -> dict[str, object]:
+    match kind:
+        case "onnx":
+            import onnx
+
+            return json.loads({prop.key: prop.value for prop in onnx.load(path).metadata_props}[META_KEY])
+        case "openvino":
+            return json.loads(import_openvino().Core().read_model(path).get_rt_info([META_KEY]).astype(str))
+        case "torchscript":
+            files = {f"{META_KEY}.json": ""}
+            torch.jit.load(path, _extra_files=files)
+            return json.loads(files[f"{META_KEY}.json"])
+
+
+@pytest.mark.parametrize(("kind", "name"), [("onnx", "m.onnx"), ("openvino", "m.xml"), ("torchscript", "m.pt")])
+def test_a_file_agrees_with_pytorch_and_carries_its_meta(
+    generator: Generator, tmp_path: Path, kind: Format, name: str
+) -> None:
+    exported = export(generator, tmp_path / "out" / name, kind)
+    assert len(exported.differences_hu) == 3
+    assert max(exported.differences_hu.values()) < 0.01
+    meta = meta_in(exported.path, kind)
+    assert (meta["scale"], meta["hu_range"]) == (2, {"low": -1000.0, "high": 2000.0})
+    assert meta["model_sha256"] == generator.sha256
+    assert meta["card"] is not None
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_file_that_differs_is_not_left_behind(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module.RUNNERS, "torchscript", lambda _: lambda lr: generator.net(lr) + 0.01)
+    with pytest.raises(CheckpointError, match="differs"):
+        export(generator, tmp_path / "out" / "m.pt", "torchscript")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_verb_names_the_file_by_its_format(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "--model_path", str(generator.path), "--format", "torchscript"]) == 0
+    assert (tmp_path / "best.pt").is_file()
+    assert "17 × 31" in capsys.readouterr().out

@@ -1,0 +1,134 @@
+"""INT8: used where it is as good as fp32 on patients it was not calibrated on, else given up, and said so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ctsr.checkpoint import Generator, load_generator
+from ctsr.degrade import Degradation
+from ctsr.demo.calibration import SyntheticSlices
+from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer import TorchEngine
+from ctsr.infer.calibration import ExamSlices
+from ctsr.infer.choose import AskedFor, choose_engine, open_engine
+from ctsr.infer.openvino_engine import OpenvinoEngine
+from ctsr.infer.private import import_openvino
+from ctsr.infer.quantise import quantised
+from ctsr.infer.trial import Pair, compare, pairs_of
+from tests.made.ct import body
+from tests.made.exams import save_patients
+from tests.made.listener import Listener
+from tests.made.model import save_model
+from tests.needs import needs
+
+
+@pytest.fixture(autouse=True)
+def _fast() -> None:
+    needs(find_spec("nncf") is not None, "install ctsr[fast] to run this")
+
+
+@dataclass(frozen=True)
+class Discs:
+    """Bodies of known HU, all of it made `gain` times smaller about the middle of the range."""
+
+    gain: float = 1.0
+
+    @property
+    def key(self) -> str:
+        return f"discs {self.gain}"
+
+    @property
+    def series_uids(self) -> frozenset[str]:
+        return frozenset()
+
+    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+        return [(self.gain * pair.lr).numpy() for pair in trial(seed=50)]
+
+
+def trial(seed: int = 0) -> list[Pair]:
+    slices = [body(64, seed=seed + i, texture=200, smooth=1.0).astype(np.float32) for i in range(3)]
+    return pairs_of(slices, Degradation(), DEFAULT_RANGE)
+
+
+def choose(net: nn.Module, path: Path, calibration: Discs) -> tuple[str, str]:
+    """The engine that is used, and what was said of it."""
+    generator: Generator = replace(load_generator(save_model(path / "best.pth")), net=net)
+    asked = AskedFor("openvino", "int8", calibration=calibration, cache=path / "cache")
+    listener = Listener()
+    spec = choose_engine(generator, asked, trial, listener)
+    return open_engine(spec, generator).name, listener.notes[-1]
+
+
+def test_int8_that_is_as_good_is_used(bilinear_net: nn.Module, tmp_path: Path) -> None:
+    name, note = choose(bilinear_net, tmp_path, Discs())
+    assert name == "openvino int8"
+    assert "in use" in note
+
+
+def test_int8_that_is_worse_gives_way_to_fp32_and_says_so(busy_net: nn.Module, tmp_path: Path) -> None:
+    # Calibrated on images without contrast, it has no numbers for those of a body.
+    name, note = choose(busy_net, tmp_path, Discs(gain=0.01))
+    assert name == "openvino fp32"
+    assert "too much, computing in fp32" in note
+
+
+def test_only_the_blocks_of_the_trunk_are_quantised(busy_net: nn.Module, tmp_path: Path) -> None:
+    model = import_openvino().Core().read_model(quantised(busy_net, Discs(), tmp_path))
+    convolutions = [one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution"]
+
+    weights = {one.get_friendly_name(): one.input_value(1).get_node() for one in convolutions}
+    # Weights of 8 bits are widened and scaled where they are used.
+    outer = [name for name, source in weights.items() if source.get_type_name() == "Constant"]
+    assert len(outer) == 4
+    assert not any(".rdb" in name for name in outer)
+    assert len(convolutions) == 34
+
+
+def test_the_mean_of_int8_is_that_of_fp32(busy_net: nn.Module, tmp_path: Path) -> None:
+    fast = OpenvinoEngine(quantised(busy_net, Discs(), tmp_path), "int8")
+    verdict = compare(fast, TorchEngine(busy_net), trial(), DEFAULT_RANGE)
+    assert abs(verdict.bias_hu) < 0.5
+    assert verdict.num_slices == 3
+
+
+def test_a_verdict_measures_loss_and_shift() -> None:
+    class Shifted:
+        name = "shifted"
+
+        def __init__(self, by: float) -> None:
+            self.by = by
+
+        def __call__(self, lr: Tensor) -> Tensor:
+            return nn.functional.interpolate(lr, scale_factor=2.0) + self.by
+
+    pairs = [Pair(torch.zeros(1, 1, 8, 8), torch.full((1, 1, 16, 16), 0.01))]
+    verdict = compare(Shifted(0.02 - 0.01), Shifted(0.0), pairs, DEFAULT_RANGE)
+    assert verdict.bias_hu == pytest.approx(15, abs=1e-3)
+    assert verdict.loss_db < 0
+    worse = compare(Shifted(-0.01), Shifted(0.0), pairs, DEFAULT_RANGE)
+    assert worse.loss_db == pytest.approx(20 * np.log10(2), abs=1e-3)
+    assert not worse.passes
+
+
+def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
+    root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=5, size=40)
+    one = ExamSlices.below(root, Degradation(), DEFAULT_RANGE)
+    assert [image.shape for image in one()] == [(1, 1, 20, 20)] * 4
+    assert one.key == ExamSlices.below(root, Degradation(), DEFAULT_RANGE).key
+    assert one.key != ExamSlices.below(root / "anna", Degradation(), DEFAULT_RANGE).key
+    assert one.series_uids == {"1.3.1", "1.3.2"}
+
+
+def test_the_synthetic_calibration_is_the_same_on_every_run() -> None:
+    one, other = (SyntheticSlices(Degradation(), DEFAULT_RANGE) for _ in range(2))
+    assert one.key == other.key
+    images = one()
+    assert len(images) >= 6
+    assert max(float(image.max()) for image in images) == 1  # an implant among them

@@ -1,0 +1,84 @@
+"""No verb opens a connection that it was not asked to: each runs where only this machine can be reached."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctsr.cli.verbs import VERBS
+from tests.made.exams import save_patients
+from tests.made.model import save_model
+
+HOOK = Path(__file__).parent / "loopback"
+
+COMMANDS = {
+    "scan": [["EXAMS"]],
+    "preprocess": [["--root", "EXAMS"]],
+    "split": [["--root", "preprocessed_data"]],
+    "train": [
+        [*("--epochs", "1", "--nf", "4", "--nb", "1", "--gc", "2"), *("--patch_size", "32", "--batch_size", "4")]
+    ],
+    "finetune": [[*("--epochs", "1", "--perceptual", "none"), *("--patch", "32", "--batch_size", "4")]],
+    "evaluate": [["--split", "val"], ["--split", "test", "--engine", "openvino"]],
+    "upscale": [
+        ["EXAMS/anna", "sr"],
+        ["EXAMS/bert", "sr8", "--precision", "int8", "--calibration", "EXAMS/cleo"],
+    ],
+    "export": [["m.onnx"], ["m.xml", "--format", "openvino"], ["m.pt", "--format", "torchscript"]],
+    "view": [["EXAMS/anna", "--snapshot", "slice.png"]],
+    "blend": [["rrdb_x2_blurnoise_best.pth", "finetune_x2_blurnoise_best.pth"]],
+    "weights": [["list"]],  # `fetch` is what asks for a connection
+    "params": [["--nf", "4", "--nb", "1", "--gc", "2", "--input_size", "16", "16"]],
+    "demo": [["--help"]],  # it is the verbs before, one after the other
+}
+"""Every verb, in an order in which each finds what it needs; a verb that is not here fails the test."""
+
+
+def private(code: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Python code in a process that can reach this machine only; what it tried is in `connections`."""
+    environment = os.environ | {
+        "PYTHONPATH": str(HOOK),
+        "CTSR_TEST_CONNECTIONS": str(folder / "connections"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "HOME": str(folder / "home"),
+    }
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_hook_stops_what_would_leave_the_machine(tmp_path: Path) -> None:
+    done = private("import socket; socket.create_connection(('192.0.2.1', 80), timeout=1)", tmp_path)
+    assert "not this machine" in done.stderr
+    assert "192.0.2.1" in (tmp_path / "connections").read_text()
+
+
+def test_every_verb_is_tried() -> None:
+    assert set(COMMANDS) == set(VERBS), "add the verb's command to the table"
+
+
+@pytest.mark.timeout(900)
+def test_no_verb_connects_to_anything_but_this_machine(tmp_path: Path) -> None:
+    save_patients(tmp_path / "EXAMS", slices=3, size=48)
+    (tmp_path / "home").mkdir()
+    save_model(tmp_path / "runs" / "rrdb_x2_blurnoise_20250912-114004" / "best.pth")
+    code = (
+        "import sys, traceback\n"
+        "from ctsr.cli.main import main\n"
+        "if __name__ == '__main__':\n"
+        "    for line in sys.argv[1:]:\n"
+        "        try:\n"
+        "            status = main(line.split('\\x1f'))\n"
+        "        except SystemExit as end:\n"
+        "            status = end.code\n"
+        "        print('STATUS', status, line, flush=True)\n"
+    )
+    lines = ["\x1f".join([verb, *words]) for verb, several in COMMANDS.items() for words in several]
+    done = private(code, tmp_path, *lines)
+    statuses = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("STATUS")]
+    assert statuses == ["0"] * len(lines), done.stdout + done.stderr
+    assert not (tmp_path / "connections").exists(), (tmp_path / "connections").read_text()
+    # Nor does a converter leave an identity for its maker in the user's home.
+    assert not list((tmp_path / "home").rglob("*intel*"))
+    assert not list((tmp_path / "home").rglob("*openvino*"))

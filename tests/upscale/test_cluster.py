@@ -1,0 +1,125 @@
+"""Many series over processes and over a real dask cluster, one of whose workers dies."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from ctsr import cluster as cluster_room
+from ctsr.cli.main import main
+from ctsr.cluster import executor_for
+from ctsr.errors import CtsrError
+from tests.made.ct import body, ct_slice, save, save_series
+from tests.needs import needs
+
+PATIENTS = 8
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "exams"
+    for i in range(PATIENTS):
+        save_series(folder / f"P{i}", [body(96, seed=i)] * 6, series=f"1.2.{i + 5}")
+    return folder
+
+
+@contextmanager
+def cluster(folder: Path) -> Generator[tuple[str, list["subprocess.Popen[bytes]"]]]:
+    """A scheduler and two workers; the workers' working folder is another one than ours."""
+    needs(find_spec("distributed") is not None, "install ctsr[cluster] to run this")
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(module: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments, "--no-dashboard"]
+        log = (folder / f"{module}{len(started)}.log").open("wb")
+        started.append(subprocess.Popen(command, cwd=folder, stdout=log, stderr=log))
+
+    try:
+        start("dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2])
+        for _ in range(2):
+            start("dask_worker", address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
+        yield address, started[1:]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def kill_once(workers: list["subprocess.Popen[bytes]"], out: Path) -> None:
+    """End a worker the hard way when the first result is there."""
+    deadline = time.monotonic() + 120
+    while not list(out.glob("*/*/run.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(workers[0].pid, signal.SIGKILL)
+
+
+def test_a_cluster_finishes_although_a_worker_is_killed_midway(
+    root: Path, tmp_path: Path, bilinear_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    with cluster(tmp_path / "cluster") as (address, workers):
+        killer = Thread(target=kill_once, args=(workers, out))
+        killer.start()
+        arguments = ["exams", "out", "--model_path", str(bilinear_path), "--engine", "torch", "--dask", address]
+        assert main(["upscale", *arguments]) == 0
+        killer.join()
+        assert workers[0].wait() == -signal.SIGKILL
+    records = list(out.glob("*/*/run.json"))
+    assert len(records) == PATIENTS
+    assert all(json.loads(record.read_text())["result"]["num_slices"] == 6 for record in records)
+    assert len(list(out.rglob("*.dcm"))) == 6 * PATIENTS
+
+
+def test_preprocessing_runs_on_the_same_cluster(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["preprocess", "--root", "exams", "--out_dir", "here", "--jobs", "1"]) == 0
+    with cluster(tmp_path / "cluster") as (address, _):
+        assert main(["preprocess", "--root", "exams", "--out_dir", "there", "--dask", address]) == 0
+    here, there = (
+        {path.relative_to(folder): path.read_bytes() for path in (tmp_path / folder).rglob("IM*")}
+        for folder in (tmp_path / "here", tmp_path / "there")
+    )
+    assert len(here) == 6 * PATIENTS
+    assert here == there
+
+
+def test_processes_give_the_files_that_one_gives_and_a_bad_patient_stops_nobody(
+    tmp_path: Path, bilinear_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "exams"
+    for i in range(3):
+        save_series(root / f"P{i}", [body(40, seed=i)] * 2, series=f"1.2.{i + 5}")
+    save(ct_slice(body(40), series_uid="1.9", RescaleSlope=None, RescaleIntercept=None), root / "P9" / "s")
+    found: list[dict[str, bytes]] = []
+    for jobs in ("1", "2"):
+        out = tmp_path / f"out{jobs}"
+        arguments = [str(root), str(out), "--model_path", str(bilinear_path), "--engine", "torch", "--jobs", jobs]
+        assert main(["upscale", *arguments]) == 1
+        shown = capsys.readouterr()
+        assert "3 series made, 0 kept from before, 1 failed" in shown.out
+        assert "--assume_hu" in shown.err
+        found.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.dcm")})
+    assert len(found[0]) == 6
+    assert found[0] == found[1]
+
+
+def test_a_scheduler_that_is_not_there_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_room, "WAIT_S", 1.0)
+    needs(find_spec("distributed") is not None, "install ctsr[cluster] to run this")
+    with pytest.raises(CtsrError, match="no scheduler"), executor_for(1, "tcp://127.0.0.1:9"):
+        pass

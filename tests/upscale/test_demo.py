@@ -1,0 +1,32 @@
+"""The synthetic exam set, every style of scanner in it, super-resolved."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ctsr.checkpoint import Generator
+from ctsr.infer.choose import AskedFor
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.run import upscale
+from tests.demo_set import DemoExams
+from tests.made.exams import only_series
+from tests.oracles import dcentvfy_errors, dciodvfy_errors
+
+
+def test_the_checkers_find_nothing_that_the_synthetic_exams_did_not_have(
+    demo_exams: DemoExams, tmp_path: Path, bilinear: Generator
+) -> None:
+    report = upscale(demo_exams.root, tmp_path / "out", bilinear, AskedFor("torch"), UpscaleOptions(slices=":2"))
+    assert report.failed == 0
+    assert len(report.jobs) == len(demo_exams.truths)
+    results = [only_series(outcome.output) for outcome in report.outcomes]
+    pairs = [
+        (old.path, new.path)
+        for job, result in zip(report.jobs, results, strict=True)
+        for old, new in zip(job.series.slices, result.slices, strict=True)
+    ]
+    with ThreadPoolExecutor() as threads:
+        added = threads.map(lambda both: dciodvfy_errors(both[1]) - dciodvfy_errors(both[0]), pairs)
+        assert set().union(*added) == set()
+    for job, result in zip(report.jobs, results, strict=True):
+        sources = [header.path for header in job.series.slices]
+        assert dcentvfy_errors([*sources, *(header.path for header in result.slices)]) <= dcentvfy_errors(sources)

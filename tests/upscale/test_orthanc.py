@@ -1,0 +1,135 @@
+"""A round trip through a real archive: what was sent by C-STORE and by STOW-RS comes back by WADO-RS as it was."""
+
+import json
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from ctsr.checkpoint import Generator as Model
+from ctsr.infer.choose import AskedFor
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.run import upscale
+from tests.made.ct import body, padded, save_series
+from tests.needs import needs, needs_program
+
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+STARTS_WITHIN_S = 60
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An Orthanc that runs for one test."""
+
+    http_port: int
+    dicom_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/system", timeout=2) as reply:
+                return json.load(reply)["ApiVersion"] > 0
+        except OSError:
+            return False
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+@contextmanager
+def running(folder: Path) -> Generator[Archive]:
+    program = needs_program("Orthanc", "orthanc")
+    needs(PLUGIN.is_file(), "install Orthanc's DICOMweb plugin (Debian package orthanc-dicomweb) to run this")
+    archive = Archive(*free_ports())
+    config = {
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "index"),
+        "HttpPort": archive.http_port,
+        "DicomPort": archive.dicom_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomCheckCalledAet": False,
+        "Plugins": [str(PLUGIN)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    folder.mkdir()
+    (folder / "orthanc.json").write_text(json.dumps(config))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + STARTS_WITHIN_S
+            while not archive.answers():
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline, "Orthanc does not answer"
+                time.sleep(0.2)
+            yield archive
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def send_by_c_store(archive: Archive, datasets: list[Dataset]) -> None:
+    from pynetdicom.ae import ApplicationEntity
+
+    entity = ApplicationEntity("CTSR")
+    entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+    association = entity.associate("127.0.0.1", archive.dicom_port)
+    assert association.is_established
+    try:
+        assert [association.send_c_store(ds).Status for ds in datasets] == [0] * len(datasets)
+    finally:
+        association.release()
+
+
+def test_source_and_result_come_back_pixel_by_pixel(tmp_path: Path, bilinear: Model) -> None:
+    needs(find_spec("pynetdicom") is not None, "install pynetdicom to run this")
+    needs(find_spec("dicomweb_client") is not None, "install dicomweb-client to run this")
+    from dicomweb_client.api import DICOMwebClient
+
+    hu = body(64, texture=30)
+    hu[30:34, 30:34] = 3000
+    save_series(tmp_path / "in", [padded(hu, -1024)] * 4)
+    report = upscale(tmp_path / "in", tmp_path / "out", bilinear, AskedFor("torch"), UpscaleOptions())
+    assert report.failed == 0
+    sources, results = ([dcmread(path) for path in sorted((tmp_path / name).glob("*[0-9]*"))] for name in ("in", "out"))
+    results = [ds for ds in results if "PixelData" in ds]
+    with running(tmp_path / "orthanc") as archive:
+        client = DICOMwebClient(f"{archive.url}/dicom-web")
+        send_by_c_store(archive, [*sources, *results[:2]])
+        client.store_instances(results[2:])
+        # One study holds both series: the archive sees that they belong together.
+        (study,) = client.search_for_studies()
+        assert study["0020000D"]["Value"] == [results[0].StudyInstanceUID]
+        assert len(client.search_for_series(results[0].StudyInstanceUID)) == 2
+        back = client.retrieve_series(results[0].StudyInstanceUID, results[0].SeriesInstanceUID)
+    found = {ds.SOPInstanceUID: ds for ds in back}
+    assert set(found) == {ds.SOPInstanceUID for ds in results}
+    for ds in results:
+        again = found[ds.SOPInstanceUID]
+        assert np.array_equal(again.pixel_array, ds.pixel_array)
+        for name in ("ImagePositionPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue"):
+            assert again.get(name) == ds.get(name)
+
+
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never by way of a proxy that the environment may name."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("no_proxy", "*")

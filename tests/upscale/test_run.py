@@ -1,0 +1,288 @@
+"""Series of known HU through a network that interpolates: what must come out, where, and under which name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from ctsr.checkpoint import Generator
+from ctsr.errors import MissingInputError, UsageError
+from ctsr.exams import read_slice, read_volume
+from ctsr.infer.choose import AskedFor
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.run import Report, upscale
+from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
+from tests.made.exams import only_series
+from tests.made.listener import Listener
+from tests.oracles import dciodvfy_errors
+
+
+def run(source: Path, out: Path, generator: Generator, listener: Listener | None = None, **options: object) -> Report:
+    settings = UpscaleOptions(**options)  # pyright: ignore[reportArgumentType]
+    return upscale(source, out, generator, AskedFor("torch"), settings, progress=listener or Listener())
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """One series of three slices."""
+    folder = tmp_path / "exams" / "P1" / "s"
+    save_series(folder, [body(48, seed=i, smooth=1.5, texture=60) for i in range(3)])
+    return folder
+
+
+@pytest.fixture
+def root(series: Path) -> Path:
+    """Two patients; the second has two series."""
+    folder = series.parent.parent
+    save_series(folder / "P2" / "a", [body(40)] * 2, series="1.2.5", SeriesDescription="CHEST LUNG")
+    save_series(folder / "P2" / "b", [body(40)] * 2, series="1.2.6", SeriesDescription="ABDOMEN")
+    return folder
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_series_becomes_a_finer_one_on_the_same_field_of_view(
+    series: Path, tmp_path: Path, bilinear: Generator
+) -> None:
+    report = run(series, tmp_path / "out", bilinear)
+    assert report.failed == 0
+    before, after = only_series(series), only_series(tmp_path / "out")
+    assert (after.rows, after.columns) == (96, 96)
+    assert after.pixel_spacing == (0.35, 0.35)
+    assert len(after.slices) == 3
+    for i, (old, new) in enumerate(zip(before.slices, after.slices, strict=True)):
+        assert new.position[2] == old.position[2]
+        assert new.instance_number == i + 1
+        # A mark in the middle of LR pixel (10, 20) lies between HR pixels 20|21 and 40|41.
+        assert after.plane(i).position(20.5, 40.5) == pytest.approx(before.plane(i).position(10, 20), abs=1e-6)
+        assert after.plane(i).position(-0.5, -0.5) == pytest.approx(before.plane(i).position(-0.5, -0.5), abs=1e-6)
+
+
+def test_hu_are_those_of_the_network(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    run(series, tmp_path / "out", bilinear)
+    before, after = only_series(series), only_series(tmp_path / "out")
+    for i in range(3):
+        old, new = read_slice(before, i).hu, read_slice(after, i).hu
+        # A bilinear network keeps the mean of every 2×2 block of HR pixels near the LR pixel's neighbourhood.
+        assert abs(new.mean() - old.mean()) < 1
+        assert abs(new[40:56, 40:56].mean() - old[20:28, 20:28].mean()) < 1
+
+
+def test_headers_say_what_was_done_by_which_model_and_that_it_is_not_for_diagnosis(
+    series: Path, tmp_path: Path, bilinear: Generator
+) -> None:
+    run(series, tmp_path / "out", bilinear)
+    source, new = dcmread(series / "IM1"), dcmread(tmp_path / "out" / "0001.dcm")
+    assert list(new.ImageType)[:3] == ["DERIVED", "SECONDARY", "AXIAL"]
+    assert new.SeriesInstanceUID != source.SeriesInstanceUID
+    assert new.SOPInstanceUID != source.SOPInstanceUID
+    for kept in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName", "ImageOrientationPatient"):
+        assert new[kept].value == source[kept].value
+    assert "Not for diagnosis" in new.DerivationDescription
+    (item,) = new.SourceImageSequence
+    assert item.ReferencedSOPInstanceUID == source.SOPInstanceUID
+    (program,) = new.ContributingEquipmentSequence
+    assert bilinear.sha256[:16] in program.ManufacturerModelName
+    assert new.SeriesDescription == "CHEST [SR x2]"
+    assert dciodvfy_errors(tmp_path / "out" / "0001.dcm") <= dciodvfy_errors(series / "IM1")
+
+
+def test_run_json_says_how_the_result_was_made(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    run(series, tmp_path / "out", bilinear)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["model"]["sha256"] == bilinear.sha256
+    assert record["engine"] == "torch fp32"
+    assert record["result"]["pixel_spacing_mm"] == [0.35, 0.35]
+    assert set(record["seconds"]) == {"read", "infer", "write", "wall"}
+    assert record["versions"]["ctsr"]
+
+
+def test_implants_and_padding_come_through(tmp_path: Path, bilinear: Generator) -> None:
+    hu = body(64, texture=5)
+    hu[28:36, 28:36] = 3000
+    hu = padded(hu, -1024)
+    save(ct_slice(np.where(hu == -1024, -1024, hu)), tmp_path / "in" / "s")
+    listener = Listener()
+    report = run(tmp_path / "in", tmp_path / "out", bilinear, listener)
+    before, after = only_series(tmp_path / "in"), only_series(tmp_path / "out")
+    old, new = read_slice(before, 0), read_slice(after, 0)
+    assert (new.hu[60:68, 60:68] == 3000).all()
+    assert old.padding is not None
+    assert new.padding is not None
+    assert np.array_equal(new.padding, old.padding.repeat(2, 0).repeat(2, 1))
+    assert any("above 2000 HU" in warning for warning in report.outcomes[0].warnings)
+
+
+def test_a_target_spacing_is_reached_exactly(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    run(series, tmp_path / "out", bilinear, target_spacing=0.4)
+    before, after = only_series(series), only_series(tmp_path / "out")
+    assert after.pixel_spacing == (0.4, 0.4)
+    assert after.rows == round(48 * 0.7 / 0.4)
+    middle = ((after.rows - 1) / 2, (after.columns - 1) / 2)
+    assert after.plane(0).position(*middle) == pytest.approx(before.plane(0).position(23.5, 23.5), abs=1e-6)
+
+
+def test_several_series_go_below_their_patients(root: Path, tmp_path: Path, bilinear: Generator) -> None:
+    report = run(root, tmp_path / "out", bilinear)
+    assert [len(outcome.warnings) for outcome in report.outcomes] == [0, 0, 0]
+    assert {path.parent.name for path in (tmp_path / "out").rglob("run.json")} == {
+        outcome.output.name for outcome in report.outcomes
+    }
+    assert {outcome.output.parent.name for outcome in report.outcomes} == {"P1", "P2"}
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"only": "chest*"}, 5),
+        ({"only": "*lung"}, 2),
+        ({"only": "P2"}, 4),
+        ({"series": "1.2.6"}, 2),
+        ({"slices": "1:"}, 4),
+    ],
+)
+def test_what_was_asked_for_is_made_and_nothing_else(
+    root: Path, tmp_path: Path, bilinear: Generator, options: dict[str, str], count: int
+) -> None:
+    run(root, tmp_path / "out", bilinear, **options)
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == count
+
+
+def test_nothing_that_fits_is_an_error_that_names_what_is_there(
+    root: Path, tmp_path: Path, bilinear: Generator
+) -> None:
+    with pytest.raises(MissingInputError, match="CHEST LUNG"):
+        run(root, tmp_path / "out", bilinear, only="head*")
+
+
+def test_a_rerun_keeps_what_is_there_and_makes_what_is_missing(root: Path, tmp_path: Path, bilinear: Generator) -> None:
+    out = tmp_path / "out"
+    first = run(root, out, bilinear)
+    before = snapshot(out)
+    lost = first.outcomes[1].output
+    (lost / "0001.dcm").unlink()
+    (lost / "run.json").unlink()
+    (lost / "0002.dcm").unlink()
+    again = run(root, out, bilinear)
+    assert [outcome.kept for outcome in again.outcomes] == [True, False, True]
+    after = snapshot(out)
+    record = str((lost / "run.json").relative_to(out))  # it holds the time it took
+    assert {name: data for name, data in after.items() if name != record} == {
+        name: data for name, data in before.items() if name != record
+    }
+
+
+def test_a_result_is_only_replaced_when_that_was_asked_for(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    out = tmp_path / "out"
+    run(series, out, bilinear)
+    before = snapshot(out)
+    with pytest.raises(UsageError, match="--overwrite"):
+        run(series, out, bilinear, target_spacing=0.5)
+    assert snapshot(out) == before
+    assert run(series, out, bilinear, target_spacing=0.5, overwrite=True).failed == 0
+    assert only_series(out).pixel_spacing == (0.5, 0.5)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="no result of"):
+        run(series, out, bilinear, overwrite=True)
+    assert (out / "thesis.txt").read_text() == "mine"
+
+
+def test_the_result_may_not_lie_in_the_source(series: Path, bilinear: Generator) -> None:
+    with pytest.raises(UsageError, match="lie in each other"):
+        run(series, series / "out", bilinear)
+
+
+def test_one_bad_patient_does_not_stop_the_others(root: Path, tmp_path: Path, bilinear: Generator) -> None:
+    bad = dcmread(root / "P1" / "s" / "IM2")
+    bad.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.90"
+    bad["PixelData"].is_undefined_length = True
+    bad.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\x04\0\0\0nope\xfe\xff\xdd\xe0\0\0\0\0"
+    save(bad, root / "P1" / "s" / "IM2")
+    report = run(root, tmp_path / "out", bilinear)
+    assert report.failed == 1
+    assert "IM2" in report.outcomes[0].error
+    assert not report.outcomes[0].output.exists()
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 4
+    assert list((tmp_path / "out").rglob(".*")) == []
+
+
+def test_originals_are_not_touched(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    before = snapshot(series)
+    run(series, tmp_path / "out", bilinear)
+    assert snapshot(series) == before
+
+
+def test_frames_of_a_multi_frame_object_become_slices(tmp_path: Path, bilinear: Generator) -> None:
+    save(enhanced(slices([body(40, seed=i) for i in range(3)])), tmp_path / "in" / "multi.dcm")
+    run(tmp_path / "in", tmp_path / "out", bilinear)
+    after = only_series(tmp_path / "out")
+    assert len(after.slices) == 3
+    assert dcmread(tmp_path / "out" / "0003.dcm").SourceImageSequence[0].ReferencedFrameNumber == 3
+
+
+@pytest.mark.parametrize("name", ["out.nii.gz", "out.nii", "out"])
+def test_dicom_becomes_nifti_of_the_same_hu_and_places(
+    series: Path, tmp_path: Path, bilinear: Generator, name: str
+) -> None:
+    run(series, tmp_path / "dicom", bilinear)
+    run(series, tmp_path / name, bilinear, format="nifti")
+    path = tmp_path / name if "." in name else next((tmp_path / name).glob("*.nii.gz"))
+    record = tmp_path / f"{name}.run.json" if "." in name else tmp_path / name / "run.json"
+    assert json.loads(record.read_text())["options"]["format"] == "nifti"
+    dicom, nifti = (read_volume(only_series(place)) for place in (tmp_path / "dicom", path))
+    assert np.array_equal(dicom.hu, nifti.hu)
+    assert np.allclose(dicom.grid.affine, nifti.grid.affine, atol=1e-4)
+
+
+def test_nifti_in_is_nifti_out_and_cannot_be_dicom(tmp_path: Path, bilinear: Generator) -> None:
+    volume = np.stack([body(40, seed=i) for i in range(3)]).transpose(2, 1, 0)
+    path = tmp_path / "ct.nii.gz"
+    nib.save(nib.Nifti1Image(volume, np.diag([-0.7, -0.7, 2.5, 1])), path)
+    run(path, tmp_path / "sr.nii.gz", bilinear)
+    before, after = read_volume(only_series(path)), read_volume(only_series(tmp_path / "sr.nii.gz"))
+    assert after.hu.shape == (3, 80, 80)
+    assert after.grid.position((1, 20.5, 40.5)) == pytest.approx(before.grid.position((1, 10, 20)), abs=1e-4)
+    with pytest.raises(UsageError, match="NIfTI"):
+        run(path, tmp_path / "dicom", bilinear, format="dicom")
+
+
+def test_a_series_unlike_the_training_is_warned_about(tmp_path: Path, bilinear: Generator) -> None:
+    save_series(tmp_path / "in", [body(40)], spacing=(1.4, 1.4), ConvolutionKernel="B70f", SliceThickness=8)
+    (outcome,) = run(tmp_path / "in", tmp_path / "out", bilinear).outcomes
+    assert [warning.split(":")[0] for warning in outcome.warnings] == [
+        "pixel spacing 1.4 mm",
+        "slice thickness 8 mm",
+        "reconstruction kernel B70f",
+    ]
+    unknown = replace(bilinear, meta=None)
+    assert unknown.hu_range.low == -1000
+
+
+def test_a_run_that_is_interrupted_leaves_no_result(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    stopping = Listener(stop_in="Upscaling s", stop_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(series, tmp_path / "out", bilinear, stopping)
+    assert [path.name for path in tmp_path.iterdir()] == ["exams"]
+
+
+def test_tiles_bound_the_memory_and_their_error_is_told(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    run(series, tmp_path / "whole", bilinear, skip_air=False)
+    report = run(series, tmp_path / "tiles", bilinear, skip_air=False, max_memory=1e-4)
+    assert "in tiles of" in report.jobs[0].engine
+    assert any("at a seam it differs by at most" in warning for warning in report.outcomes[0].warnings)
+    whole, tiles = (read_volume(only_series(tmp_path / name)).hu for name in ("whole", "tiles"))
+    assert np.abs(whole - tiles).max() <= 1
+    assert (whole == tiles).mean() > 0.99
