@@ -142,5 +142,7 @@ def _draw(path: Path, points: Sequence[Point], first: Generator, second: Generat
     axes.set_xlabel("distortion: RMSE, HU", color=INK)
     axes.set_ylabel("perceptual distance: LPIPS", color=INK)
     axes.margins(0.15)
-    calm(axes, title=f"(1 − α) · {first.path.parent.name} + α · {second.path.parent.name}")
+    calm(axes)
+    ends = (f"α = {end}: {generator.path.parent.name}" for end, generator in enumerate((first, second)))
+    figure.suptitle("\n".join(ends), fontsize=9, color=INK)
     save_figure(figure, path)
