@@ -21,7 +21,7 @@ demo: $(READY) ## Run the whole job on a built-in synthetic sample (minutes)
 
 test: $(READY) ## Run the tests
 	# One thread each: processes that share cores and spin for one another take many times as long.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --max-worker-restart 0
 
 check: $(READY) ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .
