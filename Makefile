@@ -21,7 +21,10 @@ demo: $(READY) ## Run the whole job on a built-in synthetic sample (minutes)
 
 test: $(READY) ## Run the tests
 	# One thread each: processes that share cores and spin for one another take many times as long.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --max-worker-restart 0
+	# Engines and clusters bring libraries with threads of their own: they get processes that nothing else has used.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/upscale/test_cluster.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope tests/infer tests/upscale --ignore tests/upscale/test_cluster.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --ignore tests/infer --ignore tests/upscale
 
 check: $(READY) ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .
