@@ -527,6 +527,7 @@ def test_the_page_says_when_the_viewer_has_ended(browser: Any, exams: Path, mode
     server.shutdown()
     server.server_close()
     view.settle("document.getElementById('news').textContent.startsWith('The viewer has ended')")
+    assert view.page.locator("#news").is_visible()
     context.close()
 
 

@@ -46,7 +46,8 @@ def test_the_slice_in_sight_is_made_first_and_then_its_neighbours(open_view: Ope
 def test_other_planes_need_every_lr_slice(open_view: Open, root: Path) -> None:
     session = open_view(root / "cleo", with_model=False)
     session.look(TURN, look(session, 2))
-    until(lambda: ready(session, "LR") == [0, 1, 2, 3, 4])  # the slice and two neighbours on either side
+    until(lambda: len(ready(session, "LR")) == 5)
+    assert ready(session, "LR") == [0, 1, 2, 3, 4]  # the slice and two neighbours on either side
 
 
 def test_work_ahead_ends_where_memory_does_but_what_is_in_sight_is_made(open_view: Open, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Getting weights: download under a temporary name, verify, unpack, keep. The only place that opens a connection."""
+"""Getting weights: download under a temporary name, verify, unpack, keep. The only place that downloads."""
 
 import hashlib
 import shutil
