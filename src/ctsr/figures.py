@@ -9,6 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
@@ -20,6 +21,7 @@ from ctsr.hu import FloatArray, Window
 __all__ = [
     "ACCENT",
     "COLORS",
+    "DPI",
     "INK",
     "QUIET",
     "Detail",
@@ -41,6 +43,7 @@ ACCENT = "#d1495b"
 COLORS = ("#7d8894", "#3d6f9e", "#d98032", "#4d9078", "#8e5572", "#b0a030", "#5b5f97", "#a44a3f")
 """Of lines and bars, in order: far enough apart for colour-blind readers in the first three."""
 DPI = 150
+"""Pixels an inch of all figures."""
 FLAT = 0.45
 """Height over width, in mm, below which slices are shown below each other rather than side by side."""
 
@@ -54,6 +57,8 @@ class Panel:
     """(rows, columns), HU."""
     caption: str = ""
     """A line below the title: a metric, the pixel size."""
+    signed_limit: float | None = None
+    """Where set, the image is a difference: white at 0, red and blue at this many HU above and below."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +113,12 @@ def comparison_figure(
         pixel_aspect: row spacing / column spacing.
 
     Raises:
-        DomainError: no panels, or a detail that does not lie in the image.
+        DomainError: no panels but differences, or a detail that does not lie in the image.
     """
-    if not panels:
-        raise DomainError("a comparison needs at least one panel")
-    largest = max(panels, key=lambda panel: panel.hu.size).hu
+    images = [panel.hu for panel in panels if panel.signed_limit is None]
+    if not images:
+        raise DomainError("a comparison needs at least one panel that shows an image")
+    largest = max(images, key=lambda hu: hu.size)
     rows, columns = largest.shape
     detail = detail or busiest_detail(largest, window)
     if not (0 <= detail.top <= rows - detail.size and 0 <= detail.left <= columns - detail.size):
@@ -123,8 +129,8 @@ def comparison_figure(
     figure = new_figure(3.2 * len(panels), height)
     grid = figure.subplots(2, len(panels), squeeze=False, height_ratios=[rows / columns, 1])
     for (whole, enlarged), panel in zip(grid.T, panels, strict=True):
-        _draw(whole, panel.hu, window, (rows, columns), pixel_aspect)
-        _draw(enlarged, panel.hu, window, (rows, columns), pixel_aspect)
+        _draw(whole, panel, window, (rows, columns), pixel_aspect)
+        _draw(enlarged, panel, window, (rows, columns), pixel_aspect)
         _frame(whole, enlarged, detail)
         _name(whole, panel)
     _head(figure, title, window)
@@ -147,7 +153,7 @@ def slices_figure(panels: Sequence[Panel], window: Window, *, title: str = "", p
     figure = new_figure(8.0, (8.0 * shape + 0.6) * count + 0.5) if flat else new_figure(3.2 * count, 3.2 * shape + 1.0)
     grid = figure.subplots(*((count, 1) if flat else (1, count)), squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=True):
-        _draw(axes, panel.hu, window, (rows, columns), pixel_aspect)
+        _draw(axes, panel, window, (rows, columns), pixel_aspect)
         _name(axes, panel)
     _head(figure, title, window)
     return figure
@@ -163,16 +169,35 @@ def _head(figure: Figure, title: str, window: Window) -> None:
     figure.suptitle(f"{title}; {shown}" if title else shown, fontsize=10, color=QUIET)
 
 
-def _draw(axes: Axes, hu: FloatArray, window: Window, extent: tuple[int, int], aspect: float) -> None:
+def _draw(axes: Axes, panel: Panel, window: Window, extent: tuple[int, int], aspect: float) -> None:
     """An image stretched over the common field of view, its own pixels left visible."""
     rows, columns = extent
-    axes.imshow(
-        window.to_01(hu), cmap="gray", vmin=0, vmax=1, extent=(0, columns, rows, 0), aspect=aspect, interpolation="auto"
+    limit = panel.signed_limit
+    shown = axes.imshow(
+        window.to_01(panel.hu) if limit is None else panel.hu / limit,
+        cmap="gray" if limit is None else "RdBu_r",
+        vmin=0 if limit is None else -1,
+        vmax=1,
+        extent=(0, columns, rows, 0),
+        aspect=aspect,
+        interpolation="auto",
     )
+    if limit is not None:
+        _scale(axes, shown, limit)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _scale(axes: Axes, shown: AxesImage, limit: float) -> None:
+    """A small bar inside the image that says what its colours mean."""
+    inside = axes.inset_axes((0.06, 0.05, 0.4, 0.025))
+    inside.imshow(np.linspace(-1, 1, 65)[None], cmap=shown.get_cmap(), extent=(-limit, limit, 0, 1), aspect="auto")
+    inside.set_xticks((-limit, 0, limit))
+    inside.set_yticks([])
+    inside.xaxis.set_ticks_position("top")
+    inside.tick_params(labelsize=7, colors=INK, length=0, pad=1)
 
 
 def _frame(whole: Axes, enlarged: Axes, detail: Detail) -> None:

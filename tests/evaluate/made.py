@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 
-from ctsr.evaluate.methods import METHODS
-from ctsr.evaluate.rows import Row, SliceRef
+from ctsr.evaluate.judge import Domain
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL
+from ctsr.evaluate.rows import Columns, Row, SliceRef
 from ctsr.evaluate.window import choose_window
-from ctsr.hu import HURange
-from ctsr.metrics import METRICS, PERCEPTUAL, MetricValue, not_computed
+from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.metrics import METRICS, MetricValue, choose_metrics, of_group
 
-GLOBAL = choose_window(HURange())
+METHODS = (BILINEAR, BICUBIC, MODEL)
+GLOBAL = Domain(choose_window(HURange()))
+NAMES = choose_metrics(["default"])
+COLUMNS = Columns(NAMES, (GLOBAL,), DEFAULT_RANGE)
+NOT_COMPUTED = "not computed"
 
 
 def ref(patient: str = "anna", index: int = 0, series: str = "1.2.3") -> SliceRef:
@@ -16,16 +21,20 @@ def ref(patient: str = "anna", index: int = 0, series: str = "1.2.3") -> SliceRe
 
 
 def row(slice_ref: SliceRef, method: str, value: float | None = 1.0, reason: str = "identical") -> Row:
-    """Every fidelity metric has this value, or this reason."""
+    """Every metric but the learned ones has this value, or this reason."""
     found = MetricValue(value) if value is not None else MetricValue(None, reason)
-    return Row(slice_ref, method, {name: not_computed() if name in PERCEPTUAL else found for name in METRICS})
+    missing = MetricValue(None, NOT_COMPUTED)
+    learned = of_group("perceptual")
+    return Row(slice_ref, method, {name: missing if name in learned else found for name in METRICS if name in NAMES})
 
 
-def rows(values: Callable[[str, int, str], float | None], patients: dict[str, int]) -> list[Row]:
+def rows(
+    values: Callable[[str, int, str], float | None], patients: dict[str, int], methods: tuple[str, ...] = METHODS
+) -> list[Row]:
     """``values(patient, slice index, method)`` for each patient's number of slices."""
     return [
         row(ref(patient, index), method, values(patient, index, method))
         for patient, count in patients.items()
         for index in range(count)
-        for method in METHODS
+        for method in methods
     ]

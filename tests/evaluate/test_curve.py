@@ -50,7 +50,7 @@ def test_each_end_has_the_numbers_of_that_generators_own_evaluation(
     found = drawn(first, subject, options, 0, 0.5, 1)
     assert [point.alpha for point in found.points] == [0, 0.5, 1]
     for point, generator in zip((found.points[0], found.points[2]), (first, subject.generator), strict=True):
-        alone = evaluate(ModelUnderTest(generator, subject.device), subject.degradation, options)
+        alone = evaluate([ModelUnderTest(generator, subject.device)], subject.degradation, options)
         assert point.psnr_db == alone.means[MODEL]["PSNR"].mean
         assert point.bias_hu == alone.means[MODEL]["BIAS_HU"].mean
     with (found.folder / "curve.csv").open() as lines:
@@ -92,7 +92,7 @@ def test_with_weights_at_hand_lpips_is_computed(
     options = EvaluateOptions(
         root=(root,), store=store, output_dir=tmp_path, no_plots=True, cache=cache, flat_names=True
     )
-    found = evaluate(subject, subject.degradation, options)
+    found = evaluate([subject], subject.degradation, options)
     values = {method: means["LPIPS"].mean for method, means in found.means.items()}
     assert all(value is not None and 0 < value < 1 for value in values.values())
     summary = json.loads((found.folder / "summary.json").read_text())
@@ -103,7 +103,7 @@ def test_without_weights_the_reason_stands_in_its_column_and_the_command_is_told
     subject: ModelUnderTest, options: EvaluateOptions
 ) -> None:
     listener = Listener()
-    found = evaluate(subject, subject.degradation, options, progress=listener)
+    found = evaluate([subject], subject.degradation, options, progress=listener)
     one = found.means[MODEL]["LPIPS"]
     assert one.mean is None
     assert "`ctsr weights fetch alexnet lpips-alex` brings them" in " ".join(listener.notes)

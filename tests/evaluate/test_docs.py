@@ -2,14 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.evaluate.methods import METHODS
-from ctsr.evaluate.rows import COLUMNS
+from ctsr.evaluate.methods import INTERPOLATIONS, MODEL
 from ctsr.hu import PRESETS
+from ctsr.metrics import METRICS
+from ctsr.metrics.tissue import TISSUES
+from tests.evaluate.made import COLUMNS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [*COLUMNS, *METHODS])
+@pytest.mark.parametrize("name", [*COLUMNS.names, *METRICS, *INTERPOLATIONS.values(), MODEL, *TISSUES])
 def test_the_page_explains_every_column_and_method(name: str) -> None:
     assert f"`{name}`" in PAGE
 

@@ -1,18 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from ctsr.evaluate.methods import METHODS, reconstructions, slice_metrics
-from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange, Window
-from ctsr.metrics import METRICS, NOT_COMPUTED, MetricValue
+from ctsr.evaluate.methods import INTERPOLATIONS, method_names, reconstructions, short
+from ctsr.evaluate.model import load_model
 from ctsr.models.interpolation import interpolate
-
-GLOBAL = PRESETS["global"]
-
-
-def unit(hu: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(DEFAULT_RANGE.to_unit(hu))[None, None]
+from tests.made.model import save_model
 
 
 class Nearest(nn.Module):
@@ -28,14 +23,15 @@ class Nearest(nn.Module):
 
 def test_all_methods_enlarge_the_same_lr_in_their_order() -> None:
     lr = torch.rand(1, 1, 9, 7)
-    images = reconstructions(Nearest(), lr, 2)
-    assert images.shape == (len(METHODS), 1, 18, 14)
-    assert torch.equal(images[0], interpolate(lr, 2, "bilinear")[0])
+    images = reconstructions([Nearest(), Nearest()], lr, 2, ("lanczos", "bicubic"))
+    assert images.shape == (4, 1, 18, 14)
+    assert torch.equal(images[0], interpolate(lr, 2, "lanczos")[0])
     assert torch.equal(images[1], interpolate(lr, 2, "bicubic")[0])
     assert torch.equal(images[2, 0, ::2, ::2], lr[0, 0])
+    assert torch.equal(images[3], images[2])
 
 
-@pytest.mark.parametrize("kind", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("kind", INTERPOLATIONS)
 @pytest.mark.parametrize("scale", [2, 4])
 def test_interpolation_keeps_a_ramp_where_it_is(kind, scale: int) -> None:
     """LR pixel j lies at HR coordinate (j + ½)·scale − ½; a shift by half an HR pixel is 1/8 or 1/4 of a step."""
@@ -44,53 +40,27 @@ def test_interpolation_keeps_a_ramp_where_it_is(kind, scale: int) -> None:
     inner = slice(4 * scale, 12 * scale)
     steps_off = 16 * interpolate(lr, scale, kind)[0, 0, 0, inner] - hr_position[inner]
     assert abs(float(steps_off.mean())) < 1e-12
-    # Bicubic with a = −0.75 bends a ramp a little, to both sides alike; bilinear keeps it straight.
-    assert float(steps_off.abs().max()) < (0.05 if kind == "bicubic" else 1e-12)
+    # Bicubic with a = −0.75 and Lanczos bend a ramp a little, to both sides alike; bilinear keeps it straight.
+    assert float(steps_off.abs().max()) < (1e-12 if kind == "bilinear" else 0.05)
 
 
-def test_an_error_in_hu_is_measured_in_hu() -> None:
-    reference = np.linspace(-900, 1500, 32 * 32).reshape(32, 32)
-    (found,) = slice_metrics(unit(reference + 15.0), reference, GLOBAL, DEFAULT_RANGE)
-    for name in ("MAE_HU", "RMSE_HU", "BIAS_HU"):
-        assert found[name].value == pytest.approx(15.0, abs=1e-3)
-    assert found["MAE"].value == pytest.approx(15 / 3000, abs=1e-6)
+@pytest.mark.parametrize("scale", [2, 4])
+def test_lanczos_is_that_of_pillow(scale: int) -> None:
+    lr = torch.rand(1, 1, 21, 34, generator=torch.Generator().manual_seed(0)) - 0.5
+    size = (34 * scale, 21 * scale)
+    wanted = np.asarray(Image.fromarray(lr[0, 0].numpy()).resize(size, Image.Resampling.LANCZOS))
+    assert np.abs(interpolate(lr, scale, "lanczos")[0, 0].numpy() - wanted).max() < 1e-5
 
 
-@pytest.mark.parametrize("window", [GLOBAL, PRESETS["soft_tissue"]])
-def test_one_hu_scores_alike_near_zero_and_far_from_it(window: Window) -> None:
-    """A metric that guesses its domain from the data's range scores 6 dB here and 69 dB there."""
-    scores = []
-    for level in (0.0, 2.0, 100.0):
-        reference = np.full((16, 16), level)
-        (found,) = slice_metrics(unit(reference + 1.0), reference, window, DEFAULT_RANGE)
-        scores.append(found["PSNR"].value)
-    assert scores == pytest.approx([20 * np.log10(window.width)] * 3, abs=0.01)
-
-
-def test_a_narrow_window_sees_nothing_of_what_lies_outside_it() -> None:
-    reference = np.full((16, 16), 1000.0)
-    (found,) = slice_metrics(unit(reference + 100.0), reference, PRESETS["soft_tissue"], DEFAULT_RANGE)
-    assert found["PSNR"] == MetricValue(None, "identical")
-    assert found["MAE_HU"].value == pytest.approx(100, abs=1e-3)
-
-
-def test_what_the_model_cannot_represent_counts_where_the_window_shows_it() -> None:
-    implant = np.full((16, 16), 3000.0)
-    wide = Window.from_range(-1000, 4000)
-    (found,) = slice_metrics(unit(implant), implant, wide, DEFAULT_RANGE)
-    assert found["MAE"].value == pytest.approx(1000 / 5000, abs=1e-6)
-    assert found["MAE_HU"].value == pytest.approx(0, abs=1e-3)
-
-
-def test_the_models_range_is_read_back_as_hu() -> None:
-    narrow = HURange(-200, 300)
-    reference = np.linspace(-150, 250, 256).reshape(16, 16)
-    image = torch.from_numpy(narrow.to_unit(reference))[None, None]
-    (found,) = slice_metrics(image, reference, Window(40, 400), narrow)
-    assert found["MAE_HU"].value == pytest.approx(0, abs=1e-4)
-
-
-def test_every_column_has_a_value_or_a_reason() -> None:
-    (found,) = slice_metrics(torch.rand(1, 1, 16, 16), np.zeros((16, 16)), GLOBAL, DEFAULT_RANGE)
-    assert list(found) == list(METRICS)
-    assert {name for name, value in found.items() if value.reason == NOT_COMPUTED} == {"LPIPS", "MA", "NIQE", "PI"}
+def test_one_model_goes_by_its_family_and_several_by_their_runs(tmp_path) -> None:
+    paths = [
+        save_model(tmp_path / folder / "best.pth", seed=i)
+        for i, folder in enumerate(("one_20250912-114004", "other_20250912-114004"))
+    ]
+    paths += [save_model(tmp_path / "elsewhere" / "one" / "best.pth"), save_model(tmp_path / "loose.pth")]
+    models = [load_model(str(path), device="cpu") for path in paths]
+    assert method_names(models[:1]) == ("Model (RRDB)",)
+    assert method_names(models[:2]) == ("Model (one)", "Model (other)")
+    names = method_names([models[1], *models[2:], models[2]])
+    assert names == ("Model (other_20250912-114004)", "Model (one 1)", "Model (loose)", "Model (one 2)")
+    assert [short(name) for name in names][1:] == ["one 1", "loose", "one 2"]

@@ -1,25 +1,40 @@
+from functools import partial
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
-from ctsr.evaluate.methods import METHODS, MODEL
-from ctsr.evaluate.plots import bar_figure, box_figure, correlation_figure, write_plots
-from tests.evaluate.made import rows
+from ctsr.evaluate.methods import MODEL
+from ctsr.evaluate.plots import (
+    bar_figure,
+    box_figure,
+    correlation_figure,
+    heat_figure,
+    patients_figure,
+    position_figure,
+)
+from ctsr.figures import save_figure
+from tests.evaluate.made import METHODS, rows
 
-FIGURES = [bar_figure, box_figure, correlation_figure]
+FIGURES = [
+    bar_figure,
+    box_figure,
+    patients_figure,
+    position_figure,
+    partial(correlation_figure, model=MODEL),
+    partial(heat_figure, model=MODEL),
+]
 
 
 def made(count: int = 4):
     return rows(lambda p, i, m: 30.0 + i + METHODS.index(m) + (p == "bert"), {"anna": count, "bert": count})
 
 
-def test_each_plot_is_written_and_is_no_blank_page(tmp_path: Path) -> None:
-    write_plots(made(), "val, model best, globalHU_-1000_2000", tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["bar.png", "box.png", "correlation.png"]
-    for file in tmp_path.iterdir():
-        assert matplotlib.image.imread(file)[..., :3].std() > 0.05
+@pytest.mark.parametrize("figure", FIGURES)
+def test_no_plot_is_a_blank_page(figure, tmp_path: Path) -> None:
+    save_figure(figure(made(), "val, model best"), tmp_path / "plot.png")
+    assert matplotlib.image.imread(tmp_path / "plot.png")[..., :3].std() > 0.05
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -34,7 +49,7 @@ def test_a_bar_is_the_mean_over_patients_and_says_it() -> None:
 
 
 def test_correlation_pairs_each_slice_with_itself_by_patient() -> None:
-    axes = correlation_figure(made(), "").axes[0]
+    axes = correlation_figure(made(), "", MODEL).axes[0]
     points = [np.asarray(dots.get_offsets()) for dots in axes.collections]
     assert [len(own) for own in points] == [4, 4]
     np.testing.assert_allclose(points[0], [[31 + i, 32 + i] for i in range(4)])
@@ -47,3 +62,9 @@ def test_plots_do_without_values_that_could_not_be_computed(figure, tmp_path: Pa
     for some in (partly, none):
         figure(some, "val").savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 0
+
+
+def test_the_heat_map_shows_which_metrics_go_together() -> None:
+    """Errors that grow slice by slice: MAE and RMSE rank the slices alike."""
+    axes = heat_figure(made(6), "", MODEL).axes[0]
+    assert float(np.asarray(axes.images[0].get_array())[0, 1]) == pytest.approx(1)

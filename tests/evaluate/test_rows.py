@@ -4,31 +4,29 @@ from pathlib import Path
 import pytest
 
 from ctsr.errors import ReadError
-from ctsr.evaluate.methods import METHODS
-from ctsr.evaluate.rows import COLUMNS, RowFile, read_rows, to_csv
-from ctsr.hu import DEFAULT_RANGE
-from tests.evaluate.made import GLOBAL, ref, row
+from ctsr.evaluate.rows import RowFile, read_rows, to_csv
+from tests.evaluate.made import COLUMNS, METHODS, ref, row
 
 
 def test_the_columns_are_those_that_users_know() -> None:
-    assert COLUMNS[:16] == (
+    assert COLUMNS.names[:16] == (
         *("patient_id", "series_uid", "deg_seed", "slice_index", "sop_instance_uid", "z_mm", "method"),
         *("MSE", "RMSE", "MAE", "PSNR", "SSIM", "LPIPS", "MA", "NIQE", "PI"),
     )
-    assert {"MAE_HU", "RMSE_HU", "BIAS_HU", "pi_kind", "data_range", "not_computed"} <= set(COLUMNS)
+    assert {"MAE_HU", "RMSE_HU", "BIAS_HU", "pi_kind", "data_range", "not_computed"} <= set(COLUMNS.names)
 
 
 def test_rows_come_back_to_the_last_bit(tmp_path: Path) -> None:
     rows = [row(ref('Kr,upp "pp"', i), method, 0.1 + i / 3) for i in range(3) for method in METHODS]
     rows.append(row(ref(index=3), METHODS[0], None, "smaller than SSIM's window of 11×11"))
-    with RowFile(tmp_path / "metrics.csv", GLOBAL, DEFAULT_RANGE) as file:
+    with RowFile(tmp_path / "metrics.csv", COLUMNS) as file:
         file.add(rows[:4])
         file.add(rows[4:])
     assert read_rows(tmp_path / "metrics.csv") == rows
 
 
 def test_what_is_missing_is_empty_and_says_why() -> None:
-    text = to_csv([row(ref(), METHODS[0], None, "identical")], GLOBAL, DEFAULT_RANGE)
+    text = to_csv([row(ref(), METHODS[0], None, "identical")], COLUMNS)
     (line,) = csv.DictReader(text.splitlines())
     assert line["PSNR"] == line["LPIPS"] == line["pi_kind"] == ""
     assert "PSNR: identical" in line["not_computed"]
@@ -37,21 +35,21 @@ def test_what_is_missing_is_empty_and_says_why() -> None:
 
 
 def test_every_row_says_its_window_and_its_range() -> None:
-    (line,) = csv.DictReader(to_csv([row(ref(), METHODS[0])], GLOBAL, DEFAULT_RANGE).splitlines())
+    (line,) = csv.DictReader(to_csv([row(ref(), METHODS[0])], COLUMNS).splitlines())
     said = [float(line[name]) for name in ("window_center", "window_width", "data_range", "hu_low", "hu_high")]
     assert said == [500, 3000, 1, -1000, 2000]
 
 
 def test_rows_reach_the_file_while_the_evaluation_runs(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    with RowFile(path, GLOBAL, DEFAULT_RANGE) as file:
+    with RowFile(path, COLUMNS) as file:
         file.add([row(ref(), METHODS[0])])
         assert len(read_rows(path)) == 1
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     path, rows = tmp_path / "metrics.csv", [row(ref(index=i), METHODS[0]) for i in range(2)]
-    text = to_csv(rows, GLOBAL, DEFAULT_RANGE)
+    text = to_csv(rows, COLUMNS)
     for cut in (1, 20, 60):
         path.write_text(text[:-cut], encoding="utf-8")
         assert read_rows(path) == rows[:1]

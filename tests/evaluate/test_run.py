@@ -14,15 +14,15 @@ from ctsr.data.pairs import slice_pair
 from ctsr.data.store import open_series
 from ctsr.degrade import Degradation, DegradationSampler, Sampling, degrade
 from ctsr.errors import MissingInputError, SplitError, UsageError
-from ctsr.evaluate.methods import BICUBIC, METHODS
+from ctsr.evaluate.methods import BICUBIC
 from ctsr.evaluate.model import ModelUnderTest, load_model
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.rows import Row, read_rows
 from ctsr.evaluate.run import Evaluation, evaluate
 from ctsr.exams import scan_patient
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.metrics import METRICS
 from ctsr.progress import SILENT, Progress
+from tests.evaluate import made
 from tests.made.ct import body, save_series
 from tests.made.exams import NAMES, save_patient, save_patients
 from tests.made.listener import Listener
@@ -35,12 +35,12 @@ def run(root: Path, store: Path, subject: ModelUnderTest, tmp_path: Path):
     def run(
         degradation: Degradation | None = None,
         listener: Progress = SILENT,
-        model: ModelUnderTest | None = None,
+        model: ModelUnderTest | list[ModelUnderTest] | None = None,
         **flags: Any,
     ) -> Evaluation:
         settings = {"root": (root,), "store": store, "output_dir": tmp_path / "eval_results", "no_plots": True} | flags
-        model = model or subject
-        return evaluate(model, degradation or model.degradation, EvaluateOptions(**settings), progress=listener)
+        models = [model] if isinstance(model, ModelUnderTest) else model or [subject]
+        return evaluate(models, degradation or models[0].degradation, EvaluateOptions(**settings), progress=listener)
 
     return run
 
@@ -70,7 +70,7 @@ def test_every_slice_of_the_part_has_a_row_for_each_method(run) -> None:
         *(("dora", i) for i in (0, 1)),
         *(("emil", i) for i in (0, 1, 2)),
     ]
-    assert [row.method for row in rows] == list(METHODS) * 8
+    assert [row.method for row in rows] == list(made.METHODS) * 8
     assert (evaluation.num_patients, evaluation.num_slices) == (2, 8)
     assert {s.series_uid for s in slices if s.patient_id == "dora"} == {"1.3.4", "1.3.99"}
     assert [s.z_mm for s in slices[:3]] == [30.0, 32.5, 35.0]
@@ -350,12 +350,14 @@ def test_flat_names_are_copies_beside_the_folders(run, tmp_path: Path) -> None:
 def test_plots_and_a_picture_come_with_the_numbers(run) -> None:
     evaluation = run(split="test", no_plots=False)
     assert sorted(p.name for p in (evaluation.folder / "plots").iterdir()) == [
-        *("bar.png", "box.png", "comparison.png", "correlation.png"),
+        *("bar.png", "bar_patients.png", "best.png", "bland_altman.png", "box.png", "comparison.png"),
+        *("correlation.png", "heatmap.png", "median.png", "position.png", "worst.png"),
     ]
     assert sorted(p.name for p in evaluation.folder.iterdir()) == [
         "config.json",
         "metrics.csv",
         "plots",
+        "report.html",
         "summary.json",
     ]
 
@@ -368,8 +370,8 @@ def test_the_summary_is_what_its_readers_expect(run, model_path: Path) -> None:
     assert all(isinstance(emil[key], float | int) for key in ("sigma", "kernel", "noise_sigma", "dose", "noise_eff"))
     assert emil["noise_eff"] == pytest.approx(emil["noise_sigma"] / math.sqrt(emil["dose"]))
     for table in (summary["global_per_slice"], summary["per_patient"]["emil"], summary["patient_level_aggregate"]):
-        assert list(table) == list(METHODS)
-        assert list(table[BICUBIC]) == list(METRICS)
+        assert list(table) == list(made.METHODS)
+        assert list(table[BICUBIC]) == list(made.NAMES)
         assert table[BICUBIC]["LPIPS"]["mean"] is None
     assert summary["paths"]["model_path"] == str(model_path)
 

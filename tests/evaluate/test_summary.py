@@ -5,20 +5,13 @@ from typing import Any
 import pytest
 
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.evaluate.methods import BICUBIC, BILINEAR, METHODS, MODEL
-from ctsr.evaluate.summary import (
-    SeriesDraws,
-    best_methods,
-    by_method,
-    degradation_part,
-    domains,
-    patient_level,
-    statistics_part,
-)
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL
+from ctsr.evaluate.summary import SeriesDraws, degradation_part, domains, statistics_part
+from ctsr.evaluate.tables import best_methods, by_method, patient_level
 from ctsr.files import to_json
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.metrics import METRICS, PERCEPTUAL
-from tests.evaluate.made import GLOBAL, ref, rows
+from ctsr.metrics import of_group
+from tests.evaluate.made import GLOBAL, METHODS, NAMES, ref, rows
 
 
 def series_draws(sampler: DegradationSampler, patient: str, series: str, count: int) -> SeriesDraws:
@@ -36,7 +29,7 @@ def test_each_patient_counts_once_however_many_slices_he_has() -> None:
 
 def test_a_metric_that_was_not_computed_is_null_and_counted_never_zero() -> None:
     found = statistics_part(rows(lambda *_: 1.0, {"anna": 3}))
-    for metric in PERCEPTUAL:
+    for metric in of_group("perceptual"):
         one = found["global_per_slice"][MODEL][metric]
         assert one["mean"] is None
         assert (one["n"], one["not_computed"]) == (0, {"not computed": 3})
@@ -54,14 +47,15 @@ def test_every_method_and_metric_is_in_every_table() -> None:
     tables += [table for series in found["per_series"].values() for table in series.values()]
     assert len(tables) == 6
     assert all(list(table) == list(METHODS) for table in tables)
-    assert all(list(table[MODEL]) == list(METRICS) for table in tables)
+    assert all(list(table[MODEL]) == list(NAMES) for table in tables)
 
 
 def test_every_number_says_its_domain_window_and_data_range() -> None:
-    said = domains(GLOBAL, DEFAULT_RANGE)
-    assert list(said) == list(METRICS)
+    said = domains(NAMES, GLOBAL, DEFAULT_RANGE)
+    assert list(said) == list(NAMES)
     assert said["PSNR"]["domain"] == "[0, 1] from -1000 … 2000 HU"
     assert (said["PSNR"]["window"], said["PSNR"]["data_range"]) == ("globalHU_-1000_2000", 1.0)
+    assert said["BIAS_HU_fat"]["mask"] == "fat of the reference, without its rim"
     assert (said["MAE_HU"]["unit"], said["MAE_HU"]["data_range"]) == ("HU", 3000.0)
 
 

@@ -35,7 +35,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, root: Path, store: Path,
             chosen = EvaluateOptions(
                 root=(root,), store=store, output_dir=out, no_plots=True, degradation_sampling=sampling, **options
             )
-            made[key] = evaluate(model, model.degradation, chosen).folder
+            made[key] = evaluate([model], model.degradation, chosen).folder
         return made[key]
 
     return evaluated

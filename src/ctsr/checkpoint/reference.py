@@ -17,6 +17,7 @@ __all__ = [
     "FINETUNED",
     "LAST",
     "RUN_FOLDERS",
+    "STAMPED",
     "Resolved",
     "resolve_model",
     "run_time",
@@ -35,6 +36,7 @@ BUNDLED: Mapping[str, Path] = {}
 
 EXPERIMENT_FILE = re.compile(r"(?P<experiment>.+)_(?P<which>best|last)(?:\.pth)?|(?P<bare>[^.]+)")
 STAMPED = re.compile(r"(?P<experiment>.+)_(?P<stamp>\d{8}-\d{6})")
+"""The name of a run's folder."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """`ctsr evaluate`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # torch is imported when there is something to compute, not f
 
 __all__ = ["Evaluate", "show"]
 
-SHOWN = ("PSNR", "SSIM", "LPIPS", "RMSE", "MAE", "MAE_HU", "RMSE_HU", "BIAS_HU")
-"""Columns of the table; every metric is in the files."""
+SHOWN = ("PSNR", "SSIM", "LPIPS", "PI", "RMSE", "MAE", "MAE_HU", "RMSE_HU", "BIAS_HU")
+"""Columns of the table, where they were computed; every metric is in the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,13 @@ class Evaluate:
 
     ctsr evaluate --split val --preset soft_tissue --max_patients 3 --max_slices_per_patient 20
 
+    ctsr evaluate --split test --model_path runs/one runs/other --windows global soft_tissue lung bone --mask none body
+
     ctsr evaluate --model_path finetune_outputs --pretrained_g rrdb_x2_blurnoise_best.pth --alphas 0 0.25 0.5 0.75 1
     """
 
-    model_path: str | None = None
-    """Checkpoint file, run folder or experiment name; the newest run when left out."""
+    model_path: tuple[str, ...] = ()
+    """Checkpoint files, run folders or experiment names, compared on the same LR; the newest run when left out."""
     alphas: tuple[float, ...] = ()
     """Evaluate blends of --pretrained_g (0) and --model_path (1): the perception–distortion curve."""
     pretrained_g: str | None = None
@@ -56,21 +58,27 @@ class Evaluate:
         from ctsr.evaluate.model import load_model
         from ctsr.evaluate.run import evaluate
 
-        model = load_model(self.model_path, device=self.device, scale=self.scale, progress=console)
+        models = [
+            load_model(path, device=self.device, scale=self.scale, progress=console)
+            for path in self.model_path or (None,)
+        ]
         if self.alphas:
-            return self._curve(model, console)
+            return self._curve(models, console)
         if self.pretrained_g is not None:
             raise UsageError("--pretrained_g goes with --alphas; the model to evaluate is --model_path")
-        degradation = self.degradation_for(model, console)
-        calibration = SyntheticSlices(degradation, model.hu_range)
-        evaluation = evaluate(model, degradation, self.options, calibration=calibration, progress=console)
+        degradation = self.degradation_for(models[0], console)
+        calibration = SyntheticSlices(degradation, models[0].hu_range)
+        evaluation = evaluate(models, degradation, self.options, calibration=calibration, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
 
-    def _curve(self, model: "ModelUnderTest", console: Console) -> int:
+    def _curve(self, models: "Sequence[ModelUnderTest]", console: Console) -> int:
         from ctsr.checkpoint import load_generator, resolve_model
         from ctsr.evaluate.curve import evaluate_curve
 
+        if len(models) > 1:
+            raise UsageError("--alphas blends --pretrained_g with one --model_path, not with several")
+        (model,) = models
         found = resolve_model(self.pretrained_g, only_l1=True, flag="--pretrained_g")
         if found.note:
             console.note(found.note)
@@ -93,9 +101,12 @@ def show(console: Console, evaluation: "Evaluation") -> None:
     """The table of means, what could not be used, and where the results are."""
     title = (
         f"Means over {evaluation.num_patients} patients ({evaluation.num_slices} slices), "
-        f"metrics in {evaluation.window.text}; * marks the best"
+        f"metrics in {evaluation.domains[0].text}; * marks the best"
     )
-    console.table(title, ("Method", *_headings()), _cells(evaluation))
+    names = [name for name in SHOWN if name in next(iter(evaluation.means.values()))]
+    console.table(title, ("Method", *_headings(names)), _cells(evaluation, names))
+    if others := evaluation.domains[1:]:
+        console.print(f"Other windows and masks are in the files: {', '.join(domain.tag for domain in others)}")
     for failure in evaluation.failures:
         console.error(failure)
     if evaluation.failures:
@@ -103,20 +114,20 @@ def show(console: Console, evaluation: "Evaluation") -> None:
     console.print(f"Results: {evaluation.folder}")
 
 
-def _headings() -> Iterator[str]:
+def _headings(names: Sequence[str]) -> Iterator[str]:
     from ctsr.metrics import METRICS
 
-    for name in SHOWN:
+    for name in names:
         unit = METRICS[name].unit
         yield name.removesuffix("_HU") + ("" if unit == "1" else f" [{unit}]")
 
 
-def _cells(evaluation: "Evaluation") -> Iterator[tuple[str, ...]]:
-    from ctsr.evaluate.summary import best_methods
+def _cells(evaluation: "Evaluation", names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    from ctsr.evaluate.tables import best_methods
 
-    best = {name: best_methods(evaluation.means, name) for name in SHOWN}
+    best = {name: best_methods(evaluation.means, name) for name in names}
     for method, found in evaluation.means.items():
-        yield method, *(_number(found[name].mean, method in best[name]) for name in SHOWN)
+        yield method, *(_number(found[name].mean, method in best[name]) for name in names)
 
 
 def _curve_table(curve: "Curve") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -8,10 +8,12 @@ from scipy import ndimage
 
 from ctsr.hu import AIR
 
-__all__ = ["BLOCK", "body_blocks", "tissue_blocks"]
+__all__ = ["BLOCK", "body_blocks", "body_mask", "tissue_blocks"]
 
 BLOCK = 8
 """Pixels along each side of a block of the body map."""
+TABLE_PIXELS = 3
+"""Half the thickness of what is taken for a table or a tube rather than for a part of the body."""
 TISSUE_HU = -500.0
 """Half-way between air and water: a block above it holds mostly tissue."""
 
@@ -35,6 +37,24 @@ def body_blocks(hu: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return np.asarray(labels == sizes.argmax(), dtype=bool)
+
+
+def body_mask(hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
+    """The body pixel by pixel: tissue without table and specks, and whatever it encloses.
+
+    Args:
+        hu: (rows, columns), HU; values below air count as air.
+
+    Returns:
+        (rows, columns); all False where nothing is tissue.
+    """
+    tissue = ndimage.binary_opening(hu > TISSUE_HU, iterations=TABLE_PIXELS)
+    labels, count = cast("tuple[npt.NDArray[np.int32], int]", ndimage.label(tissue))
+    if count == 0:
+        return np.zeros(hu.shape, dtype=bool)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(ndimage.binary_fill_holes(labels == sizes.argmax()), dtype=bool)
 
 
 def tissue_blocks(hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:

@@ -64,6 +64,7 @@ class StoredSeries:
     slice_thickness: float | None
     kernel: str
     scanner: str
+    body_part: str = ""
 
     @property
     def hu(self) -> HU:
@@ -161,6 +162,7 @@ def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> Stor
         slice_thickness=series.slice_thickness,
         kernel=series.kernel,
         scanner=series.scanner,
+        body_part=series.body_part,
     )
 
 

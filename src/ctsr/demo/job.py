@@ -49,7 +49,7 @@ def run_demo(out_dir: Path, *, epochs: int = 10, seed: int = 0, progress: Progre
     options = EvaluateOptions(
         root=(preprocessed,), split="test", output_dir=out_dir / "eval_results", store=out_dir / "store"
     )
-    return DemoResult(trained.folder, evaluate(model, model.degradation, options, progress=progress))
+    return DemoResult(trained.folder, evaluate([model], model.degradation, options, progress=progress))
 
 
 def _training(out_dir: Path, preprocessed: Path, epochs: int) -> TrainOptions:

@@ -16,14 +16,13 @@ from ctsr.degrade import Degradation
 from ctsr.digests import digest
 from ctsr.errors import UsageError
 from ctsr.evaluate.folder import result_folder
-from ctsr.evaluate.methods import MODEL
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.perceptual import choose_lpips
+from ctsr.evaluate.perceptual import choose_learned
 from ctsr.evaluate.run import Evaluation, evaluate
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
-from ctsr.metrics.lpips import LPIPS
+from ctsr.metrics import choose_metrics
 from ctsr.progress import SILENT, Progress
 from ctsr.words import safe_name
 
@@ -39,7 +38,7 @@ class Point:
     psnr_db: float | None
     ssim: float | None
     lpips: float | None
-    """None where its weights are not at hand."""
+    """None where it was not computed."""
     rmse_hu: float | None
     bias_hu: float | None
     folder: str
@@ -80,9 +79,9 @@ def evaluate_curve(
     if not alphas or min(alphas) < 0 or max(alphas) > 1:
         raise UsageError(f"--alphas needs values from 0 to 1, got {' '.join(f'{a:g}' for a in alphas) or 'none'}")
     stem = safe_name(f"{options.split}__alphas__{second.path.stem}")
-    with_lpips = isinstance(choose_lpips(options.lpips, options.cache), LPIPS)
+    learned = choose_learned(choose_metrics(options.metrics), options.lpips, options.cache)
     words = (__version__, first.sha256, second.sha256, str(alphas), str(device), str(options), str(degradation))
-    fingerprint = digest(*words, int(with_lpips)).hex()
+    fingerprint = digest(*words, str(sorted(learned.said))).hex()
     with result_folder(options.output_dir, stem, fingerprint) as folder:
         done = _read_points(folder.path)
         for alpha in alphas:
@@ -92,7 +91,7 @@ def evaluate_curve(
             blended = blend(first, second, alpha)
             blended.net.to(device)
             there = replace(options, output_dir=folder.path)
-            found = evaluate(ModelUnderTest(blended, device), degradation, there, progress=progress)
+            found = evaluate([ModelUnderTest(blended, device)], degradation, there, progress=progress)
             done.append(_point(alpha, found))
             _write_points(folder.path, done)
         _draw(folder.path / "curve.png", done, first, second)
@@ -101,9 +100,14 @@ def evaluate_curve(
 
 
 def _point(alpha: float, found: Evaluation) -> Point:
-    means = found.means[MODEL]
+    means = found.means[found.model_methods[0]]
     names = ("PSNR", "SSIM", "LPIPS", "RMSE_HU", "BIAS_HU")
-    return Point(alpha, *(means[name].mean for name in names), folder=found.folder.name, failures=found.failures)
+    return Point(
+        alpha,
+        *(means[name].mean if name in means else None for name in names),
+        folder=found.folder.name,
+        failures=found.failures,
+    )
 
 
 def _read_points(folder: Path) -> list[Point]:

@@ -45,6 +45,11 @@ class ResultFolder:
         return self.path / "config.json"
 
     @property
+    def report_html(self) -> Path:
+        """All of it as one page."""
+        return self.path / "report.html"
+
+    @property
     def plots(self) -> Path:
         """The pictures."""
         return self.path / "plots"

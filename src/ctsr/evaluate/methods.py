@@ -1,68 +1,64 @@
-"""What is compared, and the numbers of one slice: the same for the evaluation and for whoever shows it."""
+"""What is compared: interpolations and models, all on the same LR."""
 
-import numpy as np
-import numpy.typing as npt
+from collections import Counter
+from collections.abc import Sequence
+from types import MappingProxyType
+
 import torch
 from torch import Tensor, nn
 
-from ctsr.hu import HURange, Window
+from ctsr.evaluate.model import ModelUnderTest
 from ctsr.infer import Engine, super_resolve
-from ctsr.metrics import HU, METRICS, WINDOWED, MetricFunction, MetricValue, measure, not_computed
-from ctsr.models.interpolation import interpolate
+from ctsr.models.interpolation import Interpolation, interpolate
 
-__all__ = ["BICUBIC", "BILINEAR", "METHODS", "MODEL", "reconstructions", "slice_metrics"]
+__all__ = ["BICUBIC", "BILINEAR", "INTERPOLATIONS", "LANCZOS", "MODEL", "method_names", "reconstructions", "short"]
 
 BILINEAR = "Interpolation (Bilinear)"
 BICUBIC = "Interpolation (Bicubic)"
+LANCZOS = "Interpolation (Lanczos)"
 MODEL = "Model (RRDB)"
-METHODS = (BILINEAR, BICUBIC, MODEL)
-"""In the order of rows, tables and plots."""
+"""What a single model of this family is called."""
+INTERPOLATIONS = MappingProxyType({"bilinear": BILINEAR, "bicubic": BICUBIC, "lanczos": LANCZOS})
+"""What rows, tables and plots call each baseline."""
+
+FAMILIES = MappingProxyType({"rrdb": "RRDB", "real_esrgan": "RRDB"})
+"""How a family of networks is written; others by their name in capitals."""
 
 
-def reconstructions(net: nn.Module | Engine, lr: Tensor, scale: int) -> Tensor:
-    """One LR slice enlarged by every method, in the order of `METHODS`.
+def method_names(models: Sequence[ModelUnderTest]) -> tuple[str, ...]:
+    """What rows call each model: its family where there is one, its run or file where there are several."""
+    if len(models) == 1:
+        family = models[0].generator.architecture.name
+        return (f"Model ({FAMILIES.get(family, family.upper())})",)
+    names = [model.experiment_name for model in models]
+    if len(set(names)) < len(names):
+        names = [model.run_name for model in models]
+    alike = Counter(names)
+    numbers = [names[: i + 1].count(name) for i, name in enumerate(names)]
+    return tuple(
+        f"Model ({name})" if alike[name] == 1 else f"Model ({name} {number})"
+        for name, number in zip(names, numbers, strict=True)
+    )
+
+
+def short(method: str) -> str:
+    """For axes and captions: `Bicubic`, `RRDB`, the run's name."""
+    return method.partition("(")[2].rpartition(")")[0]
+
+
+def reconstructions(
+    networks: Sequence[nn.Module | Engine], lr: Tensor, scale: int, baselines: Sequence[Interpolation]
+) -> Tensor:
+    """One LR slice enlarged by every method: the baselines, then the networks.
 
     Args:
-        net: the generator, or an engine that runs it; enlarges by `scale`.
+        networks: generators, or engines that run them; each enlarges by `scale`.
         lr: ``(1, 1, h, w)`` in [-1, 1].
         scale: 2 or 4.
+        baselines: in the order of the rows.
 
     Returns:
-        ``(3, 1, scale·h, scale·w)`` in [-1, 1], on the device of `lr`.
+        ``(methods, 1, scale·h, scale·w)`` in [-1, 1], on the device of `lr`.
     """
-    images = (interpolate(lr, scale, "bilinear"), interpolate(lr, scale, "bicubic"), super_resolve(net, lr))
-    return torch.cat(images)
-
-
-def slice_metrics(
-    images: Tensor,
-    hr_hu: npt.NDArray[np.floating],
-    window: Window,
-    hu_range: HURange,
-    lpips: MetricFunction | None = None,
-) -> list[dict[str, MetricValue]]:
-    """Every metric of each image, in the order of the columns.
-
-    Args:
-        images: ``(N, 1, H, W)`` in [-1, 1].
-        hr_hu: the reference, (H, W) in HU, not clipped: what lies beyond the model's range but inside the window
-            counts as the error it is.
-        window: what becomes [0, 1] for the metrics on that domain.
-        hu_range: the model's; the metrics in HU are taken on both images clipped to it.
-        lpips: see `ctsr.evaluate.perceptual.choose_lpips`; not computed when left out.
-    """
-    sr_hu = hu_range.to_hu(images.detach().cpu().double().numpy())
-    reference = hr_hu.astype(np.float64)[None, None]
-    clipped = np.clip(reference, hu_range.low, hu_range.high)
-    shown, wanted = _tensor(window.to_01(sr_hu)), _tensor(window.to_01(reference))
-    windowed = measure(WINDOWED, shown, wanted)
-    in_hu = measure(HU, _tensor(np.clip(sr_hu, hu_range.low, hu_range.high)), _tensor(clipped))
-    learned = [{}] * len(images) if lpips is None else [{"LPIPS": value} for value in lpips(shown, wanted)]
-    return [
-        {name: (one | two | three).get(name, not_computed()) for name in METRICS}
-        for one, two, three in zip(windowed, in_hu, learned, strict=True)
-    ]
-
-
-def _tensor(image: npt.NDArray[np.floating]) -> Tensor:
-    return torch.from_numpy(np.asarray(image, dtype=np.float64))
+    images = [interpolate(lr, scale, kind) for kind in baselines]
+    return torch.cat([*images, *(super_resolve(network, lr) for network in networks)])

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ctsr.checkpoint.generator import Generator, find_generator
+from ctsr.checkpoint.reference import BEST, LAST, STAMPED
 from ctsr.degrade import Degradation
 from ctsr.device import pick_device
 from ctsr.errors import UsageError
@@ -62,6 +63,18 @@ class ModelUnderTest:
     def name(self) -> str:
         """The file's name without its suffix: `best`."""
         return safe_name(self.generator.path.stem)
+
+    @property
+    def run_name(self) -> str:
+        """A name that tells models apart: the run's folder, or the file's name where it stands by itself."""
+        path = self.generator.path
+        return safe_name(path.parent.name if path.name in {BEST, LAST} and path.parent.name else path.stem)
+
+    @property
+    def experiment_name(self) -> str:
+        """`run_name` without the time that a run's folder ends in."""
+        stamped = STAMPED.fullmatch(self.run_name)
+        return stamped["experiment"] if stamped else self.run_name
 
     def experiment(self, mode: str) -> str:
         """A name that tells models apart that are all called `best`: `rrdb_x2_blurnoise_best`."""

@@ -31,6 +31,14 @@ class EvaluateOptions:
     """Window of the metrics, HU; wins over the preset's."""
     window_width: float | None = None
     """Window of the metrics, HU; wins over the preset's."""
+    windows: tuple[str, ...] = ()
+    """Several windows in one run, by preset; global is the whole --hu_clip. The first is the one that is printed."""
+    mask: tuple[Literal["none", "body"], ...] = ("none",)
+    """Where metrics on a window and in HU are taken: on the whole image, on the body, or (none body) on both."""
+    metrics: tuple[str, ...] = ("default",)
+    """What to compute: names such as PSNR LPIPS, groups (fidelity perceptual hu tissue structure), default, or all."""
+    baselines: tuple[Literal["bilinear", "bicubic", "lanczos"], ...] = ("bilinear", "bicubic")
+    """Interpolations to compare with."""
     max_patients: int | None = None
     """Only the first so many patients of the part."""
     max_slices_per_patient: int | None = None
@@ -41,6 +49,10 @@ class EvaluateOptions:
     """Chooses slices, nothing else."""
     lpips: Literal["alex", "vgg", "none"] = "alex"
     """Trunk of the learned perceptual distance; without its weights (`ctsr weights fetch`) it is left out."""
+    perceptual_backend: Literal["auto", "builtin", "pyiqa", "lpips"] = "auto"
+    """What computes LPIPS and NIQE; auto takes the first of these that can."""
+    ma_every: int = 1
+    """Compute MA, and so PI, on every n-th slice only: it takes half a minute a slice."""
     cache: Path | None = None
     """Where fetched weights are kept; the user's cache folder when left out."""
     degradation_sampling: Literal["volume", "slice", "det-slice"] = "volume"
@@ -59,11 +71,18 @@ class EvaluateOptions:
     """What runs the network; only torch gives the same bits on every run and machine."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
     """What it computes in; int8 is OpenVINO's, fp16 a GPU's."""
+    workers: int = 0
+    """Threads that compute metrics while the model goes on; 0 takes as many as there are cores."""
     store: Path | None = None
     """Where decoded series are kept; the user's cache folder when left out."""
 
     def __post_init__(self) -> None:
-        for name in ("max_patients", "max_slices_per_patient"):
+        if self.workers < 0:
+            raise UsageError(f"--workers must not be negative, got {self.workers}")
+        for name in ("mask", "metrics", "baselines"):
+            if not getattr(self, name):
+                raise UsageError(f"--{name} needs at least one word")
+        for name in ("max_patients", "max_slices_per_patient", "ma_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name} must be at least 1, got {value}")

@@ -1,4 +1,4 @@
-"""An evaluation settled in every detail before anything is computed: model, slices, window, draws."""
+"""An evaluation settled in every detail before anything is computed: models, slices, domains, draws."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,15 +9,16 @@ from ctsr.data.roots import PREPROCESSING_LOG, trained_on
 from ctsr.data.store import StoredSeries
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import SplitError
+from ctsr.evaluate.judge import Domain, Judge
+from ctsr.evaluate.methods import INTERPOLATIONS, method_names
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.perceptual import Learned
 from ctsr.evaluate.rows import SliceRef
-from ctsr.evaluate.window import MetricWindow
-from ctsr.metrics import MetricFunction
 from ctsr.progress import SILENT, Progress
 from ctsr.seeds import rng_from
 
-__all__ = ["EvaluationPlan", "PlannedSlice", "choose_patients", "plan_slices"]
+__all__ = ["EvaluationPlan", "PlannedSlice", "choose_patients", "one_or_list", "plan_slices"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,50 @@ class PlannedSlice:
 class EvaluationPlan:
     """What will be computed; nothing here is left to chance or to the moment."""
 
-    model: ModelUnderTest
+    models: tuple[ModelUnderTest, ...]
+    """Of one scale and HU range: all see the same LR."""
     options: EvaluateOptions
-    window: MetricWindow
+    domains: tuple[Domain, ...]
+    """The first is the one that is printed."""
+    metrics: tuple[str, ...]
+    """In the order of the columns."""
     sampler: DegradationSampler
-    lpips: MetricFunction
+    learned: Learned
     split_source: str
     slices: Sequence[PlannedSlice]
     failures: tuple[str, ...]
     """A line for each patient or series that had to be left out, wholly or in part."""
+
+    @property
+    def model(self) -> ModelUnderTest:
+        """The first: scale, HU range and split are its."""
+        return self.models[0]
+
+    @property
+    def model_methods(self) -> tuple[str, ...]:
+        """What rows call the models."""
+        return method_names(self.models)
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """What rows call the interpolations."""
+        return tuple(INTERPOLATIONS[kind] for kind in self.options.baselines)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """In the order of rows, tables and plots."""
+        return (*self.baselines, *self.model_methods)
+
+    @property
+    def judge(self) -> Judge:
+        """What measures each slice."""
+        learned = self.learned
+        hu_range = self.model.hu_range
+        return Judge(hu_range, self.domains, self.metrics, learned.functions, learned.pi_kind == "ma+niqe")
+
+    def left_out(self, number: int) -> frozenset[str]:
+        """Metrics that the slice of this number, from 0, goes without."""
+        return frozenset({"MA"}) if number % self.options.ma_every else frozenset()
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -54,44 +90,73 @@ class EvaluationPlan:
         """The folder's name without its time: `test__best__globalHU_-1000_2000_on_test_set`."""
         split = self.options.split
         limited = "limited_" if self.options.is_limited else ""
-        return f"{split}__{self.model.name}__{self.window.tag}_on_{limited}{split}_set"
+        return f"{split}__{self._model_tag(self.model.name)}__{self.tag}_on_{limited}{split}_set"
+
+    @property
+    def tag(self) -> str:
+        """Of all domains: `globalHU_-1000_2000`, `globalHU_-1000_2000+preset-lung_body`."""
+        windows = "+".join(dict.fromkeys(domain.window.tag for domain in self.domains))
+        masks = "+".join(dict.fromkeys(domain.mask for domain in self.domains))
+        return windows if masks == "none" else f"{windows}_{masks}"
+
+    def _model_tag(self, first: str) -> str:
+        """`first`, and how many others there are."""
+        return first if len(self.models) == 1 else f"{first}+{len(self.models) - 1}"
 
     @property
     def flat_stem(self) -> str:
         """What `--flat_names` puts behind ``metrics_`` and ``summary_``."""
         experiment = self.model.experiment(self.sampler.degradation.mode)
-        return f"{self.options.split}_{experiment}__{self.window.tag}"
+        return f"{self.options.split}_{self._model_tag(experiment)}__{self.tag}"
 
     @property
     def title(self) -> str:
         """For people: split, model, window, how many."""
         counts = f"{len(self.patients)} patients, {len(self.slices)} slices"
-        return f"{self.options.split} set, {counts}, model {self.model.name}, metrics in {self.window.text}"
+        return f"{self.options.split} set, {counts}, model {self._model_tag(self.model.run_name)}"
 
     def config(self) -> dict[str, Any]:
         """Every flag with the value in force, as `--config` reads it."""
         return asdict(self.options) | {
-            "model_path": self.model.generator.path,
+            "model_path": one_or_list([str(model.generator.path) for model in self.models]),
             "device": str(self.model.device),
             "scale": self.model.scale,
             **self.sampler.degradation.as_flags(),
         }
 
 
+def one_or_list(values: Sequence[str]) -> str | list[str]:
+    """A value by itself, several as a list: what a file says of a flag that takes one or more."""
+    return values[0] if len(values) == 1 else list(values)
+
+
 def choose_patients(
-    exams: SplitExams, model: ModelUnderTest, options: EvaluateOptions, progress: Progress = SILENT
+    exams: SplitExams, models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress = SILENT
 ) -> tuple[str, ...]:
     """The patients of the part that was asked for, in the split's order.
 
-    `progress` hears a warning where the checkpoint's split names nobody who is there.
+    `progress` hears a warning where a checkpoint's split names nobody who is there.
 
     Raises:
-        SplitError: there are none; or the model was trained on one of them, and neither `--split train` nor
+        SplitError: there are none; or a model was trained on one of them, and neither `--split train` nor
             `--allow_train_patients` says that this is meant.
     """
     patients = exams.split.part(options.split)[: options.max_patients]
     if not patients:
         raise SplitError(f"the {options.split} part is empty in {exams.source}; choose another --split or --split_json")
+    for model in models:
+        _check_unseen(patients, exams, model, options, progress)
+    return patients
+
+
+def _check_unseen(
+    patients: Sequence[str], exams: SplitExams, model: ModelUnderTest, options: EvaluateOptions, progress: Progress
+) -> None:
+    """Refuse patients that the model was trained on.
+
+    Raises:
+        SplitError: see `choose_patients`.
+    """
     known = frozenset(name for names in (model.split or {}).values() for name in names)
     if known and known.isdisjoint(patient.patient_id for patient in exams.patients):
         progress.note(
@@ -108,7 +173,6 @@ def choose_patients(
             f"({exams.source}): numbers on them say nothing about new patients; "
             f"{remedy}, or pass --allow_train_patients"
         )
-    return patients
 
 
 def plan_slices(

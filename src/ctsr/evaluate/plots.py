@@ -1,62 +1,108 @@
-"""What an evaluation looks like: bars, boxes, and the model against bicubic slice by slice."""
+"""What an evaluation looks like: bars, boxes, slices along the patient, metrics against each other, HU against HU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
-from ctsr.evaluate.methods import BICUBIC, METHODS, MODEL
+from ctsr.evaluate.agreement import Agreement, agreement
+from ctsr.evaluate.methods import BICUBIC, short
+from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.rows import Row, SliceRef
-from ctsr.evaluate.statistics import mean_of
-from ctsr.figures import COLORS, INK, QUIET, calm, new_figure, save_figure
+from ctsr.evaluate.tables import methods_of, patient_means
+from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure, save_figure
 from ctsr.metrics import METRICS
 
-__all__ = ["bar_figure", "box_figure", "correlation_figure", "write_plots"]
+__all__ = [
+    "agreement_figure",
+    "bar_figure",
+    "box_figure",
+    "correlation_figure",
+    "heat_figure",
+    "patients_figure",
+    "position_figure",
+    "write_plots",
+]
 
 SHOWN = ("PSNR", "SSIM", "MAE_HU", "RMSE_HU")
-METHOD_COLORS = dict(zip(METHODS, COLORS, strict=False))
-SHORT = {method: method.split("(")[-1].rstrip(")") for method in METHODS}
+"""Those of these that were computed are plotted; where none was, the first four that were."""
 LABEL = {"fontsize": 9, "fontweight": "bold", "color": "white", "va": "center"}
 NAMED_PATIENTS = len(COLORS) - 1
 """Up to this many patients get a colour and a name each; more are drawn alike."""
+MOST_PATIENTS = 12
+"""Drawn one below the other along the body; those after them are left to the table."""
 
 
-def write_plots(rows: Sequence[Row], subtitle: str, folder: Path) -> None:
-    """Write `bar.png`, `box.png` and `correlation.png`; `subtitle` names split, model and window."""
-    figures = {"bar": bar_figure, "box": box_figure, "correlation": correlation_figure}
+def write_plots(rows: Sequence[Row], plan: EvaluationPlan, folder: Path) -> None:
+    """Write the plots of one domain as PNG files.
+
+    Args:
+        rows: of the domain.
+        plan: names split, models and domain, and tells models from baselines.
+        folder: receives them.
+    """
+    subtitle = f"{plan.title}, metrics in {plan.domains[0].text}"
+    models = plan.model_methods
+    figures: Mapping[str, Callable[[Sequence[Row], str], Figure]] = {
+        "bar": bar_figure,
+        "bar_patients": patients_figure,
+        "box": box_figure,
+        "position": position_figure,
+        "correlation": lambda rows, subtitle: correlation_figure(rows, subtitle, models[0]),
+        "heatmap": lambda rows, subtitle: heat_figure(rows, subtitle, models[0]),
+    }
     for name, make in figures.items():
         save_figure(make(rows, subtitle), folder / f"{name}.png")
+    save_figure(agreement_figure(agreement(plan), subtitle), folder / "bland_altman.png")
 
 
 def bar_figure(rows: Sequence[Row], subtitle: str) -> Figure:
     """Each method's mean over patients, with one dot for each patient."""
-    figure, panels = _panels(f"Mean over patients; one dot is one patient\n{subtitle}")
-    for axes, metric in zip(panels, SHOWN, strict=True):
-        calm(axes, title=_label(metric))
-        for place, method in enumerate(METHODS):
+    methods = methods_of(rows)
+    figure, panels = _panels(rows, f"Mean over patients; one dot is one patient\n{subtitle}", _height(methods))
+    for axes, metric in panels:
+        for place, method in enumerate(methods):
             patients = _by_patient(rows, method, metric)
             if not patients:
                 continue
             mean = float(np.mean(patients))
-            axes.barh(place, mean, color=METHOD_COLORS[method], height=0.62)
+            axes.barh(place, mean, color=_color(methods, method), height=0.62)
             axes.plot(patients, np.linspace(place - 0.2, place + 0.2, len(patients)), ".", color=INK, markersize=4)
             axes.text(0.03, place, f"{mean:.4g}", LABEL, transform=axes.get_yaxis_transform())
-        _name_methods(axes)
+        _name_methods(axes, methods, first=axes is panels[0][0])
+    return figure
+
+
+def patients_figure(rows: Sequence[Row], subtitle: str) -> Figure:
+    """A group of bars for each patient: the mean of his slices by every method."""
+    methods, patients = methods_of(rows), _patients(rows)
+    figure, panels = _panels(rows, f"Mean over the slices of each patient\n{subtitle}", 1.2 + 0.36 * len(patients))
+    thickness = 0.8 / len(methods)
+    for axes, metric in panels:
+        for i, method in enumerate(methods):
+            means = [(p, m.value) for p, m in enumerate(patient_means(rows, method, metric).values())]
+            known = [(place, value) for place, value in means if value is not None]
+            places = [place + (i - (len(methods) - 1) / 2) * thickness for place, _ in known]
+            axes.barh(places, [v for _, v in known], thickness, color=_color(methods, method), label=short(method))
+        axes.set_yticks(range(len(patients)), patients if axes is panels[0][0] else [])
+        axes.set_ylim(len(patients) - 0.5, -0.5)
+    _legend(figure, panels[0][0])
     return figure
 
 
 def box_figure(rows: Sequence[Row], subtitle: str) -> Figure:
     """How each method's values spread over the slices: quartiles, whiskers to 1.5 times their distance."""
-    figure, panels = _panels(f"All slices\n{subtitle}")
-    for axes, metric in zip(panels, SHOWN, strict=True):
-        calm(axes, title=_label(metric))
-        values = [[v for _, v in _values(rows, method, metric)] for method in METHODS]
+    methods = methods_of(rows)
+    figure, panels = _panels(rows, f"All slices\n{subtitle}", _height(methods))
+    for axes, metric in panels:
         line = {"color": INK, "linewidth": 1}
         boxes = axes.boxplot(
-            values,
-            positions=range(len(METHODS)),
+            [[v for _, v in _values(rows, method, metric)] for method in methods],
+            positions=range(len(methods)),
             orientation="horizontal",
             widths=0.6,
             patch_artist=True,
@@ -65,35 +111,125 @@ def box_figure(rows: Sequence[Row], subtitle: str) -> Figure:
             capprops=line,
             flierprops={"marker": ".", "markersize": 3, "markeredgecolor": QUIET},
         )
-        for patch, method in zip(boxes["boxes"], METHODS, strict=True):
-            patch.set(facecolor=METHOD_COLORS[method], edgecolor=INK, linewidth=0.8)
+        for patch, method in zip(boxes["boxes"], methods, strict=True):
+            patch.set(facecolor=_color(methods, method), edgecolor=INK, linewidth=0.8)
         axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
-        _name_methods(axes)
+        _name_methods(axes, methods, first=axes is panels[0][0])
     return figure
 
 
-def correlation_figure(rows: Sequence[Row], subtitle: str) -> Figure:
-    """Each slice's value with the model against its value with bicubic interpolation, by patient."""
-    figure, panels = _panels(f"One dot is one slice; on the line both methods are equal\n{subtitle}", height=3.3)
-    for axes, metric in zip(panels, SHOWN, strict=True):
-        calm(axes, title=_label(metric))
-        _scatter(axes, rows, metric)
+def position_figure(rows: Sequence[Row], subtitle: str) -> Figure:
+    """Each method along the patient: where in the body it does well. One line of panels a series."""
+    methods, metric = methods_of(rows), _shown(rows)[0]
+    series = list(dict.fromkeys((row.slice.patient_id, row.slice.series_uid) for row in rows))[:MOST_PATIENTS]
+    across = min(3, len(series))
+    down = -(-len(series) // across)
+    figure = new_figure(4.5 * across, 2.3 * down + 0.8)
+    figure.suptitle(f"{metric} along the patient\n{subtitle}", fontsize=9, color=INK, ha="left", x=0.01)
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes, (patient, uid) in zip(panels, series, strict=False):
+        calm(axes, title=patient)
+        for method in methods:
+            own = [
+                (r.z_mm, v) for r, v in _values(rows, method, metric) if (r.patient_id, r.series_uid) == (patient, uid)
+            ]
+            axes.plot(
+                *np.transpose(own or np.empty((0, 2))),
+                ".-",
+                color=_color(methods, method),
+                label=short(method),
+                markersize=3,
+                linewidth=1,
+            )
+        axes.set_xlabel("z, mm", fontsize=8, color=INK)
+        axes.set_ylabel(_unit(metric), fontsize=8, color=INK)
+    for axes in panels[len(series) :]:
+        axes.set_axis_off()
+    _legend(figure, panels[0])
+    return figure
+
+
+def correlation_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
+    """Each slice's value with the model against its value with an interpolation, by patient."""
+    methods = methods_of(rows)
+    baseline = BICUBIC if BICUBIC in methods else methods[0]
+    figure, panels = _panels(rows, f"One dot is one slice; on the line both methods are equal\n{subtitle}", 3.3)
+    for axes, metric in panels:
+        _scatter(axes, rows, metric, (baseline, model))
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"{SHORT[BICUBIC]} interpolation", fontsize=8, color=INK)
+        axes.set_xlabel(f"{short(baseline)} interpolation", fontsize=8, color=INK)
         axes.set_ylabel("Model", fontsize=8, color=INK)
         above = METRICS[metric].better == "higher"
         small = {"fontsize": 7, "color": QUIET, "transform": axes.transAxes}
         axes.text(0.03, 0.97, "model better" if above else "model worse", small, va="top", ha="left")
         axes.text(0.97, 0.03, "model worse" if above else "model better", small, va="bottom", ha="right")
     if 1 < len(_patients(rows)) <= NAMED_PATIENTS:
-        handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=8, handletextpad=0.2)
+        _legend(figure, panels[0][0])
     return figure
 
 
-def _scatter(axes: Axes, rows: Sequence[Row], metric: str) -> None:
-    model = dict(_values(rows, MODEL, metric))
-    pairs = [(key, value, model[key]) for key, value in _values(rows, BICUBIC, metric) if key in model]
+def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
+    """How the metrics of the model go together over the slices: Spearman's rank correlation of each two."""
+    names = [name for name in METRICS if len({v for _, v in _values(rows, model, name)}) > 2]
+    figure = new_figure(1.8 + 0.42 * max(6, len(names)), 1.6 + 0.42 * max(4, len(names)))
+    figure.suptitle(f"Rank correlation over slices, {model}\n{subtitle}", fontsize=9, color=INK, ha="left", x=0.01)
+    axes = figure.subplots()
+    if not names:
+        axes.text(0.5, 0.5, "too few slices", ha="center", color=INK, transform=axes.transAxes)
+        axes.set_axis_off()
+        return figure
+    values = {name: dict(_values(rows, model, name)) for name in names}
+    matrix = np.array([[_rank_correlation(values[one], values[other]) for other in names] for one in names])
+    axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7, color=INK)
+    axes.set_yticks(range(len(names)), names, fontsize=7, color=INK)
+    for (i, j), value in np.ndenumerate(matrix):
+        if np.isfinite(value):
+            color = "white" if abs(value) > 0.6 else INK
+            axes.text(j, i, f"{value:.1f}".replace("-0.0", "0.0"), ha="center", va="center", fontsize=6, color=color)
+    axes.tick_params(length=0)
+    return figure
+
+
+def _rank_correlation(one: Mapping[SliceRef, float], other: Mapping[SliceRef, float]) -> float:
+    both = [ref for ref in one if ref in other]
+    ours, theirs = ([values[ref] for ref in both] for values in (one, other))
+    if len(both) < 3 or len(set(ours)) == 1 or len(set(theirs)) == 1:
+        return float("nan")
+    return float(cast("tuple[float, float]", stats.spearmanr(ours, theirs))[0])
+
+
+def agreement_figure(found: Mapping[str, Agreement], subtitle: str) -> Figure:
+    """Bland–Altman: the difference of mean HU against their mean, in blocks of the middle slice of each patient."""
+    figure = new_figure(3.9 * len(found), 3.6)
+    block = next(iter(found.values())).block
+    what = f"HU of {block}×{block} blocks of the body, middle slice of each series; lines: bias, limits of agreement"
+    figure.suptitle(f"{what}\n{subtitle}", fontsize=9, color=INK, ha="left", x=0.01)
+    panels = list(figure.subplots(1, len(found), squeeze=False, sharey=True)[0])
+    for axes, (method, one) in zip(panels, found.items(), strict=True):
+        calm(axes, title=short(method))
+        axes.scatter(one.mean_hu, one.difference_hu, s=2, color=COLORS[1], alpha=0.35, linewidths=0)
+        for level, style in ((one.bias, "-"), (one.low, "--"), (one.high, "--")):
+            axes.axhline(level, color=ACCENT, linewidth=1, linestyle=style)
+            axes.text(
+                1.0,
+                level,
+                f"{level:.1f}",
+                fontsize=7,
+                color=ACCENT,
+                ha="right",
+                va="bottom",
+                transform=axes.get_yaxis_transform(),
+            )
+        axes.set_xlabel("mean of both, HU", fontsize=8, color=INK)
+    panels[0].set_ylabel("image − HR, HU", fontsize=8, color=INK)
+    return figure
+
+
+def _scatter(axes: Axes, rows: Sequence[Row], metric: str, methods: tuple[str, str]) -> None:
+    """The second method against the first."""
+    below, above = (dict(_values(rows, method, metric)) for method in methods)
+    pairs = [(key, value, above[key]) for key, value in below.items() if key in above]
     patients = _patients(rows)
     named = len(patients) <= NAMED_PATIENTS
     for i, patient in enumerate(patients):
@@ -106,35 +242,54 @@ def _scatter(axes: Axes, rows: Sequence[Row], metric: str) -> None:
         axes.axline((min(both), min(both)), slope=1, color=QUIET, linewidth=0.8, zorder=0)
 
 
-def _panels(title: str, height: float = 2.1) -> tuple[Figure, list[Axes]]:
-    figure = new_figure(3.4 * len(SHOWN), height + 0.5)
+def _panels(rows: Sequence[Row], title: str, height: float) -> tuple[Figure, list[tuple[Axes, str]]]:
+    """A panel for each metric that is shown, with its title."""
+    names = _shown(rows)
+    figure = new_figure(3.4 * len(names), height + 0.5)
     figure.suptitle(title, fontsize=9, color=INK, ha="left", x=0.01)
-    return figure, list(figure.subplots(1, len(SHOWN), squeeze=False)[0])
+    panels = list(zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True))
+    for axes, name in panels:
+        calm(axes, title=f"{_unit(name)}, {METRICS[name].better} is better")
+    return figure, panels
 
 
-def _name_methods(axes: Axes) -> None:
-    axes.set_yticks(range(len(METHODS)), [SHORT[method] if method != MODEL else "Model" for method in METHODS])
-    axes.set_ylim(len(METHODS) - 0.45, -0.55)
+def _shown(rows: Sequence[Row]) -> tuple[str, ...]:
+    there = tuple(rows[0].metrics)
+    return tuple(name for name in SHOWN if name in there) or there[: len(SHOWN)]
 
 
-def _label(metric: str) -> str:
-    found = METRICS[metric]
-    unit = "" if found.unit == "1" else f" [{found.unit}]"
-    return f"{metric.removesuffix('_HU')}{unit}, {found.better} is better"
+def _height(methods: Sequence[str]) -> float:
+    return 0.9 + 0.4 * len(methods)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=8, handletextpad=0.4)
+
+
+def _name_methods(axes: Axes, methods: Sequence[str], *, first: bool) -> None:
+    """Down the side of the first panel only: the others have the same order."""
+    axes.set_yticks(range(len(methods)), [short(method) if first else "" for method in methods])
+    axes.set_ylim(len(methods) - 0.45, -0.55)
+
+
+def _color(methods: Sequence[str], method: str) -> str:
+    return COLORS[methods.index(method) % len(COLORS)]
+
+
+def _unit(metric: str) -> str:
+    unit = METRICS[metric].unit
+    return metric.removesuffix("_HU") + ("" if unit == "1" else f" [{unit}]")
 
 
 def _values(rows: Sequence[Row], method: str, metric: str) -> list[tuple[SliceRef, float]]:
     """The slices that have a value, and it."""
-    return [
-        (row.slice, value) for row in rows if row.method == method and (value := row.metrics[metric].value) is not None
-    ]
+    own = (row for row in rows if row.method == method and metric in row.metrics)
+    return [(row.slice, value) for row in own if (value := row.metrics[metric].value) is not None]
 
 
 def _by_patient(rows: Sequence[Row], method: str, metric: str) -> list[float]:
-    means = (
-        mean_of(row.metrics[metric] for row in rows if row.slice.patient_id == patient and row.method == method)
-        for patient in _patients(rows)
-    )
+    means = patient_means(rows, method, metric).values()
     return [mean.value for mean in means if mean.value is not None]
 
 

@@ -1,6 +1,7 @@
-"""`evaluate`: from a model and a root to a folder of rows, statistics and plots."""
+"""`evaluate`: from models and a root to a folder of rows, statistics, plots and a report."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,21 +13,22 @@ from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.digests import digest
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.folder import ResultFolder, result_folder
-from ctsr.evaluate.methods import METHODS, reconstructions, slice_metrics
+from ctsr.evaluate.judge import Domain
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.perceptual import choose_lpips
-from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice, choose_patients, plan_slices
+from ctsr.evaluate.perceptual import choose_learned
+from ctsr.evaluate.pipeline import measured
+from ctsr.evaluate.plan import EvaluationPlan, choose_patients, plan_slices
 from ctsr.evaluate.results import write_results
-from ctsr.evaluate.rows import COLUMNS, Row, RowFile, SliceRef, read_rows
-from ctsr.evaluate.summary import Table, patient_level
-from ctsr.evaluate.window import MetricWindow, choose_window
+from ctsr.evaluate.rows import Columns, Row, RowFile, on_domain, read_rows
+from ctsr.evaluate.tables import Table, patient_level
+from ctsr.evaluate.window import choose_windows
 from ctsr.files import write_json
 from ctsr.hu import HURange
 from ctsr.infer.calibration import Calibration
 from ctsr.infer.choose import AskedFor, choose_engine, open_engine
 from ctsr.infer.trial import Pair
-from ctsr.metrics.lpips import LPIPS
+from ctsr.metrics import choose_metrics
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 
@@ -41,61 +43,66 @@ class Evaluation:
     """What came of an evaluation."""
 
     folder: Path
-    window: MetricWindow
+    domains: tuple[Domain, ...]
     num_patients: int
     num_slices: int
     means: Table
-    """Over patients, each of whom counts once."""
+    """On the first domain, over patients, each of whom counts once."""
+    model_methods: tuple[str, ...]
+    """What rows and tables call the models."""
     failures: tuple[str, ...]
     """A line for each patient or series that could not be used, wholly or in part."""
 
 
 def evaluate(
-    model: ModelUnderTest,
+    models: Sequence[ModelUnderTest],
     degradation: Degradation,
     options: EvaluateOptions,
     *,
     calibration: Calibration | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Measure the model and both interpolations on every slice of a part of the split.
+    """Measure models and interpolations on every slice of a part of the split, all on the same LR.
 
-    Rows reach the disk slice by slice. When an evaluation is interrupted, the next one with the same model,
+    Rows reach the disk slice by slice. When an evaluation is interrupted, the next one with the same models,
     settings and slices continues it, to the same result. `calibration` gives images to set the scales of an int8
     network by.
 
     Raises:
         MissingInputError: no data, or a split that names patients who are not there.
-        SplitError: the model was trained on patients it is to be evaluated on.
-        UsageError: the degradation is for another scale than the network.
+        SplitError: a model was trained on patients it is to be evaluated on.
+        UsageError: no model; models that do not take the same LR; a degradation for another scale; a metric, window
+            or baseline that is none.
     """
-    plan = with_engine(prepare(model, degradation, options, progress), calibration, progress)
+    plan = with_engine(prepare(models, degradation, options, progress), calibration, progress)
     with result_folder(options.output_dir, plan.stem, _fingerprint(plan)) as folder:
         write_json(folder.config_json, plan.config())
         rows = _measure(plan, folder, progress)
         write_results(plan, rows, folder)
     return Evaluation(
         folder=folder.path,
-        window=plan.window,
+        domains=plan.domains,
         num_patients=len(plan.patients),
         num_slices=len(plan.slices),
-        means=patient_level(rows),
+        means=patient_level(on_domain(rows, plan.domains[0])),
+        model_methods=plan.model_methods,
         failures=plan.failures,
     )
 
 
 def prepare(
-    model: ModelUnderTest, degradation: Degradation, options: EvaluateOptions, progress: Progress
+    models: Sequence[ModelUnderTest], degradation: Degradation, options: EvaluateOptions, progress: Progress
 ) -> EvaluationPlan:
     """Settle everything that will be computed; decodes the series that are not in the store yet."""
+    model = _alike(models)
     if degradation.scale != model.scale:
         raise UsageError(f"a degradation for ×{degradation.scale} does not fit a network for ×{model.scale}")
-    window = choose_window(HURange(*options.hu_clip), options.preset, options.window_center, options.window_width)
+    domains, metrics = _domains(options), choose_metrics(options.metrics)
     roots = [resolve_path(root, progress=progress) for root in options.root]
     split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
     exams = open_exams(roots, split_json=split_json, checkpoint_split=model.split, progress=progress)
     progress.note(f"split: {exams.source}")
-    chosen = choose_patients(exams, model, options, progress)
+    chosen = choose_patients(exams, models, options, progress)
     store = options.store or default_store()
     opened = exams.part(options.split, "evaluate", store, only=chosen, assume_hu=options.assume_hu, progress=progress)
     sampler = DegradationSampler(degradation, options.degradation_sampling, options.deg_seed, options.deg_seed_mode)
@@ -104,75 +111,111 @@ def prepare(
     if not slices:
         where = ", ".join(map(str, roots))
         raise MissingInputError(f"{where}: no slice of the {options.split} part can be used: {'; '.join(failures)}")
-    lpips = choose_lpips(options.lpips, options.cache, progress=progress)
-    return EvaluationPlan(model, options, window, sampler, lpips, exams.source, slices, failures)
+    learned = choose_learned(metrics, options.lpips, options.cache, progress=progress)
+    return EvaluationPlan(tuple(models), options, domains, metrics, sampler, learned, exams.source, slices, failures)
+
+
+def _alike(models: Sequence[ModelUnderTest]) -> ModelUnderTest:
+    """The first of models that all take the same LR.
+
+    Raises:
+        UsageError: there is none, or they do not.
+    """
+    if not models:
+        raise UsageError("there is no model to evaluate; name one with --model_path")
+    first = models[0]
+    for other in models[1:]:
+        if (other.scale, other.hu_range) != (first.scale, first.hu_range):
+            told = (
+                f"{one.generator.path} is ×{one.scale} for {one.hu_range.low:g} … {one.hu_range.high:g} HU"
+                for one in (first, other)
+            )
+            raise UsageError(f"models are compared on the same LR: {', '.join(told)}; evaluate them one by one")
+    return first
+
+
+def _domains(options: EvaluateOptions) -> tuple[Domain, ...]:
+    windows = choose_windows(
+        HURange(*options.hu_clip), options.windows, options.preset, options.window_center, options.window_width
+    )
+    return tuple(Domain(window, mask) for mask in dict.fromkeys(options.mask) for window in windows)
 
 
 def with_engine(plan: EvaluationPlan, calibration: Calibration | None, progress: Progress) -> EvaluationPlan:
     """The plan with the engine that was asked for; int8 is checked on slices of the evaluation itself."""
-    options, model = plan.options, plan.model
+    options = plan.options
     if (options.engine, options.precision) == ("torch", "fp32"):
         return plan
+    return replace(plan, models=tuple(_on_engine(model, plan, calibration, progress) for model in plan.models))
 
+
+def _on_engine(
+    model: ModelUnderTest, plan: EvaluationPlan, calibration: Calibration | None, progress: Progress
+) -> ModelUnderTest:
     def trial() -> list[Pair]:
         taken = plan.slices[:: -(-len(plan.slices) // TRIAL_SLICES)]
         found = (slice_pair(one.stored, one.index, plan.sampler, model.hu_range) for one in taken)
         return [Pair(pair.lr, pair.hr) for pair in found]
 
-    asked = AskedFor(options.engine, options.precision, str(model.device), calibration)
+    asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), calibration)
     spec = choose_engine(model.generator, asked, trial, progress)
     engine = open_engine(spec, model.generator)
     progress.note(f"engine: {engine.name}")
-    return replace(plan, model=replace(model, engine=engine))
+    return replace(model, engine=engine)
 
 
 def _measure(plan: EvaluationPlan, folder: ResultFolder, progress: Progress) -> list[Row]:
     """The rows of every slice in order; those that an interrupted run has left are taken over."""
-    kept = _kept(plan, folder.metrics_csv) if folder.continued else {}
+    kept = _kept(plan, folder.metrics_csv) if folder.continued else []
+    rows = list(kept)
+    per_slice = len(plan.domains) * len(plan.methods)
+    begun = len(rows) // per_slice
     if folder.continued:
-        progress.note(f"continuing {folder.path}: {len(kept)} of {len(plan.slices)} slices are done")
-    rows: list[Row] = []
-    done = [row for own in kept.values() for row in own]
-    with RowFile(folder.metrics_csv, plan.window, plan.model.hu_range, done) as file:
-        for planned in progress.track(plan.slices, total=len(plan.slices), what="Evaluating slices"):
-            own = kept.get(planned.ref)
-            if own is None:
-                own = measure_slice(plan, planned)
-                file.add(own)
+        progress.note(f"continuing {folder.path}: {begun} of {len(plan.slices)} slices are done")
+    wanted = list(enumerate(plan.slices))[begun:]
+    with RowFile(folder.metrics_csv, columns_of(plan), kept) as file:
+        for own in progress.track(measured(plan, wanted), total=len(wanted), what="Evaluating slices"):
+            file.add(own)
             rows += own
     return rows
 
 
-def _kept(plan: EvaluationPlan, metrics_csv: Path) -> dict[SliceRef, list[Row]]:
-    """The slices of the plan whose rows are all there."""
-    wanted = {planned.ref for planned in plan.slices}
-    found: dict[SliceRef, list[Row]] = {}
-    for row in read_rows(metrics_csv):
-        if row.slice in wanted:
-            found.setdefault(row.slice, []).append(row)
-    return {ref: rows for ref, rows in found.items() if tuple(row.method for row in rows) == METHODS}
+def columns_of(plan: EvaluationPlan) -> Columns:
+    """Of its `metrics.csv`."""
+    return Columns(plan.metrics, plan.domains, plan.model.hu_range, plan.learned.pi_kind)
 
 
-def measure_slice(plan: EvaluationPlan, planned: PlannedSlice) -> list[Row]:
-    """One slice by every method; all see the same LR."""
-    pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
-    images = reconstructions(plan.model.network, pair.lr, plan.model.scale)
-    metrics = slice_metrics(images, pair.hr_hu, plan.window.window, plan.model.hu_range, plan.lpips)
-    return [Row(planned.ref, method, values) for method, values in zip(METHODS, metrics, strict=True)]
+def _kept(plan: EvaluationPlan, metrics_csv: Path) -> list[Row]:
+    """The rows of the first slices of the plan, as far as they are all there: they are written in its order."""
+    expected = [
+        (planned.ref, domain.window.tag, domain.mask, method)
+        for planned in plan.slices
+        for domain in plan.domains
+        for method in plan.methods
+    ]
+    rows = read_rows(metrics_csv)
+    good = 0
+    for row, key in zip(rows, expected, strict=False):
+        if (row.slice, row.window, row.mask, row.method) != key:
+            break
+        good += 1
+    return rows[: good - good % (len(plan.domains) * len(plan.methods))]
 
 
 def _fingerprint(plan: EvaluationPlan) -> str:
     """Changes with everything that a row depends on; not with where the results go or what is drawn of them."""
     words = {
         "version": __version__,
-        "columns": COLUMNS,
-        "model": plan.model.generator.sha256,
+        "metrics": plan.metrics,
+        "methods": plan.methods,
+        "models": [model.generator.sha256 for model in plan.models],
         "device": str(plan.model.device),
-        "engine": plan.model.engine.name if plan.model.engine else "",
+        "engine": [model.engine.name if model.engine else "" for model in plan.models],
         "hu_range": asdict(plan.model.hu_range),
-        "window": asdict(plan.window),
+        "domains": [asdict(domain) for domain in plan.domains],
         # With weights or without: an evaluation is not continued with a column that its first rows do not have.
-        "lpips": plan.options.lpips if isinstance(plan.lpips, LPIPS) else None,
+        "learned": {name: dict(said) for name, said in plan.learned.said.items()},
+        "ma_every": plan.options.ma_every,
         # As flags: a default that is written out, as in config.json, is no other setting.
         "sampler": asdict(plan.sampler) | {"degradation": plan.sampler.degradation.as_flags()},
         # The name of a series' folder in the store stands for the state of its files.

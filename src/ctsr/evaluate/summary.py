@@ -1,30 +1,28 @@
 """`summary.json`: the statistics of the rows, and what is needed to read and repeat them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
+from ctsr.data.store import StoredSeries
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw
-from ctsr.evaluate.methods import METHODS
+from ctsr.evaluate.comparison import compare
+from ctsr.evaluate.judge import Domain
 from ctsr.evaluate.rows import Row, SliceRef
-from ctsr.evaluate.statistics import Statistics, mean_of, statistics
-from ctsr.evaluate.window import MetricWindow
+from ctsr.evaluate.statistics import Over
+from ctsr.evaluate.tables import Table, by_method, by_patient, by_series, patient_level, strata
 from ctsr.hu import HURange
-from ctsr.metrics import METRICS, Better, MetricValue
+from ctsr.metrics import METRICS
 
-__all__ = [
-    "SeriesDraws",
-    "Table",
-    "best_methods",
-    "by_method",
-    "degradation_part",
-    "domains",
-    "patient_level",
-    "statistics_part",
-]
+__all__ = ["ComparedBy", "SeriesDraws", "degradation_part", "domain_part", "domains", "plain", "statistics_part"]
 
-Table: TypeAlias = dict[str, dict[str, Statistics]]
-"""Method → metric → statistics."""
+
+@dataclass(frozen=True)
+class ComparedBy:
+    """Which methods are tested against which."""
+
+    models: Sequence[str]
+    baselines: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -36,71 +34,39 @@ class SeriesDraws:
     draws: Sequence[tuple[SliceRef, Draw]]
 
 
-def by_method(rows: Iterable[Row]) -> Table:
-    """Statistics over the rows of each method."""
-    rows = list(rows)
-    return {
-        method: {name: statistics(row.metrics[name] for row in rows if row.method == method) for name in METRICS}
-        for method in METHODS
-    }
-
-
-def patient_level(rows: Sequence[Row]) -> Table:
-    """Statistics over patients, each of whom counts once, with the mean of his slices."""
-    patients = _grouped(rows, lambda row: row.slice.patient_id)
-    return {
-        method: {name: statistics(_patient_means(patients.values(), method, name)) for name in METRICS}
-        for method in METHODS
-    }
-
-
-def _patient_means(patients: Iterable[Sequence[Row]], method: str, name: str) -> list[MetricValue]:
-    return [mean_of(row.metrics[name] for row in rows if row.method == method) for rows in patients]
-
-
-def best_methods(table: Table, metric: str) -> tuple[str, ...]:
-    """The methods with the best mean; several where they are equal, none where there is no mean."""
-    means = {method: found[metric].mean for method, found in table.items()}
-    merit = {method: _merit(METRICS[metric].better, mean) for method, mean in means.items() if mean is not None}
-    return tuple(method for method, value in merit.items() if value == max(merit.values()))
-
-
-def _merit(better: Better, mean: float) -> float:
-    match better:
-        case "higher":
-            return mean
-        case "lower":
-            return -mean
-        case "nearer 0":
-            return -abs(mean)
-
-
 def statistics_part(rows: Sequence[Row]) -> dict[str, Any]:
-    """`global_per_slice`, `per_patient`, `per_series` and `patient_level_aggregate`."""
-    patients = _grouped(rows, lambda row: row.slice.patient_id)
+    """`global_per_slice`, `per_patient`, `per_series` and `patient_level_aggregate` of the rows of one domain."""
     return {
-        "global_per_slice": _plain(by_method(rows)),
-        "per_patient": {patient: _plain(by_method(own)) for patient, own in patients.items()},
+        "global_per_slice": plain(by_method(rows, _over(rows))),
+        "per_patient": {patient: plain(table) for patient, table in by_patient(rows).items()},
         "per_series": {
-            patient: {
-                uid: _plain(by_method(series))
-                for uid, series in _grouped(own, lambda row: row.slice.series_uid).items()
-            }
-            for patient, own in patients.items()
+            patient: {uid: plain(table) for uid, table in tables.items()} for patient, tables in by_series(rows).items()
         },
-        "patient_level_aggregate": _plain(patient_level(rows)),
+        "patient_level_aggregate": plain(patient_level(rows)),
     }
 
 
-def _plain(table: Table) -> dict[str, dict[str, Any]]:
+def _over(rows: Sequence[Row]) -> Over:
+    patients = {row.slice.patient_id for row in rows}
+    return "slices of one patient" if len(patients) == 1 else "slices of several patients"
+
+
+def domain_part(
+    rows: Sequence[Row], plan_of: "ComparedBy", series: Mapping[tuple[str, str], StoredSeries]
+) -> dict[str, Any]:
+    """What is told of each domain beside the statistics: tests of the models, and strata by what the headers tell."""
+    return {
+        "comparisons": [asdict(one) for one in compare(rows, plan_of.models, plan_of.baselines)],
+        "strata": {
+            name: {value: plain(table) for value, table in tables.items()}
+            for name, tables in strata(rows, series).items()
+        },
+    }
+
+
+def plain(table: Table) -> dict[str, dict[str, Any]]:
+    """For JSON."""
     return {method: {name: asdict(found) for name, found in metrics.items()} for method, metrics in table.items()}
-
-
-def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
 
 
 def degradation_part(sampler: DegradationSampler, series: Sequence[SeriesDraws]) -> dict[str, Any]:
@@ -156,17 +122,24 @@ def _ranges(degradation: Degradation) -> dict[str, Any]:
     return asdict(degradation) | {"blur_sigma_range": list(degradation.sigma_range)}
 
 
-def domains(window: MetricWindow, hu_range: HURange) -> dict[str, dict[str, Any]]:
-    """For each metric, what its numbers mean: unit, direction, domain, window and data range."""
-    low, high = window.window.low, window.window.high
-    on_window = {"domain": f"[0, 1] from {low:g} … {high:g} HU", "window": window.tag, "data_range": 1.0}
+def domains(names: Sequence[str], domain: Domain, hu_range: HURange) -> dict[str, dict[str, Any]]:
+    """For each metric, what its numbers mean: unit, direction, domain, window, mask and data range."""
+    window = domain.window.window
+    on_window = {
+        "domain": f"[0, 1] from {window.low:g} … {window.high:g} HU",
+        "window": domain.window.tag,
+        "mask": domain.mask,
+        "data_range": 1.0,
+    }
     in_hu = {
         "domain": f"HU clipped to {hu_range.low:g} … {hu_range.high:g}",
         "window": None,
+        "mask": domain.mask,
         "data_range": hu_range.width,
     }
     return {
         metric.name: {"meaning": metric.meaning, "unit": metric.unit, "better": metric.better}
         | (on_window if metric.domain == "window" else in_hu)
-        for metric in METRICS.values()
+        | ({"mask": f"{metric.tissue} of the reference, without its rim"} if metric.tissue else {})
+        for metric in (METRICS[name] for name in names)
     }

@@ -1,11 +1,15 @@
 """The window that metrics are taken in, and the tag that names it in files and folders."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctsr.errors import UsageError
 from ctsr.hu import HURange, Window, preset
 
-__all__ = ["MetricWindow", "choose_window"]
+__all__ = ["MetricWindow", "choose_window", "choose_windows"]
+
+WHOLE = "global"
+"""The word for the metrics' whole HU range, whatever `--hu_clip` says it is."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +46,28 @@ def choose_window(
         raise UsageError("--window_center and --window_width belong together; give both, or a --preset as well")
     chosen = Window(center, width)
     return MetricWindow(chosen, f"preset-{name}" if chosen == named else f"wlww_{center:g}_{width:g}")
+
+
+def choose_windows(
+    hu_clip: HURange,
+    names: Sequence[str] = (),
+    name: str | None = None,
+    center: float | None = None,
+    width: float | None = None,
+) -> tuple[MetricWindow, ...]:
+    """The windows of an evaluation: the one that preset, centre and width mean, then those of `names`.
+
+    Args:
+        hu_clip: the range that `global` stands for.
+        names: presets, `global` among them. With `names` alone, the first of them is the first window.
+        name: see `choose_window`.
+        center: see `choose_window`.
+        width: see `choose_window`.
+
+    Raises:
+        DomainError, UsageError: as `choose_window`.
+    """
+    single = (name, center, width) != (None, None, None)
+    first = [choose_window(hu_clip, name, center, width)] if single or not names else []
+    several = [choose_window(hu_clip, None if one == WHOLE else one) for one in names]
+    return tuple({window.tag: window for window in (*first, *several)}.values())

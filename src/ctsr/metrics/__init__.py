@@ -2,36 +2,22 @@
 
 from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
 from ctsr.metrics.ssim import ssim
-from ctsr.metrics.table import (
-    HU,
-    METRICS,
-    NOT_COMPUTED,
-    PERCEPTUAL,
-    WINDOWED,
-    Better,
-    Metric,
-    MetricFunction,
-    measure,
-    not_computed,
-)
+from ctsr.metrics.table import METRICS, Better, Group, Metric, MetricFunction, choose_metrics, of_group
 from ctsr.metrics.value import MetricValue, PerImage
 
 __all__ = [
-    "HU",
     "METRICS",
-    "NOT_COMPUTED",
-    "PERCEPTUAL",
-    "WINDOWED",
     "Better",
+    "Group",
     "Metric",
     "MetricFunction",
     "MetricValue",
     "PerImage",
     "bias",
+    "choose_metrics",
     "mae",
-    "measure",
     "mse",
-    "not_computed",
+    "of_group",
     "psnr",
     "rmse",
     "ssim",

@@ -1,36 +1,25 @@
 """The metrics that have a name: what each measures, on which domain, and which way is better."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from ctsr.errors import UsageError
 from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
 from ctsr.metrics.ssim import ssim
-from ctsr.metrics.value import MetricValue, PerImage
+from ctsr.metrics.tissue import TISSUES
+from ctsr.metrics.value import PerImage
 
-__all__ = [
-    "HU",
-    "METRICS",
-    "NOT_COMPUTED",
-    "PERCEPTUAL",
-    "WINDOWED",
-    "Better",
-    "Metric",
-    "MetricFunction",
-    "measure",
-    "not_computed",
-]
+__all__ = ["GROUPS", "METRICS", "Better", "Group", "Metric", "MetricFunction", "choose_metrics", "of_group"]
 
 Better: TypeAlias = Literal["higher", "lower", "nearer 0"]
 Domain: TypeAlias = Literal["window", "hu"]
+Group: TypeAlias = Literal["fidelity", "perceptual", "hu", "tissue", "structure"]
 MetricFunction: TypeAlias = Callable[[Tensor, Tensor], PerImage]
-"""Of image and reference; see `measure` for their shapes."""
-
-NOT_COMPUTED = "not computed"
-"""The reason of a metric that has a column but was not asked for."""
+"""Of images ``(N, 1, H, W)`` and their reference ``(N, 1, H, W)`` or ``(1, 1, H, W)``, both of the metric's domain."""
 
 
 @dataclass(frozen=True)
@@ -38,65 +27,103 @@ class Metric:
     """A named metric: ``function(image, reference)`` on images of its domain."""
 
     name: str
+    group: Group
     unit: str
     better: Better
-    domain: Domain
-    """`window`: [0, 1] after windowing, data range 1. `hu`: Hounsfield units, clipped to the model's range."""
     meaning: str
     function: MetricFunction | None
     """None where it needs more than the images: weights, or a package that may not be installed."""
+    pixelwise: bool = True
+    """A mean over pixels, each for itself; others look at neighbourhoods and need an image that hangs together."""
+    tissue: str | None = None
+    """The key of `TISSUES` that the metric is confined to."""
+
+    @property
+    def domain(self) -> Domain:
+        """`window`: [0, 1] after windowing, data range 1. `hu`: Hounsfield units, clipped to the model's range."""
+        return "hu" if self.group in {"hu", "tissue"} else "window"
+
+
+def _of_tissues() -> tuple[Metric, ...]:
+    """Error and bias of each."""
+    kinds: tuple[tuple[str, Better, str, MetricFunction], ...] = (
+        ("MAE_HU", "lower", "mean absolute error", mae),
+        ("BIAS_HU", "nearer 0", "mean of image − reference", bias),
+    )
+    return tuple(
+        Metric(
+            f"{name}_{tissue.name}", "tissue", "HU", better, f"{meaning} in {tissue.text}", function, tissue=tissue.name
+        )
+        for name, better, meaning, function in kinds
+        for tissue in TISSUES.values()
+    )
 
 
 METRICS = MappingProxyType(
     {
         metric.name: metric
         for metric in (
-            Metric("MSE", "1", "lower", "window", "mean squared error", mse),
-            Metric("RMSE", "1", "lower", "window", "root mean squared error", rmse),
-            Metric("MAE", "1", "lower", "window", "mean absolute error", mae),
-            Metric("PSNR", "dB", "higher", "window", "peak signal-to-noise ratio", psnr),
-            Metric("SSIM", "1", "higher", "window", "structural similarity, Gaussian 11×11, σ 1.5", ssim),
-            Metric("LPIPS", "1", "lower", "window", "learned perceptual distance", None),
-            Metric("MA", "1", "higher", "window", "no-reference quality after Ma et al. (NRQM)", None),
-            Metric("NIQE", "1", "lower", "window", "natural image quality evaluator", None),
-            Metric("PI", "1", "lower", "window", "perceptual index ½((10 − MA) + NIQE)", None),
-            Metric("MAE_HU", "HU", "lower", "hu", "mean absolute error", mae),
-            Metric("RMSE_HU", "HU", "lower", "hu", "root mean squared error", rmse),
-            Metric("BIAS_HU", "HU", "nearer 0", "hu", "mean of image − reference", bias),
+            Metric("MSE", "fidelity", "1", "lower", "mean squared error", mse),
+            Metric("RMSE", "fidelity", "1", "lower", "root mean squared error", rmse),
+            Metric("MAE", "fidelity", "1", "lower", "mean absolute error", mae),
+            Metric("PSNR", "fidelity", "dB", "higher", "peak signal-to-noise ratio", psnr),
+            Metric(
+                "SSIM", "fidelity", "1", "higher", "structural similarity, Gaussian 11×11, σ 1.5", ssim, pixelwise=False
+            ),
+            Metric("LPIPS", "perceptual", "1", "lower", "learned perceptual distance", None, pixelwise=False),
+            Metric(
+                "MA", "perceptual", "1", "higher", "no-reference quality after Ma et al. (NRQM)", None, pixelwise=False
+            ),
+            Metric("NIQE", "perceptual", "1", "lower", "natural image quality evaluator", None, pixelwise=False),
+            Metric("PI", "perceptual", "1", "lower", "perceptual index ½((10 − MA) + NIQE)", None, pixelwise=False),
+            Metric("MAE_HU", "hu", "HU", "lower", "mean absolute error", mae),
+            Metric("RMSE_HU", "hu", "HU", "lower", "root mean squared error", rmse),
+            Metric("BIAS_HU", "hu", "HU", "nearer 0", "mean of image − reference", bias),
+            *_of_tissues(),
         )
     }
 )
 """Every metric by name, in the order of the columns."""
 
-WINDOWED = tuple(m.name for m in METRICS.values() if m.domain == "window" and m.function)
-"""Computed on [0, 1] after windowing."""
-PERCEPTUAL = ("LPIPS", "MA", "NIQE", "PI")
-"""Need weights or packages of their own; without them a column holds the reason."""
-HU = tuple(m.name for m in METRICS.values() if m.domain == "hu")
-"""Computed in Hounsfield units."""
+GROUPS: tuple[Group, ...] = ("fidelity", "perceptual", "hu", "tissue", "structure")
+"""What several metrics are asked for by at once."""
+DEFAULT = ("fidelity", "perceptual", "hu", "tissue")
+"""The groups that are computed unless told otherwise."""
 
 
-def measure(names: tuple[str, ...], image: Tensor, reference: Tensor) -> list[dict[str, MetricValue]]:
-    """The named metrics of each image of a batch.
+def of_group(group: Group) -> tuple[str, ...]:
+    """The names of its metrics, in the order of the columns."""
+    return tuple(metric.name for metric in METRICS.values() if metric.group == group)
+
+
+def choose_metrics(asked: Sequence[str]) -> tuple[str, ...]:
+    """The metrics that these words stand for, in the order of the columns.
 
     Args:
-        names: from `WINDOWED` with images on [0, 1], or from `HU` with images in HU.
-        image: ``(N, 1, H, W)``.
-        reference: ``(N, 1, H, W)``, or ``(1, 1, H, W)`` for the whole batch.
+        asked: names of metrics or groups in any case, `default`, or `all`. PI brings NIQE and MA along.
 
-    Returns:
-        One mapping from name to value for each of the N images.
+    Raises:
+        UsageError: a word is none of these.
     """
-    columns = {name: _computed(METRICS[name], image, reference) for name in names}
-    return [{name: column[i] for name, column in columns.items()} for i in range(image.shape[0])]
+    chosen: set[str] = set()
+    for word in asked:
+        chosen.update(_named(word))
+    if "PI" in chosen:
+        chosen.update(("MA", "NIQE"))
+    return tuple(name for name in METRICS if name in chosen)
 
 
-def _computed(metric: Metric, image: Tensor, reference: Tensor) -> PerImage:
-    if metric.function is None:
-        return (not_computed(),) * image.shape[0]
-    return metric.function(image, reference)
-
-
-def not_computed() -> MetricValue:
-    """The value of a metric that was not asked for."""
-    return MetricValue(None, NOT_COMPUTED)
+def _named(word: str) -> tuple[str, ...]:
+    by_name = {name.lower(): name for name in METRICS}
+    match word.lower():
+        case "all":
+            return tuple(METRICS)
+        case "default":
+            return tuple(name for group in DEFAULT for name in _named(group))
+        case "fidelity" | "perceptual" | "hu" | "tissue" | "structure" as group:
+            return of_group(group)
+        case name if name in by_name:
+            return (by_name[name],)
+        case _:
+            there = ", ".join(("all", "default", *GROUPS, *METRICS))
+            raise UsageError(f"no metric or group is called {word!r}; there are {there}")

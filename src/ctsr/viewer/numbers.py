@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL, slice_metrics
+from ctsr.evaluate.judge import Domain, Judge
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL
+from ctsr.evaluate.window import MetricWindow
 from ctsr.hu import HURange, Window
-from ctsr.metrics import METRICS, MetricValue
+from ctsr.metrics import MetricValue, of_group
 from ctsr.viewer.engine import UnwantedError
 from ctsr.viewer.images import PANELS, PanelName, Picture
 
@@ -19,6 +20,9 @@ __all__ = ["METHOD_PANELS", "Box", "measure", "statistics"]
 
 METHOD_PANELS: dict[PanelName, str] = {"Bilinear": BILINEAR, "Bicubic": BICUBIC, "SR": MODEL}
 """Panels that are compared with HR, and what tables and CSV files call them."""
+
+METRICS = (*of_group("fidelity"), *of_group("hu"))
+"""What the table shows: all that needs nothing but the two images."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ def measure(
     # Where there is no slice, there is nothing to compare.
     rows = ~reference.gaps
     hr_hu = _part(reference.values[rows], _inside(box, rows))
+    domain = Domain(MetricWindow(window, "as shown"))
+    judge = Judge(hu_range, (domain,), METRICS)
     found: dict[str, dict[str, MetricValue]] = {}
     for panel, method in METHOD_PANELS.items():
         picture = pictures.get(panel)
@@ -63,15 +69,8 @@ def measure(
         if unwanted():
             raise UnwantedError
         image = torch.from_numpy(np.ascontiguousarray(_part(picture.values[rows], _inside(box, rows))))
-        found[method] = _measured(image, hr_hu, window, hu_range)
+        (found[method],) = judge(image[None, None], hr_hu)[domain]
     return found
-
-
-def _measured(
-    image: Tensor, hr_hu: npt.NDArray[np.float32], window: Window, hu_range: HURange
-) -> dict[str, MetricValue]:
-    (metrics,) = slice_metrics(image[None, None], hr_hu, window, hu_range)
-    return {name: value for name, value in metrics.items() if METRICS[name].function or value.value is not None}
 
 
 def _inside(box: Box | None, rows: npt.NDArray[np.bool_]) -> Box | None:
