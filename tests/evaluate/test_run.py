@@ -1,5 +1,10 @@
 import json
 import math
+import os
+import re
+import subprocess
+import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +19,7 @@ from ctsr.data.pairs import slice_pair
 from ctsr.data.store import open_series
 from ctsr.degrade import Degradation, DegradationSampler, Sampling, degrade
 from ctsr.errors import MissingInputError, SplitError, UsageError
-from ctsr.evaluate.methods import BICUBIC
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, LANCZOS, MODEL
 from ctsr.evaluate.model import ModelUnderTest, load_model
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.rows import Row, read_rows
@@ -403,3 +408,84 @@ def test_another_engine_gives_the_same_numbers_to_rounding(run, tmp_path: Path) 
 def test_a_precision_that_the_engine_lacks_is_wrong_usage(run) -> None:
     with pytest.raises(UsageError, match="no --precision int8"):
         run(engine="torch", precision="int8")
+
+
+def test_several_windows_masks_and_models_are_measured_on_the_same_lr(run, tmp_path: Path) -> None:
+    other = save_model(tmp_path / "runs" / "other" / "best.pth", seed=9)
+    models = [load_model(str(other), device="cpu")]
+    alone = run(model=models, split="test", output_dir=tmp_path / "alone")
+    flags = {"windows": ("global", "lung"), "mask": ("none", "body"), "baselines": ("lanczos", "bicubic")}
+    found = run(model=[*models, load_model(str(other), device="cpu")], split="test", **flags)
+    rows = rows_of(found)
+    assert len(rows) == 3 * 2 * 2 * 4
+    assert [row.method for row in rows[:4]] == [LANCZOS, BICUBIC, "Model (other 1)", "Model (other 2)"]
+    assert [(row.window, row.mask) for row in rows[:16:4]] == [
+        *(("globalHU_-1000_2000", "none"), ("preset-lung", "none")),
+        *(("globalHU_-1000_2000", "body"), ("preset-lung", "body")),
+    ]
+    ours = [row.metrics for row in rows if row.method == "Model (other 1)" and row.mask == "none"][::2]
+    assert ours == [row.metrics for row in rows_of(alone) if row.method == MODEL]
+    assert found.folder.name.startswith("test__best+1__globalHU_-1000_2000+preset-lung_none+body_on_test_set__")
+    by_domain = summary_of(found)["by_domain"]
+    assert list(by_domain) == [domain.tag for domain in found.domains]
+    assert by_domain["preset-lung_body"]["patient_level_aggregate"][LANCZOS]["PSNR"]["n"] == 1
+
+
+def test_models_that_need_another_lr_are_refused(run, subject: ModelUnderTest, tmp_path: Path) -> None:
+    four = load_model(str(save_model(tmp_path / "four" / "best.pth", Degradation(scale=4))), device="cpu")
+    with pytest.raises(UsageError, match=r"compared on the same LR: .* is ×2 .* is ×4"):
+        run(model=[subject, four])
+
+
+def test_only_the_metrics_that_were_asked_for_have_columns(run) -> None:
+    rows = rows_of(run(split="test", metrics=("ssim", "PSNR")))
+    assert {tuple(row.metrics) for row in rows} == {("PSNR", "SSIM")}
+    report = run(split="test", metrics=("mae_hu",), no_plots=False).folder / "report.html"
+    assert "MAE, HU" in report.read_text(encoding="utf-8")
+
+
+def test_the_number_of_threads_changes_no_row(run) -> None:
+    one, many = (rows_of(run(workers=workers)) for workers in (1, 5))
+    assert one == many
+
+
+def test_the_summary_tests_the_model_patient_by_patient_and_says_when_they_are_too_few(run) -> None:
+    comparisons = summary_of(run())["by_domain"]["globalHU_-1000_2000"]["comparisons"]
+    psnr = [one for one in comparisons if one["metric"] == "PSNR"]
+    assert [(one["model"], one["baseline"]) for one in psnr] == [(MODEL, BILINEAR), (MODEL, BICUBIC)]
+    assert {(one["p_value"], one["n"]) for one in psnr} == {(None, 2)}
+    assert all("needs 7" in one["note"] for one in psnr)
+
+
+def test_a_killed_evaluation_is_continued_to_the_same_bytes(
+    root: Path, store: Path, model_path: Path, tmp_path: Path
+) -> None:
+    """The process is killed outright, in the middle of its rows; what is left is what a run in one go writes."""
+    command = [
+        *(sys.executable, "-m", "ctsr", "evaluate", "--root", str(root), "--store", str(store), "--device", "cpu"),
+        *("--model_path", str(model_path), "--split", "val", "--workers", "1", "--output_dir"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "in_one_go"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    cut = subprocess.Popen([*command, "cut_off"], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    while not (found := list((tmp_path / "cut_off").glob("*/metrics.csv"))) or found[0].stat().st_size < 3000:
+        assert cut.poll() is None, "it was done before it could be killed"
+        time.sleep(0.002)
+    cut.kill()
+    cut.wait()
+    subprocess.run([*command, "cut_off"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    (whole,), (folder,) = ([*(tmp_path / name).iterdir()] for name in ("in_one_go", "cut_off"))
+    names = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    for name in names:
+        one, other = ((place / name).read_bytes() for place in (whole, folder))
+        if name.suffix in {".html", ".json"}:
+            one, other = (without_times(text.decode(), place) for text, place in ((one, whole), (other, folder)))
+        assert one == other, name
+
+
+def without_times(text: str, folder: Path) -> str:
+    """A text without its folder's name and the moment it was written."""
+    for word in (folder.name, folder.parent.name):
+        text = text.replace(word, "")
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:+-]+", "", text)

@@ -12,7 +12,7 @@ from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.rows import Row, read_rows
 from ctsr.evaluate.run import evaluate
-from ctsr.metrics import METRICS
+from ctsr.viewer.numbers import METRICS
 from ctsr.viewer.session import Session
 from ctsr.viewer.work import Look
 from tests.viewer.conftest import TURN, Open
@@ -64,7 +64,7 @@ def assert_same(session: Session, rows: list[Row]) -> None:
     for index in range(5):
         found = shown(session, index)
         for row in (row for row in rows if row.slice.slice_index == index):
-            expected = {name: value.value for name, value in row.metrics.items() if METRICS[name].function}
+            expected = {name: row.metrics[name].value for name in METRICS}
             assert found[row.method] == expected
 
 

@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from ctsr.evaluate.comparison import Comparison, compare
 from ctsr.evaluate.folder import ResultFolder
-from ctsr.evaluate.judge import Domain
 from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.rows import Row, on_domain
 from ctsr.evaluate.statistics import FEWEST
@@ -114,6 +113,14 @@ def _context(
 
 
 @dataclass(frozen=True)
+class _Picture:
+    data: str
+    """PNG as base64."""
+    width: int
+    """CSS pixels: as large as on paper, so that letters are of one size on the whole page."""
+
+
+@dataclass(frozen=True)
 class _DomainTable:
     text: str
     table: Table
@@ -186,14 +193,6 @@ def _learned_note(plan: EvaluationPlan) -> str:
     if plan.learned.pi_kind == "niqe":
         told.append("PI is NIQE alone, as MA was not computed.")
     return " ".join(told)
-
-
-@dataclass(frozen=True)
-class _Picture:
-    data: str
-    """PNG as base64."""
-    width: int
-    """CSS pixels: as large as on paper, so that letters are of one size on the whole page."""
 
 
 def _pictures(folder: Path) -> dict[str, _Picture]:
