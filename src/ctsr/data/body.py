@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from ctsr.hu import AIR
 
-__all__ = ["BLOCK", "body_blocks", "tissue_blocks"]
+__all__ = ["BLOCK", "body_blocks", "body_mask", "tissue_blocks"]
 
 BLOCK = 8
 """Pixels along each side of a block of the body map."""
@@ -35,6 +35,12 @@ def body_blocks(hu: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return np.asarray(labels == sizes.argmax(), dtype=bool)
+
+
+def body_mask(hu: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """`body_blocks` by pixel: the shape of `hu`, True in the body."""
+    blocks = body_blocks(np.rint(hu).astype(np.int16))
+    return blocks.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[: hu.shape[0], : hu.shape[1]]
 
 
 def tissue_blocks(hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:

@@ -45,8 +45,8 @@ class DiscTask:
 def detectability(task: Task, transfer: TransferFunction, noise: NoiseSpectrum) -> float | None:
     """d′ of the non-prewhitening observer for a task in images of that resolution and noise.
 
-    Both curves are taken as isotropic and integrated up to the end of the noise spectrum, the image's Nyquist frequency;
-    below its first ring, which detrending empties in part, the noise is that of the ring.
+    Both curves are taken as isotropic and integrated up to the end of the noise spectrum, the image's Nyquist
+    frequency; below its first ring, which detrending empties in part, the noise is that of the ring.
 
     Args:
         task: a `DiscTask`, or any function of the radial frequency.

@@ -1,6 +1,7 @@
 """Curves of resolution and noise, and how well discs are seen."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +18,8 @@ from ctsr.physics.study import PhysicsStudy
 
 __all__ = ["detectability_figure", "noise_figure", "phantom_noise_figure", "regions_figure", "transfer_figure"]
 
-STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
+LineStyle: TypeAlias = Literal["-", "--", ":", "-."]
+STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.")
 """Of doses, the lowest first."""
 PER_ROW = 3
 
@@ -28,7 +30,7 @@ def transfer_figure(study: PhysicsStudy) -> Figure:
     figure, panels = _panels(len(contrasts), "What is left of an edge, by spatial frequency (task transfer function)")
     colors, doses = _colors(study.methods), _doses(study)
     for axes, contrast in zip(panels, contrasts, strict=True):
-        calm(axes, title=f"disc of {contrast:+g} HU")
+        calm(axes, title=_disc(contrast))
         for one in study.transfer:
             if one.contrast_hu == contrast:
                 axes.plot(
@@ -83,7 +85,7 @@ def detectability_figure(study: PhysicsStudy) -> Figure:
     bars = [(method, dose) for method in study.methods for dose in doses]
     width = 0.8 / max(1, len(bars))
     for axes, contrast in zip(panels, contrasts, strict=False):
-        calm(axes, title=f"disc of {contrast:+g} HU")
+        calm(axes, title=_disc(contrast))
         found = {
             (one.method, one.dose, one.diameter_mm): one.d_prime
             for one in study.detectability
@@ -97,8 +99,8 @@ def detectability_figure(study: PhysicsStudy) -> Figure:
             axes.bar(at, values, width * 0.92, color=colors[method], alpha=opacity, label=label)
         axes.set_xticks(range(len(study.settings.diameters_mm)), [f"{d:g} mm" for d in study.settings.diameters_mm])
         axes.set_ylabel("d′", fontsize=8, color=INK)
-    if contrasts:
-        panels[0].legend(frameon=False, fontsize=7)
+    handles, labels = panels[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 
@@ -118,7 +120,7 @@ def regions_figure(reference: FloatArray, regions: Sequence[Region], window: Win
 def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
     columns = min(count, PER_ROW)
     rows = -(-count // columns)
-    figure = new_figure(max(4.6, 3.1 * columns), 2.5 * rows + 0.5)
+    figure = new_figure(3.1 * columns + 1.4, 2.5 * rows + 0.5)
     figure.suptitle(title, fontsize=9, color=INK, ha="left", x=0.01)
     grid = figure.subplots(rows, columns, squeeze=False)
     for spare in grid.flat[count:]:
@@ -135,9 +137,20 @@ def _spectra(axes: Axes, spectra: Mapping[str, NoiseSpectrum], colors: Mapping[s
     axes.set_ylabel("HU²·mm²", fontsize=8, color=INK)
     _frequency_axis(axes)
     if spectra:
-        axes.legend(frameon=False, fontsize=7, title="standard deviation; ▲ mean frequency", title_fontsize=7)
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            frameon=False,
+            fontsize=7,
+            title="standard deviation\n▲ mean frequency",
+            title_fontsize=7,
+        )
     else:
         axes.text(0.5, 0.5, "no homogeneous region", ha="center", color=QUIET, transform=axes.transAxes)
+
+
+def _disc(contrast_hu: float) -> str:
+    return f"disc of {contrast_hu:+g} HU".replace("-", "−")
 
 
 def _frequency_axis(axes: Axes) -> None:
@@ -147,14 +160,14 @@ def _frequency_axis(axes: Axes) -> None:
 def _mark_lr(axes: Axes, study: PhysicsStudy) -> None:
     axes.axvline(study.lr_nyquist_per_mm, color=QUIET, linewidth=0.8, linestyle=":", zorder=0)
     small = {"fontsize": 6.5, "color": QUIET, "transform": axes.get_xaxis_transform(), "rotation": 90}
-    axes.text(study.lr_nyquist_per_mm, 0.98, " end of LR", small, ha="right", va="top")
+    axes.text(study.lr_nyquist_per_mm, 0.98, "LR ends here", small, ha="left", va="top")
 
 
 def _colors(methods: Sequence[str]) -> dict[str, str]:
     return {method: COLORS[i % len(COLORS)] for i, method in enumerate(methods)}
 
 
-def _doses(study: PhysicsStudy) -> dict[float, str | tuple[int, tuple[float, ...]]]:
+def _doses(study: PhysicsStudy) -> dict[float, LineStyle]:
     return {one.dose: STYLES[i % len(STYLES)] for i, one in enumerate(study.conditions)}
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
 
-__all__ = ["NoiseSpectrum", "detrended", "power_map", "spectrum_of"]
+__all__ = ["NoiseSpectrum", "PowerMap", "detrended", "power_map", "spectrum_of"]
 
 PowerMap = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.hu import FloatArray
-from ctsr.physics.noise import NoiseSpectrum, power_map, spectrum_of
+from ctsr.physics.noise import NoiseSpectrum, PowerMap, power_map, spectrum_of
 from ctsr.physics.regions import Region, cut, homogeneous_regions
 from ctsr.progress import SILENT, Progress
 
@@ -54,7 +54,7 @@ def noise_study(
         most: regions of a slice.
         progress: hears of each slice.
     """
-    maps: dict[str, list[npt.NDArray[np.float64]]] = {}
+    maps: dict[str, list[PowerMap]] = {}
     regions = list[tuple[Region, ...]]()
     for one in progress.track(slices, total=None, what="noise"):
         found = homogeneous_regions(one.reference, size=size, most=most, padding=one.padding)

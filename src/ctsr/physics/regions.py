@@ -60,7 +60,7 @@ def homogeneous_regions(
         return ()
     mask = tissue_mask(reference, *SOFT_TISSUE)
     if padding is not None:
-        mask &= ~ndimage.binary_dilation(padding, iterations=ERODED)
+        mask &= np.asarray(ndimage.binary_erosion(~padding, iterations=ERODED), dtype=bool)
     smooth = ndimage.gaussian_filter(reference.astype(np.float64), SMOOTH)
     spread = np.sqrt(np.maximum(_means(smooth**2, size) - _means(smooth, size) ** 2, 0))
     # Sums of exact 0s and 1s in float64, so "all of them" is no matter of rounding.

@@ -15,7 +15,7 @@ from ctsr.hu import FloatArray, HURange
 from ctsr.infer import SuperResolver
 from ctsr.physics.conditions import PhysicsSettings, conditions
 from ctsr.physics.detectability import DiscTask, detectability
-from ctsr.physics.noise import NoiseSpectrum, power_map, spectrum_of
+from ctsr.physics.noise import NoiseSpectrum, PowerMap, power_map, spectrum_of
 from ctsr.physics.phantom import soft_disc
 from ctsr.physics.regions import Region, cut
 from ctsr.physics.transfer import EdgeProfile, TransferFunction, edge_profile, transfer_function
@@ -64,6 +64,8 @@ class PhysicsStudy:
     pixel_mm: float
     """Of HR and SR."""
     scale: int
+    lr_nyquist_per_mm: float
+    """Beyond it, LR itself holds nothing: a method guesses, or repeats."""
     conditions: tuple[DegradationParams, ...]
     """One for each dose."""
     lr_noise_hu: tuple[float, ...]
@@ -73,11 +75,6 @@ class PhysicsStudy:
     transfer: tuple[TransferAt, ...]
     noise: tuple[NoiseAt, ...]
     detectability: tuple[DetectabilityAt, ...]
-
-    @property
-    def lr_nyquist_per_mm(self) -> float:
-        """Beyond it, LR itself holds nothing: a method guesses, or repeats."""
-        return 1 / (2 * self.pixel_mm * self.scale)
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,9 @@ def study(
     settings = settings or PhysicsSettings()
     scale, params = degradation.scale, conditions(degradation, settings.doses)
     if not super_resolvers or settings.size % scale:
-        raise DomainError(f"a study needs a method, and a phantom that scale {scale} divides; got {settings.size} pixels")
+        raise DomainError(
+            f"a study needs a method, and a phantom that scale {scale} divides; got {settings.size} pixels"
+        )
     chain = _Chain(degradation, hu_range)
     total = len(params) * (settings.images + sum(map(settings.images_of, settings.contrasts_hu)))
     steps = iter(progress.track(range(total), total=total, what="phantoms"))
@@ -143,6 +142,7 @@ def study(
         methods=tuple(super_resolvers),
         pixel_mm=pixel_mm,
         scale=scale,
+        lr_nyquist_per_mm=1 / (2 * pixel_mm * scale),
         conditions=params,
         lr_noise_hu=tuple(one.noise_std * hu_range.hu_per_unit for one in params),
         settings=settings,
@@ -190,7 +190,7 @@ def _noise(
     shape = (settings.size, settings.size)
     uniform = np.full(shape, settings.ground_hu)
     regions = _grid(settings)
-    maps: dict[str, list[FloatArray]] = {name: [] for name in methods}
+    maps: dict[str, list[PowerMap]] = {name: [] for name in methods}
     for image in range(settings.images):
         next(steps, None)
         lr = chain.lr(uniform, params, seed_from(seed, "uniform", repr(params.dose), image))

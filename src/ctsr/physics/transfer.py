@@ -76,8 +76,10 @@ def edge_profile(image: FloatArray, center: tuple[float, float], radius: float) 
     near = np.abs(offset) < REACH
     index = ((offset[near] + REACH) / BIN).astype(np.int64)
     bins = round(2 * REACH / BIN)
-    sums = np.bincount(index, image[near].astype(np.float64), minlength=bins)
-    return EdgeProfile(sums, np.bincount(index, minlength=bins).astype(np.float64))
+    sums, counts = np.zeros(bins), np.zeros(bins)
+    np.add.at(sums, index, image[near])
+    np.add.at(counts, index, 1)
+    return EdgeProfile(sums, counts)
 
 
 def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float) -> TransferFunction:
@@ -97,10 +99,7 @@ def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float) -> Trans
     values = _transfer(sums.sum(axis=0), counts.sum(axis=0))
     # Each image left out once: how far the widths depend on which images there happened to be.
     others = (
-        [
-            _transfer(sums.sum(axis=0) - one, counts.sum(axis=0) - n)
-            for one, n in zip(sums, counts, strict=True)
-        ]
+        [_transfer(sums.sum(axis=0) - one, counts.sum(axis=0) - n) for one, n in zip(sums, counts, strict=True)]
         if len(profiles) > 1
         else []
     )
@@ -127,7 +126,7 @@ def falls_to(level: float, frequencies: Values, values: Values) -> float | None:
 
 
 def _transfer(sums: Values, counts: Values) -> Values:
-    """Profile → edge spread → line spread → its normalised Fourier transform at `STEPS` + 1 frequencies, cycles/pixel."""
+    """Profile → edge spread → line spread → its normalised Fourier transform up to 1 cycle/pixel."""
     line = -np.diff(sums / counts)
     places = (np.arange(len(line)) + 1) * BIN - REACH
     line = line * np.clip((REACH - np.abs(places)) / (REACH - FLAT), 0, 1)
