@@ -10,7 +10,7 @@ from matplotlib.patches import Circle, Rectangle
 from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure
 from ctsr.hallucination.lesions import Lesion
 from ctsr.hallucination.sfrc import SFRC, frc_curve
-from ctsr.hallucination.study import HallucinationStudy
+from ctsr.hallucination.study import HallucinationStudy, within_lr
 from ctsr.hallucination.trials import LesionImages
 from ctsr.hu import FloatArray, Window
 
@@ -18,9 +18,11 @@ __all__ = ["lesion_figure", "recovery_figure", "residual_figure", "sfrc_figure"]
 
 
 def sfrc_figure(
-    sr_hu: FloatArray, hr_hu: FloatArray, found: SFRC, pixel_mm: float, window: Window, *, title: str
+    sr_hu: FloatArray, hr_hu: FloatArray, found: SFRC, pixel_mm: float, window: Window, *, scale: int, title: str
 ) -> Figure:
     """The flagged patches framed in SR and in HR; below, the one that parts first, and its correlation by frequency.
+
+    Patches that part well within what LR holds are framed boldly, with their frequency; the others faintly.
 
     Args:
         sr_hu: (rows, columns), HU.
@@ -28,6 +30,7 @@ def sfrc_figure(
         found: what `sfrc` says of them.
         pixel_mm: side of a pixel.
         window: HU from black to white.
+        scale: HR rows / LR rows.
         title: which slice, which method.
     """
     rows, columns = hr_hu.shape
@@ -35,7 +38,7 @@ def sfrc_figure(
     share = "" if found.share is None else f" ({100 * found.share:.1f} %)"
     figure.suptitle(
         f"{title}: {len(found.flagged)} of {found.judged} patches with structure flagged{share}\n"
-        f"number: where SR and HR part, 1/mm; window C {window.center:g} / W {window.width:g} HU",
+        f"bold: they part within what LR holds, at this many 1/mm; window C {window.center:g} / W {window.width:g} HU",
         fontsize=9,
         color=INK,
         ha="left",
@@ -45,7 +48,7 @@ def sfrc_figure(
     for place, image, name in ((grid[0, :3], sr_hu, "SR"), (grid[0, 3:], hr_hu, "HR")):
         axes = figure.add_subplot(place)
         _show(axes, image, window, name)
-        _frames(axes, found)
+        _frames(axes, found, within_lr(pixel_mm, scale))
     below = [figure.add_subplot(grid[1, first : first + 2]) for first in (0, 2, 4)]
     _first_to_part(below, sr_hu, hr_hu, found, pixel_mm, window)
     return figure
@@ -143,11 +146,15 @@ def _show(axes: Axes, image: FloatArray, window: Window, name: str) -> None:
     axes.set_axis_off()
 
 
-def _frames(axes: Axes, found: SFRC) -> None:
+def _frames(axes: Axes, found: SFRC, within_per_mm: float) -> None:
     size = found.settings.patch
-    for one in found.flagged:
+    for one in reversed(found.flagged):
+        bold = one.frequency_per_mm <= within_per_mm
         corner = (one.column - 0.5, one.row - 0.5)
-        axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=ACCENT, linewidth=1.3))
+        width, opacity = (1.6, 1.0) if bold else (0.6, 0.7)
+        axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=ACCENT, linewidth=width, alpha=opacity))
+        if not bold:
+            continue
         small = {"fontsize": 6, "color": "white", "va": "top"}
         axes.text(
             one.column + 2,
@@ -171,8 +178,8 @@ def _first_to_part(
     for axes, image, name in zip(panels[:2], (sr_hu, hr_hu), ("SR", "HR"), strict=True):
         _show(axes, image[part], window, f"{name}, row {first.row}, column {first.column}")
         axes.title.set(fontsize=8, fontweight="normal")
-    calm(panels[2], title="Fourier ring correlation")
-    panels[2].title.set_fontsize(8)
+    calm(panels[2])
+    panels[2].set_title("Fourier ring correlation", fontsize=8, color=INK)
     curve = frc_curve(sr_hu[part], hr_hu[part])
     panels[2].plot(np.arange(len(curve)) / (size * pixel_mm), curve, color=COLORS[1], linewidth=1.4)
     panels[2].axhline(settings.threshold, color=QUIET, linewidth=0.8)

@@ -2,7 +2,8 @@
 
 After Kc, Zeng, Soni and Badano (FDA), "sFRC for assessing hallucinations in medical image restoration",
 arXiv:2603.04673 (2026), first as doi:10.36227/techrxiv.171259560.02243347 (2024), with their parameters for CT
-super-resolution: patches of 64×64 under a Hann window, threshold 0.5, limit 0.33/mm.
+super-resolution: patches of 64×64 under a Hann window, threshold 0.5, limit 0.33/mm. `docs/physics.md` says where this
+departs from the paper.
 """
 
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ class SFRCSettings:
 
     patch: int = 64
     """Pixels along each side, even."""
+    stride: int = 32
+    """Pixels from one patch to the next. With `patch`, as in the paper, patches lie side by side: what lies where four
+    of them meet is then hidden by the window of each."""
     threshold: float = 0.5
     """Correlation below which the images no longer agree."""
     limit_per_mm: float = 0.33
@@ -39,6 +43,8 @@ class SFRCSettings:
     def __post_init__(self) -> None:
         if self.patch < 8 or self.patch % 2:
             raise DomainError(f"an sFRC patch has an even number of at least 8 pixels, got {self.patch}")
+        if not 1 <= self.stride <= self.patch:
+            raise DomainError(f"sFRC patches are 1 … {self.patch} pixels apart, got {self.stride}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def sfrc(
 ) -> SFRC:
     """Scan a slice.
 
-    Patches lie side by side; the last of a row or column is moved back so as to end at the border. A structure that
+    Patches overlap by half; the last of a row or column is moved back so as to end at the border. A structure that
     only one of the images has is judged, too: an invented one has no counterpart in HR.
 
     Args:
@@ -95,8 +101,8 @@ def sfrc(
         raise DomainError(f"SR and HR must have one shape, got {sr_hu.shape} and {hr_hu.shape}")
     floor, body = max(settings.floor_hu, 2 * noise_hu), body_mask(hr_hu)
     flagged, judged, unjudged = list[FlaggedPatch](), 0, 0
-    for row in _places(sr_hu.shape[0], settings.patch):
-        for column in _places(sr_hu.shape[1], settings.patch):
+    for row in _places(sr_hu.shape[0], settings):
+        for column in _places(sr_hu.shape[1], settings):
             part = (slice(row, row + settings.patch), slice(column, column + settings.patch))
             sr, hr = sr_hu[part], hr_hu[part]
             outside = float(body[part].mean()) < BODY_SHARE
@@ -154,9 +160,10 @@ def parting_frequency(curve: Values, pixel_mm: float, threshold: float) -> float
     return float(after - 1 + part) / (2 * len(curve) * pixel_mm)
 
 
-def _places(length: int, patch: int) -> list[int]:
-    whole = list(range(0, length - patch + 1, patch))
-    return [*whole, length - patch] if whole and length % patch else whole
+def _places(length: int, settings: SFRCSettings) -> list[int]:
+    last = length - settings.patch
+    regular = list(range(0, last + 1, settings.stride))
+    return [*regular, last] if regular and regular[-1] != last else regular
 
 
 def _has_structure(sr: FloatArray, hr: FloatArray, pixel_mm: float, limit_per_mm: float, floor_hu: float) -> bool:

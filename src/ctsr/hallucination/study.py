@@ -26,6 +26,7 @@ __all__ = [
     "SliceChecks",
     "check_slice",
     "study",
+    "within_lr",
 ]
 
 WITHIN_LR = 0.8
@@ -184,28 +185,31 @@ def study(
             trials += attempt(subject.name, subject.pair, lesions, super_resolvers)
     if not checks:
         raise DomainError("a study of hallucination needs at least one slice and one method")
-    lr_nyquist = 1 / (2 * pixel_mm * degradation.scale)
     return HallucinationStudy(
         methods=tuple(super_resolvers),
         pixel_mm=pixel_mm,
         scale=degradation.scale,
-        lr_nyquist_per_mm=lr_nyquist,
+        lr_nyquist_per_mm=1 / (2 * pixel_mm * degradation.scale),
         seed=seed,
         settings=settings,
-        summaries=tuple(_summary(checks, name, lr_nyquist) for name in super_resolvers),
+        summaries=tuple(_summary(checks, name, within_lr(pixel_mm, degradation.scale)) for name in super_resolvers),
         slices=tuple(checks),
         lesions=tuple(lesion_table(trials)),
         trials=tuple(trials),
     )
 
 
-def _summary(checks: Sequence[SliceChecks], method: str, lr_nyquist: float) -> MethodSummary:
+def within_lr(pixel_mm: float, scale: int) -> float:
+    """The frequency, 1/mm, up to which LR surely holds what HR holds: `WITHIN_LR` of its Nyquist frequency."""
+    return WITHIN_LR / (2 * pixel_mm * scale)
+
+
+def _summary(checks: Sequence[SliceChecks], method: str, within_per_mm: float) -> MethodSummary:
     own = [one for one in checks if one.method == method]
     worst = max(own, key=lambda one: one.consistency.mean_abs_hu)
     patches = [one.consistency.worst_patch for one in own if one.consistency.worst_patch]
     in_noise = [one.in_noise for one in patches if one.in_noise is not None]
     judged, flagged = sum(one.sfrc.judged for one in own), sum(len(one.sfrc.flagged) for one in own)
-    within = WITHIN_LR * lr_nyquist
     return MethodSummary(
         method=method,
         mean_abs_hu=float(np.mean([one.consistency.mean_abs_hu for one in own])),
@@ -218,5 +222,5 @@ def _summary(checks: Sequence[SliceChecks], method: str, lr_nyquist: float) -> M
         judged=judged,
         flagged=flagged,
         flagged_share=flagged / judged if judged else None,
-        flagged_within_lr=sum(patch.frequency_per_mm <= within for one in own for patch in one.sfrc.flagged),
+        flagged_within_lr=sum(patch.frequency_per_mm <= within_per_mm for one in own for patch in one.sfrc.flagged),
     )

@@ -44,7 +44,6 @@ def transfer_figure(study: PhysicsStudy) -> Figure:
             axes.axhline(level, color="#e6e8eb", linewidth=0.8, zorder=0)
         axes.set(xlim=(0, 1 / (2 * study.pixel_mm)), ylim=(0, None))
         _mark_lr(axes, study)
-        _frequency_axis(axes)
     _legend(figure, study)
     return figure
 
@@ -135,7 +134,7 @@ def _spectra(axes: Axes, spectra: Mapping[str, NoiseSpectrum], colors: Mapping[s
         axes.plot(one.mean_per_mm, 0, marker="^", color=colors[name], markersize=5, clip_on=False, zorder=3)
     axes.set(xlim=(0, None), ylim=(0, None))
     axes.set_ylabel("HU²·mm²", fontsize=8, color=INK)
-    _frequency_axis(axes)
+    axes.set_xlabel("1/mm", fontsize=8, color=INK)
     if spectra:
         axes.legend(
             loc="upper left",
@@ -153,14 +152,9 @@ def _disc(contrast_hu: float) -> str:
     return f"disc of {contrast_hu:+g} HU".replace("-", "−")
 
 
-def _frequency_axis(axes: Axes) -> None:
-    axes.set_xlabel("1/mm", fontsize=8, color=INK)
-
-
 def _mark_lr(axes: Axes, study: PhysicsStudy) -> None:
     axes.axvline(study.lr_nyquist_per_mm, color=QUIET, linewidth=0.8, linestyle=":", zorder=0)
-    small = {"fontsize": 6.5, "color": QUIET, "transform": axes.get_xaxis_transform(), "rotation": 90}
-    axes.text(study.lr_nyquist_per_mm, 0.98, "LR ends here", small, ha="left", va="top")
+    axes.set_xlabel("1/mm; dotted: where LR ends", fontsize=8, color=INK)
 
 
 def _colors(methods: Sequence[str]) -> dict[str, str]:
