@@ -21,7 +21,7 @@ from ctsr.hallucination import (
     residual_hu,
     study,
 )
-from ctsr.hallucination.figures import lesion_figure, recovery_figure, residual_figure, sfrc_figure
+from ctsr.hallucination.figures import flagged_figure, lesion_figure, recovery_figure, residual_figure, sfrc_figure
 from ctsr.hu import DEFAULT_RANGE, PRESETS, FloatArray
 from ctsr.infer import by_interpolation
 from ctsr.physics import NoiseSlice, noise_study, soft_disc
@@ -113,7 +113,11 @@ def test_what_was_found_is_drawn() -> None:
     shown = {"bicubic": (bicubic(images.lr_with), bicubic(images.lr_without))}
     assert len(lesion_figure(images, shown, window).axes) == 9
     assert len(recovery_figure(found).axes) == 1
+    patches = flagged_figure(painter(lr), subject.pair.hr_hu, checks.sfrc, window, title="painter", most=3)
+    assert len(patches.axes) == 2 * min(3, len(checks.sfrc.flagged))
     nothing = dataclasses.replace(checks.sfrc, flagged=())
+    with pytest.raises(DomainError, match="nothing to show"):
+        flagged_figure(lr, lr, nothing, window, title="none")
     assert sfrc_figure(lr, lr, nothing, PIXEL, window, scale=2, title="none").axes
 
 

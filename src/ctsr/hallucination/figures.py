@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
+from ctsr.errors import DomainError
 from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure
 from ctsr.hallucination.lesions import Lesion
 from ctsr.hallucination.sfrc import SFRC, frc_curve
@@ -14,7 +15,7 @@ from ctsr.hallucination.study import HallucinationStudy, within_lr
 from ctsr.hallucination.trials import LesionImages
 from ctsr.hu import FloatArray, Window
 
-__all__ = ["lesion_figure", "recovery_figure", "residual_figure", "sfrc_figure"]
+__all__ = ["flagged_figure", "lesion_figure", "recovery_figure", "residual_figure", "sfrc_figure"]
 
 
 def sfrc_figure(
@@ -51,6 +52,36 @@ def sfrc_figure(
         _frames(axes, found, within_lr(pixel_mm, scale))
     below = [figure.add_subplot(grid[1, first : first + 2]) for first in (0, 2, 4)]
     _first_to_part(below, sr_hu, hr_hu, found, pixel_mm, window)
+    return figure
+
+
+def flagged_figure(
+    sr_hu: FloatArray, hr_hu: FloatArray, found: SFRC, window: Window, *, title: str, most: int = 8
+) -> Figure:
+    """The flagged patches of a slice, SR above HR, those that part first on the left.
+
+    Args: as `sfrc_figure`, and
+        most: how many at most.
+
+    Raises:
+        DomainError: no patch is flagged.
+    """
+    shown, size = found.flagged[:most], found.settings.patch
+    if not shown:
+        raise DomainError("no patch is flagged: there is nothing to show")
+    figure = new_figure(max(4.0, 1.3 * len(shown) + 0.4), 3.3)
+    text = f"{title}: {len(shown)} of {len(found.flagged)} flagged patches"
+    figure.suptitle(text, fontsize=9, color=INK, ha="left", x=0.01)
+    for column, one in zip(figure.subplots(2, len(shown), squeeze=False).T, shown, strict=True):
+        part = (slice(one.row, one.row + size), slice(one.column, one.column + size))
+        for axes, image in zip(column, (sr_hu, hr_hu), strict=True):
+            axes.imshow(window.to_01(image[part]), cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        column[0].set_title(f"{one.frequency_per_mm:.2f}/mm", fontsize=8, color=INK)
+        column[1].set_xlabel(f"{one.row}, {one.column}", fontsize=7, color=QUIET)
+        if one is shown[0]:
+            for axes, name in zip(column, ("SR", "HR"), strict=True):
+                axes.set_ylabel(name, fontsize=9, color=INK)
     return figure
 
 

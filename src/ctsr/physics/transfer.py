@@ -6,6 +6,7 @@ The edge of a disc is sampled at every angle, so its radial profile is finer tha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -76,10 +77,9 @@ def edge_profile(image: FloatArray, center: tuple[float, float], radius: float) 
     near = np.abs(offset) < REACH
     index = ((offset[near] + REACH) / BIN).astype(np.int64)
     bins = round(2 * REACH / BIN)
-    sums, counts = np.zeros(bins), np.zeros(bins)
-    np.add.at(sums, index, image[near])
-    np.add.at(counts, index, 1)
-    return EdgeProfile(sums, counts)
+    sums = np.bincount(index, image[near].astype(np.float64), minlength=bins)
+    counts = np.bincount(index, minlength=bins)
+    return EdgeProfile(np.asarray(sums, np.float64), np.asarray(counts, np.float64))
 
 
 def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float) -> TransferFunction:
@@ -129,11 +129,16 @@ def _transfer(sums: Values, counts: Values) -> Values:
     """Profile → edge spread → line spread → its normalised Fourier transform up to 1 cycle/pixel."""
     line = -np.diff(sums / counts)
     places = (np.arange(len(line)) + 1) * BIN - REACH
-    line = line * np.clip((REACH - np.abs(places)) / (REACH - FLAT), 0, 1)
-    frequencies = np.linspace(0, 1, STEPS + 1)
-    spectrum = np.abs(np.exp(-2j * np.pi * np.outer(frequencies, places)) @ line)
+    spectrum = np.abs(_waves() @ (line * np.clip((REACH - np.abs(places)) / (REACH - FLAT), 0, 1)))
     # Averaging over a bin and differencing between bins each blur the line spread by one bin's width.
-    return spectrum / (spectrum[0] * np.sinc(frequencies * BIN) ** 2)
+    return spectrum / (spectrum[0] * np.sinc(np.linspace(0, 1, STEPS + 1) * BIN) ** 2)
+
+
+@lru_cache(maxsize=1)
+def _waves() -> npt.NDArray[np.complex128]:
+    """The transform's matrix: (frequencies, differences between bins)."""
+    places = np.arange(1, round(2 * REACH / BIN)) * BIN - REACH
+    return np.exp(-2j * np.pi * np.outer(np.linspace(0, 1, STEPS + 1), places))
 
 
 def _jackknife(estimates: Sequence[float | None]) -> float | None:
