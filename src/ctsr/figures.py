@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
-from ctsr.data.body import BLOCK, body_blocks
+from ctsr.data.body import body_mask
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
 from ctsr.hu import FloatArray, Window
@@ -222,14 +222,9 @@ def busiest_detail(hu: FloatArray, window: Window, size: int | None = None) -> D
     size = min(size or max(32, max(rows, columns) // 5), rows, columns)
     down, across = np.gradient(window.to_01(hu)) if min(rows, columns) > 1 else (np.zeros(hu.shape),) * 2
     # Capped, so that many fine structures win over one long bright edge such as the skin against air.
-    structure = np.minimum(np.hypot(down, across), 0.1) * _body(hu)
+    # And in the patient: a table has sharp edges, too, but nobody wants to look at it.
+    structure = np.minimum(np.hypot(down, across), 0.1) * body_mask(hu)
     means: npt.NDArray[np.float64] = ndimage.uniform_filter(structure, size, mode="constant", origin=-(size // 2))
     inside = means[: rows - size + 1, : columns - size + 1]
     top, left = np.unravel_index(int(inside.argmax()), inside.shape)
     return Detail(int(top), int(left), size)
-
-
-def _body(hu: FloatArray) -> npt.NDArray[np.bool_]:
-    """True in the patient: a table has sharp edges, too, but nobody wants to look at it."""
-    blocks = body_blocks(np.rint(hu).astype(np.int16))
-    return blocks.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[: hu.shape[0], : hu.shape[1]]

@@ -1,7 +1,8 @@
-"""HR → LR: draw the parameters, then apply them. Tensors in, tensors out."""
+"""HR → LR: draw the parameters, then apply them. Tensors in, tensors out; `degrade_hu` for one slice in HU."""
 
 from ctsr.degrade.apply import degrade, margin_of
 from ctsr.degrade.degradation import Degradation, DegradationParams, Mode
+from ctsr.degrade.in_hu import degrade_hu
 from ctsr.degrade.sampling import DegradationSampler, Draw, Sampling, SeedMode
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "Sampling",
     "SeedMode",
     "degrade",
+    "degrade_hu",
     "margin_of",
 ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -44,6 +44,11 @@ class DegradationParams:
     def noise_std(self) -> float:
         """Standard deviation of the added noise in [-1, 1] units: quantum noise grows as 1/√dose."""
         return self.noise_sigma / math.sqrt(self.dose)
+
+    @property
+    def noiseless(self) -> "DegradationParams":
+        """The same blur without the noise: what the optics of the degradation do to an image."""
+        return replace(self, noise_sigma=0.0)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Whether SR still says what LR said: degraded again, without noise, both must look alike."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -29,7 +28,7 @@ def consistency_loss(
     Returns:
         A scalar, [-1, 1] units.
     """
-    noiseless = [replace(one, noise_sigma=0.0) for one in params]
+    noiseless = [one.noiseless for one in params]
     unused = [0] * len(noiseless)
     again, wanted = (degrade(image, noiseless, unused, scale=scale, antialias=antialias) for image in (sr, hr))
     return l1_loss(again, wanted)

@@ -1,0 +1,226 @@
+"""Every check for invented detail, on slices with a reference, for methods side by side."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from ctsr.data.pairs import SlicePair
+from ctsr.degrade import Degradation
+from ctsr.errors import DomainError
+from ctsr.hallucination.consistency import Consistency, consistency
+from ctsr.hallucination.lesions import LesionSpec
+from ctsr.hallucination.sfrc import SFRC, SFRCSettings, sfrc
+from ctsr.hallucination.trials import LesionRow, LesionTrial, lesion_table, lesion_trials
+from ctsr.hu import FloatArray, HURange
+from ctsr.infer import SuperResolver
+from ctsr.progress import SILENT, Progress
+from ctsr.seeds import rng_from
+
+__all__ = [
+    "HallucinationSettings",
+    "HallucinationStudy",
+    "MethodSummary",
+    "NamedPair",
+    "SliceChecks",
+    "check_slice",
+    "study",
+    "within_lr",
+]
+
+WITHIN_LR = 0.8
+"""Of LR's Nyquist frequency: interpolations, which invent nothing, part from HR only beyond it."""
+
+
+@dataclass(frozen=True, eq=False)
+class NamedPair:
+    """A slice under test."""
+
+    name: str
+    """For the reader, and for seeds: `patient series slice`, unique."""
+    pair: SlicePair
+
+
+@dataclass(frozen=True)
+class HallucinationSettings:
+    """What is checked, and how strictly."""
+
+    patch_lr: int = 16
+    """Side of the consistency's patches, LR pixels."""
+    sfrc: SFRCSettings = field(default_factory=SFRCSettings)
+    lesions: LesionSpec | None = field(default_factory=LesionSpec)
+    """None puts no lesions in."""
+
+
+@dataclass(frozen=True)
+class SliceChecks:
+    """One slice as one method shows it."""
+
+    slice_name: str
+    method: str
+    consistency: Consistency
+    sfrc: SFRC
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """A method over all slices."""
+
+    method: str
+    mean_abs_hu: float
+    """Of the consistency residual, mean over slices."""
+    p95_hu: float
+    """Its 95th percentile, mean over slices."""
+    worst_slice: str
+    """With the highest mean residual."""
+    worst_mean_abs_hu: float
+    noise_mean_abs_hu: float
+    """See `Consistency`; mean over slices."""
+    worst_patch_in_noise: float | None
+    """The patch mean farthest from 0, in standard deviations of its noise; None where LR has no noise."""
+    worst_patch_hu: float | None
+    """The patch mean farthest from 0; None where no slice holds a patch."""
+    judged: int
+    """sFRC patches with structure."""
+    flagged: int
+    flagged_share: float | None
+    flagged_within_lr: int
+    """Flagged patches that part below `WITHIN_LR` of LR's Nyquist frequency: LR knew better."""
+
+
+@dataclass(frozen=True)
+class HallucinationStudy:
+    """Everything that was found."""
+
+    methods: tuple[str, ...]
+    pixel_mm: float
+    scale: int
+    lr_nyquist_per_mm: float
+    """Where it lies below sFRC's limit, interpolation is flagged, too: LR holds nothing up to the limit."""
+    seed: int
+    settings: HallucinationSettings
+    summaries: tuple[MethodSummary, ...]
+    slices: tuple[SliceChecks, ...]
+    lesions: tuple[LesionRow, ...]
+    trials: tuple[LesionTrial, ...]
+
+
+def check_slice(
+    sr_hu: FloatArray,
+    subject: NamedPair,
+    method: str,
+    *,
+    degradation: Degradation,
+    hu_range: HURange,
+    pixel_mm: float,
+    settings: HallucinationSettings | None = None,
+) -> SliceChecks:
+    """Consistency and sFRC of one SR slice, for callers that have it already.
+
+    Args:
+        sr_hu: the shape of the pair's HR, HU.
+        subject: HR, and LR as the method was given it.
+        method: its name.
+        degradation: how LR was made.
+        hu_range: of the pair.
+        pixel_mm: side of an HR pixel.
+        settings: see `HallucinationSettings`.
+    """
+    settings, pair = settings or HallucinationSettings(), subject.pair
+    params = pair.draw.params
+    residual = consistency(
+        sr_hu,
+        hu_range.to_hu(pair.lr[0, 0].cpu().numpy()),
+        params,
+        scale=degradation.scale,
+        hu_range=hu_range,
+        antialias=degradation.antialias,
+        patch=settings.patch_lr,
+    )
+    hr = np.clip(pair.hr_hu, hu_range.low, hu_range.high)
+    noise = params.noise_std * hu_range.hu_per_unit
+    return SliceChecks(
+        subject.name, method, residual, sfrc(sr_hu, hr, pixel_mm, noise_hu=noise, settings=settings.sfrc)
+    )
+
+
+def study(
+    subjects: Iterable[NamedPair],
+    super_resolvers: Mapping[str, SuperResolver],
+    *,
+    degradation: Degradation,
+    hu_range: HURange,
+    pixel_mm: float,
+    seed: int = 42,
+    settings: HallucinationSettings | None = None,
+    progress: Progress = SILENT,
+) -> HallucinationStudy:
+    """Check every slice with every method; slices are taken one at a time.
+
+    Args:
+        subjects: slices, as `ctsr.data.pairs.slice_pair` makes them.
+        super_resolvers: name → method; see `ctsr.infer.by_network`.
+        degradation: how the pairs' LR was made.
+        hu_range: of the pairs and the networks.
+        pixel_mm: side of an HR pixel.
+        seed: lesions follow from it and the slice's name, whatever the order of slices and methods.
+        settings: see `HallucinationSettings`.
+        progress: hears of each slice.
+
+    Raises:
+        DomainError: no method or no slice, or a method that does not enlarge by the degradation's scale.
+    """
+    settings = settings or HallucinationSettings()
+    checks, trials = list[SliceChecks](), list[LesionTrial]()
+    check = partial(check_slice, degradation=degradation, hu_range=hu_range, pixel_mm=pixel_mm, settings=settings)
+    attempt = partial(lesion_trials, degradation=degradation, hu_range=hu_range, pixel_mm=pixel_mm)
+    for subject in progress.track(subjects, total=None, what="hallucination"):
+        lr = hu_range.to_hu(subject.pair.lr[0, 0].cpu().numpy())
+        for name, resolve in super_resolvers.items():
+            checks.append(check(resolve(lr), subject, name))
+        if settings.lesions:
+            rng = rng_from(seed, "lesions", subject.name)
+            lesions = settings.lesions.sample(subject.pair.hr_hu, pixel_mm, rng)
+            trials += attempt(subject.name, subject.pair, lesions, super_resolvers)
+    if not checks:
+        raise DomainError("a study of hallucination needs at least one slice and one method")
+    return HallucinationStudy(
+        methods=tuple(super_resolvers),
+        pixel_mm=pixel_mm,
+        scale=degradation.scale,
+        lr_nyquist_per_mm=1 / (2 * pixel_mm * degradation.scale),
+        seed=seed,
+        settings=settings,
+        summaries=tuple(_summary(checks, name, within_lr(pixel_mm, degradation.scale)) for name in super_resolvers),
+        slices=tuple(checks),
+        lesions=tuple(lesion_table(trials)),
+        trials=tuple(trials),
+    )
+
+
+def within_lr(pixel_mm: float, scale: int) -> float:
+    """The frequency, 1/mm, up to which LR surely holds what HR holds: `WITHIN_LR` of its Nyquist frequency."""
+    return WITHIN_LR / (2 * pixel_mm * scale)
+
+
+def _summary(checks: Sequence[SliceChecks], method: str, within_per_mm: float) -> MethodSummary:
+    own = [one for one in checks if one.method == method]
+    worst = max(own, key=lambda one: one.consistency.mean_abs_hu)
+    patches = [one.consistency.worst_patch for one in own if one.consistency.worst_patch]
+    in_noise = [one.in_noise for one in patches if one.in_noise is not None]
+    judged, flagged = sum(one.sfrc.judged for one in own), sum(len(one.sfrc.flagged) for one in own)
+    return MethodSummary(
+        method=method,
+        mean_abs_hu=float(np.mean([one.consistency.mean_abs_hu for one in own])),
+        p95_hu=float(np.mean([one.consistency.p95_hu for one in own])),
+        worst_slice=worst.slice_name,
+        worst_mean_abs_hu=worst.consistency.mean_abs_hu,
+        noise_mean_abs_hu=float(np.mean([one.consistency.noise_mean_abs_hu for one in own])),
+        worst_patch_in_noise=max(in_noise, key=abs) if in_noise else None,
+        worst_patch_hu=max((one.mean_hu for one in patches), key=abs) if patches else None,
+        judged=judged,
+        flagged=flagged,
+        flagged_share=flagged / judged if judged else None,
+        flagged_within_lr=sum(patch.frequency_per_mm <= within_per_mm for one in own for patch in one.sfrc.flagged),
+    )

@@ -1,0 +1,36 @@
+"""Resolution, noise and detectability of methods, on phantoms and on slices."""
+
+from ctsr.physics.conditions import PhysicsSettings, conditions
+from ctsr.physics.detectability import DiscTask, detectability
+from ctsr.physics.noise import NoiseSpectrum, power_map, spectrum_of
+from ctsr.physics.on_slices import NoiseSlice, NoiseStudy, noise_study
+from ctsr.physics.phantom import soft_disc
+from ctsr.physics.regions import Region, homogeneous_regions, tissue_mask
+from ctsr.physics.study import DetectabilityAt, NoiseAt, PhysicsStudy, TransferAt, study
+from ctsr.physics.transfer import EdgeProfile, TransferFunction, edge_profile, transfer_function
+
+__all__ = [
+    "DetectabilityAt",
+    "DiscTask",
+    "EdgeProfile",
+    "NoiseAt",
+    "NoiseSlice",
+    "NoiseSpectrum",
+    "NoiseStudy",
+    "PhysicsSettings",
+    "PhysicsStudy",
+    "Region",
+    "TransferAt",
+    "TransferFunction",
+    "conditions",
+    "detectability",
+    "edge_profile",
+    "homogeneous_regions",
+    "noise_study",
+    "power_map",
+    "soft_disc",
+    "spectrum_of",
+    "study",
+    "tissue_mask",
+    "transfer_function",
+]

@@ -1,0 +1,171 @@
+"""Curves of resolution and noise, and how well discs are seen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure
+from ctsr.hu import FloatArray, Window
+from ctsr.physics.noise import NoiseSpectrum
+from ctsr.physics.on_slices import NoiseStudy
+from ctsr.physics.regions import Region
+from ctsr.physics.study import PhysicsStudy
+
+__all__ = ["detectability_figure", "noise_figure", "phantom_noise_figure", "regions_figure", "transfer_figure"]
+
+LineStyle: TypeAlias = Literal["-", "--", ":", "-."]
+STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.")
+"""Of doses, the lowest first."""
+PER_ROW = 3
+
+
+def transfer_figure(study: PhysicsStudy) -> Figure:
+    """Task transfer functions: one panel a contrast, a colour a method, a line style a dose."""
+    contrasts = study.settings.contrasts_hu
+    figure, panels = _panels(len(contrasts), "What is left of an edge, by spatial frequency (task transfer function)")
+    colors, doses = _colors(study.methods), _doses(study)
+    for axes, contrast in zip(panels, contrasts, strict=True):
+        calm(axes, title=_disc(contrast))
+        for one in study.transfer:
+            if one.contrast_hu == contrast:
+                axes.plot(
+                    one.transfer.frequencies_per_mm,
+                    one.transfer.values,
+                    color=colors[one.method],
+                    linestyle=doses[one.dose],
+                    linewidth=1.4,
+                )
+        for level in (0.5, 0.1):
+            axes.axhline(level, color="#e6e8eb", linewidth=0.8, zorder=0)
+        axes.set(xlim=(0, 1 / (2 * study.pixel_mm)), ylim=(0, None))
+        _mark_lr(axes, study)
+    _legend(figure, study)
+    return figure
+
+
+def phantom_noise_figure(study: PhysicsStudy) -> Figure:
+    """Noise power spectra on the uniform phantom: one panel a dose, a colour a method."""
+    figure, panels = _panels(len(study.conditions), "Noise on a uniform phantom (noise power spectrum)")
+    colors = _colors(study.methods)
+    for axes, params, lr_noise in zip(panels, study.conditions, study.lr_noise_hu, strict=True):
+        calm(axes, title=f"dose {params.dose:g}, LR noise {lr_noise:.1f} HU")
+        spectra = {one.method: one.spectrum for one in study.noise if one.dose == params.dose}
+        _spectra(axes, spectra, colors)
+        _mark_lr(axes, study)
+    return figure
+
+
+def noise_figure(study: NoiseStudy, title: str) -> Figure:
+    """Noise power spectra of real slices, in the regions that the reference chose.
+
+    Args:
+        study: with or without spectra.
+        title: which slices.
+    """
+    regions = sum(len(found) for found in study.regions)
+    figure, panels = _panels(1, f"{title}: {regions} homogeneous regions of {study.slices} slices")
+    calm(panels[0], title="noise power spectrum")
+    # The reference in the colour of text; methods keep the colours they have elsewhere.
+    names = list(study.spectra)
+    _spectra(panels[0], study.spectra, dict(zip(names, (INK, *COLORS), strict=False)))
+    return figure
+
+
+def detectability_figure(study: PhysicsStudy) -> Figure:
+    """d′ of discs: one panel a contrast, diameters along the axis, a colour a method, paler for lower doses."""
+    contrasts = sorted({one.contrast_hu for one in study.detectability})
+    figure, panels = _panels(max(1, len(contrasts)), "How well a disc is told from noise (d′, non-prewhitening)")
+    colors, doses = _colors(study.methods), sorted({one.dose for one in study.detectability})
+    bars = [(method, dose) for method in study.methods for dose in doses]
+    width = 0.8 / max(1, len(bars))
+    for axes, contrast in zip(panels, contrasts, strict=False):
+        calm(axes, title=_disc(contrast))
+        found = {
+            (one.method, one.dose, one.diameter_mm): one.d_prime
+            for one in study.detectability
+            if one.contrast_hu == contrast
+        }
+        for place, (method, dose) in enumerate(bars):
+            values = [found.get((method, dose, diameter)) or 0.0 for diameter in study.settings.diameters_mm]
+            at = np.arange(len(values)) + (place - (len(bars) - 1) / 2) * width
+            opacity = 0.45 + 0.55 * (doses.index(dose) + 1) / len(doses)
+            label = f"{method}, dose {dose:g}"
+            axes.bar(at, values, width * 0.92, color=colors[method], alpha=opacity, label=label)
+        axes.set_xticks(range(len(study.settings.diameters_mm)), [f"{d:g} mm" for d in study.settings.diameters_mm])
+        axes.set_ylabel("d′", fontsize=8, color=INK)
+    handles, labels = panels[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+    return figure
+
+
+def regions_figure(reference: FloatArray, regions: Sequence[Region], window: Window) -> Figure:
+    """Where the noise of a slice was measured."""
+    rows, columns = reference.shape
+    figure = new_figure(4.0, 4.0 * rows / columns)
+    axes = figure.subplots()
+    axes.imshow(window.to_01(reference), cmap="gray", vmin=0, vmax=1)
+    for one in regions:
+        corner = (one.column - 0.5, one.row - 0.5)
+        axes.add_patch(Rectangle(corner, one.size, one.size, fill=False, edgecolor=ACCENT, linewidth=1.2))
+    axes.set_axis_off()
+    return figure
+
+
+def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
+    columns = min(count, PER_ROW)
+    rows = -(-count // columns)
+    figure = new_figure(3.1 * columns + 1.4, 2.5 * rows + 0.5)
+    figure.suptitle(title, fontsize=9, color=INK, ha="left", x=0.01)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for spare in grid.flat[count:]:
+        spare.set_axis_off()
+    return figure, list(grid.flat[:count])
+
+
+def _spectra(axes: Axes, spectra: Mapping[str, NoiseSpectrum], colors: Mapping[str, str]) -> None:
+    for name, one in spectra.items():
+        label = f"{name}: {one.std_hu:.1f} HU"
+        axes.plot(one.frequencies_per_mm, one.power_hu2_mm2, color=colors[name], linewidth=1.4, label=label)
+        axes.plot(one.mean_per_mm, 0, marker="^", color=colors[name], markersize=5, clip_on=False, zorder=3)
+    axes.set(xlim=(0, None), ylim=(0, None))
+    axes.set_ylabel("HU²·mm²", fontsize=8, color=INK)
+    axes.set_xlabel("1/mm", fontsize=8, color=INK)
+    if spectra:
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            frameon=False,
+            fontsize=7,
+            title="standard deviation\n▲ mean frequency",
+            title_fontsize=7,
+        )
+    else:
+        axes.text(0.5, 0.5, "no homogeneous region", ha="center", color=QUIET, transform=axes.transAxes)
+
+
+def _disc(contrast_hu: float) -> str:
+    return f"disc of {contrast_hu:+g} HU".replace("-", "−")
+
+
+def _mark_lr(axes: Axes, study: PhysicsStudy) -> None:
+    axes.axvline(study.lr_nyquist_per_mm, color=QUIET, linewidth=0.8, linestyle=":", zorder=0)
+    axes.set_xlabel("1/mm; dotted: where LR ends", fontsize=8, color=INK)
+
+
+def _colors(methods: Sequence[str]) -> dict[str, str]:
+    return {method: COLORS[i % len(COLORS)] for i, method in enumerate(methods)}
+
+
+def _doses(study: PhysicsStudy) -> dict[float, LineStyle]:
+    return {one.dose: STYLES[i % len(STYLES)] for i, one in enumerate(study.conditions)}
+
+
+def _legend(figure: Figure, study: PhysicsStudy) -> None:
+    methods = [Line2D([], [], color=color, label=name) for name, color in _colors(study.methods).items()]
+    doses = [Line2D([], [], color=INK, linestyle=style, label=f"dose {d:g}") for d, style in _doses(study).items()]
+    figure.legend(handles=[*methods, *doses], loc="outside right center", frameon=False, fontsize=8)

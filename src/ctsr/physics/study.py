@@ -1,0 +1,224 @@
+"""Resolution, noise and detectability of methods, on phantoms sent through degradation and method.
+
+A network is not linear: what it makes of an edge depends on the edge's contrast and on the noise. So every number is
+stated at a contrast and a dose.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctsr.degrade import Degradation, DegradationParams, degrade_hu
+from ctsr.errors import DomainError
+from ctsr.hu import FloatArray, HURange
+from ctsr.infer import SuperResolver
+from ctsr.physics.conditions import PhysicsSettings, conditions
+from ctsr.physics.detectability import DiscTask, detectability
+from ctsr.physics.noise import NoiseSpectrum, PowerMap, power_map, spectrum_of
+from ctsr.physics.phantom import soft_disc
+from ctsr.physics.regions import Region, cut
+from ctsr.physics.transfer import EdgeProfile, TransferFunction, edge_profile, transfer_function
+from ctsr.progress import SILENT, Progress
+from ctsr.seeds import rng_from, seed_from
+
+__all__ = ["DetectabilityAt", "NoiseAt", "PhysicsStudy", "TransferAt", "study"]
+
+
+@dataclass(frozen=True)
+class TransferAt:
+    """What a method leaves of an edge of one contrast at one dose."""
+
+    method: str
+    contrast_hu: float
+    dose: float
+    transfer: TransferFunction
+
+
+@dataclass(frozen=True)
+class NoiseAt:
+    """The noise of a method on the uniform phantom at one dose."""
+
+    method: str
+    dose: float
+    spectrum: NoiseSpectrum
+
+
+@dataclass(frozen=True)
+class DetectabilityAt:
+    """d′ of one disc at one dose."""
+
+    method: str
+    dose: float
+    diameter_mm: float
+    contrast_hu: float
+    d_prime: float | None
+    """None where there is no noise."""
+
+
+@dataclass(frozen=True)
+class PhysicsStudy:
+    """Everything that was measured on phantoms, and with what."""
+
+    methods: tuple[str, ...]
+    pixel_mm: float
+    """Of HR and SR."""
+    scale: int
+    lr_nyquist_per_mm: float
+    """Beyond it, LR itself holds nothing: a method guesses, or repeats."""
+    conditions: tuple[DegradationParams, ...]
+    """One for each dose."""
+    lr_noise_hu: tuple[float, ...]
+    """Standard deviation of the noise of LR in each condition."""
+    settings: PhysicsSettings
+    seed: int
+    transfer: tuple[TransferAt, ...]
+    noise: tuple[NoiseAt, ...]
+    detectability: tuple[DetectabilityAt, ...]
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Phantom → LR."""
+
+    degradation: Degradation
+    hu_range: HURange
+
+    def lr(self, hr_hu: FloatArray, params: DegradationParams, noise_seed: int) -> FloatArray:
+        return degrade_hu(
+            hr_hu,
+            params,
+            noise_seed,
+            scale=self.degradation.scale,
+            hu_range=self.hu_range,
+            antialias=self.degradation.antialias,
+        )
+
+
+def study(
+    super_resolvers: Mapping[str, SuperResolver],
+    degradation: Degradation,
+    hu_range: HURange,
+    pixel_mm: float,
+    *,
+    seed: int = 42,
+    settings: PhysicsSettings | None = None,
+    progress: Progress = SILENT,
+) -> PhysicsStudy:
+    """Measure transfer, noise and detectability of methods side by side, all on the same LR images.
+
+    Args:
+        super_resolvers: name → method that enlarges by the degradation's scale; see `ctsr.infer.by_network`.
+        degradation: how LR is made; the middle of its ranges is used, at both ends of its doses.
+        hu_range: of the networks.
+        pixel_mm: side of an HR pixel.
+        seed: positions and noise follow from it, whatever the order of methods.
+        settings: contrasts, doses, number of images.
+        progress: hears of each LR image.
+
+    Raises:
+        DomainError: no method, a phantom that the scale does not divide, or a method that does not enlarge by it.
+    """
+    settings = settings or PhysicsSettings()
+    scale, params = degradation.scale, conditions(degradation, settings.doses)
+    if not super_resolvers or settings.size % scale:
+        raise DomainError(
+            f"a study needs a method, and a phantom that scale {scale} divides; got {settings.size} pixels"
+        )
+    chain = _Chain(degradation, hu_range)
+    total = len(params) * (settings.images + sum(map(settings.images_of, settings.contrasts_hu)))
+    steps = iter(progress.track(range(total), total=total, what="phantoms"))
+    transfer, noise = list[TransferAt](), list[NoiseAt]()
+    for one in params:
+        for contrast in settings.contrasts_hu:
+            profiles = _profiles(super_resolvers, chain, one, contrast, settings, seed, steps)
+            transfer += [
+                TransferAt(name, contrast, one.dose, transfer_function(found, pixel_mm))
+                for name, found in profiles.items()
+            ]
+        noise += _noise(super_resolvers, chain, one, settings, seed, pixel_mm, steps)
+    next(steps, None)
+    return PhysicsStudy(
+        methods=tuple(super_resolvers),
+        pixel_mm=pixel_mm,
+        scale=scale,
+        lr_nyquist_per_mm=1 / (2 * pixel_mm * scale),
+        conditions=params,
+        lr_noise_hu=tuple(one.noise_std * hu_range.hu_per_unit for one in params),
+        settings=settings,
+        seed=seed,
+        transfer=tuple(transfer),
+        noise=tuple(noise),
+        detectability=tuple(_detectability(transfer, noise, settings)),
+    )
+
+
+def _profiles(
+    methods: Mapping[str, SuperResolver],
+    chain: _Chain,
+    params: DegradationParams,
+    contrast: float,
+    settings: PhysicsSettings,
+    seed: int,
+    steps: Iterator[int],
+) -> dict[str, list[EdgeProfile]]:
+    """The edge in each image of a disc, by method."""
+    found: dict[str, list[EdgeProfile]] = {name: [] for name in methods}
+    shape = (settings.size, settings.size)
+    for image in range(settings.images_of(contrast)):
+        next(steps, None)
+        # Not the dose: the same discs are seen at every dose.
+        shift = rng_from(seed, "disc", repr(contrast), image).uniform(-0.5, 0.5, 2) * chain.degradation.scale
+        center = (float((settings.size - 1) / 2 + shift[0]), float((settings.size - 1) / 2 + shift[1]))
+        hr = settings.ground_hu + contrast * soft_disc(shape, center, settings.radius)
+        lr = chain.lr(hr, params, seed_from(seed, "disc", repr(contrast), repr(params.dose), image))
+        for name, method in methods.items():
+            found[name].append(edge_profile(_checked(name, method(lr), shape), center, settings.radius))
+    return found
+
+
+def _noise(
+    methods: Mapping[str, SuperResolver],
+    chain: _Chain,
+    params: DegradationParams,
+    settings: PhysicsSettings,
+    seed: int,
+    pixel_mm: float,
+    steps: Iterator[int],
+) -> list[NoiseAt]:
+    """The noise in the uniform phantom, by method."""
+    shape = (settings.size, settings.size)
+    uniform = np.full(shape, settings.ground_hu)
+    regions = _grid(settings)
+    maps: dict[str, list[PowerMap]] = {name: [] for name in methods}
+    for image in range(settings.images):
+        next(steps, None)
+        lr = chain.lr(uniform, params, seed_from(seed, "uniform", repr(params.dose), image))
+        for name, method in methods.items():
+            maps[name].append(power_map(cut(_checked(name, method(lr), shape), regions), pixel_mm))
+    count = len(regions) * settings.images
+    return [NoiseAt(name, params.dose, spectrum_of(found, pixel_mm, count)) for name, found in maps.items()]
+
+
+def _grid(settings: PhysicsSettings) -> list[Region]:
+    places = range(settings.border, settings.size - settings.border - settings.region + 1, settings.region)
+    return [Region(row, column, settings.region) for row in places for column in places]
+
+
+def _checked(name: str, sr: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    if sr.shape != shape:
+        raise DomainError(f"{name} made {sr.shape} of a phantom that should become {shape}; check its scale")
+    return sr
+
+
+def _detectability(
+    transfer: list[TransferAt], noise: list[NoiseAt], settings: PhysicsSettings
+) -> Iterator[DetectabilityAt]:
+    spectra = {(one.method, one.dose): one.spectrum for one in noise}
+    for one in transfer:
+        if abs(one.contrast_hu) > settings.faint_hu:
+            continue
+        for diameter in settings.diameters_mm:
+            task = DiscTask(diameter, one.contrast_hu)
+            d_prime = detectability(task, one.transfer, spectra[one.method, one.dose])
+            yield DetectabilityAt(one.method, one.dose, diameter, one.contrast_hu, d_prime)
