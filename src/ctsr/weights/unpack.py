@@ -23,6 +23,8 @@ Arrays = Mapping[str, Any]
 POOLED_AFTER = {5: (0, 1, 4), 13: (1, 3, 6, 9, 12)}
 """Convolutions of AlexNet and VGG16 that a pooling follows, by how many convolutions there are."""
 
+ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile)
+
 NUMPY_ONLY = {
     ("numpy", "dtype"): np.dtype,
     ("numpy", "ndarray"): np.ndarray,
@@ -33,7 +35,9 @@ NUMPY_ONLY = {
 
 
 def unpack(file: Path, source: Source) -> dict[str, Tensor]:
-    """The weights in a file whose SHA-256 has been checked: trunks under torchvision's keys, heads as `lin0` … `lin4`.
+    """The weights in a file whose SHA-256 has been checked.
+
+    Trunks under torchvision's keys, heads as `lin0` … `lin4`, NIQE's model as `mean` and `covariance`.
 
     Raises:
         CheckpointError: it does not hold what `source` says.
@@ -47,7 +51,9 @@ def unpack(file: Path, source: Source) -> dict[str, Tensor]:
                 return _trunk_from_flax(_load_arrays(content))
             case "flax-heads":
                 return _heads_from_flax(_load_arrays(content))
-    except (KeyError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError, tarfile.TarError) as error:
+            case "niqe":
+                return _model_of_niqe(content)
+    except (KeyError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError, *ARCHIVE_ERRORS) as error:
         raise CheckpointError(f"{file.name} does not hold the weights it should: {error}") from error
 
 
@@ -102,5 +108,10 @@ def _heads_from_flax(arrays: Arrays) -> dict[str, Tensor]:
     return {f"lin{i}": _tensor(arrays[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1)) for i in range(5)}
 
 
-def _tensor(array: npt.NDArray[np.float32]) -> Tensor:
+def _model_of_niqe(content: bytes) -> dict[str, Tensor]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {"mean": _tensor(arrays["mu_pris_param"].reshape(-1)), "covariance": _tensor(arrays["cov_pris_param"])}
+
+
+def _tensor(array: npt.NDArray[np.floating[Any]]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
