@@ -23,7 +23,7 @@ BLOCK = 96
 FEATURES = 36
 """Statistics of a block: 18 on each of two scales."""
 TOO_SMALL = f"smaller than NIQE's block of {BLOCK}×{BLOCK}"
-TOO_FLAT = f"uniform: fewer than two blocks of {BLOCK}×{BLOCK} have texture"
+TOO_FLAT = f"uniform: no block of {BLOCK}×{BLOCK} has texture"
 
 WINDOW, SIGMA = 7, 7 / 6
 """The Gaussian of local mean and contrast, pixels."""
@@ -72,11 +72,12 @@ class NIQE:
             return MetricValue(None, NOT_FINITE)
         features = block_features(image)
         textured = features[np.isfinite(features).all(axis=1)]
-        if len(textured) < 2:
+        if not len(textured):
             return MetricValue(None, TOO_FLAT)
         # As in the original: a flat block still takes part in the mean of those statistics that it has.
         difference = self.mean - np.nanmean(features, axis=0)
-        pooled = (self.covariance + np.cov(textured, rowvar=False)) / 2
+        spread = np.cov(textured, rowvar=False) if len(textured) > 1 else 0.0
+        pooled = (self.covariance + spread) / 2
         return MetricValue(float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference)))
 
 

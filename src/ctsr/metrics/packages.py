@@ -42,8 +42,8 @@ __all__ = [
 Net: TypeAlias = Literal["alex", "vgg"]
 Package: TypeAlias = Literal["pyiqa", "lpips"]
 
-MA_CPU_SECONDS = 24.0
-"""What MA takes for a slice of 512² pixels, to say how long an evaluation will take; it grows with the pixels."""
+MA_CPU_SECONDS = 25.0
+"""What MA takes for a slice of 512² pixels, about, to say how long an evaluation will take; it grows with them."""
 MA_SMALLEST = 64
 """Pixels on a side below which the pyramid of MA's features has scales of no pixels."""
 UNIFORM = "uniform"
@@ -159,7 +159,7 @@ def pyiqa_niqe(model: Mapping[str, Tensor]) -> _Packaged:
 
 
 def pyiqa_ma(file: Path) -> _Packaged:
-    """MA, that is NRQM (Ma, Yang, Yang and Yang, CVIU 158:1, 2017), of `pyiqa`: some 20 CPU-seconds for a 512² slice.
+    """MA, that is NRQM (Ma, Yang, Yang and Yang, CVIU 158:1, 2017), of `pyiqa`: see `MA_CPU_SECONDS`.
 
     Args:
         file: `NRQM_model.mat`, as pyiqa downloads it.
