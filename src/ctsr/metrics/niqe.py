@@ -1,0 +1,187 @@
+"""Natural image quality evaluator (Mittal, Soundararajan and Bovik, IEEE SPL 20:209, 2013), as `pyiqa` computes it."""
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as nnf
+from scipy.special import gammaln
+from torch import Tensor
+
+from ctsr.errors import CheckpointError
+from ctsr.metrics.gaussian import gaussian, weighted_sum
+from ctsr.metrics.value import NOT_FINITE, MetricValue, PerImage
+
+__all__ = ["BLOCK", "FEATURES", "NIQE", "TOO_FLAT", "TOO_SMALL"]
+
+Floats = npt.NDArray[np.float64]
+
+BLOCK = 96
+"""Pixels on a side of the blocks whose statistics are taken; what is left over at the right and below is not used."""
+FEATURES = 36
+"""Statistics of a block: 18 on each of two scales."""
+TOO_SMALL = f"smaller than NIQE's block of {BLOCK}×{BLOCK}"
+TOO_FLAT = f"uniform: no block of {BLOCK}×{BLOCK} has texture"
+
+WINDOW, SIGMA = 7, 7 / 6
+"""The Gaussian of local mean and contrast, pixels."""
+REACH = WINDOW // 2
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+"""Rows and columns by which a block is turned on itself before it is multiplied by itself."""
+HALVING = (0.43359375, 0.11328125, -0.03515625, -0.01171875)
+"""Keys' bicubic kernel (a = −½) stretched to twice its width, at ½, 1½, 2½ and 3½ pixels; both sides sum to 1."""
+
+
+class NIQE:
+    """A metric without a reference: how far local statistics of an image are from those of natural photographs.
+
+    0 is natural, more is worse. The images are scaled to 0 … 255 and rounded, as the reference implementations do: the
+    statistics were made for photographs of 8 bits. A flat block (air, clipped) keeps the value that the lookup of its
+    shape starts from, as in the original: much air makes NIQE rise however good the rest is.
+
+    Args:
+        model: `mean` ``(36,)`` and `covariance` ``(36, 36)`` of the features of pristine photographs, float64, as
+            `ctsr.weights` gives them.
+
+    Raises:
+        CheckpointError: the model has other shapes.
+    """
+
+    def __init__(self, model: Mapping[str, Tensor]) -> None:
+        shapes = {key: tuple(value.shape) for key, value in model.items()}
+        if shapes != {"mean": (FEATURES,), "covariance": (FEATURES, FEATURES)}:
+            raise CheckpointError(f"this is not a model of NIQE: it holds {shapes}")
+        self.mean, self.covariance = (model[key].double().numpy() for key in ("mean", "covariance"))
+
+    def __call__(self, image: Tensor, reference: Tensor) -> PerImage:
+        """NIQE of each image.
+
+        Args:
+            image: ``(N, 1, H, W)`` on [0, 1].
+            reference: not used; there for the sake of the signature that all metrics have.
+        """
+        del reference
+        if min(image.shape[-2:]) < BLOCK:
+            return (MetricValue(None, TOO_SMALL),) * len(image)
+        return tuple(self._judged(one[None]) for one in image.detach().cpu().double())
+
+    def _judged(self, image: Tensor) -> MetricValue:
+        if not bool(image.isfinite().all()):
+            return MetricValue(None, NOT_FINITE)
+        features = block_features(image)
+        textured = features[np.isfinite(features).all(axis=1)]
+        if not len(textured):
+            return MetricValue(None, TOO_FLAT)
+        # As in the original: a flat block still takes part in the mean of those statistics that it has.
+        difference = self.mean - np.nanmean(features, axis=0)
+        spread = np.cov(textured, rowvar=False) if len(textured) > 1 else 0.0
+        pooled = (self.covariance + spread) / 2
+        return MetricValue(float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference)))
+
+
+def block_features(image: Tensor) -> Floats:
+    """The statistics of each block.
+
+    Args:
+        image: ``(1, 1, H, W)`` on [0, 1], float64, at least one block large.
+
+    Returns:
+        ``(blocks, 36)``, NaN where a block is too flat to have the statistic.
+    """
+    rows, columns = (n // BLOCK for n in image.shape[-2:])
+    grey = (image[..., : rows * BLOCK, : columns * BLOCK] * 255).round()
+    return np.hstack([_scale_features(scaled, rows, columns) for scaled in (grey, _halved(grey))])
+
+
+def _scale_features(grey: Tensor, rows: int, columns: int) -> Floats:
+    contrast = _normalised(grey)
+    side = contrast.shape[0] // rows
+    blocks = contrast.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows * columns, side, side)
+    shape, left, right = _fitted(blocks)
+    features = [shape, (left + right) / 2]
+    for shift in NEIGHBOURS:
+        shape, left, right = _fitted(blocks * np.roll(blocks, shift, axis=(1, 2)))
+        mean = (right - left) * np.exp(gammaln(2 / shape) - gammaln(1 / shape))
+        features += [shape, mean, left, right]
+    return np.stack(features, axis=1)
+
+
+def _normalised(grey: Tensor) -> Floats:
+    """Each pixel less its local mean, over its local contrast plus one grey level."""
+    padded = nnf.pad(grey, (REACH,) * 4, mode="replicate")
+    mean = _smoothed(padded)
+    contrast = (_smoothed(padded * padded) - mean * mean).abs().sqrt()
+    return ((grey - mean) / (contrast + 1))[0, 0].numpy()
+
+
+def _smoothed(padded: Tensor) -> Tensor:
+    """The weighted mean around each pixel that is not padding."""
+    size = padded.shape[2] - 2 * REACH
+    total = torch.zeros_like(padded[..., REACH:-REACH, REACH:-REACH])
+    for offset, weights in enumerate(_window()):
+        rows = padded.narrow(2, REACH - offset, size)
+        total += weighted_sum(rows + padded.narrow(2, REACH + offset, size) if offset else rows, weights, axis=3)
+    return total
+
+
+@cache
+def _window() -> list[list[float]]:
+    """One quadrant of the window, from its middle outwards, in the float32 that pyiqa keeps it in.
+
+    That decides what a flat area counts as: there nothing but rounding is left of pixel − mean, and NIQE asks for its
+    sign. Weights that sum to 1 but for 1e-7 give it one sign throughout; weights in float64 (the authors' release in
+    MATLAB) make it, and the first decimals of NIQE, depend on the order of additions.
+    """
+    quadrant = np.array(gaussian(WINDOW, SIGMA))
+    return np.outer(quadrant, quadrant).astype(np.float32).astype(float).tolist()
+
+
+def _fitted(blocks: Floats) -> tuple[Floats, Floats, Floats]:
+    """Shape, and width to the left and right, of the asymmetric generalised Gaussian nearest to each block's values."""
+    squares = blocks * blocks
+    sums = squares.sum(axis=(1, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below, above = blocks < 0, blocks > 0
+        left = np.sqrt((squares * below).sum(axis=(1, 2)) / below.sum(axis=(1, 2)))
+        right = np.sqrt((squares * above).sum(axis=(1, 2)) / above.sum(axis=(1, 2)))
+        ratio = left / right
+        moments = np.abs(blocks).sum(axis=(1, 2)) ** 2 / (sums * blocks[0].size)
+        wanted = moments * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
+    shapes, found = _shapes()
+    shape = shapes[_nearest(found, wanted)]
+    width = np.exp((gammaln(1 / shape) - gammaln(3 / shape)) / 2)
+    return shape, left * width, right * width
+
+
+@cache
+def _shapes() -> tuple[Floats, Floats]:
+    """Shapes from 0.2 to 10, and the ratio of moments that each has: it grows with the shape."""
+    shapes = np.arange(200, 10001) / 1000
+    return shapes, np.exp(2 * gammaln(2 / shapes) - gammaln(1 / shapes) - gammaln(3 / shapes))
+
+
+def _nearest(ascending: Floats, wanted: Floats) -> npt.NDArray[np.intp]:
+    """Where the nearest value stands; NaN is nearest to the first, as in the original's search for a minimum."""
+    after = np.searchsorted(ascending, np.nan_to_num(wanted, nan=-np.inf)).clip(1, len(ascending) - 1)
+    return np.where(wanted - ascending[after - 1] > ascending[after] - wanted, after, after - 1)
+
+
+def _halved(grey: Tensor) -> Tensor:
+    """Half the size by MATLAB's antialiased bicubic ``imresize``; the sides are even."""
+    for axis in (2, 3):
+        grey = _halved_along(grey, axis)
+    return grey
+
+
+def _halved_along(grey: Tensor, axis: int) -> Tensor:
+    reach, size = len(HALVING) - 1, grey.shape[axis]
+    # MATLAB reflects at the edge of the outermost pixels, which count twice.
+    before, after = grey.narrow(axis, 0, reach).flip(axis), grey.narrow(axis, size - reach, reach).flip(axis)
+    padded = torch.cat((before, grey, after), dim=axis)
+    total = torch.zeros_like(grey.narrow(axis, 0, size // 2))
+    for offset, weight in enumerate(HALVING):
+        for start in (reach - offset, reach + offset + 1):
+            total += weight * padded.narrow(axis, start, size - 1).index_select(axis, torch.arange(0, size - 1, 2))
+    return total
