@@ -11,9 +11,8 @@ from torch import Tensor
 
 from ctsr import __version__
 from ctsr.errors import MissingInputError
-from ctsr.evaluate.perceptual import without
 from ctsr.features import Trunk
-from ctsr.metrics import MetricFunction
+from ctsr.metrics import MetricFunction, MetricValue, PerImage
 from ctsr.metrics.lpips import LPIPS
 from ctsr.metrics.niqe import NIQE
 from ctsr.metrics.packages import Net, Package, lpips_lpips, pyiqa_lpips, pyiqa_ma, pyiqa_niqe, version_of
@@ -21,7 +20,7 @@ from ctsr.weights import Source, load_weights
 from ctsr.weights.table import Layout
 from ctsr.weights.unpack import unpack
 
-__all__ = ["Backend", "Chosen", "Net", "Perceptual", "Used", "choose_metric"]
+__all__ = ["Backend", "Chosen", "Net", "Perceptual", "Used", "choose_metric", "without"]
 
 Perceptual: TypeAlias = Literal["LPIPS", "NIQE", "MA"]
 Used: TypeAlias = Literal["builtin", "pyiqa", "lpips"]
@@ -83,6 +82,20 @@ def choose_metric(name: Perceptual, backend: Backend = "auto", net: Net = "alex"
         except MissingInputError as error:
             reasons.append(str(error))
     return _none(reasons[0])  # that of the backend that `auto` prefers
+
+
+def without(reason: str) -> MetricFunction:
+    """A metric that has a reason for every image, and no number."""
+    return _Without(reason)
+
+
+@dataclass(frozen=True)
+class _Without:
+    reason: str
+
+    def __call__(self, image: Tensor, reference: Tensor) -> PerImage:
+        del reference
+        return (MetricValue(None, self.reason),) * len(image)
 
 
 def _none(reason: str) -> Chosen:

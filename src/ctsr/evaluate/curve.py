@@ -79,7 +79,9 @@ def evaluate_curve(
     if not alphas or min(alphas) < 0 or max(alphas) > 1:
         raise UsageError(f"--alphas needs values from 0 to 1, got {' '.join(f'{a:g}' for a in alphas) or 'none'}")
     stem = safe_name(f"{options.split}__alphas__{second.path.stem}")
-    learned = choose_learned(choose_metrics(options.metrics), options.lpips, options.cache)
+    learned = choose_learned(
+        choose_metrics(options.metrics), options.lpips, options.cache, backend=options.perceptual_backend
+    )
     words = (__version__, first.sha256, second.sha256, str(alphas), str(device), str(options), str(degradation))
     fingerprint = digest(*words, str(sorted(learned.said))).hex()
     with result_folder(options.output_dir, stem, fingerprint) as folder:

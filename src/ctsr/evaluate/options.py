@@ -71,6 +71,12 @@ class EvaluateOptions:
     """What runs the network; only torch gives the same bits on every run and machine."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
     """What it computes in; int8 is OpenVINO's, fp16 a GPU's."""
+    physics: bool = False
+    """Also measure resolution, noise and detectability of every method, on phantoms and slices."""
+    hallucination: bool = False
+    """Also check for invented and lost detail: LR-consistency, Fourier ring correlation, lesions put in or left out."""
+    study_slices: int = 3
+    """Slices of each series that physics and hallucination look at, evenly along it."""
     workers: int = 0
     """Threads that compute metrics while the model goes on; 0 takes as many as there are cores."""
     store: Path | None = None
@@ -82,7 +88,7 @@ class EvaluateOptions:
         for name in ("mask", "metrics", "baselines"):
             if not getattr(self, name):
                 raise UsageError(f"--{name} needs at least one word")
-        for name in ("max_patients", "max_slices_per_patient", "ma_every"):
+        for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name} must be at least 1, got {value}")

@@ -3,22 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-from torch import Tensor
-
-from ctsr.errors import MissingInputError
-from ctsr.features import Trunk
-from ctsr.metrics import MetricFunction, MetricValue, PerImage
-from ctsr.metrics.lpips import LPIPS
+from ctsr.evaluate.backends import Backend, Chosen, Perceptual, choose_metric, without
+from ctsr.metrics import MetricFunction
 from ctsr.progress import SILENT, Progress
-from ctsr.weights import load_weights
 
 __all__ = ["Learned", "LpipsNet", "choose_learned"]
 
 LpipsNet: TypeAlias = Literal["alex", "vgg", "none"]
 
-TRUNK = {"alex": "alexnet", "vgg": "vgg16"}
+OF_NIQE: frozenset[Backend] = frozenset({"auto", "builtin", "pyiqa"})
+"""Backends that `--perceptual_backend` may name and that have NIQE; with another one, NIQE is chosen as with auto."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,12 @@ class Learned:
 
 
 def choose_learned(
-    names: Sequence[str], net: LpipsNet, cache: Path | None = None, *, progress: Progress = SILENT
+    names: Sequence[str],
+    net: LpipsNet,
+    cache: Path | None = None,
+    *,
+    backend: Backend = "auto",
+    progress: Progress = SILENT,
 ) -> Learned:
     """Those of LPIPS, MA and NIQE that are among `names`.
 
@@ -47,38 +48,37 @@ def choose_learned(
         names: of the metrics that are to be computed.
         net: trunk of LPIPS: AlexNet, VGG16, or none.
         cache: where fetched weights are kept; the user's cache folder when left out.
+        backend: who computes LPIPS and NIQE; MA is always pyiqa's.
         progress: hears how to get weights that are not there: an evaluation without LPIPS is one all the same.
     """
     functions: dict[str, MetricFunction] = {}
     said: dict[str, Mapping[str, Any]] = {}
-    if "LPIPS" in names:
-        functions["LPIPS"] = _lpips(net, cache, progress)
-    for name in ("MA", "NIQE"):
-        if name in names:
-            functions[name] = without("not computed by this version")
-    if isinstance(lpips := functions.get("LPIPS"), LPIPS):
-        said["LPIPS"] = {"backend": "builtin", "version": "0.1", "trunk": lpips.trunk.name}
+    for name in (one for one in get_args(Perceptual) if one in names):
+        if name == "LPIPS" and net == "none":
+            functions[name] = without("not asked for")
+            continue
+        chosen = choose_metric(name, _backend(name, backend), "alex" if net == "none" else net, cache)
+        functions[name] = chosen.function
+        if chosen.reason:
+            _tell(name, chosen, backend, progress)
+        else:
+            trunk = {"trunk": "alexnet" if net == "alex" else "vgg16"} if name == "LPIPS" else {}
+            said[name] = {"backend": chosen.backend, "version": chosen.version} | trunk
     return Learned(functions, said)
 
 
-def _lpips(net: LpipsNet, cache: Path | None, progress: Progress) -> MetricFunction:
-    if net == "none":
-        return without("not asked for")
-    names = (TRUNK[net], f"lpips-{net}")
-    try:
-        trunk, heads = (load_weights(name, cache) for name in names)
-    except MissingInputError:
-        advice = f"ctsr weights fetch {' '.join(names)}"
-        progress.note(f"LPIPS is left out: its weights are not here; `{advice}` brings them")
-        return without(f"weights not fetched ({advice})")
-    return LPIPS(Trunk(TRUNK[net], trunk), heads)
+def _backend(name: Perceptual, backend: Backend) -> Backend:
+    """What the user's word means for one metric."""
+    match name:
+        case "MA":
+            return "auto"
+        case "NIQE":
+            return backend if backend in OF_NIQE else "auto"
+        case "LPIPS":
+            return backend
 
 
-def without(reason: str) -> MetricFunction:
-    """A metric that has a reason for every image, and no number."""
-
-    def reasons(image: Tensor, reference: Tensor) -> PerImage:
-        del reference
-        return (MetricValue(None, reason),) * len(image)
-
-    return reasons
+def _tell(name: Perceptual, chosen: Chosen, backend: Backend, progress: Progress) -> None:
+    """MA is an extra: whoever has not installed it need not hear of it each time."""
+    if name != "MA" or "not installed" not in chosen.reason or backend == "pyiqa":
+        progress.note(f"{name} is left out: {chosen.reason}")

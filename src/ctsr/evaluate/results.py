@@ -7,13 +7,16 @@ from typing import Any
 
 from ctsr.checkpoint.meta import current_versions
 from ctsr.degrade import Draw
-from ctsr.evaluate.examples import choose_examples, example_figure
 from ctsr.evaluate.folder import ResultFolder
 from ctsr.evaluate.judge import Domain
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.plan import EvaluationPlan, one_or_list
-from ctsr.evaluate.plots import write_plots
-from ctsr.evaluate.report import write_report
+from ctsr.evaluate.report.examples import choose_examples, example_figure
+from ctsr.evaluate.report.hallucination import study_hallucination
+from ctsr.evaluate.report.page import write_report
+from ctsr.evaluate.report.physics import study_physics
+from ctsr.evaluate.report.plots import write_plots
+from ctsr.evaluate.report.sections import Section
 from ctsr.evaluate.rows import Row, SliceRef, on_domain
 from ctsr.evaluate.summary import (
     ComparedBy,
@@ -27,20 +30,29 @@ from ctsr.evaluate.summary import (
 from ctsr.evaluate.tables import patient_level
 from ctsr.figures import save_figure
 from ctsr.files import write_atomically, write_json
+from ctsr.progress import Progress
 
 __all__ = ["write_results"]
 
 
-def write_results(plan: EvaluationPlan, rows: Sequence[Row], folder: ResultFolder) -> None:
+def write_results(plan: EvaluationPlan, rows: Sequence[Row], folder: ResultFolder, progress: Progress) -> None:
     """Write everything but `metrics.csv`, which has grown by itself, and `config.json`, which was there first."""
+    studies: dict[str, Any] = {}
+    sections: list[Section] = []
+    if plan.options.physics:
+        studies["physics"], section = study_physics(plan, folder, progress)
+        sections.append(section)
+    if plan.options.hallucination:
+        studies["hallucination"], parts = study_hallucination(plan, folder, progress)
+        sections += parts
     if not plan.options.no_plots:
         first = on_domain(rows, plan.domains[0])
         write_plots(first, plan, folder.plots)
         for name, example in choose_examples(plan, first).items():
             save_figure(example_figure(plan, example, first), folder.plots / f"{name}.png")
-    summary = summary_of(plan, rows, folder)
+    summary = summary_of(plan, rows, folder) | studies
     write_json(folder.summary_json, summary)
-    write_report(plan, rows, summary, folder)
+    write_report(plan, rows, summary, folder, sections)
     if plan.options.flat_names:
         output = plan.options.output_dir
         write_atomically(output / f"metrics_{plan.flat_stem}.csv", folder.metrics_csv.read_bytes())

@@ -18,7 +18,7 @@ from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.perceptual import choose_learned
 from ctsr.evaluate.pipeline import measured
-from ctsr.evaluate.plan import EvaluationPlan, choose_patients, plan_slices
+from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice, choose_patients, plan_slices
 from ctsr.evaluate.results import write_results
 from ctsr.evaluate.rows import Columns, Row, RowFile, on_domain, read_rows
 from ctsr.evaluate.tables import Table, patient_level
@@ -29,6 +29,7 @@ from ctsr.infer.calibration import Calibration
 from ctsr.infer.choose import AskedFor, choose_engine, open_engine
 from ctsr.infer.trial import Pair
 from ctsr.metrics import choose_metrics
+from ctsr.metrics.packages import MA_CPU_SECONDS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 
@@ -78,7 +79,7 @@ def evaluate(
     with result_folder(options.output_dir, plan.stem, _fingerprint(plan)) as folder:
         write_json(folder.config_json, plan.config())
         rows = _measure(plan, folder, progress)
-        write_results(plan, rows, folder)
+        write_results(plan, rows, folder, progress)
     return Evaluation(
         folder=folder.path,
         domains=plan.domains,
@@ -111,8 +112,22 @@ def prepare(
     if not slices:
         where = ", ".join(map(str, roots))
         raise MissingInputError(f"{where}: no slice of the {options.split} part can be used: {'; '.join(failures)}")
-    learned = choose_learned(metrics, options.lpips, options.cache, progress=progress)
+    slices_of_ma = sum(1 for number in range(len(slices)) if number % options.ma_every == 0)
+    learned = choose_learned(
+        metrics, options.lpips, options.cache, backend=options.perceptual_backend, progress=progress
+    )
+    if "MA" in learned.said:
+        _announce_ma(slices[0], slices_of_ma * len(domains) * (len(models) + len(options.baselines)), progress)
     return EvaluationPlan(tuple(models), options, domains, metrics, sampler, learned, exams.source, slices, failures)
+
+
+def _announce_ma(example: PlannedSlice, images: int, progress: Progress) -> None:
+    """MA is slow enough to be told of before it begins."""
+    hours = MA_CPU_SECONDS * example.stored.rows * example.stored.columns / 512**2 * images / 3600
+    progress.note(
+        f"MA will take about {hours:.1f} CPU hours for {images} images; --ma_every 10 takes a tenth of them, "
+        "--metrics fidelity LPIPS NIQE hu tissue goes without"
+    )
 
 
 def _alike(models: Sequence[ModelUnderTest]) -> ModelUnderTest:

@@ -9,9 +9,12 @@ from torch import Tensor
 
 from ctsr.errors import UsageError
 from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
+from ctsr.metrics.haarpsi import haarpsi
+from ctsr.metrics.msssim import ms_ssim
 from ctsr.metrics.ssim import ssim
 from ctsr.metrics.tissue import TISSUES
 from ctsr.metrics.value import PerImage
+from ctsr.metrics.vif import vif
 
 __all__ = ["GROUPS", "METRICS", "Better", "Group", "Metric", "MetricFunction", "choose_metrics", "of_group"]
 
@@ -80,6 +83,11 @@ METRICS = MappingProxyType(
             Metric("RMSE_HU", "hu", "HU", "lower", "root mean squared error", rmse),
             Metric("BIAS_HU", "hu", "HU", "nearer 0", "mean of image − reference", bias),
             *_of_tissues(),
+            Metric("MS_SSIM", "structure", "1", "higher", "SSIM over five scales", ms_ssim, pixelwise=False),
+            Metric(
+                "HAARPSI", "structure", "1", "higher", "similarity of edges by Haar wavelets", haarpsi, pixelwise=False
+            ),
+            Metric("VIF", "structure", "1", "higher", "visual information fidelity, of pixels", vif, pixelwise=False),
         )
     }
 )

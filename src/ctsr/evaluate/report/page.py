@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from ctsr.evaluate.comparison import Comparison, compare
 from ctsr.evaluate.folder import ResultFolder
 from ctsr.evaluate.plan import EvaluationPlan
+from ctsr.evaluate.report.sections import NONE, Section
 from ctsr.evaluate.rows import Row, on_domain
 from ctsr.evaluate.statistics import FEWEST
 from ctsr.evaluate.tables import Table, best_methods, by_patient, patient_level, strata
@@ -20,36 +21,13 @@ from ctsr.files import write_atomically
 from ctsr.metrics import METRICS
 from ctsr.metrics.tissue import TISSUES
 
-__all__ = ["Section", "SectionTable", "write_report"]
+__all__ = ["write_report"]
 
 HEADLINE = ("PSNR", "SSIM", "MS_SSIM", "HAARPSI", "VIF", "LPIPS", "PI", "MAE_HU", "RMSE_HU", "BIAS_HU")
 """Columns of the tables, where they were computed; all others are in the files."""
 TESTED = ("PSNR", "SSIM", "LPIPS", "MAE_HU")
 """What the page shows tests of."""
-NONE = "–"
 CSS_DPI = 96
-
-
-@dataclass(frozen=True)
-class SectionTable:
-    """A table of words."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page that only some evaluations have."""
-
-    anchor: str
-    title: str
-    paragraphs: Sequence[str] = ()
-    tables: Sequence[SectionTable] = ()
-    pictures: Sequence[tuple[str, str]] = ()
-    """Name of a plot, and its caption."""
-    notes: Sequence[str] = ()
 
 
 def write_report(
@@ -69,7 +47,7 @@ def write_report(
         sections: what there is beside metrics.
     """
     environment = Environment(
-        loader=PackageLoader("ctsr.evaluate", "page"),
+        loader=PackageLoader("ctsr.evaluate", "report"),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,

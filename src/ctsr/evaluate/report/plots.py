@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ctsr.evaluate.agreement import Agreement, agreement
 from ctsr.evaluate.methods import BICUBIC, short
 from ctsr.evaluate.plan import EvaluationPlan
+from ctsr.evaluate.report.agreement import Agreement, agreement
 from ctsr.evaluate.rows import Row, SliceRef
 from ctsr.evaluate.tables import methods_of, patient_means
 from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure, save_figure

@@ -1,0 +1,1 @@
+"""What an evaluation looks like: plots, slices, studies of physics and hallucination, and the page that holds all."""

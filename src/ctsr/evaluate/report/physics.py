@@ -1,0 +1,155 @@
+"""Resolution, noise and detectability of the methods under evaluation: study, file, plots and part of the report."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ctsr.evaluate.folder import ResultFolder
+from ctsr.evaluate.methods import short
+from ctsr.evaluate.pipeline import made
+from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
+from ctsr.evaluate.report.sections import Section, SectionTable, number
+from ctsr.evaluate.report.subjects import chosen_slices, resolvers
+from ctsr.figures import save_figure
+from ctsr.files import write_json
+from ctsr.physics import NoiseSlice, NoiseStudy, PhysicsStudy, noise_study, study
+from ctsr.physics.figures import detectability_figure, noise_figure, phantom_noise_figure, transfer_figure
+from ctsr.progress import Progress
+
+__all__ = ["study_physics"]
+
+
+def study_physics(plan: EvaluationPlan, folder: ResultFolder, progress: Progress) -> tuple[dict[str, Any], Section]:
+    """Measure, and write `physics.json` and the plots.
+
+    Returns:
+        The figures that are compared, for `summary.json`; and the part of the report.
+    """
+    found, noise = _studied(plan, progress)
+    write_json(folder.path / "physics.json", {"phantoms": asdict(found), "slices": [asdict(one) for one in noise]})
+    return _document(found), _section(plan, folder, found, noise)
+
+
+def _studied(plan: EvaluationPlan, progress: Progress) -> tuple[PhysicsStudy, list[NoiseStudy]]:
+    chosen = chosen_slices(plan)
+    most_common = max(chosen, key=lambda pixel_mm: len(chosen[pixel_mm]))
+    found = study(
+        resolvers(plan),
+        plan.sampler.degradation,
+        plan.model.hu_range,
+        most_common,
+        seed=plan.options.deg_seed,
+        progress=progress,
+    )
+    return found, [noise_study(_shown(plan, own), mm, progress=progress) for mm, own in chosen.items()]
+
+
+def _shown(plan: EvaluationPlan, slices: Sequence[PlannedSlice]) -> Iterator[NoiseSlice]:
+    hu_range = plan.model.hu_range
+    for planned in slices:
+        images, hr_hu = made(plan, planned)
+        in_hu = hu_range.to_hu(images[:, 0].cpu().numpy())
+        yield NoiseSlice(hr_hu, {short(name): image for name, image in zip(plan.methods, in_hu, strict=True)})
+
+
+def _document(found: PhysicsStudy) -> dict[str, Any]:
+    return {
+        "pixel_mm": found.pixel_mm,
+        "lr_nyquist_per_mm": found.lr_nyquist_per_mm,
+        "transfer": [
+            {
+                "method": one.method,
+                "contrast_hu": one.contrast_hu,
+                "dose": one.dose,
+                "mtf50_per_mm": one.transfer.mtf50_per_mm,
+                "mtf10_per_mm": one.transfer.mtf10_per_mm,
+            }
+            for one in found.transfer
+        ],
+        "noise": [
+            {
+                "method": one.method,
+                "dose": one.dose,
+                "std_hu": one.spectrum.std_hu,
+                "peak_per_mm": one.spectrum.peak_per_mm,
+                "mean_per_mm": one.spectrum.mean_per_mm,
+            }
+            for one in found.noise
+        ],
+        "detectability": [asdict(one) for one in found.detectability],
+    }
+
+
+def _section(plan: EvaluationPlan, folder: ResultFolder, found: PhysicsStudy, noise: Sequence[NoiseStudy]) -> Section:
+    pictures = [
+        ("transfer", "Task transfer functions; beyond the dotted line LR itself holds nothing."),
+        ("phantom_noise", "What each method makes of LR's noise on a uniform phantom."),
+        ("detectability", "How well a faint disc is told from the noise (non-prewhitening observer)."),
+    ]
+    if not plan.options.no_plots:
+        save_figure(transfer_figure(found), folder.plots / "transfer.png")
+        save_figure(phantom_noise_figure(found), folder.plots / "phantom_noise.png")
+        save_figure(detectability_figure(found), folder.plots / "detectability.png")
+        for number, one in enumerate(noise):
+            name = f"noise_{number}"
+            save_figure(noise_figure(one, f"pixels of {one.pixel_mm:g} mm"), folder.plots / f"{name}.png")
+            pictures.append((name, "Noise of real slices, where the reference is homogeneous; HR's own among it."))
+    return Section(
+        "physics",
+        "Physics",
+        paragraphs=(
+            "Phantoms sent through degradation and method, at both ends of the range of doses. A network is not "
+            "linear: read each number at its contrast and dose.",
+        ),
+        tables=(_transfer_table(found), _noise_table(found, noise), _detectability_table(found)),
+        pictures=pictures,
+        notes=(
+            f"Pixels of {found.pixel_mm:g} mm; LR ends at {found.lr_nyquist_per_mm:.3f}/mm. How it is measured and "
+            "read: docs/physics.md. All values are in physics.json.",
+        ),
+    )
+
+
+def _transfer_table(found: PhysicsStudy) -> SectionTable:
+    rows = [
+        (
+            f"{one.contrast_hu:+g} HU, dose {one.dose:g}".replace("-", "−"),
+            one.method,
+            _with_error(one.transfer.mtf50_per_mm, one.transfer.mtf50_error_per_mm),
+            _with_error(one.transfer.mtf10_per_mm, one.transfer.mtf10_error_per_mm),
+        )
+        for one in sorted(found.transfer, key=lambda one: (one.contrast_hu, one.dose, found.methods.index(one.method)))
+    ]
+    return SectionTable("Resolution of a disc's edge", ("Edge", "method", "MTF50, 1/mm", "MTF10, 1/mm"), rows)
+
+
+def _noise_table(found: PhysicsStudy, noise: Sequence[NoiseStudy]) -> SectionTable:
+    phantom = [(f"uniform phantom, dose {one.dose:g}", one.method, one.spectrum) for one in found.noise]
+    slices = [
+        (f"slices, {one.pixel_mm:g} mm", name, spectrum) for one in noise for name, spectrum in one.spectra.items()
+    ]
+    rows = [
+        (where, method, f"{one.std_hu:.2f}", f"{one.peak_per_mm:.2f}", f"{one.mean_per_mm:.2f}")
+        for where, method, one in (*phantom, *slices)
+    ]
+    columns = ("Where", "method", "noise, HU", "peak, 1/mm", "mean frequency, 1/mm")
+    return SectionTable("Noise", columns, rows)
+
+
+def _detectability_table(found: PhysicsStudy) -> SectionTable:
+    diameters = found.settings.diameters_mm
+    by_key = {(one.contrast_hu, one.dose, one.method, one.diameter_mm): one.d_prime for one in found.detectability}
+    keys = sorted({key[:3] for key in by_key}, key=lambda key: (key[0], key[1], found.methods.index(key[2])))
+    rows = [
+        (
+            f"{contrast:+g} HU, dose {dose:g}".replace("-", "−"),
+            method,
+            *(number(by_key.get((contrast, dose, method, diameter)), 1) for diameter in diameters),
+        )
+        for contrast, dose, method in keys
+    ]
+    return SectionTable("Detectability d′", ("Disc", "method", *(f"{mm:g} mm" for mm in diameters)), rows)
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return number(value, 3) + ("" if value is None or error is None else f" ± {error:.3f}")
