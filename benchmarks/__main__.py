@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import finetune, memory, patches, preprocess, quality, startup, training, upscale, view
+from benchmarks import evaluation, finetune, memory, patches, preprocess, quality, startup, training, upscale, view
 
 BENCHMARKS = {
     "startup": startup.run,
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "training": training.run,
     "finetune": finetune.run,
     "memory": memory.run,
+    "evaluation": evaluation.run,
     "view": view.run,
     "upscale": upscale.run,
     "quality": quality.run,
