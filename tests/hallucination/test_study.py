@@ -146,7 +146,7 @@ def test_what_was_found_is_drawn() -> None:
     nothing = dataclasses.replace(checks.sfrc, flagged=())
     with pytest.raises(DomainError, match="nothing to show"):
         flagged_figure(lr, lr, nothing, window, title="none")
-    assert sfrc_figure(lr, lr, nothing, PIXEL, window, scale=2, title="none").axes
+    assert len(sfrc_figure(lr, lr, nothing, PIXEL, window, scale=2, title="none").axes) == 2
 
 
 def test_on_real_ct_interpolation_invents_nothing_and_noise_is_found_in_organs(real_ct: Path, tmp_path: Path) -> None:
