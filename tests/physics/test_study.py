@@ -90,6 +90,7 @@ def test_noise_follows_the_dose_as_its_root() -> None:
     found = run({"bilinear": bilinear}, Degradation(), settings=FEW)
     quarter, half = (one.spectrum.std_hu for one in found.noise)
     assert quarter / half == pytest.approx(math.sqrt(2), rel=0.05)
+    assert quarter / half != pytest.approx(math.sqrt(2), rel=1e-6), "both doses have the same noise, scaled"
     assert found.lr_noise_hu == pytest.approx((6.0, 6.0 / math.sqrt(2)))
     # Bilinear weights ¾ and ¼ along each axis leave 10/16 of white noise's standard deviation.
     assert quarter == pytest.approx(6.0 * 10 / 16, rel=0.05)

@@ -35,7 +35,8 @@ def sfrc_figure(
         title: which slice, which method.
     """
     rows, columns = hr_hu.shape
-    figure = new_figure(8.4, 4.0 * rows / columns + 2.9)
+    tall, below = 4.0 * rows / columns, 2.6 if found.flagged else 0.0
+    figure = new_figure(8.4, tall + below + 0.5)
     share = "" if found.share is None else f" ({100 * found.share:.1f} %)"
     figure.suptitle(
         f"{title}: {len(found.flagged)} of {found.judged} patches with structure flagged{share}\n"
@@ -45,13 +46,14 @@ def sfrc_figure(
         ha="left",
         x=0.01,
     )
-    grid = figure.add_gridspec(2, 6, height_ratios=[4.0 * rows / columns, 2.6])
+    grid = figure.add_gridspec(2, 6, height_ratios=[tall, below]) if below else figure.add_gridspec(1, 6)
     for place, image, name in ((grid[0, :3], sr_hu, "SR"), (grid[0, 3:], hr_hu, "HR")):
         axes = figure.add_subplot(place)
         _show(axes, image, window, name)
         _frames(axes, found, within_lr(pixel_mm, scale))
-    below = [figure.add_subplot(grid[1, first : first + 2]) for first in (0, 2, 4)]
-    _first_to_part(below, sr_hu, hr_hu, found, pixel_mm, window)
+    if below:
+        panels = [figure.add_subplot(grid[1, first : first + 2]) for first in (0, 2, 4)]
+        _first_to_part(panels, sr_hu, hr_hu, found, pixel_mm, window)
     return figure
 
 
@@ -199,11 +201,6 @@ def _frames(axes: Axes, found: SFRC, within_per_mm: float) -> None:
 def _first_to_part(
     panels: Sequence[Axes], sr_hu: FloatArray, hr_hu: FloatArray, found: SFRC, pixel_mm: float, window: Window
 ) -> None:
-    if not found.flagged:
-        for axes in panels:
-            axes.set_axis_off()
-        panels[1].text(0.5, 0.5, "no patch is flagged", ha="center", color=QUIET, transform=panels[1].transAxes)
-        return
     size, settings, first = found.settings.patch, found.settings, found.flagged[0]
     part = (slice(first.row, first.row + size), slice(first.column, first.column + size))
     for axes, image, name in zip(panels[:2], (sr_hu, hr_hu), ("SR", "HR"), strict=True):

@@ -40,6 +40,8 @@ class NamedPair:
     name: str
     """For the reader, and for seeds: `patient series slice`, unique."""
     pair: SlicePair
+    pixel_mm: float
+    """Side of an HR pixel."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class SliceChecks:
     method: str
     consistency: Consistency
     sfrc: SFRC
+    lr_nyquist_per_mm: float
+    """Where it lies below sFRC's limit, interpolation is flagged, too: LR holds nothing up to the limit."""
+    flagged_within_lr: int
+    """Flagged patches that part below `WITHIN_LR` of LR's Nyquist frequency: LR knew better."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class MethodSummary:
     flagged: int
     flagged_share: float | None
     flagged_within_lr: int
-    """Flagged patches that part below `WITHIN_LR` of LR's Nyquist frequency: LR knew better."""
+    """See `SliceChecks`."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +100,7 @@ class HallucinationStudy:
     """Everything that was found."""
 
     methods: tuple[str, ...]
-    pixel_mm: float
     scale: int
-    lr_nyquist_per_mm: float
-    """Where it lies below sFRC's limit, interpolation is flagged, too: LR holds nothing up to the limit."""
     seed: int
     settings: HallucinationSettings
     summaries: tuple[MethodSummary, ...]
@@ -113,7 +116,6 @@ def check_slice(
     *,
     degradation: Degradation,
     hu_range: HURange,
-    pixel_mm: float,
     settings: HallucinationSettings | None = None,
 ) -> SliceChecks:
     """Consistency and sFRC of one SR slice, for callers that have it already.
@@ -124,7 +126,6 @@ def check_slice(
         method: its name.
         degradation: how LR was made.
         hu_range: of the pair.
-        pixel_mm: side of an HR pixel.
         settings: see `HallucinationSettings`.
     """
     settings, pair = settings or HallucinationSettings(), subject.pair
@@ -140,8 +141,15 @@ def check_slice(
     )
     hr = np.clip(pair.hr_hu, hu_range.low, hu_range.high)
     noise = params.noise_std * hu_range.hu_per_unit
+    found = sfrc(sr_hu, hr, subject.pixel_mm, noise_hu=noise, settings=settings.sfrc)
+    within = within_lr(subject.pixel_mm, degradation.scale)
     return SliceChecks(
-        subject.name, method, residual, sfrc(sr_hu, hr, pixel_mm, noise_hu=noise, settings=settings.sfrc)
+        slice_name=subject.name,
+        method=method,
+        consistency=residual,
+        sfrc=found,
+        lr_nyquist_per_mm=within / WITHIN_LR,
+        flagged_within_lr=sum(one.frequency_per_mm <= within for one in found.flagged),
     )
 
 
@@ -151,7 +159,6 @@ def study(
     *,
     degradation: Degradation,
     hu_range: HURange,
-    pixel_mm: float,
     seed: int = 42,
     settings: HallucinationSettings | None = None,
     progress: Progress = SILENT,
@@ -163,7 +170,6 @@ def study(
         super_resolvers: name → method; see `ctsr.infer.by_network`.
         degradation: how the pairs' LR was made.
         hu_range: of the pairs and the networks.
-        pixel_mm: side of an HR pixel.
         seed: lesions follow from it and the slice's name, whatever the order of slices and methods.
         settings: see `HallucinationSettings`.
         progress: hears of each slice.
@@ -173,26 +179,24 @@ def study(
     """
     settings = settings or HallucinationSettings()
     checks, trials = list[SliceChecks](), list[LesionTrial]()
-    check = partial(check_slice, degradation=degradation, hu_range=hu_range, pixel_mm=pixel_mm, settings=settings)
-    attempt = partial(lesion_trials, degradation=degradation, hu_range=hu_range, pixel_mm=pixel_mm)
+    check = partial(check_slice, degradation=degradation, hu_range=hu_range, settings=settings)
+    attempt = partial(lesion_trials, degradation=degradation, hu_range=hu_range)
     for subject in progress.track(subjects, total=None, what="hallucination"):
         lr = hu_range.to_hu(subject.pair.lr[0, 0].cpu().numpy())
         for name, resolve in super_resolvers.items():
             checks.append(check(resolve(lr), subject, name))
         if settings.lesions:
             rng = rng_from(seed, "lesions", subject.name)
-            lesions = settings.lesions.sample(subject.pair.hr_hu, pixel_mm, rng)
-            trials += attempt(subject.name, subject.pair, lesions, super_resolvers)
+            lesions = settings.lesions.sample(subject.pair.hr_hu, subject.pixel_mm, rng)
+            trials += attempt(subject.name, subject.pair, lesions, super_resolvers, pixel_mm=subject.pixel_mm)
     if not checks:
         raise DomainError("a study of hallucination needs at least one slice and one method")
     return HallucinationStudy(
         methods=tuple(super_resolvers),
-        pixel_mm=pixel_mm,
         scale=degradation.scale,
-        lr_nyquist_per_mm=1 / (2 * pixel_mm * degradation.scale),
         seed=seed,
         settings=settings,
-        summaries=tuple(_summary(checks, name, within_lr(pixel_mm, degradation.scale)) for name in super_resolvers),
+        summaries=tuple(_summary(checks, name) for name in super_resolvers),
         slices=tuple(checks),
         lesions=tuple(lesion_table(trials)),
         trials=tuple(trials),
@@ -204,7 +208,7 @@ def within_lr(pixel_mm: float, scale: int) -> float:
     return WITHIN_LR / (2 * pixel_mm * scale)
 
 
-def _summary(checks: Sequence[SliceChecks], method: str, within_per_mm: float) -> MethodSummary:
+def _summary(checks: Sequence[SliceChecks], method: str) -> MethodSummary:
     own = [one for one in checks if one.method == method]
     worst = max(own, key=lambda one: one.consistency.mean_abs_hu)
     patches = [one.consistency.worst_patch for one in own if one.consistency.worst_patch]
@@ -222,5 +226,5 @@ def _summary(checks: Sequence[SliceChecks], method: str, within_per_mm: float) -
         judged=judged,
         flagged=flagged,
         flagged_share=flagged / judged if judged else None,
-        flagged_within_lr=sum(patch.frequency_per_mm <= within_per_mm for one in own for patch in one.sfrc.flagged),
+        flagged_within_lr=sum(one.flagged_within_lr for one in own),
     )

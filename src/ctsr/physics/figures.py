@@ -68,7 +68,7 @@ def noise_figure(study: NoiseStudy, title: str) -> Figure:
         title: which slices.
     """
     regions = sum(len(found) for found in study.regions)
-    figure, panels = _panels(1, f"{title}: {regions} homogeneous regions of {study.slices} slices")
+    figure, panels = _panels(1, f"{title}: slices {study.slices}, homogeneous regions {regions}")
     calm(panels[0], title="noise power spectrum")
     # The reference in the colour of text; methods keep the colours they have elsewhere.
     names = list(study.spectra)

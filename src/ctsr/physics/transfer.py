@@ -6,7 +6,6 @@ The edge of a disc is sampled at every angle, so its radial profile is finer tha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +50,7 @@ class TransferFunction:
     mtf10_per_mm: float | None
     """Where it first falls to 0.1; None where it does not."""
     mtf50_error_per_mm: float | None
-    """Standard error of `mtf50_per_mm` by the jackknife over images; None with one image."""
+    """Standard error of `mtf50_per_mm` by the jackknife over images; None with one image, or without a width."""
     mtf10_error_per_mm: float | None
     """The same of `mtf10_per_mm`."""
 
@@ -96,12 +95,10 @@ def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float) -> Trans
         raise DomainError("a transfer function needs at least one image of a disc")
     sums, counts = (np.stack([getattr(p, name) for p in profiles]) for name in ("sums", "counts"))
     frequencies = np.linspace(0, 1 / pixel_mm, STEPS + 1)
-    values = _transfer(sums.sum(axis=0), counts.sum(axis=0))
     # Each image left out once: how far the widths depend on which images there happened to be.
-    others = (
-        [_transfer(sums.sum(axis=0) - one, counts.sum(axis=0) - n) for one, n in zip(sums, counts, strict=True)]
-        if len(profiles) > 1
-        else []
+    left_out = slice(None) if len(profiles) > 1 else slice(0)
+    values, *others = _transfer(
+        *(np.vstack([part.sum(axis=0), part.sum(axis=0) - part[left_out]]) for part in (sums, counts))
     )
     return TransferFunction(
         frequencies_per_mm=tuple(frequencies.tolist()),
@@ -126,19 +123,22 @@ def falls_to(level: float, frequencies: Values, values: Values) -> float | None:
 
 
 def _transfer(sums: Values, counts: Values) -> Values:
-    """Profile → edge spread → line spread → its normalised Fourier transform up to 1 cycle/pixel."""
+    """Profiles → edge spreads → line spreads → their normalised Fourier transforms up to 1 cycle/pixel.
+
+    Args:
+        sums: (n, bins).
+        counts: the same shape.
+
+    Returns:
+        (n, `STEPS` + 1).
+    """
     line = -np.diff(sums / counts)
-    places = (np.arange(len(line)) + 1) * BIN - REACH
-    spectrum = np.abs(_waves() @ (line * np.clip((REACH - np.abs(places)) / (REACH - FLAT), 0, 1)))
+    places = np.arange(1, sums.shape[1]) * BIN - REACH
+    frequencies = np.linspace(0, 1, STEPS + 1)
+    waves = np.exp(-2j * np.pi * np.outer(places, frequencies))
+    spectrum = np.abs((line * np.clip((REACH - np.abs(places)) / (REACH - FLAT), 0, 1)) @ waves)
     # Averaging over a bin and differencing between bins each blur the line spread by one bin's width.
-    return spectrum / (spectrum[0] * np.sinc(np.linspace(0, 1, STEPS + 1) * BIN) ** 2)
-
-
-@lru_cache(maxsize=1)
-def _waves() -> npt.NDArray[np.complex128]:
-    """The transform's matrix: (frequencies, differences between bins)."""
-    places = np.arange(1, round(2 * REACH / BIN)) * BIN - REACH
-    return np.exp(-2j * np.pi * np.outer(np.linspace(0, 1, STEPS + 1), places))
+    return spectrum / (spectrum[:, :1] * np.sinc(frequencies * BIN) ** 2)
 
 
 def _jackknife(estimates: Sequence[float | None]) -> float | None:
