@@ -102,6 +102,7 @@ def test_niqe_of_images_with_little_or_no_texture_is_that_of_our_own(cache: Path
     one_textured_block[..., :96, :96] = torch.rand(96, 96, generator=torch.Generator().manual_seed(0))
     assert theirs(flat, flat)[0].reason == TOO_FLAT
     assert theirs(flat[..., :95], flat)[0].reason == TOO_SMALL
+    assert theirs(flat * torch.nan, flat)[0].reason == "not finite"
     for image in (one_textured_block, flat, stripes):
         (own,), (its,) = ours(image, image), theirs(image, image)
         assert own.reason == its.reason

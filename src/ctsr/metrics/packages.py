@@ -24,7 +24,7 @@ from torch import Tensor
 from ctsr.errors import MissingInputError
 from ctsr.metrics.lpips import SMALLEST
 from ctsr.metrics.niqe import BLOCK, TOO_FLAT, TOO_SMALL
-from ctsr.metrics.value import MetricValue, PerImage, values
+from ctsr.metrics.value import NOT_FINITE, MetricValue, PerImage, values
 from ctsr.words import one_line
 
 __all__ = [
@@ -77,7 +77,9 @@ class _Packaged:
         """The value of each image; see `ctsr.metrics.MetricFunction`."""
         references = reference.expand(len(image), -1, -1, -1)
         pairs = zip(self._prepared(image), self._prepared(references), image, strict=True)
-        return tuple(self._judged(one[None], its[None], self.why_not(grey)) for one, its, grey in pairs)
+        return tuple(
+            self._judged(one[None], its[None], _not_finite(grey) or self.why_not(grey)) for one, its, grey in pairs
+        )
 
     def _prepared(self, image: Tensor) -> Tensor:
         return image.detach().cpu().float().expand(-1, self.channels, -1, -1)
@@ -201,6 +203,10 @@ def _fill(network: Any, trunk: Mapping[str, Tensor], heads: Mapping[str, Tensor]
     network.net.load_state_dict(state)
     for name, head in heads.items():
         network.get_parameter(f"{name}.model.1.weight").data.copy_(head.view(1, -1, 1, 1))
+
+
+def _not_finite(image: Tensor) -> str:
+    return "" if bool(image.isfinite().all()) else NOT_FINITE
 
 
 def _is_uniform(image: Tensor) -> bool:
