@@ -104,7 +104,8 @@ def show(console: Console, evaluation: "Evaluation") -> None:
         f"metrics in {evaluation.domains[0].text}; * marks the best"
     )
     names = [name for name in SHOWN if name in next(iter(evaluation.means.values()))]
-    console.table(title, ("Method", *_headings(names)), _cells(evaluation, names))
+    headings = _headings(names, pi_is_niqe=evaluation.pi_kind == "niqe")
+    console.table(title, ("Method", *headings), _cells(evaluation, names))
     if others := evaluation.domains[1:]:
         console.print(f"Other windows and masks are in the files: {', '.join(domain.tag for domain in others)}")
     for failure in evaluation.failures:
@@ -114,12 +115,13 @@ def show(console: Console, evaluation: "Evaluation") -> None:
     console.print(f"Results: {evaluation.folder}")
 
 
-def _headings(names: Sequence[str]) -> Iterator[str]:
+def _headings(names: Sequence[str], *, pi_is_niqe: bool) -> Iterator[str]:
     from ctsr.metrics import METRICS
 
     for name in names:
         unit = METRICS[name].unit
-        yield name.removesuffix("_HU") + ("" if unit == "1" else f" [{unit}]")
+        label = "PI (NIQE)" if name == "PI" and pi_is_niqe else name.removesuffix("_HU")
+        yield label + ("" if unit == "1" else f" [{unit}]")
 
 
 def _cells(evaluation: "Evaluation", names: Sequence[str]) -> Iterator[tuple[str, ...]]:

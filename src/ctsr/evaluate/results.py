@@ -43,8 +43,8 @@ def write_results(plan: EvaluationPlan, rows: Sequence[Row], folder: ResultFolde
         studies["physics"], section = study_physics(plan, folder, progress)
         sections.append(section)
     if plan.options.hallucination:
-        studies["hallucination"], parts = study_hallucination(plan, folder, progress)
-        sections += parts
+        studies["hallucination"], section = study_hallucination(plan, folder, progress)
+        sections.append(section)
     if not plan.options.no_plots:
         first = on_domain(rows, plan.domains[0])
         write_plots(first, plan, folder.plots)

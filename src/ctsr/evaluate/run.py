@@ -51,6 +51,8 @@ class Evaluation:
     """On the first domain, over patients, each of whom counts once."""
     model_methods: tuple[str, ...]
     """What rows and tables call the models."""
+    pi_kind: str | None
+    """What PI is made of: `ma+niqe`, `niqe`, or None where it was not computed."""
     failures: tuple[str, ...]
     """A line for each patient or series that could not be used, wholly or in part."""
 
@@ -87,6 +89,7 @@ def evaluate(
         num_slices=len(plan.slices),
         means=patient_level(on_domain(rows, plan.domains[0])),
         model_methods=plan.model_methods,
+        pi_kind=plan.learned.pi_kind,
         failures=plan.failures,
     )
 

@@ -3,13 +3,14 @@
 from ctsr.physics.conditions import PhysicsSettings, conditions
 from ctsr.physics.detectability import DiscTask, detectability
 from ctsr.physics.noise import NoiseSpectrum, power_map, spectrum_of
-from ctsr.physics.on_slices import NoiseSlice, NoiseStudy, noise_study
+from ctsr.physics.on_slices import REFERENCE, NoiseSlice, NoiseStudy, noise_study
 from ctsr.physics.phantom import soft_disc
 from ctsr.physics.regions import Region, homogeneous_regions, tissue_mask
 from ctsr.physics.study import DetectabilityAt, NoiseAt, PhysicsStudy, TransferAt, study
 from ctsr.physics.transfer import EdgeProfile, TransferFunction, edge_profile, transfer_function
 
 __all__ = [
+    "REFERENCE",
     "DetectabilityAt",
     "DiscTask",
     "EdgeProfile",

@@ -11,7 +11,7 @@ from ctsr.evaluate.folder import ResultFolder
 from ctsr.evaluate.methods import short
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
 from ctsr.evaluate.report.examples import shown_window
-from ctsr.evaluate.report.sections import NONE, Section, SectionTable, number
+from ctsr.evaluate.report.sections import Section, SectionTable, number
 from ctsr.evaluate.report.subjects import chosen_slices, resolvers
 from ctsr.figures import save_figure
 from ctsr.files import write_json
@@ -25,31 +25,23 @@ __all__ = ["study_hallucination"]
 
 def study_hallucination(
     plan: EvaluationPlan, folder: ResultFolder, progress: Progress
-) -> tuple[list[dict[str, Any]], list[Section]]:
-    """Check, and write `hallucination.json` and the plots: a study for each pixel size.
+) -> tuple[list[dict[str, Any]], Section]:
+    """Check, and write `hallucination.json` and the plots.
 
     Returns:
-        The figures that are compared, for `summary.json`; and the parts of the report.
+        The figures of each method, for `summary.json`; and the part of the report.
     """
-    studies = _studied(plan, progress)
-    write_json(folder.path / "hallucination.json", [asdict(one) for one in studies])
-    document = [{"pixel_mm": one.pixel_mm, "methods": [asdict(own) for own in one.summaries]} for one in studies]
-    return document, [_section(plan, folder, one, place) for place, one in enumerate(studies)]
-
-
-def _studied(plan: EvaluationPlan, progress: Progress) -> list[HallucinationStudy]:
-    return [
-        study(
-            (_named(plan, planned) for planned in slices),
-            resolvers(plan),
-            degradation=plan.sampler.degradation,
-            hu_range=plan.model.hu_range,
-            pixel_mm=pixel_mm,
-            seed=plan.options.deg_seed,
-            progress=progress,
-        )
-        for pixel_mm, slices in chosen_slices(plan).items()
-    ]
+    slices = [planned for own in chosen_slices(plan).values() for planned in own]
+    found = study(
+        (_named(plan, planned) for planned in slices),
+        resolvers(plan),
+        degradation=plan.sampler.degradation,
+        hu_range=plan.model.hu_range,
+        seed=plan.options.deg_seed,
+        progress=progress,
+    )
+    write_json(folder.path / "hallucination.json", asdict(found))
+    return [asdict(one) for one in found.summaries], _section(plan, folder, found, slices)
 
 
 def _name(planned: PlannedSlice) -> str:
@@ -58,39 +50,38 @@ def _name(planned: PlannedSlice) -> str:
 
 
 def _named(plan: EvaluationPlan, planned: PlannedSlice) -> NamedPair:
-    return NamedPair(_name(planned), slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range))
+    pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
+    return NamedPair(_name(planned), pair, planned.stored.pixel_spacing[0])
 
 
-def _section(plan: EvaluationPlan, folder: ResultFolder, found: HallucinationStudy, place: int) -> Section:
-    pictures: list[tuple[str, str]] = []
-    if not plan.options.no_plots:
-        pictures = _plots(plan, folder, found, place)
+def _section(
+    plan: EvaluationPlan, folder: ResultFolder, found: HallucinationStudy, slices: Sequence[PlannedSlice]
+) -> Section:
     return Section(
-        f"hallucination-{place}",
-        "Invented and lost detail" + ("" if place == 0 else f" ({found.pixel_mm:g} mm)"),
-        paragraphs=(
-            f"{len({one.slice_name for one in found.slices})} slices with pixels of {found.pixel_mm:g} mm. Read every "
-            "number beside interpolation's, which invents nothing.",
-        ),
-        tables=(_consistency_table(found.summaries), _lesion_table(found.lesions)),
-        pictures=pictures,
+        "hallucination",
+        "Invented and lost detail",
+        paragraphs=(f"{len(slices)} slices. Read every number beside interpolation's, which invents nothing.",),
+        tables=(_consistency_table(found.summaries), *_lesion_tables(found)),
+        pictures=() if plan.options.no_plots else _plots(plan, folder, found, slices),
         notes=(
             "LR-consistency: SR degraded again, without noise, less LR. sFRC (FDA): patches of 64² whose Fourier ring "
-            f"correlation with HR falls to 0.5 at 0.33/mm or below; LR ends at {found.lr_nyquist_per_mm:.3f}/mm, and "
-            "“within LR” counts those that part where LR still held the truth. Lesions: discs put into HR before it is "
-            "degraded, and left out. How it is measured and read: docs/physics.md. All values: hallucination.json.",
+            "correlation with HR falls to 0.5 at 0.33/mm or below; “within LR” counts those that part where LR still "
+            "held the truth. Lesions: discs put into HR before it is degraded, or left out. How it is measured and "
+            "read: docs/physics.md. All values: hallucination.json.",
         ),
     )
 
 
-def _plots(plan: EvaluationPlan, folder: ResultFolder, found: HallucinationStudy, place: int) -> list[tuple[str, str]]:
-    """The first model's worst slice by flagged patches, the residuals of all methods on it, and recovery."""
+def _plots(
+    plan: EvaluationPlan, folder: ResultFolder, found: HallucinationStudy, slices: Sequence[PlannedSlice]
+) -> list[tuple[str, str]]:
+    """Recovery of lesions; the first model's slice with the most flagged patches, and all methods' residuals on it."""
     model = short(plan.model_methods[0])
     worst = max((one for one in found.slices if one.method == model), key=lambda one: len(one.sfrc.flagged))
-    planned = next(one for one in plan.slices if _name(one) == worst.slice_name)
-    pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
-    hu_range, degradation, params = plan.model.hu_range, plan.sampler.degradation, pair.draw.params
-    lr = hu_range.to_hu(pair.lr[0, 0].cpu().numpy())
+    planned = next(one for one in slices if _name(one) == worst.slice_name)
+    subject = _named(plan, planned)
+    hu_range, degradation, params = plan.model.hu_range, plan.sampler.degradation, subject.pair.draw.params
+    lr = hu_range.to_hu(subject.pair.lr[0, 0].cpu().numpy())
     images: dict[str, FloatArray] = {name: resolve(lr) for name, resolve in resolvers(plan).items()}
     residuals = {
         name: residual_hu(
@@ -99,26 +90,23 @@ def _plots(plan: EvaluationPlan, folder: ResultFolder, found: HallucinationStudy
         for name, image in images.items()
     }
     title = f"{planned.ref.patient_id}, slice {planned.ref.slice_index}"
-    hr = np.clip(pair.hr_hu, hu_range.low, hu_range.high)
-    save_figure(
-        sfrc_figure(
-            images[model],
-            hr,
-            worst.sfrc,
-            found.pixel_mm,
-            shown_window(plan),
-            scale=found.scale,
-            title=f"{title}, {model}",
-        ),
-        folder.plots / f"sfrc_{place}.png",
+    flagged = sfrc_figure(
+        images[model],
+        np.clip(subject.pair.hr_hu, hu_range.low, hu_range.high),
+        worst.sfrc,
+        subject.pixel_mm,
+        shown_window(plan),
+        scale=found.scale,
+        title=f"{title}, {model}",
     )
+    save_figure(flagged, folder.plots / "sfrc.png")
     noise = params.noise_std * hu_range.hu_per_unit
-    save_figure(residual_figure(residuals, noise, title=title), folder.plots / f"residual_{place}.png")
-    save_figure(recovery_figure(found), folder.plots / f"lesions_{place}.png")
+    save_figure(residual_figure(residuals, noise, title=title), folder.plots / "residual.png")
+    save_figure(recovery_figure(found), folder.plots / "lesions.png")
     return [
-        (f"lesions_{place}", "How much of a lesion's contrast comes back; the band is what appears without one."),
-        (f"sfrc_{place}", "The slice with the most flagged patches."),
-        (f"residual_{place}", "What LR contradicts on it: edges where a method blurs, structure where it invents."),
+        ("lesions", "How much of a lesion's contrast comes back; the band is what appears without one."),
+        ("sfrc", "The slice with the most flagged patches."),
+        ("residual", "What LR contradicts on it: edges where a method blurs, structure where it invents."),
     ]
 
 
@@ -144,28 +132,27 @@ def _consistency_table(summaries: Sequence[MethodSummary]) -> SectionTable:
     return SectionTable("LR-consistency and sFRC", columns, rows)
 
 
-def _lesion_table(lesions: Sequence[LesionRow]) -> SectionTable:
-    columns = (
-        "Lesion",
-        "method",
-        "how many",
-        "recovered",
-        "± SD",
-        "position error, mm",
-        "false contrast, HU",
-        "appeared",
-    )
-    rows = [
+def _lesion_tables(found: HallucinationStudy) -> list[SectionTable]:
+    """A line for each kind of lesion, a column for each method."""
+    by_key = {(one.diameter_mm, one.contrast_hu, one.method): one for one in found.lesions}
+    kinds = sorted({key[:2] for key in by_key})
+    recovered = [
         (
-            f"{one.diameter_mm:g} mm, {one.contrast_hu:+g} HU".replace("-", "−"),
-            one.method,
-            f"{one.lesions}",
-            f"{100 * one.recovered_mean:.0f} %",
-            NONE if one.recovered_sd is None else f"{100 * one.recovered_sd:.0f} %",
-            number(one.position_error_mm, 2),
-            number(one.false_contrast_sd_hu, 1),
-            f"{100 * one.appeared:.0f} %",
+            f"{mm:g} mm, {hu:+g} HU".replace("-", "−"),
+            *(_recovered(by_key[mm, hu, method]) for method in found.methods),
         )
-        for one in lesions
+        for mm, hu in kinds
     ]
-    return SectionTable("Lesions put in, and left out", columns, rows)
+    nothing = [
+        (f"{mm:g} mm", *(number(by_key[mm, hu, method].false_contrast_sd_hu, 1) for method in found.methods))
+        for mm, hu in {kind[0]: kind for kind in kinds}.values()
+    ]
+    return [
+        SectionTable("Lesions: share of the contrast that comes back, ± SD", ("Lesion", *found.methods), recovered),
+        SectionTable("Where none was put: contrast that appears, SD in HU", ("Size", *found.methods), nothing),
+    ]
+
+
+def _recovered(one: LesionRow) -> str:
+    spread = "" if one.recovered_sd is None else f" ± {100 * one.recovered_sd:.0f}"
+    return f"{100 * one.recovered_mean:.0f}{spread} %".replace("-", "−")

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,11 @@ def _context(
     tissues, grouped = _tissues(plan, patient_level(first)), strata(first, series)
     pictures, tested = _pictures(folder.plots), _tested(plan, first)
     return {
-        "title": f"{', '.join(model.run_name for model in plan.models)} on the {plan.options.split} set",
+        "title": f"{', '.join(model.experiment_name for model in plan.models)} on the {plan.options.split} set",
         "subtitle": f"×{plan.model.scale} super-resolution: {len(plan.slices)} slices, {len(plan.patients)} patients",
         "contents": _contents(tissues, grouped, pictures, sections),
         "summary": summary,
+        "heading": partial(_heading, plan.learned.pi_kind),
         "domains": _domains(plan, rows),
         "interval_note": _interval_note(plan),
         "learned_note": _learned_note(plan),
@@ -198,9 +200,10 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(value) for name, value in config.items()}
 
 
-def _heading(name: str) -> str:
+def _heading(pi_kind: str | None, name: str) -> str:
     unit = METRICS[name].unit
-    return name.replace("_HU", "").replace("_", " ") + ("" if unit == "1" else f", {unit}")
+    label = "PI (NIQE)" if name == "PI" and pi_kind == "niqe" else name.replace("_HU", "").replace("_", " ")
+    return label + ("" if unit == "1" else f", {unit}")
 
 
 def _number(name: str, value: float | None) -> str:
@@ -229,7 +232,6 @@ def _count(table: Table) -> str:
 
 
 HELPERS = {
-    "heading": _heading,
     "number": _number,
     "probability": _probability,
     "best": best_methods,

@@ -8,11 +8,11 @@ from ctsr.evaluate.folder import ResultFolder
 from ctsr.evaluate.methods import short
 from ctsr.evaluate.pipeline import made
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
-from ctsr.evaluate.report.sections import Section, SectionTable, number
+from ctsr.evaluate.report.sections import NONE, Section, SectionTable, number
 from ctsr.evaluate.report.subjects import chosen_slices, resolvers
 from ctsr.figures import save_figure
 from ctsr.files import write_json
-from ctsr.physics import NoiseSlice, NoiseStudy, PhysicsStudy, noise_study, study
+from ctsr.physics import REFERENCE, NoiseSlice, NoiseSpectrum, NoiseStudy, PhysicsStudy, noise_study, study
 from ctsr.physics.figures import detectability_figure, noise_figure, phantom_noise_figure, transfer_figure
 from ctsr.progress import Progress
 
@@ -101,7 +101,7 @@ def _section(plan: EvaluationPlan, folder: ResultFolder, found: PhysicsStudy, no
             "Phantoms sent through degradation and method, at both ends of the range of doses. A network is not "
             "linear: read each number at its contrast and dose.",
         ),
-        tables=(_transfer_table(found), _noise_table(found, noise), _detectability_table(found)),
+        tables=(*_transfer_tables(found), _noise_table(found, noise), _detectability_table(found)),
         pictures=pictures,
         notes=(
             f"Pixels of {found.pixel_mm:g} mm; LR ends at {found.lr_nyquist_per_mm:.3f}/mm. How it is measured and "
@@ -110,45 +110,57 @@ def _section(plan: EvaluationPlan, folder: ResultFolder, found: PhysicsStudy, no
     )
 
 
-def _transfer_table(found: PhysicsStudy) -> SectionTable:
-    rows = [
-        (
-            f"{one.contrast_hu:+g} HU, dose {one.dose:g}".replace("-", "−"),
-            one.method,
-            _with_error(one.transfer.mtf50_per_mm, one.transfer.mtf50_error_per_mm),
-            _with_error(one.transfer.mtf10_per_mm, one.transfer.mtf10_error_per_mm),
-        )
-        for one in sorted(found.transfer, key=lambda one: (one.contrast_hu, one.dose, found.methods.index(one.method)))
-    ]
-    return SectionTable("Resolution of a disc's edge", ("Edge", "method", "MTF50, 1/mm", "MTF10, 1/mm"), rows)
+def _transfer_tables(found: PhysicsStudy) -> list[SectionTable]:
+    """A line for each edge, a column for each method."""
+    by_key = {(one.contrast_hu, one.dose, one.method): one.transfer for one in found.transfer}
+    edges = sorted({key[:2] for key in by_key})
+    tables: list[SectionTable] = []
+    for name in ("MTF50", "MTF10"):
+        rows: list[tuple[str, ...]] = []
+        for contrast, dose in edges:
+            own = [by_key[contrast, dose, method] for method in found.methods]
+            fifty = name == "MTF50"
+            values = [
+                (one.mtf50_per_mm, one.mtf50_error_per_mm) if fifty else (one.mtf10_per_mm, one.mtf10_error_per_mm)
+                for one in own
+            ]
+            rows.append((_at(contrast, dose), *(_with_error(*value) for value in values)))
+        tables.append(SectionTable(f"Resolution: {name} of a disc's edge, 1/mm", ("Edge", *found.methods), rows))
+    return tables
+
+
+def _at(contrast_hu: float, dose: float) -> str:
+    return f"{contrast_hu:+g} HU, dose {dose:g}".replace("-", "−")
 
 
 def _noise_table(found: PhysicsStudy, noise: Sequence[NoiseStudy]) -> SectionTable:
-    phantom = [(f"uniform phantom, dose {one.dose:g}", one.method, one.spectrum) for one in found.noise]
-    slices = [
-        (f"slices, {one.pixel_mm:g} mm", name, spectrum) for one in noise for name, spectrum in one.spectra.items()
+    methods = (REFERENCE, *found.methods)
+    phantoms = [
+        (
+            f"uniform phantom, dose {params.dose:g}",
+            {one.method: one.spectrum for one in found.noise if one.dose == params.dose},
+        )
+        for params in found.conditions
     ]
-    rows = [
-        (where, method, f"{one.std_hu:.2f}", f"{one.peak_per_mm:.2f}", f"{one.mean_per_mm:.2f}")
-        for where, method, one in (*phantom, *slices)
-    ]
-    columns = ("Where", "method", "noise, HU", "peak, 1/mm", "mean frequency, 1/mm")
-    return SectionTable("Noise", columns, rows)
+    slices = [(f"slices, pixels of {one.pixel_mm:g} mm", one.spectra) for one in noise]
+    rows = [(where, *(_spectrum(spectra.get(method)) for method in methods)) for where, spectra in (*phantoms, *slices)]
+    return SectionTable("Noise: standard deviation, HU (mean frequency, 1/mm)", ("Where", *methods), rows)
+
+
+def _spectrum(one: NoiseSpectrum | None) -> str:
+    return NONE if one is None else f"{one.std_hu:.2f} ({one.mean_per_mm:.2f})"
 
 
 def _detectability_table(found: PhysicsStudy) -> SectionTable:
-    diameters = found.settings.diameters_mm
-    by_key = {(one.contrast_hu, one.dose, one.method, one.diameter_mm): one.d_prime for one in found.detectability}
-    keys = sorted({key[:3] for key in by_key}, key=lambda key: (key[0], key[1], found.methods.index(key[2])))
+    by_key = {(one.contrast_hu, one.dose, one.diameter_mm, one.method): one.d_prime for one in found.detectability}
     rows = [
         (
-            f"{contrast:+g} HU, dose {dose:g}".replace("-", "−"),
-            method,
-            *(number(by_key.get((contrast, dose, method, diameter)), 1) for diameter in diameters),
+            f"{diameter:g} mm, {_at(contrast, dose)}",
+            *(number(by_key.get((contrast, dose, diameter, method)), 1) for method in found.methods),
         )
-        for contrast, dose, method in keys
+        for contrast, dose, diameter in sorted({key[:3] for key in by_key})
     ]
-    return SectionTable("Detectability d′", ("Disc", "method", *(f"{mm:g} mm" for mm in diameters)), rows)
+    return SectionTable("Detectability d′", ("Disc", *found.methods), rows)
 
 
 def _with_error(value: float | None, error: float | None) -> str:
