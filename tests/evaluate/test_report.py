@@ -1,0 +1,139 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from ctsr.evaluate.methods import BICUBIC, MODEL
+from ctsr.evaluate.model import load_model
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.run import evaluate
+from tests.made.exams import save_patients
+from tests.made.model import save_model
+from tests.needs import needs_program
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation of two patients with everything that a report can hold."""
+    place = tmp_path_factory.mktemp("report")
+    exams = save_patients(place / "exams", slices=2, size=144)
+    model = load_model(str(save_model(place / "runs" / "one" / "best.pth")), device="cpu")
+    options = EvaluateOptions(
+        root=(exams,),
+        store=place / "store",
+        output_dir=place / "eval_results",
+        windows=("global", "soft_tissue"),
+        mask=("none", "body"),
+        physics=True,
+        hallucination=True,
+        study_slices=1,
+    )
+    return evaluate([model], model.degradation, options).folder
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+
+
+def test_the_page_has_a_part_for_everything_that_was_computed(page: str) -> None:
+    assert headings(page) == [
+        *("Result", "Against interpolation", "HU by tissue", "Patient by patient", "Slices to look at"),
+        *("Physics", "Invented and lost detail", "How to repeat it"),
+    ]
+
+
+def test_the_page_needs_nothing_else(page: str) -> None:
+    """No script, no style sheet, no picture and no font from anywhere."""
+    assert not re.findall(r"(?:src|href)=\"(?!data:image/png;base64,|#)", page)
+    assert "<script" not in page
+    assert "url(" not in page
+
+
+def test_every_plot_is_in_the_page_once(folder: Path, page: str) -> None:
+    plots = {file.stem for file in (folder / "plots").iterdir()} - {"comparison"}
+    assert page.count("data:image/png;base64,") == len(plots)
+    assert {"transfer", "detectability", "lesions", "sfrc", "bland_altman", "heatmap", "worst"} <= plots
+
+
+def test_its_numbers_are_those_of_the_summary(folder: Path, page: str) -> None:
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for tables in (summary, summary["by_domain"]["preset-soft_tissue_body"]):
+        found = tables["patient_level_aggregate"][BICUBIC]
+        assert f"{found['PSNR']['mean']:.2f}" in page
+        assert f"{found['SSIM']['mean']:.4f}" in page
+    resolution = summary["physics"]["transfer"][0]["mtf50_per_mm"]
+    assert f"{resolution:.3f} ±" in page
+    residual = next(one for one in summary["hallucination"] if one["method"] == "RRDB")["mean_abs_hu"]
+    assert f"{residual:.2f}" in page
+
+
+def test_too_few_patients_are_said_instead_of_an_interval_and_a_p(page: str) -> None:
+    assert "No interval is given: 2 patients are too few, at least 5 are needed." in page
+    assert "No p is given: 2 patients: with 2 comparisons the test needs 7 to reach p &lt; 0.05." in page
+
+
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(tmp_path: Path) -> None:
+    exams = save_patients(tmp_path / "exams", ["<b>anna", "bert"], slices=1, size=40)
+    path = save_model(tmp_path / "m" / "best.pth", split={"train": ("bert",), "val": ("<b>anna",), "test": ()})
+    model = load_model(str(path), device="cpu")
+    options = EvaluateOptions(root=(exams,), store=tmp_path / "s", output_dir=tmp_path / "e", no_plots=True)
+    written = evaluate([model], model.degradation, options).folder / "report.html"
+    text = written.read_text(encoding="utf-8")
+    assert "&lt;b&gt;anna" in text
+    assert "<b>" not in text
+
+
+def test_the_page_opens_in_a_browser_and_prints(folder: Path, tmp_path: Path) -> None:
+    chromium = needs_program("chromium", "chromium")
+    asked: list[str] = []
+    said: list[str] = []
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.goto((folder / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no scrolling to the side"
+        broken = "[...document.images].filter((image) => !image.complete || !image.naturalWidth).length"
+        assert page.evaluate(broken) == 0
+        page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert said == []
+    assert (tmp_path / "report.pdf").read_bytes().count(b"/Type /Page\n") >= 3
+
+
+def test_the_report_names_model_window_degradation_and_command(folder: Path, page: str) -> None:
+    assert "Metrics in globalHU_-1000_2000 (C 500, W 3000 HU)" in page
+    assert "Metrics in preset-soft_tissue (C 40, W 400 HU), body only" in page
+    assert f"ctsr evaluate --config {folder / 'config.json'}" in page
+    assert MODEL in page
+    assert "blurnoise" in page
+
+
+def test_studies_are_the_same_again(folder: Path, tmp_path: Path) -> None:
+    """Seeds are those of names: a second evaluation elsewhere measures the same, to the digit."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = load_model(config["model_path"], device="cpu")
+    options = EvaluateOptions(
+        root=tuple(map(Path, config["root"])),
+        store=Path(config["store"]),
+        output_dir=tmp_path / "again",
+        physics=True,
+        hallucination=True,
+        study_slices=1,
+        no_plots=True,
+        metrics=("MAE",),
+    )
+    again = evaluate([model], model.degradation, options).folder
+    for name in ("physics.json", "hallucination.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
