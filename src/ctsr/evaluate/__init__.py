@@ -1,4 +1,5 @@
-"""Evaluation: a model against interpolation on held-out patients, as rows, statistics and plots.
+"""Evaluation: models against interpolation on held-out patients, as rows, statistics, plots and a report.
 
-`run.evaluate` does it all; `options`, `rows`, `window` and `folder` stand by themselves.
+`run.evaluate` does it all: `plan` settles it, `pipeline` makes the images, `judge` measures them, `rows` keeps what was
+measured, `statistics`, `tables` and `comparison` draw conclusions, `report` shows them.
 """
