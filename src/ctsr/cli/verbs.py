@@ -22,7 +22,7 @@ VERBS = {
         Verb("scan", "ctsr.cli.scan", "Scan", "list patients, series and what is wrong with them"),
         Verb("preprocess", "ctsr.cli.preprocess", "Preprocess", "resample every series to one in-plane pixel spacing"),
         Verb("split", "ctsr.cli.split", "Split", "divide the patients into train, val and test"),
-        Verb("train", "ctsr.cli.train", "Train", "train an RRDB generator with L1 loss"),
+        Verb("train", "ctsr.cli.train", "Train", "train a generator with L1 loss"),
         Verb("finetune", "ctsr.cli.finetune", "Finetune", "go on with perceptual and adversarial losses (ESRGAN)"),
         Verb("evaluate", "ctsr.cli.evaluate", "Evaluate", "measure a model against interpolation, by patient"),
         Verb("view", "ctsr.cli.view", "View", "look at LR, interpolations, SR and HR side by side"),
