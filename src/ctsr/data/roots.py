@@ -38,7 +38,7 @@ def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patient
 
     Raises:
         MissingInputError: a root is no folder, or holds no usable CT.
-        SplitError: one series lies under two patients: the split would let one exam into two parts.
+        SplitError: one exam lies under two patients: the split would let it into two parts.
     """
     together: dict[str, PatientExams] = {}
     for root in roots:
@@ -49,6 +49,7 @@ def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patient
             together[patient.patient_id] = patient if earlier is None else _joined(earlier, patient)
     everyone = [together[name] for name in sorted(together)]
     _check_owners(everyone)
+    _check_twins(everyone)
     failures = tuple(line for patient in everyone if (line := _failure(patient)))
     for failure in failures:
         progress.note(f"left out: {failure}")
@@ -132,6 +133,18 @@ def _check_owners(patients: Sequence[PatientExams]) -> None:
                     f"the same series lies under two patients, {owner.path} and {patient.path}: "
                     "one exam could be trained on and tested on; remove one of the copies"
                 )
+
+
+def _check_twins(patients: Sequence[PatientExams]) -> None:
+    """Resampled exams have UIDs of their own, but their source's study: it tells who they are without their log."""
+    studies = {one.patient_id: (one, {series.study_uid for series in one.series}) for one in patients}
+    for name, (source, theirs) in studies.items():
+        twin, shared = studies.get(name + SUFFIX, (None, set[str]()))
+        if twin is not None and shared & theirs:
+            raise SplitError(
+                f"{twin.path} is {source.path} resampled, but its root has no {PREPROCESSING_LOG} that says so: "
+                "one exam could be trained on and tested on; bring the log back, or leave one of the roots out"
+            )
 
 
 def _failure(patient: PatientExams) -> str:
