@@ -37,7 +37,7 @@ class Evaluate:
     """
 
     model_path: str | None = None
-    """Checkpoint file, run folder or experiment name; the newest run when left out."""
+    """Checkpoint file, run folder or name; left out, the newest run, else the model that comes with ctsr."""
     alphas: tuple[float, ...] = ()
     """Evaluate blends of --pretrained_g (0) and --model_path (1): the perception–distortion curve."""
     pretrained_g: str | None = None

@@ -29,6 +29,7 @@ VERBS = {
         Verb("upscale", "ctsr.cli.upscale", "Upscale", "make real series sharper with a model, DICOM to DICOM"),
         Verb("export", "ctsr.cli.export", "Export", "write a model as ONNX, OpenVINO or TorchScript"),
         Verb("blend", "ctsr.cli.blend", "Blend", "mix two generators: how much fine-tuning is wanted"),
+        Verb("models", "ctsr.cli.models", "Models", "list the models that come with ctsr, or show one's card"),
         Verb("weights", "ctsr.cli.weights", "Weights", "list, fetch or find the weights of VGG, AlexNet and LPIPS"),
         Verb("params", "ctsr.cli.params", "Params", "count a network's parameters, operations and memory"),
         Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample"),
