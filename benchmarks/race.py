@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from ctsr.checkpoint import load_generator
 from ctsr.evaluate.methods import BICUBIC, MODEL
@@ -31,6 +32,8 @@ from ctsr.train.options import TrainOptions, from_plain
 from ctsr.train.run import train
 
 RECIPE = Path("recipes/ctsr-x2.yaml")
+ROOTS, RESAMPLED = ("patients", "singles"), "resampled"
+"""In CT; where FOLDER holds their resampled twins."""
 MINUTES = 6.25
 """CPU time of each training."""
 SEEDS = (42, 43, 44)
@@ -45,7 +48,7 @@ CONTESTANTS = {
 }
 """Architecture, nf, nb, gc."""
 MOST_SECONDS = 0.6
-"""That a slice may take; see `engine_seconds`."""
+"""That a slice may take; see `seconds_on_two_cores`."""
 JUDGED = 16
 """Slices of the validation patient in each root."""
 
@@ -153,12 +156,12 @@ class Track:
         return {key: _number(one) - _number(other) for key, (one, other) in found.items()}
 
 
-def engine_seconds(name: str, cache: Path) -> float:
+def seconds_on_two_cores(net: nn.Module, cache: Path) -> float:
     """What OpenVINO takes on two cores for 512² → 1024² in fp32.
 
     Half the CPU time of its two threads, the least of several: it does not matter what else the machine is doing.
     """
-    engine = OpenvinoEngine(converted(build(_architecture(name)), cache), threads=2)
+    engine = OpenvinoEngine(converted(net, cache), threads=2)
     image = torch.zeros(1, 1, 512, 512)
     engine(image)
     found: list[float] = []
@@ -173,7 +176,8 @@ def race(track: Track) -> list[Result]:
     """All contestants that are fast enough, then the finalists' other seeds."""
     kept = track.folder / "results.json"
     results = [Result(**row) for row in json.loads(kept.read_text(encoding="utf-8"))] if kept.is_file() else []
-    seconds = {name: engine_seconds(name, track.folder / "engines") for name in CONTESTANTS}
+    cache = track.folder / "engines"
+    seconds = {name: seconds_on_two_cores(build(_architecture(name)), cache) for name in CONTESTANTS}
 
     def ensure(name: str, seed: int) -> None:
         if not any((one.name, one.seed) == (name, seed) for one in results):
@@ -235,10 +239,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="receives everything; `make bundled-data` fills it")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    roots = ("patients", "singles")
     track = Track(
-        native=tuple(given.ct / root for root in roots),
-        resampled=tuple(given.folder / "resampled" / root for root in roots),
+        native=tuple(given.ct / root for root in ROOTS),
+        resampled=tuple(given.folder / RESAMPLED / root for root in ROOTS),
         folder=given.folder,
     )
     results = race(track)
