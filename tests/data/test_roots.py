@@ -90,7 +90,7 @@ def test_a_patient_in_two_roots_is_one_patient_with_the_series_of_both(tmp_path:
     listener = Listener()
     (anna,) = open_roots([tmp_path / "one", tmp_path / "other"], progress=listener).usable
     assert [(series.series_uid, len(series.slices)) for series in anna.series] == [("1.3.1", 2), ("1.3.2", 3)]
-    assert ["taken for one" in note for note in listener.notes] == [True]
+    assert ["taken for one patient: anna" in note for note in listener.notes] == [True]
 
 
 def test_volumes_of_a_patient_in_two_roots_are_both_kept(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from ctsr.errors import MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
 from ctsr.progress import SILENT, Progress
 from ctsr.series import PatientExams, Series
+from ctsr.words import listed
 
 __all__ = ["PREPROCESSING_LOG", "SUFFIX", "Patients", "open_roots", "patient_names", "trained_on"]
 
 PREPROCESSING_LOG = "preprocessing_log.csv"
+NAMED = 3
+"""Patients that a message names before it says how many more there are."""
 SUFFIX = "pp"
 """What preprocessing adds to a patient's folder name."""
 
@@ -41,12 +44,15 @@ def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patient
         SplitError: one exam lies under two patients: the split would let it into two parts.
     """
     together: dict[str, PatientExams] = {}
+    several: list[str] = []
     for root in roots:
         for patient in _patients(root, progress):
             earlier = together.get(patient.patient_id)
             if earlier is not None:
-                progress.note(f"patient {patient.patient_id} is in {earlier.path} and in {patient.path}: taken for one")
+                several.append(f"{patient.patient_id} ({earlier.path} and {patient.path})")
             together[patient.patient_id] = patient if earlier is None else _joined(earlier, patient)
+    if several:
+        progress.note(f"found in several roots, and each taken for one patient: {listed(several, NAMED)}")
     everyone = [together[name] for name in sorted(together)]
     _check_owners(everyone)
     _check_twins(everyone)
