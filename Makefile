@@ -5,10 +5,10 @@ READY := .venv/.ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pyiqa check format bench clean
+.PHONY: help demo test test-pyiqa check format bench clean bundled-data race train-bundled bundle
 
 help: ## List what make can do
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -49,6 +49,27 @@ format: $(READY) ## Lay the code out and mend what the linter can
 
 bench: $(READY) ## Run the benchmarks, each side by side with what it replaces
 	$(BIN)/python -m benchmarks
+
+# The bundled model: CT is a folder with the roots `patients` and `singles`, whose images recipes/slices.csv lists.
+CT ?= $(CTSR_REAL_CT)
+BUNDLED ?= bundled
+MODEL := ctsr-x2
+ROOTS := $(foreach kind,$(CT) $(BUNDLED)/resampled,$(kind)/patients $(kind)/singles)
+RUN = $(firstword $(wildcard $(BUNDLED)/$(MODEL)/*/))
+
+bundled-data: $(READY) ## Resample the CT that bundled models are trained on (CT=FOLDER)
+	$(BIN)/ctsr preprocess --root $(CT)/patients --out_dir $(BUNDLED)/resampled/patients
+	$(BIN)/ctsr preprocess --root $(CT)/singles --out_dir $(BUNDLED)/resampled/singles
+
+race: bundled-data ## Race small networks against each other on equal CPU time (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.race $(CT) $(BUNDLED)
+
+train-bundled: bundled-data ## Train the bundled model, or go on with it where it was cut off (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/ctsr train $(if $(RUN),--resume $(RUN),--config recipes/$(MODEL).yaml --data_root $(ROOTS) \
+		--runs $(BUNDLED)/$(MODEL)) --device cpu --store $(BUNDLED)/store
+
+bundle: $(READY) ## Put the trained model and its card into the package
+	$(BIN)/ctsr export src/ctsr/bundled/$(MODEL).safetensors --model_path $(RUN) --format safetensors --card docs/models/$(MODEL).md
 
 clean: ## Remove the virtual environments
 	rm -rf .venv .venv-pyiqa

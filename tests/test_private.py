@@ -29,6 +29,7 @@ COMMANDS = {
     "export": [["m.onnx"], ["m.xml", "--format", "openvino"], ["m.pt", "--format", "torchscript"]],
     "view": [["EXAMS/anna", "--snapshot", "slice.png"]],
     "blend": [["rrdb_x2_blurnoise_best.pth", "finetune_x2_blurnoise_best.pth"]],
+    "models": [[], ["ctsr-x2"]],
     "weights": [["list"]],  # `fetch` is what asks for a connection
     "params": [["--nf", "4", "--nb", "1", "--gc", "2", "--input_size", "16", "16"]],
     "demo": [["--help"]],  # it is the verbs before, one after the other

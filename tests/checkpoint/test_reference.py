@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.checkpoint import resolve_model
+from ctsr.checkpoint.bundled import BUNDLED
 from ctsr.checkpoint.reference import run_time
 from ctsr.errors import MissingInputError
 
@@ -142,9 +143,13 @@ def test_what_is_not_found_is_an_error_that_lists_where_it_was_looked_for(place:
     assert str(place / "runs" / NEW / "best.pth") in message, "what could have been named is listed"
 
 
-def test_no_run_at_all_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"no trained model.*ctsr train"):
-        resolve_model(None, search_root=tmp_path)
+@pytest.mark.parametrize(("only_l1", "kind"), [(False, "run"), (True, "L1 run")])
+def test_without_any_run_the_bundled_model_is_meant_and_that_is_said(tmp_path: Path, only_l1: bool, kind: str) -> None:
+    resolved = resolve_model(None, search_root=tmp_path, only_l1=only_l1, flag="--this")
+    first = next(iter(BUNDLED.values()))
+    assert resolved.path == first.file
+    assert resolved.note.startswith(f"model: {first.name}, which comes with ctsr, as there is no {kind} in {tmp_path}")
+    assert resolved.note.endswith("(choose with --this)")
 
 
 def test_a_run_folder_with_only_its_last_checkpoint_says_so(place: Path) -> None:

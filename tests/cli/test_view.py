@@ -50,11 +50,11 @@ def test_the_script_without_sr_means_no_model() -> None:
     assert parse(VERBS["view"], ["x", *SCRIPT_FLAGS["visualize_lr_hr.py"]], prog="x").no_model
 
 
-def test_a_snapshot_needs_no_browser_and_no_model(viewed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_snapshot_needs_no_browser_and_no_run(viewed, capsys: pytest.CaptureFixture[str]) -> None:
     assert viewed("--snapshot", "out.png", "--plane", "coronal", "--index", "20") == 0
     out, err = capsys.readouterr()
     assert out == "picture: out.png\n"
-    assert "shown without SR: no trained model" in err
+    assert "ctsr-x2, which comes with ctsr" in err
     assert matplotlib.image.imread("out.png").std() > 0.1
 
 

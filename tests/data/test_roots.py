@@ -6,8 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ctsr.data.exams import open_exams
 from ctsr.data.roots import open_roots, patient_names
-from ctsr.data.split import split_patients
+from ctsr.data.split import PARTS, split_patients
 from ctsr.errors import MissingInputError, ReadError, SplitError
 from ctsr.preprocess import preprocess
 from tests.made.ct import body, save_series
@@ -89,7 +90,7 @@ def test_a_patient_in_two_roots_is_one_patient_with_the_series_of_both(tmp_path:
     listener = Listener()
     (anna,) = open_roots([tmp_path / "one", tmp_path / "other"], progress=listener).usable
     assert [(series.series_uid, len(series.slices)) for series in anna.series] == [("1.3.1", 2), ("1.3.2", 3)]
-    assert ["taken for one" in note for note in listener.notes] == [True]
+    assert ["taken for one patient: anna" in note for note in listener.notes] == [True]
 
 
 def test_volumes_of_a_patient_in_two_roots_are_both_kept(tmp_path: Path) -> None:
@@ -107,6 +108,25 @@ def test_one_exam_under_two_names_is_refused_because_a_split_would_tear_it(tmp_p
         save_patient(tmp_path, name, slices=2, size=20, series="1.3.1")
     with pytest.raises(SplitError, match=r"under two patients, .*anna and .*anna copy"):
         open_roots([tmp_path])
+
+
+def test_a_patient_who_is_there_raw_and_resampled_is_one_patient_in_one_part(tmp_path: Path) -> None:
+    raw = save_patients(tmp_path / "raw", ("anna", "bert", "cleo", "dora"), slices=1, size=20)
+    preprocess(raw, tmp_path / "pp", workers=1)
+    exams = open_exams([raw, tmp_path / "pp"], folder=tmp_path / "splits")
+    assert [len(patient.series) for patient in exams.patients] == [2] * 4
+    for part in PARTS:
+        opened = exams.part(part, "train", tmp_path / "store").series
+        assert sorted(one.patient_id for one in opened) == sorted(2 * exams.split.part(part))
+
+
+def test_a_resampled_root_without_its_log_beside_the_raw_one_is_refused(tmp_path: Path) -> None:
+    raw = save_patients(tmp_path / "raw", ("anna", "bert"), slices=1, size=20)
+    preprocess(raw, tmp_path / "pp", workers=1)
+    (tmp_path / "pp" / "preprocessing_log.csv").unlink()
+    with pytest.raises(SplitError, match=r"pp/annapp is .*raw/anna resampled, but its root has no preprocessing_log"):
+        open_roots([raw, tmp_path / "pp"])
+    assert ids(tmp_path / "pp") == ["annapp", "bertpp"], "by itself it is a root like any other"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file", "empty"])

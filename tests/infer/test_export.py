@@ -1,17 +1,20 @@
 """Exported networks do what PyTorch does, at every size, and say what they are."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint.packed import read_card
 from ctsr.cli.main import main
-from ctsr.errors import CheckpointError
+from ctsr.errors import CheckpointError, UsageError
 from ctsr.infer import export as module
 from ctsr.infer.export import META_KEY, Format, export
 from ctsr.infer.private import import_openvino
+from ctsr.models import Architecture, build
 from tests.made.model import save_model
 
 
@@ -46,6 +49,29 @@ def test_a_file_agrees_with_pytorch_and_carries_its_meta(
     assert meta["model_sha256"] == generator.sha256
     assert meta["card"] is not None
     assert not list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["edsr", "rrdb_skip", "plain"])
+@pytest.mark.parametrize("file", [("onnx", "m.onnx"), ("openvino", "m.xml"), ("torchscript", "m.pt")])
+def test_networks_with_a_skip_are_exported_for_every_size(
+    generator: Generator, tmp_path: Path, name: str, file: tuple[Format, str]
+) -> None:
+    torch.manual_seed(0)
+    net = build(Architecture(name, 2, nf=4, nb=1, gc=2)).eval()
+    exported = export(replace(generator, net=net), tmp_path / file[1], file[0])
+    assert max(exported.differences_hu.values()) < 0.01
+
+
+def test_a_model_to_pass_on_is_a_model_again_with_its_card(generator: Generator, tmp_path: Path) -> None:
+    exported = export(generator, tmp_path / "m.safetensors", "safetensors", card="# About\n")
+    assert max(exported.differences_hu.values()) == 0
+    again = load_generator(exported.path)
+    assert (again.scale, again.degradation) == (generator.scale, generator.degradation)
+    assert read_card(exported.path) == "# About\n"
+    with pytest.raises(UsageError, match="--card goes into a safetensors file; onnx has no place"):
+        export(generator, tmp_path / "m.onnx", "onnx", card="# About\n")
+    with pytest.raises(CheckpointError, match="does not say how it was trained"):
+        export(replace(generator, meta=None), tmp_path / "m.safetensors", "safetensors")
 
 
 def test_a_file_that_differs_is_not_left_behind(

@@ -22,6 +22,7 @@ from ctsr.infer.openvino_engine import OpenvinoEngine
 from ctsr.infer.private import import_openvino
 from ctsr.infer.quantise import quantised
 from ctsr.infer.trial import Pair, compare, pairs_of
+from ctsr.models import Architecture, build
 from tests.made.ct import body
 from tests.made.exams import save_patients
 from tests.made.listener import Listener
@@ -79,16 +80,28 @@ def test_int8_that_is_worse_gives_way_to_fp32_and_says_so(busy_net: nn.Module, t
     assert "too much, computing in fp32" in note
 
 
-def test_only_the_blocks_of_the_trunk_are_quantised(busy_net: nn.Module, tmp_path: Path) -> None:
-    model = import_openvino().Core().read_model(quantised(busy_net, Discs(), tmp_path))
+def in_fp32(net: nn.Module, folder: Path) -> tuple[list[str], int]:
+    """The convolutions that were not quantised, and how many there are."""
+    model = import_openvino().Core().read_model(quantised(net, Discs(), folder))
     convolutions = [one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution"]
-
     weights = {one.get_friendly_name(): one.input_value(1).get_node() for one in convolutions}
     # Weights of 8 bits are widened and scaled where they are used.
-    outer = [name for name, source in weights.items() if source.get_type_name() == "Constant"]
-    assert len(outer) == 4
+    return [name for name, source in weights.items() if source.get_type_name() == "Constant"], len(convolutions)
+
+
+def test_only_the_blocks_of_the_trunk_are_quantised(busy_net: nn.Module, tmp_path: Path) -> None:
+    outer, count = in_fp32(busy_net, tmp_path)
+    assert (len(outer), count) == (4, 34)
     assert not any(".rdb" in name for name in outer)
-    assert len(convolutions) == 34
+
+
+@pytest.mark.parametrize(("name", "count"), [("edsr", 7), ("rrdb_skip", 33), ("plain", 4)])
+def test_of_a_network_with_a_skip_the_trunk_is_quantised(tmp_path: Path, name: str, count: int) -> None:
+    torch.manual_seed(0)
+    outer, found = in_fp32(build(Architecture(name, 2, nf=8, nb=2, gc=4)).eval(), tmp_path)
+    assert found == count
+    assert ["conv_first" in outer[0], "conv_up" in outer[1]] == [True, True]
+    assert len(outer) == 2
 
 
 def test_the_mean_of_int8_is_that_of_fp32(busy_net: nn.Module, tmp_path: Path) -> None:

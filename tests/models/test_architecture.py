@@ -6,6 +6,8 @@ from torch import nn
 
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.models import Architecture, build, describe, load_state, receptive_radius
+from ctsr.models.architecture import FAMILIES
+from ctsr.models.interpolation import enlarge
 from ctsr.models.rrdb import RRDBNet
 from tests.models.foreign import basicsr_forward, basicsr_state, user_forward, user_state
 
@@ -14,8 +16,17 @@ SMALL = [
     Architecture("rrdb", 4, nf=6, nb=3, gc=5),
     Architecture("real_esrgan", 2, nf=4, nb=2, gc=8),
     Architecture("real_esrgan", 4, nf=5, nb=1, gc=3),
+    Architecture("edsr", 2, nf=6, nb=3, gc=0),
+    Architecture("edsr", 4, nf=5, nb=1, gc=0),
+    Architecture("rrdb_skip", 2, nf=6, nb=2, gc=3),
+    Architecture("rrdb_skip", 4, nf=4, nb=1, gc=2),
+    Architecture("plain", 2, nf=6, nb=4, gc=0),
+    Architecture("plain", 4, nf=5, nb=1, gc=0),
     Architecture("rrdb", 4, nf=1, nb=11, gc=1),
+    Architecture("edsr", 2, nf=1, nb=11, gc=0),
+    Architecture("plain", 2, nf=1, nb=11, gc=0),
 ]
+SKIPPING = [one for one in SMALL if one.name in {"edsr", "rrdb_skip", "plain"}]
 
 
 def image(height: int = 12, width: int = 10, channels: int = 1) -> torch.Tensor:
@@ -30,16 +41,49 @@ def test_the_full_network_has_exactly_its_parameters(scale: int, count: int) -> 
 
 
 @pytest.mark.parametrize("scale", [0, 1, 3, 8])
-@pytest.mark.parametrize("name", ["rrdb", "real_esrgan"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_scale_that_no_network_has_is_refused_and_not_rounded(name: str, scale: int) -> None:
     with pytest.raises(DomainError, match="scales 2 and 4"):
         build(Architecture(name, scale, nf=4, nb=1, gc=2))
 
 
-@pytest.mark.parametrize("widths", [(0, 1, 1), (4, 0, 1), (4, 1, 0)])
-def test_a_network_without_width_or_depth_is_refused(widths: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [(name, widths) for name in FAMILIES for widths in ((0, 1, 1), (4, 0, 1))]
+    + [(name, (4, 1, 0)) for name in ("rrdb", "real_esrgan", "rrdb_skip")],
+)
+def test_a_network_without_width_or_depth_is_refused(name: str, widths: tuple[int, int, int]) -> None:
     with pytest.raises(DomainError, match="at least 1"):
-        RRDBNet(2, *widths)
+        build(Architecture(name, 2, *widths))
+
+
+def test_every_family_is_among_the_examples() -> None:
+    assert {one.name for one in SMALL} == set(FAMILIES)
+
+
+def test_no_weights_have_the_marks_of_two_families() -> None:
+    for one in SMALL:
+        keys = build(one).state_dict().keys()
+        assert [name for name, family in FAMILIES.items() if family.marks <= keys] == [one.name]
+
+
+@pytest.mark.parametrize("architecture", SKIPPING, ids=str)
+def test_a_network_with_a_skip_adds_to_a_bilinear_enlargement(architecture: Architecture) -> None:
+    net = build(architecture)
+    with torch.no_grad():
+        with_detail = net(image()) - enlarge(image(), architecture.scale, "bilinear")
+        net.conv_up.weight.zero_()
+        net.conv_up.bias.zero_()
+        assert torch.equal(net(image()), enlarge(image(), architecture.scale, "bilinear"))
+    assert with_detail.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("harm", ["conv_first", "conv_up"])
+def test_colours_or_a_third_scale_of_a_network_with_a_skip_are_refused(harm: str) -> None:
+    state = dict(build(SKIPPING[0]).state_dict())
+    state[f"{harm}.weight"] = torch.zeros(9, 3, 3, 3)
+    with pytest.raises(CheckpointError, match="1 channel and scales 2 and 4"):
+        describe(state)
 
 
 @pytest.mark.parametrize("architecture", SMALL, ids=str)
@@ -179,7 +223,7 @@ def test_a_fresh_block_is_nearly_the_identity() -> None:
     assert rest.abs().max() < 0.1
 
 
-@pytest.mark.parametrize("architecture", [replace(one, nb=1) for one in SMALL[:4]], ids=str)
+@pytest.mark.parametrize("architecture", [replace(one, nb=1) for one in SMALL[:10]], ids=str)
 def test_no_pixel_beyond_the_receptive_radius_changes_the_output(architecture: Architecture) -> None:
     torch.manual_seed(1)
     net = build(architecture).double()

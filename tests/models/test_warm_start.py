@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ctsr.models import Architecture, build
 from ctsr.models.interpolation import interpolate
 from ctsr.models.rrdb import RRDBNet
 from ctsr.models.warm_start import start_as_bilinear
@@ -23,9 +24,19 @@ def test_a_fresh_network_doubles_bilinearly_at_each_stage_away_from_the_border(s
     assert torch.allclose(sr[inner], expected[inner], atol=1e-5)
 
 
-def test_every_weight_moves_within_two_steps() -> None:
+@pytest.mark.parametrize("name", ["edsr", "rrdb_skip", "plain"])
+def test_a_fresh_network_with_a_skip_is_bilinear_up_to_the_border(name: str) -> None:
+    net = build(Architecture(name, 2, 8, 1, 4))
+    start_as_bilinear(net)
+    lr = torch.rand(2, 1, 24, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(net(lr), interpolate(lr, 2, "bilinear"))
+
+
+@pytest.mark.parametrize("name", ["rrdb", "edsr", "rrdb_skip", "plain"])
+def test_every_weight_moves_within_three_steps(name: str) -> None:
     torch.manual_seed(0)
-    net = RRDBNet(2, 8, 1, 4)
+    net = build(Architecture(name, 2, 8, 1, 4))
     start_as_bilinear(net)
     before = {name: value.detach().clone() for name, value in net.named_parameters()}
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)

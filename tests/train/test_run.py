@@ -40,6 +40,18 @@ def test_a_run_folder_holds_what_a_user_looks_for(options: TrainOptions) -> None
     assert meta["degradation"]["mode"] == "blurnoise"
 
 
+@pytest.mark.parametrize("arch", ["edsr", "rrdb_skip", "plain"])
+def test_a_network_with_a_skip_is_trained_continued_and_found_by_its_weights(options: TrainOptions, arch: str) -> None:
+    whole = train(replace(options, arch=arch, epochs=2))
+    assert whole.folder.name.startswith(f"{arch}_x2_blurnoise_")
+    part = train(replace(options, arch=arch, epochs=1))
+    resumed = train(TrainOptions(resume=str(part.folder), epochs=2, store=options.store, device="cpu"))
+    assert_same_state(last(whole), last(resumed))
+    found = load_generator(whole.best)
+    assert (found.architecture.name, found.architecture.nf, found.architecture.nb) == (arch, 4, 1)
+    assert found.architecture.gc == (2 if arch == "rrdb_skip" else 0)
+
+
 def test_the_checkpoint_knows_what_evaluation_needs(options: TrainOptions) -> None:
     degradation = Degradation("blur", 2, blur_sigma_range=(0.6, 0.7))
     meta = last(train(replace(options, epochs=1), degradation)).meta

@@ -26,7 +26,9 @@ def test_a_path_is_shown_in_a_frame(root: Path, store: Path) -> None:
             assert b"ctsr viewer" in page.read()
             assert page.headers["Content-Security-Policy"].endswith("frame-ancestors *")
         assert frame.server.session.view.window.window.center == -600
-        assert frame.server.session.view.model is None, "there is no model here, and that is no error"
+        model = frame.server.session.view.model
+        assert model is not None
+        assert model.name == "ctsr-x2", "without a run, the bundled model"
     finally:
         frame.close()
 

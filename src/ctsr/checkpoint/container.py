@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ctsr.checkpoint.packed import PACKED, read_packed
 from ctsr.errors import CheckpointError, MissingInputError
 
 __all__ = ["read_container", "weights_in"]
@@ -37,15 +38,17 @@ PLAIN_PICKLES = (b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def read_container(path: Path) -> dict[str, Any]:
-    """The mapping that a file written by `torch.save` holds, its tensors on the CPU.
+    """The mapping that a file holds, its tensors on the CPU: one written by `torch.save`, or one of safetensors.
 
-    Only tensors, plain containers, numbers and strings are read, and NumPy numbers, which older runs left among their
-    statistics. Nothing in the file is executed.
+    Of the former only tensors, plain containers, numbers and strings are read, and NumPy numbers, which older runs left
+    among their statistics. Nothing in the file is executed.
 
     Raises:
         MissingInputError: there is no such file.
         CheckpointError: it needs code to load, is damaged or no such file at all, or holds something else.
     """
+    if path.suffix == PACKED:
+        return read_packed(path)
     if not path.is_file():
         raise MissingInputError(f"{path}: there is no such checkpoint file")
     with path.open("rb") as file:

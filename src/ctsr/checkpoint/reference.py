@@ -2,10 +2,11 @@ r"""Model references: what a user may write after ``--model_path``, and the chec
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctsr.checkpoint.bundled import BUNDLED
 from ctsr.errors import MissingInputError
 from ctsr.files import STAMP
 from ctsr.paths import FoundPath, native_path, search_path
@@ -13,7 +14,6 @@ from ctsr.paths import FoundPath, native_path, search_path
 __all__ = [
     "ANY_RUN",
     "BEST",
-    "BUNDLED",
     "FINETUNED",
     "LAST",
     "RUN_FOLDERS",
@@ -31,8 +31,6 @@ ANY_RUN = "rrdb_ct"
 """The experiment name that stands for every run, in `rrdb_ct_best.pth`."""
 FINETUNED = "finetune"
 """How the experiments of fine-tuned generators begin; all others were trained with L1."""
-BUNDLED: Mapping[str, Path] = {}
-"""Models that come with the package, by name; the first is used where no run is found. None do yet."""
 
 EXPERIMENT_FILE = re.compile(r"(?P<experiment>.+)_(?P<which>best|last)(?:\.pth)?|(?P<bare>[^.]+)")
 STAMPED = re.compile(r"(?P<experiment>.+)_(?P<stamp>\d{8}-\d{6})")
@@ -108,7 +106,7 @@ def resolve_model(
             file = _checkpoint_at(found)
             return Resolved(file.path, file.note or f"model: {file.path}")
     if reference in BUNDLED:
-        return Resolved(BUNDLED[reference], f"model: {reference}, which comes with ctsr")
+        return Resolved(BUNDLED[reference].file, f"model: {reference}, which comes with ctsr")
     return _newest_of(reference, roots, search_root)
 
 
@@ -127,11 +125,10 @@ def _default(roots: Sequence[Path], only_l1: bool, flag: str) -> Resolved:
     kind = "L1 run" if only_l1 else "run"
     if newest := max(fitting, key=_age, default=None):
         return Resolved(newest.file, f"model: {newest.file}, the newest {kind} (choose another with {flag})")
-    for name, path in BUNDLED.items():
-        return Resolved(path, f"model: {name}, which comes with ctsr, as there is no run yet")
-    raise MissingInputError(
-        f"no trained model: looked for {BEST} in {_listed(roots)} and the folders in them; "
-        f"train one with `ctsr train`, or name one with {flag}"
+    first = next(iter(BUNDLED.values()))
+    return Resolved(
+        first.file,
+        f"model: {first.name}, which comes with ctsr, as there is no {kind} in {_listed(roots)} (choose with {flag})",
     )
 
 

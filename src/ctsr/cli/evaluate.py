@@ -39,7 +39,8 @@ class Evaluate:
     """
 
     model_path: tuple[str, ...] = ()
-    """Checkpoint files, run folders or experiment names, compared on the same LR; the newest run when left out."""
+    """Checkpoint files, run folders or names, compared on the same LR; left out, the newest run, else the model that
+    comes with ctsr."""
     alphas: tuple[float, ...] = ()
     """Evaluate blends of --pretrained_g (0) and --model_path (1): the perception–distortion curve."""
     pretrained_g: str | None = None

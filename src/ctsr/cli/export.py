@@ -8,7 +8,7 @@ import tyro
 
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
-from ctsr.paths import native_path
+from ctsr.paths import native_path, resolve_path
 
 __all__ = ["Export"]
 
@@ -20,14 +20,18 @@ class Export:
     ctsr export model.onnx --model_path runs/rrdb_x2_blurnoise_20250912-114004
 
     ctsr export model.xml --format openvino
+
+    ctsr export model.safetensors --format safetensors --card about.md
     """
 
     out: tyro.conf.Positional[Path | None] = None
     """The file to write; the checkpoint's name with the format's ending when left out."""
     model_path: str | None = None
-    """Checkpoint file, run folder or experiment name; the newest run when left out."""
-    format: Literal["onnx", "openvino", "torchscript"] = "onnx"
-    """Of the file; its height and width are free in each."""
+    """Checkpoint file, run folder or name; left out, the newest run, else the model that comes with ctsr."""
+    format: Literal["onnx", "openvino", "torchscript", "safetensors"] = "onnx"
+    """Of the file; its height and width are free in each. safetensors is the weights alone, to pass a model on."""
+    card: Path | None = None
+    """Markdown file about the model, which goes into a safetensors file; `ctsr models FILE` shows it."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -37,7 +41,9 @@ class Export:
 
         generator = find_generator(self.model_path, progress=console)
         out = native_path(self.out) if self.out else Path(generator.path.stem)
-        exported = export(generator, out if out.suffix else out.with_suffix(SUFFIXES[self.format]), self.format)
+        path = out if out.suffix else out.with_suffix(SUFFIXES[self.format])
+        card = resolve_path(self.card, progress=console).read_text(encoding="utf-8") if self.card else ""
+        exported = export(generator, path, self.format, card)
         columns = ("LR pixels", "largest difference from PyTorch, HU")
         rows = [(f"{h} × {w}", f"{hu:.5f}") for (h, w), hu in exported.differences_hu.items()]
         console.table(f"{generator.architecture} as {self.format}", columns, rows)

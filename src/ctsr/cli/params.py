@@ -21,19 +21,23 @@ class Params:
 
     ctsr params --scale 4
 
+    ctsr params --arch edsr --nf 32 --nb 6
+
     ctsr params --model_path runs/rrdb_x2_blurnoise_20250912-114004 --input_size 512 512 --profile
     """
 
     model_path: str | None = None
-    """Count the network of this checkpoint (a file, a run folder, or a name); its weights tell the next four."""
+    """Count the network of this checkpoint (a file, a run folder, or a name); its weights tell the next five."""
+    arch: Literal["rrdb", "rrdb_skip", "edsr", "plain"] = "rrdb"
+    """The network, as `ctsr train --arch` has it."""
     scale: Literal[2, 4] = 2
     """How many times finer SR is than LR."""
     nf: int = 64
     """Channels of the trunk."""
     nb: int = 23
-    """Number of residual-in-residual dense blocks."""
+    """Number of its blocks: residual-in-residual dense blocks, residual blocks or convolutions."""
     gc: int = 32
-    """Growth: channels that each convolution of a dense block adds."""
+    """Growth: channels that each convolution of a dense block adds; without dense blocks it means nothing."""
     input_size: tuple[int, int] = (256, 256)
     """Height and width of the low-resolution image, in pixels."""
     profile: bool = False
@@ -61,7 +65,7 @@ class Params:
         from ctsr.models import Architecture
 
         if self.model_path is None:
-            return Architecture("rrdb", self.scale, self.nf, self.nb, self.gc)
+            return Architecture(self.arch, self.scale, self.nf, self.nb, self.gc)
         return find_generator(self.model_path, progress=console).architecture
 
 

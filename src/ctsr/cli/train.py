@@ -16,13 +16,13 @@ __all__ = ["Train", "show_result"]
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train an RRDB generator with L1 on patches of degraded CT.
+    """Train a generator with L1 on patches of degraded CT.
 
     ctsr train
 
     ctsr train --data_root preprocessed_data --scale 4 --degradation blur
 
-    ctsr train --nf 32 --nb 4 --gc 16 --patch_size 96        (a small net, for a laptop)
+    ctsr train --arch edsr --nf 32 --nb 6 --patch_size 96        (a small net, for a laptop)
 
     ctsr train --resume runs/rrdb_x2_blurnoise_20260101-120000
 

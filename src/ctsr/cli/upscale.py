@@ -42,7 +42,7 @@ class Upscale:
     out: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="OUT")]] = None
     """Receives the result: one series fills it (or a .nii.gz file), several go to <patient>/<series> below."""
     model_path: str | None = None
-    """Checkpoint file, run folder or experiment name; the newest run when left out."""
+    """Checkpoint file, run folder or name; left out, the newest run, else the model that comes with ctsr."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""

@@ -38,7 +38,7 @@ class View:
     dicom_folder: Path | None = None
     """Another way to give the folder."""
     model_path: str | None = None
-    """Checkpoint file, run folder or experiment name; the newest run when left out."""
+    """Checkpoint file, run folder or name; left out, the newest run, else the model that comes with ctsr."""
     no_model: bool = False
     """Show LR, interpolations and HR only."""
     options: ViewOptions = field(default_factory=ViewOptions)
@@ -73,18 +73,18 @@ class View:
         folder = self.folder or self.dicom_folder
         if folder is None:
             raise UsageError("ctsr view: which images? Give a patient's folder: ctsr view DIR")
-        model, notes = self._model(console)
+        model = self._model(console)
         degradation = self._degradation(model, console)
-        return Wanted(folder, model, degradation, self.options, self.common.given, notes)
+        return Wanted(folder, model, degradation, self.options, self.common.given)
 
-    def _model(self, console: Console) -> tuple["ModelUnderTest | None", tuple[str, ...]]:
-        from ctsr.viewer.run import find_model
+    def _model(self, console: Console) -> "ModelUnderTest | None":
+        from ctsr.evaluate.model import load_model
 
         if not self.no_model:
-            return find_model(self.model_path, device=self.device, scale=self.scale, progress=console)
+            return load_model(self.model_path, device=self.device, scale=self.scale, progress=console)
         if self.model_path is not None:
             raise UsageError("--no_model and --model_path contradict each other; give one of them")
-        return None, ()
+        return None
 
     def _degradation(self, model: "ModelUnderTest | None", console: Console) -> "Degradation":
         from ctsr.degrade import Degradation

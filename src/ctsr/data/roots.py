@@ -9,10 +9,13 @@ from ctsr.errors import MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
 from ctsr.progress import SILENT, Progress
 from ctsr.series import PatientExams, Series
+from ctsr.words import listed
 
 __all__ = ["PREPROCESSING_LOG", "SUFFIX", "Patients", "open_roots", "patient_names", "trained_on"]
 
 PREPROCESSING_LOG = "preprocessing_log.csv"
+NAMED = 3
+"""Patients that a message names before it says how many more there are."""
 SUFFIX = "pp"
 """What preprocessing adds to a patient's folder name."""
 
@@ -38,17 +41,21 @@ def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patient
 
     Raises:
         MissingInputError: a root is no folder, or holds no usable CT.
-        SplitError: one series lies under two patients: the split would let one exam into two parts.
+        SplitError: one exam lies under two patients: the split would let it into two parts.
     """
     together: dict[str, PatientExams] = {}
+    several: list[str] = []
     for root in roots:
         for patient in _patients(root, progress):
             earlier = together.get(patient.patient_id)
             if earlier is not None:
-                progress.note(f"patient {patient.patient_id} is in {earlier.path} and in {patient.path}: taken for one")
+                several.append(f"{patient.patient_id} ({earlier.path} and {patient.path})")
             together[patient.patient_id] = patient if earlier is None else _joined(earlier, patient)
+    if several:
+        progress.note(f"found in several roots, and each taken for one patient: {listed(several, NAMED)}")
     everyone = [together[name] for name in sorted(together)]
     _check_owners(everyone)
+    _check_twins(everyone)
     failures = tuple(line for patient in everyone if (line := _failure(patient)))
     for failure in failures:
         progress.note(f"left out: {failure}")
@@ -132,6 +139,18 @@ def _check_owners(patients: Sequence[PatientExams]) -> None:
                     f"the same series lies under two patients, {owner.path} and {patient.path}: "
                     "one exam could be trained on and tested on; remove one of the copies"
                 )
+
+
+def _check_twins(patients: Sequence[PatientExams]) -> None:
+    """Resampled exams have UIDs of their own, but their source's study: it tells who they are without their log."""
+    studies = {one.patient_id: (one, {series.study_uid for series in one.series}) for one in patients}
+    for name, (source, theirs) in studies.items():
+        twin, shared = studies.get(name + SUFFIX, (None, set[str]()))
+        if twin is not None and shared & theirs:
+            raise SplitError(
+                f"{twin.path} is {source.path} resampled, but its root has no {PREPROCESSING_LOG} that says so: "
+                "one exam could be trained on and tested on; bring the log back, or leave one of the roots out"
+            )
 
 
 def _failure(patient: PatientExams) -> str:

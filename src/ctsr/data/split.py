@@ -125,7 +125,7 @@ def choose_split(
     if split_json is not None:
         return _present(read_split(split_json), present, str(split_json)), str(split_json)
     if checkpoint is not None and present & (split := Split.from_dict(checkpoint)).patients:
-        return _present(split, present, "the checkpoint's split"), "the checkpoint"
+        return _present(split, present, "the checkpoint's split", "; name another with --split_json"), "the checkpoint"
     kept = split_file(folder, seed)
     if kept.is_file():
         split = read_split(kept)
@@ -140,7 +140,8 @@ def choose_split(
     return split_patients(present, seed), f"a fresh split with seed {seed}{strangers}"
 
 
-def _present(split: Split, present: frozenset[str], source: str) -> Split:
+def _present(split: Split, present: frozenset[str], source: str, hint: str = "") -> Split:
     if missing := split.patients - present:
-        raise MissingInputError(f"{source} names patients that are not in the root: {listed(sorted(missing), NAMED)}")
+        named = listed(sorted(missing), NAMED)
+        raise MissingInputError(f"{source} names patients that are not in the root: {named}{hint}")
     return split

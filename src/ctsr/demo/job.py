@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.data.split import split_file
 from ctsr.demo.exams import make_exams
 from ctsr.evaluate.model import load_model
 from ctsr.evaluate.options import EvaluateOptions
@@ -21,6 +23,7 @@ class DemoResult:
 
     run_folder: Path
     evaluation: Evaluation
+    """Of the model that was trained, and beside it of the one that comes with ctsr."""
 
     @property
     def picture(self) -> Path:
@@ -45,11 +48,15 @@ def run_demo(out_dir: Path, *, epochs: int = 10, seed: int = 0, progress: Progre
     progress.note("3/4  training a small network with L1")
     trained = train(_training(out_dir, preprocessed, epochs), progress=progress)
     progress.note("4/4  evaluating on the test patients")
-    model = load_model(str(trained.best), device="cpu", progress=progress)
     options = EvaluateOptions(
-        root=(preprocessed,), split="test", output_dir=out_dir / "eval_results", store=out_dir / "store"
+        root=(preprocessed,),
+        split="test",
+        split_json=split_file(out_dir / "splits"),
+        output_dir=out_dir / "eval_results",
+        store=out_dir / "store",
     )
-    return DemoResult(trained.folder, evaluate([model], model.degradation, options, progress=progress))
+    models = [load_model(name, device="cpu", progress=progress) for name in (str(trained.best), next(iter(BUNDLED)))]
+    return DemoResult(trained.folder, evaluate(models, models[0].degradation, options, progress=progress))
 
 
 def _training(out_dir: Path, preprocessed: Path, epochs: int) -> TrainOptions:

@@ -21,7 +21,7 @@ MODEL = "Model (RRDB)"
 INTERPOLATIONS = MappingProxyType({"bilinear": BILINEAR, "bicubic": BICUBIC, "lanczos": LANCZOS})
 """What rows, tables and plots call each baseline."""
 
-FAMILIES = MappingProxyType({"rrdb": "RRDB", "real_esrgan": "RRDB"})
+FAMILIES = MappingProxyType({"rrdb": "RRDB", "real_esrgan": "RRDB", "rrdb_skip": "RRDB"})
 """How a family of networks is written; others by their name in capitals."""
 
 

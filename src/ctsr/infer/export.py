@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ctsr import __version__
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint.packed import PACKED, save_packed
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.files import PART
 from ctsr.hu import HURange
@@ -23,14 +24,15 @@ from ctsr.infer.private import import_openvino
 
 __all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "export"]
 
-Format: TypeAlias = Literal["onnx", "openvino", "torchscript"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
+Format: TypeAlias = Literal["onnx", "openvino", "torchscript", "safetensors"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "safetensors": PACKED}
 NEEDS: dict[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxruntime"),
     "openvino": ("openvino",),
     "torchscript": (),
+    "safetensors": (),
 }
-EXTRA: dict[Format, str] = {"onnx": "export", "openvino": "fast", "torchscript": ""}
+EXTRA: dict[Format, str] = {"onnx": "export", "openvino": "fast"}
 META_KEY = "ctsr"
 """What the file holds its meta under, as JSON: ONNX metadata, OpenVINO runtime information, a file in TorchScript."""
 SIZES = ((16, 16), (17, 31), (64, 40))
@@ -50,7 +52,7 @@ class Exported:
     """LR size → largest difference in HU."""
 
 
-def export(generator: Generator, path: Path, kind: Format) -> Exported:
+def export(generator: Generator, path: Path, kind: Format, card: str = "") -> Exported:
     """Write the network for other programs, its height and width free.
 
     Input ``(1, 1, h, w)``, output ``(1, 1, s·h, s·w)``, both float32 in [-1, 1]; the meta says which HU that is.
@@ -58,21 +60,28 @@ def export(generator: Generator, path: Path, kind: Format) -> Exported:
     Args:
         generator: the network, on the CPU.
         path: the file; a file that is there is replaced. OpenVINO puts its weights beside it, as `.bin`.
-        kind: the format.
+        kind: the format; safetensors is the weights alone, for ctsr itself.
+        card: Markdown that goes into a safetensors file; no other format has a place for it.
 
     Raises:
-        UsageError: what writes or runs the format is not installed.
-        CheckpointError: what was written does not do what PyTorch does; nothing is left of it.
+        UsageError: what writes or runs the format is not installed, or it has no place for a card.
+        CheckpointError: what was written does not do what PyTorch does, and nothing is left of it; or weights are to
+            be passed on that do not say how they were trained.
     """
     if missing := [name for name in NEEDS[kind] if find_spec(name) is None]:
         raise UsageError(f"--format {kind} needs {', '.join(missing)}: pip install 'ctsr[{EXTRA[kind]}]'")
+    if card and kind != "safetensors":
+        raise UsageError(f"--card goes into a safetensors file; {kind} has no place for it")
     path.parent.mkdir(parents=True, exist_ok=True)
     net, meta = generator.net.cpu().eval(), json.dumps(_meta(generator))
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=PART, dir=path.parent) as folder:
         part = Path(folder) / path.name
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # of tracing: what it warns of is verified below
-            WRITERS[kind](net, part, meta)
+            if kind == "safetensors":
+                _pack(generator, part, card)
+            else:
+                WRITERS[kind](net, part, meta)
         differences = _differences(net, RUNNERS[kind](part), generator.hu_range)
         if max(differences.values()) > MOST_HU:
             raise CheckpointError(f"{path}: the exported network differs from PyTorch's: {differences} HU")
@@ -146,6 +155,16 @@ def _run_torchscript(path: Path) -> Run:
     return cast("Run", torch.jit.load(path))
 
 
+def _pack(generator: Generator, path: Path, card: str) -> None:
+    if generator.meta is None:
+        raise CheckpointError(f"{generator.path} does not say how it was trained, and so cannot be passed on")
+    save_packed(path, generator.meta, generator.net.state_dict(), card)
+
+
+def _run_packed(path: Path) -> Run:
+    return load_generator(path).net
+
+
 WRITERS: dict[Format, Callable[[nn.Module, Path, str], None]] = {
     "onnx": _write_onnx,
     "openvino": _write_openvino,
@@ -155,4 +174,5 @@ RUNNERS: dict[Format, Callable[[Path], Run]] = {
     "onnx": _run_onnx,
     "openvino": OpenvinoEngine,
     "torchscript": _run_torchscript,
+    "safetensors": _run_packed,
 }

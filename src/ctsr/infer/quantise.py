@@ -21,8 +21,8 @@ __all__ = ["quantised"]
 RECIPE = 1
 """Counted up when networks are quantised in another way."""
 
-BLOCK = ".rdb"
-"""In the name of every operation of a dense block, and of no other."""
+TRUNK = (".rdb", ".trunk.")
+"""In the name of every operation of a trunk's blocks, one of these; in no other."""
 
 
 def quantised(net: nn.Module, calibration: Calibration, cache: Path | None = None) -> Path:
@@ -67,7 +67,7 @@ def _delicate(model: Any) -> list[str]:
     """Names of the convolutions outside the trunk's blocks."""
     convolutions = (one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution")
     names = (str(one.get_friendly_name()) for one in convolutions)
-    return [name for name in names if BLOCK not in name]
+    return [name for name in names if not any(mark in name for mark in TRUNK)]
 
 
 def _means(model: Any, images: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:

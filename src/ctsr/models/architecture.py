@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -12,6 +13,7 @@ from ctsr.errors import CheckpointError, DomainError
 from ctsr.models.blocks import CONVS_PER_BLOCK
 from ctsr.models.real_esrgan import UNSHUFFLE, RealESRGANNet
 from ctsr.models.rrdb import STAGES, RRDBNet
+from ctsr.models.skip import SCALES, dense_net, plain_net, residual_net
 from ctsr.words import listed
 
 __all__ = ["FAMILIES", "Architecture", "Family", "StateDict", "build", "describe", "load_state", "receptive_radius"]
@@ -35,11 +37,13 @@ class Architecture:
     nf: int
     nb: int
     gc: int
+    """Growth of the dense blocks; 0 as it is read off a network that has none."""
     in_channels: int = 1
     """Colours of the images that the weights are for. Networks built here have 1: `load_state` folds 3 into it."""
 
     def __str__(self) -> str:
-        return f"{self.name} ×{self.scale}, nf {self.nf}, nb {self.nb}, gc {self.gc}"
+        growth = f", gc {self.gc}" if self.gc else ""
+        return f"{self.name} ×{self.scale}, nf {self.nf}, nb {self.nb}{growth}"
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,23 @@ def _trunk(state: StateDict, name: str, trunk: str, scale: int, *, in_channels: 
     return Architecture(name, scale, nf=nf, nb=nb, gc=growth, in_channels=in_channels)
 
 
+def _read_skip(name: str, state: StateDict) -> Architecture:
+    nf, channels = state["conv_first.weight"].shape[:2]
+    scales = {scale**2: scale for scale in SCALES}
+    outputs = state["conv_up.weight"].shape[0]
+    if outputs not in scales or channels != 1:
+        raise CheckpointError(
+            f"it takes {channels} channels and shuffles {outputs}; 1 channel and scales 2 and 4 are supported"
+        )
+    blocks = {key.split(".")[2] for key in state if key.startswith(("trunk.blocks.", "trunk.layers."))}
+    growth = state["trunk.blocks.0.rdb1.conv1.weight"].shape[0] if name == "rrdb_skip" else 0
+    return Architecture(name, scales[outputs], nf=nf, nb=len(blocks), gc=growth)
+
+
+def _skip_marks(first_of_trunk: str) -> frozenset[str]:
+    return frozenset({"conv_first.weight", "conv_up.weight", f"trunk.{first_of_trunk}.weight"})
+
+
 def _radius_rrdb(a: Architecture) -> int:
     """Convolutions reach 1 at LR (first, blocks, trunk, first upsampling), a half at ×2, a quarter at ×4."""
     return math.ceil(1 + CONVS_PER_BLOCK * a.nb + 1 + sum(1 / 2**stage for stage in range(STAGES[a.scale] + 1)))
@@ -197,6 +218,25 @@ FAMILIES: Mapping[str, Family] = {
         read=_read_real_esrgan,
         build=lambda a: RealESRGANNet(a.scale, a.nf, a.nb, a.gc),
         radius=_radius_real_esrgan,
+    ),
+    # With a bilinear skip: the first and last convolution reach 1 each, the skip no farther than one of them.
+    "edsr": Family(
+        marks=_skip_marks("blocks.0.conv1"),
+        read=partial(_read_skip, "edsr"),
+        build=lambda a: residual_net(a.scale, a.nf, a.nb),
+        radius=lambda a: 1 + 2 * a.nb + 1 + 1,
+    ),
+    "rrdb_skip": Family(
+        marks=_skip_marks("blocks.0.rdb1.conv1"),
+        read=partial(_read_skip, "rrdb_skip"),
+        build=lambda a: dense_net(a.scale, a.nf, a.nb, a.gc),
+        radius=lambda a: 1 + CONVS_PER_BLOCK * a.nb + 1 + 1,
+    ),
+    "plain": Family(
+        marks=_skip_marks("layers.0"),
+        read=partial(_read_skip, "plain"),
+        build=lambda a: plain_net(a.scale, a.nf, a.nb),
+        radius=lambda a: 1 + a.nb + 1,
     ),
 }
 """Every network there is. One that is added here loads, builds and is counted everywhere."""

@@ -1,4 +1,4 @@
-"""The residual-in-residual dense block that both families of networks are made of."""
+"""The residual-in-residual dense block, and the convolution that all networks are made of."""
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,20 @@ def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
 
 
-def check_widths(nf: int, nb: int, gc: int) -> None:
+def check_widths(nf: int, nb: int, gc: int | None = None) -> None:
     """Refuse hyper-parameters that make no network.
+
+    Args:
+        nf: channels of the trunk.
+        nb: its blocks.
+        gc: growth, where there are dense blocks.
 
     Raises:
         DomainError: one of them is below 1.
     """
-    if min(nf, nb, gc) < 1:
+    if gc is None and min(nf, nb) < 1:
+        raise DomainError(f"a network needs nf and nb of at least 1, got nf={nf}, nb={nb}")
+    if gc is not None and min(nf, nb, gc) < 1:
         raise DomainError(f"a network needs nf, nb and gc of at least 1, got nf={nf}, nb={nb}, gc={gc}")
 
 

@@ -1,9 +1,10 @@
-"""A fresh RRDB that begins as bilinear interpolation instead of as noise."""
+"""A fresh network that begins as bilinear interpolation instead of as noise."""
 
 import torch
 from torch import nn
 
 from ctsr.models.rrdb import RRDBNet
+from ctsr.models.skip import SkipNet
 
 __all__ = ["start_as_bilinear"]
 
@@ -14,17 +15,30 @@ LIFT = 1.0
 
 
 @torch.no_grad()
-def start_as_bilinear(net: RRDBNet) -> None:
-    """Set the weights so that the network enlarges an image bilinearly, by two at each of its stages.
+def start_as_bilinear(net: nn.Module) -> None:
+    """Set the weights so that the network enlarges an image bilinearly.
+
+    Where a skip interpolates beside the network, the network begins with adding nothing. An `RRDBNet` has none and is
+    made to interpolate. A network of another kind keeps the weights it has.
+
+    Args:
+        net: freshly built; changed in place.
+    """
+    if isinstance(net, SkipNet):
+        net.conv_up.weight.zero_()
+        _bias(net.conv_up).zero_()
+    elif isinstance(net, RRDBNet):
+        _interpolate_in_stages(net)
+
+
+def _interpolate_in_stages(net: RRDBNet) -> None:
+    """Enlarge by two at each stage.
 
     The first channel carries the image past the trunk into the upsampling convolutions, whose kernels there are the
     weights ¾ and ¼ of bilinear interpolation; the last convolution listens to that channel only. All other weights
     keep their random values, and begin to matter with the first step. The architecture is untouched: training merely
-    need not spend its first thousands of steps on learning to copy.
-
-    Args:
-        net: freshly built; changed in place. Within a border of one LR pixel a stage, where convolutions see
-            zeros instead of the image, the result is darker than bilinear.
+    need not spend its first thousands of steps on learning to copy. Within a border of one LR pixel a stage, where
+    convolutions see zeros instead of the image, the result is darker than bilinear.
     """
     _pass_through(net.conv_first, CARRIER, source=0, bias=LIFT)
     _silence(net.trunk_conv, CARRIER)

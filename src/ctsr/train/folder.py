@@ -33,7 +33,8 @@ def finetune_folder(options: FinetuneOptions, experiment: str, progress: Progres
     out_dir = options.out_dir
     if out_dir is None:
         return new_folder(options.runs, f"{experiment}_"), options
-    if other := sorted(out_dir.glob("rrdb_*.json")):
+    described = sorted(out_dir.glob("*_x[24]_*.json"))
+    if other := [path for path in described if not path.name.startswith(FINETUNED)]:
         raise UsageError(f"--out_dir {out_dir} is a run of `ctsr train` ({other[0].name}); name another folder")
     out_dir.mkdir(parents=True, exist_ok=True)
     aside = _make_room(out_dir, progress)

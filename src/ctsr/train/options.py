@@ -118,14 +118,17 @@ class TrainOptions(RunOptions):
     """How many times finer SR is than LR."""
     patch_size: int = 192
     """Side of an HR patch in pixels; divisible by the scale."""
+    arch: Literal["rrdb", "rrdb_skip", "edsr", "plain"] = "rrdb"
+    """ESRGAN's generator; or one of the small networks that add detail to a bilinear enlargement: with dense blocks,
+    with EDSR's residual blocks, or with plain convolutions."""
     nf: int = 64
     """Feature channels of the network."""
     nb: int = 23
-    """Residual-in-residual dense blocks."""
+    """Blocks of its trunk: residual-in-residual dense blocks, residual blocks or convolutions."""
     gc: int = 32
-    """Channels that each convolution of a dense block adds."""
+    """Channels that each convolution of a dense block adds; without dense blocks it means nothing."""
     init: Literal["bilinear", "random"] = "bilinear"
-    """Let a fresh network begin as bilinear interpolation, or as ESRGAN's random weights."""
+    """Let a fresh network begin as bilinear interpolation, or as random weights."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,8 +11,7 @@ from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.files import new_folder
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.models import Architecture, build
-from ctsr.models.rrdb import RRDBNet
+from ctsr.models import Architecture, build, describe
 from ctsr.models.warm_start import start_as_bilinear
 from ctsr.progress import SILENT, Progress
 from ctsr.train.curves import draw_l1_curve
@@ -69,7 +68,7 @@ def train(
         data = open_data(options, checkpoint.meta.split if checkpoint else None, progress)
     stage = _stage(options, degradation, data, fabric, progress)
     state = restore(stage, checkpoint, L1Row) if checkpoint else TrainingState[L1Row]()
-    meta = _meta(options, degradation, data)
+    meta = _meta(options, describe(stage.generator.bare.state_dict()), degradation, data)
     if folder is None:
         with leader_first(fabric):
             made = new_folder(options.runs, f"{meta.experiment}_") if leads else Path()
@@ -83,8 +82,8 @@ def train(
 def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: Fabric, progress: Progress) -> L1Stage:
     """Network, optimiser and loaders, set up on the device."""
     torch.manual_seed(options.seed)
-    bare = build(_architecture(options))
-    if options.init == "bilinear" and isinstance(bare, RRDBNet):
+    bare = build(Architecture(options.arch, options.scale, nf=options.nf, nb=options.nb, gc=options.gc))
+    if options.init == "bilinear":
         start_as_bilinear(bare)
     generator = learner(
         fabric, bare, lr=options.lr, clip_grad=options.clip_grad, ema=options.ema, compiled=options.compile
@@ -113,14 +112,10 @@ def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: 
     return L1Stage(rig, generator)
 
 
-def _architecture(options: TrainOptions) -> Architecture:
-    return Architecture("rrdb", options.scale, nf=options.nf, nb=options.nb, gc=options.gc)
-
-
-def _meta(options: TrainOptions, degradation: Degradation, data: Data) -> Meta:
+def _meta(options: TrainOptions, architecture: Architecture, degradation: Degradation, data: Data) -> Meta:
     return Meta(
-        experiment=f"rrdb_x{options.scale}_{degradation.mode}",
-        architecture=_architecture(options),
+        experiment=f"{options.arch}_x{options.scale}_{degradation.mode}",
+        architecture=architecture,
         seed=options.seed,
         degradation=degradation.as_dict(),
         split={name: data.exams.split.part(name) for name in PARTS},

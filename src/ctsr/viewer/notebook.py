@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ctsr.degrade import Degradation
+from ctsr.evaluate.model import load_model
 from ctsr.nifti import save_volume
 from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
-from ctsr.viewer.run import Wanted, find_model, open_session, prepare
+from ctsr.viewer.run import Wanted, open_session, prepare
 from ctsr.viewer.server import ViewServer
 from ctsr.volume import Volume
 
@@ -55,15 +56,14 @@ def show(
 
     Args:
         subject: what to look at; a volume is read in HU.
-        model_path: see `ctsr.checkpoint.reference.resolve_model`; the newest run when left out, none where there is
-            none.
+        model_path: see `ctsr.checkpoint.reference.resolve_model`; the newest run when left out, else the bundled model.
         no_model: show LR, interpolations and HR only.
         degradation: how LR is made; the model's when left out.
         device: see `ctsr.device.pick_device`.
         height: of the frame, pixels.
         options: fields of `ViewOptions`, for instance ``preset="lung"``.
     """
-    model, notes = (None, ()) if no_model else find_model(model_path, device=device)
+    model = None if no_model else load_model(model_path, device=device)
     made = model.degradation if model else Degradation(scale=DEFAULT_SCALE)
     # A volume from memory is gone with the process, and so is its decoded form, which no later one would find.
     folder = tempfile.TemporaryDirectory(prefix="ctsr-view-", ignore_cleanup_errors=True)
@@ -71,7 +71,7 @@ def show(
         options = {"store": Path(folder.name) / "store"} | options
     path = _written(subject, Path(folder.name)) if isinstance(subject, Volume) else Path(subject)
     chosen = ViewOptions(**options)
-    session = open_session(prepare(Wanted(path, model, degradation or made, chosen, notes=notes)), chosen)
+    session = open_session(prepare(Wanted(path, model, degradation or made, chosen)), chosen)
     server = ViewServer(session, host=chosen.host, port=chosen.port, framed=True)
     server.keep = folder
     Thread(target=server.serve_forever, daemon=True).start()

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from ctsr.data.store import default_store
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.errors import CtsrError, MissingInputError, UsageError
-from ctsr.evaluate.model import ModelUnderTest, load_model
+from ctsr.errors import CtsrError, UsageError
+from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.window import MetricWindow, choose_window
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.paths import resolve_path
@@ -24,7 +24,7 @@ from ctsr.viewer.session import Session
 from ctsr.viewer.view import View
 from ctsr.words import listed
 
-__all__ = ["Wanted", "find_model", "open_session", "prepare", "serve"]
+__all__ = ["Wanted", "open_session", "prepare", "serve"]
 
 T = TypeVar("T")
 
@@ -44,25 +44,6 @@ class Wanted:
     options: ViewOptions
     given: frozenset[str] = frozenset()
     """The names of the flags that were given, for saying which of them an evaluation overrules."""
-    notes: tuple[str, ...] = ()
-
-
-def find_model(
-    reference: str | None, *, device: str = "auto", scale: int | None = None, progress: Progress = SILENT
-) -> tuple[ModelUnderTest | None, tuple[str, ...]]:
-    """The model that `reference` means, or none and a note that says why.
-
-    Raises:
-        MissingInputError: a model was named, and it is not there. Others as `evaluate.model.load_model`.
-    """
-    try:
-        return load_model(reference, device=device, scale=scale, progress=progress), ()
-    except MissingInputError as error:
-        if reference is not None:
-            raise
-        note = f"shown without SR: {error}"
-        progress.note(note)
-        return None, (note,)
 
 
 def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
@@ -96,7 +77,7 @@ def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
         evaluated=evaluated,
         plane=options.plane,
         index=options.index,
-        notes=(*wanted.notes, *heard.notes),
+        notes=tuple(heard.notes),
     )
 
 

@@ -1,0 +1,67 @@
+"""The models of the package: small, complete, and what they say they are."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ctsr.checkpoint import load_generator, resolve_model
+from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.checkpoint.packed import read_card
+from ctsr.data.pairs import slice_pair
+from ctsr.data.split import Split, read_split
+from ctsr.data.store import open_series
+from ctsr.degrade import DegradationSampler
+from ctsr.exams import scan_patient
+from ctsr.infer import super_resolve
+from ctsr.models.interpolation import interpolate
+
+REPOSITORY = Path(__file__).parents[2]
+MOST_BYTES = 4 * 2**20
+models = pytest.mark.parametrize("name", BUNDLED)
+
+
+@models
+def test_a_bundled_model_is_small_and_says_how_it_was_trained(name: str) -> None:
+    file = BUNDLED[name].file
+    assert file.stat().st_size <= MOST_BYTES
+    found = load_generator(file)
+    assert found.meta is not None
+    assert name == f"ctsr-x{found.scale}"
+    assert found.meta.degradation["mode"] == "blurnoise"
+    assert found.meta.card.pixel_spacing_mm is not None
+
+
+@models
+def test_its_card_is_the_page_in_the_documentation(name: str) -> None:
+    page = (REPOSITORY / "docs" / "models" / f"{name}.md").read_text(encoding="utf-8")
+    assert read_card(BUNDLED[name].file) == page
+
+
+@models
+def test_it_was_trained_on_the_split_of_its_recipe(name: str) -> None:
+    meta = load_generator(BUNDLED[name].file).meta
+    assert meta is not None
+    assert Split.from_dict(meta.split) == read_split(REPOSITORY / "recipes" / "split.json")
+    assert {"LIDC-IDRI-0001", "C3L-00189"} == set(meta.split["test"])
+    assert meta.trained_on.isdisjoint(meta.split["test"] + meta.split["val"])
+
+
+def test_a_bundled_model_is_found_by_its_name_and_said_so() -> None:
+    resolved = resolve_model("ctsr-x2")
+    assert resolved.path == BUNDLED["ctsr-x2"].file
+    assert resolved.note == "model: ctsr-x2, which comes with ctsr"
+
+
+@pytest.mark.parametrize("patient", ["LIDC-IDRI-0001", "C3L-00189"])
+def test_on_a_patient_kept_for_test_it_is_far_closer_to_the_truth_than_bicubic(
+    real_ct: Path, tmp_path: Path, patient: str
+) -> None:
+    found = load_generator(BUNDLED["ctsr-x2"].file)
+    (series,) = scan_patient(real_ct / "patients" / patient).series
+    stored = open_series(replace(series, slices=series.slices[len(series.slices) // 2 :][:1]), tmp_path)
+    pair = slice_pair(stored, 0, DegradationSampler(found.degradation), found.hu_range)
+    sr, bicubic = super_resolve(found.net, pair.lr), interpolate(pair.lr, 2, "bicubic")
+    error, theirs = (image.double() - pair.hr.double() for image in (sr, bicubic))
+    assert 10 * (theirs.square().mean() / error.square().mean()).log10() > 3  # dB
+    assert abs(float(error.mean())) * found.hu_range.hu_per_unit < 1

@@ -1,0 +1,52 @@
+"""What bundled models are trained with: a configuration that `ctsr train` takes, and no image of a test patient."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctsr.cli.main import parse
+from ctsr.cli.train import Train
+from ctsr.cli.verbs import VERBS
+from ctsr.data.split import read_split
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+TEST, VALIDATION = {"C3L-00189", "LIDC-IDRI-0001"}, {"LungFCP-01-0001"}
+
+
+def listed() -> list[dict[str, str]]:
+    with (RECIPES / "slices.csv").open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_patients_kept_for_test_and_validation_are_in_no_other_part() -> None:
+    split = read_split(RECIPES / "split.json")
+    assert (set(split.test), set(split.val)) == (TEST, VALIDATION)
+    assert len(split.train) == 70
+
+
+def test_the_list_of_images_names_every_patient_of_its_parts_and_no_test_patient() -> None:
+    split, rows = read_split(RECIPES / "split.json"), listed()
+    assert {row["patient"] for row in rows if row["part"] == "train"} == set(split.train)
+    assert {row["patient"] for row in rows if row["part"] == "val"} == set(split.val)
+    assert {row["part"] for row in rows} == {"train", "val"}
+    assert len({row["sop_instance_uid"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_is_a_configuration_of_train(recipe: Path) -> None:
+    found = parse(VERBS["train"], ["--config", str(recipe), "--data_root", "a", "b"], prog="ctsr train")
+    assert isinstance(found, Train)
+    assert found.train.split_json == Path("recipes/split.json")
+    assert recipe.stem == f"ctsr-x{found.train.scale}"
+    assert found.train.augment
+    assert found.train.ema > 0
+
+
+def test_the_command_gives_the_committed_list(real_ct: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(RECIPES / "slices.py"), str(real_ct)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (RECIPES / "slices.csv").read_text(encoding="utf-8")
