@@ -22,10 +22,12 @@ from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, LANCZOS, MODEL
 from ctsr.evaluate.model import ModelUnderTest, load_model
 from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.perceptual import Learned
 from ctsr.evaluate.rows import Row, read_rows
 from ctsr.evaluate.run import Evaluation, evaluate
 from ctsr.exams import scan_patient
 from ctsr.hu import DEFAULT_RANGE
+from ctsr.metrics import MetricValue
 from ctsr.progress import SILENT, Progress
 from tests.evaluate import made
 from tests.made.ct import body, save_series
@@ -489,3 +491,27 @@ def without_times(text: str, folder: Path) -> str:
     for word in (folder.name, folder.parent.name):
         text = text.replace(word, "")
     return re.sub(r"\d{4}-\d\d-\d\dT[\d:+-]+", "", text)
+
+
+def test_ma_is_announced_and_may_be_computed_on_every_nth_slice_only(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of NRQM's forest, which no package holds, a number: what is tested is who gets it."""
+
+    def constant(value: float):
+        return lambda image, _: (MetricValue(value),) * len(image)
+
+    learned = Learned({"MA": constant(6.0), "NIQE": constant(4.0)}, {"MA": {"backend": "x"}, "NIQE": {"backend": "y"}})
+    monkeypatch.setattr("ctsr.evaluate.run.choose_learned", lambda *_, **__: learned)
+    listener = Listener()
+    evaluation = run(metrics=("PI",), ma_every=3, listener=listener)
+    rows = rows_of(evaluation)
+    assert [row.metrics["MA"].value for row in rows[::3]] == [6.0, None, None, 6.0, None, None, 6.0, None]
+    assert [row.metrics["PI"].value for row in rows[::3]] == [4.0, None, None, 4.0, None, None, 4.0, None]
+    assert {row.metrics["PI"].reason for row in rows if row.metrics["PI"].value is None} == {
+        "not on this slice (--ma_every)"
+    }
+    (announced,) = (note for note in listener.notes if note.startswith("MA will take"))
+    assert "for 9 images" in announced
+    summary = summary_of(evaluation)
+    assert summary["pi_kind"] == "ma+niqe"
+    found = summary["global_per_slice"][MODEL]["PI"]
+    assert (found["n"], found["not_computed"]) == (3, {"not on this slice (--ma_every)": 5})
