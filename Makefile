@@ -5,7 +5,7 @@ READY := .venv/.ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pyiqa check format bench clean
+.PHONY: help demo test test-pyiqa conformance check format bench clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ test: $(READY) ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/upscale/test_cluster.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope tests/infer tests/upscale --ignore tests/upscale/test_cluster.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --ignore tests/infer --ignore tests/upscale
+
+conformance: $(READY) ## Judge super-resolved series by every slice of CTSR_REAL_CT and of the demo set (minutes)
+	OMP_NUM_THREADS=1 CTSR_ALL_SLICES=1 $(BIN)/python -m pytest --durations 5 tests/upscale/test_real_ct.py tests/upscale/test_demo.py
 
 # PyPI's torchvision fits one release of PyPI's torch, and no CPU build from elsewhere: this pair, in place of the pins.
 .venv-pyiqa/.ready: pyproject.toml constraints.txt
