@@ -17,10 +17,10 @@ from tests.oracles import dcentvfy_errors, dciodvfy_errors
 
 
 @pytest.fixture
-def exams(demo_exams: DemoExams, tmp_path: Path) -> DemoExams:
+def exams(request: pytest.FixtureRequest, tmp_path: Path) -> DemoExams:
     """A small set; the one that `ctsr demo --make_data` writes where all slices are wanted."""
     if not wants_all_slices():
-        return demo_exams
+        return request.getfixturevalue("demo_exams")
     return DemoExams(tmp_path / "exams", make_exams(tmp_path / "exams"))
 
 

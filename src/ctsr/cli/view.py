@@ -68,6 +68,7 @@ class View:
         return 0
 
     def _wanted(self, console: Console) -> "Wanted":
+        from ctsr.demo.calibration import SyntheticSlices
         from ctsr.viewer.run import Wanted
 
         folder = self.folder or self.dicom_folder
@@ -75,7 +76,8 @@ class View:
             raise UsageError("ctsr view: which images? Give a patient's folder: ctsr view DIR")
         model, notes = self._model(console)
         degradation = self._degradation(model, console)
-        return Wanted(folder, model, degradation, self.options, self.common.given, notes)
+        calibration = SyntheticSlices(model.degradation, model.hu_range) if model else None
+        return Wanted(folder, model, degradation, self.options, self.common.given, notes, calibration)
 
     def _model(self, console: Console) -> tuple["ModelUnderTest | None", tuple[str, ...]]:
         from ctsr.viewer.run import find_model

@@ -168,9 +168,6 @@ def _domains(options: EvaluateOptions) -> tuple[Domain, ...]:
 
 def with_engine(plan: EvaluationPlan, calibration: Calibration | None, progress: Progress) -> EvaluationPlan:
     """The plan with the engine that was asked for; int8 is checked on slices of the evaluation itself."""
-    options = plan.options
-    if (options.engine, options.precision) == ("torch", "fp32"):
-        return plan
     return replace(plan, models=tuple(_on_engine(model, plan, calibration, progress) for model in plan.models))
 
 
