@@ -5,7 +5,7 @@ READY := .venv/.ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pyiqa check format bench clean bundled-data race train-bundled bundle
+.PHONY: help demo test test-pyiqa conformance check format bench clean bundled-data race train-bundled bundle
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -22,9 +22,12 @@ demo: $(READY) ## Run the whole job on a built-in synthetic sample (minutes)
 test: $(READY) ## Run the tests
 	# One thread each: processes that share cores and spin for one another take many times as long.
 	# Engines and clusters bring libraries with threads of their own: they get processes that nothing else has used.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/upscale/test_cluster.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/upscale/test_cluster.py tests/evaluate/test_cluster.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope tests/infer tests/upscale --ignore tests/upscale/test_cluster.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --ignore tests/infer --ignore tests/upscale
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --ignore tests/infer --ignore tests/upscale --ignore tests/evaluate/test_cluster.py
+
+conformance: $(READY) ## Judge super-resolved series by every slice of CTSR_REAL_CT and of the demo set (minutes)
+	OMP_NUM_THREADS=1 CTSR_ALL_SLICES=1 $(BIN)/python -m pytest --durations 5 tests/upscale/test_real_ct.py tests/upscale/test_demo.py
 
 # PyPI's torchvision fits one release of PyPI's torch, and no CPU build from elsewhere: this pair, in place of the pins.
 .venv-pyiqa/.ready: pyproject.toml constraints.txt

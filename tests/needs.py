@@ -18,6 +18,8 @@ USERS_CACHE = default_cache()
 """Where the user keeps weights; the tests themselves get a cache folder of their own."""
 REQUIRE_ALL = "CTSR_REQUIRE_ALL"
 """Set in CI: nothing that can be installed there may be missing."""
+ALL_SLICES = "CTSR_ALL_SLICES"
+"""Set by `make conformance`: what is judged on a few slices of each series otherwise is judged on all of them."""
 
 
 def needs(present: bool, what: str) -> None:
@@ -27,6 +29,11 @@ def needs(present: bool, what: str) -> None:
     if os.environ.get(REQUIRE_ALL):
         pytest.fail(f"CI must have this: {what}")
     pytest.skip(what)
+
+
+def wants_all_slices() -> bool:
+    """Whether every slice is to be judged, however long that takes."""
+    return bool(os.environ.get(ALL_SLICES))
 
 
 def needs_program(name: str, package: str) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from ctsr.errors import CtsrError
 
-__all__ = ["available_cores", "in_order", "pool"]
+__all__ = ["available_cores", "in_order", "pool", "threads_each"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +25,11 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads_each(jobs: int) -> int | None:
+    """The share of the cores of each of `jobs` processes; None, to leave it to the libraries, where there is one."""
+    return max(1, available_cores() // jobs) if jobs > 1 else None
 
 
 @contextmanager

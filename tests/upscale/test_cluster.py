@@ -1,14 +1,8 @@
 """Many series over processes and over a real dask cluster, one of whose workers dies."""
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +12,7 @@ from ctsr import cluster as cluster_room
 from ctsr.cli.main import main
 from ctsr.cluster import executor_for
 from ctsr.errors import CtsrError
+from tests.made.cluster import begun, cluster
 from tests.made.ct import body, ct_slice, save, save_series
 from tests.needs import needs
 
@@ -30,38 +25,6 @@ def root(tmp_path: Path) -> Path:
     for i in range(PATIENTS):
         save_series(folder / f"P{i}", [body(96, seed=i)] * 6, series=f"1.2.{i + 5}")
     return folder
-
-
-@contextmanager
-def cluster(folder: Path) -> Generator[tuple[str, list["subprocess.Popen[bytes]"]]]:
-    """A scheduler and two workers; the workers' working folder is another one than ours."""
-    needs(find_spec("distributed") is not None, "install ctsr[cluster] to run this")
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(module: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments, "--no-dashboard"]
-        log = (folder / f"{module}{len(started)}.log").open("wb")
-        started.append(subprocess.Popen(command, cwd=folder, stdout=log, stderr=log))
-
-    try:
-        start("dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2])
-        for _ in range(2):
-            start("dask_worker", address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
-        yield address, started[1:]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-
-
-def begun(*words: str) -> "subprocess.Popen[bytes]":
-    """A command in a process of its own, in the working folder, as a user would start it."""
-    program = Path(sys.executable).with_name("ctsr")
-    return subprocess.Popen([program, *words], env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def wait_for_a_result(out: Path) -> None:

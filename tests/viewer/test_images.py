@@ -1,3 +1,4 @@
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 
 from ctsr.data.store import PADDING
 from ctsr.degrade import Degradation
+from ctsr.errors import UsageError
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.infer import super_resolve
 from ctsr.viewer.engine import UnwantedError
@@ -13,6 +15,7 @@ from ctsr.viewer.images import NOTHING, PanelName
 from ctsr.viewer.session import Session
 from ctsr.viewer.work import Look
 from tests.made.ct import padded, save_series, slices, write
+from tests.needs import needs
 from tests.viewer.conftest import Open
 
 PANELS: tuple[PanelName, ...] = ("LR", "Bilinear", "Bicubic", "SR", "HR")
@@ -107,3 +110,17 @@ def test_an_unwanted_slice_is_given_up_between_layers(open_view: Open, root: Pat
     assert not session.images.has("SR", seen.subject, seen.setting, 0)
     session.images.make_sr(seen.subject, seen.setting, 0, lambda: False)
     assert session.images.has("SR", seen.subject, seen.setting, 0)
+
+
+def test_a_slice_is_not_begun_where_it_is_unwanted_and_the_engine_cannot_give_up(open_view: Open, root: Path) -> None:
+    needs(find_spec("openvino") is not None, "install ctsr[fast] to run this")
+    session = open_view(root / "bert", engine="openvino")
+    seen = Look(session.subjects[0], session.settings[0], 0)
+    with pytest.raises(UnwantedError):
+        session.images.make_sr(seen.subject, seen.setting, 0, lambda: True)
+    assert not session.images.has("SR", seen.subject, seen.setting, 0)
+
+
+def test_int8_without_images_to_set_its_scales_is_wrong_usage(open_view: Open, root: Path) -> None:
+    with pytest.raises(UsageError, match="give a calibration"):
+        open_view(root / "bert", engine="openvino", precision="int8")

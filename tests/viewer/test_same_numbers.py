@@ -1,6 +1,7 @@
 """The viewer shows what the evaluation measured: LR to the bit, metrics to the digit."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ctsr.evaluate.run import evaluate
 from ctsr.viewer.numbers import METRICS
 from ctsr.viewer.session import Session
 from ctsr.viewer.work import Look
+from tests.needs import needs
 from tests.viewer.conftest import TURN, Open
 
 SAMPLINGS = ("volume", "slice", "det-slice")
@@ -137,3 +139,38 @@ def test_a_slice_that_was_not_measured_is_named(evaluated, open_view: Open, root
     session = open_view(root / "emil", eval_summary=folder / "summary.json")
     assert session.drawn(look(session, 1))["departures"] == []
     assert session.drawn(look(session, 4))["departures"] == ["the evaluation did not measure this slice"]
+
+
+def test_the_evaluations_own_engine_gives_its_numbers_and_another_one_is_a_departure(
+    evaluated, open_view: Open, root: Path
+) -> None:
+    needs(find_spec("openvino") is not None, "install ctsr[fast] to run this")
+    folder = evaluated("volume", engine="openvino")
+    session = open_view(root / "emil", eval_summary=folder / "summary.json", engine="openvino")
+    assert_same(session, rows_of(folder, "emil"))
+    assert session.drawn(look(session, 0))["departures"] == []
+    other = open_view(root / "emil", eval_summary=folder / "summary.json")
+    (reason,) = other.drawn(look(other, 0))["departures"]
+    assert reason == "the evaluation ran the network by openvino fp32, here torch fp32 does"
+    assert [one.view.facts()["model"]["engine"] for one in (session, other)] == ["openvino fp32", "torch fp32"]
+
+
+def test_an_evaluation_on_another_device_is_a_departure(evaluated, open_view: Open, root: Path, tmp_path: Path) -> None:
+    document = json.loads((evaluated("volume") / "summary.json").read_text())
+    document["config"]["device"] = "cuda:1"
+    (tmp_path / "other.json").write_text(json.dumps(document))
+    session = open_view(root / "emil", eval_summary=tmp_path / "other.json")
+    (reason,) = session.drawn(look(session, 0))["departures"]
+    assert reason == "the evaluation ran the network on cuda:1, here it is on cpu"
+
+
+def test_every_model_of_an_evaluation_is_known_and_another_one_is_a_departure(
+    evaluated, open_view: Open, root: Path, tmp_path: Path
+) -> None:
+    document = json.loads((evaluated("volume") / "summary.json").read_text())
+    (own,) = document["models"].values()
+    for others, reasons in (({"Model (a)": own}, []), ({}, ["the evaluation used another model"])):
+        document["models"] = {"Model (b)": own | {"sha256": "0"}} | others
+        (tmp_path / "other.json").write_text(json.dumps(document))
+        session = open_view(root / "emil", eval_summary=tmp_path / "other.json")
+        assert session.drawn(look(session, 0))["departures"] == reasons

@@ -13,6 +13,7 @@ from ctsr.evaluate.options import EvaluateOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.degrade import Degradation
+    from ctsr.evaluate.crew import Crew
     from ctsr.evaluate.curve import Curve
     from ctsr.evaluate.model import ModelUnderTest
     from ctsr.evaluate.run import Evaluation
@@ -51,29 +52,40 @@ class Evaluate:
     """The network's; a check, nothing to choose."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
+    jobs: int = 1
+    """Processes that share the slices, each with its share of the cores."""
+    dask: str | None = None
+    """Address of a dask scheduler, tcp://host:8786, whose workers take the slices; they must see the same files."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a patient or a series could not be used, wholly or in part."""
-        from ctsr.demo.calibration import SyntheticSlices
+        from ctsr.cluster import executor_for
+        from ctsr.evaluate.crew import Crew
         from ctsr.evaluate.model import load_model
-        from ctsr.evaluate.run import evaluate
+        from ctsr.pool import threads_each
 
         models = [
             load_model(path, device=self.device, scale=self.scale, progress=console)
             for path in self.model_path or (None,)
         ]
-        if self.alphas:
-            return self._curve(models, console)
-        if self.pretrained_g is not None:
+        if self.pretrained_g is not None and not self.alphas:
             raise UsageError("--pretrained_g goes with --alphas; the model to evaluate is --model_path")
+        with executor_for(self.jobs, self.dask) as executor:
+            crew = None if executor is None else Crew(executor, threads_each(self.jobs))
+            return self._curve(models, crew, console) if self.alphas else self._evaluation(models, crew, console)
+
+    def _evaluation(self, models: "Sequence[ModelUnderTest]", crew: "Crew | None", console: Console) -> int:
+        from ctsr.demo.calibration import SyntheticSlices
+        from ctsr.evaluate.run import evaluate
+
         degradation = self.degradation_for(models[0], console)
         calibration = SyntheticSlices(degradation, models[0].hu_range)
-        evaluation = evaluate(models, degradation, self.options, calibration=calibration, progress=console)
+        evaluation = evaluate(models, degradation, self.options, calibration=calibration, crew=crew, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
 
-    def _curve(self, models: "Sequence[ModelUnderTest]", console: Console) -> int:
+    def _curve(self, models: "Sequence[ModelUnderTest]", crew: "Crew | None", console: Console) -> int:
         from ctsr.checkpoint import load_generator, resolve_model
         from ctsr.evaluate.curve import evaluate_curve
 
@@ -85,7 +97,7 @@ class Evaluate:
             console.note(found.note)
         first, degradation = load_generator(found.path), self.degradation_for(model, console)
         curve = evaluate_curve(
-            first, model.generator, self.alphas, model.device, degradation, self.options, progress=console
+            first, model.generator, self.alphas, model.device, degradation, self.options, crew=crew, progress=console
         )
         console.table("From --pretrained_g to --model_path, means over patients", *_curve_table(curve))
         for failure in curve.failures:

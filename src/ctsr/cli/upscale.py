@@ -66,15 +66,14 @@ class Upscale:
         from ctsr.cluster import executor_for
         from ctsr.device import pick_device
         from ctsr.infer.choose import AskedFor
-        from ctsr.pool import available_cores
+        from ctsr.pool import threads_each
         from ctsr.upscale.run import upscale
 
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
         generator = find_generator(self.model_path, progress=console)
         device = pick_device(self.device, progress=console)
         calibration = self._calibration(generator, console)
-        threads = max(1, available_cores() // self.jobs) if self.jobs > 1 else None
-        asked = AskedFor(self.engine, self.precision, str(device), calibration, threads)
+        asked = AskedFor(self.engine, self.precision, str(device), calibration, threads_each(self.jobs))
         with executor_for(self.jobs, self.dask) as executor:
             report = upscale(source, out, generator, asked, self.options, executor=executor, progress=console)
         show(console, report, out)

@@ -68,6 +68,7 @@ class View:
         return 0
 
     def _wanted(self, console: Console) -> "Wanted":
+        from ctsr.demo.calibration import SyntheticSlices
         from ctsr.viewer.run import Wanted
 
         folder = self.folder or self.dicom_folder
@@ -75,7 +76,8 @@ class View:
             raise UsageError("ctsr view: which images? Give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
-        return Wanted(folder, model, degradation, self.options, self.common.given)
+        calibration = SyntheticSlices(model.degradation, model.hu_range) if model else None
+        return Wanted(folder, model, degradation, self.options, self.common.given, calibration)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":
         from ctsr.evaluate.model import load_model

@@ -15,6 +15,7 @@ from ctsr.checkpoint.blend import blend
 from ctsr.degrade import Degradation
 from ctsr.digests import digest
 from ctsr.errors import UsageError
+from ctsr.evaluate.crew import Crew
 from ctsr.evaluate.folder import result_folder
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
@@ -65,11 +66,12 @@ def evaluate_curve(
     degradation: Degradation,
     options: EvaluateOptions,
     *,
+    crew: Crew | None = None,
     progress: Progress = SILENT,
 ) -> Curve:
     """Evaluate ``(1 − α)·first + α·second`` for each α on the same LR, and write table and plot.
 
-    An interrupted curve is continued: blends that are done are taken over.
+    An interrupted curve is continued: blends that are done are taken over. The processes of a `crew` share the slices.
 
     Raises:
         UsageError: no α, or one outside [0, 1].
@@ -93,7 +95,7 @@ def evaluate_curve(
             blended = blend(first, second, alpha)
             blended.net.to(device)
             there = replace(options, output_dir=folder.path)
-            found = evaluate([ModelUnderTest(blended, device)], degradation, there, progress=progress)
+            found = evaluate([ModelUnderTest(blended, device)], degradation, there, crew=crew, progress=progress)
             done.append(_point(alpha, found))
             _write_points(folder.path, done)
         _draw(folder.path / "curve.png", done, first, second)

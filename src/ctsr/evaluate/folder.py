@@ -21,13 +21,15 @@ QUIET_S = 600.0
 """A run on another computer that has written nothing for so long is taken to be dead."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ResultFolder:
     """``eval_results/<stem>__<timestamp>/``; unfinished as long as it holds a marker."""
 
     path: Path
     continued: bool
     """It holds rows of an interrupted evaluation of the same model, settings and slices."""
+    finished: bool = True
+    """Whether nothing is left to do when the block ends well: set to False where slices are missing."""
 
     @property
     def metrics_csv(self) -> Path:
@@ -99,8 +101,8 @@ class Marker:
 def result_folder(output_dir: Path, stem: str, fingerprint: str) -> Generator[ResultFolder]:
     """An unfinished folder with the same fingerprint, or a new one; ours until the block ends.
 
-    When the block ends well the folder is finished. When it does not, the next evaluation of the same thing
-    continues it.
+    When the block ends well the folder is finished, unless it says that it is not. The next evaluation of the same
+    thing continues one that is not.
     """
     folder = _unfinished(output_dir, stem, fingerprint)
     if folder is None:
@@ -110,7 +112,8 @@ def result_folder(output_dir: Path, stem: str, fingerprint: str) -> Generator[Re
         yield folder
     finally:
         Marker(fingerprint).write(folder.path)
-    (folder.path / MARKER).unlink()
+    if folder.finished:
+        (folder.path / MARKER).unlink()
 
 
 def _unfinished(output_dir: Path, stem: str, fingerprint: str) -> ResultFolder | None:

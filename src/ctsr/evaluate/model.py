@@ -1,7 +1,7 @@
 """The model under test: its network on a device, and what its checkpoint says about how to test it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -12,7 +12,9 @@ from ctsr.degrade import Degradation
 from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
-from ctsr.infer import Engine
+from ctsr.infer import Engine, TorchEngine
+from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
+from ctsr.infer.trial import Pair
 from ctsr.progress import SILENT, Progress
 from ctsr.words import safe_name
 
@@ -28,11 +30,29 @@ class ModelUnderTest:
     """Where the network is."""
     engine: Engine | None = None
     """What runs the network; PyTorch where it is when None."""
+    spec: EngineSpec | None = None
+    """How another process opens the same engine; None where there is none."""
 
     @property
     def network(self) -> nn.Module | Engine:
         """What `ctsr.infer.super_resolve` takes."""
         return self.engine or self.generator.net
+
+    @property
+    def engine_name(self) -> str:
+        """`torch fp32`, `openvino int8`."""
+        return (self.engine or TorchEngine(self.generator.net)).name
+
+    def on_engine(
+        self, asked: AskedFor, trial: Callable[[], Sequence[Pair]], progress: Progress = SILENT
+    ) -> "ModelUnderTest":
+        """The model run by what was asked for, see `ctsr.infer.choose.choose_engine`; torch in fp32 is what it has."""
+        if (asked.engine, asked.precision) == ("torch", "fp32"):
+            return self
+        spec = choose_engine(self.generator, asked, trial, progress)
+        engine = open_engine(spec, self.generator)
+        progress.note(f"engine: {engine.name}")
+        return replace(self, engine=engine, spec=spec)
 
     @property
     def scale(self) -> int:

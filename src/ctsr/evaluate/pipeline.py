@@ -1,27 +1,42 @@
 """Slices through the models and on to the judge: while one is being measured, the next is being made."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from ctsr.data.pairs import slice_pair
+from ctsr.errors import CtsrError
 from ctsr.evaluate.methods import reconstructions
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
-from ctsr.evaluate.rows import Row
+from ctsr.evaluate.rows import Row, SliceRef
 from ctsr.pool import available_cores
+from ctsr.words import one_line
 
-__all__ = ["measured"]
+__all__ = ["FAILURES", "Lost", "measured"]
 
 AHEAD = 2
 """Slices that may wait for a thread: enough to keep it busy, few enough that memory does not grow with the series."""
+FAILURES = (CtsrError, OSError, MemoryError, RuntimeError)
+"""What one slice may end in without an end to the others; RuntimeError is PyTorch's, where memory does not suffice."""
 
 
-def measured(plan: EvaluationPlan, wanted: Iterable[tuple[int, PlannedSlice]]) -> Iterator[list[Row]]:
-    """The rows of each slice, in the order of `wanted`, whatever the number of threads.
+@dataclass(frozen=True)
+class Lost:
+    """A slice without rows."""
+
+    slice: SliceRef
+    reason: str
+
+
+def measured(plan: EvaluationPlan, wanted: Iterable[tuple[int, PlannedSlice]]) -> Iterator[list[Row] | Lost]:
+    """The rows of each slice or why it has none, in the order of `wanted`, whatever the number of threads.
 
     Args:
         plan: settles everything.
@@ -38,16 +53,43 @@ def measured(plan: EvaluationPlan, wanted: Iterable[tuple[int, PlannedSlice]]) -
             for method, values in zip(methods, several, strict=True)
         ]
 
-    threads = plan.options.workers or available_cores()
-    waiting: deque[Future[list[Row]]] = deque()
-    with ThreadPoolExecutor(threads, "judge") as executor:
-        for number, planned in wanted:
+    def begun(number: int, planned: PlannedSlice) -> Future[list[Row]]:
+        try:
             images, hr_hu = made(plan, planned)
-            waiting.append(executor.submit(rows, number, planned, images, hr_hu))
+        except FAILURES as error:
+            failed = Future[list[Row]]()
+            failed.set_exception(error)
+            return failed
+        return executor.submit(rows, number, planned, images, hr_hu)
+
+    threads = plan.options.workers or available_cores()
+    waiting: deque[tuple[PlannedSlice, Future[list[Row]]]] = deque()
+    with _judges(threads) as executor:
+        for number, planned in wanted:
+            waiting.append((planned, begun(number, planned)))
             if len(waiting) > threads + AHEAD:
-                yield waiting.popleft().result()
+                yield _ended(*waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _ended(*waiting.popleft())
+
+
+@contextmanager
+def _judges(threads: int) -> Generator[Executor]:
+    """Threads that measure, each on one core: on several, AlexNet's convolutions round the last digits otherwise."""
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, "judge", torch.set_num_threads, (1,)) as executor:
+            yield executor
+    finally:
+        # It holds for the thread that sets it, and for those that are still to come.
+        torch.set_num_threads(before)
+
+
+def _ended(planned: PlannedSlice, future: Future[list[Row]]) -> list[Row] | Lost:
+    try:
+        return future.result()
+    except FAILURES as error:
+        return Lost(planned.ref, one_line(error) or type(error).__name__)
 
 
 def made(plan: EvaluationPlan, planned: PlannedSlice) -> tuple[Tensor, npt.NDArray[np.float32]]:

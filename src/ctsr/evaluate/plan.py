@@ -1,7 +1,7 @@
 """An evaluation settled in every detail before anything is computed: models, slices, domains, draws."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ctsr.data.exams import SplitExams
@@ -114,6 +114,11 @@ class EvaluationPlan:
         """For people: split, model, window, how many."""
         counts = f"{len(self.patients)} patients, {len(self.slices)} slices"
         return f"{self.options.split} set, {counts}, model {self._model_tag(self.model.run_name)}"
+
+    def with_only(self, numbers: Collection[int], failures: Sequence[str]) -> "EvaluationPlan":
+        """The plan of the slices of these numbers alone, with a line for each further thing that failed."""
+        slices = tuple(planned for number, planned in enumerate(self.slices) if number in numbers)
+        return replace(self, slices=slices, failures=(*self.failures, *failures))
 
     def config(self) -> dict[str, Any]:
         """Every flag with the value in force, as `--config` reads it."""

@@ -106,7 +106,7 @@ def _model(plan: EvaluationPlan, model: ModelUnderTest) -> dict[str, Any]:
         "architecture": str(model.generator.architecture),
         "scale": model.scale,
         "sha256": model.generator.sha256,
-        "engine": model.engine.name if model.engine else "torch",
+        "engine": model.engine_name,
         "blend": None if model.generator.blend is None else asdict(model.generator.blend),
         "hu_range": [model.hu_range.low, model.hu_range.high],
     }

@@ -12,21 +12,22 @@ from ctsr.data.store import default_store
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.digests import digest
 from ctsr.errors import MissingInputError, UsageError
-from ctsr.evaluate.folder import ResultFolder, result_folder
+from ctsr.evaluate.crew import Crew
+from ctsr.evaluate.folder import result_folder
 from ctsr.evaluate.judge import Domain
+from ctsr.evaluate.measure import measure
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.perceptual import choose_learned
-from ctsr.evaluate.pipeline import measured
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice, choose_patients, plan_slices
 from ctsr.evaluate.results import write_results
-from ctsr.evaluate.rows import Columns, Row, RowFile, on_domain, read_rows
+from ctsr.evaluate.rows import on_domain
 from ctsr.evaluate.tables import Table, patient_level
 from ctsr.evaluate.window import choose_windows
 from ctsr.files import write_json
 from ctsr.hu import HURange
 from ctsr.infer.calibration import Calibration
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
+from ctsr.infer.choose import AskedFor
 from ctsr.infer.trial import Pair
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.packages import MA_CPU_SECONDS
@@ -63,24 +64,30 @@ def evaluate(
     options: EvaluateOptions,
     *,
     calibration: Calibration | None = None,
+    crew: Crew | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Measure models and interpolations on every slice of a part of the split, all on the same LR.
 
     Rows reach the disk slice by slice. When an evaluation is interrupted, the next one with the same models,
-    settings and slices continues it, to the same result. `calibration` gives images to set the scales of an int8
-    network by.
+    settings and slices continues it, to the same result; so it does where slices could not be measured.
+    `calibration` gives images to set the scales of an int8 network by. The processes of a `crew` share the slices.
 
     Raises:
         MissingInputError: no data, or a split that names patients who are not there.
         SplitError: a model was trained on patients it is to be evaluated on.
         UsageError: no model; models that do not take the same LR; a degradation for another scale; a metric, window
             or baseline that is none.
+        CtsrError: not one slice could be measured.
     """
     plan = with_engine(prepare(models, degradation, options, progress), calibration, progress)
-    with result_folder(options.output_dir, plan.stem, _fingerprint(plan)) as folder:
+    fingerprint = _fingerprint(plan)
+    with result_folder(options.output_dir, plan.stem, fingerprint) as folder:
         write_json(folder.config_json, plan.config())
-        rows = _measure(plan, folder, progress)
+        found = measure(plan, folder, fingerprint, crew, progress)
+        folder.finished = not found.failures
+        plan = plan.with_only(found.by_slice, found.failures)
+        rows = found.all
         write_results(plan, rows, folder, progress)
     return Evaluation(
         folder=folder.path,
@@ -161,9 +168,6 @@ def _domains(options: EvaluateOptions) -> tuple[Domain, ...]:
 
 def with_engine(plan: EvaluationPlan, calibration: Calibration | None, progress: Progress) -> EvaluationPlan:
     """The plan with the engine that was asked for; int8 is checked on slices of the evaluation itself."""
-    options = plan.options
-    if (options.engine, options.precision) == ("torch", "fp32"):
-        return plan
     return replace(plan, models=tuple(_on_engine(model, plan, calibration, progress) for model in plan.models))
 
 
@@ -176,48 +180,7 @@ def _on_engine(
         return [Pair(pair.lr, pair.hr) for pair in found]
 
     asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), calibration)
-    spec = choose_engine(model.generator, asked, trial, progress)
-    engine = open_engine(spec, model.generator)
-    progress.note(f"engine: {engine.name}")
-    return replace(model, engine=engine)
-
-
-def _measure(plan: EvaluationPlan, folder: ResultFolder, progress: Progress) -> list[Row]:
-    """The rows of every slice in order; those that an interrupted run has left are taken over."""
-    kept = _kept(plan, folder.metrics_csv) if folder.continued else []
-    rows = list(kept)
-    per_slice = len(plan.domains) * len(plan.methods)
-    begun = len(rows) // per_slice
-    if folder.continued:
-        progress.note(f"continuing {folder.path}: {begun} of {len(plan.slices)} slices are done")
-    wanted = list(enumerate(plan.slices))[begun:]
-    with RowFile(folder.metrics_csv, columns_of(plan), kept) as file:
-        for own in progress.track(measured(plan, wanted), total=len(wanted), what="Evaluating slices"):
-            file.add(own)
-            rows += own
-    return rows
-
-
-def columns_of(plan: EvaluationPlan) -> Columns:
-    """Of its `metrics.csv`."""
-    return Columns(plan.metrics, plan.domains, plan.model.hu_range, plan.learned.pi_kind)
-
-
-def _kept(plan: EvaluationPlan, metrics_csv: Path) -> list[Row]:
-    """The rows of the first slices of the plan, as far as they are all there: they are written in its order."""
-    expected = [
-        (planned.ref, domain.window.tag, domain.mask, method)
-        for planned in plan.slices
-        for domain in plan.domains
-        for method in plan.methods
-    ]
-    rows = read_rows(metrics_csv)
-    good = 0
-    for row, key in zip(rows, expected, strict=False):
-        if (row.slice, row.window, row.mask, row.method) != key:
-            break
-        good += 1
-    return rows[: good - good % (len(plan.domains) * len(plan.methods))]
+    return model.on_engine(asked, trial, progress)
 
 
 def _fingerprint(plan: EvaluationPlan) -> str:
@@ -228,7 +191,7 @@ def _fingerprint(plan: EvaluationPlan) -> str:
         "methods": plan.methods,
         "models": [model.generator.sha256 for model in plan.models],
         "device": str(plan.model.device),
-        "engine": [model.engine.name if model.engine else "" for model in plan.models],
+        "engine": [model.engine_name for model in plan.models],
         "hu_range": asdict(plan.model.hu_range),
         "domains": [asdict(domain) for domain in plan.domains],
         # With weights or without: an evaluation is not continued with a column that its first rows do not have.

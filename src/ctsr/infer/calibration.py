@@ -1,6 +1,7 @@
 """Images that set the scales of an INT8 network: their activations are what its integers must be able to hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -8,21 +9,24 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ctsr.checkpoint import Generator
 from ctsr.degrade import Degradation
 from ctsr.digests import digest
-from ctsr.errors import MissingInputError
+from ctsr.errors import MissingInputError, ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.files import file_state
 from ctsr.hu import HURange
-from ctsr.infer.trial import pairs_of
+from ctsr.infer.trial import Pair, pairs_of
 from ctsr.series import Series
 from ctsr.volume import VoxelsHU
 
-__all__ = ["Calibration", "ExamSlices"]
+__all__ = ["Calibration", "ExamSlices", "trial_pairs"]
 
 MOST_SERIES = 12
 PLACES = (0.3, 0.7)
 """Where along each series its slices are taken."""
+TRIAL_PLACES = (0.2, 0.5, 0.8)
+"""Where along a series the slices lie that an engine is checked on."""
 
 
 class Calibration(Protocol):
@@ -83,3 +87,28 @@ class ExamSlices:
         for one in self.series:
             for index in sorted({round(share * (len(one.slices) - 1)) for share in PLACES}):
                 yield read_slice(one, index, assume_hu=True).hu
+
+
+def trial_pairs(
+    series: Iterable[Series], generator: Generator, calibration: Calibration | None, *, assume_hu: bool = False
+) -> list[Pair]:
+    """What an engine is checked on: the first series that can be read and did not calibrate it, as in training.
+
+    Args:
+        series: on which the engine is to be used.
+        generator: its network.
+        calibration: what sets its scales.
+        assume_hu: read series without a rescale as HU.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = calibration.series_uids if calibration else frozenset[str]()
+    for one in series:
+        if one.series_uid in known:
+            continue
+        indices = sorted({round(share * (len(one.slices) - 1)) for share in TRIAL_PLACES})
+        with suppress(ReadError):  # told when its turn comes; the next one will do
+            slices = [read_slice(one, index, assume_hu=assume_hu).hu for index in indices]
+            return pairs_of(slices, generator.degradation, generator.hu_range)
+    raise UsageError("int8 must be checked on a patient it was not calibrated on; give --calibration other exams")

@@ -67,7 +67,7 @@ def choose_engine(
         progress: hears what was chosen and why.
 
     Raises:
-        UsageError: the engine is not installed, or does not have the precision.
+        UsageError: the engine is not installed, or does not have the precision; or int8 without a calibration.
     """
     chosen = _available(asked, progress)
     spec = EngineSpec(
@@ -76,6 +76,8 @@ def choose_engine(
     if spec.precision != "int8":
         return spec
     exact = replace(spec, precision="fp32")
+    if asked.calibration is None:
+        raise UsageError("int8 needs images that set its scales: give a calibration, or choose fp32")
     if chosen == "torch" or not is_installed(int8=True):
         progress.note(f"int8 needs OpenVINO and nncf ({GET_IT}): computing in fp32")
         return exact

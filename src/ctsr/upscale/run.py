@@ -1,8 +1,7 @@
 """The whole job: scan, plan, make each series, and say what came of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,22 +9,19 @@ from pathlib import Path
 from ctsr.checkpoint import Generator
 from ctsr.cluster import LostError, each_in_order
 from ctsr.data.roots import patient_names
-from ctsr.errors import ReadError, UsageError
-from ctsr.exams import read_slice, scan
+from ctsr.exams import scan
 from ctsr.files import check_room
+from ctsr.infer.calibration import trial_pairs
 from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
-from ctsr.infer.trial import Pair, pairs_of
+from ctsr.infer.trial import Pair
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.plan import Chosen, Job, chosen, plan_series
+from ctsr.upscale.plan import Job, chosen, plan_series
 from ctsr.upscale.series import Outcome, attempt, check_output, is_done
 
 __all__ = ["Report", "upscale"]
-
-TRIAL_PLACES = (0.2, 0.5, 0.8)
-"""Where along the first series the slices lie on which int8 is compared with fp32."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,12 @@ def upscale(
     names = patient_names(source) if source.is_dir() else {}
     inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
     wanted = chosen(inventory, options)
-    spec = choose_engine(generator, asked, lambda: _trial(wanted, generator, asked, options), progress)
+
+    def trial() -> list[Pair]:
+        series = (one.series for one in wanted)
+        return trial_pairs(series, generator, asked.calibration, assume_hu=options.assume_hu)
+
+    spec = choose_engine(generator, asked, trial, progress)
     engine = open_engine(spec, generator)
     progress.note(f"engine: {engine.name}")
     jobs = tuple(plan_series(inventory, wanted, generator, engine.name, options, out))
@@ -88,17 +89,6 @@ def upscale(
     made = dict(zip(todo, _outcomes(todo, spec, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
-
-
-def _trial(wanted: Sequence[Chosen], generator: Generator, asked: AskedFor, options: UpscaleOptions) -> list[Pair]:
-    """What int8 is checked on: slices of a series that did not calibrate it, degraded as in the model's training."""
-    known = asked.calibration.series_uids if asked.calibration else frozenset[str]()
-    for series in (one.series for one in wanted if one.series.series_uid not in known):
-        indices = sorted({round(share * (len(series.slices) - 1)) for share in TRIAL_PLACES})
-        with suppress(ReadError):  # told when its turn comes; the next one will do
-            slices = [read_slice(series, index, assume_hu=options.assume_hu).hu for index in indices]
-            return pairs_of(slices, generator.degradation, generator.hu_range)
-    raise UsageError("int8 must be checked on a patient it was not calibrated on; give --calibration other exams")
 
 
 def _outcomes(todo: list[Job], spec: EngineSpec, executor: Executor | None, progress: Progress) -> Iterator[Outcome]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ctsr.evaluate.model import ModelUnderTest
 from ctsr.infer import super_resolve
 
 __all__ = ["Engine", "UnwantedError"]
@@ -21,13 +22,16 @@ class UnwantedError(Exception):
 
 
 class Engine:
-    """A network as a function of slices; one at a time."""
+    """A model as a function of slices; one at a time.
 
-    def __init__(self, net: nn.Module) -> None:
-        self._net = net
+    PyTorch is asked to give up before each layer. What else runs the network cannot be stopped in a slice.
+    """
+
+    def __init__(self, model: ModelUnderTest) -> None:
+        self._network = model.network
         self._lock = Lock()
         self._unwanted: Callable[[], bool] = _never
-        for module in net.modules():
+        for module in model.generator.net.modules():
             if not any(module.children()):
                 module.register_forward_pre_hook(self._look_up)
 
@@ -36,7 +40,7 @@ class Engine:
 
         Args:
             lr: (h, w) in [-1, 1].
-            unwanted: asked before each layer.
+            unwanted: asked before the slice, and before each layer where the engine can.
 
         Returns:
             (scale·h, scale·w) in [-1, 1].
@@ -47,12 +51,16 @@ class Engine:
         with self._lock:
             self._unwanted = unwanted
             try:
-                return super_resolve(self._net, torch.from_numpy(lr)[None, None])[0, 0].numpy()
+                self._give_up()
+                return super_resolve(self._network, torch.from_numpy(lr)[None, None])[0, 0].numpy()
             finally:
                 self._unwanted = _never
 
     def _look_up(self, module: nn.Module, inputs: Any) -> None:
         del module, inputs
+        self._give_up()
+
+    def _give_up(self) -> None:
         if self._unwanted():
             raise UnwantedError
 

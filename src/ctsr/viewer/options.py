@@ -48,6 +48,10 @@ class ViewOptions:
     """Address to listen on; anything but this computer's own lets others on the network in."""
     cache_mb: int = 1024
     """Most memory for computed slices, MiB."""
+    engine: Literal["auto", "torch", "openvino"] = "torch"
+    """What runs the network; the evaluation's own gives its numbers to the last digit."""
+    precision: Literal["fp32", "int8", "fp16"] = "fp32"
+    """What it computes in; int8 is OpenVINO's, fp16 a GPU's."""
     assume_hu: bool = False
     """Read series without a rescale as if their stored values were HU."""
     store: Path | None = None

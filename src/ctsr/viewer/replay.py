@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Sampling, SeedMode
 from ctsr.errors import DomainError, MissingInputError, ReadError
+from ctsr.evaluate.model import ModelUnderTest
 from ctsr.hu import Window
 
 __all__ = ["Evaluated", "Recorded", "read_summary"]
@@ -44,11 +45,25 @@ class Evaluated:
     patients: tuple[str, ...]
     window: Window
     window_tag: str
-    model_sha256: str
+    engines: Mapping[str, str]
+    """SHA-256 of each model → what ran it: `torch fp32`."""
+    device: str
+    """Where PyTorch ran it."""
+
+    def departures_of(self, model: ModelUnderTest) -> list[str]:
+        """In what a model, as it is run here, is not one that was evaluated; SR may differ in the last digits then."""
+        theirs, ours = self.engines.get(model.generator.sha256), model.engine_name
+        if theirs is None:
+            return ["the evaluation used another model"]
+        if theirs != ours:
+            return [f"the evaluation ran the network by {theirs}, here {ours} does"]
+        if ours.startswith("torch") and self.device != str(model.device):
+            return [f"the evaluation ran the network on {self.device}, here it is on {model.device}"]
+        return []
 
 
 def read_summary(path: Path) -> Evaluated:
-    """The draws, patients, window and model of an evaluation.
+    """The draws, patients, window and models of an evaluation.
 
     Raises:
         MissingInputError: there is no such file.
@@ -63,7 +78,8 @@ def read_summary(path: Path) -> Evaluated:
             patients=tuple(map(str, document["patients"])),
             window=Window(float(document["window"]["center"]), float(document["window"]["width"])),
             window_tag=str(document["window"]["tag"]),
-            model_sha256=str(document["model"]["sha256"]),
+            engines={str(one["sha256"]): str(one["engine"]) for one in document["models"].values()},
+            device=str(document["config"]["device"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, DomainError) as error:
         raise ReadError(f"--eval_summary {path} is no summary.json of `ctsr evaluate` ({error!r})") from error

@@ -1,7 +1,7 @@
 """`view`: from a path, a model and flags to a session, an open page, or one picture."""
 
 import webbrowser
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,12 @@ from ctsr.errors import CtsrError, UsageError
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.window import MetricWindow, choose_window
 from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer.calibration import Calibration, trial_pairs
+from ctsr.infer.choose import AskedFor
+from ctsr.infer.trial import Pair
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent
+from ctsr.series import Series
 from ctsr.viewer.options import LOOPBACK, ViewOptions
 from ctsr.viewer.patients import find_series
 from ctsr.viewer.replay import Evaluated, read_summary
@@ -44,6 +48,8 @@ class Wanted:
     options: ViewOptions
     given: frozenset[str] = frozenset()
     """The names of the flags that were given, for saying which of them an evaluation overrules."""
+    calibration: Calibration | None = None
+    """For int8: images that set its scales."""
 
 
 def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
@@ -51,7 +57,7 @@ def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
 
     Raises:
         MissingInputError: there is nothing to show.
-        UsageError: the evaluation is for another scale; or the index is beyond the series.
+        UsageError: the evaluation is for another scale; the index is beyond the series; or there is no such engine.
     """
     options, model = wanted.options, wanted.model
     path = resolve_path(wanted.path, progress=progress)
@@ -70,7 +76,7 @@ def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
     return View(
         series=found.series,
         first=found.first,
-        model=model,
+        model=_on_engine(wanted, found.series, progress),
         scale=sampler.degradation.scale,
         sampler=sampler,
         window=_window(options, evaluated),
@@ -79,6 +85,19 @@ def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
         index=options.index,
         notes=tuple(heard.notes),
     )
+
+
+def _on_engine(wanted: Wanted, series: Sequence[Series], progress: Progress) -> ModelUnderTest | None:
+    """The model run by the engine that was asked for; int8 is checked on what is to be seen."""
+    options, model = wanted.options, wanted.model
+    if model is None:
+        return None
+
+    def trial() -> list[Pair]:
+        return trial_pairs(series, model.generator, wanted.calibration, assume_hu=options.assume_hu)
+
+    asked = AskedFor(options.engine, options.precision, str(model.device), wanted.calibration)
+    return model.on_engine(asked, trial, progress)
 
 
 class _Heard(Silent):

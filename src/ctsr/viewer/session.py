@@ -68,7 +68,7 @@ class Session:
         self.view = view
         self.subjects = Subjects(view.series, store, view.scale, assume_hu=assume_hu)
         self.settings = Settings(view.sampler)
-        engine = Engine(view.model.generator.net) if view.model else None
+        engine = Engine(view.model) if view.model else None
         self.images = Images(SliceCache(cache_bytes), view.scale, view.hu_range, engine)
         self._ahead = Ahead(self.images, self._tell)
         self._news: deque[dict[str, Any]] = deque(maxlen=NEWS_KEPT)
@@ -138,8 +138,8 @@ class Session:
                 found.append(f"the evaluation did not measure patient {stored.patient_id}")
             elif not evaluated.sampler.knows(stored.patient_id, stored.series_uid, stored.identities[look.index]):
                 found.append("the evaluation did not measure this slice")
-            if self.view.model and self.view.model.generator.sha256 != evaluated.model_sha256:
-                found.append("the evaluation used another model")
+            if self.view.model:
+                found += evaluated.departures_of(self.view.model)
         return found
 
     def look(self, turn: Turn, look: Look) -> dict[str, Any]:

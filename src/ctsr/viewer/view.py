@@ -92,6 +92,7 @@ def _model(model: ModelUnderTest | None) -> dict[str, Any] | None:
         "path": str(generator.path),
         "architecture": str(generator.architecture),
         "device": str(model.device),
+        "engine": model.engine_name,
         "sha256": generator.sha256,
     }
 
