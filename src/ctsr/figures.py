@@ -1,5 +1,6 @@
 """Pictures: one calm style for all plots, and slices side by side with an enlarged detail."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all."""
-    with atomic_path(path) as part:
+    with atomic_path(path) as part, warnings.catch_warnings():
+        # A name in letters that the font lacks is drawn as boxes: no news for whoever waits for numbers.
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(part, format="png", metadata={"Software": None})
 
 

@@ -56,6 +56,24 @@ def test_holms_correction_grows_with_the_rank_and_never_falls() -> None:
     assert found[0].p_holm == pytest.approx(3 * (found[0].p_value or 0))
 
 
+def test_an_interpolation_without_a_difference_counts_as_a_hypothesis() -> None:
+    found = compared(8, (BILINEAR, BICUBIC), gain={MODEL: 5.0, BILINEAR: 5.0, BICUBIC: 1.0})
+    by_baseline = {one.baseline: one for one in found}
+    assert by_baseline[BILINEAR].p_value is None
+    assert by_baseline[BICUBIC].p_holm == pytest.approx(2 * (by_baseline[BICUBIC].p_value or 0))
+
+
+def test_patients_without_a_difference_do_not_help_to_reach_the_level() -> None:
+    made = rows(
+        lambda p, _i, m: 30 + (1 + 0.1 * int(p) if m == MODEL and p != "0" else 0), {str(p): 1 for p in range(7)}
+    )
+    found = [one for one in compare(made, [MODEL], (BILINEAR, BICUBIC)) if one.metric == "PSNR"]
+    assert {one.p_value for one in found} == {None}
+    assert {one.note for one in found} == {
+        "6 patients with a difference: with 2 comparisons the test needs 7 to reach p < 0.05"
+    }
+
+
 def test_each_patient_is_one_pair_however_many_slices_he_has() -> None:
     (one,) = compared(8, (BICUBIC,))
     assert one.n == 8

@@ -59,3 +59,12 @@ def test_a_file_with_other_columns_is_not_taken_for_ours(tmp_path: Path) -> None
     (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\n", encoding="utf-8")
     with pytest.raises(ReadError, match="columns"):
         read_rows(tmp_path / "metrics.csv")
+
+
+def test_a_reason_with_semicolons_comes_back_as_one_reason(tmp_path: Path) -> None:
+    """As MA's where its file is missing: it holds a line of Python."""
+    reason = 'not in /x; `python -c "import pyiqa; pyiqa.create_metric(...)"` downloads it'
+    written = row(ref(), METHODS[0], None, reason)
+    with RowFile(tmp_path / "metrics.csv", COLUMNS) as file:
+        file.add([written])
+    assert read_rows(tmp_path / "metrics.csv") == [written]

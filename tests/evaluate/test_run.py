@@ -504,8 +504,8 @@ def test_ma_is_announced_and_may_be_computed_on_every_nth_slice_only(run, monkey
     listener = Listener()
     evaluation = run(metrics=("PI",), ma_every=3, listener=listener)
     rows = rows_of(evaluation)
-    assert [row.metrics["MA"].value for row in rows[::3]] == [6.0, None, None, 6.0, None, None, 6.0, None]
-    assert [row.metrics["PI"].value for row in rows[::3]] == [4.0, None, None, 4.0, None, None, 4.0, None]
+    assert [row.metrics["MA"].value for row in rows[::3]] == [6.0, None, None, 6.0, None, 6.0, None, None]
+    assert [row.metrics["PI"].value for row in rows[::3]] == [4.0, None, None, 4.0, None, 4.0, None, None]
     assert {row.metrics["PI"].reason for row in rows if row.metrics["PI"].value is None} == {
         "not on this slice (--ma_every)"
     }

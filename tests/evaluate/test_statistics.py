@@ -36,7 +36,7 @@ def test_the_order_of_the_values_changes_no_digit() -> None:
 
 def test_a_patient_without_any_value_keeps_the_reasons() -> None:
     assert mean_of(values(2.0, None, 4.0)) == MetricValue(3.0)
-    assert mean_of([*values(None), MetricValue(None, "not finite")]) == MetricValue(None, "identical; not finite")
+    assert mean_of([*values(None), MetricValue(None, "not finite")]) == MetricValue(None, "identical, not finite")
 
 
 def test_an_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:

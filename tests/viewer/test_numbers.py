@@ -85,7 +85,14 @@ def test_measuring_stops_between_methods_when_the_slice_has_changed(open_view: O
     }
     answers = iter([False, True])
     with pytest.raises(UnwantedError):
-        measure(pictures, None, session.view.window.window, session.view.hu_range, lambda: next(answers))
+        measure(
+            pictures,
+            session.view.methods,
+            None,
+            session.view.window.window,
+            session.view.hu_range,
+            lambda: next(answers),
+        )
 
 
 def test_what_was_asked_before_the_page_moved_on_is_not_answered(open_view: Open, root: Path) -> None:

@@ -116,7 +116,8 @@ def show(console: Console, evaluation: "Evaluation") -> None:
         f"Means over {evaluation.num_patients} patients ({evaluation.num_slices} slices), "
         f"metrics in {evaluation.domains[0].text}; * marks the best"
     )
-    names = [name for name in SHOWN if name in next(iter(evaluation.means.values()))]
+    there = tuple(next(iter(evaluation.means.values())))
+    names = [name for name in SHOWN if name in there] or there[: len(SHOWN)]
     headings = _headings(names, pi_is_niqe=evaluation.pi_kind == "niqe")
     console.table(title, ("Method", *headings), _cells(evaluation, names))
     if others := evaluation.domains[1:]:

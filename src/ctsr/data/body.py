@@ -14,6 +14,8 @@ BLOCK = 8
 """Pixels along each side of a block of the body map."""
 TABLE_PIXELS = 3
 """Half the thickness of what is taken for a table or a tube rather than for a part of the body."""
+PART = 0.2
+"""Of the largest piece: a smaller one is no part of the body."""
 TISSUE_HU = -500.0
 """Half-way between air and water: a block above it holds mostly tissue."""
 
@@ -42,6 +44,8 @@ def body_blocks(hu: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
 def body_mask(hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
     """The body pixel by pixel: tissue without table and specks, and whatever it encloses.
 
+    Legs or an arm beside the trunk belong to it; a lung that the image's edge cuts open is not enclosed.
+
     Args:
         hu: (rows, columns), HU; values below air count as air.
 
@@ -54,7 +58,8 @@ def body_mask(hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
         return np.zeros(hu.shape, dtype=bool)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return np.asarray(ndimage.binary_fill_holes(labels == sizes.argmax()), dtype=bool)
+    large = np.flatnonzero(sizes >= PART * sizes.max())
+    return np.asarray(ndimage.binary_fill_holes(np.isin(labels, large)), dtype=bool)
 
 
 def tissue_blocks(hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:

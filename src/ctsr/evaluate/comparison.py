@@ -80,22 +80,27 @@ def _compared(rows: Sequence[Row], model: str, baseline: str, name: str, compari
         difference=math.fsum(differences) / len(differences) if differences else None,
         ci95=interval(differences, "patients"),
     )
-    fewest = fewest_patients(comparisons)
-    if len(both) < fewest:
-        tests = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
-        return replace(found, note=f"{len(both)} patients: with {tests} the test needs {fewest} to reach p < {LEVEL:g}")
-    if not any(differences):
+    if differences and not any(differences):
         return replace(found, note="no difference on any patient")
+    # The test leaves pairs without a difference out.
+    told, fewest = sum(difference != 0 for difference in differences), fewest_patients(comparisons)
+    if told < fewest:
+        tests = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
+        who = f"{told} patients" if told == len(both) else f"{told} patients with a difference"
+        return replace(found, note=f"{who}: with {tests} the test needs {fewest} to reach p < {LEVEL:g}")
     _, p_value = cast("tuple[float, float]", stats.wilcoxon(np.asarray(differences)))
     return replace(found, p_value=float(p_value))
 
 
 def _holm(tested: Sequence[Comparison]) -> list[Comparison]:
-    """Each p times the number of hypotheses not yet rejected, never below the p before it, at most 1."""
+    """Each p times the number of hypotheses not yet rejected, never below the p before it, at most 1.
+
+    An interpolation without a p counts as one that is not rejected.
+    """
     ranked = sorted((one.p_value, i) for i, one in enumerate(tested) if one.p_value is not None)
     found = list(tested)
     least = 0.0
     for rank, (p, i) in enumerate(ranked):
-        least = max(least, min(1.0, p * (len(ranked) - rank)))
+        least = max(least, min(1.0, p * (len(tested) - rank)))
         found[i] = replace(tested[i], p_holm=least)
     return found

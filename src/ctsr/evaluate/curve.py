@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from ctsr import __version__
 from ctsr.checkpoint import Generator
 from ctsr.checkpoint.blend import blend
 from ctsr.degrade import Degradation
@@ -19,11 +18,9 @@ from ctsr.evaluate.crew import Crew
 from ctsr.evaluate.folder import result_folder
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.perceptual import choose_learned
-from ctsr.evaluate.run import Evaluation, evaluate
+from ctsr.evaluate.run import Evaluation, evaluate, fingerprint_of, prepare
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
-from ctsr.metrics import choose_metrics
 from ctsr.progress import SILENT, Progress
 from ctsr.words import safe_name
 
@@ -42,6 +39,10 @@ class Point:
     """None where it was not computed."""
     rmse_hu: float | None
     bias_hu: float | None
+    window: str
+    """Tag of the window that PSNR, SSIM and LPIPS were taken in."""
+    mask: str
+    """`none`, or `body`: what all of them were confined to."""
     folder: str
     """Of its evaluation, below the curve's."""
     failures: tuple[str, ...] = ()
@@ -81,11 +82,9 @@ def evaluate_curve(
     if not alphas or min(alphas) < 0 or max(alphas) > 1:
         raise UsageError(f"--alphas needs values from 0 to 1, got {' '.join(f'{a:g}' for a in alphas) or 'none'}")
     stem = safe_name(f"{options.split}__alphas__{second.path.stem}")
-    learned = choose_learned(
-        choose_metrics(options.metrics), options.lpips, options.cache, backend=options.perceptual_backend
-    )
-    words = (__version__, first.sha256, second.sha256, str(alphas), str(device), str(options), str(degradation))
-    fingerprint = digest(*words, str(sorted(learned.said))).hex()
+    # The plan of one end stands for all blends: what is evaluated, and how.
+    plan = prepare([ModelUnderTest(first, device)], degradation, options, SILENT)
+    fingerprint = digest(fingerprint_of(plan), second.sha256, str(alphas)).hex()
     with result_folder(options.output_dir, stem, fingerprint) as folder:
         done = _read_points(folder.path)
         for alpha in alphas:
@@ -104,11 +103,13 @@ def evaluate_curve(
 
 
 def _point(alpha: float, found: Evaluation) -> Point:
-    means = found.means[found.model_methods[0]]
+    means, domain = found.means[found.model_methods[0]], found.domains[0]
     names = ("PSNR", "SSIM", "LPIPS", "RMSE_HU", "BIAS_HU")
     return Point(
         alpha,
         *(means[name].mean if name in means else None for name in names),
+        window=domain.window.tag,
+        mask=domain.mask,
         folder=found.folder.name,
         failures=found.failures,
     )
@@ -146,11 +147,17 @@ def _draw(path: Path, points: Sequence[Point], first: Generator, second: Generat
             color = ACCENT if point.alpha in {0, 1} else INK
             axes.annotate(f"α = {point.alpha:g}", (x, y), (6, 6), textcoords="offset points", fontsize=8, color=color)
     else:
-        axes.text(0.5, 0.5, "LPIPS was not computed", transform=axes.transAxes, ha="center", color=INK)
+        missing = " and ".join(
+            name
+            for name, there in (("LPIPS", "lpips"), ("RMSE_HU", "rmse_hu"))
+            if all(getattr(p, there) is None for p in points)
+        )
+        axes.text(0.5, 0.5, f"{missing} was not computed", transform=axes.transAxes, ha="center", color=INK)
     axes.set_xlabel("distortion: RMSE, HU", color=INK)
     axes.set_ylabel("perceptual distance: LPIPS", color=INK)
     axes.margins(0.15)
     calm(axes)
+    where = " ".join(dict.fromkeys(f"{p.window}{'' if p.mask == 'none' else ', ' + p.mask + ' only'}" for p in points))
     ends = (f"α = {end}: {generator.path.parent.name}" for end, generator in enumerate((first, second)))
-    figure.suptitle("\n".join(ends), fontsize=9, color=INK)
+    figure.suptitle("\n".join((*ends, f"metrics in {where}")), fontsize=9, color=INK)
     save_figure(figure, path)

@@ -34,7 +34,8 @@ class EvaluateOptions:
     windows: tuple[str, ...] = ()
     """Several windows in one run, by preset; global is the whole --hu_clip. The first is the one that is printed."""
     mask: tuple[Literal["none", "body"], ...] = ("none",)
-    """Where metrics on a window and in HU are taken: on the whole image, on the body, or (none body) on both."""
+    """Where metrics on a window and in HU are taken: the whole image, the body, or (none body) both; those of a tissue
+    are always taken on all of it."""
     metrics: tuple[str, ...] = ("default",)
     """What to compute: names such as PSNR LPIPS, groups (fidelity perceptual hu tissue structure), default, or all."""
     baselines: tuple[Literal["bilinear", "bicubic", "lanczos"], ...] = ("bilinear", "bicubic")
@@ -52,7 +53,7 @@ class EvaluateOptions:
     perceptual_backend: Literal["auto", "builtin", "pyiqa", "lpips"] = "auto"
     """What computes LPIPS and NIQE; auto takes the first of these that can."""
     ma_every: int = 1
-    """Compute MA, and so PI, on every n-th slice only: it takes half a minute a slice."""
+    """Compute MA, and so PI, on every n-th slice of a series only: it takes half a minute a slice."""
     cache: Path | None = None
     """Where fetched weights are kept; the user's cache folder when left out."""
     degradation_sampling: Literal["volume", "slice", "det-slice"] = "volume"
@@ -88,6 +89,8 @@ class EvaluateOptions:
         for name in ("mask", "metrics", "baselines"):
             if not getattr(self, name):
                 raise UsageError(f"--{name} needs at least one word")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise UsageError(f"--baselines names one twice: {' '.join(self.baselines)}")
         for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -1,7 +1,7 @@
 """The learned metrics of an evaluation: computed where their weights are at hand, a reason where they are not."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -25,6 +25,9 @@ class Learned:
     """Metric → function; of those that were asked for."""
     said: Mapping[str, Mapping[str, Any]]
     """Metric → backend, version and what else tells how its numbers came about; only of those that are computed."""
+
+    missing: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Metric → why it has no value; of those that were asked for and cannot be computed."""
 
     @property
     def pi_kind(self) -> str | None:
@@ -53,18 +56,20 @@ def choose_learned(
     """
     functions: dict[str, MetricFunction] = {}
     said: dict[str, Mapping[str, Any]] = {}
+    missing: dict[str, str] = {}
     for name in (one for one in get_args(Perceptual) if one in names):
         if name == "LPIPS" and net == "none":
-            functions[name] = without("not asked for")
+            functions[name], missing[name] = without("not asked for"), "not asked for"
             continue
         chosen = choose_metric(name, _backend(name, backend), "alex" if net == "none" else net, cache)
         functions[name] = chosen.function
         if chosen.reason:
+            missing[name] = chosen.reason
             _tell(name, chosen, backend, progress)
         else:
             trunk = {"trunk": "alexnet" if net == "alex" else "vgg16"} if name == "LPIPS" else {}
             said[name] = {"backend": chosen.backend, "version": chosen.version} | trunk
-    return Learned(functions, said)
+    return Learned(functions, said, missing)
 
 
 def _backend(name: Perceptual, backend: Backend) -> Backend:

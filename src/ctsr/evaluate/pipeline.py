@@ -78,8 +78,12 @@ def _judges(threads: int) -> Generator[Executor]:
     """Threads that measure, each on one core: on several, AlexNet's convolutions round the last digits otherwise."""
     before = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(threads, "judge", torch.set_num_threads, (1,)) as executor:
+        executor = ThreadPoolExecutor(threads, "judge", torch.set_num_threads, (1,))
+        try:
             yield executor
+        finally:
+            # Left early, what has begun is waited for, what has not is dropped.
+            executor.shutdown(cancel_futures=True)
     finally:
         # It holds for the thread that sets it, and for those that are still to come.
         torch.set_num_threads(before)

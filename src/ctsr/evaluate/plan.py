@@ -1,7 +1,10 @@
 """An evaluation settled in every detail before anything is computed: models, slices, domains, draws."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ctsr.data.exams import SplitExams
@@ -19,6 +22,10 @@ from ctsr.progress import SILENT, Progress
 from ctsr.seeds import rng_from
 
 __all__ = ["EvaluationPlan", "PlannedSlice", "choose_patients", "one_or_list", "plan_slices"]
+
+
+LONGEST = 80
+"""Letters of a model's name, and of the windows' tags, in the name of a folder or a file."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,19 @@ class EvaluationPlan:
         return Judge(hu_range, self.domains, self.metrics, learned.functions, learned.pi_kind == "ma+niqe")
 
     def left_out(self, number: int) -> frozenset[str]:
-        """Metrics that the slice of this number, from 0, goes without."""
-        return frozenset({"MA"}) if number % self.options.ma_every else frozenset()
+        """Metrics that the slice of this number in the plan, from 0, goes without."""
+        return frozenset({"MA"}) if number in self._without_ma else frozenset()
+
+    @cached_property
+    def _without_ma(self) -> frozenset[int]:
+        """All but every n-th slice of each series, so that every patient has some."""
+        seen: Counter[Path] = Counter()
+        without: set[int] = set()
+        for number, planned in enumerate(self.slices):
+            if seen[planned.stored.folder] % self.options.ma_every:
+                without.add(number)
+            seen[planned.stored.folder] += 1
+        return frozenset(without)
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -95,12 +113,16 @@ class EvaluationPlan:
     @property
     def tag(self) -> str:
         """Of all domains: `globalHU_-1000_2000`, `globalHU_-1000_2000+preset-lung_body`."""
-        windows = "+".join(dict.fromkeys(domain.window.tag for domain in self.domains))
+        several = list(dict.fromkeys(domain.window.tag for domain in self.domains))
+        windows = "+".join(several)
+        if len(windows) > LONGEST:
+            windows = f"{several[0]}+{len(several) - 1}"
         masks = "+".join(dict.fromkeys(domain.mask for domain in self.domains))
         return windows if masks == "none" else f"{windows}_{masks}"
 
     def _model_tag(self, first: str) -> str:
-        """`first`, and how many others there are."""
+        """`first`, as far as a folder's name has room for it, and how many others there are."""
+        first = first[:LONGEST]
         return first if len(self.models) == 1 else f"{first}+{len(self.models) - 1}"
 
     @property

@@ -120,7 +120,7 @@ def _domain(plan: EvaluationPlan, rows: Sequence[Row], domain: Domain) -> dict[s
     return {
         "window": {"tag": window.tag} | _ends(domain),
         "mask": domain.mask,
-        **({"patient_level_aggregate": plain(patient_level(own))} if domain != plan.domains[0] else {}),
+        "patient_level_aggregate": plain(patient_level(own)),
         **domain_part(own, compared, series),
     }
 

@@ -34,7 +34,7 @@ from ctsr.metrics.packages import MA_CPU_SECONDS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "fingerprint_of", "prepare"]
 
 TRIAL_SLICES = 4
 """At most so many slices, evenly over the evaluation, on which int8 is compared with fp32."""
@@ -81,7 +81,7 @@ def evaluate(
         CtsrError: not one slice could be measured.
     """
     plan = with_engine(prepare(models, degradation, options, progress), calibration, progress)
-    fingerprint = _fingerprint(plan)
+    fingerprint = fingerprint_of(plan)
     with result_folder(options.output_dir, plan.stem, fingerprint) as folder:
         write_json(folder.config_json, plan.config())
         found = measure(plan, folder, fingerprint, crew, progress)
@@ -183,7 +183,7 @@ def _on_engine(
     return model.on_engine(asked, trial, progress)
 
 
-def _fingerprint(plan: EvaluationPlan) -> str:
+def fingerprint_of(plan: EvaluationPlan) -> str:
     """Changes with everything that a row depends on; not with where the results go or what is drawn of them."""
     words = {
         "version": __version__,
@@ -195,7 +195,7 @@ def _fingerprint(plan: EvaluationPlan) -> str:
         "hu_range": asdict(plan.model.hu_range),
         "domains": [asdict(domain) for domain in plan.domains],
         # With weights or without: an evaluation is not continued with a column that its first rows do not have.
-        "learned": {name: dict(said) for name, said in plan.learned.said.items()},
+        "learned": {name: dict(said) for name, said in plan.learned.said.items()} | dict(plan.learned.missing),
         "ma_every": plan.options.ma_every,
         # As flags: a default that is written out, as in config.json, is no other setting.
         "sampler": asdict(plan.sampler) | {"degradation": plan.sampler.degradation.as_flags()},

@@ -85,7 +85,7 @@ def interval(numbers: Sequence[float], over: Over) -> Interval:
     return Interval(low, high, f"bootstrap over {len(numbers)} {over}")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def _weights(count: int) -> npt.NDArray[np.float64]:
     """(resamples, count): how much each value weighs in each resample's mean."""
     drawn = rng_from(RESAMPLES, "bootstrap", str(count)).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
@@ -98,5 +98,5 @@ def mean_of(values: Iterable[MetricValue]) -> MetricValue:
     numbers = [v.value for v in values if v.value is not None]
     if not numbers:
         reasons = sorted({v.reason for v in values})
-        return MetricValue(None, "; ".join(reasons) or "no slices")
+        return MetricValue(None, ", ".join(reasons) or "no slices")
     return MetricValue(math.fsum(numbers) / len(numbers))

@@ -100,7 +100,7 @@ STRATA: Mapping[str, Callable[[StoredSeries], str]] = MappingProxyType(
     {
         "kernel": lambda series: series.kernel or UNKNOWN,
         "slice thickness": lambda series: _mm(series.slice_thickness, 2),
-        "pixel spacing": lambda series: _mm(series.pixel_spacing[0], 1),
+        "pixel spacing": lambda series: " × ".join(dict.fromkeys(_mm(mm, 1) for mm in series.pixel_spacing)),
         "body part": lambda series: series.body_part or UNKNOWN,
     }
 )

@@ -140,8 +140,8 @@ def lesion_figure(images: LesionImages, shown: Mapping[str, tuple[FloatArray, Fl
 def recovery_figure(study: HallucinationStudy) -> Figure:
     """Share of a lesion's contrast that comes back, by contrast: one panel a diameter, a colour a method.
 
-    The band about 0 is what appears at such places without a lesion, as a share of the contrast: a lesion inside it
-    cannot be told from what the method makes of nothing.
+    The band about 0 is twice the standard deviation of what appears at such places without a lesion, as a share of the
+    contrast: a lesion inside it cannot be told from what the method makes of nothing.
     """
     diameters = sorted({row.diameter_mm for row in study.lesions})
     figure = new_figure(3.2 * max(1, len(diameters)) + 1.2, 3.0)
@@ -168,7 +168,7 @@ def _recovery(axes: Axes, study: HallucinationStudy, method: str, diameter_mm: f
     at = np.arange(len(rows)) + (place - (len(study.methods) - 1) / 2) * 0.16
     means, spread = [r.recovered_mean for r in rows], [r.recovered_sd or 0.0 for r in rows]
     axes.errorbar(at, means, spread, fmt="o", color=color, markersize=4, linewidth=1.2, label=method)
-    false = [(r.false_contrast_sd_hu or 0.0) / abs(r.contrast_hu) for r in rows]
+    false = [2 * (r.false_contrast_sd_hu or 0.0) / abs(r.contrast_hu) for r in rows]
     axes.bar(at, [2 * f for f in false], 0.13, bottom=[-f for f in false], color=color, alpha=0.3, linewidth=0)
     axes.set_xticks(range(len(rows)), [f"{r.contrast_hu:+g}".replace("-", "−") for r in rows])
 

@@ -23,6 +23,8 @@ class MetricValue:
     reason: str = ""
 
     def __post_init__(self) -> None:
+        # Files list reasons one behind the other, with semicolons between them.
+        object.__setattr__(self, "reason", self.reason.replace("; ", ", "))
         if self.value is not None and not math.isfinite(self.value):
             raise DomainError(f"a metric is a finite number or None with a reason, got {self.value}")
         if (self.value is None) != bool(self.reason):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import j1
 
 from ctsr.errors import DomainError
-from ctsr.physics.noise import NoiseSpectrum
+from ctsr.physics.noise import LEAST_HU, NoiseSpectrum
 from ctsr.physics.transfer import TransferFunction
 
 __all__ = ["DiscTask", "Task", "detectability"]
@@ -54,12 +54,14 @@ def detectability(task: Task, transfer: TransferFunction, noise: NoiseSpectrum) 
         noise: measured at the same dose.
 
     Returns:
-        None where there is no noise, and so no limit to detecting.
+        None where there is no noise but that of rounding, and so no limit to detecting.
     """
+    if noise.std_hu < LEAST_HU:
+        return None
     frequencies, step = np.linspace(0, noise.frequencies_per_mm[-1], STEPS, retstep=True)
     ttf = np.interp(frequencies, transfer.frequencies_per_mm, transfer.values)
     nps = np.interp(frequencies, noise.frequencies_per_mm, noise.power_hu2_mm2)
     ring = 2 * np.pi * frequencies * step
     signal = ring * (task(frequencies) * ttf) ** 2
     against = float((signal * nps).sum())
-    return float(signal.sum()) / against**0.5 if against > 0 else None
+    return float(signal.sum()) / against**0.5

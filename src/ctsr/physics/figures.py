@@ -91,13 +91,18 @@ def detectability_figure(study: PhysicsStudy) -> Figure:
             if one.contrast_hu == contrast
         }
         for place, (method, dose) in enumerate(bars):
-            values = [found.get((method, dose, diameter)) or 0.0 for diameter in study.settings.diameters_mm]
+            shown = [found.get((method, dose, diameter)) for diameter in study.settings.diameters_mm]
+            if all(value is None for value in shown):
+                continue
+            values = [value or 0.0 for value in shown]
             at = np.arange(len(values)) + (place - (len(bars) - 1) / 2) * width
             opacity = 0.45 + 0.55 * (doses.index(dose) + 1) / len(doses)
             label = f"{method}, dose {dose:g}"
             axes.bar(at, values, width * 0.92, color=colors[method], alpha=opacity, label=label)
         axes.set_xticks(range(len(study.settings.diameters_mm)), [f"{d:g} mm" for d in study.settings.diameters_mm])
         axes.set_ylabel("d′", fontsize=8, color=INK)
+        if not axes.patches:
+            axes.text(0.5, 0.5, "no noise: everything is seen", ha="center", color=INK, transform=axes.transAxes)
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
     return figure
@@ -131,7 +136,8 @@ def _spectra(axes: Axes, spectra: Mapping[str, NoiseSpectrum], colors: Mapping[s
     for name, one in spectra.items():
         label = f"{name}: {one.std_hu:.1f} HU"
         axes.plot(one.frequencies_per_mm, one.power_hu2_mm2, color=colors[name], linewidth=1.4, label=label)
-        axes.plot(one.mean_per_mm, 0, marker="^", color=colors[name], markersize=5, clip_on=False, zorder=3)
+        if one.mean_per_mm is not None:
+            axes.plot(one.mean_per_mm, 0, marker="^", color=colors[name], markersize=5, clip_on=False, zorder=3)
     axes.set(xlim=(0, None), ylim=(0, None))
     axes.set_ylabel("HU²·mm²", fontsize=8, color=INK)
     axes.set_xlabel("1/mm", fontsize=8, color=INK)

@@ -13,7 +13,10 @@ import numpy.typing as npt
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
 
-__all__ = ["NoiseSpectrum", "PowerMap", "detrended", "power_map", "spectrum_of"]
+__all__ = ["LEAST_HU", "NoiseSpectrum", "PowerMap", "detrended", "power_map", "spectrum_of"]
+
+LEAST_HU = 0.01
+"""Standard deviation below which there is no noise but that of rounding."""
 
 PowerMap = npt.NDArray[np.float64]
 
@@ -28,10 +31,10 @@ class NoiseSpectrum:
     """Mean of each ring, HU²·mm²."""
     std_hu: float
     """Standard deviation of the noise: the root of the integral of the two-dimensional spectrum."""
-    peak_per_mm: float
-    """The ring with the most power."""
-    mean_per_mm: float
-    """Mean frequency of the radial spectrum, weighted by its power (TG-233's average frequency)."""
+    peak_per_mm: float | None
+    """The ring with the most power; None below `LEAST_HU`."""
+    mean_per_mm: float | None
+    """Mean frequency of the radial spectrum, weighted by its power (TG-233's average frequency); None as well."""
     regions: int
     """How many regions were averaged."""
 
@@ -83,13 +86,14 @@ def spectrum_of(maps: Sequence[PowerMap], pixel_mm: float, regions: int) -> Nois
     inside = (rings >= 1) & (rings <= count)
     radial = np.bincount(rings[inside], power[inside])[1:] / np.bincount(rings[inside])[1:]
     frequencies = step * np.arange(1, count + 1)
-    total = radial.sum()
+    deviation = float(np.sqrt(power.sum()) * step)
+    noisy = deviation >= LEAST_HU
     return NoiseSpectrum(
         frequencies_per_mm=tuple(frequencies.tolist()),
         power_hu2_mm2=tuple(radial.tolist()),
-        std_hu=float(np.sqrt(power.sum()) * step),
-        peak_per_mm=float(frequencies[radial.argmax()]),
-        mean_per_mm=float((frequencies * radial).sum() / total) if total > 0 else 0.0,
+        std_hu=deviation,
+        peak_per_mm=float(frequencies[radial.argmax()]) if noisy else None,
+        mean_per_mm=float((frequencies * radial).sum() / radial.sum()) if noisy else None,
         regions=regions,
     )
 

@@ -1,6 +1,6 @@
 """Metrics and ROI statistics of what is shown, with the digits that an evaluation writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,17 +9,13 @@ import numpy.typing as npt
 import torch
 
 from ctsr.evaluate.judge import Domain, Judge
-from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL
 from ctsr.evaluate.window import MetricWindow
 from ctsr.hu import HURange, Window
 from ctsr.metrics import MetricValue, of_group
 from ctsr.viewer.engine import UnwantedError
 from ctsr.viewer.images import PANELS, PanelName, Picture
 
-__all__ = ["METHOD_PANELS", "Box", "measure", "statistics"]
-
-METHOD_PANELS: dict[PanelName, str] = {"Bilinear": BILINEAR, "Bicubic": BICUBIC, "SR": MODEL}
-"""Panels that are compared with HR, and what tables and CSV files call them."""
+__all__ = ["METRICS", "Box", "measure", "statistics"]
 
 METRICS = (*of_group("fidelity"), *of_group("hu"))
 """What the table shows: all that needs nothing but the two images."""
@@ -43,6 +39,7 @@ class Box:
 
 def measure(
     pictures: dict[PanelName, Picture],
+    methods: Mapping[PanelName, str],
     box: Box | None,
     window: Window,
     hu_range: HURange,
@@ -50,7 +47,8 @@ def measure(
 ) -> dict[str, dict[str, MetricValue]]:
     """Every metric of each method whose picture is complete, by the method's name.
 
-    One method after the other: `unwanted` is asked before each.
+    One method after the other: `unwanted` is asked before each. `methods` says which panels are compared with HR, and
+    what tables and CSV files call them.
 
     Raises:
         UnwantedError: it said so.
@@ -62,7 +60,7 @@ def measure(
     domain = Domain(MetricWindow(window, "as shown"))
     judge = Judge(hu_range, (domain,), METRICS)
     found: dict[str, dict[str, MetricValue]] = {}
-    for panel, method in METHOD_PANELS.items():
+    for panel, method in methods.items():
         picture = pictures.get(panel)
         if picture is None or not picture.complete:
             continue

@@ -49,6 +49,8 @@ class Evaluated:
     """SHA-256 of each model → what ran it: `torch fp32`."""
     device: str
     """Where PyTorch ran it."""
+    mask: str = "none"
+    """What the evaluation's metrics were confined to; the viewer's are of the whole slice."""
 
     def departures_of(self, model: ModelUnderTest) -> list[str]:
         """In what a model, as it is run here, is not one that was evaluated; SR may differ in the last digits then."""
@@ -80,6 +82,7 @@ def read_summary(path: Path) -> Evaluated:
             window_tag=str(document["window"]["tag"]),
             engines={str(one["sha256"]): str(one["engine"]) for one in document["models"].values()},
             device=str(document["config"]["device"]),
+            mask=str(document["mask"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, DomainError) as error:
         raise ReadError(f"--eval_summary {path} is no summary.json of `ctsr evaluate` ({error!r})") from error

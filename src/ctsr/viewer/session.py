@@ -138,6 +138,8 @@ class Session:
                 found.append(f"the evaluation did not measure patient {stored.patient_id}")
             elif not evaluated.sampler.knows(stored.patient_id, stored.series_uid, stored.identities[look.index]):
                 found.append("the evaluation did not measure this slice")
+            if evaluated.mask != "none":
+                found.append(f"the evaluation's metrics are of the {evaluated.mask} alone, these of the whole slice")
             if self.view.model:
                 found += evaluated.departures_of(self.view.model)
         return found
@@ -181,7 +183,7 @@ class Session:
             pictures: dict[PanelName, Picture] = {
                 panel: self.picture(panel, look, plane, index) for panel in self.view.panels
             }
-            measured = measure(pictures, box, window, self.view.hu_range, unwanted)
+            measured = measure(pictures, self.view.methods, box, window, self.view.hu_range, unwanted)
             answer: dict[str, Any] = {
                 "metrics": {method: _plain(values) for method, values in measured.items()},
                 "sr_missing": bool(self.view.model) and not pictures["SR"].complete,

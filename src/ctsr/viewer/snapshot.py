@@ -9,7 +9,7 @@ from ctsr.figures import Panel, comparison_figure, save_figure, slices_figure
 from ctsr.hu import AIR
 from ctsr.progress import SILENT, Progress
 from ctsr.viewer.images import PanelName, Picture
-from ctsr.viewer.numbers import METHOD_PANELS, measure
+from ctsr.viewer.numbers import measure
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.session import Session
 from ctsr.viewer.work import Look
@@ -64,10 +64,10 @@ def _compute(session: Session, look: Look, alone: bool, progress: Progress) -> N
 
 def _captions(session: Session, pictures: dict[PanelName, Picture]) -> dict[PanelName, str]:
     view = session.view
-    measured = measure(pictures, None, view.window.window, view.hu_range, lambda: False)
+    measured = measure(pictures, view.methods, None, view.window.window, view.hu_range, lambda: False)
     rows, columns = pictures["LR"].values.shape
     captions: dict[PanelName, str] = {"LR": f"{columns} × {rows}", "HR": "reference"}
-    for panel, method in METHOD_PANELS.items():
+    for panel, method in view.methods.items():
         if method in measured:
             psnr, ssim = measured[method]["PSNR"].value, measured[method]["SSIM"].value
             captions[panel] = ", ".join(

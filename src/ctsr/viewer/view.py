@@ -5,6 +5,7 @@ from typing import Any
 
 from ctsr import __version__
 from ctsr.degrade import DegradationSampler
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, method_names
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.window import MetricWindow
 from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange
@@ -43,6 +44,14 @@ class View:
         """What there is to show: no SR without a model."""
         return tuple(panel for panel in PANELS if panel != "SR" or self.model)
 
+    @property
+    def methods(self) -> dict[PanelName, str]:
+        """Panels that are compared with HR, and what tables and CSV files call them: as an evaluation does."""
+        methods: dict[PanelName, str] = {"Bilinear": BILINEAR, "Bicubic": BICUBIC}
+        if self.model:
+            methods["SR"] = method_names([self.model])[0]
+        return methods
+
     def facts(self) -> dict[str, Any]:
         """What the page needs to draw itself."""
         base = self.sampler
@@ -55,6 +64,7 @@ class View:
             "plane": self.plane,
             "index": self.index,
             "panels": self.panels,
+            "methods": self.methods,
             "metrics": {m.name: {"unit": m.unit, "better": m.better} for m in METRICS.values() if m.function},
             "series": [_listed(number, one) for number, one in enumerate(self.series)],
             "first": self.first,

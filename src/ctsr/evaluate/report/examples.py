@@ -69,7 +69,9 @@ def example_figure(plan: EvaluationPlan, planned: PlannedSlice, rows: Sequence[R
         Panel(short(baseline), in_hu[baseline], _scores(rows, planned.ref, baseline)),
         *(Panel(_title(plan, one), in_hu[one], _scores(rows, planned.ref, one)) for one in plan.model_methods),
         Panel("HR", hr, "reference"),
-        Panel("SR − HR", difference, f"MAE {np.abs(difference).mean():.1f} HU", signed_limit=DIFFERENCE_HU),
+        Panel(
+            "SR − HR", difference, f"MAE {np.abs(difference).mean():.1f} HU, whole slice", signed_limit=DIFFERENCE_HU
+        ),
     ]
     return comparison_figure(
         panels,

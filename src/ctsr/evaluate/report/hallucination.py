@@ -8,15 +8,14 @@ import numpy as np
 
 from ctsr.data.pairs import slice_pair
 from ctsr.evaluate.folder import ResultFolder
-from ctsr.evaluate.methods import short
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
 from ctsr.evaluate.report.examples import shown_window
 from ctsr.evaluate.report.sections import Section, SectionTable, number
-from ctsr.evaluate.report.subjects import chosen_slices, resolvers
+from ctsr.evaluate.report.subjects import chosen_slices, labels, resolvers
 from ctsr.figures import save_figure
 from ctsr.files import write_json
 from ctsr.hallucination import HallucinationStudy, LesionRow, MethodSummary, NamedPair, residual_hu, study
-from ctsr.hallucination.figures import recovery_figure, residual_figure, sfrc_figure
+from ctsr.hallucination.figures import flagged_figure, recovery_figure, residual_figure, sfrc_figure
 from ctsr.hu import FloatArray
 from ctsr.progress import Progress
 
@@ -31,7 +30,7 @@ def study_hallucination(
     Returns:
         The figures of each method, for `summary.json`; and the part of the report.
     """
-    slices = [planned for own in chosen_slices(plan).values() for planned in own]
+    slices = [planned for own in chosen_slices(plan, progress).values() for planned in own]
     found = study(
         (_named(plan, planned) for planned in slices),
         resolvers(plan),
@@ -76,7 +75,7 @@ def _plots(
     plan: EvaluationPlan, folder: ResultFolder, found: HallucinationStudy, slices: Sequence[PlannedSlice]
 ) -> list[tuple[str, str]]:
     """Recovery of lesions; the first model's slice with the most flagged patches, and all methods' residuals on it."""
-    model = short(plan.model_methods[0])
+    model = labels(plan)[plan.model_methods[0]]
     worst = max((one for one in found.slices if one.method == model), key=lambda one: len(one.sfrc.flagged))
     planned = next(one for one in slices if _name(one) == worst.slice_name)
     subject = _named(plan, planned)
@@ -100,14 +99,37 @@ def _plots(
         title=f"{title}, {model}",
     )
     save_figure(flagged, folder.plots / "sfrc.png")
+    pictures = [("lesions", "How much of a lesion's contrast comes back; the band is what appears without one.")]
+    pictures += _flagged(plan, folder, found, slices)
     noise = params.noise_std * hu_range.hu_per_unit
     save_figure(residual_figure(residuals, noise, title=title), folder.plots / "residual.png")
     save_figure(recovery_figure(found), folder.plots / "lesions.png")
     return [
-        ("lesions", "How much of a lesion's contrast comes back; the band is what appears without one."),
-        ("sfrc", "The slice with the most flagged patches."),
+        *pictures,
+        ("sfrc", f"The slice of {model} with the most flagged patches."),
         ("residual", "What LR contradicts on it: edges where a method blurs, structure where it invents."),
     ]
+
+
+def _flagged(
+    plan: EvaluationPlan, folder: ResultFolder, found: HallucinationStudy, slices: Sequence[PlannedSlice]
+) -> list[tuple[str, str]]:
+    """For each model, the patches that part first, on the slice where most are flagged."""
+    hu_range, window, named = plan.model.hu_range, shown_window(plan), labels(plan)
+    pictures: list[tuple[str, str]] = []
+    for place, model in enumerate(named[method] for method in plan.model_methods):
+        worst = max((one for one in found.slices if one.method == model), key=lambda one: len(one.sfrc.flagged))
+        if not worst.sfrc.flagged:
+            continue
+        subject = _named(plan, next(one for one in slices if _name(one) == worst.slice_name))
+        sr = resolvers(plan)[model](hu_range.to_hu(subject.pair.lr[0, 0].cpu().numpy()))
+        hr = np.clip(subject.pair.hr_hu, hu_range.low, hu_range.high)
+        figure = flagged_figure(sr, hr, worst.sfrc, window, title=f"{model}, {worst.slice_name}")
+        save_figure(figure, folder.plots / f"flagged_{place}.png")
+        pictures.append(
+            (f"flagged_{place}", f"Flagged patches of {model}, those that part first; all are in the file.")
+        )
+    return pictures
 
 
 def _consistency_table(summaries: Sequence[MethodSummary]) -> SectionTable:

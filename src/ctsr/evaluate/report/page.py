@@ -1,6 +1,7 @@
 """`report.html`: an evaluation as one page that needs nothing else, to be read, printed and shown."""
 
 import base64
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +68,7 @@ def _context(
 ) -> dict[str, Any]:
     first = on_domain(rows, plan.domains[0])
     series = {(one.ref.patient_id, one.ref.series_uid): one.stored for one in plan.slices}
-    tissues, grouped = _tissues(plan, patient_level(first)), strata(first, series)
+    tissues, grouped = _tissues(patient_level(first)), strata(first, series)
     pictures, tested = _pictures(folder.plots), _tested(plan, first)
     return {
         "title": f"{', '.join(model.experiment_name for model in plan.models)} on the {plan.options.split} set",
@@ -86,7 +87,7 @@ def _context(
         "strata": grouped,
         "pictures": pictures,
         "sections": sections,
-        "command": f"ctsr evaluate --config {folder.config_json}",
+        "command": f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}",
         "degradation": ", ".join(f"{flag} {value}" for flag, value in plan.sampler.degradation.as_flags().items()),
         "config": yaml.safe_dump(_plain(plan.config()), sort_keys=False, allow_unicode=True, default_flow_style=None),
     }
@@ -116,13 +117,19 @@ def _domains(plan: EvaluationPlan, rows: Sequence[Row]) -> list[_DomainTable]:
         there = next(iter(table.values()))
         fitting = [n for n in there if METRICS[n].domain == "window" or domain.mask not in masks]
         computed = [name for name in HEADLINE if name in fitting and there[name].n]
-        found.append(_DomainTable(domain.text, table, computed or fitting[: len(HEADLINE)]))
+        names = computed or fitting[: len(HEADLINE)]
+        windowed = any(METRICS[name].domain == "window" for name in names)
+        where = domain.text if windowed else "HU" + ("" if domain.mask == "none" else f", {domain.mask} only")
+        if names:
+            found.append(_DomainTable(where, table, names))
         masks.add(domain.mask)
     return found
 
 
 def _tested(plan: EvaluationPlan, rows: Sequence[Row]) -> list[Comparison]:
-    return [one for one in compare(rows, plan.model_methods, plan.baselines) if one.metric in TESTED and one.n]
+    found = [one for one in compare(rows, plan.model_methods, plan.baselines) if one.n]
+    shown = {one.metric for one in found} & set(TESTED) or {one.metric for one in found[:1]}
+    return [one for one in found if one.metric in shown]
 
 
 def _shared_note(tested: Sequence[Comparison]) -> str:
@@ -131,18 +138,18 @@ def _shared_note(tested: Sequence[Comparison]) -> str:
     return f"No p is given: {notes.pop()}." if len(notes) == 1 and "" not in notes else ""
 
 
-def _tissues(plan: EvaluationPlan, table: Table) -> list[dict[str, Any]]:
-    """Those that some patient has."""
-    if not {"BIAS_HU_soft", "MAE_HU_soft"} <= set(plan.metrics):
-        return []
+def _tissues(table: Table) -> list[dict[str, Any]]:
+    """Those that were asked for and that some patient has."""
+    there = next(iter(table.values()))
     return [
         {
-            "text": tissue.text,
+            "text": tissue.text.replace("-", "−"),
             "bias": {method: found[f"BIAS_HU_{tissue.name}"].mean for method, found in table.items()},
             "mae": {method: found[f"MAE_HU_{tissue.name}"].mean for method, found in table.items()},
         }
         for tissue in TISSUES.values()
-        if any(found[f"BIAS_HU_{tissue.name}"].n for found in table.values())
+        if {f"BIAS_HU_{tissue.name}", f"MAE_HU_{tissue.name}"} <= set(there)
+        and any(found[f"BIAS_HU_{tissue.name}"].n for found in table.values())
     ]
 
 
@@ -155,7 +162,7 @@ def _contents(
         ("tissues", "HU by tissue", bool(tissues)),
         ("patients", "Patient by patient", True),
         ("strata", "By what the headers tell", bool(grouped)),
-        ("slices", "Slices to look at", "best" in pictures),
+        ("slices", "Slices to look at", "comparison" in pictures),
         *((section.anchor, section.title, True) for section in sections),
         ("repeat", "How to repeat it", True),
     ]
@@ -226,8 +233,8 @@ def _probability(value: float | None) -> str:
 
 
 def _count(table: Table) -> str:
-    found = next(iter(next(iter(table.values())).values()))
-    n = found.n
+    """How many patients there are; not all of them need have a value of every metric."""
+    n = max(found.n + sum(found.not_computed.values()) for found in next(iter(table.values())).values())
     return f"{n} patient{'' if n == 1 else 's'}"
 
 

@@ -5,11 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ctsr.evaluate.folder import ResultFolder
-from ctsr.evaluate.methods import short
 from ctsr.evaluate.pipeline import made
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
 from ctsr.evaluate.report.sections import NONE, Section, SectionTable, number
-from ctsr.evaluate.report.subjects import chosen_slices, resolvers
+from ctsr.evaluate.report.subjects import chosen_slices, labels, resolvers
 from ctsr.figures import save_figure
 from ctsr.files import write_json
 from ctsr.physics import REFERENCE, NoiseSlice, NoiseSpectrum, NoiseStudy, PhysicsStudy, noise_study, study
@@ -17,6 +16,9 @@ from ctsr.physics.figures import detectability_figure, noise_figure, phantom_noi
 from ctsr.progress import Progress
 
 __all__ = ["study_physics"]
+
+MOST_SPECTRA = 3
+"""Pixel sizes whose noise is drawn: those with the most homogeneous regions; all are in the table."""
 
 
 def study_physics(plan: EvaluationPlan, folder: ResultFolder, progress: Progress) -> tuple[dict[str, Any], Section]:
@@ -31,7 +33,7 @@ def study_physics(plan: EvaluationPlan, folder: ResultFolder, progress: Progress
 
 
 def _studied(plan: EvaluationPlan, progress: Progress) -> tuple[PhysicsStudy, list[NoiseStudy]]:
-    chosen = chosen_slices(plan)
+    chosen = chosen_slices(plan, progress)
     most_common = max(chosen, key=lambda pixel_mm: len(chosen[pixel_mm]))
     found = study(
         resolvers(plan),
@@ -45,11 +47,11 @@ def _studied(plan: EvaluationPlan, progress: Progress) -> tuple[PhysicsStudy, li
 
 
 def _shown(plan: EvaluationPlan, slices: Sequence[PlannedSlice]) -> Iterator[NoiseSlice]:
-    hu_range = plan.model.hu_range
+    hu_range, named = plan.model.hu_range, labels(plan)
     for planned in slices:
         images, hr_hu = made(plan, planned)
         in_hu = hu_range.to_hu(images[:, 0].cpu().numpy())
-        yield NoiseSlice(hr_hu, {short(name): image for name, image in zip(plan.methods, in_hu, strict=True)})
+        yield NoiseSlice(hr_hu, {named[name]: image for name, image in zip(plan.methods, in_hu, strict=True)})
 
 
 def _document(found: PhysicsStudy) -> dict[str, Any]:
@@ -90,10 +92,11 @@ def _section(plan: EvaluationPlan, folder: ResultFolder, found: PhysicsStudy, no
         save_figure(transfer_figure(found), folder.plots / "transfer.png")
         save_figure(phantom_noise_figure(found), folder.plots / "phantom_noise.png")
         save_figure(detectability_figure(found), folder.plots / "detectability.png")
-        for number, one in enumerate(noise):
-            name = f"noise_{number}"
+        for place, one in enumerate(sorted(noise, key=_regions, reverse=True)[:MOST_SPECTRA]):
+            name = f"noise_{place}"
             save_figure(noise_figure(one, f"pixels of {one.pixel_mm:g} mm"), folder.plots / f"{name}.png")
-            pictures.append((name, "Noise of real slices, where the reference is homogeneous; HR's own among it."))
+            caption = "where the reference is homogeneous; HR's own noise is among it"
+            pictures.append((name, f"Noise of slices with pixels of {one.pixel_mm:g} mm, {caption}."))
     return Section(
         "physics",
         "Physics",
@@ -108,6 +111,10 @@ def _section(plan: EvaluationPlan, folder: ResultFolder, found: PhysicsStudy, no
             "read: docs/physics.md. All values are in physics.json.",
         ),
     )
+
+
+def _regions(study: NoiseStudy) -> int:
+    return sum(map(len, study.regions))
 
 
 def _transfer_tables(found: PhysicsStudy) -> list[SectionTable]:
@@ -148,7 +155,7 @@ def _noise_table(found: PhysicsStudy, noise: Sequence[NoiseStudy]) -> SectionTab
 
 
 def _spectrum(one: NoiseSpectrum | None) -> str:
-    return NONE if one is None else f"{one.std_hu:.2f} ({one.mean_per_mm:.2f})"
+    return NONE if one is None else f"{one.std_hu:.2f} ({number(one.mean_per_mm, 2)})"
 
 
 def _detectability_table(found: PhysicsStudy) -> SectionTable:

@@ -1,5 +1,6 @@
 """What an evaluation looks like: bars, boxes, slices along the patient, metrics against each other, HU against HU."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -33,6 +34,10 @@ SHOWN = ("PSNR", "SSIM", "MAE_HU", "RMSE_HU")
 LABEL = {"fontsize": 9, "fontweight": "bold", "color": "white", "va": "center"}
 NAMED_PATIENTS = len(COLORS) - 1
 """Up to this many patients get a colour and a name each; more are drawn alike."""
+LETTERS_AN_INCH = 14
+"""Of a title's 9 points, about."""
+LONGEST_NAME = 24
+"""Letters of a patient's name that an axis has room for."""
 MOST_PATIENTS = 12
 """Drawn one below the other along the body; those after them are left to the table."""
 
@@ -57,7 +62,8 @@ def write_plots(rows: Sequence[Row], plan: EvaluationPlan, folder: Path) -> None
     }
     for name, make in figures.items():
         save_figure(make(rows, subtitle), folder / f"{name}.png")
-    save_figure(agreement_figure(agreement(plan), subtitle), folder / "bland_altman.png")
+    # In HU and on blocks of its own: neither window nor mask has a part in it.
+    save_figure(agreement_figure(agreement(plan), plan.title), folder / "bland_altman.png")
 
 
 def bar_figure(rows: Sequence[Row], subtitle: str) -> Figure:
@@ -88,7 +94,7 @@ def patients_figure(rows: Sequence[Row], subtitle: str) -> Figure:
             known = [(place, value) for place, value in means if value is not None]
             places = [place + (i - (len(methods) - 1) / 2) * thickness for place, _ in known]
             axes.barh(places, [v for _, v in known], thickness, color=_color(methods, method), label=short(method))
-        axes.set_yticks(range(len(patients)), patients if axes is panels[0][0] else [])
+        axes.set_yticks(range(len(patients)), [_brief(name) for name in patients] if axes is panels[0][0] else [])
         axes.set_ylim(len(patients) - 0.5, -0.5)
     _legend(figure, panels[0][0])
     return figure
@@ -125,10 +131,10 @@ def position_figure(rows: Sequence[Row], subtitle: str) -> Figure:
     across = min(3, len(series))
     down = -(-len(series) // across)
     figure = new_figure(4.5 * across, 2.3 * down + 0.8)
-    figure.suptitle(f"{metric} along the patient\n{subtitle}", fontsize=9, color=INK, ha="left", x=0.01)
+    _head(figure, f"{metric} along the patient\n{subtitle}")
     panels = list(figure.subplots(down, across, squeeze=False).flat)
     for axes, (patient, uid) in zip(panels, series, strict=False):
-        calm(axes, title=patient)
+        calm(axes, title=_brief(patient))
         for method in methods:
             own = [
                 (r.z_mm, v) for r, v in _values(rows, method, metric) if (r.patient_id, r.series_uid) == (patient, uid)
@@ -159,6 +165,8 @@ def correlation_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"{short(baseline)} interpolation", fontsize=8, color=INK)
         axes.set_ylabel("Model", fontsize=8, color=INK)
+        if METRICS[metric].better == "nearer 0":
+            continue
         above = METRICS[metric].better == "higher"
         small = {"fontsize": 7, "color": QUIET, "transform": axes.transAxes}
         axes.text(0.03, 0.97, "model better" if above else "model worse", small, va="top", ha="left")
@@ -172,7 +180,7 @@ def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
     """How the metrics of the model go together over the slices: Spearman's rank correlation of each two."""
     names = [name for name in METRICS if len({v for _, v in _values(rows, model, name)}) > 2]
     figure = new_figure(1.8 + 0.42 * max(6, len(names)), 1.6 + 0.42 * max(4, len(names)))
-    figure.suptitle(f"Rank correlation over slices, {model}\n{subtitle}", fontsize=9, color=INK, ha="left", x=0.01)
+    _head(figure, f"Rank correlation over slices, {model}\n{subtitle}")
     axes = figure.subplots()
     if not names:
         axes.text(0.5, 0.5, "too few slices", ha="center", color=INK, transform=axes.transAxes)
@@ -204,7 +212,7 @@ def agreement_figure(found: Mapping[str, Agreement], subtitle: str) -> Figure:
     figure = new_figure(3.9 * len(found), 3.6)
     block = next(iter(found.values())).block
     what = f"HU of {block}×{block} blocks of the body, middle slice of each series; lines: bias, limits of agreement"
-    figure.suptitle(f"{what}\n{subtitle}", fontsize=9, color=INK, ha="left", x=0.01)
+    _head(figure, f"{what}\n{subtitle}")
     panels = list(figure.subplots(1, len(found), squeeze=False, sharey=True)[0])
     for axes, (method, one) in zip(panels, found.items(), strict=True):
         calm(axes, title=short(method))
@@ -236,7 +244,9 @@ def _scatter(axes: Axes, rows: Sequence[Row], metric: str, methods: tuple[str, s
         own = [(x, y) for key, x, y in pairs if key.patient_id == patient]
         # The grey of the first colour is that of an interpolation: patients begin with the second.
         color = COLORS[1 + i % (len(COLORS) - 1)] if named else COLORS[1]
-        axes.scatter(*np.transpose(own or np.empty((0, 2))), s=10, color=color, alpha=0.7, linewidths=0, label=patient)
+        axes.scatter(
+            *np.transpose(own or np.empty((0, 2))), s=10, color=color, alpha=0.7, linewidths=0, label=_brief(patient)
+        )
     if pairs:
         both = [value for pair in pairs for value in pair[1:]]
         axes.axline((min(both), min(both)), slope=1, color=QUIET, linewidth=0.8, zorder=0)
@@ -245,12 +255,28 @@ def _scatter(axes: Axes, rows: Sequence[Row], metric: str, methods: tuple[str, s
 def _panels(rows: Sequence[Row], title: str, height: float) -> tuple[Figure, list[tuple[Axes, str]]]:
     """A panel for each metric that is shown, with its title."""
     names = _shown(rows)
-    figure = new_figure(3.4 * len(names), height + 0.5)
-    figure.suptitle(title, fontsize=9, color=INK, ha="left", x=0.01)
+    figure = new_figure(max(5.0, 3.4 * len(names)), height + 0.5)
+    _head(figure, title)
     panels = list(zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True))
     for axes, name in panels:
         calm(axes, title=f"{_unit(name)}, {METRICS[name].better} is better")
     return figure, panels
+
+
+def _head(figure: Figure, title: str) -> None:
+    """The title flush left, its lines broken where the figure ends."""
+    room = int(figure.get_figwidth() * LETTERS_AN_INCH)
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, room)]
+    figure.suptitle("\n".join(lines), fontsize=9, color=INK, ha="left", x=0.01)
+
+
+def _brief(name: str) -> str:
+    """A patient's name as far as there is room for it."""
+    return (
+        textwrap.shorten(name, LONGEST_NAME, placeholder="…")
+        if " " in name
+        else name[:LONGEST_NAME] + "…" * (len(name) > LONGEST_NAME)
+    )
 
 
 def _shown(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ export function saveNumbers(slice, region) {
   if (region && view.box) {
     const { top, left, rows, columns: across } = view.box;
     const place = `${top} ${left} ${rows} ${across}`;
-    const methods = { Bilinear: "Interpolation (Bilinear)", Bicubic: "Interpolation (Bicubic)", SR: "Model (RRDB)" };
+    const { methods } = known.state;
     for (const [image, statistics] of Object.entries(region.statistics)) {
       add(view.box.plane, sliceIndex(view.box.plane), place, methods[image] ?? image, region.metrics[methods[image]], statistics);
     }

@@ -4,7 +4,6 @@ import { IMAGES, definitions, escaped, metric, mm, signed } from "./format.js";
 import { known, mainPlane, sliceIndex, view } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
-const SHORT = { "Interpolation (Bilinear)": "Bilinear", "Interpolation (Bicubic)": "Bicubic", "Model (RRDB)": "SR" };
 const LABELS = { MAE_HU: "MAE HU", RMSE_HU: "RMSE HU", BIAS_HU: "Bias HU", PSNR: "PSNR dB", MSE: "MSE ·10⁻³" };
 const ORDER = ["PSNR", "SSIM", "MSE", "RMSE", "MAE"];
 
@@ -101,10 +100,11 @@ function merit(value, better) {
 
 /** Rows of metrics, columns of methods, the best of each row marked. */
 function table(metrics) {
-  const methods = Object.keys(SHORT).filter((name) => name in metrics);
+  const panels = Object.entries(known.state.methods).filter(([, name]) => name in metrics);
+  const methods = panels.map(([, name]) => name);
   const names = Object.keys(known.state.metrics).filter((name) => methods.some((method) => metrics[method][name]));
   names.sort((a, b) => rank(a) - rank(b));
-  const head = `<tr><th></th>${methods.map((name) => `<th><span class="${SHORT[name]}">${SHORT[name]}</span></th>`).join("")}</tr>`;
+  const head = `<tr><th></th>${panels.map(([panel]) => `<th><span class="${panel}">${panel}</span></th>`).join("")}</tr>`;
   const rows = names.map((name) => {
     const values = methods.map((method) => metrics[method][name]);
     const merits = values.map((one) => (one?.value ?? null) === null ? -Infinity : merit(one.value, known.state.metrics[name].better));

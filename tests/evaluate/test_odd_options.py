@@ -1,0 +1,125 @@
+"""What options do together that few people combine."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from ctsr.cli.console import Console
+from ctsr.cli.evaluate import show
+from ctsr.degrade import Degradation
+from ctsr.errors import UsageError
+from ctsr.evaluate.methods import BICUBIC
+from ctsr.evaluate.model import ModelUnderTest, load_model
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.run import Evaluation, evaluate
+from ctsr.viewer.replay import read_summary
+from tests.made.exams import save_patients
+from tests.made.listener import Listener
+from tests.made.model import save_model
+
+
+@pytest.fixture
+def run(root: Path, store: Path, subject: ModelUnderTest, tmp_path: Path):
+    def run(
+        degradation: Degradation | None = None,
+        models: list[ModelUnderTest] | None = None,
+        listener: Listener | None = None,
+        **flags: Any,
+    ) -> Evaluation:
+        settings = {"root": (root,), "store": store, "output_dir": tmp_path / "e", "split": "test"} | flags
+        return evaluate(
+            models or [subject],
+            degradation or Degradation(),
+            EvaluateOptions(**settings),
+            progress=listener or Listener(),
+        )
+
+    return run
+
+
+def page_of(evaluation: Evaluation) -> str:
+    return (evaluation.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "metrics", [("BIAS_HU_soft", "MAE_HU_soft"), ("BIAS_HU_fat",), ("VIF",), ("hu",), ("structure",), ("LPIPS",)]
+)
+def test_any_subset_of_metrics_has_a_table_plots_and_a_report(
+    run, metrics: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = run(metrics=metrics)
+    assert (evaluation.folder / "plots" / "bar.png").is_file()
+    assert "Bland–Altman" in page_of(evaluation)
+    show(Console(), evaluation)
+    header = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Method"))
+    assert "┃" in header, "there is a column beside the methods"
+
+
+def test_hu_metrics_are_not_said_to_be_on_a_window(run) -> None:
+    page = page_of(run(metrics=("hu",), windows=("lung", "bone"), mask=("none", "body")))
+    assert re.findall(r"<h3>Metrics in (.*?)</h3>", page) == ["HU", "HU, body only"]
+
+
+def test_a_baseline_that_is_named_twice_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="names one twice: bicubic bicubic"):
+        EvaluateOptions(baselines=("bicubic", "bicubic"))
+
+
+def test_a_run_that_is_called_like_a_baseline_does_not_take_its_place(run, tmp_path: Path) -> None:
+    models = [
+        load_model(str(save_model(tmp_path / name / "best.pth", seed=seed)), device="cpu")
+        for seed, name in enumerate(("Bicubic", "HR"))
+    ]
+    found = run(models=models, hallucination=True, study_slices=1, metrics=("MAE",), no_plots=True)
+    summary = json.loads((found.folder / "summary.json").read_text(encoding="utf-8"))
+    assert [one["method"] for one in summary["hallucination"]] == summary["methods"]
+
+
+def test_without_noise_there_is_no_detectability_and_no_frequency_of_noise(run) -> None:
+    found = run(Degradation("clean"), physics=True, study_slices=1, metrics=("MAE",))
+    physics = json.loads((found.folder / "summary.json").read_text(encoding="utf-8"))["physics"]
+    interpolated = ("Bilinear", "Bicubic")  # an untrained network makes a pattern of its own
+    assert {one["d_prime"] for one in physics["detectability"] if one["method"] in interpolated} == {None}
+    assert {one["mean_per_mm"] for one in physics["noise"] if one["method"] in interpolated} == {None}
+
+
+def test_pixels_that_are_not_square_are_left_out_of_the_studies_with_a_warning(run, tmp_path: Path) -> None:
+    exams = save_patients(tmp_path / "exams", slices=2, size=40)
+    for path in (exams / "emil").rglob("IM*"):
+        ds = pydicom.dcmread(path)
+        ds.PixelSpacing = [0.5, 1.0]
+        ds.save_as(path)
+    listener = Listener()
+    found = run(root=(exams,), split="val", hallucination=True, metrics=("MAE",), no_plots=True, listener=listener)
+    assert any("emil: pixels of 0.5 × 1 mm are not square" in note for note in listener.notes)
+    slices = json.loads((found.folder / "hallucination.json").read_text(encoding="utf-8"))["slices"]
+    assert {one["slice_name"].split()[0] for one in slices} == {"dora"}
+    strata = json.loads((found.folder / "summary.json").read_text(encoding="utf-8"))["by_domain"]
+    assert "0.5 mm × 1 mm" in strata["globalHU_-1000_2000"]["strata"]["pixel spacing"]
+
+
+def test_long_and_foreign_names_are_drawn_without_a_warning(
+    run, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    names = ["a patient whose name is far too long for any axis of any plot that was ever made", "患者"]
+    exams = save_patients(tmp_path / "exams", names, slices=1, size=40)
+    split = {"train": (), "val": (), "test": tuple(names)}
+    model = load_model(str(save_model(tmp_path / ("m" * 150 + ".pth"), split=split)), device="cpu")
+    found = run(models=[model], root=(exams,), windows=("global", "lung", "bone", "brain", "liver"), flat_names=True)
+    assert len(found.folder.name.encode()) < 255
+    assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []
+
+
+def test_a_viewer_is_told_that_the_evaluation_was_on_the_body(run) -> None:
+    found = run(mask=("body",), metrics=("MAE",), no_plots=True)
+    assert read_summary(found.folder / "summary.json").mask == "body"
+
+
+def test_lanczos_alone_is_enough_of_a_baseline(run) -> None:
+    found = run(baselines=("lanczos",), metrics=("PSNR",))
+    assert BICUBIC not in found.means
+    assert "Interpolation (Lanczos)" in page_of(found)
