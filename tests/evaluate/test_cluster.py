@@ -192,3 +192,19 @@ def test_a_model_that_was_replaced_meanwhile_is_not_mixed_in(run, crew: Crew, tm
 
     with pytest.raises(CtsrError, match=r"not one slice could be measured: dora: .* is not the file any more"):
         run("out", crew, Trainer(), path)
+
+
+def test_a_worker_that_would_compute_learned_metrics_otherwise_measures_nothing(
+    run, crew: Crew, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(needs_weights("niqe"), cache)
+
+    class Forgetful(Listener):
+        def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+            if what == "Evaluating slices":
+                shutil.rmtree(cache)
+            yield from super().track(items, total=total, what=what)
+
+    with pytest.raises(CtsrError, match="a worker has other weights or packages for NIQE"):
+        run("out", crew, Forgetful(), metrics=("NIQE",), cache=cache)
