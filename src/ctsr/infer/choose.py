@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint.int8 import int8_beside, read_int8
 from ctsr.errors import UsageError
 from ctsr.infer.calibration import Calibration
 from ctsr.infer.engine import Engine, EngineName, Precision, TorchEngine
@@ -34,7 +35,7 @@ class EngineSpec:
     cache: Path | None = None
     """Of converted networks; the user's when None."""
     calibration: Calibration | None = None
-    """For int8, where the cache does not hold the network yet."""
+    """For int8, where the model has no twin beside it and the cache does not hold the network yet."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,12 @@ def choose_engine(
     if spec.precision != "int8":
         return spec
     exact = replace(spec, precision="fp32")
-    if chosen == "torch" or not is_installed(int8=True):
+    twin = int8_beside(generator.path).is_file()
+    if chosen == "torch" or not is_installed(int8=not twin):
         progress.note(f"int8 needs OpenVINO and nncf ({GET_IT}): computing in fp32")
         return exact
+    if twin:
+        progress.note(f"int8: {int8_beside(generator.path).name}, made by `ctsr quantize`")
     verdict = _checked(generator, spec, exact, trial())
     progress.note(f"int8 {verdict.text}: {'in use' if verdict.passes else 'too much, computing in fp32'}")
     return spec if verdict.passes else exact
@@ -86,17 +90,23 @@ def choose_engine(
 
 def open_engine(spec: EngineSpec, generator: Generator | None = None) -> Engine:
     """The engine that `spec` names; `generator` saves loading its model again."""
-    net = (generator or load_generator(spec.model_path)).net
+    generator = generator or load_generator(spec.model_path)
+    net = generator.net
     if spec.engine == "torch":
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         return TorchEngine(net.to(spec.device), spec.precision)
-    if spec.precision == "int8":
-        assert spec.calibration is not None, "int8 is chosen with a calibration"
-        xml = quantised(net.cpu(), spec.calibration, spec.cache)
-    else:
-        xml = converted(net.cpu(), spec.cache)
+    xml = _in_int8(generator, spec) if spec.precision == "int8" else converted(net.cpu(), spec.cache)
     return OpenvinoEngine(xml, spec.precision, threads=spec.threads)
+
+
+def _in_int8(generator: Generator, spec: EngineSpec) -> Path:
+    """The twin that lies beside the model; where there is none, the model as it is, calibrated here."""
+    twin = read_int8(generator)
+    if twin is not None:
+        return converted(twin.net, spec.cache)
+    assert spec.calibration is not None, "int8 is chosen with a calibration"
+    return quantised(generator.net.cpu(), spec.calibration, spec.cache)
 
 
 def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvino"]:
