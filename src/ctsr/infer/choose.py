@@ -10,6 +10,7 @@ import torch
 from ctsr.checkpoint import Generator, load_generator
 from ctsr.checkpoint.int8 import int8_beside, read_int8
 from ctsr.errors import UsageError
+from ctsr.infer.cache import weights_hash
 from ctsr.infer.calibration import Calibration
 from ctsr.infer.engine import Engine, EngineName, Precision, TorchEngine
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted, is_installed
@@ -82,7 +83,7 @@ def choose_engine(
         progress.note(f"int8 needs OpenVINO and nncf ({GET_IT}): computing in fp32")
         return exact
     if twin:
-        progress.note(f"int8: {int8_beside(generator.path).name}, made by `ctsr quantize`")
+        progress.note(f"int8: the model's twin, {int8_beside(generator.path)}")
     verdict = _checked(generator, spec, exact, trial())
     progress.note(f"int8 {verdict.text}: {'in use' if verdict.passes else 'too much, computing in fp32'}")
     return spec if verdict.passes else exact
@@ -96,17 +97,19 @@ def open_engine(spec: EngineSpec, generator: Generator | None = None) -> Engine:
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         return TorchEngine(net.to(spec.device), spec.precision)
-    xml = _in_int8(generator, spec) if spec.precision == "int8" else converted(net.cpu(), spec.cache)
-    return OpenvinoEngine(xml, spec.precision, threads=spec.threads)
+    if spec.precision == "int8":
+        return _in_int8(generator, spec)
+    return OpenvinoEngine(converted(net.cpu(), spec.cache), spec.precision, threads=spec.threads)
 
 
-def _in_int8(generator: Generator, spec: EngineSpec) -> Path:
+def _in_int8(generator: Generator, spec: EngineSpec) -> Engine:
     """The twin that lies beside the model; where there is none, the model as it is, calibrated here."""
     twin = read_int8(generator)
     if twin is not None:
-        return converted(twin.net, spec.cache)
+        variant = f"twin {weights_hash(twin.net)[:8]}"
+        return OpenvinoEngine(converted(twin.net, spec.cache), "int8", threads=spec.threads, variant=variant)
     assert spec.calibration is not None, "int8 is chosen with a calibration"
-    return quantised(generator.net.cpu(), spec.calibration, spec.cache)
+    return OpenvinoEngine(quantised(generator.net.cpu(), spec.calibration, spec.cache), "int8", threads=spec.threads)
 
 
 def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvino"]:

@@ -17,7 +17,7 @@ from ctsr.infer.openvino_engine import MODEL_XML, convert
 from ctsr.infer.private import import_nncf, import_openvino
 from ctsr.models.architecture import TRUNKS
 
-__all__ = ["quantised"]
+__all__ = ["outside_trunk", "quantised"]
 
 RECIPE = 1
 """Counted up when networks are quantised in another way."""
@@ -59,12 +59,12 @@ def _quantise(model: Any, images: list[npt.NDArray[np.float32]]) -> Any:
             nncf.Dataset(images),
             subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(names=_delicate(model)),
+            ignored_scope=nncf.IgnoredScope(names=outside_trunk(model)),
         )
     return _shifted(fast, float(np.mean(exact - _means(fast, images))))
 
 
-def _delicate(model: Any) -> list[str]:
+def outside_trunk(model: Any) -> list[str]:
     """Names of the convolutions outside the trunk."""
     convolutions = (one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution")
     names = (str(one.get_friendly_name()) for one in convolutions)
