@@ -31,6 +31,8 @@ __all__ = ["Quantized", "debias", "finetune_rounded", "quantize", "set_ranges"]
 
 CALIBRATION_BATCHES = 12
 """Batches of patches that ranges are set on and the mean is taken from."""
+OUTLIERS = 1e-4
+"""Share of values beyond a range, on each side: to cover them would widen the steps of all others."""
 TRIAL_SLICES = 8
 """At most so many validation slices, evenly spread, decide."""
 
@@ -80,14 +82,13 @@ def quantize(
 
 
 @torch.no_grad()
-def set_ranges(net: nn.Module, images: Sequence[Tensor], outliers: float = 0.0) -> None:
-    """Let every input's levels cover what it is on these images.
+def set_ranges(net: nn.Module, images: Sequence[Tensor], outliers: float = OUTLIERS) -> None:
+    """Let every input's levels cover what it is on these images, but for the few values that lie far out.
 
     Args:
         net: rounded; its ranges are replaced.
         images: ``(N, 1, h, w)`` in [-1, 1].
-        outliers: share of a batch's values that may lie beyond, on each side. By default all are covered: what is
-            clipped comes back as an error wherever it occurs, and 8 bits have levels to spare.
+        outliers: share of a batch's values that may lie beyond, on each side.
     """
     seen: dict[str, tuple[float, float]] = {}
 
