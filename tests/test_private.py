@@ -26,6 +26,7 @@ COMMANDS = {
         ["EXAMS/anna", "sr"],
         ["EXAMS/bert", "sr8", "--precision", "int8", "--calibration", "EXAMS/cleo"],
     ],
+    "quantize": [["--steps", "1", "--patch_size", "32", "--batch_size", "2", "--lr", "1e-6"]],
     "export": [["m.onnx"], ["m.xml", "--format", "openvino"], ["m.pt", "--format", "torchscript"]],
     "view": [["EXAMS/anna", "--snapshot", "slice.png"]],
     "blend": [["rrdb_x2_blurnoise_best.pth", "finetune_x2_blurnoise_best.pth"]],

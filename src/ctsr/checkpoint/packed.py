@@ -13,7 +13,7 @@ from ctsr.errors import CheckpointError, MissingInputError
 from ctsr.files import atomic_path
 from ctsr.models.architecture import StateDict
 
-__all__ = ["PACKED", "read_card", "read_packed", "save_packed"]
+__all__ = ["PACKED", "read_card", "read_packed", "read_tensors", "save_packed"]
 
 PACKED = ".safetensors"
 """How the names of such files end."""
@@ -46,7 +46,7 @@ def read_packed(path: Path) -> dict[str, Any]:
         MissingInputError: there is no such file.
         CheckpointError: it is damaged, or no safetensors file at all.
     """
-    weights, header = _read(path, with_weights=True)
+    weights, header = read_tensors(path)
     try:
         meta = {"meta": json.loads(header[META_KEY])} if META_KEY in header else {}
     except ValueError as error:
@@ -61,10 +61,16 @@ def read_card(path: Path) -> str:
         MissingInputError: there is no such file.
         CheckpointError: it is damaged, or no safetensors file at all.
     """
-    return _read(path, with_weights=False)[1].get(CARD_KEY, "")
+    return read_tensors(path, with_weights=False)[1].get(CARD_KEY, "")
 
 
-def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], Mapping[str, str]]:
+def read_tensors(path: Path, *, with_weights: bool = True) -> tuple[dict[str, Any], Mapping[str, str]]:
+    """What a safetensors file holds by name, and the words of its header.
+
+    Raises:
+        MissingInputError: there is no such file.
+        CheckpointError: it is damaged, or no safetensors file at all.
+    """
     if not path.is_file():
         raise MissingInputError(f"{path}: there is no such checkpoint file")
     try:

@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 
 from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint.int8 import int8_beside, read_int8
 from ctsr.errors import UsageError
+from ctsr.infer.cache import weights_hash
 from ctsr.infer.calibration import Calibration
 from ctsr.infer.engine import Engine, EngineName, Precision, TorchEngine
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted, is_installed
@@ -34,7 +36,7 @@ class EngineSpec:
     cache: Path | None = None
     """Of converted networks; the user's when None."""
     calibration: Calibration | None = None
-    """For int8, where the cache does not hold the network yet."""
+    """For int8, where the model has no twin beside it and the cache does not hold the network yet."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,14 @@ def choose_engine(
     if spec.precision != "int8":
         return spec
     exact = replace(spec, precision="fp32")
-    if asked.calibration is None:
+    twin = int8_beside(generator.path).is_file()
+    if asked.calibration is None and not twin:
         raise UsageError("int8 needs images that set its scales: give a calibration, or choose fp32")
-    if chosen == "torch" or not is_installed(int8=True):
+    if chosen == "torch" or not is_installed(int8=not twin):
         progress.note(f"int8 needs OpenVINO and nncf ({GET_IT}): computing in fp32")
         return exact
+    if twin:
+        progress.note(f"int8: the model's twin, {int8_beside(generator.path)}")
     verdict = _checked(generator, spec, exact, trial())
     progress.note(f"int8 {verdict.text}: {'in use' if verdict.passes else 'too much, computing in fp32'}")
     return spec if verdict.passes else exact
@@ -88,17 +93,25 @@ def choose_engine(
 
 def open_engine(spec: EngineSpec, generator: Generator | None = None) -> Engine:
     """The engine that `spec` names; `generator` saves loading its model again."""
-    net = (generator or load_generator(spec.model_path)).net
+    generator = generator or load_generator(spec.model_path)
+    net = generator.net
     if spec.engine == "torch":
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         return TorchEngine(net.to(spec.device), spec.precision)
     if spec.precision == "int8":
-        assert spec.calibration is not None, "int8 is chosen with a calibration"
-        xml = quantised(net.cpu(), spec.calibration, spec.cache)
-    else:
-        xml = converted(net.cpu(), spec.cache)
-    return OpenvinoEngine(xml, spec.precision, threads=spec.threads)
+        return _in_int8(generator, spec)
+    return OpenvinoEngine(converted(net.cpu(), spec.cache), spec.precision, threads=spec.threads)
+
+
+def _in_int8(generator: Generator, spec: EngineSpec) -> Engine:
+    """The twin that lies beside the model; where there is none, the model as it is, calibrated here."""
+    twin = read_int8(generator)
+    if twin is not None:
+        variant = f"twin {weights_hash(twin.net)[:8]}"
+        return OpenvinoEngine(converted(twin.net, spec.cache), "int8", threads=spec.threads, variant=variant)
+    assert spec.calibration is not None, "int8 is chosen with a calibration"
+    return OpenvinoEngine(quantised(generator.net.cpu(), spec.calibration, spec.cache), "int8", threads=spec.threads)
 
 
 def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvino"]:

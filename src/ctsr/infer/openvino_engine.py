@@ -35,9 +35,12 @@ class OpenvinoEngine:
         xml: the converted network; weights lie beside it.
         precision: what it computes in, for its name; int8 is a property of the converted network.
         threads: of the CPU; as many as there are cores when None.
+        variant: what tells it from other networks that stand for the same model in this precision, for its name.
     """
 
-    def __init__(self, xml: Path, precision: Precision = "fp32", *, threads: int | None = None) -> None:
+    def __init__(
+        self, xml: Path, precision: Precision = "fp32", *, threads: int | None = None, variant: str = ""
+    ) -> None:
         # Without the hint, some CPUs would compute fp32 networks in bf16.
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
@@ -47,14 +50,14 @@ class OpenvinoEngine:
         self._model = self._core.read_model(xml)
         self._shape: tuple[int, ...] = ()
         self._compiled: Any = None
-        self._precision = precision
+        self._name = f"openvino {precision} {variant}".strip()
         # A compiled network has one set of buffers; workers of a cluster may have several threads.
         self._alone = threading.Lock()
 
     @property
     def name(self) -> str:
-        """`openvino fp32`."""
-        return f"openvino {self._precision}"
+        """`openvino fp32`, and the variant where there is one."""
+        return self._name
 
     def __call__(self, lr: Tensor) -> Tensor:
         """See `ctsr.infer.engine.Engine`."""

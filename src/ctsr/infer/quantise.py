@@ -1,4 +1,4 @@
-"""Networks in 8-bit integers: calibrated by nncf, the layers that cost most accuracy left in fp32."""
+"""Models without a twin in 8-bit integers: calibrated by nncf, the layers that cost most accuracy left in fp32."""
 
 from contextlib import redirect_stdout
 from io import StringIO
@@ -15,20 +15,21 @@ from ctsr.infer.cache import default_cache, weights_hash
 from ctsr.infer.calibration import Calibration
 from ctsr.infer.openvino_engine import MODEL_XML, convert
 from ctsr.infer.private import import_nncf, import_openvino
+from ctsr.models.architecture import TRUNKS
 
-__all__ = ["quantised"]
+__all__ = ["outside_trunk", "quantised"]
 
 RECIPE = 1
 """Counted up when networks are quantised in another way."""
 
-TRUNK = (".rdb", ".trunk.")
-"""In the name of every operation of a trunk's blocks, one of these; in no other."""
+TRACED = "__module."
+"""What the name of an operation begins with, before that of the part of the network that it comes from."""
 
 
 def quantised(net: nn.Module, calibration: Calibration, cache: Path | None = None) -> Path:
     """The network in INT8 as OpenVINO's `model.xml`, made when it is not in the cache yet.
 
-    Only the trunk's blocks are quantised. The first convolution, and everything after the trunk, stay in fp32: there an
+    Only the trunk is quantised. The first convolution, and everything after the trunk, stay in fp32: there an
     error reaches the image undiminished, and they are a small part of the work. The mean error that is left on the
     calibration images is taken off the result.
 
@@ -58,16 +59,16 @@ def _quantise(model: Any, images: list[npt.NDArray[np.float32]]) -> Any:
             nncf.Dataset(images),
             subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(names=_delicate(model)),
+            ignored_scope=nncf.IgnoredScope(names=outside_trunk(model)),
         )
     return _shifted(fast, float(np.mean(exact - _means(fast, images))))
 
 
-def _delicate(model: Any) -> list[str]:
-    """Names of the convolutions outside the trunk's blocks."""
+def outside_trunk(model: Any) -> list[str]:
+    """Names of the convolutions outside the trunk."""
     convolutions = (one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution")
     names = (str(one.get_friendly_name()) for one in convolutions)
-    return [name for name in names if not any(mark in name for mark in TRUNK)]
+    return [name for name in names if not name.removeprefix(TRACED).startswith(TRUNKS)]
 
 
 def _means(model: Any, images: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:

@@ -16,7 +16,17 @@ from ctsr.models.rrdb import STAGES, RRDBNet
 from ctsr.models.skip import SCALES, dense_net, plain_net, residual_net
 from ctsr.words import listed
 
-__all__ = ["FAMILIES", "Architecture", "Family", "StateDict", "build", "describe", "load_state", "receptive_radius"]
+__all__ = [
+    "FAMILIES",
+    "TRUNKS",
+    "Architecture",
+    "Family",
+    "StateDict",
+    "build",
+    "describe",
+    "load_state",
+    "receptive_radius",
+]
 
 StateDict: TypeAlias = Mapping[str, Tensor]
 """Weights by the name of the part they belong to, as `nn.Module.state_dict` gives them."""
@@ -57,6 +67,8 @@ class Family:
     build: Callable[[Architecture], nn.Module]
     radius: Callable[[Architecture], int]
     """See `receptive_radius`."""
+    trunk: str
+    """How the names of the parts begin that most of the work is in and no pixel comes straight from."""
 
 
 def describe(state: StateDict) -> Architecture:
@@ -212,12 +224,14 @@ FAMILIES: Mapping[str, Family] = {
         read=_read_rrdb,
         build=lambda a: RRDBNet(a.scale, a.nf, a.nb, a.gc),
         radius=_radius_rrdb,
+        trunk="RRDB_trunk.",
     ),
     "real_esrgan": Family(
         marks=frozenset({"conv_first.weight", "body.0.rdb1.conv1.weight", "conv_up1.weight", "conv_hr.weight"}),
         read=_read_real_esrgan,
         build=lambda a: RealESRGANNet(a.scale, a.nf, a.nb, a.gc),
         radius=_radius_real_esrgan,
+        trunk="body.",
     ),
     # With a bilinear skip: the first and last convolution reach 1 each, the skip no farther than one of them.
     "edsr": Family(
@@ -225,18 +239,24 @@ FAMILIES: Mapping[str, Family] = {
         read=partial(_read_skip, "edsr"),
         build=lambda a: residual_net(a.scale, a.nf, a.nb),
         radius=lambda a: 1 + 2 * a.nb + 1 + 1,
+        trunk="trunk.",
     ),
     "rrdb_skip": Family(
         marks=_skip_marks("blocks.0.rdb1.conv1"),
         read=partial(_read_skip, "rrdb_skip"),
         build=lambda a: dense_net(a.scale, a.nf, a.nb, a.gc),
         radius=lambda a: 1 + CONVS_PER_BLOCK * a.nb + 1 + 1,
+        trunk="trunk.",
     ),
     "plain": Family(
         marks=_skip_marks("layers.0"),
         read=partial(_read_skip, "plain"),
         build=lambda a: plain_net(a.scale, a.nf, a.nb),
         radius=lambda a: 1 + a.nb + 1,
+        trunk="trunk.",
     ),
 }
 """Every network there is. One that is added here loads, builds and is counted everywhere."""
+
+TRUNKS = tuple(sorted({family.trunk for family in FAMILIES.values()}))
+"""What a part's name begins with where it belongs to a trunk, in whichever network."""

@@ -1,0 +1,183 @@
+"""`python -m benchmarks.int8 CT FOLDER MODEL`: what each step towards 8-bit integers brings a model, and costs.
+
+Every variant runs in OpenVINO beside the model's fp32 on the same whole slices: PSNR lost to HR and shift of the mean
+on the validation patient and on the test patients, none of whom calibrated or trained anything; and the ratio of CPU
+times on one slice, taken in turn. The ranges are set on patches of the training part.
+"""
+
+import argparse
+import contextlib
+import io
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.race import RESAMPLED, ROOTS
+from ctsr.checkpoint import Generator, find_generator
+from ctsr.data.exams import SplitExams, open_exams
+from ctsr.data.pairs import slice_pair
+from ctsr.degrade import DegradationSampler
+from ctsr.infer.openvino_engine import OpenvinoEngine, convert, converted
+from ctsr.infer.private import import_nncf, import_openvino
+from ctsr.infer.quantise import outside_trunk
+from ctsr.infer.trial import Pair, compare
+from ctsr.models.rounded import rounded
+from ctsr.train.quantize import CALIBRATION_BATCHES, OUTLIERS, Patches, debias, finetune_rounded, set_ranges
+from ctsr.train.quantize_options import QuantizeOptions
+
+SPLIT = Path("recipes/split.json")
+PARTS = ("val", "test")
+SLICES = 3
+"""Of each series."""
+TIMED = 256
+"""Side in LR pixels of the slice that is timed."""
+ROUNDS = 9
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A model, the images that calibrate its variants, and those that judge them."""
+
+    generator: Generator
+    patches: Patches
+    judges: dict[str, list[Pair]]
+    """By part of the split."""
+    folder: Path
+
+    @property
+    def exact(self) -> OpenvinoEngine:
+        """The model in fp32."""
+        return OpenvinoEngine(converted(self.generator.net, self.folder / "engines"), threads=1)
+
+    def report(self, name: str, engine: OpenvinoEngine) -> None:
+        """One row of the table."""
+        exact, hu_range = self.exact, self.generator.hu_range
+        verdicts = [compare(engine, exact, self.judges[part], hu_range) for part in PARTS]
+        cells = " | ".join(f"{one.loss_db:+.3f} | {one.bias_hu:+.2f}" for one in verdicts)
+        passed = "yes" if all(one.passes for one in verdicts) else "no"
+        print(f"| {name} | {cells} | {passed} | ×{_ratio(engine, exact):.2f} |", flush=True)
+
+
+def _ratio(fast: OpenvinoEngine, exact: OpenvinoEngine) -> float:
+    """How many times the CPU time of the one fp32 takes; the least of several of each, in turn."""
+    image = torch.zeros(1, 1, TIMED, TIMED)
+    seconds: dict[OpenvinoEngine, list[float]] = {fast: [], exact: []}
+    for engine in seconds:
+        engine(image)
+    for _ in range(ROUNDS):
+        for engine, found in seconds.items():
+            started = time.process_time()
+            engine(image)
+            found.append(time.process_time() - started)
+    return min(seconds[exact]) / min(seconds[fast])
+
+
+def post_training(bench: Bench, images: Sequence[Tensor]) -> None:
+    """By nncf, from naive on; each row keeps what the one before it did."""
+    nncf = import_nncf()
+    nncf.set_log_level("ERROR")
+    ranges = import_ranges()
+    wide: dict[str, Any] = {"activations_range_estimator_params": ranges.MINMAX}
+    outer: dict[str, Any] = {
+        "ignored_scope": nncf.IgnoredScope(names=outside_trunk(convert(bench.generator.net))),
+    }
+    bench.report("a: nncf, everything", _nncf(bench, images))
+    bench.report("b: first and last convolution in fp32", _nncf(bench, images, **outer))
+    every = {"advanced_parameters": nncf.AdvancedQuantizationParameters(**wide)}
+    bench.report("b: and ranges that cover all images", _nncf(bench, images, **outer, **every))
+
+
+def import_ranges() -> Any:
+    """Ways to estimate a range that nncf has names for."""
+    import_nncf()
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    return RangeEstimatorParametersSet
+
+
+def _nncf(bench: Bench, images: Sequence[Tensor], **options: Any) -> OpenvinoEngine:
+    nncf = import_nncf()
+    singles = [one[None].numpy() for image in images for one in image]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        model = nncf.quantize(
+            convert(bench.generator.net),
+            nncf.Dataset(singles),
+            subset_size=len(singles),
+            preset=nncf.QuantizationPreset.MIXED,
+            **options,
+        )
+    path = bench.folder / "nncf" / "model.xml"
+    import_openvino().save_model(model, path, compress_to_fp16=False)
+    return OpenvinoEngine(path, "int8", threads=1)
+
+
+def rounded_in_pytorch(bench: Bench, images: Sequence[Tensor], options: QuantizeOptions) -> None:
+    """Ours: residual sums in fp32; ranges, mean, training."""
+    teacher = bench.generator.net
+    net = rounded(teacher)
+    set_ranges(net, images, outliers=0)
+    bench.report("c: rounded by ctsr: sums of residuals in fp32", bench_engine(bench, net))
+    set_ranges(net, images)
+    bench.report(f"c: and ranges without {OUTLIERS:.2%} on each side", bench_engine(bench, net))
+    debias(net, teacher, images)
+    bench.report("c: and the mean corrected", bench_engine(bench, net))
+    started = time.process_time()
+    finetune_rounded(net, teacher, bench.patches.batches("steps", options.steps), options)
+    debias(net, teacher, images)
+    minutes = (time.process_time() - started) / 60
+    bench.report(f"d: and {options.steps} steps of training ({minutes:.1f} CPU min)", bench_engine(bench, net))
+    with torch.inference_mode():
+        lr = bench.judges["val"][0].lr
+        hu = (bench_engine(bench, net)(lr) - net(lr)) * bench.generator.hu_range.hu_per_unit
+    print(
+        f"\nOpenVINO against the roundings in PyTorch: mean {hu.mean():+.4f} HU, mean of sizes {hu.abs().mean():.2f} HU"
+    )
+
+
+def bench_engine(bench: Bench, net: nn.Module) -> OpenvinoEngine:
+    """A rounded network as OpenVINO runs it."""
+    return OpenvinoEngine(converted(net, bench.folder / "engines"), "int8", threads=1)
+
+
+def judges(exams: SplitExams, generator: Generator, store: Path) -> Iterator[tuple[str, list[Pair]]]:
+    """Slices of validation and test patients, evenly spread, with their LR."""
+    sampler = DegradationSampler(generator.degradation)
+    for part in PARTS:
+        pairs: list[Pair] = []
+        for one in exams.part(part, "evaluate", store).series:
+            for number in range(SLICES):
+                pair = slice_pair(one, (2 * number + 1) * len(one) // (2 * SLICES), sampler, generator.hu_range)
+                pairs.append(Pair(pair.lr, pair.hr))
+        yield part, pairs
+
+
+def main() -> None:
+    """Print the table of one model as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ct", type=Path, metavar="CT", help="folder with the roots patients and singles")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where training has put its data")
+    parser.add_argument("model", metavar="MODEL", help="bundled model, run folder or checkpoint")
+    parser.add_argument("--steps", type=int, default=QuantizeOptions.steps, help="of training")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    generator = find_generator(given.model)
+    roots = tuple(parent / root for parent in (given.ct, given.folder / RESAMPLED) for root in ROOTS)
+    exams, store = open_exams(roots, split_json=SPLIT), given.folder / "store"
+    options = QuantizeOptions(steps=given.steps)
+    patches = Patches(exams.part("train", "train", store).series, generator, options)
+    bench = Bench(generator, patches, dict(judges(exams, generator, store)), given.folder)
+    images = [batch.lr for batch in patches.batches("ranges", CALIBRATION_BATCHES)]
+    print(f"{generator.architecture}; slices judged on: " + ", ".join(f"{k} {len(v)}" for k, v in bench.judges.items()))
+    print("\n| step | val: dB lost | bias, HU | test: dB lost | bias, HU | passes | speed |")
+    print("|---|---:|---:|---:|---:|---|---:|", flush=True)
+    post_training(bench, images)
+    rounded_in_pytorch(bench, images, options)
+
+
+if __name__ == "__main__":
+    main()
