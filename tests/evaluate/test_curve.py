@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ctsr import __version__
 from ctsr.checkpoint import Generator, load_generator
 from ctsr.cli.main import main
 from ctsr.evaluate import curve as curve_module
@@ -96,7 +97,7 @@ def test_with_weights_at_hand_lpips_is_computed(
     values = {method: means["LPIPS"].mean for method, means in found.means.items()}
     assert all(value is not None and 0 < value < 1 for value in values.values())
     summary = json.loads((found.folder / "summary.json").read_text())
-    assert summary["lpips"] == {"backend": "builtin", "version": "0.1", "trunk": "alexnet"}
+    assert summary["lpips"] == {"backend": "builtin", "version": __version__, "trunk": "alexnet"}
 
 
 def test_without_weights_the_reason_stands_in_its_column_and_the_command_is_told(
@@ -106,7 +107,7 @@ def test_without_weights_the_reason_stands_in_its_column_and_the_command_is_told
     found = evaluate([subject], subject.degradation, options, progress=listener)
     one = found.means[MODEL]["LPIPS"]
     assert one.mean is None
-    assert "`ctsr weights fetch alexnet lpips-alex` brings them" in " ".join(listener.notes)
+    assert "LPIPS is left out: weights not fetched (ctsr weights fetch alexnet lpips-alex)" in " ".join(listener.notes)
     summary = json.loads((found.folder / "summary.json").read_text())
     assert summary["lpips"] is None
     with (found.folder / "metrics.csv").open() as lines:

@@ -240,6 +240,10 @@ def test_trained_patients_are_noticed_under_the_names_that_preprocessing_gives_t
 def test_who_is_known_by_his_own_name_is_not_taken_for_another(run, tmp_path: Path) -> None:
     names = ("kru", "krupp", "anna")
     exams = save_patients(tmp_path / "exams", names, slices=1, size=40)
+    for path in (exams / "krupp").rglob("IM*"):
+        ds = pydicom.dcmread(path)
+        ds.StudyInstanceUID = "1.2.4"  # another person's, as in life
+        ds.save_as(path)
     path = save_model(tmp_path / "m" / "best.pth", split={"train": ("kru",), "val": ("krupp",), "test": ("anna",)})
     assert run(model=load_model(str(path), device="cpu"), root=(exams,)).num_patients == 1
 

@@ -56,12 +56,12 @@ def detectability(task: Task, transfer: TransferFunction, noise: NoiseSpectrum) 
     Returns:
         None where there is no noise but that of rounding, and so no limit to detecting.
     """
-    if noise.std_hu < LEAST_HU:
-        return None
     frequencies, step = np.linspace(0, noise.frequencies_per_mm[-1], STEPS, retstep=True)
     ttf = np.interp(frequencies, transfer.frequencies_per_mm, transfer.values)
     nps = np.interp(frequencies, noise.frequencies_per_mm, noise.power_hu2_mm2)
     ring = 2 * np.pi * frequencies * step
     signal = ring * (task(frequencies) * ttf) ** 2
     against = float((signal * nps).sum())
+    if noise.std_hu < LEAST_HU or against == 0:
+        return None
     return float(signal.sum()) / against**0.5
