@@ -36,7 +36,7 @@ PATCH = 64
 """HR pixels, of LR-consistency."""
 EVERY = 4
 """Of the slices, for tissues and LR-consistency."""
-FEWER = 6
+FEWER = 4
 """Slices of each patient for other degradations."""
 OTHER = {
     "clean (no blur, no noise)": Degradation("clean"),
