@@ -12,9 +12,11 @@ import psutil
 import pytest
 import torch
 
+from ctsr.checkpoint import load_generator
 from ctsr.cluster import executor_for
 from ctsr.errors import CtsrError
 from ctsr.evaluate.crew import Crew
+from ctsr.evaluate.curve import evaluate_curve
 from ctsr.evaluate.model import load_model
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.rows import read_rows
@@ -208,3 +210,24 @@ def test_a_worker_that_would_compute_learned_metrics_otherwise_measures_nothing(
 
     with pytest.raises(CtsrError, match="a worker has other weights or packages for NIQE"):
         run("out", crew, Forgetful(), metrics=("NIQE",), cache=cache)
+
+
+def test_blends_that_are_no_files_are_made_in_every_process(
+    root: Path, store: Path, model_path: Path, tmp_path: Path, crew: Crew
+) -> None:
+    other = load_generator(save_model(tmp_path / "other" / "best.pth", seed=7))
+    model = load_model(str(model_path), device="cpu")
+    found = [
+        evaluate_curve(
+            other,
+            model.generator,
+            [0.25],
+            model.device,
+            model.degradation,
+            EvaluateOptions(root=(root,), store=store, output_dir=tmp_path / out, no_plots=True, split="test"),
+            crew=by,
+        )
+        for out, by in (("by1", None), ("by2", crew))
+    ]
+    (one,), (two,) = (curve.folder.glob("*/metrics.csv") for curve in found)
+    assert one.read_bytes() == two.read_bytes()

@@ -53,22 +53,18 @@ class _Source:
     """What rows and tables name the model by; not a file where it is a blend."""
     sha256: str
     blend: Blend | None
-    """Of absolute paths."""
     device: str
     spec: EngineSpec | None
 
     @classmethod
     def of(cls, model: ModelUnderTest, threads: int | None) -> "_Source":
         generator = model.generator
-        made_of = generator.blend and replace(
-            generator.blend, **{end: str(Path(getattr(generator.blend, end)).absolute()) for end in ("first", "second")}
-        )
         spec = model.spec and replace(model.spec, threads=threads)
-        return cls(generator.path, generator.sha256, made_of, str(model.device), spec)
+        return cls(generator.path, generator.sha256, generator.blend, str(model.device), spec)
 
     def opened(self, folder: Path) -> ModelUnderTest:
-        """The model, ready to run; a relative path begins at `folder`."""
-        generator = replace(self._generator(folder / self.path), path=self.path)
+        """The model, ready to run; relative paths begin at `folder`."""
+        generator = replace(self._generator(folder), path=self.path)
         if generator.sha256 != self.sha256:
             raise CheckpointError(f"{self.path} is not the file any more that it was when the evaluation began")
         device = torch.device(self.device)
@@ -77,10 +73,10 @@ class _Source:
         generator.net.to(device)
         return ModelUnderTest(generator, device)
 
-    def _generator(self, path: Path) -> Generator:
+    def _generator(self, folder: Path) -> Generator:
         if self.blend is None:
-            return load_generator(path)
-        first, second = (load_generator(Path(end)) for end in (self.blend.first, self.blend.second))
+            return load_generator(folder / self.path)
+        first, second = (load_generator(folder / end) for end in (self.blend.first, self.blend.second))
         return blend(first, second, self.blend.alpha)
 
 
