@@ -112,14 +112,16 @@ def _nncf(bench: Bench, images: Sequence[Tensor], **options: Any) -> OpenvinoEng
     return OpenvinoEngine(path, "int8", threads=1)
 
 
-def rounded_in_pytorch(bench: Bench, images: Sequence[Tensor], options: QuantizeOptions) -> None:
+def rounded_in_pytorch(
+    bench: Bench, images: Sequence[Tensor], options: QuantizeOptions, outliers: float = OUTLIERS
+) -> None:
     """Ours: residual sums in fp32; ranges, mean, training."""
     teacher = bench.generator.net
     net = rounded(teacher)
     set_ranges(net, images, outliers=0)
     bench.report("c: rounded by ctsr: sums of residuals in fp32", bench.rounded(net))
-    set_ranges(net, images)
-    bench.report(f"c: and ranges without {OUTLIERS:.2%} on each side", bench.rounded(net))
+    set_ranges(net, images, outliers)
+    bench.report(f"c: and ranges without {outliers:.2%} on each side", bench.rounded(net))
     debias(net, teacher, images)
     bench.report("c: and the mean corrected", bench.rounded(net))
     started = time.process_time()
@@ -154,6 +156,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where training has put its data")
     parser.add_argument("model", metavar="MODEL", help="bundled model, run folder or checkpoint")
     parser.add_argument("--steps", type=int, default=QuantizeOptions.steps, help="of training")
+    parser.add_argument("--outliers", type=float, default=OUTLIERS, help="share of values beyond a range")
     given = parser.parse_args()
     torch.set_num_threads(1)
     generator = find_generator(given.model)
@@ -167,7 +170,7 @@ def main() -> None:
     print("\n| step | val: dB lost | bias, HU | test: dB lost | bias, HU | passes | speed |")
     print("|---|---:|---:|---:|---:|---|---:|", flush=True)
     post_training(bench, images)
-    rounded_in_pytorch(bench, images, options)
+    rounded_in_pytorch(bench, images, options, given.outliers)
 
 
 if __name__ == "__main__":
