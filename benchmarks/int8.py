@@ -7,6 +7,7 @@ times on one slice, taken in turn. The ranges are set on patches of the training
 
 import argparse
 import contextlib
+import importlib
 import io
 import time
 from collections.abc import Iterator, Sequence
@@ -54,6 +55,10 @@ class Bench:
         """The model in fp32."""
         return OpenvinoEngine(converted(self.generator.net, self.folder / "engines"), threads=1)
 
+    def rounded(self, net: nn.Module) -> OpenvinoEngine:
+        """A rounded network as OpenVINO runs it."""
+        return OpenvinoEngine(converted(net, self.folder / "engines"), "int8", threads=1)
+
     def report(self, name: str, engine: OpenvinoEngine) -> None:
         """One row of the table."""
         exact, hu_range = self.exact, self.generator.hu_range
@@ -81,23 +86,14 @@ def post_training(bench: Bench, images: Sequence[Tensor]) -> None:
     """By nncf, from naive on; each row keeps what the one before it did."""
     nncf = import_nncf()
     nncf.set_log_level("ERROR")
-    ranges = import_ranges()
-    wide: dict[str, Any] = {"activations_range_estimator_params": ranges.MINMAX}
-    outer: dict[str, Any] = {
-        "ignored_scope": nncf.IgnoredScope(names=outside_trunk(convert(bench.generator.net))),
-    }
+    importlib.import_module("nncf.quantization.range_estimator")
+    covering = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
+    parameters = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=covering)
+    outer = nncf.IgnoredScope(names=outside_trunk(convert(bench.generator.net)))
     bench.report("a: nncf, everything", _nncf(bench, images))
-    bench.report("b: first and last convolution in fp32", _nncf(bench, images, **outer))
-    every = {"advanced_parameters": nncf.AdvancedQuantizationParameters(**wide)}
-    bench.report("b: and ranges that cover all images", _nncf(bench, images, **outer, **every))
-
-
-def import_ranges() -> Any:
-    """Ways to estimate a range that nncf has names for."""
-    import_nncf()
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
-
-    return RangeEstimatorParametersSet
+    bench.report("b: first and last convolution in fp32", _nncf(bench, images, ignored_scope=outer))
+    wide = _nncf(bench, images, ignored_scope=outer, advanced_parameters=parameters)
+    bench.report("b: and ranges that cover all images", wide)
 
 
 def _nncf(bench: Bench, images: Sequence[Tensor], **options: Any) -> OpenvinoEngine:
@@ -116,32 +112,29 @@ def _nncf(bench: Bench, images: Sequence[Tensor], **options: Any) -> OpenvinoEng
     return OpenvinoEngine(path, "int8", threads=1)
 
 
-def rounded_in_pytorch(bench: Bench, images: Sequence[Tensor], options: QuantizeOptions) -> None:
+def rounded_in_pytorch(
+    bench: Bench, images: Sequence[Tensor], options: QuantizeOptions, outliers: float = OUTLIERS
+) -> None:
     """Ours: residual sums in fp32; ranges, mean, training."""
     teacher = bench.generator.net
     net = rounded(teacher)
     set_ranges(net, images, outliers=0)
-    bench.report("c: rounded by ctsr: sums of residuals in fp32", bench_engine(bench, net))
-    set_ranges(net, images)
-    bench.report(f"c: and ranges without {OUTLIERS:.2%} on each side", bench_engine(bench, net))
+    bench.report("c: rounded by ctsr: sums of residuals in fp32", bench.rounded(net))
+    set_ranges(net, images, outliers)
+    bench.report(f"c: and ranges without {outliers:.2%} on each side", bench.rounded(net))
     debias(net, teacher, images)
-    bench.report("c: and the mean corrected", bench_engine(bench, net))
+    bench.report("c: and the mean corrected", bench.rounded(net))
     started = time.process_time()
     finetune_rounded(net, teacher, bench.patches.batches("steps", options.steps), options)
     debias(net, teacher, images)
     minutes = (time.process_time() - started) / 60
-    bench.report(f"d: and {options.steps} steps of training ({minutes:.1f} CPU min)", bench_engine(bench, net))
+    bench.report(f"d: and {options.steps} steps of training ({minutes:.1f} CPU min)", bench.rounded(net))
     with torch.inference_mode():
         lr = bench.judges["val"][0].lr
-        hu = (bench_engine(bench, net)(lr) - net(lr)) * bench.generator.hu_range.hu_per_unit
+        hu = (bench.rounded(net)(lr) - net(lr)) * bench.generator.hu_range.hu_per_unit
     print(
         f"\nOpenVINO against the roundings in PyTorch: mean {hu.mean():+.4f} HU, mean of sizes {hu.abs().mean():.2f} HU"
     )
-
-
-def bench_engine(bench: Bench, net: nn.Module) -> OpenvinoEngine:
-    """A rounded network as OpenVINO runs it."""
-    return OpenvinoEngine(converted(net, bench.folder / "engines"), "int8", threads=1)
 
 
 def judges(exams: SplitExams, generator: Generator, store: Path) -> Iterator[tuple[str, list[Pair]]]:
@@ -163,6 +156,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where training has put its data")
     parser.add_argument("model", metavar="MODEL", help="bundled model, run folder or checkpoint")
     parser.add_argument("--steps", type=int, default=QuantizeOptions.steps, help="of training")
+    parser.add_argument("--outliers", type=float, default=OUTLIERS, help="share of values beyond a range")
     given = parser.parse_args()
     torch.set_num_threads(1)
     generator = find_generator(given.model)
@@ -176,7 +170,7 @@ def main() -> None:
     print("\n| step | val: dB lost | bias, HU | test: dB lost | bias, HU | passes | speed |")
     print("|---|---:|---:|---:|---:|---|---:|", flush=True)
     post_training(bench, images)
-    rounded_in_pytorch(bench, images, options)
+    rounded_in_pytorch(bench, images, options, given.outliers)
 
 
 if __name__ == "__main__":

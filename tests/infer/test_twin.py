@@ -1,5 +1,6 @@
 """A model's INT8 twin: what was trained is what runs, it is kept beside its model, and only where it is as good."""
 
+import json
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -255,3 +256,14 @@ def test_quantize_leaves_the_model_as_it_was(trained: Path) -> None:
     assert trained.read_bytes() == before
     assert not int8_beside(trained).exists()
     assert Path("elsewhere.safetensors").is_file()
+
+
+def test_quantize_refuses_a_split_that_trains_on_who_judged_the_model(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {"train": ["fred", "anna", "bert"], "val": ["dora"], "test": ["cleo", "emil"]}
+    splits = {part: [{"patient_id": name} for name in names] for part, names in parts.items()}
+    Path("other.json").write_text(json.dumps({"splits": splits}), encoding="utf-8")
+    assert main([*QUANTIZE, "--split_json", "other.json"]) == 1
+    assert "was not trained on fred" in capsys.readouterr().err
+    assert not int8_beside(trained).exists()

@@ -13,14 +13,12 @@ from ctsr.errors import UsageError
 from ctsr.infer.cache import weights_hash
 from ctsr.infer.calibration import Calibration
 from ctsr.infer.engine import Engine, EngineName, Precision, TorchEngine
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted, is_installed
+from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
 from ctsr.infer.quantise import quantised
 from ctsr.infer.trial import Pair, Verdict, compare
 from ctsr.progress import SILENT, Progress
 
 __all__ = ["AskedFor", "EngineSpec", "choose_engine", "open_engine"]
-
-GET_IT = "pip install 'ctsr[fast]'"
 
 
 @dataclass(frozen=True)

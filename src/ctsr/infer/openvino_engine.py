@@ -14,8 +14,10 @@ from ctsr.infer.cache import default_cache, weights_hash
 from ctsr.infer.engine import Precision
 from ctsr.infer.private import import_openvino
 
-__all__ = ["MODEL_XML", "OpenvinoEngine", "convert", "converted", "is_installed"]
+__all__ = ["GET_IT", "MODEL_XML", "OpenvinoEngine", "convert", "converted", "is_installed"]
 
+GET_IT = "pip install 'ctsr[fast]'"
+"""For whom it is missing."""
 LAYOUT = 1
 """Of the cache, and of how networks are converted."""
 MODEL_XML = "model.xml"

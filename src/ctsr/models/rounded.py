@@ -98,12 +98,13 @@ def rounded(net: nn.Module) -> nn.Module:
 
 
 def rounded_like(architecture: Architecture, state: StateDict) -> nn.Module:
-    """The rounded network that these weights and ranges belong to.
+    """The rounded network that these weights and ranges belong to; the global random state is left alone.
 
     Raises:
         DomainError: they do not fit.
     """
-    net = rounded(build(architecture))
+    with torch.random.fork_rng(devices=[]):
+        net = rounded(build(architecture))
     try:
         net.load_state_dict(state)
     except RuntimeError as error:

@@ -15,8 +15,8 @@ from ctsr.data.pairs import slice_pair
 from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
 from ctsr.data.store import Opened, StoredSeries, default_store
 from ctsr.degrade import DegradationSampler
-from ctsr.errors import MissingInputError
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted
+from ctsr.errors import MissingInputError, SplitError, UsageError
+from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
 from ctsr.infer.trial import Pair, Verdict, compare
 from ctsr.losses import l1_loss
 from ctsr.models.rounded import RoundedConv, rounded, roundings
@@ -26,6 +26,7 @@ from ctsr.seeds import seed_from
 from ctsr.train.options import check_patch
 from ctsr.train.quantize_options import QuantizeOptions
 from ctsr.train.schedule import rate_at
+from ctsr.words import listed
 
 __all__ = ["Quantized", "debias", "finetune_rounded", "quantize", "set_ranges"]
 
@@ -61,10 +62,12 @@ def quantize(
 
     Raises:
         MissingInputError: a root is not there, or a part has no usable series.
-        SplitError: see `ctsr.data.split.choose_split`.
-        UsageError: a patch does not fit the scale.
+        SplitError: see `ctsr.data.split.choose_split`; or its training part holds patients who judged the model.
+        UsageError: a patch does not fit the scale, or OpenVINO is not installed.
     """
     check_patch("patch_size", options.patch_size, generator.scale)
+    if not is_installed():
+        raise UsageError(f"ctsr quantize compares in OpenVINO, which is not installed: {GET_IT}")
     exams = _exams(generator, options, progress)
     train, val = (_part(exams, name, options, progress) for name in ("train", "val"))
     patches = Patches(train.series, generator, options)
@@ -182,6 +185,12 @@ def _exams(generator: Generator, options: QuantizeOptions, progress: Progress) -
     known = generator.meta.split if generator.meta else None
     exams = open_exams(roots, split_json=named, checkpoint_split=known, progress=progress)
     progress.note(f"split: {exams.source}")
+    unseen = {name for part in ("val", "test") for name in (known or {}).get(part, ())}
+    if shared := unseen & set(exams.split.train):
+        raise SplitError(
+            f"the model was not trained on {listed(sorted(shared), 4)}, and neither may its twin be: "
+            "leave out --split_json"
+        )
     return exams
 
 
