@@ -36,6 +36,8 @@ PATCH = 64
 """HR pixels, of LR-consistency."""
 EVERY = 4
 """Of the slices, for tissues and LR-consistency."""
+MEASURED = 16
+"""Slices of each patient for the main table, drawn as `ctsr evaluate --max_slices_per_patient` does."""
 FEWER = 4
 """Slices of each patient for other degradations."""
 OTHER = {
@@ -60,7 +62,7 @@ class Bench:
     """By what the grids are."""
     folder: Path
 
-    def rows(self, grids: str, degradation: Degradation, slices: int | None, lpips: bool) -> list[Row]:
+    def rows(self, grids: str, degradation: Degradation, slices: int, lpips: bool) -> list[Row]:
         """One row a slice and method."""
         options = EvaluateOptions(
             root=self.roots[grids],
@@ -86,7 +88,7 @@ def by_patient(bench: Bench, grids: str) -> None:
     """Bicubic, the model, and their difference with its interval over slices."""
     print(f"\n### {grids}\n")
     print("| patient | slices | method | PSNR, dB | SSIM | LPIPS | MAE, HU | bias, HU |\n|---|---:|---|" + "---:|" * 5)
-    for patient, rows in _grouped(bench.rows(grids, bench.model.degradation, None, lpips=True)).items():
+    for patient, rows in _grouped(bench.rows(grids, bench.model.degradation, MEASURED, lpips=True)).items():
         values = {method: _table(rows, method) for method in (BICUBIC, MODEL)}
         count = len(values[MODEL])
         for method, label in ((BICUBIC, "bicubic"), (MODEL, "ctsr")):

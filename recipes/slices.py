@@ -33,7 +33,7 @@ COLLECTIONS = {
     "TCGA-LUAD": "10.7937/K9/TCIA.2016.JGNIHEP5",
     "TCGA-LUSC": "10.7937/K9/TCIA.2016.TYGKKFMQ",
 }
-"""By the name in the header; RIDER Pilot has no DOI of its own."""
+"""By the name in the header; for RIDER Pilot none was found."""
 COLUMNS = ("part", "patient", "collection", "doi", "sop_instance_uid", "sha256")
 
 
