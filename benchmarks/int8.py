@@ -121,7 +121,7 @@ def rounded_in_pytorch(
     set_ranges(net, images, outliers=0)
     bench.report("c: rounded by ctsr: sums of residuals in fp32", bench.rounded(net))
     set_ranges(net, images, outliers)
-    bench.report(f"c: and ranges without {outliers:.2%} on each side", bench.rounded(net))
+    bench.report(f"c: and ranges without {outliers:.3%} on each side", bench.rounded(net))
     debias(net, teacher, images)
     bench.report("c: and the mean corrected", bench.rounded(net))
     started = time.process_time()

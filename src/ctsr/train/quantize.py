@@ -32,7 +32,7 @@ __all__ = ["Quantized", "debias", "finetune_rounded", "quantize", "set_ranges"]
 
 CALIBRATION_BATCHES = 12
 """Batches of patches that ranges are set on and the mean is taken from."""
-OUTLIERS = 1e-4
+OUTLIERS = 2e-5
 """Share of values beyond a range, on each side: to cover them would widen the steps of all others."""
 TRIAL_SLICES = 8
 """At most so many validation slices, evenly spread, decide."""
