@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from ctsr.evaluate.comparison import Comparison, compare
 from ctsr.evaluate.folder import ResultFolder
+from ctsr.evaluate.methods import short
 from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.report.sections import NONE, Section
 from ctsr.evaluate.rows import Row, on_domain
@@ -243,5 +244,6 @@ HELPERS = {
     "probability": _probability,
     "best": best_methods,
     "count": _count,
+    "short": short,
 }
 """What the template calls."""
