@@ -19,15 +19,17 @@ from ctsr.data.body import BLOCK, body_blocks
 from ctsr.data.exams import open_exams
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, degrade
-from ctsr.evaluate.methods import BICUBIC, MODEL
+from ctsr.evaluate.methods import BICUBIC
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.rows import Row, read_rows
 from ctsr.evaluate.run import evaluate
-from ctsr.infer import super_resolve
+from ctsr.infer import SuperResolver, by_interpolation, by_network, super_resolve
 from ctsr.models.interpolation import interpolate
+from ctsr.physics import NoiseSlice, NoiseSpectrum, noise_study, study
 
 METRICS = ("PSNR", "SSIM", "LPIPS", "MAE_HU", "BIAS_HU")
+BY_TISSUE = ("BIAS_HU_fat", "BIAS_HU_soft", "BIAS_HU_bone")
 TISSUES = {"lung": (-950, -700), "fat": (-140, -60), "soft tissue": (20, 120), "bone": (250, 1500)}
 """HU of the smoothed reference."""
 SMOOTH = 2.0
@@ -40,17 +42,14 @@ MEASURED = 16
 """Slices of each patient for the main table, drawn as `ctsr evaluate --max_slices_per_patient` does."""
 FEWER = 4
 """Slices of each patient for other degradations."""
-OTHER = {
-    "clean (no blur, no noise)": Degradation("clean"),
-    "blur (no noise)": Degradation("blur"),
-    "blurnoise, as in training": Degradation(),
-    "half the least dose (0.125)": Degradation(dose_factor_range=(0.125, 0.125)),
-    "a quarter of the least dose (0.0625)": Degradation(dose_factor_range=(0.0625, 0.0625)),
-    "three times the most noise (σ 0.009)": Degradation(noise_sigma_range=(0.009, 0.009)),
-    "more blur (σ 1.1)": Degradation(blur_sigma_range=(1.1, 1.1)),
-}
+RESAMPLED_GRIDS, PIXEL_MM = "resampled to 0.8 mm", 0.8
 DRAWS = 2000
 """Of the bootstrap."""
+CONTRASTS = (30.0, 100.0, 1000.0)
+"""HU, of the edges whose MTF50 is shown."""
+
+
+Table = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -62,18 +61,26 @@ class Bench:
     """By what the grids are."""
     folder: Path
 
-    def rows(self, grids: str, degradation: Degradation, slices: int, lpips: bool) -> list[Row]:
-        """One row a slice and method."""
+    def values(
+        self, grids: str, degradation: Degradation, slices: int, metrics: Sequence[str]
+    ) -> Mapping[str, Mapping[str, Table]]:
+        """Patient → bicubic and ctsr → (slices, metrics); NaN where a metric could not be computed."""
         options = EvaluateOptions(
             root=self.roots[grids],
             split="test",
             max_slices_per_patient=slices,
-            lpips="alex" if lpips else "none",
+            metrics=tuple(metrics),
             no_plots=True,
             store=self.folder / "store",
             output_dir=self.folder / "measured",
         )
-        return read_rows(evaluate(self.model, degradation, options).folder / "metrics.csv")
+        found = evaluate((self.model,), degradation, options)
+        rows = read_rows(found.folder / "metrics.csv")
+        methods = {"bicubic": BICUBIC, "ctsr": found.model_methods[0]}
+        return {
+            patient: {label: _table(rows, patient, method, metrics) for label, method in methods.items()}
+            for patient in sorted({row.slice.patient_id for row in rows})
+        }
 
     def pairs(self, grids: str) -> Iterator[tuple[str, SlicePair]]:
         """Some slices of each test patient, degraded as in the evaluation."""
@@ -88,41 +95,64 @@ def by_patient(bench: Bench, grids: str) -> None:
     """Bicubic, the model, and their difference with its interval over slices."""
     print(f"\n### {grids}\n")
     print("| patient | slices | method | PSNR, dB | SSIM | LPIPS | MAE, HU | bias, HU |\n|---|---:|---|" + "---:|" * 5)
-    for patient, rows in _grouped(bench.rows(grids, bench.model.degradation, MEASURED, lpips=True)).items():
-        values = {method: _table(rows, method) for method in (BICUBIC, MODEL)}
-        count = len(values[MODEL])
-        for method, label in ((BICUBIC, "bicubic"), (MODEL, "ctsr")):
-            print(f"| {patient} | {count} | {label} | {_cells(values[method].mean(0))} |")
-        print(f"| {patient} | {count} | ctsr − bicubic | {_intervals(values[MODEL] - values[BICUBIC])} |")
+    measured = bench.values(grids, bench.model.degradation, MEASURED, METRICS + BY_TISSUE)
+    whole = slice(len(METRICS))
+    for patient, values in measured.items():
+        ours, theirs = values["ctsr"][:, whole], values["bicubic"][:, whole]
+        for label, one in (("bicubic", theirs), ("ctsr", ours)):
+            print(f"| {patient} | {len(ours)} | {label} | {_cells(one.mean(0))} |")
+        print(f"| {patient} | {len(ours)} | ctsr − bicubic | {_intervals(ours - theirs)} |")
+    print("\nBias as `ctsr evaluate --metrics tissue` tells it, HU:\n")
+    print("| patient | method | fat | soft tissue | bone |\n|---|---|---:|---:|---:|")
+    for patient, values in measured.items():
+        for label, one in values.items():
+            print(f"| {patient} | {label} | {' | '.join(f'{b:+.2f}' for b in np.nanmean(one, 0)[len(METRICS) :])} |")
 
 
 def other_degradations(bench: Bench) -> None:
     """PSNR over bicubic beyond what it was trained on."""
     print("\n| degradation | grids | PSNR over bicubic, dB | bias, HU |\n|---|---|---:|---:|")
-    for name, degradation in OTHER.items():
+    for name, degradation in _others(bench.model.degradation).items():
         for grids in bench.roots:
-            patients = _grouped(bench.rows(grids, degradation, FEWER, lpips=False)).values()
-            ours, theirs = ([_table(rows, method).mean(0) for rows in patients] for method in (MODEL, BICUBIC))
-            gains = ", ".join(f"{one[0] - other[0]:+.2f}" for one, other in zip(ours, theirs, strict=True))
-            print(f"| {name} | {grids} | {gains} | {', '.join(f'{one[4]:+.2f}' for one in ours)} |")
+            measured = bench.values(grids, degradation, FEWER, ("PSNR", "BIAS_HU")).values()
+            means = [(one["ctsr"].mean(0), one["bicubic"].mean(0)) for one in measured]
+            gains = ", ".join(f"{ours[0] - theirs[0]:+.2f}" for ours, theirs in means)
+            print(f"| {name} | {grids} | {gains} | {', '.join(f'{ours[1]:+.2f}' for ours, _ in means)} |")
+
+
+def _others(trained_on: Degradation) -> dict[str, Degradation]:
+    low, high = trained_on.sigma_range
+    wider = round(2 * high - low, 2)
+    return {
+        "clean (no blur, no noise)": replace(trained_on, mode="clean"),
+        "blur (no noise)": replace(trained_on, mode="blur"),
+        "blurnoise, as in training": trained_on,
+        "half the least dose (0.125)": replace(trained_on, dose_factor_range=(0.125, 0.125)),
+        "a quarter of the least dose (0.0625)": replace(trained_on, dose_factor_range=(0.0625, 0.0625)),
+        "three times the most noise (σ 0.009)": replace(trained_on, noise_sigma_range=(0.009, 0.009)),
+        f"more blur (σ {wider:g})": replace(trained_on, blur_sigma_range=(wider, wider)),
+    }
 
 
 def tissues_and_consistency(bench: Bench, grids: str) -> None:
     """HU bias by tissue; patches in which SR, degraded again, is farther from LR's truth than bicubic."""
-    errors: dict[tuple[str, str], list[npt.NDArray[np.float64]]] = {}
-    patches: dict[str, list[npt.NDArray[np.float64]]] = {}
+    errors: dict[tuple[str, str], list[Table]] = {}
+    patches: dict[str, list[Table]] = {}
     for patient, pair in bench.pairs(grids):
-        images = {MODEL: super_resolve(bench.model.network, pair.lr), BICUBIC: interpolate(pair.lr, 2, "bicubic")}
+        images = {
+            "ctsr": super_resolve(bench.model.network, pair.lr),
+            "bicubic": interpolate(pair.lr, bench.model.scale, "bicubic"),
+        }
         smooth = ndimage.gaussian_filter(pair.hr_hu.astype(np.float64), SMOOTH)
         for tissue, (low, high) in TISSUES.items():
-            inside = ndimage.binary_erosion((smooth >= low) & (smooth <= high))
+            inside = np.asarray(ndimage.binary_erosion((smooth >= low) & (smooth <= high)), dtype=bool)
             for method, image in images.items():
-                error = bench.model.hu_range.to_hu(image[0, 0].double().numpy()) - pair.hr_hu
+                error: Table = bench.model.hu_range.to_hu(image[0, 0].double().numpy()) - pair.hr_hu.astype(np.float64)
                 errors.setdefault((tissue, method), []).append(error[inside])
-        patches.setdefault(patient, []).append(_inconsistency(pair, images))
+        patches.setdefault(patient, []).append(_inconsistency(pair, images, bench.model.scale))
     print(f"\n### {grids}\n\n| tissue | pixels | bias of bicubic, HU | bias of ctsr, HU |\n|---|---:|---:|---:|")
     for tissue, (low, high) in TISSUES.items():
-        theirs, ours = (np.concatenate(errors[tissue, method]) for method in (BICUBIC, MODEL))
+        theirs, ours = (np.concatenate(errors[tissue, method]) for method in ("bicubic", "ctsr"))
         print(f"| {tissue} ({low} … {high} HU) | {len(ours)} | {theirs.mean():+.2f} | {ours.mean():+.2f} |")
     print()
     for patient, found in patches.items():
@@ -134,11 +164,61 @@ def tissues_and_consistency(bench: Bench, grids: str) -> None:
         )
 
 
-def _inconsistency(pair: SlicePair, images: Mapping[str, torch.Tensor]) -> npt.NDArray[np.float64]:
+def physics(bench: Bench, pixel_mm: float) -> None:
+    """Resolution and noise on phantoms, at both ends of the doses."""
+    model = bench.model
+    found = study(_methods(model), model.degradation, model.hu_range, pixel_mm)
+    ends = f"MTF50 in 1/mm; LR ends at {found.lr_nyquist_per_mm:.2f}/mm."
+    heads = " | ".join(f"MTF50 at {contrast:+.0f} HU" for contrast in CONTRASTS)
+    print(f"\n### Phantoms with pixels of {pixel_mm} mm\n\n{ends}\n")
+    print(f"| dose | noise of LR, HU | method | {heads} | noise, HU | its mean frequency, 1/mm |")
+    print("|---:|---:|---|" + "---:|" * 5)
+    mtf50 = {(one.method, one.dose, one.contrast_hu): one.transfer.mtf50_per_mm for one in found.transfer}
+    for one in found.noise:
+        lr = found.lr_noise_hu[[condition.dose for condition in found.conditions].index(one.dose)]
+        cells = " | ".join(_optional(mtf50[one.method, one.dose, contrast]) for contrast in CONTRASTS)
+        print(f"| {one.dose:g} | {lr:.1f} | {one.method} | {cells} | {_noise(one.spectrum)} |")
+
+
+def noise_on_slices(bench: Bench, grids: str, pixel_mm: float) -> None:
+    """The noise in homogeneous soft tissue, HR's own among it."""
+    methods = _methods(bench.model)
+
+    def slices() -> Iterator[NoiseSlice]:
+        for _, pair in bench.pairs(grids):
+            lr = bench.model.hu_range.to_hu(pair.lr[0, 0].numpy())
+            yield NoiseSlice(pair.hr_hu, {name: method(lr) for name, method in methods.items()})
+
+    found = noise_study(slices(), pixel_mm)
+    count = sum(map(len, found.regions))
+    print(f"\nNoise in {count} homogeneous regions of {found.slices} slices, {grids}:\n")
+    print("| image | noise, HU | its mean frequency, 1/mm |\n|---|---:|---:|")
+    for name, spectrum in found.spectra.items():
+        print(f"| {name} | {_noise(spectrum)} |")
+
+
+def _noise(spectrum: NoiseSpectrum) -> str:
+    return f"{spectrum.std_hu:.1f} | {_optional(spectrum.mean_per_mm)}"
+
+
+def _optional(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _methods(model: ModelUnderTest) -> dict[str, SuperResolver]:
+    return {
+        "bicubic": by_interpolation("bicubic", model.scale, model.hu_range),
+        "ctsr": by_network(model.network, model.hu_range),
+    }
+
+
+def _inconsistency(pair: SlicePair, images: Mapping[str, torch.Tensor], scale: int) -> Table:
     """Mean |degraded SR − degraded HR| without noise, HU: (2, patches) of the model and bicubic, in the body."""
-    quiet = replace(pair.draw.params, noise_sigma=0.0)
-    low = [degrade(image.cpu(), [quiet], [0], scale=2)[0, 0] for image in (pair.hr, images[MODEL], images[BICUBIC])]
-    step = PATCH // 2
+    low = [
+        degrade(image.cpu(), [pair.draw.params.noiseless], [0], scale=scale)[0, 0]
+        for image in (pair.hr, images["ctsr"], images["bicubic"])
+    ]
+    step = PATCH // scale
     rows, columns = (length // step for length in low[0].shape)
     size = (rows, step, columns, step)
     apart = [
@@ -151,25 +231,17 @@ def _inconsistency(pair: SlicePair, images: Mapping[str, torch.Tensor]) -> npt.N
     return np.stack([one[inside] for one in apart])
 
 
-def _grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    return {
-        name: [row for row in rows if row.slice.patient_id == name]
-        for name in sorted({row.slice.patient_id for row in rows})
-    }
+def _table(rows: Sequence[Row], patient: str, method: str, metrics: Sequence[str]) -> Table:
+    mine = [row.metrics for row in rows if row.slice.patient_id == patient and row.method == method]
+    return np.array([[one[name].value for name in metrics] for one in mine], dtype=np.float64)
 
 
-def _table(rows: Sequence[Row], method: str) -> npt.NDArray[np.float64]:
-    """(slices, metrics); NaN where a metric was not computed."""
-    values = [[row.metrics[name].value for name in METRICS] for row in rows if row.method == method]
-    return np.array(values, dtype=np.float64)
-
-
-def _cells(values: npt.NDArray[np.float64]) -> str:
+def _cells(values: Table) -> str:
     psnr, ssim, lpips, mae, bias = values
     return f"{psnr:.2f} | {ssim:.4f} | {lpips:.4f} | {mae:.2f} | {bias:+.2f}"
 
 
-def _intervals(differences: npt.NDArray[np.float64]) -> str:
+def _intervals(differences: Table) -> str:
     """Means, and their 95 % intervals by a bootstrap of slices."""
     rng = np.random.default_rng(0)
     drawn = differences[rng.integers(len(differences), size=(DRAWS, len(differences)))].mean(1)
@@ -190,17 +262,19 @@ def main() -> None:
     given = parser.parse_args()
     model = ModelUnderTest(find_generator(given.model), torch.device("cpu"))
     roots = {
-        "resampled to 0.8 mm": tuple(given.folder / RESAMPLED / root for root in ROOTS),
+        RESAMPLED_GRIDS: tuple(given.folder / RESAMPLED / root for root in ROOTS),
         "native grids": tuple(given.ct / root for root in ROOTS),
     }
     bench = Bench(model, roots, given.folder)
     print(f"{model.generator.architecture}, SHA-256 {model.generator.sha256}")
     seconds = seconds_on_two_cores(model.generator.net, given.folder / "engines")
-    print(f"512² → 1024²: {seconds:.2f} s in OpenVINO fp32 on two cores")
+    print(f"512² → {512 * model.scale}²: {seconds:.2f} s in OpenVINO fp32 on two cores")
     for grids in roots:
         by_patient(bench, grids)
     for grids in roots:
         tissues_and_consistency(bench, grids)
+    physics(bench, PIXEL_MM)
+    noise_on_slices(bench, RESAMPLED_GRIDS, PIXEL_MM)
     other_degradations(bench)
 
 

@@ -4,7 +4,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ def exams(folder: Path) -> Path:
 
 
 @contextmanager
-def workspace() -> Iterator[Path]:
+def workspace() -> Generator[Path]:
     """A temporary folder; one core for torch, so that figures are per core."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="ctsr-bench-") as folder:

@@ -19,7 +19,7 @@ import yaml
 from torch import nn
 
 from ctsr.checkpoint import load_generator
-from ctsr.evaluate.methods import BICUBIC, MODEL
+from ctsr.evaluate.methods import BICUBIC
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.run import evaluate
@@ -107,7 +107,7 @@ class Track:
         """The recipe, for one contestant."""
         arch, nf, nb, gc = CONTESTANTS[name]
         recipe: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-        values = from_plain(TrainOptions, recipe) | SHORT
+        values: dict[str, Any] = from_plain(TrainOptions, recipe) | SHORT
         values |= {"arch": arch, "nf": nf, "nb": nb, "gc": gc, "seed": seed, "epochs": epochs, "runs": runs}
         store = self.folder / "store"
         return TrainOptions(**values, data_root=self.native + self.resampled, store=store, device="cpu")
@@ -147,11 +147,12 @@ class Track:
             store=self.folder / "store",
             output_dir=self.folder / "judged",
         )
-        means = evaluate(model, model.degradation, options).means
+        evaluation = evaluate((model,), model.degradation, options)
+        ours, bicubic = (evaluation.means[name] for name in (*evaluation.model_methods, BICUBIC))
         found = {
-            "gain": (means[MODEL]["PSNR"].mean, means[BICUBIC]["PSNR"].mean),
-            "mae": (means[MODEL]["MAE_HU"].mean, 0.0),
-            "bias": (means[MODEL]["BIAS_HU"].mean, 0.0),
+            "gain": (ours["PSNR"].mean, bicubic["PSNR"].mean),
+            "mae": (ours["MAE_HU"].mean, 0.0),
+            "bias": (ours["BIAS_HU"].mean, 0.0),
         }
         return {key: _number(one) - _number(other) for key, (one, other) in found.items()}
 

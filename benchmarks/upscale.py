@@ -33,6 +33,15 @@ SIDE = 256
 ROUNDS = 1
 SERIES_SLICES = 2
 CHEST = "ACRIN-013"
+TELLING_PEAK = """
+import re, sys
+from pathlib import Path
+from ctsr.cli.main import main
+status = main(sys.argv[1:])
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+sys.exit(status)
+"""
+"""ctsr, and then its peak resident memory, KiB. `getrusage` would tell the benchmark's own where that is higher."""
 
 
 def run() -> None:
@@ -57,7 +66,7 @@ class _FewImages:
 def _engines(folder: Path) -> None:
     torch.manual_seed(0)
     net = build(FULL).eval()
-    slices = _chest(folder)
+    patient, slices = _chest(folder)
     whole = slices[0]
     plain = _eager(net)
     engines: dict[str, Callable[[Tensor], Tensor]] = {
@@ -73,7 +82,7 @@ def _engines(folder: Path) -> None:
         _report(name, seconds, eager, targets.get(name, "none"))
     for name in ("openvino fp32", "openvino int8"):
         seconds = float(np.mean([_cpu_seconds(_skipping(engines[name]), one) for one in slices]))
-        _report(f"{name}, air skipped, chest", seconds, eager, "at least 8" if "int8" in name else "none")
+        _report(f"{name}, air skipped, {patient}", seconds, eager, "at least 8" if "int8" in name else "none")
 
 
 def _report(what: str, seconds: float, eager: float, target: str) -> None:
@@ -99,13 +108,15 @@ def _skipping(engine: "Callable[[Tensor], Tensor] | Engine") -> Callable[[Tensor
     return run
 
 
-def _chest(folder: Path) -> list[Tensor]:
-    """LR slices of a chest series, spread over it."""
+def _chest(folder: Path) -> tuple[str, list[Tensor]]:
+    """A patient, and LR slices spread over a chest series: real CT where it is at hand, else a phantom."""
     patients = scan(exams(folder)).usable
-    series = next((one.series[0] for one in patients if one.patient_id == CHEST), patients[0].series[0])
+    chosen = next((one for one in patients if one.patient_id == CHEST), patients[0])
+    series = chosen.series[0]
     places = np.linspace(0.2, 0.8, SERIES_SLICES) * (len(series.slices) - 1)
     slices = [read_slice(series, int(place)).hu for place in places]
-    return [pair.lr[..., :SIDE, :SIDE].contiguous() for pair in pairs_of(slices, Degradation(), DEFAULT_RANGE)]
+    pairs = pairs_of(slices, Degradation(), DEFAULT_RANGE)
+    return chosen.patient_id, [pair.lr[..., :SIDE, :SIDE].contiguous() for pair in pairs]
 
 
 def _cpu_seconds(work: Callable[[Tensor], Tensor], lr: Tensor) -> float:
@@ -147,11 +158,7 @@ def _run(folder: Path, model: Path, *, count: int, side: int) -> tuple[float, fl
     """`ctsr upscale` on a series of so many slices: bytes it held at most, and the share of time outside inference."""
     source, out = folder / f"{count}x{side}", folder / f"{count}x{side}-sr"
     subprocess.run([sys.executable, "-m", "benchmarks.series", source, str(count), str(side)], check=True)
-    code = (
-        "import resource, sys; from ctsr.cli.main import main; status = main(sys.argv[1:]); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
-    )
-    command = [sys.executable, "-c", code, "upscale", source, out, "--model_path", model, "--no_skip_air"]
+    command = [sys.executable, "-c", TELLING_PEAK, "upscale", source, out, "--model_path", model, "--no_skip_air"]
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     seconds = json.loads((out / "run.json").read_text(encoding="utf-8"))["seconds"]

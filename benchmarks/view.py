@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,7 @@ class _Viewer:
 
 
 @contextmanager
-def _viewer(volume: Path, model: Path | None, folder: Path) -> Iterator[_Viewer]:
+def _viewer(volume: Path, model: Path | None, folder: Path) -> Generator[_Viewer]:
     network = ["--model_path", model, "--cache_mb", CACHE_MB] if model else ["--no_model", "--cache_mb", SMALL_CACHE_MB]
     flags = [*map(str, network), "--no_browser", "--store", str(folder / "store")]
     begun = time.perf_counter()

@@ -24,7 +24,7 @@ def zoom(source: Path, target: Path) -> None:
     dataset = pydicom.dcmread(source)
     hu = dataset.pixel_array.astype(np.float32) * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
     factors = [float(spacing) / SPACING for spacing in dataset.PixelSpacing]
-    zoomed = np.rint(ndimage.zoom(hu, factors, order=1)).astype(np.int16)
+    zoomed = np.rint(np.asarray(ndimage.zoom(hu, factors, order=1))).astype(np.int16)
     dataset.Rows, dataset.Columns = zoomed.shape
     dataset.PixelSpacing = [SPACING, SPACING]
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 import pydicom
+from pydicom.tag import Tag
 
 from ctsr.data.roots import open_roots
 from ctsr.data.split import read_split
 
 SPLIT = Path(__file__).with_name("split.json")
 PARTS = ("train", "val")
-ARCHIVE = pydicom.tag.Tag(0x0013, 0x1010)
+ARCHIVE = Tag(0x0013, 0x1010)
 """Private element in which the Cancer Imaging Archive writes the name of the collection."""
 COLLECTIONS = {
     "ACRIN-FLT-Breast": "10.7937/K9/TCIA.2017.ol20zmxg",

@@ -20,7 +20,7 @@ TISSUE_HU = -500.0
 """Half-way between air and water: a block above it holds mostly tissue."""
 
 
-def body_blocks(hu: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+def body_blocks(hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
     """The body in blocks of 8×8 pixels: tissue, with the lungs it encloses, the largest piece only.
 
     Args:

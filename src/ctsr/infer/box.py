@@ -10,9 +10,9 @@ from ctsr.volume import VoxelsHU
 
 __all__ = ["FADE", "MARGIN", "STEP", "Box", "body_box"]
 
-MARGIN = 32
+MARGIN = 16
 """LR pixels of air around the tissue that the network sees as well. What lies farther away changes its answer inside
-the body by less than 1 HU: `tests/infer/test_enlarge.py` measures it on real series."""
+the body by less than 1 HU: `tests/upscale/test_real_ct.py` measures it on real series."""
 FADE = 8
 """LR pixels, the outermost of the margin, over which the network's answer gives way to interpolation."""
 STEP = 32
