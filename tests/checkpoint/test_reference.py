@@ -152,6 +152,17 @@ def test_without_any_run_the_bundled_model_is_meant_and_that_is_said(tmp_path: P
     assert resolved.note.endswith("(choose with --this)")
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+def test_without_any_run_the_bundled_model_is_of_the_scale_that_is_asked_for(tmp_path: Path, scale: int) -> None:
+    resolved = resolve_model(None, search_root=tmp_path, scale=scale)
+    assert resolved.path == BUNDLED[f"ctsr-x{scale}"].file
+
+
+def test_without_any_run_a_scale_that_no_bundled_model_has_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="no model for ×3 comes with ctsr; name one with --model_path"):
+        resolve_model(None, search_root=tmp_path, scale=3)
+
+
 def test_a_run_folder_with_only_its_last_checkpoint_says_so(place: Path) -> None:
     put(place / "runs/young/last.pth")
     with pytest.raises(MissingInputError, match=r"holds no best\.pth; it has last\.pth"):

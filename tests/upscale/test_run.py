@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tests.oracles import dciodvfy_errors
 
 
 def run(source: Path, out: Path, generator: Generator, listener: Listener | None = None, **options: object) -> Report:
-    settings = UpscaleOptions(**options)  # pyright: ignore[reportArgumentType]
+    settings = UpscaleOptions(**({"picture": False} | options))  # pyright: ignore[reportArgumentType]
     return upscale(source, out, generator, AskedFor("torch"), settings, progress=listener or Listener())
 
 
@@ -101,6 +102,21 @@ def test_run_json_says_how_the_result_was_made(series: Path, tmp_path: Path, bil
     assert record["result"]["pixel_spacing_mm"] == [0.35, 0.35]
     assert set(record["seconds"]) == {"read", "infer", "write", "wall"}
     assert record["versions"]["ctsr"]
+
+
+def test_a_picture_shows_the_middle_slice_before_and_after(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    run(series, tmp_path / "out", bilinear, picture=True)
+    shown = plt.imread(tmp_path / "out" / "preview.png")[..., :3]
+    for third in np.split(shown[:, : shown.shape[1] // 3 * 3], 3, axis=1):
+        assert third[third.shape[0] // 6 : third.shape[0] // 2].std() > 0.1  # a body in each of the three panels
+
+
+def test_a_picture_that_is_not_wanted_is_not_there(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    out = tmp_path / "out" / "volume.nii.gz"
+    run(series, out, bilinear, picture=True)
+    assert (out.parent / "volume.nii.gz.preview.png").is_file()
+    run(series, out, bilinear, picture=False, overwrite=True)
+    assert {path.name for path in out.parent.iterdir()} == {"volume.nii.gz", "volume.nii.gz.run.json"}
 
 
 def test_implants_and_padding_come_through(tmp_path: Path, bilinear: Generator) -> None:

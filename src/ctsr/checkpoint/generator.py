@@ -65,18 +65,19 @@ class Generator:
         return Degradation.from_dict(self.meta.degradation) if self.meta else Degradation(scale=self.scale)
 
 
-def find_generator(reference: str | None, *, progress: Progress = SILENT) -> Generator:
+def find_generator(reference: str | None, *, scale: int | None = None, progress: Progress = SILENT) -> Generator:
     """The network that a model reference means; `progress` hears which file was chosen.
 
     Args:
         reference: see `ctsr.checkpoint.reference.resolve_model`; None takes the newest run.
+        scale: of the bundled model, where no run is found.
         progress: told what was chosen, where that was not plain.
 
     Raises:
         MissingInputError: there is no such model.
         CheckpointError: the file holds none that can be loaded.
     """
-    resolved = resolve_model(reference)
+    resolved = resolve_model(reference, scale=scale)
     if resolved.note:
         progress.note(resolved.note)
     return load_generator(resolved.path)

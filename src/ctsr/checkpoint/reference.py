@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.checkpoint.bundled import BUNDLED, bundled_for
 from ctsr.errors import MissingInputError
 from ctsr.files import STAMP
 from ctsr.paths import FoundPath, native_path, search_path
@@ -78,6 +78,7 @@ def resolve_model(
     *,
     runs: Sequence[Path] = RUN_FOLDERS,
     search_root: Path = Path(),
+    scale: int | None = None,
     only_l1: bool = False,
     flag: str = "--model_path",
 ) -> Resolved:
@@ -90,6 +91,7 @@ def resolve_model(
             `ctsr.paths.find_path`.
         runs: folders that hold runs, relative to `search_root`.
         search_root: what relative paths start from.
+        scale: of the bundled model, where the reference is None and no run is found.
         only_l1: where the reference is None, pass over runs that were fine-tuned.
         flag: how the user names a model here, for messages.
 
@@ -98,7 +100,7 @@ def resolve_model(
     """
     roots = [search_root / folder for folder in runs]
     if reference is None:
-        return _default(roots, only_l1, flag)
+        return _default(roots, scale, only_l1, flag)
     if found := search_path(reference, base=search_root):
         return _checkpoint_at(found)
     for root in roots:
@@ -120,12 +122,15 @@ def run_time(folder: Path) -> float | None:
         return None
 
 
-def _default(roots: Sequence[Path], only_l1: bool, flag: str) -> Resolved:
+def _default(roots: Sequence[Path], scale: int | None, only_l1: bool, flag: str) -> Resolved:
     fitting = (c for c in _candidates(roots, BEST) if not (only_l1 and _is_finetuned(c)))
     kind = "L1 run" if only_l1 else "run"
     if newest := max(fitting, key=_age, default=None):
         return Resolved(newest.file, f"model: {newest.file}, the newest {kind} (choose another with {flag})")
-    first = next(iter(BUNDLED.values()))
+    if (first := bundled_for(scale)) is None:
+        raise MissingInputError(
+            f"there is no {kind} in {_listed(roots)}, and no model for ×{scale} comes with ctsr; name one with {flag}"
+        )
     return Resolved(
         first.file,
         f"model: {first.name}, which comes with ctsr, as there is no {kind} in {_listed(roots)} (choose with {flag})",

@@ -119,7 +119,7 @@ def load_model(
         CheckpointError: the file holds none that can be loaded.
         UsageError: its scale is another one, or there is no such device.
     """
-    generator = find_generator(reference, progress=progress)
+    generator = find_generator(reference, scale=scale, progress=progress)
     if scale is not None and scale != generator.scale:
         raise UsageError(
             f"--scale {scale} does not fit {generator.path}, a network for ×{generator.scale}; "

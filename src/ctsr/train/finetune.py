@@ -130,7 +130,7 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
         architecture = checkpoint.meta.architecture
         note = f"continuing {folder}"
         return options, Start(architecture, build(architecture), checkpoint.meta, note, folder, checkpoint)
-    resolved = resolve_model(options.pretrained_g, only_l1=True, flag="--pretrained_g")
+    resolved = resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, flag="--pretrained_g")
     generator = load_generator(resolved.path)
     scale = generator.architecture.scale
     if options.scale not in {None, scale}:

@@ -31,6 +31,8 @@ class UpscaleOptions:
     """Interpolate the air around the body instead of inferring it."""
     max_memory: float | None = None
     """GiB that a network may take; larger slices are cut into tiles. Half of what is free when left out."""
+    picture: bool = True
+    """Draw preview.png beside the result: the middle slice before and after."""
     assume_hu: bool = False
     """Take stored values for HU where a header gives no rescale."""
     overwrite: bool = False

@@ -21,9 +21,9 @@ from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import Plane
 from ctsr.words import printable, safe_name
 
-__all__ = ["RUN_JSON", "Chosen", "Job", "ModelName", "chosen", "plan_series", "series_name"]
+__all__ = ["PREVIEW", "RUN_JSON", "Chosen", "Job", "ModelName", "chosen", "plan_series", "series_name"]
 
-ALGORITHM = "1"
+ALGORITHM = "2"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 NOT_FOR_DIAGNOSIS = "Not for diagnosis"
 HASH_SHOWN = 16
@@ -32,6 +32,8 @@ LONGEST_NAME = 64
 """Characters of VR LO."""
 RUN_JSON = "run.json"
 """What stands beside a result: how it was made."""
+PREVIEW = "preview.png"
+"""What may stand there, too: a slice before and after."""
 HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""
 
@@ -82,7 +84,15 @@ class Job:
     @property
     def record(self) -> Path:
         """Its run.json: in the folder, or beside the file."""
-        return self.output.with_name(f"{self.output.name}.{RUN_JSON}") if self.is_file else self.output / RUN_JSON
+        return self._beside(RUN_JSON)
+
+    @property
+    def preview(self) -> Path:
+        """Its picture: in the folder, or beside the file."""
+        return self._beside(PREVIEW)
+
+    def _beside(self, name: str) -> Path:
+        return self.output.with_name(f"{self.output.name}.{name}") if self.is_file else self.output / name
 
     @property
     def volume_name(self) -> str:

@@ -21,7 +21,8 @@ from ctsr.infer.enlarge import Enlarger
 from ctsr.infer.tiles import Tiled, seam_error
 from ctsr.progress import SILENT, Progress
 from ctsr.upscale.card import unusual
-from ctsr.upscale.plan import RUN_JSON, Job
+from ctsr.upscale.picture import draw
+from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
 from ctsr.upscale.work import Made, make_slices
 from ctsr.words import one_line
@@ -104,6 +105,8 @@ def _make(job: Job, engine: Engine, meta: Meta | None, progress: Progress) -> Ou
             made = make_slices(job, sink, enlarger, progress)
         warnings += _remarks(job, sink, made)
         write_json(folder / RUN_JSON, _record(job, made, warnings))
+        if job.options.picture and made.middle is not None:
+            draw(job, made.middle, folder / PREVIEW)
     return Outcome(
         output=job.output, num_slices=len(job.series.slices), seconds=made.timing.wall, warnings=tuple(warnings)
     )
@@ -131,6 +134,9 @@ def _folder_for(job: Job) -> Generator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{job.output.name}.", suffix=PART, dir=job.output.parent) as name:
         yield Path(name)
         (Path(name) / RUN_JSON).replace(job.record)
+        job.preview.unlink(missing_ok=True)
+        if job.options.picture:
+            (Path(name) / PREVIEW).replace(job.preview)
         (Path(name) / job.volume_name).replace(job.output)
 
 

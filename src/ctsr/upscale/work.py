@@ -8,6 +8,7 @@ from ctsr.exams import SlicePixels, read_slice
 from ctsr.infer.enlarge import Enlarger
 from ctsr.progress import SILENT, Progress
 from ctsr.resample import resample
+from ctsr.upscale.picture import BeforeAfter
 from ctsr.upscale.pipeline import pipelined
 from ctsr.upscale.plan import Job
 from ctsr.upscale.sinks import Sink
@@ -32,6 +33,8 @@ class Made:
     timing: Timing = field(default_factory=Timing)
     beyond_range: int = 0
     """Slices with values above the model's range."""
+    middle: BeforeAfter | None = None
+    """The middle slice, to look at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,8 @@ class _Stages:
             fine, plane = self.job.network_plane(source.index), self.job.plane(source.index)
             resampled = resample(pixels.hu, pixels.padding, fine, plane)
             pixels = SlicePixels.from_padded(resampled.hu, resampled.padding)
+        if source.index == len(self.job.series.slices) // 2:
+            self.made.middle = BeforeAfter(source.index, source.pixels.hu, pixels.hu)
         self.made.timing.infer += time.perf_counter() - started
         return _Slice(source.index, pixels, source.beyond_range)
 
