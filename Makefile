@@ -53,12 +53,11 @@ format: $(READY) ## Lay the code out and mend what the linter can
 bench: $(READY) ## Run the benchmarks, each side by side with what it replaces
 	$(BIN)/python -m benchmarks
 
-# The bundled model: CT is a folder with the roots `patients` and `singles`, whose images recipes/slices.csv lists.
+# The bundled models: CT is a folder with the roots `patients` and `singles`, whose images recipes/slices.csv lists.
 CT ?= $(CTSR_REAL_CT)
 BUNDLED ?= bundled
 MODEL := ctsr-x2
 ROOTS := $(foreach kind,$(CT) $(BUNDLED)/resampled,$(kind)/patients $(kind)/singles)
-RUN = $(firstword $(wildcard $(BUNDLED)/$(MODEL)/*/))
 
 bundled-data: $(READY) ## Resample the CT that bundled models are trained on (CT=FOLDER)
 	$(BIN)/ctsr preprocess --root $(CT)/patients --out_dir $(BUNDLED)/resampled/patients
@@ -67,14 +66,13 @@ bundled-data: $(READY) ## Resample the CT that bundled models are trained on (CT
 race: bundled-data ## Race small networks against each other on equal CPU time (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.race $(CT) $(BUNDLED)
 
-train-bundled: bundled-data ## Train the bundled model, or go on with it where it was cut off (an hour)
-	OMP_NUM_THREADS=1 $(BIN)/ctsr train $(if $(RUN),--resume $(RUN),--config recipes/$(MODEL).yaml --data_root $(ROOTS) \
-		--runs $(BUNDLED)/$(MODEL)) --device cpu --store $(BUNDLED)/store
+train-bundled: bundled-data ## Train a bundled model (MODEL=ctsr-x2), or go on with it where it was cut off (an hour or two)
+	$(BIN)/python -m recipes.train $(MODEL) $(CT) $(BUNDLED)
 
-bundle: $(READY) ## Put the trained model and its card into the package
-	$(BIN)/ctsr export src/ctsr/bundled/$(MODEL).safetensors --model_path $(RUN) --format safetensors --card docs/models/$(MODEL).md
+bundle: $(READY) ## Put a trained model and its card into the package
+	$(BIN)/python -m recipes.train $(MODEL) $(CT) $(BUNDLED) --bundle
 
-bundle-int8: $(READY) ## Make the bundled model's INT8 twin, and put it beside the model (ten minutes)
+bundle-int8: $(READY) ## Make a bundled model's INT8 twin, and put it beside the model (ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/ctsr quantize $(MODEL) --data_root $(ROOTS) --store $(BUNDLED)/store --overwrite
 
 clean: ## Remove the virtual environments

@@ -1,7 +1,7 @@
 """`python -m benchmarks.race CT FOLDER`: small networks against each other, on equal CPU time.
 
-Each contestant trains as `recipes/ctsr-x2.yaml` says, on one thread, for as many epochs as fit into the budget by a
-measured first epoch, so that its cosine ends with its time. The two that come closest to the top run again with other
+Each contestant trains as `recipes/ctsr-x2.train.yaml` says, on one thread, for as many epochs as fit into the budget by
+a measured first epoch, so that its cosine ends with its time. The two that come closest to the top run again with other
 seeds. They are judged on the validation patient alone; the test patients stay unread. Results are kept in FOLDER: a
 race that is cut off goes on where it was.
 """
@@ -31,7 +31,7 @@ from ctsr.progress import Silent
 from ctsr.train.options import TrainOptions, from_plain
 from ctsr.train.run import train
 
-RECIPE = Path("recipes/ctsr-x2.yaml")
+RECIPE = Path("recipes/ctsr-x2.train.yaml")
 ROOTS, RESAMPLED = ("patients", "singles"), "resampled"
 """In CT; where FOLDER holds their resampled twins."""
 MINUTES = 6.25

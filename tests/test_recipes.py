@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from recipes.train import STEPS
 
+from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.cli.finetune import Finetune
 from ctsr.cli.main import parse
 from ctsr.cli.train import Train
 from ctsr.cli.verbs import VERBS
@@ -35,14 +38,22 @@ def test_the_list_of_images_names_every_patient_of_its_parts_and_no_test_patient
     assert len({row["sop_instance_uid"] for row in rows}) == len(rows)
 
 
+def test_every_bundled_model_has_its_steps_and_every_recipe_is_one_of_them() -> None:
+    assert set(STEPS) == set(BUNDLED)
+    learned = {f"{model}.{step.verb}" for model, steps in STEPS.items() for step in steps if step.verb != "blend"}
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == learned
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_recipe_is_a_configuration_of_train(recipe: Path) -> None:
-    found = parse(VERBS["train"], ["--config", str(recipe), "--data_root", "a", "b"], prog="ctsr train")
-    assert isinstance(found, Train)
-    assert found.train.split_json == Path("recipes/split.json")
-    assert recipe.stem == f"ctsr-x{found.train.scale}"
-    assert found.train.augment
-    assert found.train.ema > 0
+def test_a_recipe_is_a_configuration_of_its_verb(recipe: Path) -> None:
+    model, verb = recipe.stem.split(".")
+    found = parse(VERBS[verb], ["--config", str(recipe), "--data_root", "a", "b"], prog=f"ctsr {verb}")
+    assert isinstance(found, Train | Finetune)
+    options = found.train if isinstance(found, Train) else found.finetune
+    assert options.split_json == Path("recipes/split.json")
+    assert options.augment
+    assert options.ema > 0
+    assert options.scale in {None, BUNDLED[model].scale}
 
 
 def test_the_command_gives_the_committed_list(real_ct: Path) -> None:
