@@ -7,7 +7,7 @@ times on one slice, taken in turn. The ranges are set on patches of the training
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import io
 import time
 from collections.abc import Iterator, Sequence
@@ -23,12 +23,13 @@ from ctsr.checkpoint import Generator, find_generator
 from ctsr.data.exams import SplitExams, open_exams
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
+from ctsr.infer.int8 import OUTLIERS, debias, set_ranges
 from ctsr.infer.openvino_engine import OpenvinoEngine, convert, converted
-from ctsr.infer.private import import_nncf, import_openvino
-from ctsr.infer.quantise import outside_trunk
+from ctsr.infer.private import import_openvino
 from ctsr.infer.trial import Pair, compare
+from ctsr.models.architecture import TRUNKS
 from ctsr.models.rounded import rounded
-from ctsr.train.quantize import CALIBRATION_BATCHES, OUTLIERS, Patches, debias, finetune_rounded, set_ranges
+from ctsr.train.quantize import CALIBRATION_BATCHES, Patches, finetune_rounded
 from ctsr.train.quantize_options import QuantizeOptions
 
 SPLIT = Path("recipes/split.json")
@@ -38,6 +39,8 @@ SLICES = 3
 TIMED = 256
 """Side in LR pixels of the slice that is timed."""
 ROUNDS = 9
+TRACED = "__module."
+"""What the name of an operation begins with, before that of the part of the network that it comes from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,21 +86,36 @@ def _ratio(fast: OpenvinoEngine, exact: OpenvinoEngine) -> float:
 
 
 def post_training(bench: Bench, images: Sequence[Tensor]) -> None:
-    """By nncf, from naive on; each row keeps what the one before it did."""
-    nncf = import_nncf()
+    """By nncf (`pip install -c constraints.txt nncf`), from naive on; each row keeps what the one before it did."""
+    if importlib.util.find_spec("nncf") is None:
+        print("nncf is not installed: its rows are left out")
+        return
+    nncf = _nncf_module()
     nncf.set_log_level("ERROR")
     importlib.import_module("nncf.quantization.range_estimator")
     covering = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
     parameters = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=covering)
-    outer = nncf.IgnoredScope(names=outside_trunk(convert(bench.generator.net)))
+    outer = nncf.IgnoredScope(names=_outside_trunk(convert(bench.generator.net)))
     bench.report("a: nncf, everything", _nncf(bench, images))
     bench.report("b: first and last convolution in fp32", _nncf(bench, images, ignored_scope=outer))
     wide = _nncf(bench, images, ignored_scope=outer, advanced_parameters=parameters)
     bench.report("b: and ranges that cover all images", wide)
 
 
+def _nncf_module() -> Any:
+    import_openvino()  # declines telemetry, which is nncf's as well
+    return importlib.import_module("nncf")
+
+
+def _outside_trunk(model: Any) -> list[str]:
+    """Names of the convolutions outside the trunk."""
+    convolutions = (one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution")
+    names = (str(one.get_friendly_name()) for one in convolutions)
+    return [name for name in names if not name.removeprefix(TRACED).startswith(TRUNKS)]
+
+
 def _nncf(bench: Bench, images: Sequence[Tensor], **options: Any) -> OpenvinoEngine:
-    nncf = import_nncf()
+    nncf = _nncf_module()
     singles = [one[None].numpy() for image in images for one in image]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         model = nncf.quantize(

@@ -22,8 +22,8 @@ from ctsr.exams import read_slice, scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer.box import body_box
 from ctsr.infer.engine import Engine, TorchEngine
+from ctsr.infer.int8 import quantised
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted
-from ctsr.infer.quantise import quantised
 from ctsr.infer.trial import pairs_of
 from ctsr.models import Architecture, build
 

@@ -15,11 +15,11 @@ from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer.choose import AskedFor, choose_engine, open_engine
+from ctsr.infer.int8 import debias, set_ranges
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted
 from ctsr.infer.private import import_openvino
 from ctsr.models import Architecture, build
 from ctsr.models.rounded import LEVELS, MOST_WEIGHT, RoundedConv, Rounding, rounded, rounded_like, roundings
-from ctsr.train.quantize import debias, set_ranges
 from tests.infer.test_int8 import trial
 from tests.made.exams import NAMES, save_patients
 from tests.made.listener import Listener
@@ -194,7 +194,7 @@ def test_ranges_of_another_network_do_not_fit() -> None:
 
 
 def chosen(path: Path, net: nn.Module, twin: nn.Module) -> tuple[str, str]:
-    """The engine that is used where a twin lies beside a model, and what was said of it; nncf calibrates nothing."""
+    """The engine that is used where a twin lies beside a model, and what was said of it; nothing is calibrated."""
     generator = replace(keep_twin(save_model(path / "best.pth", nf=4), twin), net=net)
     listener = Listener()
     spec = choose_engine(generator, AskedFor("openvino", "int8", cache=path / "cache"), trial, listener)

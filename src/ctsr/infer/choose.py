@@ -13,8 +13,8 @@ from ctsr.errors import UsageError
 from ctsr.infer.cache import weights_hash
 from ctsr.infer.calibration import Calibration
 from ctsr.infer.engine import Engine, EngineName, Precision, TorchEngine
+from ctsr.infer.int8 import quantised
 from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
-from ctsr.infer.quantise import quantised
 from ctsr.infer.trial import Pair, Verdict, compare
 from ctsr.progress import SILENT, Progress
 
@@ -79,8 +79,8 @@ def choose_engine(
     twin = int8_beside(generator.path).is_file()
     if asked.calibration is None and not twin:
         raise UsageError("int8 needs images that set its scales: give a calibration, or choose fp32")
-    if chosen == "torch" or not is_installed(int8=not twin):
-        progress.note(f"int8 needs OpenVINO and nncf ({GET_IT}): computing in fp32")
+    if chosen == "torch":
+        progress.note(f"int8 needs OpenVINO ({GET_IT}): computing in fp32")
         return exact
     if twin:
         progress.note(f"int8: the model's twin, {int8_beside(generator.path)}")

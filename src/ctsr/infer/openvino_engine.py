@@ -1,6 +1,7 @@
 """OpenVINO: the fast engine on a CPU. An optional extra; imported only where it is asked for."""
 
 import threading
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ctsr.infer.cache import default_cache, weights_hash
 from ctsr.infer.engine import Precision
 from ctsr.infer.private import import_openvino
 
-__all__ = ["GET_IT", "MODEL_XML", "OpenvinoEngine", "convert", "converted", "is_installed"]
+__all__ = ["GET_IT", "MODEL_XML", "OpenvinoEngine", "convert", "converted", "is_installed", "kept"]
 
 GET_IT = "pip install 'ctsr[fast]'"
 """For whom it is missing."""
@@ -25,9 +26,9 @@ EXAMPLE_SIDE = 16
 """LR pixels: the network is traced once on so small an image; height and width stay free."""
 
 
-def is_installed(*, int8: bool = False) -> bool:
-    """Whether OpenVINO is there, for int8 also nncf; `pip install 'ctsr[fast]'` gets both."""
-    return all(find_spec(name) is not None for name in ("openvino", *(("nncf",) if int8 else ())))
+def is_installed() -> bool:
+    """Whether OpenVINO is there; `pip install 'ctsr[fast]'` gets it."""
+    return find_spec("openvino") is not None
 
 
 class OpenvinoEngine:
@@ -85,12 +86,17 @@ def converted(net: nn.Module, cache: Path | None = None) -> Path:
         net: maps ``(N, 1, h, w)`` to ``(N, 1, s·h, s·w)``; on the CPU.
         cache: folder of converted networks; the user's when None.
     """
+    return kept((weights_hash(net), type(net).__name__), lambda: net, cache)
+
+
+def kept(key: Sequence[str | int], make: Callable[[], nn.Module], cache: Path | None = None) -> Path:
+    """A converted network out of the cache; `make` gives the network where none is kept under the key."""
     openvino = import_openvino()
-    key = digest(LAYOUT, weights_hash(net), type(net).__name__, str(openvino.__version__)).hex()
-    folder = (cache or default_cache()) / key
+    folder = (cache or default_cache()) / digest(LAYOUT, *key, str(openvino.__version__)).hex()
     if not (folder / MODEL_XML).is_file():
+        model = convert(make())
         with atomic_folder(folder) as part:
-            openvino.save_model(convert(net), part / MODEL_XML, compress_to_fp16=False)
+            openvino.save_model(model, part / MODEL_XML, compress_to_fp16=False)
     return folder / MODEL_XML
 
 

@@ -1,9 +1,9 @@
-"""The one door to OpenVINO and nncf: both report to their makers unless told not to before they are imported."""
+"""The one door to OpenVINO, which reports to its makers unless told not to before it is imported."""
 
 import importlib
 from typing import Any
 
-__all__ = ["import_nncf", "import_openvino"]
+__all__ = ["import_openvino"]
 
 
 def import_openvino() -> Any:
@@ -14,16 +14,6 @@ def import_openvino() -> Any:
     """
     _decline()
     return importlib.import_module("openvino")
-
-
-def import_nncf() -> Any:
-    """The module `nncf`, with its telemetry off.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    _decline()
-    return importlib.import_module("nncf")
 
 
 def _decline() -> None:

@@ -1,12 +1,12 @@
 """A model's twin in 8-bit integers: ranges set on patches of its training part, then a short training with them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ctsr.checkpoint import Generator
 from ctsr.checkpoint.int8 import Int8Twin, TwinNotes
@@ -16,10 +16,11 @@ from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
 from ctsr.data.store import Opened, StoredSeries, default_store
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
+from ctsr.infer.int8 import debias, set_ranges
 from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
 from ctsr.infer.trial import Pair, Verdict, compare
 from ctsr.losses import l1_loss
-from ctsr.models.rounded import RoundedConv, rounded, roundings
+from ctsr.models.rounded import RoundedConv, rounded
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 from ctsr.seeds import seed_from
@@ -28,12 +29,10 @@ from ctsr.train.quantize_options import QuantizeOptions
 from ctsr.train.schedule import rate_at
 from ctsr.words import listed
 
-__all__ = ["Quantized", "debias", "finetune_rounded", "quantize", "set_ranges"]
+__all__ = ["Quantized", "finetune_rounded", "quantize"]
 
 CALIBRATION_BATCHES = 12
 """Batches of patches that ranges are set on and the mean is taken from."""
-OUTLIERS = 2e-5
-"""Share of values beyond a range, on each side: to cover them would widen the steps of all others."""
 TRIAL_SLICES = 8
 """At most so many validation slices, evenly spread, decide."""
 
@@ -84,37 +83,6 @@ def quantize(
     return Quantized(Int8Twin(net, notes), verdict, (*exams.failures, *train.failures, *val.failures))
 
 
-@torch.no_grad()
-def set_ranges(net: nn.Module, images: Sequence[Tensor], outliers: float = OUTLIERS) -> None:
-    """Let every input's levels cover what it is on these images, but for the few values that lie far out.
-
-    Args:
-        net: rounded; its ranges are replaced.
-        images: ``(N, 1, h, w)`` in [-1, 1].
-        outliers: share of a batch's values that may lie beyond, on each side.
-    """
-    seen: dict[str, tuple[float, float]] = {}
-
-    def look(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-        def hook(_: nn.Module, inputs: tuple[Tensor], __: Tensor) -> Tensor:
-            low, high = seen.get(name, (0.0, 0.0))
-            values = inputs[0].flatten()
-            beyond = 1 + round(outliers * len(values))
-            least, most = (float(values.topk(beyond, largest=side).values[-1]) for side in (False, True))
-            seen[name] = min(low, least), max(high, most)
-            return inputs[0]  # unrounded: ranges of later parts do not depend on those of earlier ones
-
-        return hook
-
-    hooks = [one.register_forward_hook(look(name)) for name, one in roundings(net)]
-    for image in images:
-        net(image)
-    for hook in hooks:
-        hook.remove()
-    for name, one in roundings(net):
-        one.cover(*seen[name])
-
-
 def finetune_rounded(
     net: nn.Module, teacher: nn.Module, batches: Iterator[PatchPair], options: QuantizeOptions
 ) -> None:
@@ -135,17 +103,6 @@ def finetune_rounded(
         optimizer.step()
         for conv in held:
             conv.hold()
-
-
-def debias(net: nn.Module, teacher: nn.Module, images: Sequence[Tensor]) -> None:
-    """Give a rounded network the teacher's mean on these images: a constant in the last convolution, which is fp32."""
-    *_, last = (one for one in net.modules() if isinstance(one, nn.Conv2d))
-    assert last.bias is not None, "every convolution here has one"
-    # What the mean gains by it: 1, but for networks that compute on another scale inside.
-    gain = torch.autograd.grad(net(images[0][:1]).mean(), last.bias)[0].sum()
-    with torch.no_grad():
-        differences = [(teacher(image) - net(image)).mean(dtype=torch.float64) for image in images]
-        last.bias += float(torch.stack(differences).mean() / gain)
 
 
 @dataclass(frozen=True, eq=False)
