@@ -75,7 +75,7 @@ def test_int8_that_is_as_good_is_used(bilinear_net: nn.Module, tmp_path: Path) -
 
 
 def test_int8_that_is_worse_gives_way_to_fp32_and_says_so(busy_net: nn.Module, tmp_path: Path) -> None:
-    # Its trunk has a say of hundreds of HU; calibrated on images without contrast, it has no numbers for those of a body.
+    # Its trunk has a say of hundreds of HU. Calibrated without contrast, it has no numbers for what a body asks of it.
     assert isinstance(busy_net, RRDBNet)
     busy_net.conv_last.weight.data *= 5
     for weights in busy_net.RRDB_trunk.parameters():

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint.bundled import BUNDLED
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
 from ctsr.infer.choose import AskedFor
@@ -92,6 +93,12 @@ def test_headers_say_what_was_done_by_which_model_and_that_it_is_not_for_diagnos
     assert bilinear.sha256[:16] in program.ManufacturerModelName
     assert new.SeriesDescription == "CHEST [SR x2]"
     assert dciodvfy_errors(tmp_path / "out" / "0001.dcm") <= dciodvfy_errors(series / "IM1")
+
+
+def test_a_model_that_comes_with_ctsr_is_named_as_such_in_the_header(series: Path, tmp_path: Path) -> None:
+    run(series, tmp_path / "out", load_generator(BUNDLED["ctsr-x2"].file), slices=":1")
+    (program,) = dcmread(tmp_path / "out" / "0001.dcm").ContributingEquipmentSequence
+    assert program.ManufacturerModelName.startswith("ctsr-x2 sha256:")
 
 
 def test_run_json_says_how_the_result_was_made(series: Path, tmp_path: Path, bilinear: Generator) -> None:

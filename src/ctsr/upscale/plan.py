@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from ctsr import __version__
 from ctsr.checkpoint import Generator
+from ctsr.checkpoint.packed import PACKED
 from ctsr.dicom.uids import derived_uid
 from ctsr.dicom.write import Derivation
 from ctsr.digests import digest
@@ -49,9 +50,10 @@ class ModelName:
 
     @classmethod
     def of(cls, generator: Generator) -> "ModelName":
-        """Of a loaded network."""
-        experiment = generator.meta.experiment if generator.meta else generator.path.stem
-        return cls(safe_name(experiment), generator.sha256, generator.scale, generator.hu_range)
+        """Of a loaded network: its experiment's name; that of the file where it was made to be passed on."""
+        passed_on = generator.path.suffix == PACKED
+        name = generator.meta.experiment if generator.meta and not passed_on else generator.path.stem
+        return cls(safe_name(name), generator.sha256, generator.scale, generator.hu_range)
 
     @property
     def label(self) -> str:
