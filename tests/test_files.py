@@ -111,17 +111,30 @@ def test_where_another_process_was_faster_its_folder_stays(tmp_path: Path) -> No
 
 
 def test_leftovers_go_and_what_may_still_be_written_stays(tmp_path: Path) -> None:
-    for name in (".a.xyz.part", ".b.xyz.part", "a.part", ".a"):
+    others = [f".{name}.abcdefgh.000000-{os.getpid()}.part" for name in ("young", "old")]
+    for name in (*others, "a.part", ".a", ".a.part"):
         (tmp_path / name).write_text("")
-    (tmp_path / ".c.xyz.part").mkdir()
-    os.utime(tmp_path / ".a.xyz.part", (0, 0))
-    clear_leftovers(tmp_path, older_than_s=3600)
-    assert names(tmp_path) == [".a", ".b.xyz.part", ".c.xyz.part", "a.part"]
-    clear_leftovers(tmp_path, "b")
-    assert names(tmp_path) == [".a", ".c.xyz.part", "a.part"]
-    clear_leftovers(tmp_path)
-    assert names(tmp_path) == [".a", "a.part"]
+    os.utime(tmp_path / others[1], (0, 0))
+    with atomic_path(tmp_path / "mine") as part:
+        part.write_text("")
+        clear_leftovers(tmp_path)
+        # Somebody on another machine may still be at it; I certainly am.
+        assert names(tmp_path) == sorted([".a", ".a.part", others[0], part.name, "a.part"])
     clear_leftovers(tmp_path / "nowhere")
+
+
+def test_only_the_leftovers_of_that_name_go(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from ctsr.files import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])) as one, atomic_folder(Path(sys.argv[2])) as other:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    finals = [str(tmp_path / name) for name in ("o", "o.sharp")]
+    assert subprocess.run([sys.executable, "-c", program, *finals], check=False).returncode < 0
+    clear_leftovers(tmp_path, "o")
+    assert [name[:9] for name in names(tmp_path)] == [".o.sharp."]
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == []
 
 
 def test_two_folders_of_one_second_get_names_of_their_own(tmp_path: Path) -> None:

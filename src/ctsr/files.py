@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 import time
@@ -11,6 +13,9 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
+
+from ctsr.digests import digest
 from ctsr.errors import CtsrError
 from ctsr.progress import SILENT, Progress
 from ctsr.words import size
@@ -25,6 +30,7 @@ __all__ = [
     "clear_leftovers",
     "file_state",
     "new_folder",
+    "temporary_folder",
     "to_json",
     "write_atomically",
     "write_json",
@@ -33,6 +39,10 @@ __all__ = [
 STAMP = "%Y%m%d-%H%M%S"
 """How the names of result folders tell their time."""
 PART = ".part"
+TEMPORARY = re.compile(rf"\.(?P<name>.+)\.[a-z0-9_]{{8}}\.(?P<place>[0-9a-f]{{6}})-(?P<pid>\d+){re.escape(PART)}")
+"""A name under which something is written: the final one, mkdtemp's letters, and who writes."""
+GIVEN_UP_S = 86_400.0
+"""Seconds after which what another machine was writing is taken for left behind."""
 
 T = TypeVar("T")
 
@@ -45,7 +55,7 @@ def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
     writes thousands and can tell a cut one from a whole one does without that wait: `durable=False`.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=PART, dir=final.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=_mark(), dir=final.parent)
     os.close(handle)
     part = Path(name)
     try:
@@ -66,7 +76,7 @@ def atomic_folder(final: Path, *, replace: bool = False) -> Generator[Path]:
     Where `final` is there already, because another process was faster, that folder stays; with `replace` it goes.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=PART, dir=final.parent))
+    part = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=_mark(), dir=final.parent))
     try:
         yield part
         # mkdtemp makes folders private; a result should be as readable as any other the user makes.
@@ -85,28 +95,55 @@ def atomic_folder(final: Path, *, replace: bool = False) -> Generator[Path]:
 
 def _swap(part: Path, final: Path) -> None:
     """Put a folder in another's place; the name is free for no longer than two renames take."""
-    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", suffix=PART, dir=final.parent) as old:
-        final.rename(Path(old) / final.name)
+    with temporary_folder(final) as old:
+        final.rename(old / final.name)
         try:
             part.rename(final)
         except OSError:
-            (Path(old) / final.name).rename(final)
+            (old / final.name).rename(final)
             raise
 
 
-def clear_leftovers(folder: Path, name: str = "*", *, older_than_s: float = 0.0) -> None:
-    """Remove what writers of `name` in `folder` left behind when they were killed.
+@contextmanager
+def temporary_folder(final: Path) -> Generator[Path]:
+    """A folder beside `final`, for what is to be moved there; removed in the end."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", suffix=_mark(), dir=final.parent) as name:
+        yield Path(name)
+
+
+def clear_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what writers in `folder` left behind when they were killed; what may still be written stays.
 
     Args:
         folder: need not exist.
-        name: of the final file or folder; a pattern, by default all.
-        older_than_s: seconds since the last change; above 0 where somebody else may be writing at this moment.
+        name: of the final file or folder; all when None.
     """
-    for part in folder.glob(f".{name}.*{PART}"):
-        with suppress(FileNotFoundError):  # another process clears as well
-            if time.time() - part.stat().st_mtime < older_than_s:
-                continue
-            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink()
+    for part in folder.glob(f".*{PART}"):
+        if (match := TEMPORARY.fullmatch(part.name)) and name in {None, match["name"]}:
+            with suppress(FileNotFoundError):  # another process clears as well
+                if _is_abandoned(part, match["place"], match["pid"]):
+                    shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink()
+
+
+def _is_abandoned(part: Path, place: str, pid: str) -> bool:
+    """Whoever writes here is asked for; of others, in another place, only time can tell."""
+    if place == _place():
+        return not psutil.pid_exists(int(pid))
+    return time.time() - part.stat().st_mtime > GIVEN_UP_S
+
+
+def _mark() -> str:
+    """The end of a temporary name: who writes it."""
+    return f".{_place()}-{os.getpid()}{PART}"
+
+
+@lru_cache(maxsize=1)
+def _place() -> str:
+    """Where a process number means this process: the machine, and on Linux the container."""
+    namespace = Path("/proc/self/ns/pid")
+    inside = namespace.stat().st_ino if namespace.exists() else 0
+    return digest(platform.node(), inside, size=3).hex()
 
 
 def write_atomically(final: Path, content: str | bytes, *, durable: bool = True) -> None:

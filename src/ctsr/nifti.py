@@ -91,7 +91,7 @@ def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:
 
 
 def read_pixels(header: SliceHeader) -> SlicePixels:
-    """One slice in HU; not-a-number, and the constant outside a reconstruction circle, are padding.
+    """One slice in HU; what is no finite number, and the constant outside a reconstruction circle, are padding.
 
     Raises:
         ReadError: the file is gone or cut short.
@@ -101,7 +101,7 @@ def read_pixels(header: SliceHeader) -> SlicePixels:
     except BROKEN as error:
         raise ReadError(f"{header.path}: cannot be read: {one_line(error)}; copy it again") from error
     hu = image.plane(header.frame or 0)
-    nowhere = np.isnan(hu)
+    nowhere = ~np.isfinite(hu)
     padding = outside_reconstruction(np.where(nowhere, np.float32(-1e4), hu))
     return SlicePixels.from_padded(hu, nowhere if padding is None else padding | nowhere)
 

@@ -99,7 +99,9 @@ def test_a_series_that_cannot_be_decoded_leaves_nothing_and_does_not_stop_the_ot
 
 def test_what_a_killed_decode_left_is_removed_once_nobody_can_be_at_it(paths: list[Path], tmp_path: Path) -> None:
     stored = open_series(series_of(paths), tmp_path / "store")
-    old, young = (stored.folder.with_name(f".{stored.folder.name}.{name}.part") for name in ("old", "young"))
+    old, young = (
+        stored.folder.with_name(f".{stored.folder.name}.{name}.0a0a0a-1.part") for name in ("old_____", "young___")
+    )
     for part in (old, young):
         part.mkdir()
         (part / "hu.npy").touch()

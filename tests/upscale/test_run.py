@@ -1,8 +1,12 @@
 """Series of known HU through a network that interpolates: what must come out, where, and under which name."""
 
 import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib.pyplot as plt
 import nibabel as nib
@@ -21,6 +25,8 @@ from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, s
 from tests.made.exams import only_series
 from tests.made.listener import Listener
 from tests.oracles import dciodvfy_errors
+
+T = TypeVar("T")
 
 
 def run(source: Path, out: Path, generator: Generator, listener: Listener | None = None, **options: object) -> Report:
@@ -221,6 +227,111 @@ def test_a_folder_of_somebody_else_is_never_replaced(series: Path, tmp_path: Pat
     with pytest.raises(UsageError, match="no result of"):
         run(series, out, bilinear, overwrite=True)
     assert (out / "thesis.txt").read_text() == "mine"
+
+
+def test_not_even_overwrite_takes_what_is_none_of_ours(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    alien, mixed = tmp_path / "alien", tmp_path / "mixed"
+    alien.mkdir()
+    (alien / "run.json").write_text('{"wandb": 1}')
+    (alien / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="no result of `ctsr upscale`"):
+        run(series, alien, bilinear, overwrite=True)
+    run(series, mixed, bilinear)
+    (mixed / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"holds notes\.txt beside a result"):
+        run(series, mixed, bilinear, overwrite=True)
+    assert (alien / "thesis.tex").is_file()
+    assert (mixed / "notes.txt").is_file()
+
+
+def test_a_result_that_was_damaged_is_not_taken_for_whole(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    run(series, tmp_path / "out", bilinear)
+    (tmp_path / "out" / "0002.dcm").write_bytes(b"")
+    with pytest.raises(UsageError, match="--overwrite replaces it"):
+        run(series, tmp_path / "out", bilinear)
+    run(series, tmp_path / "out", bilinear, overwrite=True)
+    assert len(only_series(tmp_path / "out").slices) == 3
+
+
+def test_a_series_whose_files_vanish_while_they_are_written_is_no_result(
+    series: Path, tmp_path: Path, bilinear: Generator
+) -> None:
+    class Cleaner(Listener):
+        def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+            for item in items:
+                if what.startswith("Upscaling"):
+                    for part in tmp_path.glob(".out.*"):
+                        shutil.rmtree(part)
+                yield item
+
+    report = run(series, tmp_path / "out", bilinear, Cleaner())
+    assert "vanished while they were written" in report.outcomes[0].error
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_whose_names_begin_alike_leave_each_other_alone(
+    series: Path, tmp_path: Path, bilinear: Generator
+) -> None:
+    class Beside(Listener):
+        def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+            for number, item in enumerate(items):
+                if what.startswith("Upscaling") and number == 1:
+                    run(series, tmp_path / "o", bilinear)
+                yield item
+
+    assert not run(series, tmp_path / "o.sharp", bilinear, Beside()).failed
+    assert [len(only_series(tmp_path / name).slices) for name in ("o", "o.sharp")] == [3, 3]
+
+
+def test_a_root_that_has_grown_is_not_mixed_with_the_result_of_one_series(
+    series: Path, tmp_path: Path, bilinear: Generator
+) -> None:
+    run(series.parent.parent, tmp_path / "out", bilinear)
+    save_series(series.parent.parent / "P2" / "a", [body(40)] * 2, series="1.2.5")
+    with pytest.raises(UsageError, match="the result of a single series, and the source holds several"):
+        run(series.parent.parent, tmp_path / "out", bilinear)
+
+
+def test_a_file_in_the_place_of_the_result_is_told_before_anything_is_computed(
+    series: Path, tmp_path: Path, bilinear: Generator
+) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UsageError, match="is a file; name a folder"):
+        run(series, tmp_path / "out", bilinear, overwrite=True)
+
+
+def test_slices_that_are_left_out_take_their_defects_with_them(tmp_path: Path, bilinear: Generator) -> None:
+    for i, dataset in enumerate(slices([body(32)] * 6)):
+        if i != 3:
+            save(dataset, tmp_path / "in" / f"IM{i}")
+    whole = run(tmp_path / "in", tmp_path / "all.nii.gz", bilinear, format="nifti")
+    assert "slices are missing" in whole.outcomes[0].error
+    assert not run(tmp_path / "in", tmp_path / "low.nii.gz", bilinear, format="nifti", slices=":3").failed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"series": "9.9"}, "no series fits what was asked for; there are P1: CHEST 1.2"),
+        ({"slices": "100:200"}, "--slices 100:200 leaves none: the series has 3 slices, counted from 0"),
+        ({"target_spacing": 20.0}, "leaves 2 × 2 pixels"),
+        ({"max_memory": float("nan")}, "--max_memory must be above 0"),
+    ],
+)
+def test_what_leaves_nothing_to_do_is_told_with_what_there_is(
+    series: Path, tmp_path: Path, bilinear: Generator, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises((MissingInputError, UsageError), match=re.escape(message)):
+        run(series.parent.parent, tmp_path / "out", bilinear, **options)
+
+
+def test_an_infinite_voxel_is_nowhere_and_stops_nobody(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+    values = np.full((16, 16, 2), -50, np.float32)
+    values[3, 4, 0] = np.inf
+    nib.save(nib.Nifti1Image(values, np.diag([-0.7, -0.7, 1, 1])), tmp_path / "odd.nii.gz")
+    report = run(tmp_path / "odd.nii.gz", tmp_path / "out.nii.gz", bilinear)
+    assert not report.failed
+    assert np.isfinite(np.asarray(nib.load(tmp_path / "out.nii.gz").dataobj)).all()
 
 
 def test_the_result_may_not_lie_in_the_source(series: Path, bilinear: Generator) -> None:

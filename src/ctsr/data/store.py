@@ -36,8 +36,6 @@ OPEN_FILES = 128
 FEW_SLICES = 50
 """So few are decoded sooner than processes start that would share the work."""
 
-GIVEN_UP_S = 86_400.0
-"""A decode that has written nothing for so long was killed."""
 
 HU = npt.NDArray[np.int16]
 
@@ -147,7 +145,7 @@ def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> Stor
         ReadError: a slice cannot be decoded.
     """
     folder = _folder(series, store, assume_hu)
-    clear_leftovers(folder.parent, older_than_s=GIVEN_UP_S)
+    clear_leftovers(folder.parent)
     if not folder.is_dir():
         _build(series, folder, assume_hu)
     return StoredSeries(

@@ -3,16 +3,18 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from ctsr.dicom.geometry import angle_to_axial, spread
 from ctsr.dicom.header import PHASES, Image, Refused
-from ctsr.series import Defect, DefectKind
+from ctsr.series import Defect, DefectKind, Series
 from ctsr.words import listed
 
-__all__ = ["SAME_PLACE_MM", "find_defects", "places", "slice_step"]
+__all__ = ["SAME_PLACE_MM", "find_defects", "part_of", "places", "slice_step"]
 
 SAME_PLACE_MM = 0.01
 """Slices nearer to each other than this lie at the same position."""
@@ -30,6 +32,8 @@ TILT_WITHIN = 1.0
 """Degrees by which the header's gantry tilt and the slices' orientation may differ."""
 NAMED = 3
 """Places that a message names before it says how many more there are."""
+
+SINGLE = Defect(DefectKind.SINGLE_SLICE, "it is a single slice", (0,))
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,7 +56,7 @@ def find_defects(images: Sequence[Image], others: Sequence[Image], refused: Sequ
         *_flagged(images),
     ]
     if len(images) == 1:
-        found.append(Defect(DefectKind.SINGLE_SLICE, "it is a single slice", (0,)))
+        found.append(SINGLE)
     return tuple(found)
 
 
@@ -67,6 +71,30 @@ def slice_step(images: Sequence[Image]) -> float | None:
     """Median mm between neighbouring places along the normal; None where there is one place only."""
     along, _ = places(images)
     return float(np.median(np.diff(along))) if len(along) > 1 else None
+
+
+def part_of(series: Series, wanted: slice) -> Series:
+    """The series with only some of its slices, one after the other, and the defects that lie among these."""
+    kept = range(len(series.slices))[wanted]
+    slices = series.slices[wanted]
+    steps = np.diff(spread([one.position for one in slices], series.orientation).along) if slices else np.empty(0)
+    steps = steps[steps > SAME_PLACE_MM]
+    defects = [found for defect in series.defects if (found := _within(defect, kept))]
+    if len(slices) == 1 < len(series.slices):
+        defects.append(SINGLE)
+    step = float(np.median(steps)) if len(steps) else None
+    return replace(series, slices=slices, slice_step=step, defects=tuple(defects))
+
+
+def _within(defect: Defect, kept: range) -> Defect | None:
+    """What is left of a defect where only some slices are kept."""
+    indices = tuple(kept.index(index) for index in defect.slice_indices if index in kept)
+    # One slice beside a hole is no hole; nor are two that lie beside different ones.
+    neighbours = any(b - a == 1 for a, b in pairwise(indices))
+    needs_two = defect.kind in {DefectKind.GAP, DefectKind.IRREGULAR_SPACING, DefectKind.DUPLICATE_POSITION}
+    if defect.slice_indices and (not indices or (needs_two and not neighbours)):
+        return None
+    return replace(defect, slice_indices=indices)
 
 
 def _duplicates(images: Sequence[Image]) -> Iterator[Defect]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.checkpoint import Generator
+from ctsr.checkpoint.int8 import read_int8
 from ctsr.degrade import Degradation
 from ctsr.digests import digest
 from ctsr.errors import MissingInputError, ReadError, UsageError
@@ -92,7 +93,7 @@ class ExamSlices:
 def trial_pairs(
     series: Iterable[Series], generator: Generator, calibration: Calibration | None, *, assume_hu: bool = False
 ) -> list[Pair]:
-    """What an engine is checked on: the first series that can be read and did not calibrate it, as in training.
+    """What an engine is checked on: the first series that can be read and has not taught it, as in training.
 
     Args:
         series: on which the engine is to be used.
@@ -100,15 +101,22 @@ def trial_pairs(
         calibration: what sets its scales.
         assume_hu: read series without a rescale as HU.
 
+    Returns:
+        Slices; none where every series is of patients whom the model's twin has learned from.
+
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, and no twin either that was checked when it was made.
     """
+    twin = read_int8(generator)
+    taught = set(twin.notes.patients if twin else ())
     known = calibration.series_uids if calibration else frozenset[str]()
     for one in series:
-        if one.series_uid in known:
+        if one.series_uid in known or one.patient_id in taught:
             continue
         indices = sorted({round(share * (len(one.slices) - 1)) for share in TRIAL_PLACES})
         with suppress(ReadError):  # told when its turn comes; the next one will do
             slices = [read_slice(one, index, assume_hu=assume_hu).hu for index in indices]
             return pairs_of(slices, generator.degradation, generator.hu_range)
+    if twin is not None:
+        return []
     raise UsageError("int8 must be checked on a patient it was not calibrated on; give --calibration other exams")

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from ctsr.checkpoint import Generator, load_generator
-from ctsr.checkpoint.int8 import int8_beside, read_int8
+from ctsr.checkpoint.int8 import Int8Twin, int8_beside, read_int8
 from ctsr.errors import UsageError
 from ctsr.infer.cache import weights_hash
 from ctsr.infer.calibration import Calibration
@@ -76,15 +76,15 @@ def choose_engine(
     if spec.precision != "int8":
         return spec
     exact = replace(spec, precision="fp32")
-    twin = int8_beside(generator.path).is_file()
-    if asked.calibration is None and not twin:
+    twin = read_int8(generator)
+    if asked.calibration is None and twin is None:
         raise UsageError("int8 needs images that set its scales: give a calibration, or choose fp32")
     if chosen == "torch":
         progress.note(f"int8 needs OpenVINO ({GET_IT}): computing in fp32")
         return exact
-    if twin:
+    if twin is not None:
         progress.note(f"int8: the model's twin, {int8_beside(generator.path)}")
-    verdict = _checked(generator, spec, exact, trial())
+    verdict = _verdict(generator, spec, exact, trial(), twin)
     progress.note(f"int8 {verdict.text}: {'in use' if verdict.passes else 'too much, computing in fp32'}")
     return spec if verdict.passes else exact
 
@@ -109,7 +109,10 @@ def _in_int8(generator: Generator, spec: EngineSpec) -> Engine:
         variant = f"twin {weights_hash(twin.net)[:8]}"
         return OpenvinoEngine(converted(twin.net, spec.cache), "int8", threads=spec.threads, variant=variant)
     assert spec.calibration is not None, "int8 is chosen with a calibration"
-    return OpenvinoEngine(quantised(generator.net.cpu(), spec.calibration, spec.cache), "int8", threads=spec.threads)
+    xml = quantised(generator.net.cpu(), spec.calibration, spec.cache)
+    # Other images make another network, whose results must not be taken for those of this one.
+    variant = f"calibrated {spec.calibration.key[:8]}"
+    return OpenvinoEngine(xml, "int8", threads=spec.threads, variant=variant)
 
 
 def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvino"]:
@@ -133,5 +136,10 @@ def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvin
     return engine
 
 
-def _checked(generator: Generator, fast: EngineSpec, exact: EngineSpec, pairs: Sequence[Pair]) -> Verdict:
+def _verdict(
+    generator: Generator, fast: EngineSpec, exact: EngineSpec, pairs: Sequence[Pair], twin: Int8Twin | None
+) -> Verdict:
+    """On these slices; where its twin has learned from all there are, the verdict that it was kept for."""
+    if twin is not None and not pairs:
+        return Verdict(twin.notes.loss_db, twin.notes.bias_hu, twin.notes.num_slices)
     return compare(open_engine(fast, generator), open_engine(exact, generator), pairs, generator.hu_range)

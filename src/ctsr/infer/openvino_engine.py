@@ -93,11 +93,22 @@ def kept(key: Sequence[str | int], make: Callable[[], nn.Module], cache: Path | 
     """A converted network out of the cache; `make` gives the network where none is kept under the key."""
     openvino = import_openvino()
     folder = (cache or default_cache()) / digest(LAYOUT, *key, str(openvino.__version__)).hex()
-    if not (folder / MODEL_XML).is_file():
+    if not _is_whole(folder):
         model = convert(make())
-        with atomic_folder(folder) as part:
+        with atomic_folder(folder, replace=True) as part:
             openvino.save_model(model, part / MODEL_XML, compress_to_fp16=False)
     return folder / MODEL_XML
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a network lies there and can be read: a full disk or a power cut may have left half of one."""
+    if not (folder / MODEL_XML).is_file():
+        return False
+    try:
+        import_openvino().Core().read_model(folder / MODEL_XML)
+    except RuntimeError:
+        return False
+    return True
 
 
 def convert(net: nn.Module) -> Any:

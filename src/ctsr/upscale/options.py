@@ -43,7 +43,7 @@ class UpscaleOptions:
             raise UsageError(f"--slices {self.slices}: expected a:b, such as 10:20 or :5")
         if self.target_spacing is not None and not 0.05 <= self.target_spacing <= 50:
             raise UsageError(f"--target_spacing must lie between 0.05 and 50 mm, got {self.target_spacing:g}")
-        if self.max_memory is not None and self.max_memory <= 0:
+        if self.max_memory is not None and not self.max_memory > 0:
             raise UsageError(f"--max_memory must be above 0 GiB, got {self.max_memory:g}")
 
     @property

@@ -1,7 +1,7 @@
 """What is to be made of which series, under which name: decided before anything is computed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from ctsr import __version__
 from ctsr.checkpoint import Generator
 from ctsr.checkpoint.packed import PACKED
+from ctsr.dicom.inspect import part_of
 from ctsr.dicom.uids import derived_uid
 from ctsr.dicom.write import Derivation
 from ctsr.digests import digest
@@ -20,7 +21,7 @@ from ctsr.resample import at_spacing
 from ctsr.series import Inventory, PatientExams, Series, is_nifti
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import Plane
-from ctsr.words import printable, safe_name
+from ctsr.words import listed, printable, safe_name
 
 __all__ = ["PREVIEW", "RUN_JSON", "Chosen", "Job", "ModelName", "chosen", "plan_series", "series_name"]
 
@@ -35,6 +36,10 @@ RUN_JSON = "run.json"
 """What stands beside a result: how it was made."""
 PREVIEW = "preview.png"
 """What may stand there, too: a slice before and after."""
+REASONS = 3
+"""Why there is nothing to do, that a message gives before it says how many more there are."""
+SMALLEST_RESULT = 8
+"""Pixels along a side: what is smaller is taken for no slice by ctsr itself."""
 HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""
 
@@ -187,17 +192,27 @@ def chosen(inventory: Inventory, options: UpscaleOptions) -> list[Chosen]:
     Raises:
         MissingInputError: none fits; the message names those that are there.
     """
-    everything = [(patient, series) for patient in inventory.patients for series in patient.series]
-    fitting = [(patient, series) for patient, series in everything if _is_wanted(series, inventory.root, options)]
-    cut = [Chosen(patient, replace(series, slices=series.slices[options.wanted])) for patient, series in fitting]
+    everything = [Chosen(patient, series) for patient in inventory.patients for series in patient.series]
+    fitting = [one for one in everything if _is_wanted(one.series, inventory.root, options)]
+    cut = [Chosen(patient, part_of(series, options.wanted)) for patient, series in fitting]
     found = [one for one in cut if one.series.slices]
     if not found:
-        there = "; ".join(f"{one.patient_id}: {one.description or one.series_uid}" for _, one in everything)
-        raise MissingInputError(
-            f"{inventory.root}: no usable CT series {'fits what was asked for' if everything else 'there'}; "
-            f"series: {there or 'none'} (`ctsr scan {inventory.root}` says more)"
-        )
+        raise MissingInputError(f"{inventory.root}: {_why_none(inventory, everything, fitting, options)}")
     return found
+
+
+def _why_none(
+    inventory: Inventory, everything: Sequence[Chosen], fitting: Sequence[Chosen], options: UpscaleOptions
+) -> str:
+    if fitting:
+        counts = ", ".join(str(len(one.series.slices)) for one in fitting)
+        return f"--slices {options.slices} leaves none: the series has {counts} slices, counted from 0"
+    if everything:
+        names = (f"{one.patient_id}: {one.description} {one.series_uid}" for _, one in everything)
+        return f"no series fits what was asked for; there are {'; '.join(names)}"
+    left_out = [*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded)]
+    reasons = listed(list(dict.fromkeys(f"{one.path.name}: {one.reason}" for one in left_out)), REASONS)
+    return f"no usable CT series ({reasons or 'no CT at all'}); `ctsr scan {inventory.root}` says more"
 
 
 def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
@@ -226,20 +241,26 @@ def plan_series(
         UsageError: the format cannot be made of the source, or two results would have one name.
     """
     alone = sum(len(patient.series) for patient in inventory.patients) == 1
+    if not alone and (out / RUN_JSON).is_file():
+        raise UsageError(
+            f"{out}: is the result of a single series, and the source holds several; choose another folder"
+        )
     taken: set[Path] = set()
     memory = options.memory_bytes
     for patient, series in wanted:
         kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
         if kind == "dicom" and is_nifti(series.path):
             raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; --format nifti")
-        if is_nifti(out) and (kind == "dicom" or not alone):
-            raise UsageError(f"{out}: only one series as NIfTI fits into a file; name a folder")
+        if is_nifti(out) and kind == "dicom":
+            raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose --format nifti")
+        if is_nifti(out) and not alone:
+            raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
         output = out if alone else out / safe_name(patient.patient_id) / series_name(series)
         if output in taken:
             raise UsageError(f"{series.path}: two results would be called {output}; upscale them one by one")
         taken.add(output)
         tiling = plan_tiles(generator.architecture, (series.rows, series.columns), memory)
-        yield Job(
+        job = Job(
             series=series,
             output=output,
             format=kind,
@@ -248,6 +269,12 @@ def plan_series(
             tiling=tiling,
             options=options,
         )
+        if min(job.plane(0).shape) < SMALLEST_RESULT:
+            rows, columns = job.plane(0).shape
+            raise UsageError(
+                f"--target_spacing {options.target_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
+            )
+        yield job
 
 
 def series_name(series: Series) -> str:

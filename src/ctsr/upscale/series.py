@@ -1,20 +1,22 @@
 """One series from its source to its result: made under a temporary name, checked, then moved into place."""
 
 import json
-import tempfile
+import re
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ctsr.checkpoint import Meta, current_versions, load_generator
 from ctsr.dicom.defects import check
-from ctsr.errors import CtsrError, UsageError
+from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import read_slice
-from ctsr.files import PART, atomic_folder, clear_leftovers, write_json
+from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Engine
 from ctsr.infer.choose import EngineSpec, open_engine
 from ctsr.infer.enlarge import Enlarger
@@ -25,9 +27,12 @@ from ctsr.upscale.picture import draw
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
 from ctsr.upscale.work import Made, make_slices
-from ctsr.words import one_line
+from ctsr.words import listed, one_line
 
 __all__ = ["Outcome", "attempt", "check_output", "is_done"]
+
+SLICE = re.compile(r"\d{4,}\.dcm")
+"""What the files of a DICOM result are called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +51,31 @@ class Outcome:
 
 def is_done(job: Job) -> bool:
     """Whether the result is there, whole, and made of the same source with the same settings."""
+    record = _read_record(job)
+    return record.get("made_from") == job.made_from and record.get("files") == _files(job, job.record.parent)
+
+
+def _read_record(job: Job) -> dict[str, Any]:
+    """What run.json says; nothing where there is none, or where it is another program's."""
     try:
         record = json.loads(job.record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    if not isinstance(record, dict) or record.get("made_from") != job.made_from:
-        return False
-    if job.format == "dicom":
-        return sum(1 for _ in job.output.glob("*.dcm")) == len(job.series.slices)
-    return (job.record.parent / job.volume_name).is_file()
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _files(job: Job, folder: Path) -> dict[str, int]:
+    """How many files the pixels of a result are in, and how large these are together."""
+    found = folder.glob("*.dcm") if job.format == "dicom" else (folder / name for name in (job.volume_name,))
+    sizes = [path.stat().st_size for path in found if path.is_file()]
+    return {"count": len(sizes), "bytes": sum(sizes)}
+
+
+def _foreign(job: Job) -> list[str]:
+    """What lies in the folder of a result and is not part of it."""
+    ours = {RUN_JSON, PREVIEW, job.volume_name}
+    names = {path.name for path in job.output.iterdir()}
+    return sorted(name for name in names - ours if not SLICE.fullmatch(name))
 
 
 def check_output(job: Job) -> None:
@@ -63,11 +84,17 @@ def check_output(job: Job) -> None:
     Raises:
         UsageError: there is a result and it is not to be replaced, or something that is none of ours.
     """
+    if job.output.is_file() and not job.is_file:
+        raise UsageError(f"{job.output}: is a file; name a folder for the result")
     there = job.output.exists() if job.is_file else job.output.is_dir() and any(job.output.iterdir())
     if not there:
         return
-    if not job.record.is_file():
+    if "made_from" not in _read_record(job):
         raise UsageError(f"{job.output}: is there and is no result of `ctsr upscale`; choose another place")
+    if not job.is_file and (foreign := _foreign(job)):
+        raise UsageError(
+            f"{job.output}: holds {listed(foreign, 3)} beside a result; move that, or choose another place"
+        )
     if not job.options.overwrite:
         raise UsageError(f"{job.output}: is there, made from something else or otherwise; --overwrite replaces it")
 
@@ -104,7 +131,10 @@ def _make(job: Job, engine: Engine, meta: Meta | None, progress: Progress) -> Ou
         with _sink(job, folder) as sink:
             made = make_slices(job, sink, enlarger, progress)
         warnings += _remarks(job, sink, made)
-        write_json(folder / RUN_JSON, _record(job, made, warnings))
+        files = _files(job, folder)
+        if job.format == "dicom" and files["count"] != len(job.series.slices):
+            raise SeriesError(f"{job.output}: files vanished while they were written; run the same command again")
+        write_json(folder / RUN_JSON, _record(job, made, warnings) | {"files": files})
         if job.options.picture and made.middle is not None:
             draw(job, made.middle, folder / PREVIEW)
     return Outcome(
@@ -130,14 +160,14 @@ def _folder_for(job: Job) -> Generator[Path]:
         with atomic_folder(job.output, replace=True) as part:
             yield part
         return
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{job.output.name}.", suffix=PART, dir=job.output.parent) as name:
-        yield Path(name)
-        (Path(name) / RUN_JSON).replace(job.record)
+    with temporary_folder(job.output) as part:
+        yield part
+        # The record last: it must not speak of a volume that is not there yet.
         job.preview.unlink(missing_ok=True)
         if job.options.picture:
-            (Path(name) / PREVIEW).replace(job.preview)
-        (Path(name) / job.volume_name).replace(job.output)
+            (part / PREVIEW).replace(job.preview)
+        (part / job.volume_name).replace(job.output)
+        (part / RUN_JSON).replace(job.record)
 
 
 def _sink(job: Job, folder: Path) -> AbstractContextManager[Sink]:
@@ -169,5 +199,6 @@ def _record(job: Job, made: Made, warnings: list[str]) -> dict[str, object]:
         },
         "seconds": {name: round(value, 3) for name, value in asdict(made.timing).items()},
         "warnings": warnings,
-        "versions": current_versions(),
+        "versions": current_versions()
+        | ({"openvino": version("openvino")} if job.engine.startswith("openvino") else {}),
     }
