@@ -12,7 +12,7 @@ from ctsr.errors import UsageError
 from ctsr.infer import TorchEngine, choose, super_resolve
 from ctsr.infer.cache import weights_hash
 from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.openvino_engine import converted
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted
 from ctsr.models import Architecture, build
 from tests.made.listener import Listener
 from tests.made.model import save_model
@@ -53,6 +53,16 @@ def test_openvino_agrees_with_pytorch_at_every_size(architecture: Architecture, 
     for size in ((16, 16), (17, 31), (64, 40)):
         lr = torch.rand(2, 1, *size) * 2 - 1
         assert (super_resolve(engine, lr) - super_resolve(net, lr)).abs().max() * 1500 < 0.01
+
+
+@pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize("damaged", ["model.bin", "model.xml"])
+def test_a_conversion_that_was_damaged_is_made_again(generator: Generator, tmp_path: Path, damaged: str) -> None:
+    xml = converted(generator.net, tmp_path)
+    file = xml.with_name(damaged)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    engine = OpenvinoEngine(converted(generator.net, tmp_path))
+    assert engine(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 16, 16)
 
 
 @pytest.mark.usefixtures("openvino")

@@ -44,7 +44,7 @@ class Discs:
 
     @property
     def key(self) -> str:
-        return f"discs {self.gain}"
+        return f"{self.gain:08.4f} discs"
 
     @property
     def series_uids(self) -> frozenset[str]:
@@ -72,6 +72,11 @@ def test_int8_that_is_as_good_is_used(bilinear_net: nn.Module, tmp_path: Path) -
     name, note = choose(bilinear_net, tmp_path, Discs())
     assert name == f"openvino int8 calibrated {Discs().key[:8]}"
     assert "in use" in note
+
+
+def test_other_calibrations_make_engines_of_other_names(bilinear_net: nn.Module, tmp_path: Path) -> None:
+    names = {choose(bilinear_net, tmp_path / str(gain), Discs(gain))[0] for gain in (1.0, 0.9)}
+    assert len(names) == 2
 
 
 def test_int8_that_is_worse_gives_way_to_fp32_and_says_so(busy_net: nn.Module, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from ctsr.checkpoint import Generator, load_generator
 from ctsr.checkpoint.int8 import Int8Twin, TwinNotes, int8_beside, read_int8, save_int8
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError
+from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer.calibration import trial_pairs
 from ctsr.infer.choose import AskedFor, choose_engine, open_engine
 from ctsr.infer.int8 import debias, set_ranges
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted
@@ -214,6 +216,21 @@ def test_a_twin_that_is_worse_gives_way_to_fp32_and_says_so(bilinear_net: nn.Mod
     name, note = chosen(tmp_path, bilinear_net, twin)
     assert name == "openvino fp32"
     assert "too much, computing in fp32" in note
+
+
+def test_a_twin_is_not_checked_on_patients_it_has_learned_from(bilinear_net: nn.Module, tmp_path: Path) -> None:
+    root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=3, size=32)
+    anna, bert = scan(root, patient_ids={"anna": "anna", "bert": "bert"}).all_series()
+    path = save_model(tmp_path / "best.pth", nf=4)
+    generator = replace(keep_twin(path, twin_of(bilinear_net)), net=bilinear_net)
+    unseen, chosen_of_both = (trial_pairs(known, generator, None) for known in ([bert], [anna, bert]))
+    assert all(one.hr.equal(other.hr) for one, other in zip(chosen_of_both, unseen, strict=True))
+    # Where it knows everybody, the verdict that it was kept for holds: 0.01 dB, 0.1 HU, 4 slices.
+    listener = Listener()
+    asked = AskedFor("openvino", "int8", cache=tmp_path / "cache")
+    choose_engine(generator, asked, lambda: trial_pairs([anna], generator, None), listener)
+    assert "loses 0.010 dB" in listener.notes[-1]
+    assert "on 4 slices" in listener.notes[-1]
 
 
 @pytest.fixture
