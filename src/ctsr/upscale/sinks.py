@@ -17,6 +17,7 @@ from ctsr.dicom.write import derive_slice, save_slice
 from ctsr.errors import SeriesError
 from ctsr.exams import SlicePixels, even_grid
 from ctsr.nifti import verify_volume, volume_writer
+from ctsr.series import is_nifti
 from ctsr.upscale.plan import Job
 
 __all__ = ["Sink", "dicom_sink", "nifti_sink"]
@@ -81,7 +82,7 @@ def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
 @dataclass
 class _Nifti:
     add: Callable[[npt.NDArray[np.int16]], object]
-    path: Path
+    job: Job
     left_out: set[str] = field(default_factory=set[str])
     checksums: list[int] = field(default_factory=list[int])
 
@@ -89,7 +90,9 @@ class _Nifti:
         """Append a slice."""
         stored = to_stored(pixels.hu, pixels.padding)
         if (stored.slope, stored.intercept) != (1, 0):
-            raise SeriesError(f"{self.path}: slice {index + 1} has HU beyond 16 bits; choose --format dicom")
+            source = self.job.series.path
+            remedy = "clip them, or scale them to HU" if is_nifti(source) else "choose --format dicom"
+            raise SeriesError(f"{source}: slice {index + 1} has HU beyond 16 bits; {remedy}")
         self.checksums.append(zlib.crc32(stored.values.tobytes()))
         self.add(stored.values)
 
@@ -108,6 +111,6 @@ def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
         grid, shape=(grid.shape[0], *plane.shape), spacing=(grid.spacing[0], *plane.spacing), origin=plane.origin
     )
     with volume_writer(path, grid) as add:
-        sink = _Nifti(add, path)
+        sink = _Nifti(add, job)
         yield sink
     verify_volume(path, grid, sink.checksums)
