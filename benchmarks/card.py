@@ -51,14 +51,14 @@ CONTRASTS = (30.0, 100.0, 1000.0)
 
 CLOSENESS = f"""
 ## How close it comes
-On the two patients kept for test, {MEASURED} slices of each, degraded as in training; PSNR, SSIM and LPIPS on HU −1000 …
-2000. Intervals are 95 %, by a bootstrap **over slices** of that patient. `python -m benchmarks.card CT bundled --model
+On the two patients kept for test, {MEASURED} slices of each, degraded as in training; PSNR, SSIM and LPIPS on HU
+−1000 … 2000. Intervals are 95 %, by a bootstrap **over slices** of that patient. `python -m benchmarks.card CT bundled --model
 MODEL` measures every table of this page."""
 BY_PLACE = f"""
 ## HU by tissue, and LR-consistency
 Bias is the mean of SR − HR over both patients, on every fourth slice, inside of tissue: where HR smoothed by σ =
-{SMOOTH:g} pixels says what it is, without the rim. LR-consistency: SR and HR are degraded again, without noise, and compared in
-patches of {PATCH}² HR pixels inside the body."""
+{SMOOTH:g} pixels says what it is, without the rim. LR-consistency: SR and HR are degraded again, without noise, and
+compared in patches of {PATCH}² HR pixels inside the body."""
 PHYSICS = """
 ## Sharpness and noise against bicubic
 MTF50 is where an edge of that contrast keeps half of itself; noise is its standard deviation ([how both are
