@@ -12,7 +12,7 @@ from ctsr.checkpoint.packed import read_card
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.infer import export as module
-from ctsr.infer.export import META_KEY, Format, export
+from ctsr.infer.export import META_KEY, Format, export, target
 from ctsr.infer.private import import_openvino
 from ctsr.models import Architecture, build
 from tests.made.model import save_model
@@ -90,3 +90,30 @@ def test_the_verb_names_the_file_by_its_format(
     assert main(["export", "--model_path", str(generator.path), "--format", "torchscript"]) == 0
     assert (tmp_path / "best.pt").is_file()
     assert "17 × 31" in capsys.readouterr().out
+
+
+def test_the_ending_tells_the_format_where_none_is_given() -> None:
+    found = {name: target(Path(name), None, Path("best.pth")) for name in ("a.xml", "b.pt", "c.safetensors", "d.onnx")}
+    assert [(str(path), kind) for path, kind in found.values()] == [
+        ("a.xml", "openvino"),
+        ("b.pt", "torchscript"),
+        ("c.safetensors", "safetensors"),
+        ("d.onnx", "onnx"),
+    ]
+    assert target(Path("a.xml"), "openvino", Path("best.pth")) == found["a.xml"]
+
+
+def test_a_name_without_a_known_ending_gets_the_formats_whole_behind_it() -> None:
+    model = Path("runs/v1.5.pth")
+    assert target(Path("out/v1.5"), "torchscript", model) == (Path("out/v1.5.pt"), "torchscript")
+    assert target(Path("v1.5"), None, model) == (Path("v1.5.onnx"), "onnx")
+    assert target(None, "openvino", model) == (Path("v1.5.xml"), "openvino")
+
+
+def test_the_verb_refuses_an_ending_of_another_format_in_one_line(
+    generator: Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out" / "b.onnx"
+    assert main(["export", str(out), "--model_path", str(generator.path), "--format", "openvino"]) == 2
+    assert "has the ending of onnx, not of --format openvino" in " ".join(capsys.readouterr().err.split())
+    assert not out.parent.exists()

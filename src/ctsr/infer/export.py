@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from ctsr.hu import HURange
 from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert
 from ctsr.infer.private import import_openvino
 
-__all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "export"]
+__all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "Target", "export", "target"]
 
 Format: TypeAlias = Literal["onnx", "openvino", "torchscript", "safetensors"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "safetensors": PACKED}
@@ -50,6 +50,36 @@ class Exported:
     path: Path
     differences_hu: dict[tuple[int, int], float]
     """LR size → largest difference in HU."""
+
+
+class Target(NamedTuple):
+    """What is to be written."""
+
+    path: Path
+    kind: Format
+
+
+def target(out: Path | None, kind: Format | None, model: Path) -> Target:
+    """The file and its format, each told by the other where only one is given; ONNX where neither is.
+
+    Args:
+        out: a name without a known ending gets the format's; the model's own name when None.
+        kind: the format; that of the ending of `out` when None.
+        model: file of the model.
+
+    Raises:
+        UsageError: the ending is another format's.
+    """
+    if out is None:
+        kind = kind or "onnx"
+        return Target(Path(model.stem + SUFFIXES[kind]), kind)
+    told = next((known for known, suffix in SUFFIXES.items() if out.suffix == suffix), None)
+    if told is None:
+        kind = kind or "onnx"
+        return Target(out.with_name(out.name + SUFFIXES[kind]), kind)
+    if kind not in {None, told}:
+        raise UsageError(f"{out} has the ending of {told}, not of --format {kind}; leave out one of the two")
+    return Target(out, told)
 
 
 def export(generator: Generator, path: Path, kind: Format, card: str = "") -> Exported:
