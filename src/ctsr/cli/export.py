@@ -32,7 +32,9 @@ class Export:
     """Of a file without a known ending, onnx when left out; height and width are free in each. safetensors is the
     weights alone, to pass a model on."""
     card: Path | None = None
-    """Markdown file about the model, which goes into a safetensors file; `ctsr models FILE` shows it."""
+    """Markdown file about the model, for a safetensors file, in place of its own card; `ctsr models FILE` shows it."""
+    overwrite: bool = False
+    """Replace a file that is there; the model itself is never replaced."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -42,8 +44,8 @@ class Export:
 
         generator = find_generator(self.model_path, progress=console)
         path, kind = target(native_path(self.out) if self.out else None, self.format, generator.path)
-        card = resolve_path(self.card, progress=console).read_text(encoding="utf-8") if self.card else ""
-        exported = export(generator, path, kind, card)
+        card = resolve_path(self.card, progress=console).read_text(encoding="utf-8") if self.card else None
+        exported = export(generator, path, kind, card, overwrite=self.overwrite)
         columns = ("LR pixels", "largest difference from PyTorch, HU")
         rows = [(f"{h} × {w}", f"{hu:.5f}") for (h, w), hu in exported.differences_hu.items()]
         console.table(f"{generator.architecture} as {kind}", columns, rows)

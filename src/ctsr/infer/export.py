@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ctsr import __version__
 from ctsr.checkpoint import Generator, load_generator
-from ctsr.checkpoint.packed import PACKED, save_packed
+from ctsr.checkpoint.packed import PACKED, read_card, save_packed
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.files import PART
 from ctsr.hu import HURange
@@ -33,6 +33,8 @@ NEEDS: dict[Format, tuple[str, ...]] = {
     "safetensors": (),
 }
 EXTRA: dict[Format, str] = {"onnx": "export", "openvino": "fast"}
+WEIGHTS = ".bin"
+"""How OpenVINO's second file ends."""
 META_KEY = "ctsr"
 """What the file holds its meta under, as JSON: ONNX metadata, OpenVINO runtime information, a file in TorchScript."""
 SIZES = ((16, 16), (17, 31), (64, 40))
@@ -73,7 +75,7 @@ def target(out: Path | None, kind: Format | None, model: Path) -> Target:
     if out is None:
         kind = kind or "onnx"
         return Target(Path(model.stem + SUFFIXES[kind]), kind)
-    told = next((known for known, suffix in SUFFIXES.items() if out.suffix == suffix), None)
+    told: Format | None = next((known for known, suffix in SUFFIXES.items() if out.suffix == suffix), None)
     if told is None:
         kind = kind or "onnx"
         return Target(out.with_name(out.name + SUFFIXES[kind]), kind)
@@ -82,19 +84,22 @@ def target(out: Path | None, kind: Format | None, model: Path) -> Target:
     return Target(out, told)
 
 
-def export(generator: Generator, path: Path, kind: Format, card: str = "") -> Exported:
+def export(
+    generator: Generator, path: Path, kind: Format, card: str | None = None, *, overwrite: bool = False
+) -> Exported:
     """Write the network for other programs, its height and width free.
 
     Input ``(1, 1, h, w)``, output ``(1, 1, s·h, s·w)``, both float32 in [-1, 1]; the meta says which HU that is.
 
     Args:
         generator: the network, on the CPU.
-        path: the file; a file that is there is replaced. OpenVINO puts its weights beside it, as `.bin`.
+        path: the file, another than the model's. OpenVINO puts its weights beside it, as `.bin`.
         kind: the format; safetensors is the weights alone, for ctsr itself.
-        card: Markdown that goes into a safetensors file; no other format has a place for it.
+        card: Markdown that goes into a safetensors file, the model's own when None; no other format has a place for it.
+        overwrite: replace files that are there.
 
     Raises:
-        UsageError: what writes or runs the format is not installed, or it has no place for a card.
+        UsageError: what writes or runs the format is not installed, or it has no place for a card; a file is there.
         CheckpointError: what was written does not do what PyTorch does, and nothing is left of it; or weights are to
             be passed on that do not say how they were trained.
     """
@@ -102,6 +107,7 @@ def export(generator: Generator, path: Path, kind: Format, card: str = "") -> Ex
         raise UsageError(f"--format {kind} needs {', '.join(missing)}: pip install 'ctsr[{EXTRA[kind]}]'")
     if card and kind != "safetensors":
         raise UsageError(f"--card goes into a safetensors file; {kind} has no place for it")
+    _check_free(path, kind, generator.path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     net, meta = generator.net.cpu().eval(), json.dumps(_meta(generator))
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=PART, dir=path.parent) as folder:
@@ -118,6 +124,17 @@ def export(generator: Generator, path: Path, kind: Format, card: str = "") -> Ex
         for file in sorted(Path(folder).iterdir()):  # weights before the file that names them
             file.replace(path.parent / file.name)
     return Exported(path, differences)
+
+
+def _check_free(path: Path, kind: Format, model: Path, *, overwrite: bool) -> None:
+    files = (path, path.with_suffix(WEIGHTS)) if kind == "openvino" else (path,)
+    for file in files:
+        if not file.exists():
+            continue
+        if model.exists() and file.samefile(model):
+            raise UsageError(f"{file} is the model itself, which would be lost; give the result another name")
+        if not overwrite:
+            raise UsageError(f"{file} is there already; pass --overwrite to replace it, or another name")
 
 
 def _meta(generator: Generator) -> dict[str, Any]:
@@ -185,7 +202,9 @@ def _run_torchscript(path: Path) -> Run:
     return cast("Run", torch.jit.load(path))
 
 
-def _pack(generator: Generator, path: Path, card: str) -> None:
+def _pack(generator: Generator, path: Path, card: str | None) -> None:
+    if card is None:
+        card = read_card(generator.path) if generator.path.suffix == PACKED else ""
     if generator.meta is None:
         raise CheckpointError(f"{generator.path} does not say how it was trained, and so cannot be passed on")
     save_packed(path, generator.meta, generator.net.state_dict(), card)
