@@ -21,6 +21,7 @@ from ctsr.files import PART
 from ctsr.hu import HURange
 from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert
 from ctsr.infer.private import import_openvino
+from ctsr.paths import check_free
 
 __all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "Target", "export", "target"]
 
@@ -107,7 +108,8 @@ def export(
         raise UsageError(f"--format {kind} needs {', '.join(missing)}: pip install 'ctsr[{EXTRA[kind]}]'")
     if card and kind != "safetensors":
         raise UsageError(f"--card goes into a safetensors file; {kind} has no place for it")
-    _check_free(path, kind, generator.path, overwrite=overwrite)
+    for file in (path, path.with_suffix(WEIGHTS)) if kind == "openvino" else (path,):
+        check_free(file, generator.path, overwrite=overwrite, flag="name")
     path.parent.mkdir(parents=True, exist_ok=True)
     net, meta = generator.net.cpu().eval(), json.dumps(_meta(generator))
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=PART, dir=path.parent) as folder:
@@ -124,17 +126,6 @@ def export(
         for file in sorted(Path(folder).iterdir()):  # weights before the file that names them
             file.replace(path.parent / file.name)
     return Exported(path, differences)
-
-
-def _check_free(path: Path, kind: Format, model: Path, *, overwrite: bool) -> None:
-    files = (path, path.with_suffix(WEIGHTS)) if kind == "openvino" else (path,)
-    for file in files:
-        if not file.exists():
-            continue
-        if model.exists() and file.samefile(model):
-            raise UsageError(f"{file} is the model itself, which would be lost; give the result another name")
-        if not overwrite:
-            raise UsageError(f"{file} is there already; pass --overwrite to replace it, or another name")
 
 
 def _meta(generator: Generator) -> dict[str, Any]:
