@@ -259,6 +259,12 @@ def test_quantize_leaves_the_model_as_it_was(trained: Path) -> None:
     assert Path("elsewhere.safetensors").is_file()
 
 
+def test_quantize_refuses_a_patch_larger_than_every_slice(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*QUANTIZE, "--patch_size", "5000"]) == 2
+    assert "--patch_size 5000 is larger than every slice to train on; 64 fits" in capsys.readouterr().err
+    assert not int8_beside(trained).exists()
+
+
 def test_quantize_never_replaces_the_model_itself(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = trained.read_bytes()
     assert main([*QUANTIZE, "--out", "best.pth", "--overwrite"]) == 2

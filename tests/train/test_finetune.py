@@ -114,6 +114,11 @@ def test_the_average_follows_by_its_decay(finetuning: FinetuneOptions, pretraine
         assert close(found.ema, average, 1e-6)
 
 
+def test_a_patch_larger_than_every_slice_is_refused(finetuning: FinetuneOptions) -> None:
+    with pytest.raises(UsageError, match="--patch 50 is larger than every slice to train on; 48 fits"):
+        finetune(replace(finetuning, patch=50))
+
+
 @pytest.mark.parametrize("options", [{}, {"discriminator": "unet", "gan_type": "hinge", "lambda_artifact": 1.0}])
 def test_resuming_equals_not_having_stopped_to_the_bit(finetuning: FinetuneOptions, options: dict[str, Any]) -> None:
     # A schedule that does not know how long the run is meant to be.

@@ -16,14 +16,14 @@ from ctsr.data.split import DEFAULT_SEED, split_file
 from ctsr.data.split_report import write_split
 from ctsr.data.store import StoredSeries, default_store
 from ctsr.degrade import Degradation
-from ctsr.errors import MissingInputError
+from ctsr.errors import MissingInputError, UsageError
 from ctsr.hu import HURange
 from ctsr.paths import resolve_path
 from ctsr.pool import available_cores
 from ctsr.progress import Progress
 from ctsr.train.options import RunOptions
 
-__all__ = ["Data", "Patches", "make_patches", "open_data"]
+__all__ = ["Data", "Patches", "check_fits", "make_patches", "open_data"]
 
 TRAINED = ("train", "val")
 """The parts of the split that training looks at; the test part stays unread."""
@@ -98,6 +98,17 @@ def open_data(options: RunOptions, known_split: Mapping[str, Sequence[str]] | No
         if not part.series:
             raise MissingInputError(f"the {name} part has no usable series; `ctsr scan` says what is there")
     return Data(exams, parts[0].series, parts[1].series, (*exams.failures, *refused))
+
+
+def check_fits(flag: str, size: int, scale: int, series: Sequence[StoredSeries]) -> None:
+    """See that a patch is no larger than every slice; smaller ones among larger are continued by reflection.
+
+    Raises:
+        UsageError: it is, and would be made of reflections alone.
+    """
+    longest = max(max(one.rows, one.columns) for one in series)
+    if size > longest:
+        raise UsageError(f"--{flag} {size} is larger than every slice to train on; {longest - longest % scale} fits")
 
 
 def make_patches(

@@ -22,7 +22,7 @@ from ctsr.models.critics import build_critic
 from ctsr.progress import SILENT, Progress
 from ctsr.train.adversarial import FinetuneStage
 from ctsr.train.curves import draw_finetune_curves
-from ctsr.train.data import Data, Patches, make_patches, open_data
+from ctsr.train.data import Data, Patches, check_fits, make_patches, open_data
 from ctsr.train.devices import launch, leader_first
 from ctsr.train.folder import finetune_folder
 from ctsr.train.history import FinetuneRow, TrainingState
@@ -184,6 +184,7 @@ def _stage(
     opponent = learner(fabric, critic, lr=options.lr, clip_grad=options.clip_grad)
     if perceptual is not None:
         perceptual.to(fabric.device)
+    check_fits("patch", options.patch, start.architecture.scale, data.train)
     patches = make_patches(
         data, options, patch_size=options.patch, degradation=degradation, hu_range=start.hu_range, fabric=fabric
     )

@@ -24,6 +24,7 @@ from ctsr.models.rounded import RoundedConv, rounded
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 from ctsr.seeds import seed_from
+from ctsr.train.data import check_fits
 from ctsr.train.options import check_patch
 from ctsr.train.quantize_options import QuantizeOptions
 from ctsr.train.schedule import rate_at
@@ -62,13 +63,14 @@ def quantize(
     Raises:
         MissingInputError: a root is not there, or a part has no usable series.
         SplitError: see `ctsr.data.split.choose_split`; or its training part holds patients who judged the model.
-        UsageError: a patch does not fit the scale, or OpenVINO is not installed.
+        UsageError: a patch does not fit the scale or the slices, or OpenVINO is not installed.
     """
     check_patch("patch_size", options.patch_size, generator.scale)
     if not is_installed():
         raise UsageError(f"ctsr quantize compares in OpenVINO, which is not installed: {GET_IT}")
     exams = _exams(generator, options, progress)
     train, val = (_part(exams, name, options, progress) for name in ("train", "val"))
+    check_fits("patch_size", options.patch_size, generator.scale, train.series)
     patches = Patches(train.series, generator, options)
     net = rounded(generator.net)
     calibration = patches.batches("ranges", CALIBRATION_BATCHES)

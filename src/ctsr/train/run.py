@@ -15,7 +15,7 @@ from ctsr.models import Architecture, build, describe
 from ctsr.models.warm_start import start_as_bilinear
 from ctsr.progress import SILENT, Progress
 from ctsr.train.curves import draw_l1_curve
-from ctsr.train.data import Data, make_patches, open_data
+from ctsr.train.data import Data, check_fits, make_patches, open_data
 from ctsr.train.devices import launch, leader_first
 from ctsr.train.history import L1Row, TrainingState
 from ctsr.train.l1 import L1Stage
@@ -88,6 +88,7 @@ def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: 
     generator = learner(
         fabric, bare, lr=options.lr, clip_grad=options.clip_grad, ema=options.ema, compiled=options.compile
     )
+    check_fits("patch_size", options.patch_size, options.scale, data.train)
     patches = make_patches(
         data,
         options,
