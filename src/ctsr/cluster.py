@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from ctsr.errors import CtsrError, UsageError
-from ctsr.pool import pool
+from ctsr.pool import LostError, Processes, pool
 from ctsr.words import one_line
 
 __all__ = ["LostError", "each_in_order", "executor_for"]
@@ -17,10 +17,6 @@ WAIT_S = 10.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class LostError(CtsrError):
-    """A piece of work took every worker down that tried it."""
 
 
 @contextmanager
@@ -57,6 +53,9 @@ def each_in_order(
     work: Callable[[Item], Result], items: Iterable[Item], executor: Executor
 ) -> Iterator[Result | LostError]:
     """The result of `work` for each item in the items' order, or that it was lost; one does not stop the others."""
+    if isinstance(executor, Processes):
+        yield from executor.each_in_order(work, items)
+        return
     for future in [executor.submit(work, item) for item in items]:
         try:
             yield future.result()
