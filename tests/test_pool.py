@@ -3,9 +3,12 @@
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ctsr.cluster import each_in_order
@@ -28,6 +31,31 @@ def test_results_come_in_the_order_of_the_items(workers: int) -> None:
 def test_a_process_that_is_killed_is_one_clear_error() -> None:
     with pytest.raises(CtsrError, match="a worker process was ended from outside"), pool(2) as executor:
         list(in_order(die_at_three, range(8), executor))
+
+
+def rest(folder: Path) -> None:
+    (folder / f"{os.getpid()}").touch()
+    time.sleep(600)
+
+
+@pytest.mark.timeout(60)
+def test_an_interruption_ends_what_is_under_way_at_once(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), pool(2) as executor:  # noqa: PT012
+        assert executor is not None
+        found = each_in_order(rest, [tmp_path] * 5, executor)
+        threading.Thread(target=interrupt_when_two_rest, args=(tmp_path,), daemon=True).start()
+        next(found)
+    pids = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(pids) == 2
+    assert not any(map(psutil.pid_exists, pids))
+
+
+def interrupt_when_two_rest(folder: Path) -> None:
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.01)
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    signal.pthread_kill(main_thread, signal.SIGINT)
 
 
 def die_once_at_three(number: int, died: Path) -> int:

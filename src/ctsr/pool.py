@@ -48,6 +48,7 @@ class Processes(Executor):
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+        self._others = set(multiprocessing.active_children())
         self._executor = _started(workers)
 
     def submit(self, fn: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
@@ -73,6 +74,11 @@ class Processes(Executor):
                     index, item = running.pop(future)
                     done[index] = self._alone(work, item) if _is_broken(future) else future
             yield done.pop(number).result()
+
+    def end(self) -> None:
+        """End the processes in the middle of what they do."""
+        for process in set(multiprocessing.active_children()) - self._others:
+            process.kill()
 
     def _finished(
         self,
@@ -129,7 +135,8 @@ def _is_broken(future: Future[Any]) -> bool:
 def pool(workers: int) -> Generator[Processes | None]:
     """Processes for `in_order`; None, to work in this process, where `workers` is at most 1.
 
-    When the block is left early, what has not begun is dropped and what has begun is waited for.
+    When the block is left early, what has not begun is dropped; what has begun is waited for, but for an interruption,
+    which ends it at once.
 
     Raises:
         CtsrError: a process was killed.
@@ -141,6 +148,9 @@ def pool(workers: int) -> Generator[Processes | None]:
         processes = Processes(workers)
         try:
             yield processes
+        except KeyboardInterrupt:
+            processes.end()
+            raise
         finally:
             processes.shutdown(cancel_futures=True)
     except BrokenProcessPool as error:
