@@ -73,7 +73,8 @@ bundle: $(READY) ## Put a trained model and its card into the package
 	$(BIN)/python -m recipes.train $(MODEL) $(CT) $(BUNDLED) --bundle
 
 bundle-int8: $(READY) ## Make a bundled model's INT8 twin, and put it beside the model (ten minutes)
-	OMP_NUM_THREADS=1 $(BIN)/ctsr quantize $(MODEL) --data_root $(ROOTS) --store $(BUNDLED)/store --overwrite
+	OMP_NUM_THREADS=1 $(BIN)/ctsr quantize $(MODEL) --data_root $(ROOTS) --store $(BUNDLED)/store \
+		--out src/ctsr/bundled/$(MODEL).int8.safetensors --overwrite
 
 clean: ## Remove the virtual environments
 	rm -rf .venv .venv-pyiqa

@@ -51,9 +51,9 @@ CONTRASTS = (30.0, 100.0, 1000.0)
 
 CLOSENESS = f"""
 ## How close it comes
-On the two patients kept for test, {MEASURED} slices of each, degraded as in training; PSNR, SSIM and LPIPS on HU
-−1000 … 2000. Intervals are 95 %, by a bootstrap **over slices** of that patient. `python -m benchmarks.card CT bundled --model
-MODEL` measures every table of this page."""
+On the two patients kept for test, {MEASURED} slices of each, degraded as in training; PSNR, SSIM and LPIPS on
+HU −1000 … 2000. Intervals are 95 %, by a bootstrap **over slices** of that patient. `python -m benchmarks.card CT
+bundled --model MODEL` measures every table of this page."""
 BY_PLACE = f"""
 ## HU by tissue, and LR-consistency
 Bias is the mean of SR − HR over both patients, on every fourth slice, inside of tissue: where HR smoothed by σ =

@@ -101,7 +101,7 @@ def main() -> None:
     if given.bundle:
         made, card = workshop.result(given.model), f"docs/models/{given.model}.md"
         target = f"src/ctsr/bundled/{given.model}.safetensors"
-        _ctsr("export", target, "--model_path", made, "--format", "safetensors", "--card", card)
+        _ctsr("export", target, "--model_path", made, "--card", card, "--overwrite")
     else:
         print(workshop.make(given.model))
 

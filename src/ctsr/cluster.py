@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from ctsr.errors import CtsrError, UsageError
-from ctsr.pool import pool
+from ctsr.pool import LostError, Processes, pool
 from ctsr.words import one_line
 
 __all__ = ["LostError", "each_in_order", "executor_for"]
@@ -19,10 +19,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class LostError(CtsrError):
-    """A piece of work took every worker down that tried it."""
-
-
 @contextmanager
 def executor_for(jobs: int, dask: str | None = None) -> Generator[Executor | None]:
     """As `ctsr.pool.pool`: an executor of `jobs` processes, or of all workers of a dask scheduler.
@@ -31,13 +27,17 @@ def executor_for(jobs: int, dask: str | None = None) -> Generator[Executor | Non
     dies is done without: what it had not finished goes to the others.
 
     Args:
-        jobs: processes here; at most 1 yields None, to work in this process.
-        dask: address of a scheduler, ``tcp://host:8786``; wins over `jobs`.
+        jobs: processes here; 1 yields None, to work in this process.
+        dask: address of a scheduler, ``tcp://host:8786``, whose workers take the place of processes here.
 
     Raises:
-        UsageError: dask is not installed.
+        UsageError: fewer than one process, or several and a scheduler as well; or dask is not installed.
         CtsrError: no scheduler or no worker answers; a local process was killed.
     """
+    if jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {jobs}")
+    if dask is not None and jobs > 1:
+        raise UsageError("--jobs counts processes here, --dask takes the workers of a cluster: choose one of them")
     if dask is None:
         with pool(jobs) as executor:
             yield executor
@@ -57,6 +57,9 @@ def each_in_order(
     work: Callable[[Item], Result], items: Iterable[Item], executor: Executor
 ) -> Iterator[Result | LostError]:
     """The result of `work` for each item in the items' order, or that it was lost; one does not stop the others."""
+    if isinstance(executor, Processes):
+        yield from executor.each_in_order(work, items)
+        return
     for future in [executor.submit(work, item) for item in items]:
         try:
             yield future.result()

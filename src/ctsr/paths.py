@@ -9,7 +9,7 @@ from pathlib import Path
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.progress import SILENT, Progress
 
-__all__ = ["FoundPath", "check_apart", "find_path", "native_path", "resolve_path", "search_path"]
+__all__ = ["FoundPath", "check_apart", "check_free", "find_path", "native_path", "resolve_path", "search_path"]
 
 WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:|\\\\")
 """How a path starts that names a drive or a network share."""
@@ -104,6 +104,26 @@ def check_apart(source: Path, target: Path) -> None:
             f"the output {target} and the input {source} lie in each other: originals and results would mix; "
             "choose a folder of its own"
         )
+
+
+def check_free(target: Path, *models: Path, overwrite: bool = False, flag: str = "--out") -> None:
+    """Refuse to write over a model that is read, and over any other file unless that was asked for.
+
+    Args:
+        target: the file to write; need not exist.
+        models: the files that are read; need not exist.
+        overwrite: whether another file may be replaced.
+        flag: how the user names the target, for messages.
+
+    Raises:
+        UsageError: it must stay as it is.
+    """
+    if not target.exists():
+        return
+    if any(model.exists() and target.samefile(model) for model in models):
+        raise UsageError(f"{target} is the model itself, which would be lost; give another {flag}")
+    if not overwrite:
+        raise UsageError(f"{target} is there already; pass --overwrite to replace it, or another {flag}")
 
 
 def _spellings(text: str | Path, base: Path) -> list[Path]:

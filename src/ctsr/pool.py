@@ -6,18 +6,25 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ctsr.errors import CtsrError
 
-__all__ = ["available_cores", "in_order", "pool", "threads_each"]
+__all__ = ["LostError", "Processes", "available_cores", "in_order", "pool", "threads_each"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+P = ParamSpec("P")
+
+ENDED_TWICE = (
+    "the process that worked on it was ended from outside twice, the second time with nothing beside it, most likely "
+    "for lack of memory; free some, and run the same command again"
+)
 
 
 def available_cores() -> int:
@@ -32,11 +39,104 @@ def threads_each(jobs: int) -> int | None:
     return max(1, available_cores() // jobs) if jobs > 1 else None
 
 
+class LostError(CtsrError):
+    """A piece of work took down whoever tried it."""
+
+
+class Processes(Executor):
+    """Processes on this machine; when one ends in the middle of its work, others take the place of all."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._others = set(multiprocessing.active_children())
+        self._executor = _started(workers)
+
+    def submit(self, fn: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
+        """As every executor does."""
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As every executor does."""
+        self._executor.shutdown(wait, cancel_futures=cancel_futures)
+
+    def each_in_order(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result | LostError]:
+        """The result of `work` for each item in the items' order, or that it was lost; one does not stop the others.
+
+        When a process ends, nobody can tell with which item. Each that was under way is tried once more with nothing
+        beside it, and is lost where its process ends again.
+        """
+        todo = deque(enumerate(items))
+        running: dict[Future[Result | LostError], tuple[int, Item]] = {}
+        done: dict[int, Future[Result | LostError]] = {}
+        for number in range(len(todo)):
+            while number not in done:
+                for future in self._finished(work, todo, running):
+                    index, item = running.pop(future)
+                    done[index] = self._alone(work, item) if _is_broken(future) else future
+            yield done.pop(number).result()
+
+    def end(self) -> None:
+        """End the processes in the middle of what they do."""
+        for process in set(multiprocessing.active_children()) - self._others:
+            process.kill()
+
+    def _finished(
+        self,
+        work: Callable[[Item], Result | LostError],
+        todo: deque[tuple[int, Item]],
+        running: dict[Future[Result | LostError], tuple[int, Item]],
+    ) -> set[Future[Result | LostError]]:
+        """What is finished next; where a process has ended, all that was under way."""
+        try:
+            while todo and len(running) <= self._workers:  # one more, ready for the first that has nothing to do
+                running[self.submit(work, todo[0][1])] = todo[0]
+                todo.popleft()
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            if not any(map(_is_broken, finished)):
+                return finished
+        except BrokenProcessPool:  # one ended that had nothing to do
+            pass
+        finished, _ = wait(running)
+        self._renew()
+        return finished
+
+    def _alone(self, work: Callable[[Item], Result | LostError], item: Item) -> Future[Result | LostError]:
+        future = self.submit(work, item)
+        wait([future])
+        if not _is_broken(future):
+            return future
+        self._renew()
+        lost: Future[Result | LostError] = Future()
+        lost.set_result(LostError(ENDED_TWICE))
+        return lost
+
+    def _renew(self) -> None:
+        self._executor.shutdown()
+        self._executor = _started(self._workers)
+
+
+def _started(workers: int) -> ProcessPoolExecutor:
+    # A fork copies the locks of the caller's other threads as they are, held or not; without any it is safe, and
+    # saves each process half a second of imports. Python does not count the threads that PyTorch starts for itself
+    # (OpenMP's, CUDA's, autograd's), nor does a child survive what they leave behind: with PyTorch there, no fork.
+    alone = sys.platform == "linux" and threading.active_count() == 1 and "torch" not in sys.modules
+    context = multiprocessing.get_context("fork" if alone else "spawn")
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    # Processes start with the first task: now, before a progress bar's thread does.
+    executor.submit(int).result()
+    return executor
+
+
+def _is_broken(future: Future[Any]) -> bool:
+    return isinstance(future.exception(), BrokenProcessPool)
+
+
 @contextmanager
-def pool(workers: int) -> Generator[Executor | None]:
+def pool(workers: int) -> Generator[Processes | None]:
     """Processes for `in_order`; None, to work in this process, where `workers` is at most 1.
 
-    When the block is left early, what has not begun is dropped and what has begun is waited for.
+    When the block is left early, what has not begun is dropped; what has begun is waited for, but for an interruption,
+    which ends it at once.
 
     Raises:
         CtsrError: a process was killed.
@@ -44,23 +144,20 @@ def pool(workers: int) -> Generator[Executor | None]:
     if workers <= 1:
         yield None
         return
-    # A fork copies the locks of the caller's other threads as they are, held or not; without any it is safe, and
-    # saves each process half a second of imports. Python does not count the threads that PyTorch starts for itself
-    # (OpenMP's, CUDA's, autograd's), nor does a child survive what they leave behind: with PyTorch there, no fork.
-    alone = sys.platform == "linux" and threading.active_count() == 1 and "torch" not in sys.modules
-    context = multiprocessing.get_context("fork" if alone else "spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as executor:
+    try:
+        processes = Processes(workers)
         try:
-            # Processes start with the first task: now, before a progress bar's thread does.
-            executor.submit(int).result()
-            yield executor
-        except BrokenProcessPool as error:
-            raise CtsrError(
-                "a worker process was ended from outside, most likely for lack of memory; free some, or ask for fewer "
-                "--workers where there are any, and run the same command again: it continues where it stopped"
-            ) from error
+            yield processes
+        except KeyboardInterrupt:
+            processes.end()
+            raise
         finally:
-            executor.shutdown(cancel_futures=True)
+            processes.shutdown(cancel_futures=True)
+    except BrokenProcessPool as error:
+        raise CtsrError(
+            "a worker process was ended from outside, most likely for lack of memory; free some, or ask for fewer "
+            "--jobs where there are any, and run the same command again: it continues where it stopped"
+        ) from error
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], executor: Executor | None) -> Iterator[Result]:

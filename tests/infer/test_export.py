@@ -12,7 +12,7 @@ from ctsr.checkpoint.packed import read_card
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.infer import export as module
-from ctsr.infer.export import META_KEY, Format, export
+from ctsr.infer.export import META_KEY, Format, export, target
 from ctsr.infer.private import import_openvino
 from ctsr.models import Architecture, build
 from tests.made.model import save_model
@@ -71,7 +71,7 @@ def test_a_model_to_pass_on_is_a_model_again_with_its_card(generator: Generator,
     with pytest.raises(UsageError, match="--card goes into a safetensors file; onnx has no place"):
         export(generator, tmp_path / "m.onnx", "onnx", card="# About\n")
     with pytest.raises(CheckpointError, match="does not say how it was trained"):
-        export(replace(generator, meta=None), tmp_path / "m.safetensors", "safetensors")
+        export(replace(generator, meta=None), tmp_path / "n.safetensors", "safetensors")
 
 
 def test_a_file_that_differs_is_not_left_behind(
@@ -90,3 +90,69 @@ def test_the_verb_names_the_file_by_its_format(
     assert main(["export", "--model_path", str(generator.path), "--format", "torchscript"]) == 0
     assert (tmp_path / "best.pt").is_file()
     assert "17 × 31" in capsys.readouterr().out
+
+
+def test_the_ending_tells_the_format_where_none_is_given() -> None:
+    found = {name: target(Path(name), None, Path("best.pth")) for name in ("a.xml", "b.pt", "c.safetensors", "d.onnx")}
+    assert [(str(path), kind) for path, kind in found.values()] == [
+        ("a.xml", "openvino"),
+        ("b.pt", "torchscript"),
+        ("c.safetensors", "safetensors"),
+        ("d.onnx", "onnx"),
+    ]
+    assert target(Path("a.xml"), "openvino", Path("best.pth")) == found["a.xml"]
+
+
+def test_a_name_without_a_known_ending_gets_the_formats_whole_behind_it() -> None:
+    model = Path("runs/v1.5.pth")
+    assert target(Path("out/v1.5"), "torchscript", model) == (Path("out/v1.5.pt"), "torchscript")
+    assert target(Path("v1.5"), None, model) == (Path("v1.5.onnx"), "onnx")
+    assert target(None, "openvino", model) == (Path("v1.5.xml"), "openvino")
+
+
+def test_the_verb_refuses_an_ending_of_another_format_in_one_line(
+    generator: Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out" / "b.onnx"
+    assert main(["export", str(out), "--model_path", str(generator.path), "--format", "openvino"]) == 2
+    assert "has the ending of onnx, not of --format openvino" in " ".join(capsys.readouterr().err.split())
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+def test_the_model_itself_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], overwrite: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    by_default = save_model(tmp_path / "net.pt")
+    as_weights = save_model(tmp_path / "net.bin")
+    before = by_default.read_bytes()
+    assert main(["export", "--model_path", "net.pt", "--format", "torchscript", *overwrite]) == 2
+    assert main(["export", "net.xml", "--model_path", "net.bin", *overwrite]) == 2
+    assert capsys.readouterr().err.count("is the model itself") == 2
+    assert by_default.read_bytes() == as_weights.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.bin", "net.pt"]
+
+
+@pytest.mark.parametrize(("there", "name"), [("m.pt", "m.pt"), ("m.xml", "m.xml"), ("m.bin", "m.xml")])
+def test_a_file_that_is_there_is_replaced_on_demand_only(
+    generator: Generator, tmp_path: Path, there: str, name: str
+) -> None:
+    (tmp_path / there).write_bytes(b"mine")
+    words = ["export", str(tmp_path / name), "--model_path", str(generator.path)]
+    assert main(words) == 2
+    assert (tmp_path / there).read_bytes() == b"mine"
+    assert main([*words, "--overwrite"]) == 0
+    assert (tmp_path / there).read_bytes() != b"mine"
+
+
+def test_a_model_that_is_passed_on_again_keeps_its_card_unless_another_is_given(
+    generator: Generator, tmp_path: Path
+) -> None:
+    first, again, other = (tmp_path / f"{name}.safetensors" for name in ("first", "again", "other"))
+    export(generator, first, "safetensors", card="# About\n")
+    assert main(["export", str(again), "--model_path", str(first)]) == 0
+    assert read_card(again) == "# About\n"
+    (tmp_path / "card.md").write_text("# Other\n")
+    assert main(["export", str(other), "--model_path", str(first), "--card", str(tmp_path / "card.md")]) == 0
+    assert read_card(other) == "# Other\n"

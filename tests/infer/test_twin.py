@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint.bundled import BUNDLED, check_own_folder
 from ctsr.checkpoint.int8 import Int8Twin, TwinNotes, int8_beside, read_int8, save_int8
 from ctsr.cli.main import main
-from ctsr.errors import CheckpointError, DomainError
+from ctsr.errors import CheckpointError, DomainError, UsageError
 from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer.calibration import trial_pairs
@@ -273,6 +274,35 @@ def test_quantize_leaves_the_model_as_it_was(trained: Path) -> None:
     assert trained.read_bytes() == before
     assert not int8_beside(trained).exists()
     assert Path("elsewhere.safetensors").is_file()
+
+
+def test_quantize_refuses_a_patch_larger_than_every_slice(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*QUANTIZE, "--patch_size", "5000"]) == 2
+    assert "--patch_size 5000 is larger than every slice to train on; 64 fits" in capsys.readouterr().err
+    assert not int8_beside(trained).exists()
+
+
+def test_quantize_never_replaces_the_model_itself(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = trained.read_bytes()
+    assert main([*QUANTIZE, "--out", "best.pth", "--overwrite"]) == 2
+    assert "is the model itself" in capsys.readouterr().err
+    assert trained.read_bytes() == before
+
+
+@pytest.mark.usefixtures("trained")
+def test_nothing_is_written_into_the_installed_package_unless_its_file_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = BUNDLED["ctsr-x2"]
+    there = set(model.file.parent.iterdir())
+    for words in (["quantize", model.name, *QUANTIZE[2:], "--overwrite"], ["blend", "best.pth", model.name]):
+        assert main(words) == 2
+        assert "name the file to write with --out" in " ".join(capsys.readouterr().err.split())
+    assert set(model.file.parent.iterdir()) == there
+    assert main(["export", "copy.safetensors", "--model_path", model.name]) == 0
+    with pytest.raises(UsageError, match="comes with ctsr"):
+        check_own_folder(model.file)
+    check_own_folder(Path("copy.safetensors"))
 
 
 def test_quantize_refuses_a_split_that_trains_on_who_judged_the_model(

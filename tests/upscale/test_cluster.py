@@ -1,11 +1,14 @@
 """Many series over processes and over a real dask cluster, one of whose workers dies."""
 
 import json
+import shutil
 import signal
+import subprocess
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ctsr import cluster as cluster_room
@@ -50,6 +53,37 @@ def test_a_cluster_finishes_although_a_worker_is_killed_midway(
     assert len(records) == PATIENTS
     assert all(json.loads(record.read_text())["result"]["num_slices"] == 6 for record in records)
     assert len(list(out.rglob("*.dcm"))) == 6 * PATIENTS
+
+
+def test_a_series_that_takes_its_process_down_twice_fails_alone_and_is_made_by_the_next_run(
+    root: Path, tmp_path: Path, bilinear_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    arguments = ["exams", "out", "--model_path", str(bilinear_path), "--engine", "torch", "--jobs", "2"]
+    running = begun("upscale", *arguments)
+    assert killed_at(running, out / "P3") == 2
+    assert running.wait() == 1
+    assert f"{PATIENTS - 1} series made, 0 kept from before, 1 failed" in capfd.readouterr().out
+    assert not list((out / "P3").glob("[!.]*"))
+    assert begun("upscale", *arguments).wait() == 0
+    assert f"1 series made, {PATIENTS - 1} kept from before, 0 failed" in capfd.readouterr().out
+    assert len(list(out.rglob("*.dcm"))) == 6 * PATIENTS
+
+
+def killed_at(running: "subprocess.Popen[bytes]", patient: Path) -> int:
+    """Kill one of the processes of a command whenever a result of this patient is begun; returns how many."""
+    killed = 0
+    while running.poll() is None:
+        if list(patient.glob(".*.part")):
+            workers = [one for one in psutil.Process(running.pid).children() if "spawn_main" in str(one.cmdline())]
+            workers[0].kill()
+            psutil.wait_procs(workers)  # the pool ends the others
+            for part in patient.glob(".*.part"):
+                shutil.rmtree(part)
+            killed += 1
+        time.sleep(0.001)
+    return killed
 
 
 def test_preprocessing_runs_on_the_same_cluster(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

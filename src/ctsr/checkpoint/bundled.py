@@ -6,8 +6,9 @@ from pathlib import Path
 
 import ctsr
 from ctsr.checkpoint.packed import PACKED
+from ctsr.errors import UsageError
 
-__all__ = ["BUNDLED", "BundledModel", "bundled_for"]
+__all__ = ["BUNDLED", "BundledModel", "bundled_for", "check_own_folder"]
 
 FOLDER = Path(ctsr.__file__).parent / "bundled"
 
@@ -41,3 +42,16 @@ BUNDLED: Mapping[str, BundledModel] = {
 def bundled_for(scale: int | None) -> BundledModel | None:
     """The model that is used where no run is found: the first of that scale, or of all; None where there is none."""
     return next((model for model in BUNDLED.values() if scale in {None, model.scale}), None)
+
+
+def check_own_folder(model: Path) -> None:
+    """Refuse to write beside a bundled model, where nobody named a file: that folder is the installed package's.
+
+    Raises:
+        UsageError: the model comes with the package.
+    """
+    if model.resolve().parent == FOLDER.resolve():
+        raise UsageError(
+            f"{model.stem} comes with ctsr, whose folder is not for results: name the file to write with --out, or "
+            f"work on a copy, which `ctsr export copy{PACKED} --model_path {model.stem}` makes"
+        )

@@ -7,7 +7,7 @@ import tyro
 
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
-from ctsr.errors import UsageError
+from ctsr.paths import check_free
 
 __all__ = ["Blend"]
 
@@ -37,14 +37,16 @@ class Blend:
         """Exit status 0."""
         from ctsr.checkpoint import load_generator, resolve_model
         from ctsr.checkpoint.blend import blended_path, save_blend
+        from ctsr.checkpoint.bundled import check_own_folder
 
         found = [resolve_model(name) for name in (self.first, self.second)]
         for note in (one.note for one in found if one.note):
             console.note(note)
         first, second = (load_generator(one.path) for one in found)
+        if self.out is None:
+            check_own_folder(second.path)
         out = self.out or blended_path(second.path, self.alpha)
-        if out.exists() and not self.overwrite:
-            raise UsageError(f"{out} is there already; pass --overwrite to replace it, or another --out")
+        check_free(out, first.path, second.path, overwrite=self.overwrite)
         save_blend(out, first, second, self.alpha)
         console.print(f"{1 - self.alpha:g} × {first.path} + {self.alpha:g} × {second.path}")
         console.print(f"model: {out}")

@@ -19,33 +19,35 @@ class Export:
 
     ctsr export model.onnx --model_path runs/rrdb_x2_blurnoise_20250912-114004
 
-    ctsr export model.xml --format openvino
+    ctsr export model.xml
 
-    ctsr export model.safetensors --format safetensors --card about.md
+    ctsr export model.safetensors --card about.md
     """
 
     out: tyro.conf.Positional[Path | None] = None
-    """The file to write; the checkpoint's name with the format's ending when left out."""
+    """The file to write, in the format of its ending; the checkpoint's name when left out."""
     model_path: str | None = None
     """Checkpoint file, run folder or name; left out, the newest run, else the model that comes with ctsr."""
-    format: Literal["onnx", "openvino", "torchscript", "safetensors"] = "onnx"
-    """Of the file; its height and width are free in each. safetensors is the weights alone, to pass a model on."""
+    format: Literal["onnx", "openvino", "torchscript", "safetensors"] | None = None
+    """Of a file without a known ending, onnx when left out; height and width are free in each. safetensors is the
+    weights alone, to pass a model on."""
     card: Path | None = None
-    """Markdown file about the model, which goes into a safetensors file; `ctsr models FILE` shows it."""
+    """Markdown file about the model, for a safetensors file, in place of its own card; `ctsr models FILE` shows it."""
+    overwrite: bool = False
+    """Replace a file that is there; the model itself is never replaced."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
         """Exit status 0."""
         from ctsr.checkpoint import find_generator
-        from ctsr.infer.export import SUFFIXES, export
+        from ctsr.infer.export import export, target
 
         generator = find_generator(self.model_path, progress=console)
-        out = native_path(self.out) if self.out else Path(generator.path.stem)
-        path = out if out.suffix else out.with_suffix(SUFFIXES[self.format])
-        card = resolve_path(self.card, progress=console).read_text(encoding="utf-8") if self.card else ""
-        exported = export(generator, path, self.format, card)
+        path, kind = target(native_path(self.out) if self.out else None, self.format, generator.path)
+        card = resolve_path(self.card, progress=console).read_text(encoding="utf-8") if self.card else None
+        exported = export(generator, path, kind, card, overwrite=self.overwrite)
         columns = ("LR pixels", "largest difference from PyTorch, HU")
         rows = [(f"{h} × {w}", f"{hu:.5f}") for (h, w), hu in exported.differences_hu.items()]
-        console.table(f"{generator.architecture} as {self.format}", columns, rows)
+        console.table(f"{generator.architecture} as {kind}", columns, rows)
         console.print(f"written: {exported.path}")
         return 0

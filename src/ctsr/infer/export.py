@@ -8,21 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from ctsr import __version__
 from ctsr.checkpoint import Generator, load_generator
-from ctsr.checkpoint.packed import PACKED, save_packed
+from ctsr.checkpoint.packed import PACKED, read_card, save_packed
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.files import PART
 from ctsr.hu import HURange
 from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert
 from ctsr.infer.private import import_openvino
+from ctsr.paths import check_free
 
-__all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "export"]
+__all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "Target", "export", "target"]
 
 Format: TypeAlias = Literal["onnx", "openvino", "torchscript", "safetensors"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "safetensors": PACKED}
@@ -33,6 +34,8 @@ NEEDS: dict[Format, tuple[str, ...]] = {
     "safetensors": (),
 }
 EXTRA: dict[Format, str] = {"onnx": "export", "openvino": "fast"}
+WEIGHTS = ".bin"
+"""How OpenVINO's second file ends."""
 META_KEY = "ctsr"
 """What the file holds its meta under, as JSON: ONNX metadata, OpenVINO runtime information, a file in TorchScript."""
 SIZES = ((16, 16), (17, 31), (64, 40))
@@ -52,19 +55,52 @@ class Exported:
     """LR size → largest difference in HU."""
 
 
-def export(generator: Generator, path: Path, kind: Format, card: str = "") -> Exported:
+class Target(NamedTuple):
+    """What is to be written."""
+
+    path: Path
+    kind: Format
+
+
+def target(out: Path | None, kind: Format | None, model: Path) -> Target:
+    """The file and its format, each told by the other where only one is given; ONNX where neither is.
+
+    Args:
+        out: a name without a known ending gets the format's; the model's own name when None.
+        kind: the format; that of the ending of `out` when None.
+        model: file of the model.
+
+    Raises:
+        UsageError: the ending is another format's.
+    """
+    if out is None:
+        kind = kind or "onnx"
+        return Target(Path(model.stem + SUFFIXES[kind]), kind)
+    told: Format | None = next((known for known, suffix in SUFFIXES.items() if out.suffix == suffix), None)
+    if told is None:
+        kind = kind or "onnx"
+        return Target(out.with_name(out.name + SUFFIXES[kind]), kind)
+    if kind not in {None, told}:
+        raise UsageError(f"{out} has the ending of {told}, not of --format {kind}; leave out one of the two")
+    return Target(out, told)
+
+
+def export(
+    generator: Generator, path: Path, kind: Format, card: str | None = None, *, overwrite: bool = False
+) -> Exported:
     """Write the network for other programs, its height and width free.
 
     Input ``(1, 1, h, w)``, output ``(1, 1, s·h, s·w)``, both float32 in [-1, 1]; the meta says which HU that is.
 
     Args:
         generator: the network, on the CPU.
-        path: the file; a file that is there is replaced. OpenVINO puts its weights beside it, as `.bin`.
+        path: the file, another than the model's. OpenVINO puts its weights beside it, as `.bin`.
         kind: the format; safetensors is the weights alone, for ctsr itself.
-        card: Markdown that goes into a safetensors file; no other format has a place for it.
+        card: Markdown that goes into a safetensors file, the model's own when None; no other format has a place for it.
+        overwrite: replace files that are there.
 
     Raises:
-        UsageError: what writes or runs the format is not installed, or it has no place for a card.
+        UsageError: what writes or runs the format is not installed, or it has no place for a card; a file is there.
         CheckpointError: what was written does not do what PyTorch does, and nothing is left of it; or weights are to
             be passed on that do not say how they were trained.
     """
@@ -72,6 +108,8 @@ def export(generator: Generator, path: Path, kind: Format, card: str = "") -> Ex
         raise UsageError(f"--format {kind} needs {', '.join(missing)}: pip install 'ctsr[{EXTRA[kind]}]'")
     if card and kind != "safetensors":
         raise UsageError(f"--card goes into a safetensors file; {kind} has no place for it")
+    for file in (path, path.with_suffix(WEIGHTS)) if kind == "openvino" else (path,):
+        check_free(file, generator.path, overwrite=overwrite, flag="name")
     path.parent.mkdir(parents=True, exist_ok=True)
     net, meta = generator.net.cpu().eval(), json.dumps(_meta(generator))
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=PART, dir=path.parent) as folder:
@@ -155,7 +193,9 @@ def _run_torchscript(path: Path) -> Run:
     return cast("Run", torch.jit.load(path))
 
 
-def _pack(generator: Generator, path: Path, card: str) -> None:
+def _pack(generator: Generator, path: Path, card: str | None) -> None:
+    if card is None:
+        card = read_card(generator.path) if generator.path.suffix == PACKED else ""
     if generator.meta is None:
         raise CheckpointError(f"{generator.path} does not say how it was trained, and so cannot be passed on")
     save_packed(path, generator.meta, generator.net.state_dict(), card)

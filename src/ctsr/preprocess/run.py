@@ -149,7 +149,8 @@ def preprocess(
         root, out_dir = root.absolute(), out_dir.absolute()  # workers may be somewhere else
     read_log(out_dir)  # a foreign one is an error before anything else is done
     several = sum(1 for _ in islice(files_below(root), FEW_FILES)) == FEW_FILES
-    with executor_for((workers or available_cores()) if several else 1, dask) as executor:
+    processes = available_cores() if several and dask is None else 1
+    with executor_for(processes if workers is None else workers, dask) as executor:
         inventory = scan(root, progress=progress, executor=executor)
         if not any(patient.series or patient.excluded for patient in inventory.patients):
             raise MissingInputError(f"{root}: no CT below; expected one folder per patient with DICOM or NIfTI files")

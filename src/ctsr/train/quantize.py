@@ -62,13 +62,14 @@ def quantize(
     Raises:
         MissingInputError: a root is not there, or a part has no usable series.
         SplitError: see `ctsr.data.split.choose_split`; or its training part holds patients who judged the model.
-        UsageError: a patch does not fit the scale, or OpenVINO is not installed.
+        UsageError: a patch does not fit the scale or the slices, or OpenVINO is not installed.
     """
     check_patch("patch_size", options.patch_size, generator.scale)
     if not is_installed():
         raise UsageError(f"ctsr quantize compares in OpenVINO, which is not installed: {GET_IT}")
     exams = _exams(generator, options, progress)
     train, val = (_part(exams, name, options, progress) for name in ("train", "val"))
+    _check_fits(options.patch_size, generator.scale, train.series)
     patches = Patches(train.series, generator, options)
     net = rounded(generator.net)
     calibration = patches.batches("ranges", CALIBRATION_BATCHES)
@@ -103,6 +104,15 @@ def finetune_rounded(
         optimizer.step()
         for conv in held:
             conv.hold()
+
+
+def _check_fits(size: int, scale: int, series: Sequence[StoredSeries]) -> None:
+    """See that patches are not made of reflections alone: these would set ranges for images that there are none of."""
+    longest = max(max(one.rows, one.columns) for one in series)
+    if size > longest:
+        raise UsageError(
+            f"--patch_size {size} is larger than every slice to train on; {longest - longest % scale} fits"
+        )
 
 
 @dataclass(frozen=True, eq=False)
