@@ -12,15 +12,28 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 HERE = Path(__file__).parent
 ROOTS = ("patients", "singles")
 
 
-Verb: TypeAlias = Literal["train", "finetune"]
-STEPS: Mapping[str, Sequence[Verb]] = {"ctsr-x2": ("train",), "ctsr-x4": ("train",)}
-"""The commands that lead to each model, each from what the one before it made."""
+@dataclass(frozen=True)
+class Step:
+    """One command on the way to a model."""
+
+    verb: Literal["train", "finetune", "blend"]
+    start: str | None = None
+    """Another bundled model whose result it starts from; None for the step before it."""
+    alpha: float = 1.0
+    """Of a blend: how much of the step before is wanted, the rest being what that started from."""
+
+
+STEPS: Mapping[str, Sequence[Step]] = {
+    "ctsr-x2": (Step("train"),),
+    "ctsr-x4": (Step("train"),),
+    "ctsr-x2-sharp": (Step("finetune", start="ctsr-x2"), Step("blend", start="ctsr-x2", alpha=0.75)),
+}
 
 
 @dataclass(frozen=True)
@@ -32,17 +45,24 @@ class Workshop:
 
     def result(self, model: str, steps: int | None = None) -> Path:
         """The checkpoint that a model's first so many steps lead to; all of them when left out."""
-        *_, verb = STEPS[model][:steps]
-        return _run_in(self.folder / model / verb) / "best.pth"
+        *_, last = STEPS[model][:steps]
+        place = self.folder / model / last.verb
+        return place / "best.pth" if last.verb == "blend" else _run_in(place) / "best.pth"
 
     def make(self, model: str) -> Path:
         """Every step that is not done yet."""
-        for number, verb in enumerate(STEPS[model]):
-            self._learn(model, verb, self.result(model, number) if number else None)
+        for number, step in enumerate(STEPS[model]):
+            before = self.result(step.start) if step.start else self.result(model, number) if number else None
+            place = self.folder / model / step.verb
+            if step.verb == "blend":
+                made = self.result(model, number)
+                _ctsr("blend", before, made, "--alpha", step.alpha, "--out", place / "best.pth", "--overwrite")
+            else:
+                self._learn(model, step.verb, place, before)
         return self.result(model)
 
-    def _learn(self, model: str, verb: Verb, before: Path | None) -> None:
-        place, here = self.folder / model / verb, ("--device", "cpu", "--store", self.folder / "store")
+    def _learn(self, model: str, verb: str, place: Path, before: Path | None) -> None:
+        here = ("--device", "cpu", "--store", self.folder / "store")
         if any(place.glob("*/last.pth")):
             _ctsr(verb, "--resume", _run_in(place), *here)
             return

@@ -33,6 +33,7 @@ BUNDLED: Mapping[str, BundledModel] = {
     for model in (
         BundledModel("ctsr-x2", 2, "Apache-2.0"),
         BundledModel("ctsr-x4", 4, "Apache-2.0"),
+        BundledModel("ctsr-x2-sharp", 2, "Apache-2.0"),
     )
 }
 """By name; the first of its scale is used where no run is found."""
