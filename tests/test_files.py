@@ -5,9 +5,11 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ctsr.files import (
@@ -121,6 +123,19 @@ def test_leftovers_go_and_what_may_still_be_written_stays(tmp_path: Path) -> Non
         # Somebody on another machine may still be at it; I certainly am.
         assert names(tmp_path) == sorted([".a", ".a.part", others[0], part.name, "a.part"])
     clear_leftovers(tmp_path / "nowhere")
+
+
+def test_who_was_killed_but_not_waited_for_writes_no_more(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from ctsr.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "log.csv")])
+    while psutil.Process(killed.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == []
+    killed.wait()
 
 
 def test_only_the_leftovers_of_that_name_go(tmp_path: Path) -> None:

@@ -129,7 +129,10 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
 def _is_abandoned(part: Path, place: str, pid: str) -> bool:
     """Whoever writes here is asked for; of others, in another place, only time can tell."""
     if place == _place():
-        return not psutil.pid_exists(int(pid))
+        try:
+            return psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE  # killed, but not yet buried by its parent
+        except psutil.NoSuchProcess:
+            return True
     return time.time() - part.stat().st_mtime > GIVEN_UP_S
 
 
