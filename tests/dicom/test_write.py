@@ -76,6 +76,20 @@ def test_patient_study_and_frame_of_reference_are_kept(tmp_path: Path) -> None:
         assert new[keyword].value == source[keyword].value
 
 
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_source_without_a_study_gets_one_that_all_made_of_it_shares(tmp_path: Path, missing: str | None) -> None:
+    first, second, other = ct_slice(body()), ct_slice(body()), ct_slice(body())
+    second.SOPInstanceUID, other.SeriesInstanceUID = "1.2.3", "1.2.4"
+    for source in (first, second, other):
+        if missing is None:
+            del source.StudyInstanceUID
+        else:
+            source.StudyInstanceUID = missing
+    studies = [derived(source, tmp_path).StudyInstanceUID for source in (first, second, other)]
+    assert studies[0].startswith("2.25.")
+    assert studies[0] == studies[1] != studies[2]
+
+
 def test_the_header_says_how_it_was_made_and_of_what(tmp_path: Path) -> None:
     source = ct_slice(body(), DerivationDescription="denoised")
     new = derived(source, tmp_path)

@@ -206,6 +206,10 @@ def _identify(derived: Dataset, source: Dataset, source_uid: str, derivation: De
         text("SOPInstanceUID", VR.UI, derived_uid(*name)),
         text("SeriesInstanceUID", VR.UI, derivation.series_uid),
     )
+    if not _values(source, "StudyInstanceUID"):
+        # No archive takes a slice without one. All that is made of one series shares it.
+        series = _values(source, "SeriesInstanceUID") or [derivation.series_uid]
+        put(derived, text("StudyInstanceUID", VR.UI, derived_uid("study of a series without one", *series)))
     # Further values are the maker's own in a classic slice; in an enhanced object they mean something else.
     own = _values(source, "ImageType")[3:] if frame is None else []
     put(derived, text("ImageType", VR.CS, "DERIVED", "SECONDARY", "AXIAL", *own))
