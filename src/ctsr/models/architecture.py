@@ -105,17 +105,18 @@ def build(architecture: Architecture) -> nn.Module:
 def load_state(state: StateDict) -> tuple[Architecture, nn.Module]:
     """The network that these weights belong to, with these weights in float32, in evaluation mode, on the CPU.
 
-    Weights for colour images are folded to one channel. The global random state is left alone.
+    Weights for colour images are folded to one channel. Tensors that fit as they are become the network's own, without a
+    copy. The global random state is left alone.
 
     Raises:
         CheckpointError: the weights fit no known network, or are incomplete, of the wrong shapes, or not finite.
     """
     folded = _folded_to_grey(_unwrapped(state), describe(state).in_channels)
     architecture = replace(describe(folded), in_channels=1)
-    with torch.device("meta"):  # shapes only: what would be drawn here is overwritten at once
+    with torch.device("meta"):  # shapes only: the weights that would be drawn here are those of the file
         net = build(architecture)
     _check_fit(net.state_dict(), folded)
-    net.to_empty(device="cpu").load_state_dict(folded)
+    net.load_state_dict({key: value.float().contiguous() for key, value in folded.items()}, assign=True)
     return architecture, net.eval()
 
 

@@ -19,7 +19,7 @@ from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.plan import Job, chosen, plan_series
-from ctsr.upscale.series import Outcome, attempt, check_output, is_done
+from ctsr.upscale.series import Network, Outcome, attempt, check_output, is_done, open_network
 
 __all__ = ["Report", "upscale"]
 
@@ -86,16 +86,19 @@ def upscale(
             check_output(job)
     if todo:
         check_room(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
-    made = dict(zip(todo, _outcomes(todo, spec, executor, progress), strict=True))
+    network = Network(engine, generator.meta)
+    made = dict(zip(todo, _outcomes(todo, network, spec, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
 
 
-def _outcomes(todo: list[Job], spec: EngineSpec, executor: Executor | None, progress: Progress) -> Iterator[Outcome]:
+def _outcomes(
+    todo: list[Job], network: Network, spec: EngineSpec, executor: Executor | None, progress: Progress
+) -> Iterator[Outcome]:
     if executor is None:
-        results = (attempt(job, spec, progress) for job in todo)
+        results = (attempt(job, lambda: network, progress) for job in todo)
     else:
-        results = each_in_order(partial(attempt, spec=spec), todo, executor)
+        results = each_in_order(partial(attempt, network=partial(open_network, spec)), todo, executor)
         results = progress.track(results, total=len(todo), what="Upscaling series")
     for job, result in zip(todo, results, strict=True):
         outcome = Outcome(output=job.output, error=str(result)) if isinstance(result, LostError) else result

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -29,7 +29,7 @@ from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
 from ctsr.upscale.work import Made, make_slices
 from ctsr.words import listed, one_line
 
-__all__ = ["Outcome", "attempt", "check_output", "is_done"]
+__all__ = ["Network", "Outcome", "attempt", "check_output", "is_done", "open_network"]
 
 SLICE = re.compile(r"\d{4,}\.dcm")
 """What the files of a DICOM result are called."""
@@ -47,6 +47,21 @@ class Outcome:
     """Why there is no result; empty where there is one."""
     kept: bool = False
     """It was there already."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A model that runs."""
+
+    engine: Engine
+    meta: Meta | None
+
+
+@lru_cache(maxsize=1)
+def open_network(spec: EngineSpec) -> Network:
+    """A model in a process that was told of it only: opened once for all its series."""
+    generator = load_generator(spec.model_path)
+    return Network(open_engine(spec, generator), generator.meta)
 
 
 def is_done(job: Job) -> bool:
@@ -99,30 +114,24 @@ def check_output(job: Job) -> None:
         raise UsageError(f"{job.output}: is there, made from something else or otherwise; --overwrite replaces it")
 
 
-def attempt(job: Job, spec: EngineSpec, progress: Progress = SILENT) -> Outcome:
-    """Make one series, whatever process this is; what goes wrong is told in the outcome."""
+def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILENT) -> Outcome:
+    """Make one series, whatever process this is; what goes wrong is told in the outcome, in `network` too."""
     try:
         if not job.options.overwrite and is_done(job):
             # By a worker that died before it could say so.
             return Outcome(output=job.output, kept=True)
         check_output(job)
-        engine, meta = _opened(spec)
-        return _make(job, engine, meta, progress)
+        return _make(job, network(), progress)
     except (CtsrError, OSError, MemoryError, RuntimeError) as error:  # RuntimeError: PyTorch's, of a full GPU
         return Outcome(output=job.output, error=one_line(error) or type(error).__name__)
 
 
-@lru_cache(maxsize=1)
-def _opened(spec: EngineSpec) -> tuple[Engine, Meta | None]:
-    generator = load_generator(spec.model_path)
-    return open_engine(spec, generator), generator.meta
-
-
-def _make(job: Job, engine: Engine, meta: Meta | None, progress: Progress) -> Outcome:
+def _make(job: Job, network: Network, progress: Progress) -> Outcome:
+    engine = network.engine
     warnings = check(job.series, "upscale", assume_hu=job.options.assume_hu)
     if job.format == "nifti":
         check(job.series, "volume", assume_hu=job.options.assume_hu)
-    warnings += unusual(job.series, meta)
+    warnings += unusual(job.series, network.meta)
     if job.tiling is not None:
         engine = Tiled(engine, job.model.scale, job.tiling)
         warnings.append(_seams(job, engine))
