@@ -105,8 +105,8 @@ def build(architecture: Architecture) -> nn.Module:
 def load_state(state: StateDict) -> tuple[Architecture, nn.Module]:
     """The network that these weights belong to, with these weights in float32, in evaluation mode, on the CPU.
 
-    Weights for colour images are folded to one channel. Tensors that fit as they are become the network's own, without a
-    copy. The global random state is left alone.
+    Weights for colour images are folded to one channel. Tensors that fit as they are become the network's own, not
+    copies. The global random state is left alone.
 
     Raises:
         CheckpointError: the weights fit no known network, or are incomplete, of the wrong shapes, or not finite.
