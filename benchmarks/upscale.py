@@ -152,10 +152,10 @@ def _programs(folder: Path) -> None:
     print(f"ctsr upscale, {shown}  (target: the same)", flush=True)
     full = _run(folder, _model(folder, "full.pth", FULL), count=2, side=512)
     print(f"ctsr upscale, full network on 512²: {full.peak / 1e9:.2f} GB  (target: under 1.5)")
-    print(f"ctsr upscale, full network on 512²: {100 * full.outside:.1f} % outside inference  (target: under 5)")
+    print(f"ctsr upscale, full network on 512²: {100 * full.outside:.1f} % outside the network  (target: under 5)")
     own = _run(folder, "ctsr-x2", count=100, side=512)
     print(f"ctsr upscale, ctsr-x2 on 512²: {own.wall / 100:.2f} s a slice, {own.peak / 1e9:.2f} GB")
-    print(f"ctsr upscale, ctsr-x2 on 512²: {100 * own.outside:.1f} % outside inference  (target: none)")
+    print(f"ctsr upscale, ctsr-x2 on 512²: {100 * own.outside:.1f} % outside the network  (target: none)")
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,12 @@ class _Ran:
     """Bytes resident at most."""
     wall: float
     """Seconds from reading the first slice to checking the last: starting and loading take the same for any series."""
-    infer: float
+    network: float
     """Seconds of those with the network at work."""
 
     @property
     def outside(self) -> float:
-        return 1 - self.infer / self.wall
+        return 1 - self.network / self.wall
 
 
 def _model(folder: Path, name: str, architecture: Architecture) -> Path:
@@ -194,4 +194,4 @@ def _run(folder: Path, model: Path | str, *, count: int, side: int) -> _Ran:
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     seconds = json.loads((out / "run.json").read_text(encoding="utf-8"))["seconds"]
     shutil.rmtree(out)
-    return _Ran(1024 * float(done.stdout.splitlines()[-1]), seconds["wall"], seconds["infer"])
+    return _Ran(1024 * float(done.stdout.splitlines()[-1]), seconds["wall"], seconds["network"])

@@ -1,6 +1,7 @@
 """What runs a network: the protocol that every engine keeps, and PyTorch's."""
 
 import copy
+import time
 from typing import Literal, Protocol, TypeAlias
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from ctsr.errors import UsageError
 
-__all__ = ["Engine", "EngineName", "Precision", "TorchEngine"]
+__all__ = ["Clocked", "Engine", "EngineName", "Precision", "TorchEngine"]
 
 EngineName: TypeAlias = Literal["auto", "torch", "openvino"]
 Precision: TypeAlias = Literal["fp32", "int8", "fp16"]
@@ -32,6 +33,26 @@ class Engine(Protocol):
             ``(1, 1, s·h, s·w)``, float32, not clipped, on any device.
         """
         ...
+
+
+class Clocked:
+    """An engine that keeps the time which another one's answers take."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.seconds = 0.0
+
+    @property
+    def name(self) -> str:
+        """The other's."""
+        return self._engine.name
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        """See `Engine`."""
+        started = time.perf_counter()
+        answer = self._engine(lr).cpu()  # waits for a GPU
+        self.seconds += time.perf_counter() - started
+        return answer
 
 
 class TorchEngine:

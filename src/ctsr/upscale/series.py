@@ -17,7 +17,7 @@ from ctsr.dicom.defects import check
 from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
-from ctsr.infer import Engine
+from ctsr.infer import Clocked, Engine
 from ctsr.infer.choose import EngineSpec, open_engine
 from ctsr.infer.enlarge import Enlarger
 from ctsr.infer.tiles import Tiled, seam_error
@@ -135,10 +135,12 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
     if job.tiling is not None:
         engine = Tiled(engine, job.model.scale, job.tiling)
         warnings.append(_seams(job, engine))
-    enlarger = Enlarger(engine, job.model.scale, job.model.hu_range, job.options.skip_air)
+    clocked = Clocked(engine)
+    enlarger = Enlarger(clocked, job.model.scale, job.model.hu_range, job.options.skip_air)
     with _folder_for(job) as folder:
         with _sink(job, folder) as sink:
             made = make_slices(job, sink, enlarger, progress)
+        made.timing.network = clocked.seconds
         warnings += _remarks(job, sink, made)
         files = _files(job, folder)
         if job.format == "dicom" and files["count"] != len(job.series.slices):

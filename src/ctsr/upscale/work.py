@@ -21,7 +21,9 @@ class Timing:
     """Seconds spent in each stage; they overlap, so that the whole takes less than their sum."""
 
     read: float = 0.0
-    infer: float = 0.0
+    enlarge: float = 0.0
+    network: float = 0.0
+    """Of `enlarge`."""
     write: float = 0.0
     wall: float = 0.0
 
@@ -90,7 +92,7 @@ class _Stages:
             pixels = SlicePixels.from_padded(resampled.hu, resampled.padding)
         if source.index == len(self.job.series.slices) // 2:
             self.made.middle = BeforeAfter(source.index, source.pixels.hu, pixels.hu)
-        self.made.timing.infer += time.perf_counter() - started
+        self.made.timing.enlarge += time.perf_counter() - started
         return _Slice(source.index, pixels, source.beyond_range)
 
     def write(self, index: int, result: _Slice) -> None:
