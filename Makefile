@@ -24,7 +24,7 @@ test: $(READY) ## Run the tests
 	# Engines and clusters bring libraries with threads of their own: they get processes that nothing else has used.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/upscale/test_cluster.py tests/evaluate/test_cluster.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope tests/infer tests/upscale --ignore tests/upscale/test_cluster.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --ignore tests/infer --ignore tests/upscale --ignore tests/evaluate/test_cluster.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --ignore tests/infer --ignore tests/upscale --ignore tests/evaluate/test_cluster.py
 
 conformance: $(READY) ## Judge super-resolved series by every slice of CTSR_REAL_CT and of the demo set (minutes)
 	OMP_NUM_THREADS=1 CTSR_ALL_SLICES=1 $(BIN)/python -m pytest --durations 5 tests/upscale/test_real_ct.py tests/upscale/test_demo.py
