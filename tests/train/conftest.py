@@ -36,6 +36,7 @@ def small(root: Path, store: Path) -> TrainOptions:
         gc=2,
         device="cpu",
         store=store,
+        no_plots=True,
     )
 
 
@@ -70,4 +71,5 @@ def finetuning(small: TrainOptions, pretrained: Path, tmp_path: Path) -> Finetun
         store=small.store,
         runs=tmp_path / "runs",
         splits=tmp_path / "splits",
+        no_plots=True,
     )

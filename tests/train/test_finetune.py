@@ -45,7 +45,7 @@ def close(one: StateDict, other: StateDict, tolerance: float) -> bool:
 
 
 def test_a_run_folder_holds_what_a_user_looks_for(finetuning: FinetuneOptions) -> None:
-    result = finetune(finetuning)
+    result = finetune(replace(finetuning, no_plots=False))
     names = {path.name for path in result.folder.iterdir()}
     assert result.folder.parent == finetuning.runs
     assert result.folder.name.startswith("finetune_x2_blurnoise_")
@@ -60,6 +60,12 @@ def test_a_run_folder_holds_what_a_user_looks_for(finetuning: FinetuneOptions) -
     assert list(rows[0])[: len(COLUMNS)] == COLUMNS
     assert list(rows[0])[len(COLUMNS) :] == ["train_disc", "train_consistency", "train_artifact", "val_consistency_hu"]
     assert [row["global_step"] for row in rows] == ["4", "8", "12"]
+
+
+def test_without_plots_there_are_numbers_only(finetuning: FinetuneOptions) -> None:
+    folder = finetune(replace(finetuning, epochs=1)).folder
+    assert (folder / "metrics.csv").is_file()
+    assert not list(folder.rglob("*.png"))
 
 
 def test_columns_add_up_and_what_was_not_computed_is_empty(finetuning: FinetuneOptions) -> None:
@@ -201,7 +207,7 @@ def test_patience_ends_a_run_that_makes_no_progress(finetuning: FinetuneOptions)
 
 
 def test_out_dir_receives_the_run_itself_and_keeps_an_earlier_one(finetuning: FinetuneOptions, tmp_path: Path) -> None:
-    here = replace(finetuning, epochs=1, lambda_gan=0.0, out_dir=tmp_path / "finetune_outputs")
+    here = replace(finetuning, epochs=1, lambda_gan=0.0, out_dir=tmp_path / "finetune_outputs", no_plots=False)
     first = finetune(here)
     assert first.folder == tmp_path / "finetune_outputs"
     (first.folder / "notes.txt").write_text("mine")

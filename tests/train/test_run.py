@@ -22,7 +22,7 @@ from tests.made.training import KILLERS, assert_same_state, killed, last
 
 
 def test_a_run_folder_holds_what_a_user_looks_for(options: TrainOptions) -> None:
-    result = train(options)
+    result = train(replace(options, no_plots=False))
     names = {path.name for path in result.folder.iterdir()}
     assert result.folder.parent == options.runs
     assert result.folder.name.startswith("rrdb_x2_blurnoise_")

@@ -261,9 +261,10 @@ def _session(
     def draw(epoch: int) -> None:
         draw_samples(folder / "samples", stage.rig.validation, stage.generator.in_use, epoch)
 
-    if leads and not state.epochs_done:
+    if leads and not options.no_plots and not state.epochs_done:
         draw(0)
-    return Session(stage, state, folder, meta, options, draw_finetune_curves, _line, draw)
+    after_epoch = None if options.no_plots else draw
+    return Session(stage, state, folder, meta, options, draw_finetune_curves, _line, after_epoch)
 
 
 def _line(row: FinetuneRow) -> str:

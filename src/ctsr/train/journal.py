@@ -26,7 +26,7 @@ Curves = Callable[[Path, TrainingState[R]], None]
 class Journal(Generic[R]):
     """Writes everything down after each epoch, so that a run that is cut off loses at most one."""
 
-    def __init__(self, folder: Path, state: TrainingState[R], curves: Curves[R]) -> None:
+    def __init__(self, folder: Path, state: TrainingState[R], curves: Curves[R] | None) -> None:
         self.folder = folder
         self._curves = curves
         # Events of an epoch that was cut off would stand twice after it is trained again.
@@ -48,7 +48,8 @@ class Journal(Generic[R]):
             save_checkpoint(self.folder / BEST, checkpoint)
         save_checkpoint(self.folder / LAST, checkpoint)
         write_atomically(self.folder / "metrics.csv", as_csv(state.history))
-        self._curves(self.folder, state)
+        if self._curves is not None:
+            self._curves(self.folder, state)
         row = state.history[-1]
         for name, value in asdict(row).items():
             if value is not None and name not in {"epoch", "global_step", "time_sec"}:

@@ -18,6 +18,7 @@ FREE_ON_RESUME = frozenset(
         "devices",
         "epochs",
         "micro_batch",
+        "no_plots",
         "num_workers",
         "patience",
         "precision",
@@ -87,6 +88,8 @@ class RunOptions:
     """Compile the generator with torch.compile: slow to start, then faster on a GPU."""
     runs: Path = Path("runs")
     """Receives the run folder."""
+    no_plots: bool = False
+    """Write numbers only: no curves, no sample pictures."""
     splits: Path = Path("splits")
     """Where the split is kept and looked for."""
     store: Path | None = None

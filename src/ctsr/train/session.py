@@ -69,7 +69,8 @@ class Session(Generic[R]):
         rig, state, options = self.stage.rig, self.state, self.options
         # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
         config = plain_options(replace(options, micro_batch=rig.micro_batch))
-        journal = Journal(self.folder, state, self.curves) if rig.fabric.is_global_zero else None
+        curves = None if options.no_plots else self.curves
+        journal = Journal(self.folder, state, curves) if rig.fabric.is_global_zero else None
 
         def keep(state: TrainingState[R], is_best: bool, waiting: float) -> None:
             if journal is not None:
