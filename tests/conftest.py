@@ -1,6 +1,7 @@
 """What tests share: the real CT they may read, and how they ask for it."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ REAL_CT = "CTSR_REAL_CT"
 # The same examples on every run, and no verdict on speed.
 hypothesis.settings.register_profile("ctsr", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("ctsr")
+
+# `make test &` has a shell ignore Ctrl-C, and so would every program that a test starts and ends with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

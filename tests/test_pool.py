@@ -39,10 +39,7 @@ def rest(folder: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_an_interruption_ends_what_is_under_way_at_once(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    # As in a terminal; whoever runs tests in the background may have them ignore it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+def test_an_interruption_ends_what_is_under_way_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), pool(2) as executor:  # noqa: PT012
         assert executor is not None
         found = each_in_order(rest, [tmp_path] * 5, executor)
