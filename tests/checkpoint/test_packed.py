@@ -36,6 +36,14 @@ def test_weights_meta_and_card_come_back(packed: Path) -> None:
     assert read_card(packed) == CARD
 
 
+def test_a_network_in_use_does_not_change_with_its_file(packed: Path) -> None:
+    net = load_generator(packed).net
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with packed.open("r+b") as file:  # as `cp` does: into the file that is there
+        file.write(bytes(packed.stat().st_size))
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
 def test_weights_of_others_load_without_meta(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = {key: value.contiguous() for key, value in build(META.architecture).state_dict().items()}

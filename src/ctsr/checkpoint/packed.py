@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ctsr.checkpoint.meta import Meta
 from ctsr.errors import CheckpointError, MissingInputError
@@ -77,6 +78,7 @@ def read_tensors(path: Path, *, with_weights: bool = True) -> tuple[dict[str, An
         with safe_open(path, framework="pt") as file:
             # The list of keys, and what a key gives: an extension module's, of which the type checker knows nothing.
             keys = cast("list[str]", list(file.keys())) if with_weights else []
-            return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
+            # Copies: what it gives is the file itself, mapped into memory, and files are written over.
+            return {key: cast("Tensor", file.get_tensor(key)).clone() for key in keys}, file.metadata() or {}
     except SafetensorError as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
