@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ctsr.errors import CtsrError, UsageError
 from ctsr.pool import LostError, Processes, pool
-from ctsr.words import one_line
+from ctsr.text import one_line
 
 __all__ = ["LostError", "each_in_order", "executor_for"]
 

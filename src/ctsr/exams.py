@@ -20,8 +20,8 @@ from ctsr.padding import SlicePixels
 from ctsr.pool import in_order
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Excluded, Inventory, PatientExams, Series, SliceHeader, is_nifti
+from ctsr.text import printable
 from ctsr.volume import Grid, Volume
-from ctsr.words import printable
 
 __all__ = ["SlicePixels", "even_grid", "read_slice", "read_volume", "scan", "scan_patient"]
 

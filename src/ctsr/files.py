@@ -15,10 +15,10 @@ from typing import TypeVar
 
 import psutil
 
-from ctsr.digests import digest
 from ctsr.errors import CtsrError
+from ctsr.hashing import digest
 from ctsr.progress import SILENT, Progress
-from ctsr.words import size
+from ctsr.text import size
 
 __all__ = [
     "PART",
@@ -26,7 +26,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "cached_by_file",
-    "check_room",
+    "check_disk_space",
     "clear_leftovers",
     "file_state",
     "new_folder",
@@ -173,7 +173,7 @@ def write_json(final: Path, document: object) -> None:
     write_atomically(final, to_json(document))
 
 
-def check_room(folder: Path, num_slices: int, num_bytes: int, progress: Progress = SILENT) -> None:
+def check_disk_space(folder: Path, num_slices: int, num_bytes: int, progress: Progress = SILENT) -> None:
     """Say what is about to be written, and refuse what the disk cannot hold; `folder` need not exist yet.
 
     Raises:

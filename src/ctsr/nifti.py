@@ -20,8 +20,8 @@ from ctsr.errors import ReadError
 from ctsr.files import atomic_path, cached_by_file
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
+from ctsr.text import one_line
 from ctsr.volume import Grid, Vector
-from ctsr.words import one_line
 
 __all__ = ["read_pixels", "save_volume", "scan_file", "verify_volume", "volume_writer"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from ctsr.checkpoint.files import Checkpoint, save_checkpoint
 from ctsr.checkpoint.generator import Blend, Generator
 from ctsr.checkpoint.meta import Meta, current_versions
-from ctsr.digests import digest
 from ctsr.errors import CheckpointError, DomainError
+from ctsr.hashing import digest
 from ctsr.models.architecture import load_state
 
 __all__ = ["blend", "blended_path", "save_blend"]

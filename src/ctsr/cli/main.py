@@ -15,7 +15,7 @@ from ctsr.cli.options import Common, config_flags, gathered, given_names, with_n
 from ctsr.cli.verbs import SCRIPT_FLAGS, SCRIPTS, VERBS, Verb
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.paths import native_path
-from ctsr.words import one_line
+from ctsr.text import one_line
 
 __all__ = ["entry", "main", "script"]
 

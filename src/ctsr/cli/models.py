@@ -9,7 +9,7 @@ from ctsr.cli.cells import NONE, mm
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
-from ctsr.words import size
+from ctsr.text import size
 
 if TYPE_CHECKING:  # torch is imported when there is something to load, not for `--help`
     from ctsr.checkpoint.bundled import BundledModel

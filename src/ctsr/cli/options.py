@@ -12,7 +12,7 @@ import yaml
 
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.paths import native_path
-from ctsr.words import one_line
+from ctsr.text import one_line
 
 __all__ = ["Common", "config_flags", "flag_names", "gathered", "given_names", "resolved", "with_native_paths"]
 

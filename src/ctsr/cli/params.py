@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from ctsr.cli.cells import pixels
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
-from ctsr.words import size
+from ctsr.text import size
 
 if TYPE_CHECKING:  # torch is imported when there is something to count, not for `--help`
     from ctsr.models import Architecture

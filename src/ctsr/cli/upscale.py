@@ -11,8 +11,8 @@ from ctsr.cli.console import Console
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.paths import native_path, resolve_path
+from ctsr.text import duration
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.words import duration
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Generator

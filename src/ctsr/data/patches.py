@@ -15,8 +15,8 @@ from ctsr.data.store import StoredSeries
 from ctsr.degrade import Degradation, DegradationParams, Draw, degrade, margin_of
 from ctsr.degrade.kernels import reflected
 from ctsr.errors import DomainError
+from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import HURange
-from ctsr.seeds import rng_from, seed_from
 
 __all__ = ["EpochSampler", "PatchDataset", "PatchPair", "Ticket"]
 

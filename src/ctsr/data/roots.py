@@ -9,7 +9,7 @@ from ctsr.errors import MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
 from ctsr.progress import SILENT, Progress
 from ctsr.series import PatientExams, Series
-from ctsr.words import listed
+from ctsr.text import listed
 
 __all__ = ["PREPROCESSING_LOG", "SUFFIX", "Patients", "open_roots", "patient_names", "trained_on"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from ctsr.errors import DomainError, MissingInputError, SplitError
-from ctsr.words import listed
+from ctsr.text import listed
 
 __all__ = ["DEFAULT_SEED", "PARTS", "Part", "Split", "choose_split", "read_split", "split_file", "split_patients"]
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import platformdirs
 
 from ctsr.data.body import BLOCK, body_blocks
-from ctsr.digests import digest
 from ctsr.errors import CtsrError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, file_state
+from ctsr.hashing import digest
 from ctsr.hu import AIR
 from ctsr.pool import available_cores, in_order, pool
 from ctsr.progress import SILENT, Progress

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ctsr.degrade.degradation import Degradation, DegradationParams
-from ctsr.seeds import rng_from, seed_from
+from ctsr.hashing import rng_from, seed_from
 
 __all__ = ["DegradationSampler", "Draw", "Sampling", "SeedMode"]
 

@@ -16,9 +16,9 @@ from ctsr.demo.shapes import Image
 from ctsr.demo.truth import ExamTruth, Landmark, landmarks, plugs, write_truth
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
+from ctsr.hashing import rng_from
 from ctsr.pool import available_cores, in_order, pool
 from ctsr.progress import SILENT, Progress
-from ctsr.seeds import rng_from
 
 __all__ = ["ExamTruth", "Landmark", "make_exams"]
 

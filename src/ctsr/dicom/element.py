@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from ctsr.errors import ReadError
 from ctsr.files import cached_by_file
-from ctsr.words import one_line
+from ctsr.text import one_line
 
 __all__ = [
     "MALFORMED",

@@ -26,8 +26,8 @@ from ctsr.dicom.geometry import angle_to_axial, is_orthonormal
 from ctsr.dicom.lookup import GROUPS, Lookup, frames_of
 from ctsr.errors import ReadError
 from ctsr.series import DefectKind, SeriesHeader, SliceHeader, too_small
+from ctsr.text import one_line
 from ctsr.volume import Orientation, Vector
-from ctsr.words import one_line
 
 __all__ = ["PHASES", "Image", "Images", "NotCT", "Refused", "read_images"]
 

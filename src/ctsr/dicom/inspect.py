@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ctsr.dicom.geometry import angle_to_axial, spread
 from ctsr.dicom.header import PHASES, Image, Refused
 from ctsr.series import Defect, DefectKind, Series
-from ctsr.words import listed
+from ctsr.text import listed
 
 __all__ = ["SAME_PLACE_MM", "find_defects", "part_of", "places", "slice_step"]
 

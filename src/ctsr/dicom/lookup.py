@@ -13,7 +13,7 @@ from pydicom.tag import BaseTag
 
 from ctsr.dicom.element import MALFORMED
 from ctsr.errors import ReadError
-from ctsr.words import one_line
+from ctsr.text import one_line
 
 __all__ = ["Lookup", "frames_of"]
 

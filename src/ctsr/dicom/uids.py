@@ -2,7 +2,7 @@
 
 import uuid
 
-from ctsr.digests import digest
+from ctsr.hashing import digest
 
 __all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "derived_uid"]
 

@@ -8,8 +8,8 @@ from pydicom import dcmread
 
 from ctsr.dicom.element import MALFORMED
 from ctsr.errors import ReadError
+from ctsr.text import one_line
 from ctsr.volume import PaddingMask, Plane, VoxelsHU
-from ctsr.words import one_line
 
 __all__ = ["Written", "verify_slice"]
 

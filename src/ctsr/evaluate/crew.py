@@ -24,7 +24,7 @@ from ctsr.evaluate.pipeline import FAILURES, Lost, measured
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
 from ctsr.evaluate.rows import Row
 from ctsr.infer.choose import EngineSpec, open_engine
-from ctsr.words import one_line
+from ctsr.text import one_line
 
 __all__ = ["Crew", "measured_by"]
 

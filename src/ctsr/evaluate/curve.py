@@ -12,7 +12,6 @@ import torch
 from ctsr.checkpoint import Generator
 from ctsr.checkpoint.blend import blend
 from ctsr.degrade import Degradation
-from ctsr.digests import digest
 from ctsr.errors import UsageError
 from ctsr.evaluate.crew import Crew
 from ctsr.evaluate.folder import result_folder
@@ -21,8 +20,9 @@ from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.run import Evaluation, evaluate, fingerprint_of, prepare
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
+from ctsr.hashing import digest
 from ctsr.progress import SILENT, Progress
-from ctsr.words import safe_name
+from ctsr.text import safe_name
 
 __all__ = ["Curve", "Point", "evaluate_curve"]
 

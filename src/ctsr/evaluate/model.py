@@ -16,7 +16,7 @@ from ctsr.infer import Engine, TorchEngine
 from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
 from ctsr.infer.trial import Pair
 from ctsr.progress import SILENT, Progress
-from ctsr.words import safe_name
+from ctsr.text import safe_name
 
 __all__ = ["ModelUnderTest", "load_model"]
 

@@ -17,7 +17,7 @@ from ctsr.evaluate.methods import reconstructions
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
 from ctsr.evaluate.rows import Row, SliceRef
 from ctsr.pool import available_cores
-from ctsr.words import one_line
+from ctsr.text import one_line
 
 __all__ = ["FAILURES", "Lost", "measured"]
 

@@ -18,8 +18,8 @@ from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.perceptual import Learned
 from ctsr.evaluate.rows import SliceRef
+from ctsr.hashing import rng_from
 from ctsr.progress import SILENT, Progress
-from ctsr.seeds import rng_from
 
 __all__ = ["EvaluationPlan", "PlannedSlice", "choose_patients", "one_or_list", "plan_slices"]
 

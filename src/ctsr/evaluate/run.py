@@ -10,7 +10,6 @@ from ctsr.data.exams import open_exams
 from ctsr.data.pairs import slice_pair
 from ctsr.data.store import default_store
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.digests import digest
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.crew import Crew
 from ctsr.evaluate.folder import result_folder
@@ -25,6 +24,7 @@ from ctsr.evaluate.rows import on_domain
 from ctsr.evaluate.tables import Table, patient_level
 from ctsr.evaluate.window import choose_windows
 from ctsr.files import write_json
+from ctsr.hashing import digest
 from ctsr.hu import HURange
 from ctsr.infer.calibration import Calibration
 from ctsr.infer.choose import AskedFor

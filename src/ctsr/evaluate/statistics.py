@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ctsr.hashing import rng_from
 from ctsr.metrics import MetricValue
-from ctsr.seeds import rng_from
 
 __all__ = ["FEWEST", "Interval", "Over", "Statistics", "interval", "mean_of", "statistics"]
 

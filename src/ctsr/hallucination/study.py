@@ -13,10 +13,10 @@ from ctsr.hallucination.consistency import Consistency, consistency
 from ctsr.hallucination.lesions import LesionSpec
 from ctsr.hallucination.sfrc import SFRC, SFRCSettings, sfrc
 from ctsr.hallucination.trials import LesionRow, LesionTrial, lesion_table, lesion_trials
+from ctsr.hashing import rng_from
 from ctsr.hu import FloatArray, HURange
 from ctsr.infer import SuperResolver
 from ctsr.progress import SILENT, Progress
-from ctsr.seeds import rng_from
 
 __all__ = [
     "HallucinationSettings",

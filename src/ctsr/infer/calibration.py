@@ -12,10 +12,10 @@ import numpy.typing as npt
 from ctsr.checkpoint import Generator
 from ctsr.checkpoint.int8 import read_int8
 from ctsr.degrade import Degradation
-from ctsr.digests import digest
 from ctsr.errors import MissingInputError, ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.files import file_state
+from ctsr.hashing import digest
 from ctsr.hu import HURange
 from ctsr.infer.trial import Pair, pairs_of
 from ctsr.series import Series

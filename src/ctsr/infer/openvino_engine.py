@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctsr.digests import digest
 from ctsr.files import atomic_folder
+from ctsr.hashing import digest
 from ctsr.infer.cache import default_cache, weights_hash
 from ctsr.infer.engine import Precision
 from ctsr.infer.private import import_openvino

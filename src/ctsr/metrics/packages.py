@@ -25,7 +25,7 @@ from ctsr.errors import MissingInputError
 from ctsr.metrics.lpips import SMALLEST
 from ctsr.metrics.niqe import BLOCK, TOO_FLAT, TOO_SMALL
 from ctsr.metrics.value import NOT_FINITE, MetricValue, PerImage, values
-from ctsr.words import one_line
+from ctsr.text import one_line
 
 __all__ = [
     "MA_CPU_SECONDS",

@@ -14,7 +14,7 @@ from ctsr.models.blocks import CONVS_PER_BLOCK
 from ctsr.models.real_esrgan import UNSHUFFLE, RealESRGANNet
 from ctsr.models.rrdb import STAGES, RRDBNet
 from ctsr.models.skip import SCALES, dense_net, plain_net, residual_net
-from ctsr.words import listed
+from ctsr.text import listed
 
 __all__ = [
     "FAMILIES",

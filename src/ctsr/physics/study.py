@@ -11,6 +11,7 @@ import numpy as np
 
 from ctsr.degrade import Degradation, DegradationParams, degrade_hu
 from ctsr.errors import DomainError
+from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import FloatArray, HURange
 from ctsr.infer import SuperResolver
 from ctsr.physics.conditions import PhysicsSettings, conditions
@@ -20,7 +21,6 @@ from ctsr.physics.phantom import soft_disc
 from ctsr.physics.regions import Region, cut
 from ctsr.physics.transfer import EdgeProfile, TransferFunction, edge_profile, transfer_function
 from ctsr.progress import SILENT, Progress
-from ctsr.seeds import rng_from, seed_from
 
 __all__ = ["DetectabilityAt", "NoiseAt", "PhysicsStudy", "TransferAt", "study"]
 

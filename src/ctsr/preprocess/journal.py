@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from ctsr.digests import digest
 from ctsr.files import file_state, write_atomically
+from ctsr.hashing import digest
 
 __all__ = ["Done", "Journal", "fingerprint"]
 

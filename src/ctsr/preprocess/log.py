@@ -13,7 +13,7 @@ from ctsr.data.roots import PREPROCESSING_LOG
 from ctsr.errors import ReadError
 from ctsr.files import to_json, write_atomically
 from ctsr.series import Excluded
-from ctsr.words import one_line, printable
+from ctsr.text import one_line, printable
 
 __all__ = ["CSV_LOG", "JSON_LOG", "SeriesRow", "read_log", "write_log"]
 

@@ -11,8 +11,8 @@ from ctsr.errors import DomainError
 from ctsr.preprocess.log import SeriesRow
 from ctsr.resample import at_spacing
 from ctsr.series import PatientExams, Series, SliceHeader, is_nifti
+from ctsr.text import one_line, printable
 from ctsr.volume import Plane
-from ctsr.words import one_line, printable
 
 __all__ = ["SeriesPlan", "Settings", "Task", "owner_of", "plan_series", "refused_row"]
 

@@ -12,7 +12,7 @@ from ctsr.dicom.defects import check
 from ctsr.dicom.find import files_below
 from ctsr.errors import MissingInputError, SeriesError
 from ctsr.exams import scan
-from ctsr.files import check_room, clear_leftovers
+from ctsr.files import check_disk_space, clear_leftovers
 from ctsr.paths import check_apart
 from ctsr.pool import available_cores, in_order
 from ctsr.preprocess.journal import Done, Journal, fingerprint
@@ -21,7 +21,7 @@ from ctsr.preprocess.plan import SeriesPlan, Settings, Task, owner_of, plan_seri
 from ctsr.preprocess.work import Chunk, Outcome, chunks_of, run_chunk
 from ctsr.progress import SILENT, Progress
 from ctsr.series import DefectKind, Inventory, Series
-from ctsr.words import listed
+from ctsr.text import listed
 
 __all__ = ["Report", "preprocess"]
 
@@ -236,7 +236,7 @@ def _check_room(todos: Sequence[_Todo], out_dir: Path, progress: Progress) -> No
     if count == 0:
         return
     needed = sum(todo.num_missing * (todo.plan.slice_bytes + HEADER_BYTES) for todo in todos)
-    check_room(out_dir, count, needed, progress)
+    check_disk_space(out_dir, count, needed, progress)
 
 
 def _clear(

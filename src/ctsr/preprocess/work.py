@@ -14,8 +14,8 @@ from ctsr.errors import CtsrError
 from ctsr.exams import read_slice, read_volume
 from ctsr.preprocess.plan import SeriesPlan, Settings, Task
 from ctsr.resample import resample
+from ctsr.text import one_line
 from ctsr.volume import Grid
-from ctsr.words import one_line
 
 __all__ = ["Chunk", "Outcome", "chunks_of", "run_chunk"]
 

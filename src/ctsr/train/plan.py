@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.models.profile import saved_bytes, training_bytes_per_pixel
-from ctsr.words import duration, size
+from ctsr.text import duration, size
 
 __all__ = ["Cost", "Plan", "cost_on_patches", "make_plan"]
 

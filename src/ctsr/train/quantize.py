@@ -16,6 +16,7 @@ from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
 from ctsr.data.store import Opened, StoredSeries, default_store
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
+from ctsr.hashing import seed_from
 from ctsr.infer.int8 import debias, set_ranges
 from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
 from ctsr.infer.trial import Pair, Verdict, compare
@@ -23,11 +24,10 @@ from ctsr.losses import l1_loss
 from ctsr.models.rounded import RoundedConv, rounded
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
-from ctsr.seeds import seed_from
+from ctsr.text import listed
 from ctsr.train.options import check_patch
 from ctsr.train.quantize_options import QuantizeOptions
 from ctsr.train.schedule import rate_at
-from ctsr.words import listed
 
 __all__ = ["Quantized", "finetune_rounded", "quantize"]
 

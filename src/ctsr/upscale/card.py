@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ctsr.checkpoint import Meta
 from ctsr.series import Series
-from ctsr.words import listed
+from ctsr.text import listed
 
 __all__ = ["unusual"]
 

@@ -12,16 +12,16 @@ from ctsr.checkpoint.packed import PACKED
 from ctsr.dicom.inspect import part_of
 from ctsr.dicom.uids import derived_uid
 from ctsr.dicom.write import Derivation
-from ctsr.digests import digest
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import file_state
+from ctsr.hashing import digest
 from ctsr.hu import HURange
 from ctsr.infer.tiles import Tiling, plan_tiles
 from ctsr.resample import at_spacing
 from ctsr.series import Inventory, PatientExams, Series, is_nifti
+from ctsr.text import listed, printable, safe_name
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import Plane
-from ctsr.words import listed, printable, safe_name
 
 __all__ = ["PREVIEW", "RUN_JSON", "Chosen", "Job", "ModelName", "chosen", "plan_series", "series_name"]
 

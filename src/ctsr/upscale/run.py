@@ -10,7 +10,7 @@ from ctsr.checkpoint import Generator
 from ctsr.cluster import LostError, each_in_order
 from ctsr.data.roots import patient_names
 from ctsr.exams import scan
-from ctsr.files import check_room
+from ctsr.files import check_disk_space
 from ctsr.infer.calibration import trial_pairs
 from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
 from ctsr.infer.trial import Pair
@@ -85,7 +85,7 @@ def upscale(
         for job in todo:
             check_output(job)
     if todo:
-        check_room(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
+        check_disk_space(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
     network = Network(engine, generator.meta)
     made = dict(zip(todo, _outcomes(todo, network, spec, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)

@@ -22,12 +22,12 @@ from ctsr.infer.choose import EngineSpec, open_engine
 from ctsr.infer.enlarge import Enlarger
 from ctsr.infer.tiles import Tiled, seam_error
 from ctsr.progress import SILENT, Progress
+from ctsr.text import listed, one_line
 from ctsr.upscale.card import unusual
 from ctsr.upscale.picture import draw
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
 from ctsr.upscale.work import Made, make_slices
-from ctsr.words import listed, one_line
 
 __all__ = ["Network", "Outcome", "attempt", "check_output", "is_done", "open_network"]
 

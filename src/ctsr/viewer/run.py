@@ -20,13 +20,13 @@ from ctsr.infer.trial import Pair
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent
 from ctsr.series import Series
+from ctsr.text import listed
 from ctsr.viewer.options import LOOPBACK, ViewOptions
 from ctsr.viewer.patients import find_series
 from ctsr.viewer.replay import Evaluated, read_summary
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import Session
 from ctsr.viewer.view import View
-from ctsr.words import listed
 
 __all__ = ["Wanted", "open_session", "prepare", "serve"]
 

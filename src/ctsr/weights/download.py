@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.progress import SILENT, Progress
+from ctsr.text import one_line
 from ctsr.weights.cache import cached_path, known, store_weights
 from ctsr.weights.table import Source, SourceKind, Weights
 from ctsr.weights.unpack import unpack
-from ctsr.words import one_line
 
 __all__ = ["download", "fetch"]
 

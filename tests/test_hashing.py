@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctsr.seeds import rng_from, seed_from
+from ctsr.hashing import rng_from, seed_from
 
 PARTS = st.lists(st.text(max_size=4) | st.integers(), max_size=4)
 
@@ -18,7 +18,7 @@ def test_a_seed_is_the_same_for_ever() -> None:
 
 
 def test_a_seed_is_the_same_in_another_process() -> None:
-    program = "from ctsr.seeds import seed_from; print(seed_from('anna', 7))"
+    program = "from ctsr.hashing import seed_from; print(seed_from('anna', 7))"
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert int(there) == seed_from("anna", 7)
 

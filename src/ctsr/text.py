@@ -1,4 +1,4 @@
-"""How numbers, lists and foreign messages read in a line for people."""
+"""Numbers, lists and messages as text for people."""
 
 import re
 from collections.abc import Sequence
