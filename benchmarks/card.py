@@ -55,8 +55,8 @@ bundled --model MODEL` measures every table of this page."""
 BY_PLACE = f"""
 ## HU by tissue, and LR-consistency
 Bias is the mean of SR − HR over both patients, on every fourth slice, inside of tissue: where HR smoothed by σ =
-{CORE_SMOOTHING:g} pixels says what it is, without the rim. LR-consistency: SR and HR are degraded again, without noise, and
-compared in patches of {PATCH}² HR pixels inside the body."""
+{CORE_SMOOTHING:g} pixels says what it is, without the rim. LR-consistency: SR and HR are degraded again, without noise,
+and compared in patches of {PATCH}² HR pixels inside the body."""
 PHYSICS = """
 ## Sharpness and noise against bicubic
 MTF50 is where an edge of that contrast keeps half of itself; noise is its standard deviation ([how both are
