@@ -168,9 +168,8 @@ def tissues_and_consistency(bench: Bench, grids: str) -> None:
     print(f"\n### {grids}\n\n| tissue | pixels | bias of bicubic, HU | bias of ctsr, HU |\n|---|---:|---:|---:|")
     for tissue in TISSUE_CORES.values():
         theirs, ours = (np.concatenate(errors[tissue.name, method]) for method in ("bicubic", "ctsr"))
-        print(
-            f"| {LABELS.get(tissue.name, tissue.name)} ({tissue.low:g} … {tissue.high:g} HU) | {len(ours)} | {theirs.mean():+.2f} | {ours.mean():+.2f} |"
-        )
+        label = f"{LABELS.get(tissue.name, tissue.name)} ({tissue.low:g} … {tissue.high:g} HU)"
+        print(f"| {label} | {len(ours)} | {theirs.mean():+.2f} | {ours.mean():+.2f} |")
     print()
     for patient, found in patches.items():
         ours, theirs = np.concatenate(found, axis=1)
