@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 
 from benchmarks.race import RESAMPLED, ROOTS, seconds_on_two_cores
+from ctsr.body_mask import BLOCK, body_blocks
 from ctsr.checkpoint import find_generator
-from ctsr.data.body import BLOCK, body_blocks
 from ctsr.data.exams import open_exams
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, degrade
@@ -27,13 +26,12 @@ from ctsr.evaluate.run import evaluate
 from ctsr.infer import SuperResolver, by_interpolation, by_network, super_resolve
 from ctsr.models.interpolation import interpolate
 from ctsr.physics import NoiseSlice, NoiseSpectrum, noise_study, study
+from ctsr.tissue import CORE_SMOOTHING, TISSUE_CORES, core_masks
 
 METRICS = ("PSNR", "SSIM", "LPIPS", "MAE_HU", "BIAS_HU")
 BY_TISSUE = ("BIAS_HU_fat", "BIAS_HU_soft", "BIAS_HU_bone")
-TISSUES = {"lung": (-950, -700), "fat": (-140, -60), "soft tissue": (20, 120), "bone": (250, 1500)}
-"""HU of the smoothed reference."""
-SMOOTH = 2.0
-"""σ in pixels. Tissue is told from the reference without its noise: told with it, the noise would look like a bias."""
+LABELS = {"soft": "soft tissue"}
+"""Of tissues whose names are short."""
 PATCH = 64
 """HR pixels, of LR-consistency."""
 EVERY = 4
@@ -57,8 +55,8 @@ bundled --model MODEL` measures every table of this page."""
 BY_PLACE = f"""
 ## HU by tissue, and LR-consistency
 Bias is the mean of SR − HR over both patients, on every fourth slice, inside of tissue: where HR smoothed by σ =
-{SMOOTH:g} pixels says what it is, without the rim. LR-consistency: SR and HR are degraded again, without noise, and
-compared in patches of {PATCH}² HR pixels inside the body."""
+{CORE_SMOOTHING:g} pixels says what it is, without the rim. LR-consistency: SR and HR are degraded again, without noise,
+and compared in patches of {PATCH}² HR pixels inside the body."""
 PHYSICS = """
 ## Sharpness and noise against bicubic
 MTF50 is where an edge of that contrast keeps half of itself; noise is its standard deviation ([how both are
@@ -161,17 +159,17 @@ def tissues_and_consistency(bench: Bench, grids: str) -> None:
             "ctsr": super_resolve(bench.model.network, pair.lr),
             "bicubic": interpolate(pair.lr, bench.model.scale, "bicubic"),
         }
-        smooth = ndimage.gaussian_filter(pair.hr_hu.astype(np.float64), SMOOTH)
-        for tissue, (low, high) in TISSUES.items():
-            inside = np.asarray(ndimage.binary_erosion((smooth >= low) & (smooth <= high)), dtype=bool)
+        # Tissue is told from the reference without its noise: told with it, the noise would look like a bias.
+        for tissue, inside in core_masks(pair.hr_hu).items():
             for method, image in images.items():
                 error: Table = bench.model.hu_range.to_hu(image[0, 0].double().numpy()) - pair.hr_hu.astype(np.float64)
                 errors.setdefault((tissue, method), []).append(error[inside])
         patches.setdefault(patient, []).append(_inconsistency(pair, images, bench.model.scale))
     print(f"\n### {grids}\n\n| tissue | pixels | bias of bicubic, HU | bias of ctsr, HU |\n|---|---:|---:|---:|")
-    for tissue, (low, high) in TISSUES.items():
-        theirs, ours = (np.concatenate(errors[tissue, method]) for method in ("bicubic", "ctsr"))
-        print(f"| {tissue} ({low} … {high} HU) | {len(ours)} | {theirs.mean():+.2f} | {ours.mean():+.2f} |")
+    for tissue in TISSUE_CORES.values():
+        theirs, ours = (np.concatenate(errors[tissue.name, method]) for method in ("bicubic", "ctsr"))
+        label = f"{LABELS.get(tissue.name, tissue.name)} ({tissue.low:g} … {tissue.high:g} HU)"
+        print(f"| {label} | {len(ours)} | {theirs.mean():+.2f} | {ours.mean():+.2f} |")
     print()
     for patient, found in patches.items():
         ours, theirs = np.concatenate(found, axis=1)

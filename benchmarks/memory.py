@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import workspace
-from ctsr.data.body import body_blocks
+from ctsr.body_mask import body_blocks
 from ctsr.data.patches import PatchDataset, Ticket
 from ctsr.data.store import StoredSeries
 from ctsr.degrade import Degradation

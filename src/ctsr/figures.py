@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
-from ctsr.data.body import body_mask
+from ctsr.body_mask import body_mask
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
 from ctsr.hu import FloatArray, Window

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from ctsr.data.body import BLOCK, body_blocks
+from ctsr.body_mask import BLOCK, body_blocks
 from ctsr.data.store import PADDING, StoredSeries, open_all, open_series
 from ctsr.exams import read_slice, scan_patient
 from ctsr.hu import AIR, DEFAULT_RANGE

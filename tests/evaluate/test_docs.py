@@ -5,7 +5,7 @@ import pytest
 from ctsr.evaluate.methods import INTERPOLATIONS, MODEL
 from ctsr.hu import PRESETS
 from ctsr.metrics import METRICS
-from ctsr.metrics.tissue import TISSUES
+from ctsr.tissue import TISSUES
 from tests.evaluate.made import COLUMNS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")

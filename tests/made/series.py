@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.data.body import body_blocks
+from ctsr.body_mask import body_blocks
 from ctsr.data.store import StoredSeries
 from tests.made.ct import body
 

@@ -4,7 +4,7 @@ import torch
 from ctsr.errors import UsageError
 from ctsr.metrics import METRICS, choose_metrics, of_group
 from ctsr.metrics.table import GROUPS
-from ctsr.metrics.tissue import TISSUES
+from ctsr.tissue import TISSUES
 
 
 def test_columns_begin_as_files_are_known_by() -> None:

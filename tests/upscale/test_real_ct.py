@@ -11,8 +11,8 @@ import torch
 from highdicom import get_volume_from_series
 from pydicom import dcmread
 
+from ctsr.body_mask import tissue_blocks
 from ctsr.checkpoint import Generator
-from ctsr.data.body import tissue_blocks
 from ctsr.exams import read_slice, read_volume, scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine

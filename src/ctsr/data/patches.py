@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ctsr.data.body import BLOCK
+from ctsr.body_mask import BLOCK
 from ctsr.data.pairs import centered_crop
 from ctsr.data.store import StoredSeries
 from ctsr.degrade import Degradation, DegradationParams, Draw, degrade, margin_of

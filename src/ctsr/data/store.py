@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from ctsr.data.body import BLOCK, body_blocks
+from ctsr.body_mask import BLOCK, body_blocks
 from ctsr.errors import CtsrError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, file_state

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ctsr.data.body import body_mask
+from ctsr.body_mask import body_mask
 from ctsr.evaluate.window import MetricWindow
 from ctsr.hu import HURange
 from ctsr.metrics import METRICS, MetricFunction, MetricValue, PerImage
-from ctsr.metrics.tissue import FEWEST_PIXELS, tissue_masks
+from ctsr.tissue import FEWEST_PIXELS, tissue_masks
 
 __all__ = ["Domain", "Judge", "MaskName", "Measured"]
 

@@ -8,16 +8,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ctsr.data.body import body_mask
+from ctsr.body_mask import body_mask
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
-from ctsr.physics import soft_disc, tissue_mask
+from ctsr.physics import soft_disc
 from ctsr.physics.phantom import distances
+from ctsr.tissue import AERATED_LUNG, SOFT_TISSUE, tissue_mask
 
 __all__ = ["Lesion", "LesionSpec", "contrast_of", "displacement_mm", "insert", "part_of", "places"]
 
 Tissue: TypeAlias = Literal["soft tissue", "lung"]
-TISSUES: dict[Tissue, tuple[float, float]] = {"soft tissue": (-150.0, 200.0), "lung": (-980.0, -600.0)}
+TISSUES: dict[Tissue, tuple[float, float]] = {"soft tissue": SOFT_TISSUE, "lung": AERATED_LUNG}
 """HU of the smoothed slice."""
 EDGE_MM = 1.5
 """Over which a lesion's edge rises: the blur of a scanner."""

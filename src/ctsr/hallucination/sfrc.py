@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.data.body import body_mask
+from ctsr.body_mask import body_mask
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.data.body import BLOCK, tissue_blocks
+from ctsr.body_mask import BLOCK, tissue_blocks
 from ctsr.volume import VoxelsHU
 
 __all__ = ["FADE", "MARGIN", "STEP", "Box", "body_box"]

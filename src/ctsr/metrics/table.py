@@ -12,9 +12,9 @@ from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
 from ctsr.metrics.haarpsi import haarpsi
 from ctsr.metrics.msssim import ms_ssim
 from ctsr.metrics.ssim import ssim
-from ctsr.metrics.tissue import TISSUES
 from ctsr.metrics.value import PerImage
 from ctsr.metrics.vif import vif
+from ctsr.tissue import TISSUES
 
 __all__ = ["GROUPS", "METRICS", "Better", "Group", "Metric", "MetricFunction", "choose_metrics", "of_group"]
 

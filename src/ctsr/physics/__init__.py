@@ -2,12 +2,12 @@
 
 from ctsr.physics.conditions import PhysicsSettings, conditions
 from ctsr.physics.detectability import DiscTask, detectability
-from ctsr.physics.noise import NoiseSpectrum, power_map, spectrum_of
 from ctsr.physics.on_slices import REFERENCE, NoiseSlice, NoiseStudy, noise_study
 from ctsr.physics.phantom import soft_disc
-from ctsr.physics.regions import Region, homogeneous_regions, tissue_mask
 from ctsr.physics.study import DetectabilityAt, NoiseAt, PhysicsStudy, TransferAt, study
 from ctsr.physics.transfer import EdgeProfile, TransferFunction, edge_profile, transfer_function
+from ctsr.quality.noise_spectrum import NoiseSpectrum, power_map, spectrum_of
+from ctsr.quality.regions import Region, homogeneous_regions
 
 __all__ = [
     "REFERENCE",
@@ -32,6 +32,5 @@ __all__ = [
     "soft_disc",
     "spectrum_of",
     "study",
-    "tissue_mask",
     "transfer_function",
 ]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scipy.special import j1
 
 from ctsr.errors import DomainError
-from ctsr.physics.noise import LEAST_HU, NoiseSpectrum
 from ctsr.physics.transfer import TransferFunction
+from ctsr.quality.noise_spectrum import LEAST_HU, NoiseSpectrum
 
 __all__ = ["DiscTask", "Task", "detectability"]
 

@@ -11,10 +11,10 @@ from matplotlib.patches import Rectangle
 
 from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure
 from ctsr.hu import FloatArray, Window
-from ctsr.physics.noise import NoiseSpectrum
 from ctsr.physics.on_slices import NoiseStudy
-from ctsr.physics.regions import Region
 from ctsr.physics.study import PhysicsStudy
+from ctsr.quality.noise_spectrum import NoiseSpectrum
+from ctsr.quality.regions import Region
 
 __all__ = ["detectability_figure", "noise_figure", "phantom_noise_figure", "regions_figure", "transfer_figure"]
 

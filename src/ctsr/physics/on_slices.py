@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.hu import FloatArray
-from ctsr.physics.noise import NoiseSpectrum, PowerMap, power_map, spectrum_of
-from ctsr.physics.regions import Region, cut, homogeneous_regions
 from ctsr.progress import SILENT, Progress
+from ctsr.quality.noise_spectrum import NoiseSpectrum, PowerMap, power_map, spectrum_of
+from ctsr.quality.regions import Region, cut, homogeneous_regions
 
 __all__ = ["REFERENCE", "NoiseSlice", "NoiseStudy", "noise_study"]
 

@@ -16,11 +16,11 @@ from ctsr.hu import FloatArray, HURange
 from ctsr.infer import SuperResolver
 from ctsr.physics.conditions import PhysicsSettings, conditions
 from ctsr.physics.detectability import DiscTask, detectability
-from ctsr.physics.noise import NoiseSpectrum, PowerMap, power_map, spectrum_of
 from ctsr.physics.phantom import soft_disc
-from ctsr.physics.regions import Region, cut
 from ctsr.physics.transfer import EdgeProfile, TransferFunction, edge_profile, transfer_function
 from ctsr.progress import SILENT, Progress
+from ctsr.quality.noise_spectrum import NoiseSpectrum, PowerMap, power_map, spectrum_of
+from ctsr.quality.regions import Region, cut
 
 __all__ = ["DetectabilityAt", "NoiseAt", "PhysicsStudy", "TransferAt", "study"]
 

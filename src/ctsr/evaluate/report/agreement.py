@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.data.body import BLOCK, body_blocks
+from ctsr.body_mask import BLOCK, body_blocks
 from ctsr.evaluate.pipeline import made
 from ctsr.evaluate.plan import EvaluationPlan
 

@@ -22,7 +22,7 @@ from ctsr.evaluate.tables import Table, best_methods, by_patient, patient_level,
 from ctsr.figures import DPI
 from ctsr.files import write_atomically
 from ctsr.metrics import METRICS
-from ctsr.metrics.tissue import TISSUES
+from ctsr.tissue import TISSUES
 
 __all__ = ["write_report"]
 

@@ -13,8 +13,6 @@ import numpy.typing as npt
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
 
-__all__ = ["LEAST_HU", "NoiseSpectrum", "PowerMap", "detrended", "power_map", "spectrum_of"]
-
 LEAST_HU = 0.01
 """Standard deviation below which there is no noise but that of rounding."""
 

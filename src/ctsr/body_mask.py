@@ -8,8 +8,6 @@ from scipy import ndimage
 
 from ctsr.hu import AIR
 
-__all__ = ["BLOCK", "body_blocks", "body_mask", "tissue_blocks"]
-
 BLOCK = 8
 """Pixels along each side of a block of the body map."""
 TABLE_PIXELS = 3

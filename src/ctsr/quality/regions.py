@@ -8,15 +8,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ctsr.hu import FloatArray
+from ctsr.tissue import MASK_RIM, SOFT_TISSUE, tissue_mask
 
-__all__ = ["Region", "cut", "homogeneous_regions", "tissue_mask"]
-
-SOFT_TISSUE = (-150.0, 200.0)
-"""HU of fat, muscle, organs and blood with contrast agent."""
 SMOOTH = 2.0
 """Standard deviation in pixels of the Gaussian that parts structure from noise."""
-ERODED = 2
-"""Pixels by which a tissue's mask shrinks: its rim is partial volume."""
 STRIDE = 4
 """Pixels between the regions that are tried."""
 STRUCTURE = 12.0
@@ -30,13 +25,6 @@ class Region:
     row: int
     column: int
     size: int
-
-
-def tissue_mask(hu: FloatArray, low: float, high: float) -> npt.NDArray[np.bool_]:
-    """Where a smoothed slice lies in ``low … high`` HU, without the rim of that tissue."""
-    smooth = ndimage.gaussian_filter(hu.astype(np.float32), SMOOTH)
-    inside = (smooth > low) & (smooth < high)
-    return np.asarray(ndimage.binary_erosion(inside, iterations=ERODED), dtype=bool)
 
 
 def homogeneous_regions(
@@ -60,7 +48,7 @@ def homogeneous_regions(
         return ()
     mask = tissue_mask(reference, *SOFT_TISSUE)
     if padding is not None:
-        mask &= np.asarray(ndimage.binary_erosion(~padding, iterations=ERODED), dtype=bool)
+        mask &= np.asarray(ndimage.binary_erosion(~padding, iterations=MASK_RIM), dtype=bool)
     smooth = ndimage.gaussian_filter(reference.astype(np.float64), SMOOTH)
     spread = np.sqrt(np.maximum(_means(smooth**2, size) - _means(smooth, size) ** 2, 0))
     # Sums of exact 0s and 1s in float64, so "all of them" is no matter of rounding.
