@@ -19,7 +19,7 @@ from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.choose import EngineSpec, open_engine
-from ctsr.infer.enlarge import Enlarger
+from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.infer.tiles import Tiled, seam_error
 from ctsr.progress import SILENT, Progress
 from ctsr.text import listed, one_line
@@ -136,10 +136,10 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
         engine = Tiled(engine, job.model.scale, job.tiling)
         warnings.append(_seams(job, engine))
     clocked = Clocked(engine)
-    enlarger = Enlarger(clocked, job.model.scale, job.model.hu_range, job.options.skip_air)
+    super_resolver = SliceSuperResolver(clocked, job.model.scale, job.model.hu_range, job.options.skip_air)
     with _folder_for(job) as folder:
         with _sink(job, folder) as sink:
-            made = make_slices(job, sink, enlarger, progress)
+            made = make_slices(job, sink, super_resolver, progress)
         made.timing.network = clocked.seconds
         warnings += _remarks(job, sink, made)
         files = _files(job, folder)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ctsr.dicom.element import quiet
 from ctsr.exams import SlicePixels, read_slice
-from ctsr.infer.enlarge import Enlarger
+from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.progress import SILENT, Progress
 from ctsr.resample import resample
 from ctsr.upscale.picture import BeforeAfter
@@ -48,14 +48,14 @@ class _Slice:
     beyond_range: bool = False
 
 
-def make_slices(job: Job, sink: Sink, enlarger: Enlarger, progress: Progress = SILENT) -> Made:
+def make_slices(job: Job, sink: Sink, super_resolver: SliceSuperResolver, progress: Progress = SILENT) -> Made:
     """Make every slice of a series and give it to `sink`.
 
     Raises:
         ReadError: a slice cannot be read, written or read again.
     """
     made = Made()
-    stages = _Stages(job, sink, enlarger, made)
+    stages = _Stages(job, sink, super_resolver, made)
     count = len(job.series.slices)
     started = time.perf_counter()
     with quiet():
@@ -72,7 +72,7 @@ class _Stages:
 
     job: Job
     sink: Sink
-    enlarger: Enlarger
+    super_resolver: SliceSuperResolver
     made: Made
 
     def read(self, index: int) -> _Slice:
@@ -85,7 +85,7 @@ class _Stages:
     def enlarge(self, source: _Slice) -> _Slice:
         """Make it finer, and resample it where another spacing was asked for."""
         started = time.perf_counter()
-        pixels = self.enlarger(source.pixels)
+        pixels = self.super_resolver(source.pixels)
         if self.job.options.target_spacing is not None:
             fine, plane = self.job.network_plane(source.index), self.job.plane(source.index)
             resampled = resample(pixels.hu, pixels.padding, fine, plane)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
-from ctsr.infer.box import FADE, MARGIN, STEP, body_box
-from ctsr.infer.enlarge import Enlarger
+from ctsr.infer.body_roi import FADE, MARGIN, STEP, body_roi
+from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
 from tests.made.ct import body, ellipse
@@ -36,8 +36,8 @@ class Brighter:
 
 
 def finer(hu: HU, padding: npt.NDArray[np.bool_] | None = None, *, lift: float = 0.0, skip_air: bool = True) -> HU:
-    enlarger = Enlarger(Brighter(lift), SCALE, DEFAULT_RANGE, skip_air)
-    return enlarger(SlicePixels.from_padded(hu.astype(np.float32), padding)).hu
+    super_resolver = SliceSuperResolver(Brighter(lift), SCALE, DEFAULT_RANGE, skip_air=skip_air)
+    return super_resolver(SlicePixels.from_padded(hu.astype(np.float32), padding)).hu
 
 
 def test_the_network_decides_over_the_body() -> None:
@@ -69,8 +69,8 @@ def test_noise_about_the_ends_of_the_range_keeps_its_mean() -> None:
 def test_padding_stays_padding_and_does_not_reach_into_tissue() -> None:
     padding = ~ellipse((64, 64), 0.9, 0.9)
     hu = np.where(padding, -1000, 40).astype(np.float32)
-    enlarger = Enlarger(Brighter(), SCALE, DEFAULT_RANGE)
-    result = enlarger(SlicePixels.from_padded(hu, padding))
+    super_resolver = SliceSuperResolver(Brighter(), SCALE, DEFAULT_RANGE)
+    result = super_resolver(SlicePixels.from_padded(hu, padding))
     assert result.padding is not None
     assert np.array_equal(result.padding, padding.repeat(2, 0).repeat(2, 1))
     assert np.allclose(result.hu[~result.padding], 40, atol=0.01)
@@ -79,15 +79,15 @@ def test_padding_stays_padding_and_does_not_reach_into_tissue() -> None:
 
 def test_a_slice_that_is_all_padding_is_padding() -> None:
     nothing = np.ones((16, 16), np.bool_)
-    result = Enlarger(Brighter(), SCALE, DEFAULT_RANGE)(SlicePixels(np.full((16, 16), -1000, np.float32), nothing))
+    result = SliceSuperResolver(Brighter(), SCALE, DEFAULT_RANGE)(SlicePixels(np.full((16, 16), -1000, np.float32), nothing))
     assert result.padding is not None
     assert result.padding.all()
     assert result.padding.shape == (32, 32)
 
 
 def test_a_uniform_slice_is_uniform_to_its_border(bilinear_net: torch.nn.Module) -> None:
-    enlarger = Enlarger(TorchEngine(bilinear_net), SCALE, DEFAULT_RANGE)
-    result = enlarger(SlicePixels(np.full((40, 48), 60, np.float32), None))
+    super_resolver = SliceSuperResolver(TorchEngine(bilinear_net), SCALE, DEFAULT_RANGE)
+    result = super_resolver(SlicePixels(np.full((40, 48), 60, np.float32), None))
     assert np.abs(result.hu - 60).max() < 1
 
 
@@ -95,11 +95,11 @@ def test_air_is_not_inferred() -> None:
     hu = np.full((256, 256), -1000, np.float32)
     hu[96:160, 104:152] = 40
     engine = Brighter(70)
-    result = Enlarger(engine, SCALE, DEFAULT_RANGE)(SlicePixels(hu, None))
+    result = SliceSuperResolver(engine, SCALE, DEFAULT_RANGE)(SlicePixels(hu, None))
     ((rows, columns),) = engine.seen
     assert rows * columns < 0.4 * hu.size
     assert np.array_equal(result.hu[:40], np.full((40, 512), -1000, np.float32))
-    box = body_box(hu)
+    box = body_roi(hu)
     assert box is not None
     for start, tissue in ((box.top, 96), (box.left, 104)):
         assert tissue - MARGIN - STEP < start <= tissue - MARGIN
@@ -110,7 +110,7 @@ def test_air_is_not_inferred() -> None:
 
 def test_a_slice_of_air_needs_no_network() -> None:
     engine = Brighter()
-    Enlarger(engine, SCALE, DEFAULT_RANGE)(SlicePixels(np.full((64, 64), -990, np.float32), None))
+    SliceSuperResolver(engine, SCALE, DEFAULT_RANGE)(SlicePixels(np.full((64, 64), -990, np.float32), None))
     assert engine.seen == []
 
 
