@@ -21,11 +21,15 @@ from ctsr.infer.slices import super_resolve
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
+from ctsr.quality.before_after import block_means
 from ctsr.volume import PaddingMask, VoxelsHU
 
 BORDER = 4
 """LR pixels by which a slice is continued beyond its border before a network sees it: convolutions would see zeros
 there, which are 500 HU."""
+ANCHOR = 3.0
+"""LR pixels, standard deviation of the Gaussian below whose frequencies a result keeps to its source: wide enough to
+bring back a tenth of white noise at most, narrow enough to hold the mean HU of any organ."""
 PROJECTIONS = 6
 """Steps of `consistent`. Each halves, at least, what is left of the finest detail."""
 
@@ -36,7 +40,8 @@ class SliceSuperResolver:
 
     Where every value lies in the network's range, the result is the network's answer. Values beyond it are clipped for
     the network, and what was clipped off is interpolated and added; where values above the range (implants) contribute,
-    the answer gives way to interpolation. Padding is no tissue: the values at its rim are continued into it before
+    the answer gives way to interpolation. What a network that was trained with L1 learns is a median, which is off the
+    mean where noise is skewed: so low frequencies are the source's (see `ANCHOR`). Padding is no tissue: the values at its rim are continued into it before
     anything is computed, and it is padding again in the result.
     """
 
@@ -76,6 +81,7 @@ class SliceSuperResolver:
         roi = body_roi(pixels.hu) if self.skip_air else Roi(0, hu.shape[0], 0, hu.shape[1])
         if roi is not None:
             self._infer(hu, finer, roi, conditions)
+            self._anchor(hu, finer)
         if self.consistent:
             self._project(hu, finer)
         return SlicePixels.from_padded(finer, None if pixels.padding is None else self._finer(pixels.padding))
@@ -103,12 +109,15 @@ class SliceSuperResolver:
         inner = answer[0, 0, border:-border, border:-border].cpu().numpy()
         return self.hu_range.to_hu(inner).astype(np.float32, copy=False)
 
+    def _anchor(self, hu: VoxelsHU, finer: VoxelsHU) -> None:
+        """Give the result the low frequencies of the source."""
+        lacking = ndimage.gaussian_filter(hu - block_means(finer, self.scale), ANCHOR, mode="nearest")
+        finer += self._interpolated(lacking)
+
     def _project(self, hu: VoxelsHU, finer: VoxelsHU) -> None:
         """Bring the mean over each source pixel's area to that pixel's value, smoothly."""
-        rows, columns = hu.shape
         for _ in range(PROJECTIONS):
-            means = finer.reshape(rows, self.scale, columns, self.scale).mean(axis=(1, 3))
-            finer += self._interpolated(hu - means)
+            finer += self._interpolated(hu - block_means(finer, self.scale))
 
     def _interpolated(self, image: npt.NDArray[np.float32]) -> VoxelsHU:
         return enlarge(torch.from_numpy(image)[None, None], self.scale, "bilinear")[0, 0].numpy()
