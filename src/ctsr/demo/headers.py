@@ -7,8 +7,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 
 from ctsr.demo.patients import Patient
 from ctsr.demo.scanner import Stored
-from ctsr.dicom.encode import decimal_string, file_meta
-from ctsr.dicom.uids import IMPLEMENTATION_VERSION_NAME, derived_uid
+from ctsr.dicom.encode import IMPLEMENTATION_VERSION_NAME, decimal_string, file_meta
+from ctsr.hashing import derived_uid
 from ctsr.volume import Orientation, Vector
 
 __all__ = ["Placement", "SeriesIdentity", "ct_dataset"]
