@@ -10,7 +10,7 @@ from ctsr.series import Defect, DefectKind, Series
 from tests.made.ct import write_series
 from tests.made.exams import only_series
 
-DOCS = Path(__file__).parents[2] / "docs" / "reading.md"
+DOCS = Path(__file__).parents[1] / "docs" / "reading.md"
 
 
 def with_defect(folder: Path, kind: DefectKind) -> Series:
@@ -38,14 +38,16 @@ def test_the_documentation_shows_the_table_the_code_follows() -> None:
     assert table_in_docs() == told
 
 
-def test_every_defect_is_decided_for_every_verb() -> None:
+def test_every_defect_is_decided_for_every_command() -> None:
     assert set(POLICY) == set(DefectKind)
     assert all(len(actions) == len(COMMANDS) for actions in POLICY.values())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("kind", DefectKind)
-def test_each_verb_refuses_warns_or_goes_on_as_the_table_says(tmp_path: Path, kind: DefectKind, command: str) -> None:
+def test_each_command_refuses_warns_or_goes_on_as_the_table_says(
+    tmp_path: Path, kind: DefectKind, command: str
+) -> None:
     series = with_defect(tmp_path, kind)
     match POLICY[kind][COMMANDS.index(command)]:
         case Action.REFUSE:

@@ -47,7 +47,7 @@ REMEDY = MappingProxyType(
         DefectKind.DUPLICATE_POSITION: "Put each phase or reconstruction into a folder and series of its own",
         DefectKind.IRREGULAR_SPACING: "Use it slice by slice",
         DefectKind.GANTRY_TILT: "Use it slice by slice, or have the tilt corrected first",
-        DefectKind.MISSING_RESCALE: "Pass --assume_hu if the stored values are HU",
+        DefectKind.MISSING_RESCALE: "Pass `assume_hu` if the stored values are HU",
         DefectKind.MISSING_GEOMETRY: "Export the series again",
         DefectKind.UNREADABLE_SLICE: "Copy or export the series again",
         DefectKind.REPEATED_UID: "Its slices cannot be told apart; export or anonymise the series again",

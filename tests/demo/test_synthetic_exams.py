@@ -10,8 +10,8 @@ import pytest
 
 from ctsr.demo.exams import make_exams
 from ctsr.demo.scanner import outside_circle
-from ctsr.errors import DomainError
 from ctsr.dicom.encode import IMPLEMENTATION_CLASS_UID
+from ctsr.errors import DomainError
 from tests.demo.measure import hounsfield, images, nearest_image, values_at
 from tests.demo_set import PATIENTS, SLICES, DemoExams
 from tests.needs import needs_program

@@ -6,8 +6,8 @@ import pytest
 from pydicom import dcmread
 from scipy import ndimage
 
-from ctsr.exams import read_slice, scan
 from ctsr.dicom.encode import IMPLEMENTATION_CLASS_UID
+from ctsr.exams import read_slice, scan
 from ctsr.preprocess import PreprocessReport, preprocess
 from ctsr.series import Series
 from tests.made.exams import REAL_PATIENTS

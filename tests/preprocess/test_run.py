@@ -219,7 +219,7 @@ def test_a_series_without_rescale_is_refused_unless_told_otherwise(root: Path, t
     assert report.failed == 1
     row = rows_of(out)[1]
     assert row["skipped"] is True
-    assert "--assume_hu" in str(row["reason"])
+    assert "`assume_hu`" in str(row["reason"])
     assert preprocess(root, out, assume_hu=True).failed == 0
     assert dcmread(out / "P2pp" / "a" / "IM1").pixel_array.max() > 1000
 

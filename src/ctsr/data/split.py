@@ -66,7 +66,7 @@ def split_patients(patient_ids: Iterable[str], seed: int = DEFAULT_SEED) -> Spli
         DomainError: a negative seed.
     """
     if seed < 0:
-        raise DomainError(f"--seed must not be negative, got {seed}")
+        raise DomainError(f"`seed` must not be negative, got {seed}")
     ids = sorted(set(patient_ids))
     n = len(ids)
     if n < len(PARTS):
@@ -127,7 +127,7 @@ def choose_split(
     if split_json is not None:
         return _present(read_split(split_json), present, str(split_json)), str(split_json)
     if checkpoint is not None and present & (split := Split.from_dict(checkpoint)).patients:
-        return _present(split, present, "the checkpoint's split", "; name another with --split_json"), "the checkpoint"
+        return _present(split, present, "the checkpoint's split", "; name another with `split_json`"), "the checkpoint"
     kept = split_file(folder, seed)
     if kept.is_file():
         split = read_split(kept)
@@ -135,7 +135,7 @@ def choose_split(
             named = listed(sorted(split.patients ^ present), NAMED)
             raise SplitError(
                 f"{kept} is about other patients than the root ({named}); "
-                f"run `ctsr split` for this root, or name a split with --split_json"
+                f"run `ctsr split` for this root, or name a split with `split_json`"
             )
         return split, str(kept)
     strangers = ", as the model's checkpoint knows none of these patients" if checkpoint is not None else ""

@@ -59,7 +59,7 @@ def _rescale(image: SliceHeader, assume_hu: bool) -> tuple[float, float]:
         return 1.0, 0.0
     raise ReadError(
         f"{image.path}: no RescaleSlope and RescaleIntercept, so its stored values are not known to be HU. "
-        "Pass --assume_hu if they are."
+        "Pass `assume_hu` if they are."
     )
 
 

@@ -177,7 +177,7 @@ def read_log(out_dir: Path) -> tuple[SeriesRow, ...]:
         rows = cast("list[dict[str, Any]]", json.loads(path.read_text(encoding="utf-8")))
         return tuple(SeriesRow(**row) for row in rows)
     except (ValueError, TypeError) as error:
-        raise ReadError(f"{path}: not a log of ctsr ({error}); move it away, or choose another --out_dir") from error
+        raise ReadError(f"{path}: not a log of ctsr ({error}); move it away, or choose another `out_dir`") from error
 
 
 def write_log(out_dir: Path, rows: Iterable[SeriesRow]) -> None:

@@ -1,0 +1,21 @@
+import pytest
+
+from ctsr.cli.flag_text import with_flags
+from ctsr.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("pass `assume_hu` if they are", "pass --assume_hu if they are"),
+        ("`ctsr split --root ROOT` writes one", "`ctsr split --root ROOT` writes one"),
+        ("`model` is no flag here", "`model` is no flag here"),
+    ],
+)
+def test_fields_in_messages_become_flags_and_other_words_stay(message: str, shown: str) -> None:
+    assert with_flags(message) == shown
+
+
+def test_an_error_of_the_library_names_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preprocess", "--root", ".", "--jobs", "0"]) == 2
+    assert "--jobs must be at least 1" in capsys.readouterr().err
