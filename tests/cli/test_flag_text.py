@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from ctsr.cli.flag_text import with_flags
@@ -16,6 +18,8 @@ def test_fields_in_messages_become_flags_and_other_words_stay(message: str, show
     assert with_flags(message) == shown
 
 
-def test_an_error_of_the_library_names_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["preprocess", "--root", ".", "--jobs", "0"]) == 2
+def test_an_error_of_the_library_names_the_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "root").mkdir()
+    flags = ["--root", str(tmp_path / "root"), "--out_dir", str(tmp_path / "out"), "--jobs", "0"]
+    assert main(["preprocess", *flags]) == 2
     assert "--jobs must be at least 1" in capsys.readouterr().err
