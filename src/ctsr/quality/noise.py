@@ -245,7 +245,7 @@ def _ring_counts(size: int) -> Values:
 def _left_by_detrending(size: int) -> float:
     """Share of the power of white noise that a window without its trend keeps in the ring of one cycle."""
     rows, columns = np.argwhere(rings_of(size) == 1).T
-    axis = 2j * np.pi * np.arange(size) / size
-    waves = np.exp(axis[:, None] * rows[:, None, None] + axis[None] * columns[:, None, None])
-    left = detrended(waves.real) ** 2 + detrended(waves.imag) ** 2
+    pixels = np.arange(size)
+    phase = 2 * np.pi / size * (pixels[:, None] * rows[:, None, None] + pixels * columns[:, None, None])
+    left = detrended(np.cos(phase)) ** 2 + detrended(np.sin(phase)) ** 2
     return float(left.mean())
