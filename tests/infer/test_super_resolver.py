@@ -1,5 +1,7 @@
 """Slices in HU made finer: what the network decides, and what it must not touch."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,20 +9,23 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from ctsr.errors import DomainError
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
 from ctsr.infer.body_roi import FADE, MARGIN, STEP, body_roi
 from ctsr.infer.super_resolver import SliceSuperResolver
+from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
+from ctsr.quality.before_after import block_means
 from tests.made.ct import body, ellipse
 
 SCALE = 2
 HU = npt.NDArray[np.float32]
 
 
-class Brighter:
-    """Interpolates, and adds `lift` HU to everything it sees; remembers the shapes."""
+class Striped:
+    """Interpolates, and adds `lift` HU to every other column and takes it off the rest; remembers the shapes."""
 
     def __init__(self, lift: float = 0.0) -> None:
         self.lift = lift / DEFAULT_RANGE.hu_per_unit
@@ -28,22 +33,62 @@ class Brighter:
 
     @property
     def name(self) -> str:
-        return "brighter"
+        return "striped"
 
     def __call__(self, lr: Tensor) -> Tensor:
         self.seen.append(tuple(lr.shape[2:]))
-        return enlarge(lr, SCALE, "bilinear") + self.lift
+        sr = enlarge(lr[:, :1], SCALE, "bilinear")
+        # One LR pixel covers a column of each kind: its mean stays what it was.
+        return sr + self.lift * (1 - 2 * (torch.arange(sr.shape[3]) % 2))
+
+
+class Brighter(Striped):
+    """Interpolates, and adds `lift` HU to everything it sees."""
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        return enlarge(lr[:, :1], SCALE, "bilinear") + self.lift
 
 
 def finer(hu: HU, padding: npt.NDArray[np.bool_] | None = None, *, lift: float = 0.0, skip_air: bool = True) -> HU:
-    super_resolver = SliceSuperResolver(Brighter(lift), SCALE, DEFAULT_RANGE, skip_air=skip_air)
+    super_resolver = SliceSuperResolver(Striped(lift), SCALE, DEFAULT_RANGE, skip_air=skip_air)
     return super_resolver(SlicePixels.from_padded(hu.astype(np.float32), padding)).hu
 
 
 def test_the_network_decides_over_the_body() -> None:
     hu = body(96, radius=0.5).astype(np.float32)
     inside = ellipse((192, 192), 0.5, 0.5)
-    assert np.allclose((finer(hu, lift=70) - finer(hu))[inside], 70, atol=0.01)
+    assert np.allclose(np.abs(finer(hu, lift=70) - finer(hu))[inside], 70, atol=0.01)
+
+
+def test_the_mean_hu_of_an_organ_is_the_sources_whatever_the_network_says() -> None:
+    hu = body(96, radius=0.5).astype(np.float32)
+    inside = ellipse((192, 192), 0.3, 0.3)
+    resolver = SliceSuperResolver(Brighter(70), SCALE, DEFAULT_RANGE)
+    assert np.abs(resolver(SlicePixels(hu, None)).hu - finer(hu))[inside].max() < 0.5
+
+
+def test_a_consistent_result_gives_its_source_back() -> None:
+    hu = np.random.default_rng(0).normal(40, 30, (64, 64)).astype(np.float32)
+    loose = SliceSuperResolver(Striped(), SCALE, DEFAULT_RANGE)
+    tight = replace(loose, consistent=True)
+    lost, kept = (block_means(r(SlicePixels(hu, None)).hu, SCALE) - hu for r in (loose, tight))
+    assert np.abs(lost).mean() > 5
+    assert np.abs(kept).mean() < 1
+
+
+def test_the_networks_share_lies_between_interpolation_and_network() -> None:
+    hu = body(64, texture=5).astype(np.float32)
+    whole = SliceSuperResolver(Striped(70), SCALE, DEFAULT_RANGE)
+    results = [replace(whole, network_share=share)(SlicePixels(hu, None)).hu for share in (0.0, 0.25, 1.0)]
+    assert np.allclose(results[1], 0.75 * results[0] + 0.25 * results[2], atol=0.01)
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_conditions_are_given_where_they_are_taken(conditional: bool) -> None:
+    resolver = SliceSuperResolver(Striped(), SCALE, DEFAULT_RANGE, conditional=conditional)
+    wrong = None if conditional else Conditions(0.0, 0.0)
+    with pytest.raises(DomainError, match="conditions"):
+        resolver(SlicePixels(body(32).astype(np.float32), None), wrong)
 
 
 def test_an_implant_keeps_its_hu_and_the_tissue_around_it_the_networks() -> None:
@@ -51,13 +96,20 @@ def test_an_implant_keeps_its_hu_and_the_tissue_around_it_the_networks() -> None
     hu[24:36, 24:36] = 3000
     result = finer(hu, lift=70)
     assert np.allclose(result[50:70, 50:70], 3000, atol=0.01)
-    assert np.allclose(result[:40], 110, atol=0.01)
+    assert np.allclose(result[:40, ::2], 110, atol=0.1)
+    assert np.allclose(result[:40, 1::2], -30, atol=0.1)
 
 
 def test_values_below_the_range_pass_through_too() -> None:
     hu = np.full((64, 64), 40, np.float32)
-    hu[20:40, 20:40] = -1024
-    assert np.allclose(finer(hu)[44:76, 44:76], -1024, atol=0.01)
+    hu[12:52, 12:52] = -1024
+    assert np.allclose(finer(hu)[56:72, 56:72], -1024, atol=0.01)
+
+
+def test_noise_below_the_range_does_not_switch_the_network_off() -> None:
+    hu = np.random.default_rng(0).normal(-990, 40, (64, 64)).astype(np.float32)
+    stripes = finer(hu, lift=70, skip_air=False) - finer(hu, skip_air=False)
+    assert np.abs(stripes).mean() == pytest.approx(70, rel=0.3)  # the network's answer is clipped to its range
 
 
 def test_noise_about_the_ends_of_the_range_keeps_its_mean() -> None:
@@ -69,7 +121,7 @@ def test_noise_about_the_ends_of_the_range_keeps_its_mean() -> None:
 def test_padding_stays_padding_and_does_not_reach_into_tissue() -> None:
     padding = ~ellipse((64, 64), 0.9, 0.9)
     hu = np.where(padding, -1000, 40).astype(np.float32)
-    super_resolver = SliceSuperResolver(Brighter(), SCALE, DEFAULT_RANGE)
+    super_resolver = SliceSuperResolver(Striped(), SCALE, DEFAULT_RANGE)
     result = super_resolver(SlicePixels.from_padded(hu, padding))
     assert result.padding is not None
     assert np.array_equal(result.padding, padding.repeat(2, 0).repeat(2, 1))
@@ -79,7 +131,8 @@ def test_padding_stays_padding_and_does_not_reach_into_tissue() -> None:
 
 def test_a_slice_that_is_all_padding_is_padding() -> None:
     nothing = np.ones((16, 16), np.bool_)
-    result = SliceSuperResolver(Brighter(), SCALE, DEFAULT_RANGE)(SlicePixels(np.full((16, 16), -1000, np.float32), nothing))
+    resolver = SliceSuperResolver(Striped(), SCALE, DEFAULT_RANGE)
+    result = resolver(SlicePixels(np.full((16, 16), -1000, np.float32), nothing))
     assert result.padding is not None
     assert result.padding.all()
     assert result.padding.shape == (32, 32)
@@ -94,7 +147,7 @@ def test_a_uniform_slice_is_uniform_to_its_border(bilinear_net: torch.nn.Module)
 def test_air_is_not_inferred() -> None:
     hu = np.full((256, 256), -1000, np.float32)
     hu[96:160, 104:152] = 40
-    engine = Brighter(70)
+    engine = Striped(70)
     result = SliceSuperResolver(engine, SCALE, DEFAULT_RANGE)(SlicePixels(hu, None))
     ((rows, columns),) = engine.seen
     assert rows * columns < 0.4 * hu.size
@@ -109,7 +162,7 @@ def test_air_is_not_inferred() -> None:
 
 
 def test_a_slice_of_air_needs_no_network() -> None:
-    engine = Brighter()
+    engine = Striped()
     SliceSuperResolver(engine, SCALE, DEFAULT_RANGE)(SlicePixels(np.full((64, 64), -990, np.float32), None))
     assert engine.seen == []
 

@@ -14,7 +14,8 @@ the body by less than 1 HU: `tests/upscale/test_real_ct.py` measures it on real 
 FADE = 8
 """LR pixels, the outermost of the margin, over which the network's answer gives way to interpolation."""
 STEP = 32
-"""Regions grow to sides of so many LR pixels, so that a series has few different ones: engines prepare for each size."""
+"""Regions grow to sides that are multiples of so many LR pixels: a series then has few different ones, and engines
+prepare for each size."""
 
 
 @dataclass(frozen=True)

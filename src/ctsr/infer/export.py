@@ -21,6 +21,7 @@ from ctsr.files import PART
 from ctsr.hu import HURange
 from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert
 from ctsr.infer.private import import_openvino
+from ctsr.models.conditioning import input_channels
 from ctsr.paths import check_free
 
 __all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "Target", "export", "target"]

@@ -40,9 +40,11 @@ class SliceSuperResolver:
 
     Where every value lies in the network's range, the result is the network's answer. Values beyond it are clipped for
     the network, and what was clipped off is interpolated and added; where values above the range (implants) contribute,
-    the answer gives way to interpolation. What a network that was trained with L1 learns is a median, which is off the
-    mean where noise is skewed: so low frequencies are the source's (see `ANCHOR`). Padding is no tissue: the values at its rim are continued into it before
-    anything is computed, and it is padding again in the result.
+    the answer gives way to interpolation. A network that was trained with L1 learns a median, which is off the mean
+    where noise is skewed, so the low frequencies of the result are those of the source (see `ANCHOR`).
+
+    Padding is no tissue: the values at its rim are continued into it before anything is computed, and it is padding
+    again in the result.
     """
 
     engine: Engine
@@ -81,7 +83,6 @@ class SliceSuperResolver:
         roi = body_roi(pixels.hu) if self.skip_air else Roi(0, hu.shape[0], 0, hu.shape[1])
         if roi is not None:
             self._infer(hu, finer, roi, conditions)
-            self._anchor(hu, finer)
         if self.consistent:
             self._project(hu, finer)
         return SlicePixels.from_padded(finer, None if pixels.padding is None else self._finer(pixels.padding))
@@ -99,7 +100,7 @@ class SliceSuperResolver:
         finer[there] += weight * (self._answer(clipped, roi, conditions) - plain[there])
 
     def _answer(self, clipped: VoxelsHU, roi: Roi, conditions: Conditions | None) -> VoxelsHU:
-        """The network's answer to a part of a slice, in HU."""
+        """The network's answer to a part of a slice, in HU, with the low frequencies of that part."""
         wider = np.pad(clipped, BORDER, mode="edge")[
             roi.top : roi.bottom + 2 * BORDER, roi.left : roi.right + 2 * BORDER
         ]
@@ -107,12 +108,9 @@ class SliceSuperResolver:
         answer = super_resolve(self.engine, _network_input(unit, conditions))
         border = BORDER * self.scale
         inner = answer[0, 0, border:-border, border:-border].cpu().numpy()
-        return self.hu_range.to_hu(inner).astype(np.float32, copy=False)
-
-    def _anchor(self, hu: VoxelsHU, finer: VoxelsHU) -> None:
-        """Give the result the low frequencies of the source."""
-        lacking = ndimage.gaussian_filter(hu - block_means(finer, self.scale), ANCHOR, mode="nearest")
-        finer += self._interpolated(lacking)
+        sharp = self.hu_range.to_hu(inner).astype(np.float32, copy=False)
+        lacking = clipped[roi.part] - block_means(sharp, self.scale)
+        return sharp + self._interpolated(ndimage.gaussian_filter(lacking, ANCHOR, mode="nearest"))
 
     def _project(self, hu: VoxelsHU, finer: VoxelsHU) -> None:
         """Bring the mean over each source pixel's area to that pixel's value, smoothly."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -14,15 +15,15 @@ import torch
 
 from ctsr.checkpoint import Meta, current_versions, load_generator
 from ctsr.defect_policy import check
+from ctsr.dicom.reading import quiet
 from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.choose import EngineSpec, open_engine
-from ctsr.dicom.element import quiet
-from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.infer.tiles import Tiled, seam_error
+from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
 from ctsr.text import listed, one_line
 from ctsr.upscale.card import unusual
@@ -149,12 +150,14 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
         skip_air=job.options.skip_air,
         consistent=job.options.consistent,
     )
+    started = time.perf_counter()
     tuning = tune(_samples(job), resolver, job.series.pixel_spacing, job.options)
+    seconds, clocked.seconds = time.perf_counter() - started, 0.0
     warnings += tuning.warnings()
     with _folder_for(job) as folder:
         with _sink(job, folder) as sink:
             made = make_slices(job, sink, tuning.apply_to(resolver), tuning.conditions, progress)
-        made.timing.network = clocked.seconds
+        made.timing.tune, made.timing.network = seconds, clocked.seconds
         warnings += _remarks(job, sink, made)
         files = _files(job, folder)
         if job.format == "dicom" and files["count"] != len(job.series.slices):

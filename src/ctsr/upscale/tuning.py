@@ -63,8 +63,8 @@ class Tuning:
             "told": told and {"blur_sigma_px": told.blur_sigma, "noise_hu": told.noise_sigma * hu_per_unit},
             "network_share": self.network_share,
             "noise": asdict(self.noise),
-            "before_after": _plain(self.before_after),
-            "bicubic": _plain(self.bicubic),
+            "before_after": asdict(self.before_after),
+            "bicubic": asdict(self.bicubic),
         }
 
 
@@ -95,13 +95,9 @@ def tune(
     strength = strength_of(options) if resolver.conditional else None
     conditions = strength and strength.conditions(noise.sigma_hu or 0.0, resolver.scale, resolver.hu_range)
     interpolating = replace(resolver, network_share=0.0)
-    tried = [
-        _Tried(pixels, resolver(pixels, conditions).hu, interpolating(pixels, conditions).hu) for pixels in slices
-    ]
+    tried = [_Tried(pixels, resolver(pixels, conditions).hu, interpolating(pixels, conditions).hu) for pixels in slices]
     share = _largest_quiet_share(tried, resolver.scale, pixel_spacing) if options.limit_noise else 1.0
-    smooth = [
-        SlicePair(pixels.hu, _bicubic(pixels, resolver.scale), pixels.padding) for pixels in slices
-    ]
+    smooth = [SlicePair(pixels.hu, _bicubic(pixels, resolver.scale), pixels.padding) for pixels in slices]
     return Tuning(
         strength=strength,
         conditions=conditions,
@@ -120,13 +116,11 @@ class _Tried(NamedTuple):
     interpolated: VoxelsHU
 
     def mixed(self, share: float) -> SlicePair:
-        result = self.interpolated + np.float32(share) * (self.network - self.interpolated)
-        return SlicePair(self.pixels.hu, result, self.pixels.padding)
+        result = self.interpolated + share * (self.network - self.interpolated)
+        return SlicePair(self.pixels.hu, np.asarray(result, np.float32), self.pixels.padding)
 
 
-def _largest_quiet_share(
-    tried: Sequence[_Tried], scale: int, pixel_spacing: tuple[float, float]
-) -> float:
+def _largest_quiet_share(tried: Sequence[_Tried], scale: int, pixel_spacing: tuple[float, float]) -> float:
     """The most of the network that leaves the noise at `MOST_NOISE_RATIO`; 1 where noise cannot be measured."""
     sources = [slice_tried.pixels for slice_tried in tried]
     windows = homogeneous_windows(
@@ -148,16 +142,10 @@ def _largest_quiet_share(
     return low
 
 
-def _compared(
-    tried: Sequence[_Tried], share: float, scale: int, pixel_spacing: tuple[float, float]
-) -> BeforeAfter:
+def _compared(tried: Sequence[_Tried], share: float, scale: int, pixel_spacing: tuple[float, float]) -> BeforeAfter:
     pairs = [slice_tried.mixed(share) for slice_tried in tried]
     return measure_before_after(pairs, scale=scale, pixel_spacing=pixel_spacing)
 
 
 def _bicubic(pixels: SlicePixels, scale: int) -> VoxelsHU:
     return enlarge(torch.from_numpy(pixels.hu)[None, None], scale, "bicubic")[0, 0].numpy()
-
-
-def _plain(measured: BeforeAfter) -> dict[str, object]:
-    return asdict(measured) | {"bias_hu": dict(measured.bias_hu)}

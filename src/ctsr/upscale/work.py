@@ -19,6 +19,8 @@ from ctsr.upscale.sinks import Sink
 class Timing:
     """Seconds spent in each stage; they overlap, so that the whole takes less than their sum."""
 
+    tune: float = 0.0
+    """Before the others: a few slices, to choose what the network is told."""
     read: float = 0.0
     enlarge: float = 0.0
     network: float = 0.0
