@@ -76,8 +76,8 @@ class Evaluate:
             return self._curve(models, crew, console) if self.alphas else self._evaluation(models, crew, console)
 
     def _evaluation(self, models: "Sequence[ModelUnderTest]", crew: "Crew | None", console: Console) -> int:
-        from ctsr.demo.calibration import SyntheticSlices
         from ctsr.evaluate.run import evaluate
+        from ctsr.infer.calibration import SyntheticSlices
 
         degradation = self.degradation_for(models[0], console)
         calibration = SyntheticSlices(degradation, models[0].hu_range)

@@ -108,6 +108,7 @@ def make_patches(
     degradation: Degradation,
     hu_range: HURange,
     fabric: Fabric,
+    hr_reduction: tuple[float, float] = (1.0, 1.0),
 ) -> Patches:
     """The patches of the training part, each device's share of them in batches."""
     dataset = PatchDataset(
@@ -118,6 +119,7 @@ def make_patches(
         seed=options.seed,
         patches_per_slice=options.patches_per_slice,
         augment=options.augment,
+        hr_reduction=hr_reduction,
     )
     sampler = EpochSampler(len(dataset), seed=options.seed, rank=fabric.global_rank, world_size=fabric.world_size)
     batch = options.batch_size * options.accumulate // fabric.world_size

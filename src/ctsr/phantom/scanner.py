@@ -1,8 +1,7 @@
-"""Scanners that do not exist: what a kernel does to sharpness and noise, and how stored values say HU."""
+"""Simulated scanners: how a kernel changes sharpness and noise, and how HU are stored."""
 
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -10,60 +9,56 @@ import numpy.typing as npt
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from scipy import fft
 
-from ctsr.demo.shapes import Image
-
-__all__ = ["KERNELS", "Kernel", "Scanner", "Stored", "acquire", "noise_field", "outside_circle", "store"]
+from ctsr.phantom.geometry import Image
 
 Stored: TypeAlias = npt.NDArray[np.integer]
-"""Pixels as a scanner writes them, int16 or uint16; axes (row, column)."""
+"""Stored pixel values, int16 or uint16; axes (row, column)."""
 
 _FLARE_MM = 55.0
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A reconstruction kernel: how it blurs, how it sharpens, and the grain it leaves."""
+    """A reconstruction kernel: its point spread, edge enhancement and noise."""
 
     name: str
     blur: float
-    """Standard deviation of the Gaussian part of the point spread, mm."""
+    """Standard deviation of the Gaussian part of the point spread function, mm."""
     boost: float
-    """How much it lifts frequencies around 0.35 per mm: 0 for smooth kernels."""
+    """Relative enhancement of frequencies around 0.35 per mm; 0 for smooth kernels."""
     grain: float
-    """Frequency in cycles per mm beyond which noise falls off."""
+    """Cut-off of the noise power in cycles per mm."""
     noise: float
-    """Noise relative to a standard kernel."""
+    """Noise standard deviation relative to a standard kernel."""
 
     def transfer(self, frequency: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Its modulation transfer at frequencies in cycles per mm: exactly 1 at 0, so that HU are kept."""
+        """Modulation transfer at frequencies in cycles per mm; exactly 1 at 0, so mean HU are preserved."""
         lifted = np.exp(-(((frequency - 0.35) / 0.16) ** 2)) * (1 - np.exp(-((frequency / 0.1) ** 2)))
         return np.exp(-2 * (np.pi * self.blur * frequency) ** 2) * (1 + self.boost * lifted)
 
     @property
     def reach(self) -> float:
-        """How far from an edge its blur, and the ringing of its boost, can still be seen, mm."""
+        """Distance from an edge within which blur or ringing is visible, mm."""
         return 2.6 * self.blur + 6 * self.boost
 
 
-KERNELS = MappingProxyType(
-    {
-        kernel.name: kernel
-        for kernel in (
-            Kernel("B30f", 0.50, 0.00, 0.36, 0.9),
-            Kernel("B40s", 0.45, 0.00, 0.42, 1.0),
-            Kernel("STANDARD", 0.46, 0.05, 0.42, 1.0),
-            Kernel("SOFT", 0.55, 0.00, 0.34, 0.8),
-            Kernel("FC18", 0.48, 0.04, 0.40, 1.0),
-            Kernel("B", 0.52, 0.00, 0.38, 0.9),
-            Kernel("LUNG", 0.36, 0.28, 0.60, 2.0),
-        )
-    }
-)
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("B30f", 0.50, 0.00, 0.36, 0.9),
+        Kernel("B40s", 0.45, 0.00, 0.42, 1.0),
+        Kernel("STANDARD", 0.46, 0.05, 0.42, 1.0),
+        Kernel("SOFT", 0.55, 0.00, 0.34, 0.8),
+        Kernel("FC18", 0.48, 0.04, 0.40, 1.0),
+        Kernel("B", 0.52, 0.00, 0.38, 0.9),
+        Kernel("LUNG", 0.36, 0.28, 0.60, 2.0),
+    )
+}
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """A style of writing CT: names, tube voltage, noise, and how pixels are stored."""
+    """A scanner model: header values, noise and pixel encoding."""
 
     model: str
     kvp: int
@@ -74,21 +69,21 @@ class Scanner:
     signed: bool
     rescale_intercept: int
     padding: int
-    """The stored value outside the circle."""
+    """Stored value outside the reconstruction circle."""
     padding_tag: bool = True
-    """Whether PixelPaddingValue says so."""
+    """Whether PixelPaddingValue is written."""
     bits_stored: int = 16
     transfer_syntax: UID = ExplicitVRLittleEndian
 
     @property
     def stored_range(self) -> tuple[int, int]:
-        """The least and the greatest stored value."""
+        """Smallest and largest stored value."""
         if self.signed:
             return -(2 ** (self.bits_stored - 1)), 2 ** (self.bits_stored - 1) - 1
         return 0, 2**self.bits_stored - 1
 
-    def quantise(self, hu: Image) -> Stored:
-        """HU → the nearest stored values, cut to the range."""
+    def to_stored(self, hu: Image) -> Stored:
+        """Round HU to stored values, clipped to `stored_range`."""
         stored = np.rint(hu - np.float32(self.rescale_intercept)).clip(*self.stored_range)
         return stored.astype(np.int16 if self.signed else np.uint16)
 
@@ -96,9 +91,9 @@ class Scanner:
 def acquire(
     hu: Image, scanner: Scanner, kernel: Kernel, *, spacing: float, thickness: float, rng: np.random.Generator
 ) -> Image:
-    """An ideal image → what this scanner makes of it, HU: blurred by the kernel, then noisy.
+    """Simulate the acquisition of an ideal image in HU: apply the kernel's transfer function and add noise.
 
-    The noise grows with the tissue that the rays to a point have passed, taken as a wide blur of the image itself,
+    The noise grows with the attenuation along the rays through a point, approximated by a wide blur of the image,
     and with 1/√thickness, as quantum noise does.
     """
     frequency = _frequencies(hu.shape, spacing)
@@ -110,7 +105,7 @@ def acquire(
 
 
 def noise_field(shape: tuple[int, ...], kernel: Kernel, spacing: float, rng: np.random.Generator) -> Image:
-    """Noise of standard deviation 1 with the spectrum of filtered back projection: a ramp, cut off by the kernel."""
+    """Noise of standard deviation 1 with the spectrum of filtered back projection: a ramp with a cut-off."""
     amplitude, norm = _noise_amplitude((shape[0], shape[1]), kernel, spacing)
     white = rng.standard_normal(shape, dtype=np.float32)
     return _image(_spectrum(white) * amplitude, shape) / np.float32(norm)
@@ -118,10 +113,10 @@ def noise_field(shape: tuple[int, ...], kernel: Kernel, spacing: float, rng: np.
 
 @lru_cache(maxsize=4)
 def _noise_amplitude(shape: tuple[int, int], kernel: Kernel, spacing: float) -> tuple[Image, float]:
-    """The square root of the noise power at every frequency, and the standard deviation it gives white noise.
+    """Square root of the noise power at every frequency, and the standard deviation of white noise filtered with it.
 
-    The power is f·exp(−2(f/cut-off)²), a little stronger for structures that run from front to back, because rays from
-    side to side pass through more of a body.
+    The power is f·exp(−2(f/cut-off)²), somewhat larger for structures along y, because lateral rays pass through more
+    tissue.
     """
     frequency = _frequencies(shape, spacing)
     across = fft.rfftfreq(shape[1], spacing)[None, :] / (frequency + 1e-9)
@@ -139,7 +134,7 @@ def _spectrum(image: Image) -> npt.NDArray[np.complexfloating]:
 
 
 def _image(spectrum: npt.NDArray[np.complexfloating], shape: tuple[int, ...]) -> Image:
-    """The image of that shape with that spectrum."""
+    """The image of a given shape from its spectrum."""
     return np.asarray(fft.irfft2(spectrum.astype(np.complex64), s=shape))
 
 
@@ -156,6 +151,6 @@ def outside_circle(matrix: int) -> npt.NDArray[np.bool_]:
 
 def store(hu: Image, scanner: Scanner) -> Stored:
     """HU → stored values, padding outside the circle."""
-    stored = scanner.quantise(hu)
+    stored = scanner.to_stored(hu)
     stored[outside_circle(hu.shape[0])] = scanner.padding
     return stored

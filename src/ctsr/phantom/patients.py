@@ -1,15 +1,13 @@
-"""The people of the synthetic exam set and how each was scanned: one literal table."""
+"""The patients of the synthetic exam set and the acquisitions of each."""
 
 from dataclasses import dataclass, replace
 
 from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
-from ctsr.demo.body import BodyPlan, PixelGrid
-from ctsr.demo.scanner import Scanner
-from ctsr.demo.torso import TorsoBuild
+from ctsr.phantom.body import BodyPlan, PixelGrid
+from ctsr.phantom.scanner import Scanner
+from ctsr.phantom.trunk import TorsoBuild
 from ctsr.volume import Vector
-
-__all__ = ["PATIENTS", "Acquisition", "Patient", "patient"]
 
 
 @dataclass(frozen=True)
@@ -26,18 +24,18 @@ class Acquisition:
     """mm from slice to slice."""
 
     def grid(self) -> PixelGrid:
-        """The pixels, centred on the body's axis a little behind the heart."""
+        """The pixel grid, centred on the body's axis, 8 mm behind the heart."""
         half = (self.matrix - 1) / 2 * self.spacing
         return PixelGrid(-half, 8 - half, self.spacing, self.matrix)
 
     def heights(self, focus: float, slices: int) -> tuple[float, ...]:
-        """The z of every slice around `focus`, from the feet up, mm."""
+        """Ascending z of every slice around `focus`, mm."""
         return tuple(focus + (i - (slices - 1) / 2) * self.step for i in range(slices))
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A person who never was."""
+    """A synthetic patient."""
 
     number: int
     sex: str
@@ -50,9 +48,9 @@ class Patient:
     region: str
     """BodyPartExamined."""
     focus: float
-    """The height in the reference body around which is scanned, mm."""
+    """Height of the scan's centre in the reference body, mm."""
     isocentre: Vector
-    """Where the middle of the reference body lies in the patient coordinate system of the images, mm."""
+    """Position of the reference body's origin in the patient coordinate system of the images, mm."""
     scanner: Scanner
     acquisitions: tuple[Acquisition, ...]
     localizer: bool = False
@@ -213,7 +211,7 @@ PATIENTS = (
 
 
 def patient(number: int) -> Patient:
-    """The person with a number from 1; beyond the table it starts over, each time a little smaller."""
+    """The patient of a number from 1; beyond the table its rows repeat, 3 % smaller each time."""
     round_, index = divmod(number - 1, len(PATIENTS))
     base = PATIENTS[index]
     shrink = 0.97**round_

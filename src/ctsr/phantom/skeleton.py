@@ -1,36 +1,35 @@
-"""Bones of the trunk in the reference body: a hard shell around spongy bone, with exact places in mm."""
+"""Bones of the trunk in the reference body, in mm: compact bone around trabecular bone."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from ctsr.demo.shapes import (
+from ctsr.phantom.geometry import (
     Canvas,
     Ellipsoid,
     Image,
+    RandomField,
+    Region,
     Segments,
-    Window,
+    membranes,
     smooth_max,
     smooth_step,
     tube,
     tube_distance,
 )
-from ctsr.demo.texture import RandomField, sheets
-from ctsr.demo.torso import Layers, cavity_axes
-
-__all__ = ["LEVEL_STEP", "SPINE_Y", "Skeleton"]
+from ctsr.phantom.trunk import Layers, cavity_axes
 
 LEVEL_STEP = 26.0
 """mm from one vertebra, and from one rib, to the next."""
 
 SPINE_Y = 64.0
-"""Where the vertebral bodies are centred, mm."""
+"""y of the centres of the vertebral bodies, mm."""
 
 _CORTEX = 820.0
 _CANAL = (0.0, 85.0)
 _RIB_Z = 6.0
 _RIB_LOWEST = -126.0
-# A rib's angle from the spine (0) round to the breastbone (π), and how far it has come down by then, mm.
+# A rib's angle from the spine (0) to the sternum (π), and its descent at that angle, mm.
 _RIB_ANGLES = (0.3, 1.2, 2.3, 2.95)
 _RIB_DROP = (0.0, 30.0, 80.0, 54.0)
 _CARTILAGE_ANGLE = 2.25
@@ -59,46 +58,46 @@ _POSTERIOR_ELEMENTS = _posterior_elements()
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """The bones of one body: their shapes are everyone's, the spongy bone inside is its own."""
+    """The bones of one body: shapes are common to all bodies, trabecular structure is individual."""
 
     struts: RandomField
     marrow: RandomField
     density: float
-    """HU of spongy bone on average: 250 at thirty, 120 at eighty."""
+    """Mean HU of trabecular bone: about 250 at age thirty, 120 at eighty."""
 
     @classmethod
     def draw(cls, rng: np.random.Generator, density: float) -> "Skeleton":
-        """Spongy bone whose struts lie a millimetre or two apart, stretched along the load."""
+        """Draw trabeculae one or two millimetres apart, elongated along the load."""
         struts = RandomField.draw(rng, (2.2, 5.0), stretch=(1, 1, 1.6), waves=28)
         return cls(struts, RandomField.draw(rng, (9, 30), waves=10), density)
 
-    def lay_on(self, canvas: Canvas, layers: Layers) -> None:
-        """All bones that the plane meets."""
+    def paint_on(self, canvas: Canvas, layers: Layers) -> None:
+        """Paint all bones that the plane meets."""
         self._ribs(canvas, layers)
         self._scapulae(canvas)
         self._sternum(canvas)
         self._spine(canvas)
 
-    def _bone(self, canvas: Canvas, distance: Image, window: Window | None, shell: float) -> None:
-        """Lay a bone: `shell` mm of compact bone, and spongy bone within."""
-        where = np.s_[:, :] if window is None else window
-        canvas.lay(distance, _CORTEX, window)
+    def _bone(self, canvas: Canvas, distance: Image, region: Region | None, shell: float) -> None:
+        """Paint a bone: `shell` mm of compact bone around trabecular bone."""
+        where = np.s_[:, :] if region is None else region
+        canvas.paint(distance, _CORTEX, region)
         inner = distance + np.float32(shell)
         core = inner < canvas.plane.pixel
         if not core.any():
             return
         x, y = canvas.plane.x[where][core], canvas.plane.y[where][core]
-        strut = sheets(self.struts(x, y, canvas.plane.z), 0.55)
+        strut = membranes(self.struts(x, y, canvas.plane.z), 0.55)
         spongy = np.zeros_like(distance)
         spongy[core] = self.density * (0.3 + 1.75 * strut) * (1 + 0.22 * self.marrow(x, y, canvas.plane.z))
-        canvas.lay(inner, spongy, window)
+        canvas.paint(inner, spongy, region)
 
     def _spine(self, canvas: Canvas) -> None:
         plane = canvas.plane
-        window = plane.window((-48, 48), (40, 135))
-        if window is None:
+        region = plane.box_region((-48, 48), (40, 135))
+        if region is None:
             return
-        x, y = plane.x[window], plane.y[window]
+        x, y = plane.x[region], plane.y[region]
         z = (plane.z + LEVEL_STEP / 2) % LEVEL_STEP - LEVEL_STEP / 2
         canal = np.hypot(x - np.float32(_CANAL[0]), y - np.float32(_CANAL[1]))
         posterior = tube_distance(plane, _POSTERIOR_ELEMENTS)
@@ -107,13 +106,13 @@ class Skeleton:
         waist = 0.9 + 0.1 * (z / 10) ** 2
         column = Ellipsoid((0, SPINE_Y, 0), (17.5 * waist, 14.5 * waist, 1000)).distance(x, y, 0)
         column = smooth_max(column, 10 - canal, 3)
-        canvas.lay(column, 85, window)
-        canvas.lay(column + 6, 70, window)
+        canvas.paint(column, 85, region)
+        canvas.paint(column + 6, 70, region)
         body = smooth_max(column, np.full_like(x, abs(z) - 10), 3)
-        self._bone(canvas, body, window, 1.2)
-        canvas.lay(canal - np.float32(8.2), -30, window)
-        canvas.lay(canal - np.float32(6.8), 8, window)
-        canvas.lay(Ellipsoid((0, _CANAL[1], 0), (4.6, 3.6, 1000)).distance(x, y, 0), 42, window)
+        self._bone(canvas, body, region, 1.2)
+        canvas.paint(canal - np.float32(8.2), -30, region)
+        canvas.paint(canal - np.float32(6.8), 8, region)
+        canvas.paint(Ellipsoid((0, _CANAL[1], 0), (4.6, 3.6, 1000)).distance(x, y, 0), 42, region)
 
     def _ribs(self, canvas: Canvas, layers: Layers) -> None:
         plane = canvas.plane
@@ -132,7 +131,7 @@ class Skeleton:
         cartilage = np.full(plane.x.shape, 50, dtype=np.float32)
         cartilage[shell] = np.where(angle > _CARTILAGE_ANGLE, rib[shell], 50)
         self._bone(canvas, np.where(cartilage < 50, 50, rib).astype(np.float32), None, 1.15)
-        canvas.lay(cartilage, 125)
+        canvas.paint(cartilage, 125)
 
     def _scapulae(self, canvas: Canvas) -> None:
         for side in (-1, 1):
@@ -140,10 +139,10 @@ class Skeleton:
                 Ellipsoid((side * 104, 62, 96), (32, 4.4, 66), -side * 44),
                 Ellipsoid((side * 110, 66, 112), (17, 4.0, 32), side * 8),
             ):
-                window = blade.window(canvas.plane)
-                if window is not None:
-                    distance = blade.distance(canvas.plane.x[window], canvas.plane.y[window], canvas.plane.z)
-                    self._bone(canvas, distance, window, 1.2)
+                region = blade.region(canvas.plane)
+                if region is not None:
+                    distance = blade.distance(canvas.plane.x[region], canvas.plane.y[region], canvas.plane.z)
+                    self._bone(canvas, distance, region, 1.2)
 
     def _sternum(self, canvas: Canvas) -> None:
         z = canvas.plane.z
@@ -152,7 +151,7 @@ class Skeleton:
         _, half_depth, centre = cavity_axes(z)
         width = 15 + 9 * smooth_step(z, 45, 75) - 6 * smooth_step(-z, 10, 30)
         plate = Ellipsoid((0, centre - half_depth - 5.5, z), (width, 5.6, 1000))
-        window = plate.window(canvas.plane)
-        if window is not None:
-            distance = plate.distance(canvas.plane.x[window], canvas.plane.y[window], z)
-            self._bone(canvas, distance, window, 1.1)
+        region = plate.region(canvas.plane)
+        if region is not None:
+            distance = plate.distance(canvas.plane.x[region], canvas.plane.y[region], z)
+            self._bone(canvas, distance, region, 1.1)

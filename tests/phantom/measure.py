@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import FileDataset
 
-from ctsr.demo.truth import ExamTruth, Landmark
+from ctsr.phantom.truth import ExamTruth, Landmark
 
 
 def images(folder: Path) -> list[FileDataset]:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ctsr.demo.patients import PATIENTS
-from ctsr.demo.scanner import KERNELS, acquire, noise_field
+from ctsr.phantom.patients import PATIENTS
+from ctsr.phantom.scanner import KERNELS, acquire, noise_field
 
 SPACING = 0.75
 

@@ -3,17 +3,16 @@ import math
 import numpy as np
 import pytest
 
-from ctsr.demo.body import Body, PixelGrid
-from ctsr.demo.patients import PATIENTS, patient
-from ctsr.demo.shapes import Ellipsoid, Plane, coverage, tube, tube_distance
-from ctsr.demo.texture import RandomField
-from ctsr.demo.vessels import Growth, grow_tree
+from ctsr.phantom.body import Body, PixelGrid
+from ctsr.phantom.geometry import AxialPlane, Ellipsoid, RandomField, coverage, tube, tube_distance
+from ctsr.phantom.patients import PATIENTS, patient
+from ctsr.phantom.viscera import Growth, grow_tree
 
 
-def plane(spacing: float, z: float = 0.0, half: float = 40.0) -> Plane:
+def plane(spacing: float, z: float = 0.0, half: float = 40.0) -> AxialPlane:
     steps = np.arange(-half, half + spacing / 2, spacing, dtype=np.float32)
     x, y = np.meshgrid(steps, steps)
-    return Plane(x, y, z, (-half, -half), (spacing, spacing))
+    return AxialPlane(x, y, z, (-half, -half), (spacing, spacing))
 
 
 @pytest.mark.parametrize("spacing", [0.5, 0.8, 1.3])

@@ -8,14 +8,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from ctsr.demo.exams import make_exams
-from ctsr.demo.scanner import outside_circle
 from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID
 from ctsr.errors import DomainError
-from tests.demo.measure import hounsfield, images, nearest_image, values_at
+from ctsr.phantom.exams import make_exams
+from ctsr.phantom.scanner import outside_circle
 from tests.demo_set import PATIENTS, SLICES, DemoExams
 from tests.needs import needs_program
 from tests.oracles import dciodvfy
+from tests.phantom.measure import hounsfield, images, nearest_image, values_at
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -1,44 +1,22 @@
-"""The organs of the reference body: literal tables of ellipsoids and tubes, in mm, and what each is made of.
+"""The organs of the reference body: tables of ellipsoids and tubes in mm, with the tissue of each.
 
 x grows to the patient's left, y to the back, z to the head; z = 0 lies in the middle of the heart.
 """
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
-from ctsr.demo.shapes import Canvas, Ellipsoid, Image, Segments, tube
 from ctsr.hu import AIR
-
-__all__ = [
-    "ABDOMEN",
-    "ABDOMINAL_TUBES",
-    "AIRWAYS",
-    "CHAMBERS",
-    "FAT",
-    "IMPLANT",
-    "INFERIOR_CAVA",
-    "KIDNEYS",
-    "LIVER",
-    "MUSCLE",
-    "PAPILLARY",
-    "PHASES",
-    "STOMACH",
-    "VESSELS",
-    "Chamber",
-    "Organ",
-    "Phase",
-    "Vessel",
-]
+from ctsr.phantom.geometry import Canvas, Ellipsoid, Image, Segments, tube
 
 FAT = -104.0
 MUSCLE = 58.0
 IMPLANT = 3000.0
-"""HU of titanium as a 16-bit scanner shows it: above what models are trained on."""
+"""HU of titanium in a 16-bit image: above the range that models are trained on."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """HU of the tissues that contrast medium reaches, at one time after the injection."""
+    """HU of contrast-enhanced tissues in one phase after the injection."""
 
     arteries: float
     lung_arteries: float
@@ -48,29 +26,27 @@ class Phase:
     liver: float
     spleen: float
     cortex: float
-    """The kidney's rim."""
+    """Renal cortex."""
     medulla: float
 
     def of(self, tissue: str) -> float:
-        """HU of a tissue named in the tables of this module."""
+        """HU of a tissue, by its name in the tables of this module."""
         return float(getattr(self, tissue)) if tissue in self.__dataclass_fields__ else _PLAIN[tissue]
 
 
-PHASES = MappingProxyType(
-    {
-        "arterial": Phase(340, 240, 170, 110, 105, 72, 140, 190, 80),
-        "pulmonary": Phase(210, 390, 260, 60, 80, 58, 70, 110, 50),
-        "portal": Phase(165, 150, 155, 190, 110, 112, 128, 185, 165),
-        "native": Phase(42, 42, 40, 42, 48, 56, 48, 34, 32),
-    }
-)
+PHASES = {
+    "arterial": Phase(340, 240, 170, 110, 105, 72, 140, 190, 80),
+    "pulmonary": Phase(210, 390, 260, 60, 80, 58, 70, 110, 50),
+    "portal": Phase(165, 150, 155, 190, 110, 112, 128, 185, 165),
+    "native": Phase(42, 42, 40, 42, 48, 56, 48, 34, 32),
+}
 
-_PLAIN = MappingProxyType({"muscle": MUSCLE, "bile": 12, "meal": 38, "gut": 62, "gland": 92, "gas": AIR})
+_PLAIN = {"muscle": MUSCLE, "bile": 12, "meal": 38, "gut": 62, "gland": 92, "gas": AIR}
 
 
 @dataclass(frozen=True)
 class Organ:
-    """A solid of one tissue."""
+    """An ellipsoid of one tissue."""
 
     name: str
     solid: Ellipsoid
@@ -79,7 +55,7 @@ class Organ:
 
 @dataclass(frozen=True)
 class Chamber:
-    """A cavity of the heart: its blood, and the thickness of the muscle around it in mm."""
+    """A chamber of the heart: its blood and the thickness of its muscular wall in mm."""
 
     solid: Ellipsoid
     tissue: str
@@ -97,12 +73,12 @@ PAPILLARY = (
     Ellipsoid((55, -19, -10), (8, 4, 12), -40),
     Ellipsoid((62, -38, -10), (7, 3.5, 12), -30),
 )
-"""Muscles that stand in the left ventricle."""
+"""Papillary muscles of the left ventricle."""
 
 
 @dataclass(frozen=True)
 class Vessel:
-    """A tube, its wall in mm, and what flows in it."""
+    """A tube with its content and the thickness of its wall in mm."""
 
     name: str
     path: Segments
@@ -110,11 +86,11 @@ class Vessel:
     wall: float = 1.2
     wall_tissue: str = "muscle"
 
-    def lay_on(self, canvas: Canvas, phase: Phase, inside: Image | None = None) -> None:
-        """Paint wall and lumen; `inside` is the distance to the surface of what the tube cannot leave."""
+    def paint_on(self, canvas: Canvas, phase: Phase, inside: Image | None = None) -> None:
+        """Paint wall and lumen, clipped where the signed distance `inside` is positive."""
         if self.wall > 0:
-            canvas.add_tube(self.path, phase.of(self.wall_tissue), grow=self.wall, inside=inside)
-        canvas.add_tube(self.path, phase.of(self.tissue), inside=inside)
+            canvas.paint_tube(self.path, phase.of(self.wall_tissue), grow=self.wall, inside=inside)
+        canvas.paint_tube(self.path, phase.of(self.tissue), inside=inside)
 
 
 VESSELS = (
@@ -174,7 +150,7 @@ VESSELS = (
 )
 
 INFERIOR_CAVA = VESSELS[-1]
-"""The inferior vena cava, which runs in a groove of the liver."""
+"""Painted again after the liver, in which it runs in a groove."""
 
 AIRWAYS = (
     Vessel("trachea", tube((0, 8, 150, 8.6), (1, 10, 100, 8.6), (2, 14, 62, 8.8)), "gas", 1.8),
