@@ -1,8 +1,9 @@
 """Geometry of a fan-beam scanner, and the raster that a slice stands on.
 
-Coordinates are mm from the isocentre: x grows with the column index, y with the row index. A ray is the line
-``x·cos θ + y·sin θ = s``. The source at angle β stands at ``R·(−sin β, cos β)``; its ray at fan angle γ is the one with
-``θ = β + γ`` and ``s = R·sin γ`` (Kak and Slaney, Principles of Computerized Tomographic Imaging, 1988, chapter 3).
+Coordinates are mm from the isocentre: x grows with the column index, y with the row index. A ray is
+the line ``x·cos θ + y·sin θ = s``. The source at angle β stands at ``R·(−sin β, cos β)``; its ray
+at fan angle γ is the one with ``θ = β + γ`` and ``s = R·sin γ`` (Kak and Slaney, Principles of
+Computerized Tomographic Imaging, 1988, chapter 3).
 """
 
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ Sinogram: TypeAlias = npt.NDArray[np.float32]
 class FanBeam:
     """A third-generation scanner: a curved detector about the source, and one full turn of equal steps.
 
-    The detector is shifted by a quarter of a column, so that opposite rays fall between one another and a turn samples
-    the slice twice as finely as the columns are wide.
+    The detector is shifted by a quarter of a column, so that opposite rays fall between one another
+    and a turn samples the slice twice as finely as the columns are wide.
     """
 
     source_isocentre_mm: float = 595.0
@@ -104,18 +105,16 @@ class ImageGrid:
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or not self.pixel_mm > 0:
-            raise DomainError(
-                f"a raster needs pixels of more than 0 mm, got {self.shape} of {self.pixel_mm:g} mm"
-            )
+            raise DomainError(f"a raster needs pixels of more than 0 mm, got {self.shape} of {self.pixel_mm:g} mm")
 
     @property
     def rows_mm(self) -> Values:
-        """y of the rows' middles."""
+        """Y of the rows' middles."""
         return self.center_mm[0] + (np.arange(self.shape[0]) - (self.shape[0] - 1) / 2) * self.pixel_mm
 
     @property
     def columns_mm(self) -> Values:
-        """x of the columns' middles."""
+        """X of the columns' middles."""
         return self.center_mm[1] + (np.arange(self.shape[1]) - (self.shape[1] - 1) / 2) * self.pixel_mm
 
     def finer(self, factor: int) -> "ImageGrid":

@@ -1,6 +1,7 @@
 """Line integrals of an object: of shapes by their closed form, of an image by distance-driven projection."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,8 @@ def project_shapes(shapes: Iterable[Shape], geometry: FanBeam, *, subrays: int =
     Args:
         shapes: within the field of the scanner.
         geometry: of the scanner.
-        subrays: rays that are averaged over each column. The mean is that of line integrals, not of intensities, so
-            the scanner is linear.
+        subrays: rays that are averaged over each column. The mean is that of line integrals, not of
+            intensities, so the scanner is linear.
     """
     fan = geometry.fan_angles(subrays)
     distance = geometry.source_isocentre_mm * np.sin(fan)
@@ -56,15 +57,16 @@ def project_shapes(shapes: Iterable[Shape], geometry: FanBeam, *, subrays: int =
 def project_image(hu: FloatArray, grid: ImageGrid, geometry: FanBeam, *, subrays: int = 2) -> Sinogram:
     """Project an image; around it, and beyond the scanner's field, there is nothing.
 
-    Distance-driven (De Man and Basu, Phys. Med. Biol. 49:2463, 2004): each row of pixels, or each column where a ray
-    runs along the rows, is averaged over the beam of a detector column, so that neither is skipped.
+    Distance-driven (De Man and Basu, Phys. Med. Biol. 49:2463, 2004): each row of pixels, or each
+    column where a ray runs along the rows, is averaged over the beam of a detector column, so that
+    neither is skipped.
 
     Args:
         hu: ``grid.shape``, HU.
         grid: where the pixels lie.
         geometry: of the scanner.
-        subrays: parts of a column that are taken one by one, before the focal spot blurs them; 2 is enough for the
-            interleaved rays of a turn, 1 takes half the time.
+        subrays: parts of a column that are taken one by one, before the focal spot blurs them; 2 is
+            enough for the interleaved rays of a turn, 1 takes half the time.
 
     Raises:
         DomainError: the image is not of the grid's shape.
@@ -147,7 +149,7 @@ class _Lines:
 def _runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First and last + 1 of the stretches of equal flags."""
     borders = [0, *(np.flatnonzero(np.diff(flags)) + 1).tolist(), len(flags)]
-    return list(zip(borders[:-1], borders[1:], strict=True))
+    return list(pairwise(borders))
 
 
 def _detected(rays: Values, geometry: FanBeam, subrays: int, *, thin: bool) -> Values:

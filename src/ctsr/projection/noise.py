@@ -1,6 +1,7 @@
 """Noise of a dose: photons and electronics in the projections, and what less dose would have added to an image.
 
-After Yu et al., J. Comput. Assist. Tomogr. 36:477, 2012, and Zeng et al., IEEE Trans. Nucl. Sci. 62:2226, 2015.
+After Yu et al., J. Comput. Assist. Tomogr. 36:477, 2012, and Zeng et al., IEEE Trans. Nucl. Sci.
+62:2226, 2015.
 """
 
 from dataclasses import dataclass, replace
@@ -52,8 +53,9 @@ def expose(sinogram: Sinogram, exposure: Exposure, rng: np.random.Generator) -> 
 def added_noise(sinogram: Sinogram, exposure: Exposure, rng: np.random.Generator) -> Sinogram:
     """What projections at full dose lack to be projections at `exposure.dose`: noise alone, of mean 0.
 
-    Its variance is ``(1/a − 1)·eᵖ/I₀ + (1/a² − 1)·σₑ²·e²ᵖ/I₀²``: right to 1 % up to p = 6. Rays that leave fewer photons
-    than the electronic noise get no more noise than those that leave as many.
+    Its variance is ``(1/a − 1)·eᵖ/I₀ + (1/a² − 1)·σₑ²·e²ᵖ/I₀²``: right to 1 % up to p = 6. Rays
+    that leave fewer photons than the electronic noise get no more noise than those that leave as
+    many.
     """
     dose, flux = exposure.dose, exposure.flux
     darkest = np.log(dose * flux / max(1.0, exposure.electronic))
@@ -73,8 +75,9 @@ def exam_dose_noise(
 ) -> npt.NDArray[np.float32]:
     """The noise that an image would have more, had the exam been taken at ``exposure.dose`` of its dose.
 
-    The image is projected, the noise that its projections lack is drawn and reconstructed alone: streaked along
-    thick parts, with the grain of the kernel, and of mean 0. A pure function of its arguments.
+    The image is projected, the noise that its projections lack is drawn and reconstructed alone:
+    streaked along thick parts, with the grain of the kernel, and of mean 0. A pure function of its
+    arguments.
 
     Args:
         hu: a whole slice, (rows, columns), HU; its own noise does not matter.

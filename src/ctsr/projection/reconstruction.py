@@ -58,7 +58,8 @@ def reconstruct(sinogram: Sinogram, geometry: FanBeam, kernel: Kernel, grid: Ima
         sinogram: (views, columns), line integrals.
         geometry: that they were taken with.
         kernel: sharpness.
-        grid: any part of the plane, at any pixel size; pixels beyond the field of the scanner are 0.
+        grid: any part of the plane, at any pixel size; pixels beyond the field of the scanner are
+            0.
 
     Returns:
         ``grid.shape``, 1/mm; see `to_hu`.
@@ -73,8 +74,9 @@ def reconstruct(sinogram: Sinogram, geometry: FanBeam, kernel: Kernel, grid: Ima
 def to_parallel(sinogram: Sinogram, geometry: FanBeam) -> ParallelBeam:
     """Sort the rays of a turn into parallel views, opposite rays between one another.
 
-    Along the views, which go round in a circle, rays are moved by the shift theorem; along the detector, equal angles
-    become equal distances by a quintic spline. Both keep the resolution and the noise.
+    Along the views, which go round in a circle, rays are moved by the shift theorem; along the
+    detector, equal angles become equal distances by a quintic spline. Both keep the resolution and
+    the noise.
 
     Raises:
         DomainError: the sinogram is not of the geometry's size.
@@ -103,9 +105,7 @@ def to_parallel(sinogram: Sinogram, geometry: FanBeam) -> ParallelBeam:
     return ParallelBeam(np.asarray(values, np.float32), geometry.view_angles[:half], spacing)
 
 
-def back_project(
-    parallel: ParallelBeam, geometry: FanBeam, kernel: Kernel, grid: ImageGrid
-) -> npt.NDArray[np.float32]:
+def back_project(parallel: ParallelBeam, geometry: FanBeam, kernel: Kernel, grid: ImageGrid) -> npt.NDArray[np.float32]:
     """Filter parallel views and spread them over a raster: 1/mm; see `reconstruct`."""
     filtered = _filtered(parallel, geometry, kernel)
     step = parallel.spacing_mm / OVERSAMPLED
@@ -132,7 +132,8 @@ def back_project(
 def _filtered(parallel: ParallelBeam, geometry: FanBeam, kernel: Kernel) -> npt.NDArray[np.float32]:
     """Views under the apodised ramp, `OVERSAMPLED` times as fine: (view, rays · `OVERSAMPLED`), 1/mm².
 
-    The ramp is the transform of its sampled response (Kak and Slaney, equation 61), which keeps the mean of an image.
+    The ramp is the transform of its sampled response (Kak and Slaney, equation 61), which keeps the
+    mean of an image.
     """
     rays, spacing = parallel.values.shape[1], parallel.spacing_mm
     size = fft.next_fast_len(2 * rays, real=True)
