@@ -80,7 +80,7 @@ class FanBeam:
     @property
     def view_angles(self) -> Values:
         """β of each view, radians."""
-        return np.arange(self.views) * (2 * np.pi / self.views)
+        return np.arange(self.views, dtype=np.float64) * (2 * np.pi / self.views)
 
     def fan_angles(self, subrays: int = 1) -> Values:
         """γ of the rays, radians, ascending: `subrays` in each column, evenly spread over its width."""
@@ -110,14 +110,18 @@ class ImageGrid:
     @property
     def rows_mm(self) -> Values:
         """Y of the rows' middles."""
-        return self.center_mm[0] + (np.arange(self.shape[0]) - (self.shape[0] - 1) / 2) * self.pixel_mm
+        return _middles(self.shape[0], self.pixel_mm, self.center_mm[0])
 
     @property
     def columns_mm(self) -> Values:
         """X of the columns' middles."""
-        return self.center_mm[1] + (np.arange(self.shape[1]) - (self.shape[1] - 1) / 2) * self.pixel_mm
+        return _middles(self.shape[1], self.pixel_mm, self.center_mm[1])
 
     def finer(self, factor: int) -> "ImageGrid":
         """The same field on pixels of a `factor`-th of the size."""
         rows, columns = self.shape
         return ImageGrid((rows * factor, columns * factor), self.pixel_mm / factor, self.center_mm)
+
+
+def _middles(count: int, pixel_mm: float, center_mm: float) -> Values:
+    return center_mm + (np.arange(count, dtype=np.float64) - (count - 1) / 2) * pixel_mm

@@ -122,11 +122,11 @@ class _Lines:
             (borders − 1), in the unit of the image.
         """
         start = ((at_zero - self._left) / self._pixel_mm).astype(np.float32)
-        slope = (slope / self._pixel_mm).astype(np.float32)
+        shift = (slope / self._pixel_mm).astype(np.float32)
         total = np.zeros(len(start) - 1, np.float32)
         for first in range(0, len(self._rows), ROWS_AT_ONCE):
             rows = slice(first, first + ROWS_AT_ONCE)
-            place = self._rows[rows] * slope
+            place = self._rows[rows] * shift
             place += start
             width = place[:, 1:] - place[:, :-1]
             np.clip(place, 0, self._count, out=place)
@@ -169,7 +169,7 @@ def _detected(rays: Values, geometry: FanBeam, subrays: int, *, thin: bool) -> V
     width = spot_mm / geometry.column_at_isocentre_mm * subrays
     if width > 0 or thin:
         count = rays.shape[1]
-        size = fft.next_fast_len(count + 2 * int(np.ceil(width)) + 16, real=True)
+        size = 1 << (count + 2 * int(np.ceil(width)) + 16).bit_length()
         frequencies = fft.rfftfreq(size)
         blur = np.sinc(frequencies * width) * (np.sinc(frequencies) if thin else 1)
         rays = np.asarray(fft.irfft(np.asarray(fft.rfft(rays, size, axis=1)) * blur, size, axis=1))[:, :count]

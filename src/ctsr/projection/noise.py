@@ -125,4 +125,4 @@ def _between(values: npt.NDArray[np.float32], places: npt.NDArray[np.float64]) -
     """Linear interpolation along the first axis."""
     first = np.minimum(places.astype(np.intp), len(values) - 2)
     part = (places - first).astype(np.float32)[:, None]
-    return values[first] * (1 - part) + values[first + 1] * part
+    return np.asarray(values[first] * (1 - part) + values[first + 1] * part, np.float32)

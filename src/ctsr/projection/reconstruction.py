@@ -136,15 +136,14 @@ def _filtered(parallel: ParallelBeam, geometry: FanBeam, kernel: Kernel) -> npt.
     mean of an image.
     """
     rays, spacing = parallel.values.shape[1], parallel.spacing_mm
-    size = fft.next_fast_len(2 * rays, real=True)
-    size += size % 2
+    size = 1 << (2 * rays - 1).bit_length()
     lags = np.minimum(np.arange(size), size - np.arange(size))
     odd = lags % 2 == 1
     response = np.zeros(size)
     response[odd] = -1 / (np.pi * lags[odd] * spacing) ** 2
     response[0] = 1 / (4 * spacing**2)
-    ramp = np.asarray(fft.rfft(response)).real * spacing
-    ramp *= kernel.window(fft.rfftfreq(size, spacing), geometry)
+    ramp = np.real(np.fft.rfft(response)) * spacing
+    ramp *= kernel.window(np.asarray(np.fft.rfftfreq(size, spacing), np.float64), geometry)
     spectrum = np.asarray(fft.rfft(parallel.values, size, axis=1))
     spectrum *= (ramp * OVERSAMPLED).astype(np.float32)
     finer = np.empty((len(spectrum), rays * OVERSAMPLED), np.float32)
