@@ -8,15 +8,13 @@ import numpy.typing as npt
 
 from ctsr.volume import PaddingMask, VoxelsHU
 
-__all__ = ["PADDING_HU", "Stored", "to_stored"]
-
 PADDING_HU = -2048
 """What padding is stored as where no pixel of the slice is that low; below air, so that any viewer shows it black."""
 INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class StoredPixels:
     """Signed 16-bit values and what turns them back into HU: ``value · slope + intercept``."""
 
     values: npt.NDArray[np.int16]
@@ -26,7 +24,7 @@ class Stored:
     """The stored value of padded pixels, which no other pixel has; None where nothing is padded."""
 
 
-def to_stored(hu: VoxelsHU, padding: PaddingMask | None = None) -> Stored:
+def to_stored(hu: VoxelsHU, padding: PaddingMask | None = None) -> StoredPixels:
     """HU, any shape → signed 16-bit values: whole HU with slope 1 and intercept 0 wherever they fit.
 
     Values that do not fit (unsigned 16-bit sources reach 64511 HU) get the smallest whole slope that covers them.
@@ -45,8 +43,8 @@ def to_stored(hu: VoxelsHU, padding: PaddingMask | None = None) -> Stored:
         scaled = (hu.astype(np.float64) - intercept) / slope
     values = np.rint(scaled).astype(np.int16)
     if padding is None or not padding.any():
-        return Stored(values, slope, intercept, None)
+        return StoredPixels(values, slope, intercept, None)
     free = intercept == 0 and low > PADDING_HU
     value = PADDING_HU if free else int(INT16.min)
     np.copyto(values, value, where=padding)
-    return Stored(values, slope, intercept, value)
+    return StoredPixels(values, slope, intercept, value)

@@ -13,7 +13,7 @@ import pytest
 from pydicom import dcmread
 
 from ctsr.body_mask import BLOCK, body_blocks
-from ctsr.data.store import PADDING, StoredSeries, open_all, open_series
+from ctsr.data.hu_cache import PADDING, StoredSeries, open_all, open_series
 from ctsr.exams import read_slice, scan_patient
 from ctsr.hu import AIR, DEFAULT_RANGE
 from ctsr.series import Series

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 from pydicom import dcmread
 
-from ctsr.dicom.element import MALFORMED
+from ctsr.dicom.reading import MALFORMED
 from ctsr.errors import ReadError
 from ctsr.text import one_line
 from ctsr.volume import PaddingMask, Plane, VoxelsHU
-
-__all__ = ["Written", "verify_slice"]
 
 MM_WITHIN = 1e-6
 ROUNDING = 1e-3
@@ -19,7 +17,7 @@ ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenIdentity:
     """What tells a written slice from the others of its series."""
 
     sop_instance_uid: str
@@ -27,7 +25,7 @@ class Written:
     instance_number: int
 
 
-def verify_slice(path: Path, hu: VoxelsHU, padding: PaddingMask | None, plane: Plane) -> Written:
+def verify_slice(path: Path, hu: VoxelsHU, padding: PaddingMask | None, plane: Plane) -> WrittenIdentity:
     """Read a classic slice with pydicom alone and compare it with what it was made of.
 
     Args:
@@ -45,7 +43,7 @@ def verify_slice(path: Path, hu: VoxelsHU, padding: PaddingMask | None, plane: P
         origin, spacing = np.array(ds.ImagePositionPatient, float), np.array(ds.PixelSpacing, float)
         found = stored.astype(np.float64) * slope + float(ds.RescaleIntercept)
         empty = stored == ds.PixelPaddingValue if "PixelPaddingValue" in ds else np.zeros(stored.shape, np.bool_)
-        written = Written(str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), int(ds.InstanceNumber))
+        written = WrittenIdentity(str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), int(ds.InstanceNumber))
         same_uid = ds.file_meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID
     except MALFORMED as error:
         raise ReadError(f"{path}: cannot be read again: {one_line(error)}") from error

@@ -6,10 +6,8 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import VR
 
-from ctsr.dicom.element import open_file
+from ctsr.dicom.reading import open_file
 from ctsr.series import SliceHeader
-
-__all__ = ["classic_frame", "slice_header"]
 
 # What only has a meaning within a multi-frame object, or describes how its stored values are shown.
 NOT_OF_A_SLICE = frozenset(

@@ -1,10 +1,11 @@
-"""Finding DICOM files: by what they hold, never by their name."""
+"""Find DICOM files by what they hold, never by their name, and tell whose they are."""
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["HEAD_BYTES", "files_below", "looks_like_dicom"]
+import pydicom
+from pydicom.errors import InvalidDicomError
 
 HEAD_BYTES = 512
 """How much of a file `looks_like_dicom` wants to see."""
@@ -48,3 +49,12 @@ def _holds_an_element(head: bytes) -> bool:
     if vr.isalpha() and vr.isupper():
         return True
     return head[:2] != b"\x00\x08" and 0 < int.from_bytes(head[4:8], "little") <= HEAD_BYTES
+
+
+def patient_id_in(path: Path) -> str:
+    """The header's PatientID; empty where there is none, or the file is no DICOM."""
+    try:
+        header = pydicom.dcmread(path, specific_tags=["PatientID"], stop_before_pixels=True)
+    except InvalidDicomError:
+        return ""
+    return str(header.get("PatientID", "") or "").strip()

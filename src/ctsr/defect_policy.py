@@ -1,4 +1,4 @@
-"""What each verb does about each defect of a series: one table, shown as it is in `docs/reading.md`."""
+"""What each command does about each defect of a series: one table, shown as it is in `docs/reading.md`."""
 
 from enum import Enum
 from types import MappingProxyType
@@ -7,11 +7,9 @@ from typing import Literal, TypeAlias, get_args
 from ctsr.errors import SeriesError
 from ctsr.series import DefectKind, Series
 
-__all__ = ["POLICY", "VERBS", "Action", "Verb", "check"]
-
 
 class Action(Enum):
-    """What a verb does about a defect."""
+    """What a command does about a defect."""
 
     REFUSE = "refused"
     WARN = "warned about"
@@ -20,8 +18,8 @@ class Action(Enum):
 
 REFUSE, WARN, FINE = Action.REFUSE, Action.WARN, Action.HARMLESS
 
-Verb: TypeAlias = Literal["volume", "preprocess", "split", "train", "evaluate", "view", "upscale"]
-VERBS: tuple[Verb, ...] = get_args(Verb)
+Command: TypeAlias = Literal["volume", "preprocess", "split", "train", "evaluate", "view", "upscale"]
+COMMANDS: tuple[Command, ...] = get_args(Command)
 """The columns: `volume` is whatever needs the slices as one block (coronal and sagittal views, NIfTI output)."""
 
 POLICY = MappingProxyType(
@@ -41,7 +39,7 @@ POLICY = MappingProxyType(
         DefectKind.SINGLE_SLICE:       (WARN,   FINE,   FINE,   FINE,   FINE,   FINE,   FINE),
     }
 )  # fmt: skip
-"""For each defect, what each of `VERBS` does about it."""
+"""For each defect, what each of `COMMANDS` does about it."""
 
 REMEDY = MappingProxyType(
     {
@@ -49,7 +47,7 @@ REMEDY = MappingProxyType(
         DefectKind.DUPLICATE_POSITION: "Put each phase or reconstruction into a folder and series of its own",
         DefectKind.IRREGULAR_SPACING: "Use it slice by slice",
         DefectKind.GANTRY_TILT: "Use it slice by slice, or have the tilt corrected first",
-        DefectKind.MISSING_RESCALE: "Pass --assume_hu if the stored values are HU",
+        DefectKind.MISSING_RESCALE: "Pass `assume_hu` if the stored values are HU",
         DefectKind.MISSING_GEOMETRY: "Export the series again",
         DefectKind.UNREADABLE_SLICE: "Copy or export the series again",
         DefectKind.REPEATED_UID: "Its slices cannot be told apart; export or anonymise the series again",
@@ -58,22 +56,22 @@ REMEDY = MappingProxyType(
 """What to do about a defect that is refused."""
 
 
-def check(series: Series, verb: Verb, *, assume_hu: bool = False, allow_gaps: bool = False) -> list[str]:
-    """The warnings `verb` owes the user about a series, one line each.
+def check(series: Series, command: Command, *, assume_hu: bool = False, allow_gaps: bool = False) -> list[str]:
+    """The warnings `command` owes the user about a series, one line each.
 
     Args:
         series: as the scan found it.
-        verb: whose column of the table holds.
+        command: whose column of the table holds.
         assume_hu: a missing rescale is a warning.
         allow_gaps: gaps, and slices that cannot be read, are warnings.
 
     Raises:
-        SeriesError: the verb cannot use the series; the message names every reason.
+        SeriesError: the command cannot use the series; the message names every reason.
     """
     forgiven = {DefectKind.MISSING_RESCALE} if assume_hu else set[DefectKind]()
     if allow_gaps:
         forgiven |= {DefectKind.GAP, DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
-    column = VERBS.index(verb)
+    column = COMMANDS.index(command)
     warnings: list[str] = []
     refusals: list[str] = []
     for defect in series.defects:

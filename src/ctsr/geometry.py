@@ -8,8 +8,6 @@ import numpy.typing as npt
 
 from ctsr.volume import Orientation, Vector
 
-__all__ = ["Spread", "angle_to_axial", "is_orthonormal", "normal", "spread"]
-
 ORTHONORMAL_WITHIN = 1e-2
 
 

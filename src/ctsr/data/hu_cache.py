@@ -22,8 +22,6 @@ from ctsr.progress import SILENT, Progress
 from ctsr.series import Series
 from ctsr.volume import PaddingMask
 
-__all__ = ["PADDING", "Opened", "StoredSeries", "default_store", "open_all", "open_series"]
-
 VERSION = 1
 """Of the layout on disk and of what is computed into it; part of every fingerprint."""
 

@@ -11,11 +11,9 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
-from ctsr.dicom.element import MALFORMED
+from ctsr.dicom.reading import MALFORMED
 from ctsr.errors import ReadError
 from ctsr.text import one_line
-
-__all__ = ["Lookup", "frames_of"]
 
 GROUPS = {
     "PixelSpacing": "PixelMeasuresSequence",
@@ -40,7 +38,7 @@ PLAIN = {"CS", "DA", "DS", "IS", "TM", "UI"}
 
 
 @dataclass(frozen=True)
-class Lookup:
+class Attributes:
     """One image's attributes: those of its frame, else those all frames share, else those of the object."""
 
     header: Dataset
@@ -124,15 +122,15 @@ def _tag(name: str) -> BaseTag:
     return BaseTag(tag_for_keyword(name) or 0)
 
 
-def frames_of(header: Dataset) -> Iterator[tuple[int | None, Lookup]]:
+def frames_of(header: Dataset) -> Iterator[tuple[int | None, Attributes]]:
     """(frame index, attributes) of every image in the object; the index is None for a classic single-slice file."""
-    look = Lookup(header)
+    look = Attributes(header)
     shared = cast("Sequence[Dataset] | None", look.get("SharedFunctionalGroupsSequence"))
     per_frame = cast("Sequence[Dataset] | None", look.get("PerFrameFunctionalGroupsSequence"))
     count = look.whole("NumberOfFrames") or 1
     if not per_frame and count == 1:
-        yield None, Lookup(header, shared[0] if shared else None)
+        yield None, Attributes(header, shared[0] if shared else None)
         return
     for index in range(count):
         frame = per_frame[index] if per_frame and index < len(per_frame) else None
-        yield index, Lookup(header, shared[0] if shared else None, frame)
+        yield index, Attributes(header, shared[0] if shared else None, frame)

@@ -9,12 +9,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.dicom.geometry import angle_to_axial, spread
-from ctsr.dicom.header import PHASES, Image, Refused
+from ctsr.dicom.header import PHASES, AxialImage, RejectedImage
+from ctsr.geometry import angle_to_axial, spread
 from ctsr.series import Defect, DefectKind, Series
 from ctsr.text import listed
-
-__all__ = ["SAME_PLACE_MM", "find_defects", "part_of", "places", "slice_step"]
 
 SAME_PLACE_MM = 0.01
 """Slices nearer to each other than this lie at the same position."""
@@ -38,7 +36,9 @@ SINGLE = Defect(DefectKind.SINGLE_SLICE, "it is a single slice", (0,))
 Floats = npt.NDArray[np.float64]
 
 
-def find_defects(images: Sequence[Image], others: Sequence[Image], refused: Sequence[Refused]) -> tuple[Defect, ...]:
+def find_defects(
+    images: Sequence[AxialImage], others: Sequence[AxialImage], refused: Sequence[RejectedImage]
+) -> tuple[Defect, ...]:
     """All defects of one series.
 
     Args:
@@ -60,14 +60,14 @@ def find_defects(images: Sequence[Image], others: Sequence[Image], refused: Sequ
     return tuple(found)
 
 
-def places(images: Sequence[Image]) -> tuple[Floats, npt.NDArray[np.intp]]:
+def places(images: Sequence[AxialImage]) -> tuple[Floats, npt.NDArray[np.intp]]:
     """Distinct places along the normal in mm, ascending, and the first slice at each."""
     along = spread([image.slice.position for image in images], images[0].orientation).along
     first = np.flatnonzero(np.diff(along, prepend=-np.inf) > SAME_PLACE_MM)
     return along[first], first
 
 
-def slice_step(images: Sequence[Image]) -> float | None:
+def slice_step(images: Sequence[AxialImage]) -> float | None:
     """Median mm between neighbouring places along the normal; None where there is one place only."""
     along, _ = places(images)
     return float(np.median(np.diff(along))) if len(along) > 1 else None
@@ -97,7 +97,7 @@ def _within(defect: Defect, kept: range) -> Defect | None:
     return replace(defect, slice_indices=indices)
 
 
-def _duplicates(images: Sequence[Image]) -> Iterator[Defect]:
+def _duplicates(images: Sequence[AxialImage]) -> Iterator[Defect]:
     _, first = places(images)
     if len(first) == len(images):
         return
@@ -112,7 +112,7 @@ def _duplicates(images: Sequence[Image]) -> Iterator[Defect]:
     yield Defect(DefectKind.DUPLICATE_POSITION, what + _told_apart(images, several), indices)
 
 
-def _told_apart(images: Sequence[Image], groups: Sequence[range]) -> str:
+def _told_apart(images: Sequence[AxialImage], groups: Sequence[range]) -> str:
     """By which attribute the images at one position differ: most often they are phases of one examination."""
     for number, name in enumerate(PHASES):
         values = [[images[index].phase[number] for index in group] for group in groups]
@@ -122,7 +122,7 @@ def _told_apart(images: Sequence[Image], groups: Sequence[range]) -> str:
     return ""
 
 
-def _spacing(images: Sequence[Image]) -> Iterator[Defect]:
+def _spacing(images: Sequence[AxialImage]) -> Iterator[Defect]:
     along, first = places(images)
     if len(along) < 3 or _is_even(along):
         return
@@ -147,7 +147,7 @@ def _spacing(images: Sequence[Image]) -> Iterator[Defect]:
         yield Defect(DefectKind.IRREGULAR_SPACING, detail, tuple(first.tolist()))
 
 
-def _alignment(images: Sequence[Image]) -> Iterator[Defect]:
+def _alignment(images: Sequence[AxialImage]) -> Iterator[Defect]:
     """A tilted gantry shears the volume; anything else that moves slices sideways breaks it."""
     lie = spread([image.slice.position for image in images], images[0].orientation)
     if len(images) < 2 or np.ptp(lie.along) <= SAME_PLACE_MM:
@@ -170,14 +170,14 @@ def _alignment(images: Sequence[Image]) -> Iterator[Defect]:
         yield Defect(DefectKind.GANTRY_TILT, detail, everyone)
 
 
-def _mixed(image: Image, others: Sequence[Image]) -> Iterator[Defect]:
+def _mixed(image: AxialImage, others: Sequence[AxialImage]) -> Iterator[Defect]:
     differences = {_difference(image, other): None for other in others}
     if differences:
         detail = f"the same series UID also holds slices {listed(list(differences), NAMED)}"
         yield Defect(DefectKind.MIXED_GEOMETRY, detail)
 
 
-def _difference(image: Image, other: Image) -> str:
+def _difference(image: AxialImage, other: AxialImage) -> str:
     if (image.rows, image.columns) != (other.rows, other.columns):
         return f"of {other.rows}×{other.columns} pixels"
     if image.pixel_spacing != other.pixel_spacing:
@@ -187,13 +187,13 @@ def _difference(image: Image, other: Image) -> str:
     return "of another orientation"
 
 
-def _absent(refused: Sequence[Refused], kind: DefectKind, what: str) -> Iterator[Defect]:
+def _absent(refused: Sequence[RejectedImage], kind: DefectKind, what: str) -> Iterator[Defect]:
     names = [one.path.name for one in refused if one.kind is kind]
     if names:
         yield Defect(kind, f"{len(names)} of its images {what}: {listed(names, NAMED)}")
 
 
-def _flagged(images: Sequence[Image]) -> Iterator[Defect]:
+def _flagged(images: Sequence[AxialImage]) -> Iterator[Defect]:
     repeated = Counter(image.slice.identity for image in images)
     flags = (
         (
@@ -232,9 +232,9 @@ def _neighbours(first: npt.NDArray[np.intp], marked: npt.NDArray[np.bool_]) -> t
     return tuple(first[np.union1d(steps, steps + 1)].tolist())
 
 
-def _between(images: Sequence[Image], first: npt.NDArray[np.intp], step: int) -> str:
+def _between(images: Sequence[AxialImage], first: npt.NDArray[np.intp], step: int) -> str:
     return f"{_z(images[first[step]])} and {_z(images[first[step + 1]])}"
 
 
-def _z(image: Image) -> str:
+def _z(image: AxialImage) -> str:
     return f"z = {image.slice.position[2]:g} mm"

@@ -1,20 +1,25 @@
-"""What is to be made of which slice, and under which name: decided for a whole series before anything is written."""
+"""What is to be made of which slice and under which name, and making it: the work of each process of the pool."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from ctsr import __version__
-from ctsr.data.roots import SUFFIX
-from ctsr.dicom.uids import derived_uid
-from ctsr.dicom.write import Derivation
-from ctsr.errors import DomainError
-from ctsr.preprocess.log import SeriesRow
-from ctsr.resample import at_spacing
+from ctsr.data.datasets import SUFFIX
+from ctsr.dicom.frames import slice_header
+from ctsr.dicom.reading import quiet
+from ctsr.dicom.rescale import to_stored
+from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.errors import CtsrError, DomainError
+from ctsr.exams import read_slice, read_volume
+from ctsr.hashing import derived_uid
+from ctsr.preprocess.manifest import SeriesRow
+from ctsr.resample import at_spacing, resample
 from ctsr.series import PatientExams, Series, SliceHeader, is_nifti
 from ctsr.text import one_line, printable
-from ctsr.volume import Plane
-
-__all__ = ["SeriesPlan", "Settings", "Task", "owner_of", "plan_series", "refused_row"]
+from ctsr.volume import Grid, Plane
 
 ALGORITHM = "3"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
@@ -24,7 +29,7 @@ FRAME_DIGITS = 3
 
 
 @dataclass(frozen=True)
-class Settings:
+class ResampleSettings:
     """What a result depends on besides its source."""
 
     target_spacing: float = 0.8
@@ -43,7 +48,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Task:
+class FileTask:
     """One file to make."""
 
     output: str
@@ -65,13 +70,13 @@ class SeriesPlan:
     """Of the first slice."""
     after: Plane
     derivation: Derivation
-    tasks: tuple[Task, ...]
+    tasks: tuple[FileTask, ...]
     is_nifti: bool
 
     @property
     def owner(self) -> str:
-        """The series' name in the journal."""
-        return owner_of(self.series.patient_id, self.series.series_uid)
+        """The series' name in the manifest."""
+        return series_key(self.series.patient_id, self.series.series_uid)
 
     @property
     def slice_bytes(self) -> int:
@@ -104,7 +109,7 @@ class SeriesPlan:
         )
 
 
-def plan_series(series: Series, patient: PatientExams, root: Path, settings: Settings) -> SeriesPlan:
+def plan_series(series: Series, patient: PatientExams, root: Path, settings: ResampleSettings) -> SeriesPlan:
     """Names, geometry and header texts of what a series will become."""
     before = series.plane(0)
     nifti = is_nifti(series.path)
@@ -136,12 +141,12 @@ def refused_row(series: Series, root: Path, *, reason: str) -> SeriesRow:
     )
 
 
-def owner_of(patient_id: str, series_uid: str) -> str:
-    """What the journal calls a series."""
+def series_key(patient_id: str, series_uid: str) -> str:
+    """What the manifest calls a series."""
     return f"{patient_id}\n{series_uid}"
 
 
-def _derivation(series: Series, settings: Settings) -> Derivation:
+def _derivation(series: Series, settings: ResampleSettings) -> Derivation:
     # A source that mixes geometries or image types under one UID falls into several series, each with a UID of its own.
     source = (series.study_uid, series.series_uid, repr(series.geometry_key))
     kernel = "low-passed where it shrinks" if settings.antialias else "without a low-pass"
@@ -156,15 +161,15 @@ def _derivation(series: Series, settings: Settings) -> Derivation:
     )
 
 
-def _volume_task(series: Series, patient: PatientExams) -> tuple[Task, ...]:
+def _volume_task(series: Series, patient: PatientExams) -> tuple[FileTask, ...]:
     output = _folder(series.path, patient) / series.path.name
-    return (Task(str(output), tuple(range(len(series.slices)))),)
+    return (FileTask(str(output), tuple(range(len(series.slices)))),)
 
 
-def _slice_tasks(series: Series, patient: PatientExams) -> tuple[Task, ...]:
+def _slice_tasks(series: Series, patient: PatientExams) -> tuple[FileTask, ...]:
     numbers = _instance_numbers(series)
     return tuple(
-        Task(str(_folder(header.path, patient) / _file_name(header, len(series.slices))), (i,), numbers[i])
+        FileTask(str(_folder(header.path, patient) / _file_name(header, len(series.slices))), (i,), numbers[i])
         for i, header in enumerate(series.slices)
     )
 
@@ -190,3 +195,98 @@ def _file_name(header: SliceHeader, num_frames: int) -> str:
     stem, ending = (header.path.stem, header.path.suffix) if header.path.suffix.lower() in FILE_SUFFIXES else (name, "")
     digits = max(FRAME_DIGITS, len(str(num_frames)))
     return f"{stem}_f{header.frame + 1:0{digits}d}{ending}"
+
+
+CHUNK = 8
+"""Files that go to a process at once: enough to hide the hand-over, few enough to share the work evenly."""
+
+
+@dataclass(frozen=True)
+class TaskChunk:
+    """Some slices of one series, and all that is needed to make them in another process."""
+
+    plan: SeriesPlan
+    """Cut down to the slices concerned."""
+    settings: ResampleSettings
+    out_dir: Path
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of one file."""
+
+    output: str
+    size: int = 0
+    """Bytes; 0 where it failed."""
+    error: str = ""
+    left_out: tuple[str, ...] = ()
+    """Header elements that could not be written again."""
+
+
+def chunks_of(
+    plan: SeriesPlan, tasks: Sequence[FileTask], settings: ResampleSettings, out_dir: Path
+) -> Iterator[TaskChunk]:
+    """`tasks` of a series in portions; each carries only its own slices across to the process."""
+    for start in range(0, len(tasks), CHUNK):
+        part = tasks[start : start + CHUNK]
+        taken = [index for task in part for index in task.indices]
+        place = {index: i for i, index in enumerate(taken)}
+        series = replace(plan.series, slices=tuple(plan.series.slices[index] for index in taken), defects=())
+        renumbered = tuple(replace(task, indices=tuple(place[index] for index in task.indices)) for task in part)
+        yield TaskChunk(replace(plan, series=series, tasks=renumbered), settings, out_dir)
+
+
+def run_chunk(chunk: TaskChunk) -> list[FileResult]:
+    """Make every slice of a chunk; one that fails does not stop the others."""
+    with quiet():
+        return [_attempt(chunk, task) for task in chunk.plan.tasks]
+
+
+def _attempt(chunk: TaskChunk, task: FileTask) -> FileResult:
+    try:
+        return _make_volume(chunk, task) if chunk.plan.is_nifti else _make_slice(chunk, task)
+    except (CtsrError, OSError, MemoryError) as error:
+        return FileResult(task.output, error=one_line(error) or type(error).__name__)
+
+
+def _make_volume(chunk: TaskChunk, task: FileTask) -> FileResult:
+    # Imported here because it takes a fifth of a second to load, and most exams are DICOM.
+    from ctsr.nifti import save_volume
+
+    plan, settings = chunk.plan, chunk.settings
+    volume = read_volume(plan.series)
+    hu = np.empty((len(volume.hu), *plan.after.shape), np.float32)
+    padding = np.zeros(hu.shape, np.bool_)
+    for i, pixels in enumerate(volume.hu):
+        outside = None if volume.padding is None else volume.padding[i]
+        result = resample(pixels, outside, plan.before, plan.after, antialias=settings.antialias)
+        hu[i] = result.hu
+        padding[i] = False if result.padding is None else result.padding
+    spacing = (volume.grid.spacing[0], *plan.after.spacing)
+    grid = Grid(hu.shape, spacing, plan.after.origin, volume.grid.directions)
+    stored = to_stored(hu, padding)
+    path = chunk.out_dir / task.output
+    save_volume(path, stored.values, grid, slope=stored.slope, intercept=stored.intercept)
+    return FileResult(task.output, size=path.stat().st_size)
+
+
+def _make_slice(chunk: TaskChunk, task: FileTask) -> FileResult:
+    plan, settings = chunk.plan, chunk.settings
+    (index,) = task.indices
+    source = plan.series.slices[index]
+    pixels = read_slice(plan.series, index, assume_hu=settings.assume_hu)
+    before = plan.series.plane(index)
+    after = before.recentred(plan.after.shape, plan.after.spacing)
+    result = resample(pixels.hu, pixels.padding, before, after, antialias=settings.antialias)
+    derived = derive_slice(
+        slice_header(source),
+        result.hu,
+        after,
+        plan.derivation,
+        padding=result.padding,
+        instance_number=task.instance_number,
+        frame=source.frame,
+    )
+    path = chunk.out_dir / task.output
+    left_out = save_slice(derived, path)
+    return FileResult(task.output, size=path.stat().st_size, left_out=left_out)

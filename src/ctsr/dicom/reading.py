@@ -24,19 +24,6 @@ from ctsr.errors import ReadError
 from ctsr.files import cached_by_file
 from ctsr.text import one_line
 
-__all__ = [
-    "MALFORMED",
-    "OpenFile",
-    "PixelElement",
-    "locate_pixels",
-    "missing_bytes",
-    "open_file",
-    "quiet",
-    "read_header",
-    "reading",
-    "transfer_syntax",
-]
-
 MALFORMED = (
     InvalidDicomError,
     BytesLengthException,
