@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from ctsr.body_mask import BLOCK
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import centered_crop
-from ctsr.data.store import StoredSeries
 from ctsr.degrade import Degradation, DegradationParams, Draw, degrade, margin_of
 from ctsr.degrade.kernels import reflected
 from ctsr.errors import DomainError

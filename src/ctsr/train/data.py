@@ -10,11 +10,10 @@ from lightning_fabric import Fabric
 from torch.utils.data import DataLoader
 
 from ctsr.checkpoint import TrainingCard
-from ctsr.data.exams import SplitExams, open_exams
+from ctsr.data.datasets import SplitExams, open_exams
+from ctsr.data.hu_cache import StoredSeries, default_store
 from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair
-from ctsr.data.split import DEFAULT_SEED, split_file
-from ctsr.data.split_report import write_split
-from ctsr.data.store import StoredSeries, default_store
+from ctsr.data.split import DEFAULT_SEED, split_file, write_split
 from ctsr.degrade import Degradation
 from ctsr.errors import MissingInputError
 from ctsr.hu import HURange

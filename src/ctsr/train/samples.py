@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import SlicePair
-from ctsr.data.store import StoredSeries
 from ctsr.figures import Panel, comparison_figure, save_figure
 from ctsr.hu import PRESETS, HURange
 from ctsr.infer import super_resolve
