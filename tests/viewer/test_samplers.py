@@ -5,14 +5,13 @@ import pytest
 
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
-from ctsr.viewer.replay import Recorded, read_summary
-from ctsr.viewer.settings import Settings, changed
+from ctsr.viewer.samplers import RecordedSampler, SettingRegistry, read_summary, with_changes
 
 BASE = DegradationSampler(Degradation(), "volume", 42)
 
 
 def test_a_wish_fixes_a_value_and_leaves_the_others() -> None:
-    made = changed(BASE, {"sigma": 0.75, "deg_seed": 7, "sampling": "slice", "dose": None})
+    made = with_changes(BASE, {"sigma": 0.75, "deg_seed": 7, "sampling": "slice", "dose": None})
     assert made.degradation.sigma_range == (0.75, 0.75)
     assert (made.deg_seed, made.sampling) == (7, "slice")
     assert made.degradation.dose_factor_range == BASE.degradation.dose_factor_range
@@ -20,10 +19,10 @@ def test_a_wish_fixes_a_value_and_leaves_the_others() -> None:
 
 
 def test_wishes_that_change_nothing_give_what_was_there() -> None:
-    assert changed(BASE, {"mode": "blurnoise", "deg_seed": 42, "sampling": "volume"}) is BASE
-    recorded = Recorded(BASE.degradation, "volume", 42)
-    assert changed(recorded, {"mode": "blurnoise", "sigma": None}) is recorded
-    assert type(changed(recorded, {"deg_seed": 1})) is DegradationSampler, "what was recorded holds no longer"
+    assert with_changes(BASE, {"mode": "blurnoise", "deg_seed": 42, "sampling": "volume"}) is BASE
+    recorded = RecordedSampler(BASE.degradation, "volume", 42)
+    assert with_changes(recorded, {"mode": "blurnoise", "sigma": None}) is recorded
+    assert type(with_changes(recorded, {"deg_seed": 1})) is DegradationSampler, "what was recorded holds no longer"
 
 
 @pytest.mark.parametrize(
@@ -42,15 +41,15 @@ def test_wishes_that_change_nothing_give_what_was_there() -> None:
 )
 def test_a_wish_that_cannot_be_is_one_line(wishes: dict) -> None:
     with pytest.raises((UsageError, DomainError)):
-        changed(BASE, wishes)
+        with_changes(BASE, wishes)
 
 
 def test_a_number_means_one_degradation_for_ever() -> None:
-    settings = Settings(BASE)
-    first = settings.add(changed(BASE, {"sigma": 0.5}))
-    assert settings.add(changed(BASE, {"sigma": 0.5})) is first
+    settings = SettingRegistry(BASE)
+    first = settings.add(with_changes(BASE, {"sigma": 0.5}))
+    assert settings.add(with_changes(BASE, {"sigma": 0.5})) is first
     assert settings.add(BASE) is settings[0]
-    numbers = {settings.add(changed(BASE, {"deg_seed": seed})).number for seed in range(40)}
+    numbers = {settings.add(with_changes(BASE, {"deg_seed": seed})).number for seed in range(40)}
     assert len(numbers) == 40
     assert first.number not in numbers
     assert settings[0].sampler is BASE, "what was started with is never forgotten"
