@@ -109,8 +109,8 @@ class SliceSuperResolver:
         border = BORDER * self.scale
         inner = answer[0, 0, border:-border, border:-border].cpu().numpy()
         sharp = self.hu_range.to_hu(inner).astype(np.float32, copy=False)
-        lacking = clipped[roi.part] - block_means(sharp, self.scale)
-        return sharp + self._interpolated(ndimage.gaussian_filter(lacking, ANCHOR, mode="nearest"))
+        lacking = ndimage.gaussian_filter(clipped[roi.part] - block_means(sharp, self.scale), ANCHOR, mode="nearest")
+        return sharp + self._interpolated(np.asarray(lacking, np.float32))
 
     def _project(self, hu: VoxelsHU, finer: VoxelsHU) -> None:
         """Bring the mean over each source pixel's area to that pixel's value, smoothly."""
