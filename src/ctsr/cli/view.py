@@ -68,7 +68,8 @@ class View:
         return 0
 
     def _wanted(self, console: Console) -> "Wanted":
-        from ctsr.infer.calibration import SyntheticSlices
+        from ctsr.quantization.quantized_model import Int8Network
+        from ctsr.quantization.synthetic import SyntheticSlices
         from ctsr.viewer.run import Wanted
 
         folder = self.folder or self.dicom_folder
@@ -76,8 +77,8 @@ class View:
             raise UsageError("ctsr view: which images? Give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
-        calibration = SyntheticSlices(model.degradation, model.hu_range) if model else None
-        return Wanted(folder, model, degradation, self.options, self.common.given, calibration)
+        int8 = Int8Network(SyntheticSlices(model.degradation, model.hu_range)) if model else None
+        return Wanted(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":
         from ctsr.evaluate.model import load_model

@@ -14,9 +14,7 @@ from ctsr.errors import CtsrError, UsageError
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.window import MetricWindow, choose_window
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.infer.calibration import Calibration, trial_pairs
-from ctsr.infer.choose import AskedFor
-from ctsr.infer.trial import Pair
+from ctsr.infer.choose import AskedFor, EngineCheck, Int8Support
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent
 from ctsr.series import Series
@@ -48,8 +46,8 @@ class Wanted:
     options: ViewOptions
     given: frozenset[str] = frozenset()
     """The names of the flags that were given, for saying which of them an evaluation overrules."""
-    calibration: Calibration | None = None
-    """For int8: images that set its scales."""
+    int8: Int8Support | None = None
+    """Opens the network if the precision is int8."""
 
 
 def prepare(wanted: Wanted, progress: Progress = SILENT) -> View:
@@ -93,11 +91,11 @@ def _on_engine(wanted: Wanted, series: Sequence[Series], progress: Progress) -> 
     if model is None:
         return None
 
-    def trial() -> list[Pair]:
-        return trial_pairs(series, model.generator, wanted.calibration, assume_hu=options.assume_hu)
-
-    asked = AskedFor(options.engine, options.precision, str(model.device), wanted.calibration)
-    return model.on_engine(asked, trial, progress)
+    check: EngineCheck | None = None
+    if wanted.int8 is not None:
+        check = wanted.int8.check_on_series(model.generator, series, assume_hu=options.assume_hu)
+    asked = AskedFor(options.engine, options.precision, str(model.device), wanted.int8)
+    return model.on_engine(asked, check, progress)
 
 
 class _Heard(Silent):
