@@ -165,8 +165,7 @@ def test_reduced_patches_are_quieter_and_as_large(series: StoredSeries) -> None:
         for bounds in ((1.0, 1.0), (2.0, 2.0))
     )
     loud, quiet = (
-        np.mean([_roughness(patches[Ticket(1, i)].hr) for i in range(len(patches))])
-        for patches in (as_is, reduced)
+        np.mean([_roughness(patches[Ticket(1, i)].hr) for i in range(len(patches))]) for patches in (as_is, reduced)
     )
     assert reduced[Ticket(1, 0)].hr.shape == as_is[Ticket(1, 0)].hr.shape
     assert quiet < loud
