@@ -140,7 +140,7 @@ def _meta(generator: Generator) -> dict[str, Any]:
         "scale": generator.scale,
         "hu_range": dataclasses.asdict(generator.hu_range),
         "card": dataclasses.asdict(meta.card) if meta else None,
-        "degradation": generator.degradation.as_dict(),
+        "degradation": generator.trained_for.as_dict(),
     }
 
 

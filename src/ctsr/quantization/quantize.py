@@ -143,7 +143,7 @@ class Patches:
         dataset = PatchDataset(
             self.series,
             patch_size=self.options.patch_size,
-            degradation=self.generator.degradation,
+            degradation=self.generator.trained_for,
             hu_range=self.generator.hu_range,
             seed=seed,
             augment=True,
@@ -187,7 +187,7 @@ def _part(exams: SplitExams, name: str, options: QuantizeOptions, progress: Prog
 
 def _accept(net: nn.Module, generator: Generator, val: Sequence[StoredSeries], cache: Path | None) -> Acceptance:
     """Compare the OpenVINO engines of the quantized and the original network on validation slices."""
-    sampler = DegradationSampler(generator.degradation)
+    sampler = DegradationSampler(generator.trained_for)
     slices = [(stored, index) for stored in val for index in range(len(stored))]
     pairs: list[Pair] = []
     for stored, index in slices[:: math.ceil(len(slices) / ACCEPTANCE_SLICES)]:

@@ -203,5 +203,5 @@ class Int8Network:
             with suppress(ReadError):  # reported when this series is processed; the next one serves as well
                 slices = [read_slice(candidate, index, assume_hu=assume_hu).hu for index in indices]
                 conditional = generator.architecture.conditional
-                return degraded_pairs(slices, generator.degradation, generator.hu_range, conditional=conditional)
+                return degraded_pairs(slices, generator.trained_for, generator.hu_range, conditional=conditional)
         return []
