@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ctsr.degrade import Degradation
-from ctsr.evaluate.model import ModelUnderTest, load_model
+from ctsr.evaluate.methods import ModelUnderTest, load_model
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.run import Wanted, open_session, prepare
 from ctsr.viewer.server import ViewServer

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ctsr.evaluate.judge import Domain, Judge
-from ctsr.evaluate.window import MetricWindow
-from ctsr.hu import HURange, Window
+from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
+from ctsr.hu import HURange, MetricWindow, Window
 from ctsr.metrics import MetricValue, of_group
 from ctsr.viewer.engine import UnwantedError
 from ctsr.viewer.images import PANELS, PanelName, Picture
@@ -58,7 +57,7 @@ def measure(
     rows = ~reference.gaps
     hr_hu = _part(reference.values[rows], _inside(box, rows))
     domain = Domain(MetricWindow(window, "as shown"))
-    judge = Judge(hu_range, (domain,), METRICS)
+    judge = MetricEvaluator(hu_range, (domain,), METRICS)
     found: dict[str, dict[str, MetricValue]] = {}
     for panel, method in methods.items():
         picture = pictures.get(panel)

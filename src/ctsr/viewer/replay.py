@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Sampling, SeedMode
 from ctsr.errors import DomainError, MissingInputError, ReadError
-from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.hu import Window
 
 __all__ = ["Evaluated", "Recorded", "read_summary"]

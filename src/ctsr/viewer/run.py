@@ -11,9 +11,8 @@ from typing import TypeVar
 from ctsr.data.store import default_store
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import CtsrError, UsageError
-from ctsr.evaluate.model import ModelUnderTest
-from ctsr.evaluate.window import MetricWindow, choose_window
-from ctsr.hu import DEFAULT_RANGE
+from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.hu import DEFAULT_RANGE, MetricWindow, choose_window
 from ctsr.infer.calibration import Calibration, trial_pairs
 from ctsr.infer.choose import AskedFor
 from ctsr.infer.trial import Pair

@@ -5,10 +5,8 @@ from typing import Any
 
 from ctsr import __version__
 from ctsr.degrade import DegradationSampler
-from ctsr.evaluate.methods import BICUBIC, BILINEAR, method_names
-from ctsr.evaluate.model import ModelUnderTest
-from ctsr.evaluate.window import MetricWindow
-from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_names
+from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange, MetricWindow
 from ctsr.metrics import METRICS
 from ctsr.series import Series
 from ctsr.viewer.images import PANELS, PanelName
