@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ctsr.data.roots import open_roots
-from ctsr.data.store import StoredSeries, open_all
+from ctsr.data.datasets import open_roots
+from ctsr.data.hu_cache import StoredSeries, open_all
 from ctsr.series import Series
 
 REAL_CT = "CTSR_REAL_CT"
@@ -34,7 +34,7 @@ def exams(folder: Path) -> Path:
     """A root of exams: the real ones where they are at hand, else a synthetic set made in `folder`."""
     if REAL_CT in os.environ:
         return Path(os.environ[REAL_CT]) / "patients"
-    from ctsr.demo.exams import make_exams
+    from ctsr.phantom.exams import make_exams
 
     make_exams(folder / "exams")
     return folder / "exams"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ctsr.demo.exams import make_exams
-from ctsr.dicom.classic import slice_header
+from ctsr.dicom.frames import slice_header
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.exams import scan
+from ctsr.phantom.exams import make_exams
 from ctsr.volume import Plane
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.demo.exams import make_exams
-from ctsr.demo.truth import ExamTruth, read_truth
+from ctsr.phantom.exams import make_exams
+from ctsr.phantom.truth import ExamTruth, read_truth
 
 PATIENTS = 6
 SLICES = 5

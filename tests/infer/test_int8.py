@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from ctsr.checkpoint import Generator, load_generator
 from ctsr.degrade import Degradation
-from ctsr.demo.calibration import SyntheticSlices
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
-from ctsr.infer.calibration import ExamSlices
+from ctsr.infer.calibration import ExamSlices, SyntheticSlices
 from ctsr.infer.choose import AskedFor, choose_engine, open_engine
 from ctsr.infer.int8 import quantised
 from ctsr.infer.openvino_engine import OpenvinoEngine

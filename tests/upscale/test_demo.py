@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ctsr.checkpoint import Generator
-from ctsr.demo.exams import make_exams
 from ctsr.infer.choose import AskedFor
+from ctsr.phantom.exams import make_exams
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale
 from tests.demo_set import DemoExams

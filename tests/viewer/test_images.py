@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctsr.data.store import PADDING
+from ctsr.data.hu_cache import PADDING
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import ModelUnderTest

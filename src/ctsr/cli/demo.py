@@ -48,7 +48,7 @@ class Demo:
         return 0
 
     def _make_data(self, folder: Path, console: Console) -> int:
-        from ctsr.demo.exams import make_exams
+        from ctsr.phantom.exams import make_exams
 
         exams = make_exams(folder, seed=self.seed, progress=console)
         columns = ("patient", "series", "kernel", "spacing mm", "step mm", "landmarks")

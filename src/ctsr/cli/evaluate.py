@@ -73,8 +73,8 @@ class Evaluate:
             return self._curve(models, workers, console) if self.alphas else self._evaluation(models, workers, console)
 
     def _evaluation(self, models: "Sequence[ModelUnderTest]", workers: "WorkerPool | None", console: Console) -> int:
-        from ctsr.demo.calibration import SyntheticSlices
         from ctsr.evaluate.evaluation import evaluate
+        from ctsr.infer.calibration import SyntheticSlices
 
         degradation = self.degradation_for(models[0], console)
         calibration = SyntheticSlices(degradation, models[0].hu_range)

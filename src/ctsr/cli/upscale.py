@@ -80,8 +80,7 @@ class Upscale:
         return int(report.failed > 0)
 
     def _calibration(self, generator: "Generator", console: Console) -> "Calibration":
-        from ctsr.demo.calibration import SyntheticSlices
-        from ctsr.infer.calibration import ExamSlices
+        from ctsr.infer.calibration import ExamSlices, SyntheticSlices
 
         if self.calibration is None:
             return SyntheticSlices(generator.degradation, generator.hu_range)

@@ -68,7 +68,7 @@ class View:
         return 0
 
     def _wanted(self, console: Console) -> "Wanted":
-        from ctsr.demo.calibration import SyntheticSlices
+        from ctsr.infer.calibration import SyntheticSlices
         from ctsr.viewer.run import Wanted
 
         folder = self.folder or self.dicom_folder

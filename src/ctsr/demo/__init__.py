@@ -1,1 +1,1 @@
-"""A synthetic exam set with known HU in known places, and the whole job run on it."""
+"""The demonstration: every step of the workflow on the synthetic exam set."""

@@ -1,6 +1,6 @@
 """Evaluation: models against interpolation on held-out patients, as rows, statistics, plots and a report.
 
 `evaluation.evaluate` is the entry point. `plan` decides what is computed, `runner` computes the rows of each slice
-(`methods`, `slice_metrics`) into the `output_folder`, `statistics` and `summary` compute the tables, and `plots`, `studies`
-and `report` show them.
+(`methods`, `slice_metrics`) into the `output_folder`, `statistics` and `summary` compute the tables, and `plots`,
+`studies` and `report` show them.
 """

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ctsr import __version__
-from ctsr.data.exams import SplitExams, open_exams
+from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, open_exams, trained_on
+from ctsr.data.hu_cache import StoredSeries, default_store
 from ctsr.data.pairs import slice_pair
-from ctsr.data.roots import PREPROCESSING_LOG, trained_on
-from ctsr.data.store import StoredSeries, default_store
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ctsr.data.store import StoredSeries
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.evaluate.output_folder import Row
 from ctsr.hashing import rng_from
 from ctsr.metrics import METRICS, Better, MetricValue

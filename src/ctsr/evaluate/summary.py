@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from ctsr.checkpoint.meta import current_versions
-from ctsr.data.store import StoredSeries
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationParams, DegradationSampler, Draw
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.output_folder import OutputFolder, Row, SliceRef, on_domain

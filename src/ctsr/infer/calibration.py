@@ -1,5 +1,6 @@
 """Images that set the scales of an INT8 network: their activations are what its integers must be able to hold."""
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,16 +19,18 @@ from ctsr.files import file_state
 from ctsr.hashing import digest
 from ctsr.hu import HURange
 from ctsr.infer.trial import Pair, pairs_of
+from ctsr.phantom.exams import make_exams
 from ctsr.series import Series
 from ctsr.volume import VoxelsHU
-
-__all__ = ["Calibration", "ExamSlices", "trial_pairs"]
 
 MOST_SERIES = 12
 PLACES = (0.3, 0.7)
 """Where along each series its slices are taken."""
 TRIAL_PLACES = (0.2, 0.5, 0.8)
 """Where along a series the slices lie that an engine is checked on."""
+
+SYNTHETIC_PATIENTS = 6
+"""Every scanner of the synthetic set, and an implant."""
 
 
 class Calibration(Protocol):
@@ -120,3 +123,29 @@ def trial_pairs(
     if twin is not None:
         return []
     raise UsageError("int8 must be checked on a patient it was not calibrated on; give --calibration other exams")
+
+
+@dataclass(frozen=True)
+class SyntheticSlices:
+    """LR images of the synthetic exam set, as a model's degradation makes them; the same on every machine."""
+
+    degradation: Degradation
+    hu_range: HURange
+    """The model's."""
+
+    @property
+    def key(self) -> str:
+        """See `ctsr.infer.calibration.Calibration`."""
+        return f"synthetic {SYNTHETIC_PATIENTS} {self.degradation!r} {self.hu_range!r}"
+
+    @property
+    def series_uids(self) -> frozenset[str]:
+        """Of no real series."""
+        return frozenset()
+
+    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+        """``(1, 1, h, w)`` in [-1, 1], one for each series."""
+        with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:
+            make_exams(Path(folder), patients=SYNTHETIC_PATIENTS, slices=1, workers=1)
+            slices = [read_slice(series, 0).hu for series in scan(Path(folder)).all_series()]
+        return [pair.lr.numpy() for pair in pairs_of(slices, self.degradation, self.hu_range)]

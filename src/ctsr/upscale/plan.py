@@ -9,12 +9,11 @@ from typing import Literal, NamedTuple
 from ctsr import __version__
 from ctsr.checkpoint import Generator
 from ctsr.checkpoint.packed import PACKED
-from ctsr.dicom.inspect import part_of
-from ctsr.dicom.uids import derived_uid
+from ctsr.dicom.defect_detection import part_of
 from ctsr.dicom.write import Derivation
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import file_state
-from ctsr.hashing import digest
+from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
 from ctsr.infer.tiles import Tiling, plan_tiles
 from ctsr.resample import at_spacing

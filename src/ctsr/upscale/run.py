@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ctsr.checkpoint import Generator
 from ctsr.cluster import LostError, each_in_order
-from ctsr.data.roots import patient_names
+from ctsr.data.datasets import patient_names
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
 from ctsr.infer.calibration import trial_pairs

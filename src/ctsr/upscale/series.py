@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ctsr.checkpoint import Meta, current_versions, load_generator
-from ctsr.dicom.defects import check
+from ctsr.defect_policy import check
 from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json

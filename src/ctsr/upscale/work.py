@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from ctsr.dicom.element import quiet
+from ctsr.dicom.reading import quiet
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.infer.enlarge import Enlarger
 from ctsr.progress import SILENT, Progress

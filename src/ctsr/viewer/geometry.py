@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.data.pairs import centered_crop
-from ctsr.dicom.geometry import normal, spread
+from ctsr.geometry import normal, spread
 from ctsr.series import Series
 from ctsr.viewer.options import PlaneName
 from ctsr.volume import Vector

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import slice_pair
-from ctsr.data.store import PADDING, StoredSeries
 from ctsr.hu import AIR, HURange
 from ctsr.models.interpolation import Interpolation, interpolate
 from ctsr.viewer.cache import SliceCache

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctsr.data.roots import patient_names
-from ctsr.dicom.defects import check
-from ctsr.dicom.owner import patient_id_in
+from ctsr.data.datasets import patient_names
+from ctsr.defect_policy import check
+from ctsr.dicom.discovery import patient_id_in
 from ctsr.errors import MissingInputError, SeriesError
 from ctsr.exams import scan, scan_patient
 from ctsr.progress import SILENT, Progress

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
-from ctsr.data.store import default_store
+from ctsr.data.hu_cache import default_store
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import CtsrError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Condition, Lock
 from typing import Any, Literal
 
-from ctsr.data.store import open_series
+from ctsr.data.hu_cache import open_series
 from ctsr.hu import Window
 from ctsr.metrics import MetricValue
 from ctsr.series import Series
