@@ -15,7 +15,7 @@ from ctsr.errors import UsageError
 from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.viewer.replay import read_summary
+from ctsr.viewer.samplers import read_summary
 from tests.made.exams import save_patients
 from tests.made.listener import Listener
 from tests.made.model import save_model

@@ -29,7 +29,7 @@ from ctsr.evaluate.summary import ResultTables, summary_document
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
 from ctsr.hashing import digest
-from ctsr.infer.calibration import Calibration
+from ctsr.infer.choose import Int8Support
 from ctsr.progress import SILENT, Progress
 from ctsr.text import safe_name
 
@@ -57,7 +57,7 @@ def evaluate(
     degradation: Degradation,
     options: EvaluateOptions,
     *,
-    calibration: Calibration | None = None,
+    int8: Int8Support | None = None,
     workers: WorkerPool | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -70,7 +70,7 @@ def evaluate(
         models: of one scale and HU range.
         degradation: how LR is computed.
         options: everything else.
-        calibration: images that set the scales of an int8 network.
+        int8: opens the network where the precision is int8.
         workers: processes that share the slices; this process alone when None.
         progress: receives notes and the progress by slices.
 
@@ -81,7 +81,7 @@ def evaluate(
             window or baseline.
         CtsrError: not one slice could be measured.
     """
-    plan = with_engine(plan_evaluation(models, degradation, options, progress), calibration, progress)
+    plan = with_engine(plan_evaluation(models, degradation, options, progress), int8, progress)
     with output_folder(options.output_dir, plan.stem, plan.fingerprint) as folder:
         write_json(folder.config_json, plan.config())
         rows = evaluate_slices(plan, folder, workers, progress)

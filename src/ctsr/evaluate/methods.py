@@ -4,7 +4,7 @@ All of an evaluation's contact with networks and engines is in this module.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,8 +17,7 @@ from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
 from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, super_resolve
-from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
-from ctsr.infer.trial import Pair
+from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.models.interpolation import Interpolation, interpolate
 from ctsr.progress import SILENT, Progress
 from ctsr.text import safe_name
@@ -56,13 +55,11 @@ class ModelUnderTest:
         """`torch fp32`, `openvino int8`."""
         return (self.engine or TorchEngine(self.generator.net)).name
 
-    def on_engine(
-        self, asked: AskedFor, trial: Callable[[], Sequence[Pair]], progress: Progress = SILENT
-    ) -> "ModelUnderTest":
+    def on_engine(self, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT) -> "ModelUnderTest":
         """The model on another engine, see `ctsr.infer.choose.choose_engine`; unchanged for torch in fp32."""
         if (asked.engine, asked.precision) == ("torch", "fp32"):
             return self
-        spec = choose_engine(self.generator, asked, trial, progress)
+        spec = choose_engine(self.generator, asked, check, progress)
         engine = open_engine(spec, self.generator)
         progress.note(f"engine: {engine.name}")
         return replace(self, engine=engine, spec=spec)

@@ -1,6 +1,7 @@
 """The plan of an evaluation: models, slices, domains and draws, all decided before anything is computed."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,18 +21,18 @@ from ctsr.evaluate.output_folder import SliceRef
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.hashing import digest, rng_from
 from ctsr.hu import HURange, choose_windows
-from ctsr.infer.calibration import Calibration
-from ctsr.infer.choose import AskedFor
-from ctsr.infer.trial import Pair
+from ctsr.infer.choose import AskedFor, Int8Support
+from ctsr.infer.engine import Engine
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import MA_CPU_SECONDS, PerceptualMetrics, choose_perceptual
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
+from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
 
 LONGEST_TAG = 80
 """Characters of a model's name, and of the windows' tags, in the name of a folder or a file."""
-TRIAL_SLICES = 4
-"""Slices, at most and evenly over the evaluation, on which int8 is compared with fp32."""
+ACCEPTANCE_SLICES = 4
+"""Maximum number of slices, evenly spread, on which INT8 is compared with fp32."""
 FEWER_MA = 10
 """`ma_every` that the note about MA's computing time suggests."""
 
@@ -355,18 +356,20 @@ def _limited(slices: list[PlannedSlice], options: EvaluateOptions) -> list[Plann
     return [slices[i] for i in sorted(rng.choice(len(slices), size=most, replace=False))]
 
 
-def with_engine(plan: EvaluationPlan, calibration: Calibration | None, progress: Progress) -> EvaluationPlan:
+def with_engine(plan: EvaluationPlan, int8: Int8Support | None, progress: Progress) -> EvaluationPlan:
     """The plan on the engine that was asked for; int8 is checked on slices of the evaluation itself."""
-    return replace(plan, models=tuple(_on_engine(model, plan, calibration, progress) for model in plan.models))
+    return replace(plan, models=tuple(_on_engine(model, plan, int8, progress) for model in plan.models))
 
 
 def _on_engine(
-    model: ModelUnderTest, plan: EvaluationPlan, calibration: Calibration | None, progress: Progress
+    model: ModelUnderTest, plan: EvaluationPlan, int8: Int8Support | None, progress: Progress
 ) -> ModelUnderTest:
-    def trial() -> list[Pair]:
-        chosen = plan.slices[:: -(-len(plan.slices) // TRIAL_SLICES)]
-        pairs = (slice_pair(planned.stored, planned.index, plan.sampler, model.hu_range) for planned in chosen)
-        return [Pair(pair.lr, pair.hr) for pair in pairs]
+    def check(int8_engine: Engine, fp32_engine: Engine) -> Acceptance:
+        pairs: list[Pair] = []
+        for planned in plan.slices[:: math.ceil(len(plan.slices) / ACCEPTANCE_SLICES)]:
+            pair = slice_pair(planned.stored, planned.index, plan.sampler, model.hu_range)
+            pairs.append(Pair(pair.lr, pair.hr))
+        return compare_engines(int8_engine, fp32_engine, pairs, model.hu_range)
 
-    asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), calibration)
-    return model.on_engine(asked, trial, progress)
+    asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), int8)
+    return model.on_engine(asked, check, progress)
