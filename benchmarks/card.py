@@ -18,11 +18,10 @@ from ctsr.checkpoint import find_generator
 from ctsr.data.datasets import open_exams
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, degrade
-from ctsr.evaluate.methods import BICUBIC
-from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.evaluation import evaluate
+from ctsr.evaluate.methods import BICUBIC, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.rows import Row, read_rows
-from ctsr.evaluate.run import evaluate
+from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.infer import SuperResolver, by_interpolation, by_network, super_resolve
 from ctsr.models.interpolation import interpolate
 from ctsr.physics import NoiseSlice, NoiseSpectrum, noise_study, study

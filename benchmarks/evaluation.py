@@ -12,12 +12,11 @@ from torch import Tensor
 from benchmarks.common import exams, opened, workspace
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.evaluate.judge import Domain, Judge
-from ctsr.evaluate.methods import reconstructions
-from ctsr.evaluate.perceptual import choose_learned
-from ctsr.evaluate.window import choose_window
-from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.evaluate.methods import reconstruct
+from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
+from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
 from ctsr.metrics import choose_metrics
+from ctsr.metrics.perceptual import choose_perceptual
 from ctsr.models import Architecture, build
 from ctsr.pool import available_cores
 from ctsr.weights import fetch
@@ -43,7 +42,7 @@ def run() -> None:
             fetch(name, folder / "weights")
         pairs = _pairs(folder)
         net = build(Architecture("rrdb", 2, nf=8, nb=1, gc=4)).eval()
-        work = [(reconstructions([net], pair.lr, 2, ("bilinear", "bicubic")), pair.hr_hu) for pair in pairs]
+        work = [(reconstruct([net], pair.lr, 2, ("bilinear", "bicubic")), pair.hr_hu) for pair in pairs]
         print(
             f"{len(work)} slices of {SIZE}², 3 methods, {available_cores()} cores; threads as `--workers 0` takes them"
         )
@@ -59,13 +58,13 @@ def _pairs(folder: Path) -> list[SlicePair]:
     return [slice_pair(one, index, sampler) for one, index in places]
 
 
-def _judge(names: tuple[str, ...], cache: Path) -> Judge:
+def _judge(names: tuple[str, ...], cache: Path) -> MetricEvaluator:
     metrics = choose_metrics(names)
-    learned = choose_learned(metrics, "alex", cache)
-    return Judge(DEFAULT_RANGE, (Domain(choose_window(HURange())),), metrics, learned.functions)
+    learned = choose_perceptual(metrics, "alex", cache)
+    return MetricEvaluator(DEFAULT_RANGE, (Domain(choose_window(HURange())),), metrics, learned.functions)
 
 
-def _report(part: str, judge: Judge, work: list[tuple[Tensor, np.ndarray]]) -> None:
+def _report(part: str, judge: MetricEvaluator, work: list[tuple[Tensor, np.ndarray]]) -> None:
     with ThreadPoolExecutor(available_cores()) as executor:
 
         def all_slices() -> None:

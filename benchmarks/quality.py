@@ -11,18 +11,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import exams, opened, workspace
-from ctsr.evaluate.backends import Net, Perceptual, choose_metric
 from ctsr.hu import preset
 from ctsr.metrics import MetricFunction, ssim
-from ctsr.metrics.haarpsi import haarpsi
-from ctsr.metrics.msssim import ms_ssim
-from ctsr.metrics.vif import vif
+from ctsr.metrics.perceptual import LpipsTrunk, PerceptualName, choose_metric
+from ctsr.metrics.structural import haarpsi, ms_ssim, vif
 from ctsr.weights import fetch
 
 SliceHU = npt.NDArray[np.float32]
 
 SIZE, ROUNDS = 512, 7
-LEARNED: tuple[tuple[Perceptual, Net], ...] = (("NIQE", "alex"), ("LPIPS", "alex"), ("LPIPS", "vgg"))
+LEARNED: tuple[tuple[PerceptualName, LpipsTrunk], ...] = (("NIQE", "alex"), ("LPIPS", "alex"), ("LPIPS", "vgg"))
 MIDDLE = slice(SIZE // 2 - 144, SIZE // 2 + 144)
 """Nine blocks of NIQE around the centre: hardly any air."""
 

@@ -19,10 +19,9 @@ import yaml
 from torch import nn
 
 from ctsr.checkpoint import load_generator
-from ctsr.evaluate.methods import BICUBIC
-from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.evaluation import evaluate
+from ctsr.evaluate.methods import BICUBIC, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.run import evaluate
 from ctsr.files import write_json
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted
 from ctsr.models import Architecture, build

@@ -1,13 +1,13 @@
-"""Hounsfield units: the range a network sees, and the windows a reader looks through."""
+"""Hounsfield units: the HU range of a network, and display and metric windows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.errors import DomainError
+from ctsr.errors import DomainError, UsageError
 
 FloatArray: TypeAlias = npt.NDArray[np.floating]
 
@@ -85,19 +85,19 @@ class Window:
         return np.clip((hu - self.low) / self.width, 0, 1)
 
 
-PRESETS = MappingProxyType(
-    {
-        "soft_tissue": Window(40, 400),
-        "lung": Window(-600, 1500),
-        "bone": Window(500, 2000),
-        "brain": Window(40, 80),
-        "liver": Window(60, 150),
-        "abdomen": Window(60, 400),
-        "global": Window(500, 3000),
-        "default": Window(40, 400),
-    }
-)
-"""The windows that have a name."""
+PRESETS = {
+    "soft_tissue": Window(40, 400),
+    "lung": Window(-600, 1500),
+    "bone": Window(500, 2000),
+    "brain": Window(40, 80),
+    "liver": Window(60, 150),
+    "abdomen": Window(60, 400),
+    "global": Window(500, 3000),
+    "default": Window(40, 400),
+}
+"""Window presets by name."""
+WHOLE_RANGE = "global"
+"""In `choose_windows`, the whole `hu_clip`, not the preset of this name."""
 
 
 def preset(name: str) -> Window:
@@ -109,3 +109,64 @@ def preset(name: str) -> Window:
     if name not in PRESETS:
         raise DomainError(f"no window preset is called {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+@dataclass(frozen=True)
+class MetricWindow:
+    """The window of metrics, and its tag in names of files and folders."""
+
+    window: Window
+    tag: str
+    """`globalHU_-1000_2000`, `preset-soft_tissue` or `wlww_40_400`."""
+
+    @property
+    def text(self) -> str:
+        """Tag, centre and width, as shown to readers."""
+        return f"{self.tag} (C {self.window.center:g}, W {self.window.width:g} HU)"
+
+
+def choose_window(
+    hu_clip: HURange, name: str | None = None, center: float | None = None, width: float | None = None
+) -> MetricWindow:
+    """Choose the window of metrics: a preset, a centre and width in HU, or else the whole range `hu_clip`.
+
+    An explicit centre or width overrides the preset's; where both equal the preset's, the tag is the preset's.
+
+    Raises:
+        DomainError: no preset is called `name`; the message lists those that exist.
+        UsageError: only one of centre and width, and no preset to take the other from.
+    """
+    if name is None and center is None and width is None:
+        return MetricWindow(Window.from_range(hu_clip.low, hu_clip.high), f"globalHU_{hu_clip.low:g}_{hu_clip.high:g}")
+    named = preset(name) if name is not None else None
+    center = named.center if center is None and named else center
+    width = named.width if width is None and named else width
+    if center is None or width is None:
+        raise UsageError("window_center and window_width go together; give both, or a preset as well")
+    chosen = Window(center, width)
+    return MetricWindow(chosen, f"preset-{name}" if chosen == named else f"wlww_{center:g}_{width:g}")
+
+
+def choose_windows(
+    hu_clip: HURange,
+    names: Sequence[str] = (),
+    name: str | None = None,
+    center: float | None = None,
+    width: float | None = None,
+) -> tuple[MetricWindow, ...]:
+    """Choose the windows of an evaluation: that of preset, centre and width, then those of `names`.
+
+    Args:
+        hu_clip: the range that `global` stands for.
+        names: presets, `global` among them. With `names` alone, the first of them is the first window.
+        name: see `choose_window`.
+        center: see `choose_window`.
+        width: see `choose_window`.
+
+    Raises:
+        DomainError, UsageError: as `choose_window`.
+    """
+    single = (name, center, width) != (None, None, None)
+    first = [choose_window(hu_clip, name, center, width)] if single or not names else []
+    several = [choose_window(hu_clip, None if preset_name == WHOLE_RANGE else preset_name) for preset_name in names]
+    return tuple({window.tag: window for window in (*first, *several)}.values())

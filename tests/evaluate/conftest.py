@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.evaluate.model import ModelUnderTest, load_model
+from ctsr.evaluate.methods import ModelUnderTest, load_model
 from tests.made.exams import save_patient, save_patients
 from tests.made.model import save_model
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-from ctsr.evaluate.judge import Domain
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL
-from ctsr.evaluate.rows import Columns, Row, SliceRef
-from ctsr.evaluate.window import choose_window
-from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.evaluate.output_folder import Columns, Row, SliceRef
+from ctsr.evaluate.slice_metrics import Domain
+from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
 from ctsr.metrics import METRICS, MetricValue, choose_metrics, of_group
 
 METHODS = (BILINEAR, BICUBIC, MODEL)

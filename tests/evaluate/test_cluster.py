@@ -15,12 +15,11 @@ import torch
 from ctsr.checkpoint import load_generator
 from ctsr.cluster import executor_for
 from ctsr.errors import CtsrError
-from ctsr.evaluate.crew import Crew
-from ctsr.evaluate.curve import evaluate_curve
-from ctsr.evaluate.model import load_model
+from ctsr.evaluate.evaluation import Evaluation, evaluate, evaluate_curve
+from ctsr.evaluate.methods import load_model
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.rows import read_rows
-from ctsr.evaluate.run import Evaluation, evaluate
+from ctsr.evaluate.output_folder import read_rows
+from ctsr.evaluate.runner import WorkerPool
 from tests.made.cluster import begun, cluster
 from tests.made.exams import save_patients
 from tests.made.listener import Listener, T
@@ -106,11 +105,11 @@ def test_a_run_that_loses_a_process_goes_on_to_the_same_bytes(
 
 
 @pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
+def crew() -> Iterator[WorkerPool]:
     """Two processes of one thread each."""
     with executor_for(2) as executor:
         assert executor is not None
-        yield Crew(executor, 1)
+        yield WorkerPool(executor, 1)
 
 
 @pytest.fixture
@@ -118,12 +117,16 @@ def run(root: Path, store: Path, model_path: Path, tmp_path: Path):
     """``run(out, crew, listener, path, **options)`` → an evaluation."""
 
     def run(
-        out: str, crew: Crew | None = None, listener: Listener | None = None, path: Path = model_path, **options: object
+        out: str,
+        crew: WorkerPool | None = None,
+        listener: Listener | None = None,
+        path: Path = model_path,
+        **options: object,
     ) -> Evaluation:
         settings = {"root": (root,), "store": store, "no_plots": True} | options
         model = load_model(str(path), device="cpu")
         chosen = EvaluateOptions(output_dir=tmp_path / out, **settings)
-        return evaluate([model], model.degradation, chosen, crew=crew, progress=listener or Listener())
+        return evaluate([model], model.degradation, chosen, workers=crew, progress=listener or Listener())
 
     return run
 
@@ -139,7 +142,7 @@ def _several_cores() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_several_cores")
 def test_learned_metrics_have_the_same_digits_whatever_the_number_of_processes_and_cores(
-    run, crew: Crew, tmp_path: Path
+    run, crew: WorkerPool, tmp_path: Path
 ) -> None:
     """AlexNet's convolutions by themselves do not."""
     exams = save_patients(tmp_path / "exams", slices=2, size=192)
@@ -166,7 +169,7 @@ class Vandal(Listener):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_slices_that_fail_stop_no_others_and_are_measured_by_the_next_run(
-    run, crew: Crew, tmp_path: Path, shared: bool
+    run, crew: WorkerPool, tmp_path: Path, shared: bool
 ) -> None:
     by = crew if shared else None
     whole = run("whole", store=tmp_path / "another")
@@ -181,7 +184,7 @@ def test_slices_that_fail_stop_no_others_and_are_measured_by_the_next_run(
     assert sorted(files(tmp_path / "out")) == sorted(files(tmp_path / "whole"))
 
 
-def test_a_model_that_was_replaced_meanwhile_is_not_mixed_in(run, crew: Crew, tmp_path: Path) -> None:
+def test_a_model_that_was_replaced_meanwhile_is_not_mixed_in(run, crew: WorkerPool, tmp_path: Path) -> None:
     path = save_model(tmp_path / "run" / "best.pth", seed=5)
 
     class Trainer(Listener):
@@ -194,7 +197,7 @@ def test_a_model_that_was_replaced_meanwhile_is_not_mixed_in(run, crew: Crew, tm
 
 
 def test_a_worker_that_would_compute_learned_metrics_otherwise_measures_nothing(
-    run, crew: Crew, tmp_path: Path
+    run, crew: WorkerPool, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
     shutil.copytree(needs_weights("niqe"), cache)
@@ -210,7 +213,7 @@ def test_a_worker_that_would_compute_learned_metrics_otherwise_measures_nothing(
 
 
 def test_blends_that_are_no_files_are_made_in_every_process(
-    root: Path, store: Path, model_path: Path, tmp_path: Path, crew: Crew
+    root: Path, store: Path, model_path: Path, tmp_path: Path, crew: WorkerPool
 ) -> None:
     other = load_generator(save_model(tmp_path / "other" / "best.pth", seed=7))
     model = load_model(str(model_path), device="cpu")

@@ -1,8 +1,8 @@
 import pytest
 from scipy import stats
 
-from ctsr.evaluate.comparison import compare, fewest_patients
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, LANCZOS, MODEL
+from ctsr.evaluate.statistics import compare, fewest_patients
 from tests.evaluate.made import rows
 
 GAIN = {MODEL: 5.0, BICUBIC: 0.3, BILINEAR: 0.0, LANCZOS: 0.2}

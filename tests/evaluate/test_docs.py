@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.evaluate.methods import INTERPOLATIONS, MODEL
+from ctsr.evaluate.methods import BASELINES, MODEL
 from ctsr.hu import PRESETS
 from ctsr.metrics import METRICS
 from ctsr.tissue import TISSUES
@@ -11,7 +11,7 @@ from tests.evaluate.made import COLUMNS
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [*COLUMNS.names, *METRICS, *INTERPOLATIONS.values(), MODEL, *TISSUES])
+@pytest.mark.parametrize("name", [*COLUMNS.names, *METRICS, *BASELINES.values(), MODEL, *TISSUES])
 def test_the_page_explains_every_column_and_method(name: str) -> None:
     assert f"`{name}`" in PAGE
 

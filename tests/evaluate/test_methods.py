@@ -4,8 +4,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ctsr.evaluate.methods import INTERPOLATIONS, method_names, reconstructions, short
-from ctsr.evaluate.model import load_model
+from ctsr.evaluate.methods import BASELINES, load_model, method_names, reconstruct, short
 from ctsr.models.interpolation import interpolate
 from tests.made.model import save_model
 
@@ -23,7 +22,7 @@ class Nearest(nn.Module):
 
 def test_all_methods_enlarge_the_same_lr_in_their_order() -> None:
     lr = torch.rand(1, 1, 9, 7)
-    images = reconstructions([Nearest(), Nearest()], lr, 2, ("lanczos", "bicubic"))
+    images = reconstruct([Nearest(), Nearest()], lr, 2, ("lanczos", "bicubic"))
     assert images.shape == (4, 1, 18, 14)
     assert torch.equal(images[0], interpolate(lr, 2, "lanczos")[0])
     assert torch.equal(images[1], interpolate(lr, 2, "bicubic")[0])
@@ -31,7 +30,7 @@ def test_all_methods_enlarge_the_same_lr_in_their_order() -> None:
     assert torch.equal(images[3], images[2])
 
 
-@pytest.mark.parametrize("kind", INTERPOLATIONS)
+@pytest.mark.parametrize("kind", BASELINES)
 @pytest.mark.parametrize("scale", [2, 4])
 def test_interpolation_keeps_a_ramp_where_it_is(kind, scale: int) -> None:
     """LR pixel j lies at HR coordinate (j + ½)·scale − ½; a shift by half an HR pixel is 1/8 or 1/4 of a step."""

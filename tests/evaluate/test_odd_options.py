@@ -12,10 +12,9 @@ from ctsr.cli.console import Console
 from ctsr.cli.evaluate import show
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
-from ctsr.evaluate.methods import BICUBIC
-from ctsr.evaluate.model import ModelUnderTest, load_model
+from ctsr.evaluate.evaluation import Evaluation, evaluate
+from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.run import Evaluation, evaluate
 from ctsr.viewer.samplers import read_summary
 from tests.made.exams import save_patients
 from tests.made.listener import Listener

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ctsr.evaluate.methods import MODEL
-from ctsr.evaluate.report.plots import (
+from ctsr.evaluate.plots import (
     bar_figure,
     box_figure,
     correlation_figure,

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from ctsr.evaluate.methods import BICUBIC, MODEL
-from ctsr.evaluate.model import load_model
+from ctsr.evaluate.evaluation import evaluate
+from ctsr.evaluate.methods import BICUBIC, MODEL, load_model
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.run import evaluate
 from tests.made.exams import save_patients
 from tests.made.model import save_model
 from tests.needs import needs_program

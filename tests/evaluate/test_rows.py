@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.errors import ReadError
-from ctsr.evaluate.rows import RowFile, read_rows, to_csv
+from ctsr.evaluate.output_folder import RowWriter, read_rows, to_csv
 from tests.evaluate.made import COLUMNS, METHODS, ref, row
 
 
@@ -19,7 +19,7 @@ def test_the_columns_are_those_that_users_know() -> None:
 def test_rows_come_back_to_the_last_bit(tmp_path: Path) -> None:
     rows = [row(ref('Kr,upp "pp"', i), method, 0.1 + i / 3) for i in range(3) for method in METHODS]
     rows.append(row(ref(index=3), METHODS[0], None, "smaller than SSIM's window of 11×11"))
-    with RowFile(tmp_path / "metrics.csv", COLUMNS) as file:
+    with RowWriter(tmp_path / "metrics.csv", COLUMNS) as file:
         file.add(rows[:4])
         file.add(rows[4:])
     assert read_rows(tmp_path / "metrics.csv") == rows
@@ -42,7 +42,7 @@ def test_every_row_says_its_window_and_its_range() -> None:
 
 def test_rows_reach_the_file_while_the_evaluation_runs(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    with RowFile(path, COLUMNS) as file:
+    with RowWriter(path, COLUMNS) as file:
         file.add([row(ref(), METHODS[0])])
         assert len(read_rows(path)) == 1
 
@@ -65,6 +65,6 @@ def test_a_reason_with_semicolons_comes_back_as_one_reason(tmp_path: Path) -> No
     """As MA's where its file is missing: it holds a line of Python."""
     reason = 'not in /x; `python -c "import pyiqa; pyiqa.create_metric(...)"` downloads it'
     written = row(ref(), METHODS[0], None, reason)
-    with RowFile(tmp_path / "metrics.csv", COLUMNS) as file:
+    with RowWriter(tmp_path / "metrics.csv", COLUMNS) as file:
         file.add([written])
     assert read_rows(tmp_path / "metrics.csv") == [written]

@@ -19,15 +19,14 @@ from ctsr.data.hu_cache import open_series
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, Sampling, degrade
 from ctsr.errors import MissingInputError, SplitError, UsageError
-from ctsr.evaluate.methods import BICUBIC, BILINEAR, LANCZOS, MODEL
-from ctsr.evaluate.model import ModelUnderTest, load_model
+from ctsr.evaluate.evaluation import Evaluation, evaluate
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, LANCZOS, MODEL, ModelUnderTest, load_model
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.perceptual import Learned
-from ctsr.evaluate.rows import Row, read_rows
-from ctsr.evaluate.run import Evaluation, evaluate
+from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.exams import scan_patient
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.metrics import MetricValue
+from ctsr.metrics.perceptual import PerceptualMetrics
 from ctsr.progress import SILENT, Progress
 from tests.evaluate import made
 from tests.made.ct import body, save_series
@@ -306,7 +305,7 @@ def test_several_roots_are_evaluated_together(run, tmp_path: Path) -> None:
 
 @pytest.fixture
 def twice(tmp_path: Path) -> Path:
-    """`fred` has two reconstructions of other sizes under one series UID and the same SOP Instance UIDs."""
+    """`fred` has two reconstruct of other sizes under one series UID and the same SOP Instance UIDs."""
     exams = save_patients(tmp_path / "exams", slices=2, size=40)
     save_series(exams / "fred" / "wide", [body(60, seed=i, texture=400, smooth=1.2) for i in range(2)], series="1.3.6")
     return exams
@@ -503,8 +502,9 @@ def test_ma_is_announced_and_may_be_computed_on_every_nth_slice_only(run, monkey
     def constant(value: float):
         return lambda image, _: (MetricValue(value),) * len(image)
 
-    learned = Learned({"MA": constant(6.0), "NIQE": constant(4.0)}, {"MA": {"backend": "x"}, "NIQE": {"backend": "y"}})
-    monkeypatch.setattr("ctsr.evaluate.run.choose_learned", lambda *_, **__: learned)
+    functions = {"MA": constant(6.0), "NIQE": constant(4.0)}
+    learned = PerceptualMetrics(functions, {"MA": {"backend": "x"}, "NIQE": {"backend": "y"}})
+    monkeypatch.setattr("ctsr.evaluate.plan.choose_perceptual", lambda *_, **__: learned)
     listener = Listener()
     evaluation = run(metrics=("PI",), ma_every=3, listener=listener)
     rows = rows_of(evaluation)

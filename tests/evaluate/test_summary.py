@@ -6,8 +6,8 @@ import pytest
 
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL
+from ctsr.evaluate.statistics import best_methods, by_method, patient_level
 from ctsr.evaluate.summary import SeriesDraws, degradation_part, domains, statistics_part
-from ctsr.evaluate.tables import best_methods, by_method, patient_level
 from ctsr.files import to_json
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.metrics import of_group

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.evaluate.methods import BICUBIC, MODEL
-from ctsr.evaluate.tables import by_patient, by_series, patient_means, strata
+from ctsr.evaluate.statistics import by_patient, by_series, patient_means, strata
 from tests.evaluate.made import rows
 
 

@@ -7,7 +7,7 @@
 The record holds LR (every mode and sampling), SR of the bundled models by each engine, DICOM elements and bytes, the
 rows and the summary of an evaluation, a split, and the files of a short training. Dates and times are left out. Nearly
 everything is run through the command line, so that the script does not depend on module names; LR alone is computed in
-Python. It takes 15 to 30 minutes on two cores.
+Python. `record … --only lr split` records some parts alone.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ import pydicom
 SLICES = 6
 """Consecutive slices of each patient, from the middle of the series."""
 UPSCALED = ("CMB-CRC-MSB-01068", "LIDC-IDRI-0001")
-"""Patients whose first two slices are upscaled: a sharp kernel with values above the range, and padding of -2048."""
+"""Patients of whom two slices are upscaled: a sharp kernel with values above the range, and, by the first model only,
+padding of -2048."""
 MODELS = ("ctsr-x2", "ctsr-x4", "ctsr-x2-sharp")
 SPLIT = Path(__file__).parents[2] / "recipes" / "split.json"
 VOLATILE = {"DA", "TM", "DT"}
@@ -40,8 +41,8 @@ VOLATILE = {"DA", "TM", "DT"}
 Record = dict[str, Any]
 
 
-def record(ct: Path) -> Record:
-    """Everything, by part."""
+def record(ct: Path, out: Path, parts: Sequence[str]) -> None:
+    """Record these parts into a file, which keeps the others that it holds."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for name in ("cache", "home", "work"):
@@ -50,14 +51,19 @@ def record(ct: Path) -> Record:
         os.environ["XDG_CACHE_HOME"] = str(place / "cache")
         os.environ["HOME"] = str(place / "home")
         os.chdir(place / "work")
-        return {
-            "lr": _lr(root, place / "store"),
-            "upscale": _upscaled(root),
-            "preprocess": _preprocessed(root),
-            "evaluate": _evaluated(root),
-            "split": _split(root),
-            "train": _trained(root),
-        }
+        _write_split(root, Path("split.json"))
+        for part in parts:
+            found = json.loads(out.read_text()) if out.is_file() else {}
+            out.write_text(json.dumps(found | {part: PARTS[part](root)}, indent=1))
+
+
+def _write_split(root: Path, out: Path) -> None:
+    """The split of the bundled models, of the patients that are in the root."""
+    document = json.loads(SPLIT.read_text())
+    present = {path.name for path in root.iterdir()}
+    for name, members in document["splits"].items():
+        document["splits"][name] = [member for member in members if member["patient_id"] in present]
+    out.write_text(json.dumps(document))
 
 
 def _small_root(patients: Path, root: Path) -> Path:
@@ -80,7 +86,7 @@ def _ctsr(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "ctsr", *map(str, arguments)], check=True)
 
 
-def _lr(root: Path, store: Path) -> Record:
+def _lr(root: Path) -> Record:
     """Slice → mode, sampling and scale → LR."""
     from ctsr.data.hu_cache import open_series
     from ctsr.data.pairs import slice_pair
@@ -95,7 +101,7 @@ def _lr(root: Path, store: Path) -> Record:
     }
     found: Record = {}
     for patient in scan(root).patients:
-        stored = open_series(patient.series[0], store)
+        stored = open_series(patient.series[0], Path("store"))
         for index in (0, len(stored) - 1):
             pairs = {name: slice_pair(stored, index, sampler) for name, sampler in samplers.items()}
             found[f"{patient.patient_id} {index}"] = {
@@ -122,7 +128,7 @@ def _upscaled(root: Path) -> Record:
     found: Record = {}
     for model in MODELS:
         for engine in ("torch", "openvino"):
-            for patient in UPSCALED:
+            for patient in UPSCALED if model == MODELS[0] else UPSCALED[:1]:
                 out = Path(f"upscaled-{model}-{engine}-{patient}")
                 _ctsr("upscale", root / patient, out, "--model_path", model, "--engine", engine, "--slices", "0:2")
                 found[f"{model} {engine} {patient}"] = _dicom_files(out)
@@ -187,7 +193,8 @@ def _evaluated(root: Path) -> Record:
             *("evaluate", "--model_path", model, "--root", root, "--split", "test", "--split_json", SPLIT),
             *("--engine", "torch", "--max_slices_per_patient", 2, "--metrics", "all", "--mask", "none", "body"),
             *("--windows", "global", "soft_tissue", "--baselines", "bilinear", "bicubic", "lanczos"),
-            *("--hallucination", "--physics", "--study_slices", 1, "--output_dir", out, "--device", "cpu"),
+            *("--study_slices", 1, "--output_dir", out, "--device", "cpu"),
+            *(("--hallucination", "--physics") if model == MODELS[0] else ()),
         )
         (result,) = (path for path in out.iterdir() if path.is_dir())
         tables = {file.name: _rows(file) for file in sorted(result.rglob("*.csv"))}
@@ -227,7 +234,7 @@ def _trained(root: Path) -> Record:
     """Files and columns of the run folder, the losses and the weights of one epoch on the CPU."""
     _ctsr(
         *("train", "--data_root", root, "--epochs", 1, "--nf", 4, "--nb", 1, "--gc", 2, "--batch_size", 4),
-        *("--patch_size", 64, "--num_workers", 0, "--split_json", SPLIT, "--device", "cpu"),
+        *("--patch_size", 64, "--num_workers", 0, "--split_json", "split.json", "--device", "cpu"),
     )
     (run,) = Path("runs").iterdir()
     weights = {file.name: _weights(file) for file in sorted(run.rglob("*.pth"))}
@@ -271,6 +278,16 @@ def _sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+PARTS: dict[str, Callable[[Path], Record]] = {
+    "lr": _lr,
+    "preprocess": _preprocessed,
+    "split": _split,
+    "train": _trained,
+    "evaluate": _evaluated,
+    "upscale": _upscaled,
+}
+
+
 def differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
     """A line for each value that is not the same, or is in one record only."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -302,17 +319,17 @@ def main() -> int:
     """Exit status: 1 where a comparison found a difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("record").add_argument("out", type=Path)
+    recording = commands.add_parser("record")
+    recording.add_argument("out", type=Path)
+    recording.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     comparing = commands.add_parser("compare")
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "record":
-        out = arguments.out.absolute()
-        found = record(Path(os.environ["CTSR_REAL_CT"]).absolute())
-        out.write_text(json.dumps(found, indent=1))
+        record(Path(os.environ["CTSR_REAL_CT"]).absolute(), arguments.out.absolute(), arguments.only)
         return 0
-    before, after = (json.loads(file.read_text()) for file in (arguments.before, arguments.after))
+    before, after = json.loads(arguments.before.read_text()), json.loads(arguments.after.read_text())
     lines = list(differences(before, after))
     print("\n".join(lines) if lines else "no difference")
     return int(bool(lines))

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from ctsr.errors import DomainError
 from ctsr.hallucination import SFRCSettings, frc_curve, sfrc
-from ctsr.hallucination.sfrc import parting_frequency
+from ctsr.hallucination.slice_checks import parting_frequency
 from ctsr.physics import soft_disc
 from tests.made.slices import Slice, body
 

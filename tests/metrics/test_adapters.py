@@ -14,8 +14,8 @@ import torch
 from scipy.io import savemat
 from torch import Tensor
 
-from ctsr.evaluate.backends import Backend, Chosen, Net, choose_metric
 from ctsr.metrics.niqe import TOO_FLAT, TOO_SMALL
+from ctsr.metrics.perceptual import BackendChoice, LpipsTrunk, PerceptualMetric, choose_metric
 from ctsr.weights import load_weights
 from tests.golden.quality_images import DISTORTIONS, distorted, original
 from tests.needs import needs_pyiqa, needs_weights
@@ -50,14 +50,14 @@ def batch(*names: str) -> Tensor:
     return torch.stack([torch.from_numpy(distorted(name)[:SIDE, :SIDE])[None].double() / 255 for name in names])
 
 
-def numbers(chosen: Chosen) -> list[float | None]:
+def numbers(chosen: PerceptualMetric) -> list[float | None]:
     assert chosen.backend != "none", chosen.reason
     return [one.value for one in chosen.function(batch(*DISTORTIONS), batch("original"))]
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 @pytest.mark.parametrize("backend", ["pyiqa", "lpips"])
-def test_lpips_agrees_with_our_own(backend: Backend, net: Net, cache: Path) -> None:
+def test_lpips_agrees_with_our_own(backend: BackendChoice, net: LpipsTrunk, cache: Path) -> None:
     ours, theirs = (choose_metric("LPIPS", one, net, cache) for one in ("builtin", backend))
     assert theirs.backend == backend
     assert theirs.version[0].isdigit()

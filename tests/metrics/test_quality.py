@@ -6,11 +6,7 @@ import torch
 from torch import Tensor
 
 from ctsr.metrics import MetricFunction
-from ctsr.metrics.haarpsi import UNIFORM as NO_EDGE
-from ctsr.metrics.haarpsi import haarpsi
-from ctsr.metrics.msssim import ms_ssim
-from ctsr.metrics.vif import UNIFORM as NO_INFORMATION
-from ctsr.metrics.vif import vif
+from ctsr.metrics.structural import NO_EDGE, NO_INFORMATION, haarpsi, ms_ssim, vif
 from tests.golden.quality_images import DISTORTIONS, EXPECTED, distorted, original
 
 FUNCTIONS: dict[str, MetricFunction] = {"HaarPSI": haarpsi, "MS-SSIM": ms_ssim, "VIF": vif}

@@ -3,8 +3,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from ctsr.metrics import ssim
-from ctsr.metrics.value import MetricValue
+from ctsr.metrics import MetricValue, ssim
 
 
 def by_skimage(image: np.ndarray, reference: np.ndarray, data_range: float = 1.0) -> float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ctsr.degrade import Degradation
-from ctsr.evaluate.model import ModelUnderTest, load_model
+from ctsr.evaluate.methods import ModelUnderTest, load_model
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import PageTurn, ViewerSession, open_session

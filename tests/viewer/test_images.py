@@ -8,7 +8,7 @@ import torch
 from ctsr.data.hu_cache import PADDING
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
-from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.infer import super_resolve
 from ctsr.viewer.images import NOTHING, PanelName
 from ctsr.viewer.inference import StaleRequestError

@@ -16,7 +16,7 @@ import pytest
 from playwright import sync_api as playwright
 
 from ctsr.degrade import Degradation
-from ctsr.evaluate.model import load_model
+from ctsr.evaluate.methods import load_model
 from ctsr.hu import Window
 from ctsr.viewer.geometry import NO_SLICE
 from ctsr.viewer.images import PanelName

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctsr.evaluate.judge import Domain, Judge
+from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.viewer.images import PanelImage, PanelName
 from ctsr.viewer.inference import StaleRequestError
 from ctsr.viewer.prefetch import ViewedSlice
@@ -28,7 +28,9 @@ def test_a_regions_metrics_are_those_of_the_images_cut_to_it(open_view: Open, ro
     hr = session.image("HR", seen, "axial", 1).values[10:26, 14:34]
     view = session.state
     domain = Domain(view.window)
-    (expected,) = Judge(view.hu_range, (domain,), METRICS)(torch.from_numpy(sr.copy())[None, None], hr)[domain]
+    (expected,) = MetricEvaluator(view.hu_range, (domain,), METRICS)(torch.from_numpy(sr.copy())[None, None], hr)[
+        domain
+    ]
     measured = found["metrics"]["Model (RRDB)"]
     assert {name: one["value"] for name, one in measured.items()} == {
         name: value.value for name, value in expected.items()

@@ -9,10 +9,10 @@ import pytest
 
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation
-from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.evaluation import evaluate
+from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.rows import Row, read_rows
-from ctsr.evaluate.run import evaluate
+from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.roi_metrics import METRICS
 from ctsr.viewer.session import ViewerSession
@@ -30,7 +30,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, root: Path, store: Path,
     def evaluated(sampling: str, **options: object) -> Path:
         key = f"{sampling} {options}"
         if key not in made:
-            from ctsr.evaluate.model import load_model
+            from ctsr.evaluate.methods import load_model
 
             model = load_model(str(model_path), device="cpu")
             out = tmp_path_factory.mktemp("evaluated")

@@ -13,22 +13,19 @@ from ctsr.evaluate.options import EvaluateOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.degrade import Degradation
-    from ctsr.evaluate.crew import Crew
-    from ctsr.evaluate.curve import Curve
-    from ctsr.evaluate.model import ModelUnderTest
-    from ctsr.evaluate.run import Evaluation
-
-__all__ = ["Evaluate", "show"]
+    from ctsr.evaluate.evaluation import Curve, Evaluation
+    from ctsr.evaluate.methods import ModelUnderTest
+    from ctsr.evaluate.runner import WorkerPool
 
 SHOWN = ("PSNR", "SSIM", "LPIPS", "PI", "RMSE", "MAE", "MAE_HU", "RMSE_HU", "BIAS_HU")
-"""Columns of the table, where they were computed; every metric is in the files."""
+"""Columns of the table, where they were computed; the files hold all metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     r"""Measure a model against interpolation on whole slices of held-out patients.
 
-    Scale, degradation and split come from the checkpoint; a degradation flag that says otherwise wins, with a warning.
+    Scale, degradation and split come from the checkpoint; degradation flags override it, with a warning.
 
     ctsr evaluate --root preprocessed_data --split test
 
@@ -40,16 +37,16 @@ class Evaluate:
     """
 
     model_path: tuple[str, ...] = ()
-    """Checkpoint files, run folders or names, compared on the same LR; left out, the newest run, else the model that
+    """Checkpoint files, run folders or names, compared on the same LR; by default the newest run, else the model that
     comes with ctsr."""
     alphas: tuple[float, ...] = ()
     """Evaluate blends of --pretrained_g (0) and --model_path (1): the perception–distortion curve."""
     pretrained_g: str | None = None
-    """Generator at alpha 0; the newest L1 run when left out. Goes with --alphas."""
+    """Generator at alpha 0, with --alphas; by default the newest L1 run."""
     options: EvaluateOptions = field(default_factory=EvaluateOptions)
     degradation: DegradationFlags = field(default_factory=DegradationFlags)
     scale: Literal[2, 4] | None = None
-    """The network's; a check, nothing to choose."""
+    """Expected scale of the network; another one is an error."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     jobs: int = 1
@@ -61,8 +58,8 @@ class Evaluate:
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a patient or a series could not be used, wholly or in part."""
         from ctsr.cluster import executor_for
-        from ctsr.evaluate.crew import Crew
-        from ctsr.evaluate.model import load_model
+        from ctsr.evaluate.methods import load_model
+        from ctsr.evaluate.runner import WorkerPool
         from ctsr.pool import threads_each
 
         models = [
@@ -72,23 +69,23 @@ class Evaluate:
         if self.pretrained_g is not None and not self.alphas:
             raise UsageError("--pretrained_g goes with --alphas; the model to evaluate is --model_path")
         with executor_for(self.jobs, self.dask) as executor:
-            crew = None if executor is None else Crew(executor, threads_each(self.jobs))
-            return self._curve(models, crew, console) if self.alphas else self._evaluation(models, crew, console)
+            workers = None if executor is None else WorkerPool(executor, threads_each(self.jobs))
+            return self._curve(models, workers, console) if self.alphas else self._evaluation(models, workers, console)
 
-    def _evaluation(self, models: "Sequence[ModelUnderTest]", crew: "Crew | None", console: Console) -> int:
-        from ctsr.evaluate.run import evaluate
+    def _evaluation(self, models: "Sequence[ModelUnderTest]", workers: "WorkerPool | None", console: Console) -> int:
+        from ctsr.evaluate.evaluation import evaluate
         from ctsr.quantization.quantized_model import Int8Network
         from ctsr.quantization.synthetic import SyntheticSlices
 
         degradation = self.degradation_for(models[0], console)
         int8 = Int8Network(SyntheticSlices(degradation, models[0].hu_range))
-        evaluation = evaluate(models, degradation, self.options, int8=int8, crew=crew, progress=console)
+        evaluation = evaluate(models, degradation, self.options, int8=int8, workers=workers, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
 
-    def _curve(self, models: "Sequence[ModelUnderTest]", crew: "Crew | None", console: Console) -> int:
+    def _curve(self, models: "Sequence[ModelUnderTest]", workers: "WorkerPool | None", console: Console) -> int:
         from ctsr.checkpoint import load_generator, resolve_model
-        from ctsr.evaluate.curve import evaluate_curve
+        from ctsr.evaluate.evaluation import evaluate_curve
 
         if len(models) > 1:
             raise UsageError("--alphas blends --pretrained_g with one --model_path, not with several")
@@ -98,7 +95,14 @@ class Evaluate:
             console.note(found.note)
         first, degradation = load_generator(found.path), self.degradation_for(model, console)
         curve = evaluate_curve(
-            first, model.generator, self.alphas, model.device, degradation, self.options, crew=crew, progress=console
+            first,
+            model.generator,
+            self.alphas,
+            model.device,
+            degradation,
+            self.options,
+            workers=workers,
+            progress=console,
         )
         console.table("From --pretrained_g to --model_path, means over patients", *_curve_table(curve))
         for failure in curve.failures:
@@ -107,18 +111,18 @@ class Evaluate:
         return int(bool(curve.failures))
 
     def degradation_for(self, model: "ModelUnderTest", console: Console) -> "Degradation":
-        """The checkpoint's degradation with the flags over it."""
+        """The checkpoint's degradation, overridden by the flags."""
         return self.degradation.over_trained(model.degradation, console)
 
 
 def show(console: Console, evaluation: "Evaluation") -> None:
-    """The table of means, what could not be used, and where the results are."""
+    """Print the table of means, the failures, and the folder of the results."""
     title = (
         f"Means over {evaluation.num_patients} patients ({evaluation.num_slices} slices), "
         f"metrics in {evaluation.domains[0].text}; * marks the best"
     )
-    there = tuple(next(iter(evaluation.means.values())))
-    names = [name for name in SHOWN if name in there] or there[: len(SHOWN)]
+    computed = tuple(next(iter(evaluation.means.values())))
+    names = [name for name in SHOWN if name in computed] or computed[: len(SHOWN)]
     headings = _headings(names, pi_is_niqe=evaluation.pi_kind == "niqe")
     console.table(title, ("Method", *headings), _cells(evaluation, names))
     if others := evaluation.domains[1:]:
@@ -140,7 +144,7 @@ def _headings(names: Sequence[str], *, pi_is_niqe: bool) -> Iterator[str]:
 
 
 def _cells(evaluation: "Evaluation", names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    from ctsr.evaluate.tables import best_methods
+    from ctsr.evaluate.statistics import best_methods
 
     best = {name: best_methods(evaluation.means, name) for name in names}
     for method, found in evaluation.means.items():

@@ -14,7 +14,7 @@ from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.degrade import Degradation
-    from ctsr.evaluate.model import ModelUnderTest
+    from ctsr.evaluate.methods import ModelUnderTest
     from ctsr.viewer.state import ViewRequest
 
 
@@ -80,7 +80,7 @@ class View:
         return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":
-        from ctsr.evaluate.model import load_model
+        from ctsr.evaluate.methods import load_model
 
         if not self.no_model:
             return load_model(self.model_path, device=self.device, scale=self.scale, progress=console)

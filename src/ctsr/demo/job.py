@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ctsr.checkpoint.bundled import BUNDLED
 from ctsr.data.split import split_file
-from ctsr.evaluate.model import load_model
+from ctsr.evaluate.evaluation import Evaluation, evaluate
+from ctsr.evaluate.methods import load_model
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.run import Evaluation, evaluate
 from ctsr.phantom.exams import make_exams
 from ctsr.preprocess import preprocess
 from ctsr.progress import SILENT, Progress

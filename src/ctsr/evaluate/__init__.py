@@ -1,5 +1,6 @@
 """Evaluation: models against interpolation on held-out patients, as rows, statistics, plots and a report.
 
-`run.evaluate` does it all: `plan` settles it, `pipeline` makes the images, `judge` measures them, `rows` keeps what was
-measured, `statistics`, `tables` and `comparison` draw conclusions, `report` shows them.
+`evaluation.evaluate` is the entry point. `plan` decides what is computed, `runner` computes the rows of each slice
+(`methods`, `slice_metrics`) into the `output_folder`, `statistics` and `summary` compute the tables, and `plots`,
+`studies` and `report` show them.
 """

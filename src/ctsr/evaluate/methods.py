@@ -1,58 +1,175 @@
-"""What is compared: interpolations and models, all on the same LR."""
+"""The methods that an evaluation compares: interpolations as baselines, and models under test.
+
+All of an evaluation's contact with networks and engines is in this module.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from ctsr.evaluate.model import ModelUnderTest
-from ctsr.infer import Engine, super_resolve
+from ctsr.checkpoint.generator import Generator, find_generator
+from ctsr.checkpoint.reference import BEST, LAST, STAMPED
+from ctsr.degrade import Degradation
+from ctsr.device import pick_device
+from ctsr.errors import UsageError
+from ctsr.hu import HURange
+from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, super_resolve
+from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.models.interpolation import Interpolation, interpolate
-
-__all__ = ["BICUBIC", "BILINEAR", "INTERPOLATIONS", "LANCZOS", "MODEL", "method_names", "reconstructions", "short"]
+from ctsr.progress import SILENT, Progress
+from ctsr.text import safe_name
 
 BILINEAR = "Interpolation (Bilinear)"
 BICUBIC = "Interpolation (Bicubic)"
 LANCZOS = "Interpolation (Lanczos)"
 MODEL = "Model (RRDB)"
-"""What a single model of this family is called."""
-INTERPOLATIONS = MappingProxyType({"bilinear": BILINEAR, "bicubic": BICUBIC, "lanczos": LANCZOS})
-"""What rows, tables and plots call each baseline."""
+"""Name of a single model of this family."""
+BASELINES: Mapping[Interpolation, str] = {"bilinear": BILINEAR, "bicubic": BICUBIC, "lanczos": LANCZOS}
+"""Names of the interpolations in rows, tables and plots."""
+FAMILIES = {"rrdb": "RRDB", "real_esrgan": "RRDB", "rrdb_skip": "RRDB"}
+"""Display names of network families; others are written in capitals."""
 
-FAMILIES = MappingProxyType({"rrdb": "RRDB", "real_esrgan": "RRDB", "rrdb_skip": "RRDB"})
-"""How a family of networks is written; others by their name in capitals."""
+
+@dataclass(frozen=True, eq=False)
+class ModelUnderTest:
+    """A generator that is to be evaluated."""
+
+    generator: Generator
+    device: torch.device
+    """Where the network is."""
+    engine: Engine | None = None
+    """Runs the network; when None, PyTorch does."""
+    spec: EngineSpec | None = None
+    """How another process opens the same engine; None where there is none."""
+
+    @property
+    def network(self) -> nn.Module | Engine:
+        """What `ctsr.infer.super_resolve` takes."""
+        return self.engine or self.generator.net
+
+    @property
+    def engine_name(self) -> str:
+        """`torch fp32`, `openvino int8`."""
+        return (self.engine or TorchEngine(self.generator.net)).name
+
+    def on_engine(self, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT) -> "ModelUnderTest":
+        """The model on another engine, see `ctsr.infer.choose.choose_engine`; unchanged for torch in fp32."""
+        if (asked.engine, asked.precision) == ("torch", "fp32"):
+            return self
+        spec = choose_engine(self.generator, asked, check, progress)
+        engine = open_engine(spec, self.generator)
+        progress.note(f"engine: {engine.name}")
+        return replace(self, engine=engine, spec=spec)
+
+    @property
+    def scale(self) -> int:
+        """The network's."""
+        return self.generator.scale
+
+    @property
+    def hu_range(self) -> HURange:
+        """HU range that the network sees as [-1, 1]; the default where the file does not hold it."""
+        return self.generator.hu_range
+
+    @property
+    def split(self) -> Mapping[str, Sequence[str]] | None:
+        """Part → patient ids of its training; None where the file does not hold them."""
+        return self.generator.meta.split if self.generator.meta else None
+
+    @property
+    def also_trained_on(self) -> Sequence[str]:
+        """Patients beside the train part on whom an earlier stage was trained."""
+        return self.generator.meta.also_trained_on if self.generator.meta else ()
+
+    @property
+    def degradation(self) -> Degradation:
+        """What it was trained on; the default where the file does not hold it."""
+        return self.generator.degradation
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix: `best`."""
+        return safe_name(self.generator.path.stem)
+
+    @property
+    def run_name(self) -> str:
+        """A name that distinguishes models: the run folder, or the name of a file outside of a run folder."""
+        path = self.generator.path
+        return safe_name(path.parent.name if path.name in {BEST, LAST} and path.parent.name else path.stem)
+
+    @property
+    def experiment_name(self) -> str:
+        """`run_name` without the time at the end of a run folder's name."""
+        stamped = STAMPED.fullmatch(self.run_name)
+        return stamped["experiment"] if stamped else self.run_name
+
+    def experiment(self, mode: str) -> str:
+        """A name that distinguishes files that are all called `best`: `rrdb_x2_blurnoise_best`."""
+        meta = self.generator.meta
+        experiment = meta.experiment if meta else f"{self.generator.architecture.name}_x{self.scale}_{mode}"
+        return self.name if self.name.startswith(experiment) else safe_name(f"{experiment}_{self.name}")
+
+
+def load_model(
+    reference: str | None, *, device: str = "auto", scale: int | None = None, progress: Progress = SILENT
+) -> ModelUnderTest:
+    """Load the model that `reference` names onto a device.
+
+    Args:
+        reference: see `ctsr.checkpoint.reference.resolve_model`; None takes the newest run.
+        device: see `ctsr.device.pick_device`.
+        scale: the scale that the user expects, if any.
+        progress: receives a note of the file that was chosen.
+
+    Raises:
+        MissingInputError: there is no such model.
+        CheckpointError: the file holds none that can be loaded.
+        UsageError: its scale is another one, or there is no such device.
+    """
+    generator = find_generator(reference, scale=scale, progress=progress)
+    if scale is not None and scale != generator.scale:
+        raise UsageError(
+            f"--scale {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
+            "leave --scale out or name another --model_path"
+        )
+    if generator.meta is None:
+        progress.note(f"warning: {generator.path} does not say how it was trained; default degradation, split unknown")
+    torch_device = pick_device(device, progress=progress)
+    generator.net.to(torch_device)
+    return ModelUnderTest(generator, torch_device)
 
 
 def method_names(models: Sequence[ModelUnderTest]) -> tuple[str, ...]:
-    """What rows call each model: its family where there is one, its run or file where there are several."""
+    """Names of the models in rows: the family of a single model, the runs or files of several."""
     if len(models) == 1:
         family = models[0].generator.architecture.name
         return (f"Model ({FAMILIES.get(family, family.upper())})",)
     names = [model.experiment_name for model in models]
     if len(set(names)) < len(names):
         names = [model.run_name for model in models]
-    alike = Counter(names)
+    count = Counter(names)
     numbers = [names[: i + 1].count(name) for i, name in enumerate(names)]
     return tuple(
-        f"Model ({name})" if alike[name] == 1 else f"Model ({name} {number})"
+        f"Model ({name})" if count[name] == 1 else f"Model ({name} {number})"
         for name, number in zip(names, numbers, strict=True)
     )
 
 
-def short(method: str) -> str:
-    """For axes and captions: `Bicubic`, `RRDB`, the run's name."""
+def short_name(method: str) -> str:
+    """Name for axes and captions: `Bicubic`, `RRDB`, the run's name."""
     return method.partition("(")[2].rpartition(")")[0]
 
 
-def reconstructions(
+def reconstruct(
     networks: Sequence[nn.Module | Engine], lr: Tensor, scale: int, baselines: Sequence[Interpolation]
 ) -> Tensor:
-    """One LR slice enlarged by every method: the baselines, then the networks.
+    """Super-resolve one LR slice by every method: the baselines, then the networks.
 
     Args:
-        networks: generators, or engines that run them; each enlarges by `scale`.
+        networks: generators, or engines that run them, each of this scale.
         lr: ``(1, 1, h, w)`` in [-1, 1].
         scale: 2 or 4.
         baselines: in the order of the rows.
@@ -60,5 +177,20 @@ def reconstructions(
     Returns:
         ``(methods, 1, scale·h, scale·w)`` in [-1, 1], on the device of `lr`.
     """
-    images = [interpolate(lr, scale, kind) for kind in baselines]
-    return torch.cat([*images, *(super_resolve(network, lr) for network in networks)])
+    interpolated = [interpolate(lr, scale, kind) for kind in baselines]
+    super_resolved = [super_resolve(network, lr) for network in networks]
+    return torch.cat([*interpolated, *super_resolved])
+
+
+def super_resolvers(models: Sequence[ModelUnderTest], baselines: Sequence[Interpolation]) -> tuple[SuperResolver, ...]:
+    """The same methods, in the same order, as functions from LR in HU to SR in HU.
+
+    Args:
+        models: of one scale and HU range, at least one.
+        baselines: in the order of the rows.
+    """
+    scale, hu_range = models[0].scale, models[0].hu_range
+    return (
+        *(by_interpolation(kind, scale, hu_range) for kind in baselines),
+        *(by_network(model.network, hu_range) for model in models),
+    )

@@ -1,30 +1,40 @@
-"""An evaluation settled in every detail before anything is computed: models, slices, domains, draws."""
+"""The plan of an evaluation: models, slices, domains and draws, all decided before anything is computed."""
 
+import json
+import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, trained_on
-from ctsr.data.hu_cache import StoredSeries
-from ctsr.degrade import DegradationSampler
-from ctsr.errors import SplitError
-from ctsr.evaluate.judge import Domain, Judge
-from ctsr.evaluate.methods import INTERPOLATIONS, method_names
-from ctsr.evaluate.model import ModelUnderTest
+from ctsr import __version__
+from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, open_exams, trained_on
+from ctsr.data.hu_cache import StoredSeries, default_store
+from ctsr.data.pairs import slice_pair
+from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.errors import MissingInputError, SplitError, UsageError
+from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.perceptual import Learned
-from ctsr.evaluate.rows import SliceRef
-from ctsr.hashing import rng_from
+from ctsr.evaluate.output_folder import SliceRef
+from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
+from ctsr.hashing import digest, rng_from
+from ctsr.hu import HURange, choose_windows
+from ctsr.infer.choose import AskedFor, Int8Support
+from ctsr.infer.engine import Engine
+from ctsr.metrics import choose_metrics
+from ctsr.metrics.perceptual import MA_CPU_SECONDS, PerceptualMetrics, choose_perceptual
+from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
+from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
 
-__all__ = ["EvaluationPlan", "PlannedSlice", "choose_patients", "one_or_list", "plan_slices"]
-
-
-LONGEST = 80
-"""Letters of a model's name, and of the windows' tags, in the name of a folder or a file."""
+LONGEST_TAG = 80
+"""Characters of a model's name, and of the windows' tags, in the name of a folder or a file."""
+ACCEPTANCE_SLICES = 4
+"""Maximum number of slices, evenly spread, on which INT8 is compared with fp32."""
+FEWER_MA = 10
+"""`ma_every` that the note about MA's computing time suggests."""
 
 
 @dataclass(frozen=True)
@@ -39,36 +49,36 @@ class PlannedSlice:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationPlan:
-    """What will be computed; nothing here is left to chance or to the moment."""
+    """What will be computed; nothing in it depends on chance or on the time of day."""
 
     models: tuple[ModelUnderTest, ...]
-    """Of one scale and HU range: all see the same LR."""
+    """Of one scale and HU range: all get the same LR."""
     options: EvaluateOptions
     domains: tuple[Domain, ...]
     """The first is the one that is printed."""
     metrics: tuple[str, ...]
     """In the order of the columns."""
     sampler: DegradationSampler
-    learned: Learned
+    perceptual: PerceptualMetrics
     split_source: str
     slices: Sequence[PlannedSlice]
     failures: tuple[str, ...]
-    """A line for each patient or series that had to be left out, wholly or in part."""
+    """A line for each patient or series that was left out, wholly or in part."""
 
     @property
     def model(self) -> ModelUnderTest:
-        """The first: scale, HU range and split are its."""
+        """The first model, which defines scale, HU range and split."""
         return self.models[0]
 
     @property
     def model_methods(self) -> tuple[str, ...]:
-        """What rows call the models."""
+        """Names of the models in rows."""
         return method_names(self.models)
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """What rows call the interpolations."""
-        return tuple(INTERPOLATIONS[kind] for kind in self.options.baselines)
+        """Names of the interpolations in rows."""
+        return tuple(BASELINES[kind] for kind in self.options.baselines)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -76,26 +86,23 @@ class EvaluationPlan:
         return (*self.baselines, *self.model_methods)
 
     @property
-    def judge(self) -> Judge:
-        """What measures each slice."""
-        learned = self.learned
-        hu_range = self.model.hu_range
-        return Judge(hu_range, self.domains, self.metrics, learned.functions, learned.pi_kind == "ma+niqe")
+    def metric_evaluator(self) -> MetricEvaluator:
+        """Computes the metrics of each slice."""
+        return MetricEvaluator(
+            self.model.hu_range,
+            self.domains,
+            self.metrics,
+            self.perceptual.functions,
+            pi_with_ma=self.perceptual.pi_kind == "ma+niqe",
+        )
 
     def left_out(self, number: int) -> frozenset[str]:
-        """Metrics that the slice of this number in the plan, from 0, goes without."""
-        return frozenset({"MA"}) if number in self._without_ma else frozenset()
+        """Metrics that are not computed on the slice of this number in the plan, from 0."""
+        return frozenset() if number in self._slices_with_ma else frozenset({"MA"})
 
     @cached_property
-    def _without_ma(self) -> frozenset[int]:
-        """All but every n-th slice of each series, so that every patient has some."""
-        seen: Counter[Path] = Counter()
-        without: set[int] = set()
-        for number, planned in enumerate(self.slices):
-            if seen[planned.stored.folder] % self.options.ma_every:
-                without.add(number)
-            seen[planned.stored.folder] += 1
-        return frozenset(without)
+    def _slices_with_ma(self) -> frozenset[int]:
+        return slices_with_ma(self.slices, self.options.ma_every)
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -112,37 +119,37 @@ class EvaluationPlan:
     @property
     def tag(self) -> str:
         """Of all domains: `globalHU_-1000_2000`, `globalHU_-1000_2000+preset-lung_body`."""
-        several = list(dict.fromkeys(domain.window.tag for domain in self.domains))
-        windows = "+".join(several)
-        if len(windows) > LONGEST:
-            windows = f"{several[0]}+{len(several) - 1}"
+        tags = list(dict.fromkeys(domain.window.tag for domain in self.domains))
+        windows = "+".join(tags)
+        if len(windows) > LONGEST_TAG:
+            windows = f"{tags[0]}+{len(tags) - 1}"
         masks = "+".join(dict.fromkeys(domain.mask for domain in self.domains))
         return windows if masks == "none" else f"{windows}_{masks}"
 
     def _model_tag(self, first: str) -> str:
-        """`first`, as far as a folder's name has room for it, and how many others there are."""
-        first = first[:LONGEST]
+        """`first`, shortened to `LONGEST_TAG`, and the number of further models."""
+        first = first[:LONGEST_TAG]
         return first if len(self.models) == 1 else f"{first}+{len(self.models) - 1}"
 
     @property
     def flat_stem(self) -> str:
-        """What `--flat_names` puts behind ``metrics_`` and ``summary_``."""
+        """What `flat_names` appends to ``metrics_`` and ``summary_``."""
         experiment = self.model.experiment(self.sampler.degradation.mode)
         return f"{self.options.split}_{self._model_tag(experiment)}__{self.tag}"
 
     @property
     def title(self) -> str:
-        """For people: split, model, window, how many."""
+        """Split, number of patients and slices, and model, as shown to readers."""
         counts = f"{len(self.patients)} patients, {len(self.slices)} slices"
         return f"{self.options.split} set, {counts}, model {self._model_tag(self.model.run_name)}"
 
     def with_only(self, numbers: Collection[int], failures: Sequence[str]) -> "EvaluationPlan":
-        """The plan of the slices of these numbers alone, with a line for each further thing that failed."""
+        """The plan restricted to the slices of these numbers, with further failures."""
         slices = tuple(planned for number, planned in enumerate(self.slices) if number in numbers)
         return replace(self, slices=slices, failures=(*self.failures, *failures))
 
     def config(self) -> dict[str, Any]:
-        """Every flag with the value in force, as `--config` reads it."""
+        """Every flag with its value, as `--config` reads it."""
         return asdict(self.options) | {
             "model_path": one_or_list([str(model.generator.path) for model in self.models]),
             "device": str(self.model.device),
@@ -150,22 +157,130 @@ class EvaluationPlan:
             **self.sampler.degradation.as_flags(),
         }
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that rows depend on; output folder, plots and studies are not part of it."""
+        perceptual: dict[str, Any] = {name: dict(found) for name, found in self.perceptual.provenance.items()}
+        content = {
+            "version": __version__,
+            "metrics": self.metrics,
+            "methods": self.methods,
+            "models": [model.generator.sha256 for model in self.models],
+            "device": str(self.model.device),
+            "engine": [model.engine_name for model in self.models],
+            "hu_range": asdict(self.model.hu_range),
+            "domains": [asdict(domain) for domain in self.domains],
+            # Weights that were fetched in between would add a column that the first rows do not have.
+            "learned": perceptual | dict(self.perceptual.missing),
+            "ma_every": self.options.ma_every,
+            # As flags: a default that is written out, as in config.json, is the same setting.
+            "sampler": asdict(self.sampler) | {"degradation": self.sampler.degradation.as_flags()},
+            # The name of a series' folder in the store stands for the state of its files.
+            "slices": [(planned.stored.folder.name, asdict(planned.ref)) for planned in self.slices],
+        }
+        return digest(json.dumps(content, sort_keys=True)).hex()
+
 
 def one_or_list(values: Sequence[str]) -> str | list[str]:
-    """A value by itself, several as a list: what a file says of a flag that takes one or more."""
+    """The form in which files hold a flag that takes one or more values: a single one by itself, several as a list."""
     return values[0] if len(values) == 1 else list(values)
+
+
+def plan_evaluation(
+    models: Sequence[ModelUnderTest], degradation: Degradation, options: EvaluateOptions, progress: Progress
+) -> EvaluationPlan:
+    """Plan an evaluation; decodes the series that are not in the store yet.
+
+    Raises:
+        MissingInputError, SplitError, UsageError: see `ctsr.evaluate.evaluation.evaluate`.
+    """
+    model = _comparable(models)
+    if degradation.scale != model.scale:
+        raise UsageError(f"a degradation for ×{degradation.scale} does not fit a network for ×{model.scale}")
+    domains, metrics = _domains(options), choose_metrics(options.metrics)
+    roots = [resolve_path(root, progress=progress) for root in options.root]
+    split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
+    exams = open_exams(roots, split_json=split_json, checkpoint_split=model.split, progress=progress)
+    progress.note(f"split: {exams.source}")
+    chosen = choose_patients(exams, models, options, progress)
+    store = options.store or default_store()
+    opened = exams.part(options.split, "evaluate", store, only=chosen, assume_hu=options.assume_hu, progress=progress)
+    sampler = DegradationSampler(degradation, options.degradation_sampling, options.deg_seed, options.deg_seed_mode)
+    slices = plan_slices(opened.series, chosen, sampler, options)
+    failures = (*exams.failures, *opened.failures)
+    if not slices:
+        where = ", ".join(map(str, roots))
+        raise MissingInputError(f"{where}: no slice of the {options.split} part can be used: {'; '.join(failures)}")
+    perceptual = choose_perceptual(
+        metrics, options.lpips, options.cache, backend=options.perceptual_backend, progress=progress
+    )
+    if "MA" in perceptual.provenance:
+        images_per_slice = len(domains) * (len(models) + len(options.baselines))
+        _announce_ma(slices, options.ma_every, images_per_slice, progress)
+    return EvaluationPlan(tuple(models), options, domains, metrics, sampler, perceptual, exams.source, slices, failures)
+
+
+def _comparable(models: Sequence[ModelUnderTest]) -> ModelUnderTest:
+    """The first of models that all take the same LR.
+
+    Raises:
+        UsageError: there is none, or they do not.
+    """
+    if not models:
+        raise UsageError("there is no model to evaluate; name one with --model_path")
+    first = models[0]
+    for other in models[1:]:
+        if (other.scale, other.hu_range) != (first.scale, first.hu_range):
+            inputs = f"{_input_text(first)}, {_input_text(other)}"
+            raise UsageError(f"models are compared on the same LR: {inputs}; evaluate them one by one")
+    return first
+
+
+def _input_text(model: ModelUnderTest) -> str:
+    return f"{model.generator.path} is ×{model.scale} for {model.hu_range.low:g} … {model.hu_range.high:g} HU"
+
+
+def _domains(options: EvaluateOptions) -> tuple[Domain, ...]:
+    windows = choose_windows(
+        HURange(*options.hu_clip), options.windows, options.preset, options.window_center, options.window_width
+    )
+    return tuple(Domain(window, mask) for mask in dict.fromkeys(options.mask) for window in windows)
+
+
+def slices_with_ma(slices: Sequence[PlannedSlice], every: int) -> frozenset[int]:
+    """Numbers of the slices on which MA is computed: every n-th of each series, from its first."""
+    seen: Counter[Path] = Counter()
+    chosen: set[int] = set()
+    for number, planned in enumerate(slices):
+        if seen[planned.stored.folder] % every == 0:
+            chosen.add(number)
+        seen[planned.stored.folder] += 1
+    return frozenset(chosen)
+
+
+def _announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: int, progress: Progress) -> None:
+    """Say how long MA takes, before it begins."""
+    chosen = slices_with_ma(slices, every)
+    pixels = sum(slices[number].stored.rows * slices[number].stored.columns for number in chosen)
+    hours = MA_CPU_SECONDS * pixels * images_per_slice / 512**2 / 3600
+    fewer = len(slices_with_ma(slices, FEWER_MA)) * images_per_slice
+    advice = f"--ma_every {FEWER_MA} computes it on {fewer}, " if fewer < len(chosen) * images_per_slice else ""
+    progress.note(
+        f"MA will take about {hours:.1f} CPU hours for {len(chosen) * images_per_slice} images; {advice}"
+        "--metrics fidelity LPIPS NIQE hu tissue does without"
+    )
 
 
 def choose_patients(
     exams: SplitExams, models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress = SILENT
 ) -> tuple[str, ...]:
-    """The patients of the part that was asked for, in the split's order.
+    """Choose the patients of the part, in the split's order.
 
-    `progress` hears a warning where a checkpoint's split names nobody who is there.
+    `progress` receives a warning where none of the patients of a checkpoint's split is present.
 
     Raises:
-        SplitError: there are none; or a model was trained on one of them, and neither `--split train` nor
-            `--allow_train_patients` says that this is meant.
+        SplitError: there are none; or a model was trained on one of them, and neither `split` is train nor
+            `allow_train_patients` is set.
     """
     patients = exams.split.part(options.split)[: options.max_patients]
     if not patients:
@@ -204,24 +319,34 @@ def _check_unseen(
 def plan_slices(
     series: Sequence[StoredSeries], patients: Sequence[str], sampler: DegradationSampler, options: EvaluateOptions
 ) -> tuple[PlannedSlice, ...]:
-    """The slices to evaluate: by patient in the given order, by series, by position along the normal."""
-    return tuple(
-        planned
-        for patient in patients
-        for planned in _of_patient([one for one in series if one.patient_id == patient], sampler, options)
-    )
+    """Plan the slices to evaluate: by patient in the given order, by series, by position along the normal."""
+    slices: list[PlannedSlice] = []
+    for patient in patients:
+        own = [stored for stored in series if stored.patient_id == patient]
+        slices += _limited(list(_of_patient(own, sampler)), options)
+    return tuple(slices)
 
 
-def _of_patient(
-    series: Sequence[StoredSeries], sampler: DegradationSampler, options: EvaluateOptions
-) -> list[PlannedSlice]:
-    """A patient's slices; where they are limited, the choice depends on the seed and his name alone."""
-    names = _names(series)
-    slices = [
-        PlannedSlice(one, i, _ref(one, name, i, sampler))
-        for one, name in zip(series, names, strict=True)
-        for i in range(len(one))
-    ]
+def _of_patient(series: Sequence[StoredSeries], sampler: DegradationSampler) -> Iterator[PlannedSlice]:
+    """All slices of a patient; rows number the series whose images of several geometries share one UID."""
+    for stored in series:
+        alike = [other for other in series if other.series_uid == stored.series_uid]
+        uid = stored.series_uid
+        name = uid if len(alike) == 1 else f"{uid}/{alike.index(stored) + 1}"
+        for index in range(len(stored)):
+            ref = SliceRef(
+                patient_id=stored.patient_id,
+                series_uid=name,
+                deg_seed=sampler.patient_seed(stored.patient_id),
+                slice_index=index,
+                sop_instance_uid=stored.identities[index],
+                z_mm=stored.z_mm[index],
+            )
+            yield PlannedSlice(stored, index, ref)
+
+
+def _limited(slices: list[PlannedSlice], options: EvaluateOptions) -> list[PlannedSlice]:
+    """At most `max_slices_per_patient` of a patient; a random choice depends on seed and patient alone."""
     most = options.max_slices_per_patient
     if most is None or most >= len(slices):
         return slices
@@ -231,21 +356,20 @@ def _of_patient(
     return [slices[i] for i in sorted(rng.choice(len(slices), size=most, replace=False))]
 
 
-def _names(series: Sequence[StoredSeries]) -> list[str]:
-    """What rows call each series of a patient: its UID, numbered where images of several geometries share one."""
-    names: list[str] = []
-    for one in series:
-        alike = [other for other in series if other.series_uid == one.series_uid]
-        names.append(one.series_uid if len(alike) == 1 else f"{one.series_uid}/{alike.index(one) + 1}")
-    return names
+def with_engine(plan: EvaluationPlan, int8: Int8Support | None, progress: Progress) -> EvaluationPlan:
+    """The plan on the engine that was asked for; int8 is checked on slices of the evaluation itself."""
+    return replace(plan, models=tuple(_on_engine(model, plan, int8, progress) for model in plan.models))
 
 
-def _ref(stored: StoredSeries, name: str, index: int, sampler: DegradationSampler) -> SliceRef:
-    return SliceRef(
-        patient_id=stored.patient_id,
-        series_uid=name,
-        deg_seed=sampler.patient_seed(stored.patient_id),
-        slice_index=index,
-        sop_instance_uid=stored.identities[index],
-        z_mm=stored.z_mm[index],
-    )
+def _on_engine(
+    model: ModelUnderTest, plan: EvaluationPlan, int8: Int8Support | None, progress: Progress
+) -> ModelUnderTest:
+    def check(int8_engine: Engine, fp32_engine: Engine) -> Acceptance:
+        pairs: list[Pair] = []
+        for planned in plan.slices[:: math.ceil(len(plan.slices) / ACCEPTANCE_SLICES)]:
+            pair = slice_pair(planned.stored, planned.index, plan.sampler, model.hu_range)
+            pairs.append(Pair(pair.lr, pair.hr))
+        return compare_engines(int8_engine, fp32_engine, pairs, model.hu_range)
+
+    asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), int8)
+    return model.on_engine(asked, check, progress)

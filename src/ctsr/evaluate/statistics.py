@@ -1,41 +1,45 @@
-"""What a set of metric values has in common, how sure its mean is, and what of it could not be computed."""
+"""Statistics of rows: means with intervals by method, patient, series and header value, and paired tests."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
+from ctsr.data.hu_cache import StoredSeries
+from ctsr.evaluate.output_folder import Row
 from ctsr.hashing import rng_from
-from ctsr.metrics import MetricValue
-
-__all__ = ["FEWEST", "Interval", "Over", "Statistics", "interval", "mean_of", "statistics"]
+from ctsr.metrics import METRICS, Better, MetricValue
 
 Over: TypeAlias = Literal["patients", "slices of one patient", "slices of several patients"]
-"""What the values are of: it decides what an interval of their mean would mean."""
+"""What the values are of, which decides what an interval of their mean means."""
 
 RESAMPLES = 2000
 FEWEST = 5
-"""Values below which a bootstrap has too few different samples to tell an interval."""
+"""Values below which no interval is given."""
+LEVEL = 0.05
+"""Of significance."""
+UNKNOWN = "not told"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval of a mean, or why there is none."""
+    """A 95 % confidence interval of a mean, or the reason why there is none."""
 
     low: float | None
     high: float | None
     note: str
-    """Over what, and how many; or what is missing."""
+    """Method, number and kind of the values; or what is missing."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Over the values that exist; those that do not are counted by reason and take no part."""
+    """Of the values that exist; missing ones are counted by reason and take no part."""
 
     mean: float | None
     sd: float | None
@@ -43,24 +47,28 @@ class Statistics:
     min: float | None
     max: float | None
     n: int
-    """Values the others are made from."""
+    """Number of values."""
     ci95: Interval
     """Of the mean."""
     not_computed: dict[str, int]
-    """Reason → how many values are missing for it."""
+    """Reason → number of values that are missing for it."""
+
+
+Table: TypeAlias = dict[str, dict[str, Statistics]]
+"""Method → metric → statistics."""
 
 
 def statistics(values: Iterable[MetricValue], over: Over) -> Statistics:
-    """Mean, spread, count and interval; sums are exactly rounded, so the order of the values changes no digit."""
+    """Compute mean, spread, count and interval; exactly rounded sums make the order of the values irrelevant."""
     values = list(values)
     missing = Counter(v.reason for v in values if v.value is None)
     numbers = [v.value for v in values if v.value is not None]
     reasons = dict(sorted(missing.items()))
-    sure = interval(numbers, over)
+    ci95 = interval(numbers, over)
     if not numbers:
-        return Statistics(mean=None, sd=None, min=None, max=None, n=0, ci95=sure, not_computed=reasons)
+        return Statistics(mean=None, sd=None, min=None, max=None, n=0, ci95=ci95, not_computed=reasons)
     mean = math.fsum(numbers) / len(numbers)
-    return Statistics(mean, _sd(numbers, mean), min(numbers), max(numbers), len(numbers), sure, reasons)
+    return Statistics(mean, _sd(numbers, mean), min(numbers), max(numbers), len(numbers), ci95, reasons)
 
 
 def _sd(numbers: Sequence[float], mean: float) -> float | None:
@@ -72,31 +80,227 @@ def _sd(numbers: Sequence[float], mean: float) -> float | None:
 def interval(numbers: Sequence[float], over: Over) -> Interval:
     """Percentile bootstrap of the mean (Efron & Tibshirani, 1993, ch. 13), 2000 resamples, seeded by their number.
 
-    None where it would pretend: with fewer than `FEWEST` values, and over slices of several patients, which are no
-    independent draws. Neighbouring slices of one patient are none either: that interval says how the mean varies
-    along this patient, nothing of another, and its note says so.
+    None where it would mislead: with fewer than `FEWEST` values, and over slices of several patients, which are not
+    independent. Neighbouring slices of one patient are not independent either: their interval describes how the mean
+    varies within this patient, not between patients, and its note says so.
     """
     if over == "slices of several patients":
         return Interval(None, None, "none: slices of one patient are alike; the interval over patients is the one")
     if len(numbers) < FEWEST:
         return Interval(None, None, f"none: {len(numbers)} {over}, at least {FEWEST} are needed")
     means = _weights(len(numbers)) @ np.sort(np.asarray(numbers, dtype=np.float64))
-    low, high = (float(end) for end in np.percentile(means, (2.5, 97.5)))
-    return Interval(low, high, f"bootstrap over {len(numbers)} {over}")
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Interval(float(low), float(high), f"bootstrap over {len(numbers)} {over}")
 
 
 @lru_cache(maxsize=4)
 def _weights(count: int) -> npt.NDArray[np.float64]:
-    """(resamples, count): how much each value weighs in each resample's mean."""
+    """(resamples, count): weight of each value in each resample's mean."""
     drawn = rng_from(RESAMPLES, "bootstrap", str(count)).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     return drawn / count
 
 
 def mean_of(values: Iterable[MetricValue]) -> MetricValue:
-    """A patient's value: the mean of his slices, or None with their reasons where no slice has one."""
+    """A patient's value: the mean over slices, or None with the slices' reasons where none has a value."""
     values = list(values)
     numbers = [v.value for v in values if v.value is not None]
     if not numbers:
         reasons = sorted({v.reason for v in values})
         return MetricValue(None, ", ".join(reasons) or "no slices")
     return MetricValue(math.fsum(numbers) / len(numbers))
+
+
+# Tables
+
+
+def methods_of(rows: Iterable[Row]) -> tuple[str, ...]:
+    """In the order of the rows."""
+    return tuple(dict.fromkeys(row.method for row in rows))
+
+
+def _metrics_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    return tuple(rows[0].metrics) if rows else ()
+
+
+def by_method(rows: Sequence[Row], over: Over = "slices of several patients") -> Table:
+    """Statistics over the rows of each method."""
+    table: Table = {}
+    for method in methods_of(rows):
+        own = [row for row in rows if row.method == method]
+        table[method] = {name: statistics([row.metrics[name] for row in own], over) for name in _metrics_of(rows)}
+    return table
+
+
+def patient_level(rows: Sequence[Row]) -> Table:
+    """Statistics over patients, each of whom counts once, with the mean over the patient's slices."""
+    table: Table = {}
+    for method in methods_of(rows):
+        means = {name: patient_means(rows, method, name) for name in _metrics_of(rows)}
+        table[method] = {name: statistics(of_patients.values(), "patients") for name, of_patients in means.items()}
+    return table
+
+
+def patient_means(rows: Sequence[Row], method: str, name: str) -> dict[str, MetricValue]:
+    """Patient → mean over slices."""
+    own = (row for row in rows if row.method == method)
+    groups = _grouped(own, lambda row: row.slice.patient_id)
+    return {patient: mean_of([row.metrics[name] for row in group]) for patient, group in groups.items()}
+
+
+def by_patient(rows: Sequence[Row]) -> dict[str, Table]:
+    """Patient → statistics over slices."""
+    groups = _grouped(rows, lambda row: row.slice.patient_id)
+    return {patient: by_method(group, "slices of one patient") for patient, group in groups.items()}
+
+
+def by_series(rows: Sequence[Row]) -> dict[str, dict[str, Table]]:
+    """Patient → series → statistics over its slices."""
+    tables: dict[str, dict[str, Table]] = {}
+    for patient, own in _grouped(rows, lambda row: row.slice.patient_id).items():
+        series = _grouped(own, lambda row: row.slice.series_uid)
+        tables[patient] = {uid: by_method(group, "slices of one patient") for uid, group in series.items()}
+    return tables
+
+
+def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _mm(value: float | None, digits: int) -> str:
+    return UNKNOWN if value is None else f"{round(value, digits):g} mm"
+
+
+STRATA: Mapping[str, Callable[[StoredSeries], str]] = {
+    "kernel": lambda series: series.kernel or UNKNOWN,
+    "slice thickness": lambda series: _mm(series.slice_thickness, 2),
+    "pixel spacing": lambda series: " × ".join(dict.fromkeys(_mm(mm, 1) for mm in series.pixel_spacing)),
+    "body part": lambda series: series.body_part or UNKNOWN,
+}
+"""Header values that metrics may depend on."""
+
+
+def strata(rows: Sequence[Row], series: Mapping[tuple[str, str], StoredSeries]) -> dict[str, dict[str, Table]]:
+    """Property → its value → statistics over the patients who have it; without properties that do not differ.
+
+    Args:
+        rows: of one domain.
+        series: (patient, series UID in rows) → series.
+    """
+    tables: dict[str, dict[str, Table]] = {}
+    for name, value_of in STRATA.items():
+        values = {key: value_of(stored) for key, stored in series.items()}
+        groups = _grouped(rows, lambda row, values=values: values[row.slice.patient_id, row.slice.series_uid])
+        if len(groups) > 1:
+            tables[name] = {value: patient_level(groups[value]) for value in sorted(groups)}
+    return tables
+
+
+def best_methods(table: Table, metric: str) -> tuple[str, ...]:
+    """The methods with the best mean; several where they are equal, none where there is no mean."""
+    means = {method: found[metric].mean for method, found in table.items() if metric in found}
+    merits = {method: merit(METRICS[metric].better, mean) for method, mean in means.items() if mean is not None}
+    return tuple(method for method, value in merits.items() if value == max(merits.values()))
+
+
+def merit(better: Better, value: float) -> float:
+    """A number that is higher where the metric is better."""
+    match better:
+        case "higher":
+            return value
+        case "lower":
+            return -value
+        case "nearer 0":
+            return -abs(value)
+
+
+# Tests
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model against one interpolation in one metric, paired by patient, each with the mean over slices."""
+
+    model: str
+    baseline: str
+    metric: str
+    n: int
+    """Patients who have a value by both."""
+    better_on: int
+    """Patients on whom the model is better."""
+    difference: float | None
+    """Mean of model − baseline; of their absolute values where nearer to 0 is better."""
+    ci95: Interval
+    """Of the difference."""
+    p_value: float | None = None
+    """Wilcoxon's signed-rank test, two-sided."""
+    p_holm: float | None = None
+    """Corrected for the number of interpolations that this model is compared with in this metric (Holm, 1979)."""
+    note: str = ""
+    """Why there is no p."""
+
+
+def fewest_patients(comparisons: int) -> int:
+    """Number of patients below which the test cannot reach the level: its smallest p is 2^(1 − n)."""
+    return math.ceil(1 - math.log2(LEVEL / comparisons))
+
+
+def compare(rows: Sequence[Row], models: Sequence[str], baselines: Sequence[str]) -> list[Comparison]:
+    """Compare every model with every baseline in every metric.
+
+    Args:
+        rows: of one domain.
+        models: names of methods in the rows.
+        baselines: the same.
+    """
+    comparisons: list[Comparison] = []
+    for model in models:
+        for name in _metrics_of(rows):
+            tested = [_compared(rows, model, baseline, name, len(baselines)) for baseline in baselines]
+            comparisons += _holm(tested)
+    return comparisons
+
+
+def _compared(rows: Sequence[Row], model: str, baseline: str, name: str, comparisons: int) -> Comparison:
+    ours, theirs = patient_means(rows, model, name), patient_means(rows, baseline, name)
+    pairs = [(ours[patient].value, theirs[patient].value) for patient in ours if patient in theirs]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    better = METRICS[name].better
+    if better == "nearer 0":
+        both = [(abs(a), abs(b)) for a, b in both]
+    differences = [a - b for a, b in both]
+    comparison = Comparison(
+        model=model,
+        baseline=baseline,
+        metric=name,
+        n=len(both),
+        better_on=sum(merit(better, a) > merit(better, b) for a, b in both),
+        difference=math.fsum(differences) / len(differences) if differences else None,
+        ci95=interval(differences, "patients"),
+    )
+    if differences and not any(differences):
+        return replace(comparison, note="no difference on any patient")
+    # Wilcoxon's test leaves out pairs without a difference.
+    differing, fewest = sum(difference != 0 for difference in differences), fewest_patients(comparisons)
+    if differing < fewest:
+        tests = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
+        who = f"{differing} patients" if differing == len(both) else f"{differing} patients with a difference"
+        return replace(comparison, note=f"{who}: with {tests} the test needs {fewest} to reach p < {LEVEL:g}")
+    _, p_value = cast("tuple[float, float]", stats.wilcoxon(np.asarray(differences)))
+    return replace(comparison, p_value=float(p_value))
+
+
+def _holm(tested: Sequence[Comparison]) -> list[Comparison]:
+    """Each p times the number of hypotheses not yet rejected, never below the previous p, at most 1.
+
+    An interpolation without a p counts as a hypothesis that is not rejected.
+    """
+    ranked = sorted((comparison.p_value, i) for i, comparison in enumerate(tested) if comparison.p_value is not None)
+    corrected = list(tested)
+    least = 0.0
+    for rank, (p, i) in enumerate(ranked):
+        least = max(least, min(1.0, p * (len(tested) - rank)))
+        corrected[i] = replace(tested[i], p_holm=least)
+    return corrected

@@ -1,129 +1,185 @@
-"""`summary.json`: the statistics of the rows, and what is needed to read and repeat them."""
+"""The tables of an evaluation, computed once, and `summary.json`: these tables and what is needed to repeat them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
+from ctsr.checkpoint.meta import current_versions
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw
-from ctsr.evaluate.comparison import compare
-from ctsr.evaluate.judge import Domain
-from ctsr.evaluate.rows import Row, SliceRef
-from ctsr.evaluate.statistics import Over
-from ctsr.evaluate.tables import Table, by_method, by_patient, by_series, patient_level, strata
+from ctsr.degrade import DegradationParams, DegradationSampler, Draw
+from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.evaluate.output_folder import OutputFolder, Row, SliceRef, on_domain
+from ctsr.evaluate.plan import EvaluationPlan, one_or_list
+from ctsr.evaluate.slice_metrics import Domain
+from ctsr.evaluate.statistics import Comparison, Table, by_method, by_patient, by_series, compare, patient_level, strata
 from ctsr.hu import HURange
 from ctsr.metrics import METRICS
 
-__all__ = ["ComparedBy", "SeriesDraws", "degradation_part", "domain_part", "domains", "plain", "statistics_part"]
+
+@dataclass(frozen=True)
+class RowTables:
+    """Tables of the rows of one domain."""
+
+    by_method: Table
+    """Over slices."""
+    by_patient: Mapping[str, Table]
+    """Patient → over slices."""
+    by_series: Mapping[str, Mapping[str, Table]]
+    """Patient → series → over slices."""
+    patient_level: Table
+    """Over patients, each of whom counts once."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "RowTables":
+        """Compute them."""
+        patients = {row.slice.patient_id for row in rows}
+        over = "slices of one patient" if len(patients) == 1 else "slices of several patients"
+        return cls(by_method(rows, over), by_patient(rows), by_series(rows), patient_level(rows))
 
 
 @dataclass(frozen=True)
-class ComparedBy:
-    """Which methods are tested against which."""
+class DomainTables:
+    """Tables of one domain."""
 
-    models: Sequence[str]
-    baselines: Sequence[str]
+    domain: Domain
+    patient_level: Table
+    comparisons: Sequence[Comparison]
+    strata: Mapping[str, Mapping[str, Table]]
+    """Header property → value → over the patients who have it."""
+
+
+@dataclass(frozen=True)
+class ResultTables:
+    """Everything that summary, report and terminal show of the rows."""
+
+    first: RowTables
+    """Of the first domain, in detail."""
+    domains: Sequence[DomainTables]
+    """In the plan's order."""
+
+    @classmethod
+    def of(cls, plan: EvaluationPlan, rows: Sequence[Row]) -> "ResultTables":
+        """Compute them."""
+        series: dict[tuple[str, str], StoredSeries] = {}
+        for planned in plan.slices:
+            series[planned.ref.patient_id, planned.ref.series_uid] = planned.stored
+        first = RowTables.of(on_domain(rows, plan.domains[0]))
+        domains: list[DomainTables] = []
+        for domain in plan.domains:
+            own = on_domain(rows, domain)
+            table = patient_level(own) if domains else first.patient_level
+            comparisons = compare(own, plan.model_methods, plan.baselines)
+            domains.append(DomainTables(domain, table, comparisons, strata(own, series)))
+        return cls(first, domains)
 
 
 @dataclass(frozen=True)
 class SeriesDraws:
-    """What the evaluated slices of one series were degraded with."""
+    """The degradations of the evaluated slices of one series."""
 
     patient_id: str
     series_uid: str
     draws: Sequence[tuple[SliceRef, Draw]]
 
 
-def statistics_part(rows: Sequence[Row]) -> dict[str, Any]:
-    """`global_per_slice`, `per_patient`, `per_series` and `patient_level_aggregate` of the rows of one domain."""
+def summary_document(plan: EvaluationPlan, tables: ResultTables, folder: OutputFolder) -> dict[str, Any]:
+    """The content of `summary.json`; its top level is about the first domain and the first model."""
+    options, first = plan.options, plan.domains[0]
+    models = {name: _model(plan, model) for name, model in zip(plan.model_methods, plan.models, strict=True)}
+    by_domain = {found.domain.tag: _domain(found) for found in tables.domains}
     return {
-        "global_per_slice": plain(by_method(rows, _over(rows))),
-        "per_patient": {patient: plain(table) for patient, table in by_patient(rows).items()},
-        "per_series": {
-            patient: {uid: plain(table) for uid, table in tables.items()} for patient, tables in by_series(rows).items()
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "split": options.split,
+        "num_patients": len(plan.patients),
+        "num_slices": len(plan.slices),
+        "patients": list(plan.patients),
+        "methods": list(plan.methods),
+        "paths": {
+            "root": one_or_list([str(root) for root in options.root]),
+            "model_path": one_or_list([str(model.generator.path) for model in plan.models]),
+            "output_dir": str(options.output_dir),
+            "metrics_csv": str(folder.metrics_csv),
+            "summary_json": str(folder.summary_json),
+            "report_html": str(folder.report_html),
+            "plots": None if options.no_plots else str(folder.plots),
         },
-        "patient_level_aggregate": plain(patient_level(rows)),
+        "config": plan.config(),
+        "split_source": plan.split_source,
+        "model": next(iter(models.values())),
+        "models": models,
+        "window": by_domain[first.tag]["window"],
+        "mask": first.mask,
+        "metrics": metric_definitions(plan.metrics, first, plan.model.hu_range),
+        "lpips": plan.perceptual.provenance.get("LPIPS"),
+        "perceptual": {name: dict(found) for name, found in plan.perceptual.provenance.items()},
+        "pi_kind": plan.perceptual.pi_kind,
+        **degradation_part(plan.sampler, _draws(plan)),
+        **statistics_part(tables.first),
+        "by_domain": by_domain,
+        "failures": list(plan.failures),
+        "versions": current_versions(),
     }
 
 
-def _over(rows: Sequence[Row]) -> Over:
-    patients = {row.slice.patient_id for row in rows}
-    return "slices of one patient" if len(patients) == 1 else "slices of several patients"
-
-
-def domain_part(
-    rows: Sequence[Row], plan_of: "ComparedBy", series: Mapping[tuple[str, str], StoredSeries]
-) -> dict[str, Any]:
-    """What is told of each domain beside the statistics: tests of the models, and strata by what the headers tell."""
+def _model(plan: EvaluationPlan, model: ModelUnderTest) -> dict[str, Any]:
     return {
-        "comparisons": [asdict(one) for one in compare(rows, plan_of.models, plan_of.baselines)],
-        "strata": {
-            name: {value: plain(table) for value, table in tables.items()}
-            for name, tables in strata(rows, series).items()
+        "name": model.name,
+        "experiment": model.experiment(plan.sampler.degradation.mode),
+        "path": str(model.generator.path),
+        "architecture": str(model.generator.architecture),
+        "scale": model.scale,
+        "sha256": model.generator.sha256,
+        "engine": model.engine_name,
+        "blend": None if model.generator.blend is None else asdict(model.generator.blend),
+        "hu_range": [model.hu_range.low, model.hu_range.high],
+    }
+
+
+def _domain(tables: DomainTables) -> dict[str, Any]:
+    window = tables.domain.window
+    limits = window.window
+    grouped: dict[str, Any] = {}
+    for name, by_value in tables.strata.items():
+        grouped[name] = {value: table_document(table) for value, table in by_value.items()}
+    return {
+        "window": {
+            "tag": window.tag,
+            "center": limits.center,
+            "width": limits.width,
+            "low": limits.low,
+            "high": limits.high,
         },
+        "mask": tables.domain.mask,
+        "patient_level_aggregate": table_document(tables.patient_level),
+        "comparisons": [asdict(comparison) for comparison in tables.comparisons],
+        "strata": grouped,
     }
 
 
-def plain(table: Table) -> dict[str, dict[str, Any]]:
-    """For JSON."""
-    return {method: {name: asdict(found) for name, found in metrics.items()} for method, metrics in table.items()}
-
-
-def degradation_part(sampler: DegradationSampler, series: Sequence[SeriesDraws]) -> dict[str, Any]:
-    """How LR was made: the ranges, the seeds, and for each patient what was drawn from them.
-
-    The five values of a patient stand directly under his name where all his slices share them, and are null
-    where they differ; `by_series` tells them apart, and in `slice` and `det-slice` so does `by_slice` below it.
-    """
-    patients = dict.fromkeys(one.patient_id for one in series)
-    drawn = {patient: [one for one in series if one.patient_id == patient] for patient in patients}
+def statistics_part(tables: RowTables) -> dict[str, Any]:
+    """`global_per_slice`, `per_patient`, `per_series` and `patient_level_aggregate`."""
+    per_series: dict[str, Any] = {}
+    for patient, by_uid in tables.by_series.items():
+        per_series[patient] = {uid: table_document(table) for uid, table in by_uid.items()}
     return {
-        "degradation": _ranges(sampler.degradation),
-        "degradation_sampling": sampler.sampling,
-        "deg_seed": sampler.deg_seed,
-        "deg_seed_mode": sampler.seed_mode,
-        "deg_seeds_per_patient": {patient: sampler.patient_seed(patient) for patient in patients},
-        "patient_to_degradation_sampled": {
-            patient: _common(draw.params for one in own for _, draw in one.draws)
-            | {"by_series": {one.series_uid: _series(one, sampler.sampling != "volume") for one in own}}
-            for patient, own in drawn.items()
-        },
+        "global_per_slice": table_document(tables.by_method),
+        "per_patient": {patient: table_document(table) for patient, table in tables.by_patient.items()},
+        "per_series": per_series,
+        "patient_level_aggregate": table_document(tables.patient_level),
     }
 
 
-def _series(one: SeriesDraws, each: bool) -> dict[str, Any]:
-    common = _common(draw.params for _, draw in one.draws)
-    if not each:
-        return common
-    by_slice = [
-        {"slice_index": ref.slice_index, "sop_instance_uid": ref.sop_instance_uid} | _drawn(draw.params)
-        for ref, draw in one.draws
-    ]
-    return common | {"by_slice": by_slice}
+def table_document(table: Table) -> dict[str, dict[str, Any]]:
+    """A table as JSON holds it."""
+    document: dict[str, dict[str, Any]] = {}
+    for method, by_metric in table.items():
+        document[method] = {name: asdict(found) for name, found in by_metric.items()}
+    return document
 
 
-def _common(params: Iterable[DegradationParams]) -> dict[str, Any]:
-    """Each value that all share; None where they differ."""
-    found = [_drawn(one) for one in params]
-    return {key: found[0][key] if len({one[key] for one in found}) == 1 else None for key in found[0]}
-
-
-def _drawn(params: DegradationParams) -> dict[str, float]:
-    return {
-        "sigma": params.blur_sigma,
-        "kernel": params.blur_kernel,
-        "noise_sigma": params.noise_sigma,
-        "dose": params.dose,
-        "noise_eff": params.noise_std,
-    }
-
-
-def _ranges(degradation: Degradation) -> dict[str, Any]:
-    return asdict(degradation) | {"blur_sigma_range": list(degradation.sigma_range)}
-
-
-def domains(names: Sequence[str], domain: Domain, hu_range: HURange) -> dict[str, dict[str, Any]]:
-    """For each metric, what its numbers mean: unit, direction, domain, window, mask and data range."""
+def metric_definitions(names: Sequence[str], domain: Domain, hu_range: HURange) -> dict[str, dict[str, Any]]:
+    """Metric → meaning, unit, direction, domain, window, mask and data range."""
     window = domain.window.window
     on_window = {
         "domain": f"[0, 1] from {window.low:g} … {window.high:g} HU",
@@ -137,9 +193,79 @@ def domains(names: Sequence[str], domain: Domain, hu_range: HURange) -> dict[str
         "mask": domain.mask,
         "data_range": hu_range.width,
     }
+    definitions: dict[str, dict[str, Any]] = {}
+    for metric in (METRICS[name] for name in names):
+        definition = {"meaning": metric.meaning, "unit": metric.unit, "better": metric.better}
+        definition |= on_window if metric.input_scale == "window" else in_hu
+        if metric.tissue:
+            definition["mask"] = f"{metric.tissue} of the reference, without its rim"
+        definitions[metric.name] = definition
+    return definitions
+
+
+# Degradation
+
+
+def _draws(plan: EvaluationPlan) -> list[SeriesDraws]:
+    """The draws of the evaluated slices; the sampler is a pure function, so they are drawn again."""
+    draws: dict[tuple[str, str], list[tuple[SliceRef, Draw]]] = {}
+    for planned in plan.slices:
+        ref = planned.ref
+        # By the series' own UID, as in `slice_pair`: the number that rows may add to it is not part of the seed.
+        draw = plan.sampler.draw(ref.patient_id, planned.stored.series_uid, ref.sop_instance_uid, ref.slice_index)
+        draws.setdefault((ref.patient_id, ref.series_uid), []).append((ref, draw))
+    return [SeriesDraws(*key, drawn) for key, drawn in draws.items()]
+
+
+def degradation_part(sampler: DegradationSampler, series: Sequence[SeriesDraws]) -> dict[str, Any]:
+    """How LR was computed: the ranges, the seeds, and each patient's draws.
+
+    The five values of a patient stand directly under the patient where all slices share them, and are null where they
+    differ; `by_series` holds those of each series and, in `slice` and `det-slice`, `by_slice` those of each slice.
+    """
+    patients = dict.fromkeys(drawn.patient_id for drawn in series)
+    by_patient_id: dict[str, dict[str, Any]] = {}
+    for patient in patients:
+        own = [drawn for drawn in series if drawn.patient_id == patient]
+        common = _common([draw.params for drawn in own for _, draw in drawn.draws])
+        by_uid = {drawn.series_uid: _series_draws(drawn, sampler.sampling != "volume") for drawn in own}
+        by_patient_id[patient] = common | {"by_series": by_uid}
+    degradation = sampler.degradation
     return {
-        metric.name: {"meaning": metric.meaning, "unit": metric.unit, "better": metric.better}
-        | (on_window if metric.domain == "window" else in_hu)
-        | ({"mask": f"{metric.tissue} of the reference, without its rim"} if metric.tissue else {})
-        for metric in (METRICS[name] for name in names)
+        "degradation": asdict(degradation) | {"blur_sigma_range": list(degradation.sigma_range)},
+        "degradation_sampling": sampler.sampling,
+        "deg_seed": sampler.deg_seed,
+        "deg_seed_mode": sampler.seed_mode,
+        "deg_seeds_per_patient": {patient: sampler.patient_seed(patient) for patient in patients},
+        "patient_to_degradation_sampled": by_patient_id,
+    }
+
+
+def _series_draws(series: SeriesDraws, each_slice: bool) -> dict[str, Any]:
+    common = _common([draw.params for _, draw in series.draws])
+    if not each_slice:
+        return common
+    by_slice = [
+        {"slice_index": ref.slice_index, "sop_instance_uid": ref.sop_instance_uid} | _params_document(draw.params)
+        for ref, draw in series.draws
+    ]
+    return common | {"by_slice": by_slice}
+
+
+def _common(params: Iterable[DegradationParams]) -> dict[str, Any]:
+    """Each value that all share; None where they differ."""
+    documents = [_params_document(drawn) for drawn in params]
+    common: dict[str, Any] = {}
+    for key, value in documents[0].items():
+        common[key] = value if len({document[key] for document in documents}) == 1 else None
+    return common
+
+
+def _params_document(params: DegradationParams) -> dict[str, float]:
+    return {
+        "sigma": params.blur_sigma,
+        "kernel": params.blur_kernel,
+        "noise_sigma": params.noise_sigma,
+        "dose": params.dose,
+        "noise_eff": params.noise_std,
     }

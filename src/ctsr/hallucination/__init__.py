@@ -1,8 +1,28 @@
 """Checks for detail that LR does not support, and for detail that was lost."""
 
-from ctsr.hallucination.consistency import Consistency, ResidualPatch, consistency, residual_hu
-from ctsr.hallucination.lesions import Lesion, LesionSpec, contrast_of, insert
-from ctsr.hallucination.sfrc import SFRC, FlaggedPatch, SFRCSettings, frc_curve, sfrc
+from ctsr.hallucination.lesion_insertion import (
+    Lesion,
+    LesionImages,
+    LesionRow,
+    LesionSpec,
+    LesionTrial,
+    contrast_of,
+    insert,
+    lesion_images,
+    lesion_table,
+    lesion_trials,
+)
+from ctsr.hallucination.slice_checks import (
+    SFRC,
+    Consistency,
+    FlaggedPatch,
+    ResidualPatch,
+    SFRCSettings,
+    consistency,
+    frc_curve,
+    residual_hu,
+    sfrc,
+)
 from ctsr.hallucination.study import (
     HallucinationSettings,
     HallucinationStudy,
@@ -12,7 +32,6 @@ from ctsr.hallucination.study import (
     check_slice,
     study,
 )
-from ctsr.hallucination.trials import LesionImages, LesionRow, LesionTrial, lesion_images, lesion_table, lesion_trials
 
 __all__ = [
     "SFRC",

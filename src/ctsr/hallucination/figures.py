@@ -1,4 +1,4 @@
-"""Pictures of what was flagged, of what LR contradicts, and of what became of lesions."""
+"""Figures of flagged patches, LR-consistency residuals and inserted lesions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,30 +9,27 @@ from matplotlib.patches import Circle, Rectangle
 
 from ctsr.errors import DomainError
 from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure
-from ctsr.hallucination.lesions import Lesion
-from ctsr.hallucination.sfrc import SFRC, frc_curve
+from ctsr.hallucination.lesion_insertion import Lesion, LesionImages
+from ctsr.hallucination.slice_checks import SFRC, frc_curve
 from ctsr.hallucination.study import HallucinationStudy, within_lr
-from ctsr.hallucination.trials import LesionImages
 from ctsr.hu import FloatArray, Window
-
-__all__ = ["flagged_figure", "lesion_figure", "recovery_figure", "residual_figure", "sfrc_figure"]
 
 
 def sfrc_figure(
     sr_hu: FloatArray, hr_hu: FloatArray, found: SFRC, pixel_mm: float, window: Window, *, scale: int, title: str
 ) -> Figure:
-    """The flagged patches framed in SR and in HR; below, the one that parts first, and its correlation by frequency.
+    """The flagged patches, framed in SR and HR; below, the first of them with its correlation by frequency.
 
-    Patches that part well within what LR holds are framed boldly, with their frequency; the others faintly.
+    Patches that lose correlation within what LR holds have bold frames with their frequency, the others thin ones.
 
     Args:
         sr_hu: (rows, columns), HU.
         hr_hu: the same shape.
-        found: what `sfrc` says of them.
+        found: from `sfrc`.
         pixel_mm: side of a pixel.
         window: HU from black to white.
         scale: HR rows / LR rows.
-        title: which slice, which method.
+        title: slice and method.
     """
     rows, columns = hr_hu.shape
     tall, below = 4.0 * rows / columns, 2.6 if found.flagged else 0.0
@@ -60,10 +57,10 @@ def sfrc_figure(
 def flagged_figure(
     sr_hu: FloatArray, hr_hu: FloatArray, found: SFRC, window: Window, *, title: str, most: int = 8
 ) -> Figure:
-    """The flagged patches of a slice, SR above HR, those that part first on the left.
+    """The flagged patches of a slice, SR above HR, the lowest frequency on the left.
 
     Args: as `sfrc_figure`, and
-        most: how many at most.
+        most: number of patches shown, at most.
 
     Raises:
         DomainError: no patch is flagged.
@@ -74,26 +71,26 @@ def flagged_figure(
     figure = new_figure(max(4.0, 1.3 * len(shown) + 0.4), 3.3)
     text = f"{title}: {len(shown)} of {len(found.flagged)} flagged patches"
     figure.suptitle(text, fontsize=9, color=INK, ha="left", x=0.01)
-    for column, one in zip(figure.subplots(2, len(shown), squeeze=False).T, shown, strict=True):
-        part = (slice(one.row, one.row + size), slice(one.column, one.column + size))
+    for column, patch in zip(figure.subplots(2, len(shown), squeeze=False).T, shown, strict=True):
+        part = (slice(patch.row, patch.row + size), slice(patch.column, patch.column + size))
         for axes, image in zip(column, (sr_hu, hr_hu), strict=True):
             axes.imshow(window.to_01(image[part]), cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
-        column[0].set_title(f"{one.frequency_per_mm:.2f}/mm", fontsize=8, color=INK)
-        column[1].set_xlabel(f"{one.row}, {one.column}", fontsize=7, color=QUIET)
-        if one is shown[0]:
+        column[0].set_title(f"{patch.frequency_per_mm:.2f}/mm", fontsize=8, color=INK)
+        column[1].set_xlabel(f"{patch.row}, {patch.column}", fontsize=7, color=QUIET)
+        if patch is shown[0]:
             for axes, name in zip(column, ("SR", "HR"), strict=True):
                 axes.set_ylabel(name, fontsize=9, color=INK)
     return figure
 
 
 def residual_figure(residuals: Mapping[str, FloatArray], noise_hu: float, *, title: str) -> Figure:
-    """SR degraded again less LR, one panel a method, blue below LR and red above.
+    """SR degraded again less LR, one panel for each method, blue below LR and red above.
 
     Args:
         residuals: method → (rows, columns) of LR, HU; from `residual_hu`.
-        noise_hu: standard deviation of LR's noise; colours end at three times of it.
-        title: which slice.
+        noise_hu: standard deviation of LR's noise; the colours end at three times this value.
+        title: the slice.
     """
     end = max(3 * noise_hu, 5.0)
     figure = new_figure(3.1 * len(residuals) + 0.8, 3.5)
@@ -138,10 +135,10 @@ def lesion_figure(images: LesionImages, shown: Mapping[str, tuple[FloatArray, Fl
 
 
 def recovery_figure(study: HallucinationStudy) -> Figure:
-    """Share of a lesion's contrast that comes back, by contrast: one panel a diameter, a colour a method.
+    """Recovered share of a lesion's contrast, by contrast: one panel for each diameter, one colour for each method.
 
-    The band about 0 is twice the standard deviation of what appears at such places without a lesion, as a share of the
-    contrast: a lesion inside it cannot be told from what the method makes of nothing.
+    The band about 0 is twice the standard deviation of the contrast that appears without a lesion, as a share of the
+    lesion's contrast: a lesion inside the band cannot be distinguished from none.
     """
     diameters = sorted({row.diameter_mm for row in study.lesions})
     figure = new_figure(3.2 * max(1, len(diameters)) + 1.2, 3.0)
@@ -164,7 +161,7 @@ def _recovery(axes: Axes, study: HallucinationStudy, method: str, diameter_mm: f
     rows = [r for r in study.lesions if r.method == method and r.diameter_mm == diameter_mm]
     rows.sort(key=lambda row: row.contrast_hu)
     color = COLORS[place % len(COLORS)]
-    # By rank: 20 HU and 100 HU are as interesting, and methods stand beside one another.
+    # Evenly spaced contrasts, with the methods side by side.
     at = np.arange(len(rows)) + (place - (len(study.methods) - 1) / 2) * 0.16
     means, spread = [r.recovered_mean for r in rows], [r.recovered_sd or 0.0 for r in rows]
     axes.errorbar(at, means, spread, fmt="o", color=color, markersize=4, linewidth=1.2, label=method)
@@ -181,18 +178,18 @@ def _show(axes: Axes, image: FloatArray, window: Window, name: str) -> None:
 
 def _frames(axes: Axes, found: SFRC, within_per_mm: float) -> None:
     size = found.settings.patch
-    for one in reversed(found.flagged):
-        bold = one.frequency_per_mm <= within_per_mm
-        corner = (one.column - 0.5, one.row - 0.5)
+    for patch in reversed(found.flagged):
+        bold = patch.frequency_per_mm <= within_per_mm
+        corner = (patch.column - 0.5, patch.row - 0.5)
         width, opacity = (1.6, 1.0) if bold else (0.6, 0.7)
         axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=ACCENT, linewidth=width, alpha=opacity))
         if not bold:
             continue
         small = {"fontsize": 6, "color": "white", "va": "top"}
         axes.text(
-            one.column + 2,
-            one.row + 2,
-            f"{one.frequency_per_mm:.2f}",
+            patch.column + 2,
+            patch.row + 2,
+            f"{patch.frequency_per_mm:.2f}",
             small,
             bbox={"facecolor": ACCENT, "edgecolor": "none", "pad": 0.8},
         )
@@ -217,7 +214,7 @@ def _first_to_part(
 
 
 def _close_up(axes: Axes, image: FloatArray, lesion: Lesion, images: LesionImages, low: float, high: float) -> None:
-    """A third of the view about the lesion, whatever the image's pixels; the ring shows where it was put."""
+    """Show a third of the region, centred on the lesion, whatever the image's pixels; the ring marks its place."""
     rows, columns = images.hr_with.shape
     axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
     reach = rows / 6

@@ -1,4 +1,4 @@
-"""Every check for invented detail, on slices with a reference, for methods side by side."""
+"""All checks for invented and lost detail, of several methods on slices with a reference."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,36 +9,23 @@ import numpy as np
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation
 from ctsr.errors import DomainError
-from ctsr.hallucination.consistency import Consistency, consistency
-from ctsr.hallucination.lesions import LesionSpec
-from ctsr.hallucination.sfrc import SFRC, SFRCSettings, sfrc
-from ctsr.hallucination.trials import LesionRow, LesionTrial, lesion_table, lesion_trials
+from ctsr.hallucination.lesion_insertion import LesionRow, LesionSpec, LesionTrial, lesion_table, lesion_trials
+from ctsr.hallucination.slice_checks import SFRC, Consistency, SFRCSettings, consistency, sfrc
 from ctsr.hashing import rng_from
 from ctsr.hu import FloatArray, HURange
 from ctsr.infer import SuperResolver
 from ctsr.progress import SILENT, Progress
 
-__all__ = [
-    "HallucinationSettings",
-    "HallucinationStudy",
-    "MethodSummary",
-    "NamedPair",
-    "SliceChecks",
-    "check_slice",
-    "study",
-    "within_lr",
-]
-
 WITHIN_LR = 0.8
-"""Of LR's Nyquist frequency: interpolations, which invent nothing, part from HR only beyond it."""
+"""Of LR's Nyquist frequency: interpolations, which invent nothing, lose correlation with HR only beyond it."""
 
 
 @dataclass(frozen=True, eq=False)
 class NamedPair:
-    """A slice under test."""
+    """A slice with its reference and name."""
 
     name: str
-    """For the reader, and for seeds: `patient series slice`, unique."""
+    """`patient series slice`, unique: for results and seeds."""
     pair: SlicePair
     pixel_mm: float
     """Side of an HR pixel."""
@@ -46,27 +33,27 @@ class NamedPair:
 
 @dataclass(frozen=True)
 class HallucinationSettings:
-    """What is checked, and how strictly."""
+    """Settings of the checks."""
 
     patch_lr: int = 16
     """Side of the consistency's patches, LR pixels."""
     sfrc: SFRCSettings = field(default_factory=SFRCSettings)
     lesions: LesionSpec | None = field(default_factory=LesionSpec)
-    """None puts no lesions in."""
+    """None inserts no lesions."""
 
 
 @dataclass(frozen=True)
 class SliceChecks:
-    """One slice as one method shows it."""
+    """The checks of one slice by one method."""
 
     slice_name: str
     method: str
     consistency: Consistency
     sfrc: SFRC
     lr_nyquist_per_mm: float
-    """Where it lies below sFRC's limit, interpolation is flagged, too: LR holds nothing up to the limit."""
+    """Where it is below sFRC's limit, interpolation is flagged, too: LR holds nothing up to the limit."""
     flagged_within_lr: int
-    """Flagged patches that part below `WITHIN_LR` of LR's Nyquist frequency: LR knew better."""
+    """Flagged patches that lose correlation below `WITHIN_LR` of LR's Nyquist frequency, where LR held the truth."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class HallucinationStudy:
-    """Everything that was found."""
+    """The result of a study."""
 
     methods: tuple[str, ...]
     scale: int
@@ -118,13 +105,13 @@ def check_slice(
     hu_range: HURange,
     settings: HallucinationSettings | None = None,
 ) -> SliceChecks:
-    """Consistency and sFRC of one SR slice, for callers that have it already.
+    """Check one SR slice for LR-consistency and by sFRC.
 
     Args:
         sr_hu: the shape of the pair's HR, HU.
-        subject: HR, and LR as the method was given it.
+        subject: HR and LR.
         method: its name.
-        degradation: how LR was made.
+        degradation: of LR.
         hu_range: of the pair.
         settings: see `HallucinationSettings`.
     """
@@ -149,7 +136,7 @@ def check_slice(
         consistency=residual,
         sfrc=found,
         lr_nyquist_per_mm=within / WITHIN_LR,
-        flagged_within_lr=sum(one.frequency_per_mm <= within for one in found.flagged),
+        flagged_within_lr=sum(patch.frequency_per_mm <= within for patch in found.flagged),
     )
 
 
@@ -163,16 +150,16 @@ def study(
     settings: HallucinationSettings | None = None,
     progress: Progress = SILENT,
 ) -> HallucinationStudy:
-    """Check every slice with every method; slices are taken one at a time.
+    """Run every check on every slice and method, one slice at a time.
 
     Args:
-        subjects: slices, as `ctsr.data.pairs.slice_pair` makes them.
+        subjects: slices, from `ctsr.data.pairs.slice_pair`.
         super_resolvers: name → method; see `ctsr.infer.by_network`.
-        degradation: how the pairs' LR was made.
+        degradation: of the pairs.
         hu_range: of the pairs and the networks.
-        seed: lesions follow from it and the slice's name, whatever the order of slices and methods.
+        seed: of the lesions, with the slice's name, independent of the order of slices and methods.
         settings: see `HallucinationSettings`.
-        progress: hears of each slice.
+        progress: receives the progress by slices.
 
     Raises:
         DomainError: no method or no slice, or a method that does not enlarge by the degradation's scale.
@@ -204,27 +191,28 @@ def study(
 
 
 def within_lr(pixel_mm: float, scale: int) -> float:
-    """The frequency, 1/mm, up to which LR surely holds what HR holds: `WITHIN_LR` of its Nyquist frequency."""
+    """The frequency, 1/mm, up to which LR holds what HR holds: `WITHIN_LR` of its Nyquist frequency."""
     return WITHIN_LR / (2 * pixel_mm * scale)
 
 
 def _summary(checks: Sequence[SliceChecks], method: str) -> MethodSummary:
-    own = [one for one in checks if one.method == method]
-    worst = max(own, key=lambda one: one.consistency.mean_abs_hu)
-    patches = [one.consistency.worst_patch for one in own if one.consistency.worst_patch]
-    in_noise = [one.in_noise for one in patches if one.in_noise is not None]
-    judged, flagged = sum(one.sfrc.judged for one in own), sum(len(one.sfrc.flagged) for one in own)
+    own = [check for check in checks if check.method == method]
+    worst = max(own, key=lambda check: check.consistency.mean_abs_hu)
+    patches = [check.consistency.worst_patch for check in own if check.consistency.worst_patch]
+    in_noise = [patch.in_noise for patch in patches if patch.in_noise is not None]
+    judged = sum(check.sfrc.judged for check in own)
+    flagged = sum(len(check.sfrc.flagged) for check in own)
     return MethodSummary(
         method=method,
-        mean_abs_hu=float(np.mean([one.consistency.mean_abs_hu for one in own])),
-        p95_hu=float(np.mean([one.consistency.p95_hu for one in own])),
+        mean_abs_hu=float(np.mean([check.consistency.mean_abs_hu for check in own])),
+        p95_hu=float(np.mean([check.consistency.p95_hu for check in own])),
         worst_slice=worst.slice_name,
         worst_mean_abs_hu=worst.consistency.mean_abs_hu,
-        noise_mean_abs_hu=float(np.mean([one.consistency.noise_mean_abs_hu for one in own])),
+        noise_mean_abs_hu=float(np.mean([check.consistency.noise_mean_abs_hu for check in own])),
         worst_patch_in_noise=max(in_noise, key=abs) if in_noise else None,
-        worst_patch_hu=max((one.mean_hu for one in patches), key=abs) if patches else None,
+        worst_patch_hu=max((patch.mean_hu for patch in patches), key=abs) if patches else None,
         judged=judged,
         flagged=flagged,
         flagged_share=flagged / judged if judged else None,
-        flagged_within_lr=sum(one.flagged_within_lr for one in own),
+        flagged_within_lr=sum(check.flagged_within_lr for check in own),
     )

@@ -1,7 +1,7 @@
-"""Image metrics: tensors in, one value with its reason for each image out."""
+"""Image metrics: tensors in, a value or a reason for each image out."""
 
 from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
-from ctsr.metrics.ssim import ssim
+from ctsr.metrics.structural import ssim
 from ctsr.metrics.table import METRICS, Better, Group, Metric, MetricFunction, choose_metrics, of_group
 from ctsr.metrics.value import MetricValue, PerImage
 

@@ -1,8 +1,8 @@
-"""How far an image is from its reference, pixel by pixel.
+"""Pixelwise errors: MSE, RMSE, MAE, bias and PSNR.
 
-All take ``(N, 1, H, W)`` against ``(N, 1, H, W)`` or one reference ``(1, 1, H, W)``, in any linear unit, and
-answer in that unit (MSE in its square). Sums are made by NumPy in float64, whose order depends on the image's
-size alone: the last digit is the same on any number of threads.
+All take ``(N, 1, H, W)`` and a reference of ``(N, 1, H, W)`` or ``(1, 1, H, W)``, in any linear unit, and return that
+unit (MSE its square). NumPy sums in float64, in an order that depends on the image's size alone, so that the last digit
+is the same on any number of threads.
 """
 
 import math
@@ -12,8 +12,6 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ctsr.metrics.value import NOT_FINITE, MetricValue, PerImage, as_pair, values
-
-__all__ = ["IDENTICAL", "bias", "mae", "mse", "psnr", "rmse"]
 
 IDENTICAL = "identical"
 """Why two equal images have no PSNR: it would be infinite."""
@@ -41,15 +39,15 @@ def mae(image: Tensor, reference: Tensor) -> PerImage:
 
 
 def bias(image: Tensor, reference: Tensor) -> PerImage:
-    """Mean of image − reference: what is left of the error once noise has cancelled."""
+    """Mean of image − reference."""
     return values(float(np.mean(row)) for row in _difference(image, reference))
 
 
 def psnr(image: Tensor, reference: Tensor, *, data_range: float = 1.0) -> PerImage:
     """Peak signal-to-noise ratio in dB: ``10·log₁₀(data_range² / MSE)``.
 
-    The data range is the caller's word, never read off the pixels. Identical images have no finite PSNR: None,
-    with the reason `IDENTICAL`.
+    The data range is given by the caller, never estimated from the pixels. Identical images have no finite PSNR: their
+    value is None, with the reason `IDENTICAL`.
     """
     return tuple(_psnr(error.value, data_range) for error in mse(image, reference))
 

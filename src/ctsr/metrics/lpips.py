@@ -1,7 +1,6 @@
 """Learned perceptual image patch similarity (Zhang et al., CVPR 2018), version 0.1, on fetched weights."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -10,27 +9,23 @@ from ctsr.errors import CheckpointError
 from ctsr.features import Trunk, as_imagenet
 from ctsr.metrics.value import MetricValue, PerImage, values
 
-__all__ = ["LPIPS", "SMALLEST"]
-
-LAYERS = MappingProxyType(
-    {
-        "alexnet": ("conv1", "conv2", "conv3", "conv4", "conv5"),
-        "vgg16": ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"),
-    }
-)
-"""Whose activated features are compared, for each trunk."""
+LAYERS = {
+    "alexnet": ("conv1", "conv2", "conv3", "conv4", "conv5"),
+    "vgg16": ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"),
+}
+"""Trunk → layers whose activated features are compared."""
 SMALLEST = 32
-"""Pixels on a side below which the trunks have nothing left to compare."""
+"""Pixels on a side below which the trunks' last features have no pixels."""
 EPSILON = 1e-10
 """Keeps a feature vector of zeros from being divided by its length."""
 
 
 class LPIPS:
-    """A metric: distance 0 for equal images, larger where people see a larger difference.
+    """Perceptual distance: 0 for equal images, larger where people see a larger difference.
 
     Args:
         trunk: AlexNet or VGG16.
-        heads: `lin0` … `lin4`: how much each channel of each layer counts, as `ctsr.weights` gives them.
+        heads: `lin0` … `lin4`, the weight of each channel of each layer, as `ctsr.weights` gives them.
 
     Raises:
         CheckpointError: the heads belong to another trunk.
@@ -45,7 +40,7 @@ class LPIPS:
             raise CheckpointError(f"these LPIPS heads are not for {trunk.name}: {[len(head) for head in self.heads]}")
 
     def __call__(self, image: Tensor, reference: Tensor) -> PerImage:
-        """The distance of each image from its reference.
+        """Distance of each image from its reference.
 
         Args:
             image: ``(N, 1, H, W)`` on [0, 1]; three channels are taken as colours.

@@ -11,15 +11,13 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from ctsr.errors import CheckpointError
-from ctsr.metrics.gaussian import gaussian, weighted_sum
+from ctsr.metrics.structural import gaussian, weighted_sum
 from ctsr.metrics.value import NOT_FINITE, MetricValue, PerImage
-
-__all__ = ["BLOCK", "FEATURES", "NIQE", "TOO_FLAT", "TOO_SMALL"]
 
 Floats = npt.NDArray[np.float64]
 
 BLOCK = 96
-"""Pixels on a side of the blocks whose statistics are taken; what is left over at the right and below is not used."""
+"""Pixels on a side of the blocks whose statistics are taken; pixels left over at the right and below are not used."""
 FEATURES = 36
 """Statistics of a block: 18 on each of two scales."""
 TOO_SMALL = f"smaller than NIQE's block of {BLOCK}×{BLOCK}"
@@ -29,17 +27,17 @@ WINDOW, SIGMA = 7, 7 / 6
 """The Gaussian of local mean and contrast, pixels."""
 REACH = WINDOW // 2
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""Rows and columns by which a block is turned on itself before it is multiplied by itself."""
+"""Rows and columns by which a block is rolled before it is multiplied by itself."""
 HALVING = (0.43359375, 0.11328125, -0.03515625, -0.01171875)
 """Keys' bicubic kernel (a = −½) stretched to twice its width, at ½, 1½, 2½ and 3½ pixels; both sides sum to 1."""
 
 
 class NIQE:
-    """A metric without a reference: how far local statistics of an image are from those of natural photographs.
+    """No-reference metric: the distance of local image statistics from those of natural photographs.
 
-    0 is natural, more is worse. The images are scaled to 0 … 255 and rounded, as the reference implementations do: the
-    statistics were made for photographs of 8 bits. A flat block (air, clipped) keeps the value that the lookup of its
-    shape starts from, as in the original: much air makes NIQE rise however good the rest is.
+    0 is natural, higher is worse. The images are scaled to 0 … 255 and rounded, as in the reference implementations,
+    whose statistics are of 8-bit photographs. A flat block (air, clipped) keeps the first value of the table that its
+    shape is looked up in, as in the original: much air raises NIQE, however good the rest is.
 
     Args:
         model: `mean` ``(36,)`` and `covariance` ``(36, 36)`` of the features of pristine photographs, float64, as
@@ -53,28 +51,28 @@ class NIQE:
         shapes = {key: tuple(value.shape) for key, value in model.items()}
         if shapes != {"mean": (FEATURES,), "covariance": (FEATURES, FEATURES)}:
             raise CheckpointError(f"this is not a model of NIQE: it holds {shapes}")
-        self.mean, self.covariance = (model[key].double().numpy() for key in ("mean", "covariance"))
+        self.mean = model["mean"].double().numpy()
+        self.covariance = model["covariance"].double().numpy()
 
-    def __call__(self, image: Tensor, reference: Tensor) -> PerImage:
+    def __call__(self, image: Tensor, reference: Tensor) -> PerImage:  # noqa: ARG002
         """NIQE of each image.
 
         Args:
             image: ``(N, 1, H, W)`` on [0, 1].
-            reference: not used; there for the sake of the signature that all metrics have.
+            reference: not used; part of the signature that all metrics share.
         """
-        del reference
         if min(image.shape[-2:]) < BLOCK:
             return (MetricValue(None, TOO_SMALL),) * len(image)
-        return tuple(self._judged(one[None]) for one in image.detach().cpu().double())
+        return tuple(self._score(single[None]) for single in image.detach().cpu().double())
 
-    def _judged(self, image: Tensor) -> MetricValue:
+    def _score(self, image: Tensor) -> MetricValue:
         if not bool(image.isfinite().all()):
             return MetricValue(None, NOT_FINITE)
         features = block_features(image)
         textured = features[np.isfinite(features).all(axis=1)]
         if not len(textured):
             return MetricValue(None, TOO_FLAT)
-        # As in the original: a flat block still takes part in the mean of those statistics that it has.
+        # As in the original: a flat block still takes part in the mean of the statistics it has.
         difference = self.mean - np.nanmean(features, axis=0)
         spread = np.cov(textured, rowvar=False) if len(textured) > 1 else 0.0
         pooled = (self.covariance + spread) / 2
@@ -82,7 +80,7 @@ class NIQE:
 
 
 def block_features(image: Tensor) -> Floats:
-    """The statistics of each block.
+    """Compute the statistics of each block.
 
     Args:
         image: ``(1, 1, H, W)`` on [0, 1], float64, at least one block large.
@@ -128,18 +126,18 @@ def _smoothed(padded: Tensor) -> Tensor:
 
 @cache
 def _window() -> list[list[float]]:
-    """One quadrant of the window, from its middle outwards, in the float32 that pyiqa keeps it in.
+    """One quadrant of the window, from its middle outwards, rounded to float32 as in pyiqa.
 
-    That decides what a flat area counts as: there nothing but rounding is left of pixel − mean, and NIQE asks for its
-    sign. Weights that sum to 1 but for 1e-7 give it one sign throughout; weights in float64 (the authors' release in
-    MATLAB) make it, and the first decimals of NIQE, depend on the order of additions.
+    The rounding decides the result in flat areas, where pixel − mean is nothing but rounding error and NIQE depends on
+    its sign. Weights whose sum differs from 1 by 1e-7 give it one sign throughout; with float64 weights (the authors'
+    MATLAB release) it depends on the order of additions, and so do the first decimals of NIQE.
     """
     quadrant = np.array(gaussian(WINDOW, SIGMA))
     return np.outer(quadrant, quadrant).astype(np.float32).astype(float).tolist()
 
 
 def _fitted(blocks: Floats) -> tuple[Floats, Floats, Floats]:
-    """Shape, and width to the left and right, of the asymmetric generalised Gaussian nearest to each block's values."""
+    """Shape, left and right width of the asymmetric generalised Gaussian fitted to each block's values."""
     squares = blocks * blocks
     sums = squares.sum(axis=(1, 2))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -157,13 +155,13 @@ def _fitted(blocks: Floats) -> tuple[Floats, Floats, Floats]:
 
 @cache
 def _shapes() -> tuple[Floats, Floats]:
-    """Shapes from 0.2 to 10, and the ratio of moments that each has: it grows with the shape."""
+    """Shapes from 0.2 to 10, and the ratio of moments of each, which grows with the shape."""
     shapes = np.arange(200, 10001) / 1000
     return shapes, np.exp(2 * gammaln(2 / shapes) - gammaln(1 / shapes) - gammaln(3 / shapes))
 
 
 def _nearest(ascending: Floats, wanted: Floats) -> npt.NDArray[np.intp]:
-    """Where the nearest value stands; NaN is nearest to the first, as in the original's search for a minimum."""
+    """Index of the nearest value; NaN is nearest to the first, as in the original's search for a minimum."""
     after = np.searchsorted(ascending, np.nan_to_num(wanted, nan=-np.inf)).clip(1, len(ascending) - 1)
     return np.where(wanted - ascending[after - 1] > ascending[after] - wanted, after, after - 1)
 

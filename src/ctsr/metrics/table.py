@@ -1,33 +1,27 @@
-"""The metrics that have a name: what each measures, on which domain, and which way is better."""
+"""The named metrics: what each measures, in which unit, and which direction is better."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from torch import Tensor
 
 from ctsr.errors import UsageError
 from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
-from ctsr.metrics.haarpsi import haarpsi
-from ctsr.metrics.msssim import ms_ssim
-from ctsr.metrics.ssim import ssim
+from ctsr.metrics.structural import haarpsi, ms_ssim, ssim, vif
 from ctsr.metrics.value import PerImage
-from ctsr.metrics.vif import vif
 from ctsr.tissue import TISSUES
 
-__all__ = ["GROUPS", "METRICS", "Better", "Group", "Metric", "MetricFunction", "choose_metrics", "of_group"]
-
 Better: TypeAlias = Literal["higher", "lower", "nearer 0"]
-Domain: TypeAlias = Literal["window", "hu"]
+InputScale: TypeAlias = Literal["window", "hu"]
 Group: TypeAlias = Literal["fidelity", "perceptual", "hu", "tissue", "structure"]
 MetricFunction: TypeAlias = Callable[[Tensor, Tensor], PerImage]
-"""Of images ``(N, 1, H, W)`` and their reference ``(N, 1, H, W)`` or ``(1, 1, H, W)``, both of the metric's domain."""
+"""Of images ``(N, 1, H, W)`` and a reference ``(N, 1, H, W)`` or ``(1, 1, H, W)``, on `Metric.input_scale`."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A named metric: ``function(image, reference)`` on images of its domain."""
+    """A named metric."""
 
     name: str
     group: Group
@@ -35,20 +29,20 @@ class Metric:
     better: Better
     meaning: str
     function: MetricFunction | None
-    """None where it needs more than the images: weights, or a package that may not be installed."""
+    """None where it needs weights or a package that may not be installed: see `ctsr.metrics.perceptual`."""
     pixelwise: bool = True
-    """A mean over pixels, each for itself; others look at neighbourhoods and need an image that hangs together."""
+    """A mean over pixels; other metrics compare neighbourhoods and need a connected image."""
     tissue: str | None = None
     """The key of `TISSUES` that the metric is confined to."""
 
     @property
-    def domain(self) -> Domain:
+    def input_scale(self) -> InputScale:
         """`window`: [0, 1] after windowing, data range 1. `hu`: Hounsfield units, clipped to the model's range."""
         return "hu" if self.group in {"hu", "tissue"} else "window"
 
 
 def _of_tissues() -> tuple[Metric, ...]:
-    """Error and bias of each."""
+    """Mean absolute error and bias of each tissue."""
     kinds: tuple[tuple[str, Better, str, MetricFunction], ...] = (
         ("MAE_HU", "lower", "mean absolute error", mae),
         ("BIAS_HU", "nearer 0", "mean of image − reference", bias),
@@ -62,56 +56,50 @@ def _of_tissues() -> tuple[Metric, ...]:
     )
 
 
-METRICS = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric("MSE", "fidelity", "1", "lower", "mean squared error", mse),
-            Metric("RMSE", "fidelity", "1", "lower", "root mean squared error", rmse),
-            Metric("MAE", "fidelity", "1", "lower", "mean absolute error", mae),
-            Metric("PSNR", "fidelity", "dB", "higher", "peak signal-to-noise ratio", psnr),
-            Metric(
-                "SSIM", "fidelity", "1", "higher", "structural similarity, Gaussian 11×11, σ 1.5", ssim, pixelwise=False
-            ),
-            Metric("LPIPS", "perceptual", "1", "lower", "learned perceptual distance", None, pixelwise=False),
-            Metric(
-                "MA", "perceptual", "1", "higher", "no-reference quality after Ma et al. (NRQM)", None, pixelwise=False
-            ),
-            Metric("NIQE", "perceptual", "1", "lower", "natural image quality evaluator", None, pixelwise=False),
-            Metric("PI", "perceptual", "1", "lower", "perceptual index ½((10 − MA) + NIQE)", None, pixelwise=False),
-            Metric("MAE_HU", "hu", "HU", "lower", "mean absolute error", mae),
-            Metric("RMSE_HU", "hu", "HU", "lower", "root mean squared error", rmse),
-            Metric("BIAS_HU", "hu", "HU", "nearer 0", "mean of image − reference", bias),
-            *_of_tissues(),
-            Metric("MS_SSIM", "structure", "1", "higher", "SSIM over five scales", ms_ssim, pixelwise=False),
-            Metric(
-                "HAARPSI", "structure", "1", "higher", "similarity of edges by Haar wavelets", haarpsi, pixelwise=False
-            ),
-            Metric("VIF", "structure", "1", "higher", "visual information fidelity, of pixels", vif, pixelwise=False),
-        )
-    }
-)
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("MSE", "fidelity", "1", "lower", "mean squared error", mse),
+        Metric("RMSE", "fidelity", "1", "lower", "root mean squared error", rmse),
+        Metric("MAE", "fidelity", "1", "lower", "mean absolute error", mae),
+        Metric("PSNR", "fidelity", "dB", "higher", "peak signal-to-noise ratio", psnr),
+        Metric(
+            "SSIM", "fidelity", "1", "higher", "structural similarity, Gaussian 11×11, σ 1.5", ssim, pixelwise=False
+        ),
+        Metric("LPIPS", "perceptual", "1", "lower", "learned perceptual distance", None, pixelwise=False),
+        Metric("MA", "perceptual", "1", "higher", "no-reference quality after Ma et al. (NRQM)", None, pixelwise=False),
+        Metric("NIQE", "perceptual", "1", "lower", "natural image quality evaluator", None, pixelwise=False),
+        Metric("PI", "perceptual", "1", "lower", "perceptual index ½((10 − MA) + NIQE)", None, pixelwise=False),
+        Metric("MAE_HU", "hu", "HU", "lower", "mean absolute error", mae),
+        Metric("RMSE_HU", "hu", "HU", "lower", "root mean squared error", rmse),
+        Metric("BIAS_HU", "hu", "HU", "nearer 0", "mean of image − reference", bias),
+        *_of_tissues(),
+        Metric("MS_SSIM", "structure", "1", "higher", "SSIM over five scales", ms_ssim, pixelwise=False),
+        Metric("HAARPSI", "structure", "1", "higher", "similarity of edges by Haar wavelets", haarpsi, pixelwise=False),
+        Metric("VIF", "structure", "1", "higher", "visual information fidelity, of pixels", vif, pixelwise=False),
+    )
+}
 """Every metric by name, in the order of the columns."""
 
 GROUPS: tuple[Group, ...] = ("fidelity", "perceptual", "hu", "tissue", "structure")
-"""What several metrics are asked for by at once."""
+"""Names for several metrics at once."""
 DEFAULT = ("fidelity", "perceptual", "hu", "tissue")
-"""The groups that are computed unless told otherwise."""
+"""The groups that are computed by default."""
 
 
 def of_group(group: Group) -> tuple[str, ...]:
-    """The names of its metrics, in the order of the columns."""
+    """Names of the metrics of a group, in the order of the columns."""
     return tuple(metric.name for metric in METRICS.values() if metric.group == group)
 
 
 def choose_metrics(asked: Sequence[str]) -> tuple[str, ...]:
-    """The metrics that these words stand for, in the order of the columns.
+    """Choose metrics by name or group, in the order of the columns.
 
     Args:
-        asked: names of metrics or groups in any case, `default`, or `all`. PI brings NIQE and MA along.
+        asked: names of metrics or groups in any case, `default`, or `all`. PI includes NIQE and MA.
 
     Raises:
-        UsageError: a word is none of these.
+        UsageError: a name is none of these.
     """
     chosen: set[str] = set()
     for word in asked:
@@ -133,5 +121,5 @@ def _named(word: str) -> tuple[str, ...]:
         case name if name in by_name:
             return (by_name[name],)
         case _:
-            there = ", ".join(("all", "default", *GROUPS, *METRICS))
-            raise UsageError(f"no metric or group is called {word!r}; there are {there}")
+            known = ", ".join(("all", "default", *GROUPS, *METRICS))
+            raise UsageError(f"no metric or group is called {word!r}; there are {known}")

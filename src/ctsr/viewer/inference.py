@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.infer import super_resolve
 
 Pixels = npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctsr.degrade import Degradation
-from ctsr.evaluate.model import load_model
+from ctsr.evaluate.methods import load_model
 from ctsr.nifti import save_volume
 from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 from ctsr.viewer.server import ViewServer

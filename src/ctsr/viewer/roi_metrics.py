@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ctsr.evaluate.judge import Domain, Judge
-from ctsr.evaluate.window import MetricWindow
-from ctsr.hu import HURange, Window
+from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
+from ctsr.hu import HURange, MetricWindow, Window
 from ctsr.metrics import MetricValue, of_group
 from ctsr.viewer.images import PANELS, PanelImage, PanelName
 from ctsr.viewer.inference import StaleRequestError
@@ -70,7 +69,7 @@ def measure(
         rect = rect.without_rows(kept)
     hr_hu = _cropped(reference.values[kept], rect)
     domain = Domain(MetricWindow(window, "as shown"))
-    judge = Judge(hu_range, (domain,), METRICS)
+    judge = MetricEvaluator(hu_range, (domain,), METRICS)
     measured: dict[str, dict[str, MetricValue]] = {}
     for panel, method in methods.items():
         image = images.get(panel)

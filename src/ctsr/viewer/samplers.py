@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
 from ctsr.errors import DomainError, MissingInputError, ReadError, UsageError
-from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.hu import Window
 
 MAX_SETTINGS = 32

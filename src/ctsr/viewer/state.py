@@ -8,10 +8,8 @@ from typing import Any, TypeVar
 from ctsr import __version__
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import UsageError
-from ctsr.evaluate.methods import BICUBIC, BILINEAR, method_names
-from ctsr.evaluate.model import ModelUnderTest
-from ctsr.evaluate.window import MetricWindow, choose_window
-from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_names
+from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange, MetricWindow, choose_window
 from ctsr.infer.choose import AskedFor, EngineCheck, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path

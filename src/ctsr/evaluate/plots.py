@@ -1,4 +1,4 @@
-"""What an evaluation looks like: bars, boxes, slices along the patient, metrics against each other, HU against HU."""
+"""Plots of an evaluation: bars, boxes, profiles along the patient, correlations, agreement in HU, example slices."""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -10,45 +10,40 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ctsr.evaluate.methods import BICUBIC, short
+from ctsr.evaluate.examples import Agreement, ExampleSlice
+from ctsr.evaluate.methods import BICUBIC, short_name
+from ctsr.evaluate.output_folder import Row, SliceRef
 from ctsr.evaluate.plan import EvaluationPlan
-from ctsr.evaluate.report.agreement import Agreement, agreement
-from ctsr.evaluate.rows import Row, SliceRef
-from ctsr.evaluate.tables import methods_of, patient_means
-from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure, save_figure
+from ctsr.evaluate.statistics import methods_of, patient_means
+from ctsr.figures import ACCENT, COLORS, INK, QUIET, Panel, calm, comparison_figure, new_figure, save_figure
+from ctsr.hu import PRESETS, Window
 from ctsr.metrics import METRICS
 
-__all__ = [
-    "agreement_figure",
-    "bar_figure",
-    "box_figure",
-    "correlation_figure",
-    "heat_figure",
-    "patients_figure",
-    "position_figure",
-    "write_plots",
-]
-
 SHOWN = ("PSNR", "SSIM", "MAE_HU", "RMSE_HU")
-"""Those of these that were computed are plotted; where none was, the first four that were."""
+"""Metrics that are plotted where they were computed; where none was, the first four that were."""
 LABEL = {"fontsize": 9, "fontweight": "bold", "color": "white", "va": "center"}
 NAMED_PATIENTS = len(COLORS) - 1
-"""Up to this many patients get a colour and a name each; more are drawn alike."""
-LETTERS_AN_INCH = 14
+"""Up to this many patients get a colour and a name each; more are drawn in one colour."""
+CHARACTERS_PER_INCH = 14
 """Of a title's 9 points, about."""
 LONGEST_NAME = 24
-"""Letters of a patient's name that an axis has room for."""
-MOST_PATIENTS = 12
-"""Drawn one below the other along the body; those after them are left to the table."""
+"""Characters of a patient's name that an axis has room for."""
+MOST_SERIES = 12
+"""Series drawn along the patient; further ones are in the tables only."""
+WIDEST_SHOWN = 2000.0
+"""HU. In a wider window a picture is flat and grey: the soft-tissue window is used instead, and named."""
+DIFFERENCE_HU = 100.0
+"""Shown in full red and full blue."""
 
 
-def write_plots(rows: Sequence[Row], plan: EvaluationPlan, folder: Path) -> None:
-    """Write the plots of one domain as PNG files.
+def write_plots(rows: Sequence[Row], plan: EvaluationPlan, agreement: Mapping[str, Agreement], folder: Path) -> None:
+    """Write the plots of the first domain as PNG files.
 
     Args:
         rows: of the domain.
-        plan: names split, models and domain, and tells models from baselines.
-        folder: receives them.
+        plan: gives split, models and domain.
+        agreement: method → agreement with HR, see `ctsr.evaluate.examples.agreement`.
+        folder: receives the files.
     """
     subtitle = f"{plan.title}, metrics in {plan.domains[0].text}"
     models = plan.model_methods
@@ -62,8 +57,8 @@ def write_plots(rows: Sequence[Row], plan: EvaluationPlan, folder: Path) -> None
     }
     for name, make in figures.items():
         save_figure(make(rows, subtitle), folder / f"{name}.png")
-    # In HU and on blocks of its own: neither window nor mask has a part in it.
-    save_figure(agreement_figure(agreement(plan), plan.title), folder / "bland_altman.png")
+    # In HU and on blocks: it depends on neither window nor mask.
+    save_figure(agreement_figure(agreement, plan.title), folder / "bland_altman.png")
 
 
 def bar_figure(rows: Sequence[Row], subtitle: str) -> Figure:
@@ -84,7 +79,7 @@ def bar_figure(rows: Sequence[Row], subtitle: str) -> Figure:
 
 
 def patients_figure(rows: Sequence[Row], subtitle: str) -> Figure:
-    """A group of bars for each patient: the mean of his slices by every method."""
+    """A group of bars for each patient: the mean over slices by every method."""
     methods, patients = methods_of(rows), _patients(rows)
     figure, panels = _panels(rows, f"Mean over the slices of each patient\n{subtitle}", 1.2 + 0.36 * len(patients))
     thickness = 0.8 / len(methods)
@@ -93,7 +88,7 @@ def patients_figure(rows: Sequence[Row], subtitle: str) -> Figure:
             means = [(p, m.value) for p, m in enumerate(patient_means(rows, method, metric).values())]
             known = [(place, value) for place, value in means if value is not None]
             places = [place + (i - (len(methods) - 1) / 2) * thickness for place, _ in known]
-            axes.barh(places, [v for _, v in known], thickness, color=_color(methods, method), label=short(method))
+            axes.barh(places, [v for _, v in known], thickness, color=_color(methods, method), label=short_name(method))
         axes.set_yticks(range(len(patients)), [_brief(name) for name in patients] if axes is panels[0][0] else [])
         axes.set_ylim(len(patients) - 0.5, -0.5)
     _legend(figure, panels[0][0])
@@ -101,7 +96,7 @@ def patients_figure(rows: Sequence[Row], subtitle: str) -> Figure:
 
 
 def box_figure(rows: Sequence[Row], subtitle: str) -> Figure:
-    """How each method's values spread over the slices: quartiles, whiskers to 1.5 times their distance."""
+    """Distribution of each method's values over the slices: quartiles, whiskers to 1.5 times their distance."""
     methods = methods_of(rows)
     figure, panels = _panels(rows, f"All slices\n{subtitle}", _height(methods))
     for axes, metric in panels:
@@ -125,9 +120,9 @@ def box_figure(rows: Sequence[Row], subtitle: str) -> Figure:
 
 
 def position_figure(rows: Sequence[Row], subtitle: str) -> Figure:
-    """Each method along the patient: where in the body it does well. One line of panels a series."""
+    """Each method's values along the patient, one panel for each series."""
     methods, metric = methods_of(rows), _shown(rows)[0]
-    series = list(dict.fromkeys((row.slice.patient_id, row.slice.series_uid) for row in rows))[:MOST_PATIENTS]
+    series = list(dict.fromkeys((row.slice.patient_id, row.slice.series_uid) for row in rows))[:MOST_SERIES]
     across = min(3, len(series))
     down = -(-len(series) // across)
     figure = new_figure(4.5 * across, 2.3 * down + 0.8)
@@ -143,7 +138,7 @@ def position_figure(rows: Sequence[Row], subtitle: str) -> Figure:
                 *np.transpose(own or np.empty((0, 2))),
                 ".-",
                 color=_color(methods, method),
-                label=short(method),
+                label=short_name(method),
                 markersize=3,
                 linewidth=1,
             )
@@ -156,14 +151,14 @@ def position_figure(rows: Sequence[Row], subtitle: str) -> Figure:
 
 
 def correlation_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
-    """Each slice's value with the model against its value with an interpolation, by patient."""
+    """Each slice's value by the model against its value by an interpolation, coloured by patient."""
     methods = methods_of(rows)
     baseline = BICUBIC if BICUBIC in methods else methods[0]
     figure, panels = _panels(rows, f"One dot is one slice; on the line both methods are equal\n{subtitle}", 3.3)
     for axes, metric in panels:
         _scatter(axes, rows, metric, (baseline, model))
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"{short(baseline)} interpolation", fontsize=8, color=INK)
+        axes.set_xlabel(f"{short_name(baseline)} interpolation", fontsize=8, color=INK)
         axes.set_ylabel("Model", fontsize=8, color=INK)
         if METRICS[metric].better == "nearer 0":
             continue
@@ -177,7 +172,7 @@ def correlation_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure
 
 
 def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
-    """How the metrics of the model go together over the slices: Spearman's rank correlation of each two."""
+    """Spearman's rank correlation over the slices of each two metrics of the model."""
     names = [name for name in METRICS if len({v for _, v in _values(rows, model, name)}) > 2]
     figure = new_figure(1.8 + 0.42 * max(6, len(names)), 1.6 + 0.42 * max(4, len(names)))
     _head(figure, f"Rank correlation over slices, {model}\n{subtitle}")
@@ -187,7 +182,8 @@ def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
         axes.set_axis_off()
         return figure
     values = {name: dict(_values(rows, model, name)) for name in names}
-    matrix = np.array([[_rank_correlation(values[one], values[other]) for other in names] for one in names])
+    rows_of_matrix = [_rank_correlations(values[name], values) for name in names]
+    matrix = np.array(rows_of_matrix)
     axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7, color=INK)
     axes.set_yticks(range(len(names)), names, fontsize=7, color=INK)
@@ -199,25 +195,29 @@ def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
     return figure
 
 
-def _rank_correlation(one: Mapping[SliceRef, float], other: Mapping[SliceRef, float]) -> float:
-    both = [ref for ref in one if ref in other]
-    ours, theirs = ([values[ref] for ref in both] for values in (one, other))
-    if len(both) < 3 or len(set(ours)) == 1 or len(set(theirs)) == 1:
+def _rank_correlations(values: Mapping[SliceRef, float], others: Mapping[str, Mapping[SliceRef, float]]) -> list[float]:
+    return [_rank_correlation(values, other) for other in others.values()]
+
+
+def _rank_correlation(x: Mapping[SliceRef, float], y: Mapping[SliceRef, float]) -> float:
+    both = [ref for ref in x if ref in y]
+    x_values, y_values = [x[ref] for ref in both], [y[ref] for ref in both]
+    if len(both) < 3 or len(set(x_values)) == 1 or len(set(y_values)) == 1:
         return float("nan")
-    return float(cast("tuple[float, float]", stats.spearmanr(ours, theirs))[0])
+    return float(cast("tuple[float, float]", stats.spearmanr(x_values, y_values))[0])
 
 
-def agreement_figure(found: Mapping[str, Agreement], subtitle: str) -> Figure:
+def agreement_figure(by_method: Mapping[str, Agreement], subtitle: str) -> Figure:
     """Bland–Altman: the difference of mean HU against their mean, in blocks of the middle slice of each patient."""
-    figure = new_figure(3.9 * len(found), 3.6)
-    block = next(iter(found.values())).block
+    figure = new_figure(3.9 * len(by_method), 3.6)
+    block = next(iter(by_method.values())).block
     what = f"HU of {block}×{block} blocks of the body, middle slice of each series; lines: bias, limits of agreement"
     _head(figure, f"{what}\n{subtitle}")
-    panels = list(figure.subplots(1, len(found), squeeze=False, sharey=True)[0])
-    for axes, (method, one) in zip(panels, found.items(), strict=True):
-        calm(axes, title=short(method))
-        axes.scatter(one.mean_hu, one.difference_hu, s=2, color=COLORS[1], alpha=0.35, linewidths=0)
-        for level, style in ((one.bias, "-"), (one.low, "--"), (one.high, "--")):
+    panels = list(figure.subplots(1, len(by_method), squeeze=False, sharey=True)[0])
+    for axes, (method, found) in zip(panels, by_method.items(), strict=True):
+        calm(axes, title=short_name(method))
+        axes.scatter(found.mean_hu, found.difference_hu, s=2, color=COLORS[1], alpha=0.35, linewidths=0)
+        for level, style in ((found.bias, "-"), (found.low, "--"), (found.high, "--")):
             axes.axhline(level, color=ACCENT, linewidth=1, linestyle=style)
             axes.text(
                 1.0,
@@ -234,15 +234,61 @@ def agreement_figure(found: Mapping[str, Agreement], subtitle: str) -> Figure:
     return figure
 
 
+def example_figure(plan: EvaluationPlan, example: ExampleSlice, rows: Sequence[Row]) -> Figure:
+    """LR, an interpolation, SR of each model, HR, and the first model's SR less HR.
+
+    Args:
+        plan: names methods and domain.
+        example: the slice.
+        rows: of the first domain; the slice's are written below its images.
+    """
+    planned, lr, images = example.planned, example.lr_hu, example.images_hu
+    baseline = BICUBIC if BICUBIC in images else plan.baselines[-1]
+    difference = images[plan.model_methods[0]] - example.hr_hu
+    models = [
+        Panel("SR" if len(plan.models) == 1 else short_name(name), images[name], _scores(rows, planned.ref, name))
+        for name in plan.model_methods
+    ]
+    panels = [
+        Panel("LR", lr, f"{lr.shape[1]} × {lr.shape[0]}"),
+        Panel(short_name(baseline), images[baseline], _scores(rows, planned.ref, baseline)),
+        *models,
+        Panel("HR", example.hr_hu, "reference"),
+        Panel(
+            "SR − HR", difference, f"MAE {np.abs(difference).mean():.1f} HU, whole slice", signed_limit=DIFFERENCE_HU
+        ),
+    ]
+    stored = planned.stored
+    return comparison_figure(
+        panels,
+        shown_window(plan),
+        title=f"{stored.patient_id}, slice {planned.index}; metrics in {plan.domains[0].text}",
+        pixel_aspect=stored.pixel_spacing[0] / stored.pixel_spacing[1],
+    )
+
+
+def shown_window(plan: EvaluationPlan) -> Window:
+    """The metrics' window, or soft tissue where that is wider than `WIDEST_SHOWN`."""
+    window = plan.domains[0].window.window
+    return window if window.width <= WIDEST_SHOWN else PRESETS["soft_tissue"]
+
+
+def _scores(rows: Sequence[Row], ref: SliceRef, method: str) -> str:
+    row = next(row for row in rows if row.slice == ref and row.method == method)
+    values = {name: row.metrics[name].value for name in ("PSNR", "SSIM") if name in row.metrics}
+    formats = {"PSNR": "{:.2f} dB", "SSIM": "SSIM {:.4f}"}
+    return ", ".join(formats[name].format(value) for name, value in values.items() if value is not None)
+
+
 def _scatter(axes: Axes, rows: Sequence[Row], metric: str, methods: tuple[str, str]) -> None:
-    """The second method against the first."""
-    below, above = (dict(_values(rows, method, metric)) for method in methods)
-    pairs = [(key, value, above[key]) for key, value in below.items() if key in above]
+    """Plot the second method against the first."""
+    x, y = dict(_values(rows, methods[0], metric)), dict(_values(rows, methods[1], metric))
+    pairs = [(key, value, y[key]) for key, value in x.items() if key in y]
     patients = _patients(rows)
     named = len(patients) <= NAMED_PATIENTS
     for i, patient in enumerate(patients):
-        own = [(x, y) for key, x, y in pairs if key.patient_id == patient]
-        # The grey of the first colour is that of an interpolation: patients begin with the second.
+        own = [pair[1:] for pair in pairs if pair[0].patient_id == patient]
+        # The first colour, grey, is that of an interpolation: patients begin with the second.
         color = COLORS[1 + i % (len(COLORS) - 1)] if named else COLORS[1]
         axes.scatter(
             *np.transpose(own or np.empty((0, 2))), s=10, color=color, alpha=0.7, linewidths=0, label=_brief(patient)
@@ -253,7 +299,7 @@ def _scatter(axes: Axes, rows: Sequence[Row], metric: str, methods: tuple[str, s
 
 
 def _panels(rows: Sequence[Row], title: str, height: float) -> tuple[Figure, list[tuple[Axes, str]]]:
-    """A panel for each metric that is shown, with its title."""
+    """A panel with a title for each metric that is plotted."""
     names = _shown(rows)
     figure = new_figure(max(5.0, 3.4 * len(names)), height + 0.5)
     _head(figure, title)
@@ -264,14 +310,14 @@ def _panels(rows: Sequence[Row], title: str, height: float) -> tuple[Figure, lis
 
 
 def _head(figure: Figure, title: str) -> None:
-    """The title flush left, its lines broken where the figure ends."""
-    room = int(figure.get_figwidth() * LETTERS_AN_INCH)
+    """Set the title flush left, with its lines wrapped to the figure's width."""
+    room = int(figure.get_figwidth() * CHARACTERS_PER_INCH)
     lines = [part for line in title.splitlines() for part in textwrap.wrap(line, room)]
     figure.suptitle("\n".join(lines), fontsize=9, color=INK, ha="left", x=0.01)
 
 
 def _brief(name: str) -> str:
-    """A patient's name as far as there is room for it."""
+    """A patient's name, shortened to `LONGEST_NAME`."""
     return (
         textwrap.shorten(name, LONGEST_NAME, placeholder="…")
         if " " in name
@@ -280,8 +326,8 @@ def _brief(name: str) -> str:
 
 
 def _shown(rows: Sequence[Row]) -> tuple[str, ...]:
-    there = tuple(rows[0].metrics)
-    return tuple(name for name in SHOWN if name in there) or there[: len(SHOWN)]
+    computed = tuple(rows[0].metrics)
+    return tuple(name for name in SHOWN if name in computed) or computed[: len(SHOWN)]
 
 
 def _height(methods: Sequence[str]) -> float:
@@ -294,8 +340,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _name_methods(axes: Axes, methods: Sequence[str], *, first: bool) -> None:
-    """Down the side of the first panel only: the others have the same order."""
-    axes.set_yticks(range(len(methods)), [short(method) if first else "" for method in methods])
+    """Label the first panel only: the others have the same order."""
+    axes.set_yticks(range(len(methods)), [short_name(method) if first else "" for method in methods])
     axes.set_ylim(len(methods) - 0.45, -0.55)
 
 
@@ -309,7 +355,7 @@ def _unit(metric: str) -> str:
 
 
 def _values(rows: Sequence[Row], method: str, metric: str) -> list[tuple[SliceRef, float]]:
-    """The slices that have a value, and it."""
+    """Slices with a value, and the value."""
     own = (row for row in rows if row.method == method and metric in row.metrics)
     return [(row.slice, value) for row in own if (value := row.metrics[metric].value) is not None]
 

@@ -1,8 +1,7 @@
 import pytest
 
 from ctsr.errors import DomainError, UsageError
-from ctsr.evaluate.window import choose_window
-from ctsr.hu import PRESETS, HURange, Window
+from ctsr.hu import PRESETS, HURange, Window, choose_window
 
 DEFAULT = HURange()
 

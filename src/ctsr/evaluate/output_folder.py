@@ -1,0 +1,271 @@
+"""The output folder of an evaluation: its rows in `metrics.csv`, and the lock file by which it is continued."""
+
+import csv
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import psutil
+
+from ctsr.errors import ReadError
+from ctsr.evaluate.slice_metrics import Domain
+from ctsr.files import new_folder, write_atomically, write_json
+from ctsr.hu import HURange
+from ctsr.metrics import METRICS, MetricValue
+
+LOCK_FILE = ".unfinished.json"
+STALE_SECONDS = 600.0
+"""A run on another computer that has written nothing for this long is taken to have ended."""
+KEY_COLUMNS = ("patient_id", "series_uid", "deg_seed", "slice_index", "sop_instance_uid", "z_mm", "method")
+DOMAIN_COLUMNS = (
+    *("pi_kind", "window", "mask", "window_center", "window_width", "data_range"),
+    *("hu_low", "hu_high", "not_computed"),
+)
+
+
+@dataclass
+class OutputFolder:
+    """``eval_results/<stem>__<timestamp>/``; unfinished as long as it holds a lock file."""
+
+    path: Path
+    continued: bool
+    """It holds rows of an interrupted evaluation of the same models, settings and slices."""
+    finished: bool = True
+    """Whether nothing is left to compute when the block ends without an error; to be set to False where rows miss."""
+
+    @property
+    def metrics_csv(self) -> Path:
+        """One row for each slice, domain and method."""
+        return self.path / "metrics.csv"
+
+    @property
+    def summary_json(self) -> Path:
+        """Statistics, settings and the degradations that were drawn."""
+        return self.path / "summary.json"
+
+    @property
+    def config_json(self) -> Path:
+        """The settings as `--config` reads them."""
+        return self.path / "config.json"
+
+    @property
+    def report_html(self) -> Path:
+        """The report, as one page."""
+        return self.path / "report.html"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of the plots."""
+        return self.path / "plots"
+
+
+@dataclass(frozen=True)
+class LockFile:
+    """Marks a folder as unfinished: for which evaluation, and by which process."""
+
+    fingerprint: str
+    host: str = ""
+    pid: int = 0
+    started: float = 0.0
+    """Start time of the process, as process ids are reused."""
+
+    @classmethod
+    def of_this_process(cls, fingerprint: str) -> "LockFile":
+        """A lock held by this process."""
+        return cls(fingerprint, socket.gethostname(), os.getpid(), psutil.Process().create_time())
+
+    @classmethod
+    def read(cls, folder: Path) -> "LockFile | None":
+        """The lock file in `folder`; None where there is none that can be read."""
+        try:
+            found: dict[str, Any] = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
+            return cls(**found)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Write it into `folder`."""
+        write_json(folder / LOCK_FILE, asdict(self))
+
+    def is_held(self, folder: Path) -> bool:
+        """Whether a process is writing into the folder at this moment."""
+        if not self.pid:
+            return False
+        if self.host != socket.gethostname():
+            return time.time() - max(file.stat().st_mtime for file in folder.iterdir()) < STALE_SECONDS
+        try:
+            return psutil.Process(self.pid).create_time() == self.started
+        except psutil.Error:
+            return False
+
+
+@contextmanager
+def output_folder(parent: Path, stem: str, fingerprint: str) -> Generator[OutputFolder]:
+    """Lock an unfinished folder with the same fingerprint, or a new one, until the block ends.
+
+    A block that ends without an error finishes the folder, unless `finished` was set to False. The next evaluation with
+    the same fingerprint continues an unfinished one.
+    """
+    folder = _unfinished(parent, stem, fingerprint)
+    if folder is None:
+        folder = OutputFolder(new_folder(parent, f"{stem}__"), continued=False)
+    LockFile.of_this_process(fingerprint).write(folder.path)
+    try:
+        yield folder
+    finally:
+        LockFile(fingerprint).write(folder.path)
+    if folder.finished:
+        (folder.path / LOCK_FILE).unlink()
+
+
+def _unfinished(parent: Path, stem: str, fingerprint: str) -> OutputFolder | None:
+    for path in sorted(parent.glob(f"{stem}__*"), reverse=True):
+        lock = LockFile.read(path)
+        if lock and lock.fingerprint == fingerprint and not lock.is_held(path):
+            return OutputFolder(path, continued=(path / "metrics.csv").is_file())
+    return None
+
+
+@dataclass(frozen=True)
+class SliceRef:
+    """Identifies the slice of a row."""
+
+    patient_id: str
+    series_uid: str
+    """Followed by ``/number`` where several series of the patient have this UID."""
+    deg_seed: int
+    """Seed of the patient's degradations."""
+    slice_index: int
+    """Within its series, in order along the normal."""
+    sop_instance_uid: str
+    """Followed by ``#frame`` in a multi-frame object; the index in NIfTI."""
+    z_mm: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """The metrics of one method on one slice and domain, in the order of the columns."""
+
+    slice: SliceRef
+    method: str
+    metrics: Mapping[str, MetricValue]
+    window: str = "globalHU_-1000_2000"
+    """Tag of the metrics' window."""
+    mask: str = "none"
+    """`none`, or `body`."""
+
+
+def on_domain(rows: Iterable[Row], domain: Domain) -> list[Row]:
+    """The rows of one domain."""
+    return [row for row in rows if row.window == domain.window.tag and row.mask == domain.mask]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a `metrics.csv`, and what is the same in all its rows."""
+
+    metrics: Sequence[str]
+    domains: Sequence[Domain]
+    hu_range: HURange
+    pi_kind: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The header line. The last columns give window, mask and ranges, and the reason of each missing value."""
+        return (*KEY_COLUMNS, *self.metrics, *DOMAIN_COLUMNS)
+
+    def cells(self, row: Row) -> tuple[object, ...]:
+        """One line; floats in the shortest form that reads back to the same bits."""
+        ref, values = row.slice, [row.metrics[name] for name in self.metrics]
+        missing = {name: v.reason for name, v in zip(self.metrics, values, strict=True) if v.value is None}
+        has_index = "PI" in row.metrics and row.metrics["PI"].value is not None
+        window = next(domain.window for domain in self.domains if domain.window.tag == row.window).window
+        return (
+            *(ref.patient_id, ref.series_uid, ref.deg_seed, ref.slice_index, ref.sop_instance_uid, ref.z_mm),
+            row.method,
+            *("" if v.value is None else v.value for v in values),
+            (self.pi_kind or "") if has_index else "",
+            *(row.window, row.mask, window.center, window.width, 1.0, self.hu_range.low, self.hu_range.high),
+            "; ".join(f"{name}: {reason}" for name, reason in missing.items()),
+        )
+
+
+class RowWriter:
+    """Writes `metrics.csv` slice by slice: after a crash, every slice but the last one is whole.
+
+    Args:
+        path: of the file.
+        columns: of the file.
+        kept: rows of an interrupted run, with which the file begins.
+    """
+
+    def __init__(self, path: Path, columns: Columns, kept: Iterable[Row] = ()) -> None:
+        self._path, self._columns = path, columns
+        self._kept = tuple(kept)
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> "RowWriter":
+        write_atomically(self._path, to_csv(self._kept, self._columns))
+        self._file = self._path.open("a", encoding="utf-8", newline="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file:
+            self._file.close()
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Write the rows of one slice and flush them to the operating system."""
+        assert self._file is not None, "rows are added inside `with`"
+        self._file.write(to_csv(rows, self._columns, header=False))
+        self._file.flush()
+
+
+def to_csv(rows: Iterable[Row], columns: Columns, *, header: bool = True) -> str:
+    """Format rows as CSV lines."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if header:
+        writer.writerow(columns.names)
+    writer.writerows(columns.cells(row) for row in rows)
+    return text.getvalue()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a `metrics.csv`, without a last line that was cut off.
+
+    Raises:
+        ReadError: the columns are not those of `Columns`.
+    """
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    reader = csv.DictReader(io.StringIO(whole))
+    names = tuple(reader.fieldnames or ())
+    metrics = names[len(KEY_COLUMNS) : -len(DOMAIN_COLUMNS)]
+    if whole and (names != (*KEY_COLUMNS, *metrics, *DOMAIN_COLUMNS) or not set(metrics) <= set(METRICS)):
+        raise ReadError(f"{path}: these are not the columns of a metrics.csv; remove the folder to evaluate again")
+    return list(_parsed(reader, metrics))
+
+
+def _parsed(lines: Iterable[dict[str, str]], metrics: Sequence[str]) -> Iterator[Row]:
+    for line in lines:
+        reasons = dict(item.split(": ", 1) for item in line["not_computed"].split("; ") if item)
+        ref = SliceRef(
+            patient_id=line["patient_id"],
+            series_uid=line["series_uid"],
+            deg_seed=int(line["deg_seed"]),
+            slice_index=int(line["slice_index"]),
+            sop_instance_uid=line["sop_instance_uid"],
+            z_mm=float(line["z_mm"]),
+        )
+        values = {
+            name: MetricValue(float(line[name])) if line[name] else MetricValue(None, reasons[name]) for name in metrics
+        }
+        yield Row(ref, line["method"], values, line["window"], line["mask"])
