@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pydicom
 from pydicom.tag import Tag
-
 from recipes.train import ROOTS
 
 from ctsr.data.datasets import open_roots

@@ -88,12 +88,10 @@ class Upscale:
         from ctsr.quantization.quantized_model import Int8Network
         from ctsr.quantization.synthetic import SyntheticSlices
 
-        degradation, hu_range = generator.trained_for, generator.hu_range
-        conditional = generator.architecture.conditional
         if self.calibration is None:
-            return Int8Network(SyntheticSlices(degradation, hu_range, conditional))
+            return Int8Network(SyntheticSlices.of(generator))
         root = resolve_path(self.calibration, progress=console)
-        return Int8Network(ExamSlices.below(root, degradation, hu_range, conditional=conditional))
+        return Int8Network(ExamSlices.below(root, generator))
 
 
 def show(console: Console, report: "Report", out: Path) -> None:

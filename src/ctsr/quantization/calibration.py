@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ctsr.checkpoint import Generator
 from ctsr.degrade import Degradation
 from ctsr.errors import MissingInputError
 from ctsr.exams import read_slice, scan
@@ -62,10 +63,8 @@ class ExamSlices:
     """Whether the model takes conditions."""
 
     @classmethod
-    def below(
-        cls, root: Path, degradation: Degradation, hu_range: HURange, *, conditional: bool = False
-    ) -> "ExamSlices":
-        """Use the first series below a folder.
+    def below(cls, root: Path, generator: Generator) -> "ExamSlices":
+        """Use the first series below a folder, degraded as a model's training data.
 
         Raises:
             MissingInputError: there is no usable series.
@@ -73,7 +72,7 @@ class ExamSlices:
         found = tuple(scan(root.absolute()).all_series())[:MAX_SERIES]
         if not found:
             raise MissingInputError(f"{root}: no usable CT series for INT8 calibration")
-        return cls(found, degradation, hu_range, conditional)
+        return cls(found, generator.trained_for, generator.hu_range, generator.architecture.conditional)
 
     @property
     def key(self) -> str:

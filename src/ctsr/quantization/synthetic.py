@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ctsr.checkpoint import Generator
 from ctsr.degrade import Degradation
 from ctsr.exams import read_slice, scan
 from ctsr.hu import HURange
@@ -27,6 +28,11 @@ class SyntheticSlices:
     """The model's."""
     conditional: bool = False
     """Whether the model takes conditions."""
+
+    @classmethod
+    def of(cls, generator: Generator) -> "SyntheticSlices":
+        """Images such as a model was trained on."""
+        return cls(generator.trained_for, generator.hu_range, generator.architecture.conditional)
 
     @property
     def key(self) -> str:
