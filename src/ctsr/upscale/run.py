@@ -21,8 +21,6 @@ from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.plan import Job, chosen, plan_series
 from ctsr.upscale.series import Network, Outcome, attempt, check_output, is_done, open_network
 
-__all__ = ["Report", "upscale"]
-
 
 @dataclass(frozen=True)
 class Report:
@@ -86,7 +84,7 @@ def upscale(
             check_output(job)
     if todo:
         check_disk_space(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
-    network = Network(engine, generator.meta)
+    network = Network(engine, generator.meta, generator.architecture.conditional)
     made = dict(zip(todo, _outcomes(todo, network, spec, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
