@@ -268,16 +268,24 @@ def bounds(setting: str, rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def run(models: Sequence[str], *, scans: int, pixel_mm: float, told: Sequence[Told]) -> None:
-    """Print a table for each setting, then all bounds."""
+def run(
+    models: Sequence[str],
+    *,
+    kernels: Sequence[str],
+    doses: Sequence[float],
+    scans: int,
+    pixel_mm: float,
+    told: Sequence[Told],
+) -> None:
+    """Print a table for each kernel and dose, then all bounds."""
     torch.set_num_threads(1)
     generators = {name: find_generator(name) for name in models}
     bench = Bench.prepared(pixel_mm, scans)
     verdicts = list[str]()
     print(f"Pixels of {pixel_mm:g} mm made {pixel_mm / 2:g}; {scans} scans of each setting.")
-    for name, kernel in KERNELS.items():
-        for dose in DOSES:
-            scanner = SimulatedScanner(kernel, replace(Exposure(), dose=dose), bench.geometry)
+    for name in kernels:
+        for dose in doses:
+            scanner = SimulatedScanner(KERNELS[name], replace(Exposure(), dose=dose), bench.geometry)
             setting = f"{name} kernel, dose {dose:g}"
             rows = bench.measure(scanner, generators, told)
             print(f"\n## {setting}\n\n{table(rows)}", flush=True)
@@ -301,6 +309,8 @@ def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", nargs="*", default=["ctsr-x2"], help="×2 models, by name or file")
+    parser.add_argument("--kernel", nargs="*", choices=list(KERNELS), default=list(KERNELS))
+    parser.add_argument("--dose", nargs="*", type=float, default=list(DOSES), help="of full dose")
     parser.add_argument("--scans", type=int, default=8, help="of the discs, for each kernel and dose")
     parser.add_argument("--pixel", type=float, default=0.8, help="side of an LR pixel, mm; 0.6 to 1")
     parser.add_argument(
@@ -311,7 +321,14 @@ def main() -> None:
         help="conditional models: blur σ in HR pixels, and times the measured noise, as 0.8,1.5",
     )
     asked = parser.parse_args()
-    run(asked.model, scans=asked.scans, pixel_mm=asked.pixel, told=asked.told)
+    run(
+        asked.model,
+        kernels=asked.kernel,
+        doses=asked.dose,
+        scans=asked.scans,
+        pixel_mm=asked.pixel,
+        told=asked.told,
+    )
 
 
 if __name__ == "__main__":

@@ -147,3 +147,8 @@ def test_a_slice_pair_is_the_same_for_every_caller_and_in_any_order(series: Stor
         assert torch.equal(one.lr, other.lr)
         assert one.draw == other.draw
     assert forwards[0].hr.shape == (1, 1, 150, 202)
+
+
+def test_noise_that_needs_whole_slices_is_refused_before_training(series: StoredSeries) -> None:
+    with pytest.raises(DomainError, match="--noise_model projection needs whole slices"):
+        dataset(series, degradation=Degradation(noise_model=("white", "projection")))

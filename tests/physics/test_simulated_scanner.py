@@ -36,7 +36,8 @@ def test_the_truth_is_the_contrast_and_the_noise_is_that_of_the_dose() -> None:
         # Fine pixels of the same projections: their mean over an LR pixel is close to it, noise included.
         assert np.corrcoef(water.direct.reshape(30, 2, 30, 2).mean(axis=(1, 3)).ravel(), water.lr.ravel())[0, 1] > 0.9
         spreads.append(float(water.lr.std()))
-    assert spreads[1] / spreads[0] == pytest.approx(2, rel=0.1)
+    # √(1/dose), and a little more, because the electronics count for more.
+    assert spreads[1] / spreads[0] == pytest.approx(2.06, rel=0.12)
 
 
 def test_a_scan_follows_from_its_seed_and_parts_share_it() -> None:
