@@ -1,0 +1,161 @@
+"""INT8: used where it is as good as fp32 on patients it was not calibrated on, else given up, and said so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ctsr.checkpoint import Generator, load_generator
+from ctsr.degrade import Degradation
+from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer import Engine, TorchEngine
+from ctsr.infer.choose import AskedFor, choose_engine, open_engine
+from ctsr.infer.openvino_engine import OpenvinoEngine
+from ctsr.infer.private import import_openvino
+from ctsr.models import Architecture, build
+from ctsr.models.rrdb import RRDBNet
+from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs
+from ctsr.quantization.calibration import ExamSlices, convert_calibrated
+from ctsr.quantization.quantized_model import Int8Network
+from ctsr.quantization.synthetic import SyntheticSlices
+from tests.made.ct import body
+from tests.made.exams import save_patients
+from tests.made.listener import Listener
+from tests.made.model import save_model
+from tests.needs import needs
+
+
+@pytest.fixture(autouse=True)
+def _fast() -> None:
+    needs(find_spec("openvino") is not None, "install ctsr[fast] to run this")
+
+
+@dataclass(frozen=True)
+class Discs:
+    """Bodies of known HU, all of it made `gain` times smaller about the middle of the range."""
+
+    gain: float = 1.0
+
+    @property
+    def key(self) -> str:
+        return f"{self.gain:08.4f} discs"
+
+    @property
+    def series_uids(self) -> frozenset[str]:
+        return frozenset()
+
+    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+        return [(self.gain * pair.lr).numpy() for pair in sample_pairs(seed=50)]
+
+
+def sample_pairs(seed: int = 0) -> list[Pair]:
+    slices = [body(64, seed=seed + i, texture=200, smooth=1.0).astype(np.float32) for i in range(3)]
+    return degraded_pairs(slices, Degradation(), DEFAULT_RANGE)
+
+
+def check(int8: Engine, fp32: Engine) -> Acceptance:
+    return compare_engines(int8, fp32, sample_pairs(), DEFAULT_RANGE)
+
+
+def choose(net: nn.Module, path: Path, calibration: Discs) -> tuple[str, str]:
+    """The engine that is used, and what was said of it."""
+    generator: Generator = replace(load_generator(save_model(path / "best.pth")), net=net)
+    asked = AskedFor("openvino", "int8", int8=Int8Network(calibration), cache=path / "cache")
+    listener = Listener()
+    spec = choose_engine(generator, asked, check, listener)
+    return open_engine(spec, generator).name, listener.notes[-1]
+
+
+def test_int8_that_is_as_good_is_used(bilinear_net: nn.Module, tmp_path: Path) -> None:
+    name, note = choose(bilinear_net, tmp_path, Discs())
+    assert name == f"openvino int8 calibrated {Discs().key[:8]}"
+    assert "in use" in note
+
+
+def test_other_calibrations_make_engines_of_other_names(bilinear_net: nn.Module, tmp_path: Path) -> None:
+    names = {choose(bilinear_net, tmp_path / str(gain), Discs(gain))[0] for gain in (1.0, 0.9)}
+    assert len(names) == 2
+
+
+def test_int8_that_is_worse_gives_way_to_fp32_and_says_so(busy_net: nn.Module, tmp_path: Path) -> None:
+    # Its trunk has a say of hundreds of HU. Calibrated without contrast, it has no numbers for what a body asks of it.
+    assert isinstance(busy_net, RRDBNet)
+    busy_net.conv_last.weight.data *= 5
+    for weights in busy_net.RRDB_trunk.parameters():
+        weights.data *= 2
+    name, note = choose(busy_net, tmp_path, Discs(gain=0.01))
+    assert name == "openvino fp32"
+    assert "too much, computing in fp32" in note
+
+
+def in_fp32(net: nn.Module, folder: Path) -> tuple[list[str], int]:
+    """The convolutions that were not quantised, and how many there are."""
+    model = import_openvino().Core().read_model(convert_calibrated(net, Discs(), folder))
+    convolutions = [one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution"]
+    weights = {one.get_friendly_name(): one.input_value(1).get_node() for one in convolutions}
+    # Weights of 8 bits are widened and scaled where they are used.
+    return [name for name, source in weights.items() if source.get_type_name() == "Constant"], len(convolutions)
+
+
+def test_only_the_blocks_of_the_trunk_are_convert_calibrated(busy_net: nn.Module, tmp_path: Path) -> None:
+    outer, count = in_fp32(busy_net, tmp_path)
+    assert (len(outer), count) == (4, 34)
+    assert not any(".rdb" in name for name in outer)
+
+
+@pytest.mark.parametrize(("name", "count"), [("edsr", 7), ("rrdb_skip", 33), ("plain", 4)])
+def test_of_a_network_with_a_skip_the_trunk_is_convert_calibrated(tmp_path: Path, name: str, count: int) -> None:
+    torch.manual_seed(0)
+    outer, found = in_fp32(build(Architecture(name, 2, nf=8, nb=2, gc=4)).eval(), tmp_path)
+    assert found == count
+    assert ["conv_first" in outer[0], "conv_up" in outer[1]] == [True, True]
+    assert len(outer) == 2
+
+
+def test_the_mean_of_int8_is_that_of_fp32(busy_net: nn.Module, tmp_path: Path) -> None:
+    fast = OpenvinoEngine(convert_calibrated(busy_net, Discs(), tmp_path), "int8")
+    verdict = compare_engines(fast, TorchEngine(busy_net), sample_pairs(), DEFAULT_RANGE)
+    assert abs(verdict.bias_hu) < 0.5
+    assert verdict.num_slices == 3
+
+
+def test_a_verdict_measures_loss_and_shift() -> None:
+    class Shifted:
+        name = "shifted"
+
+        def __init__(self, by: float) -> None:
+            self.by = by
+
+        def __call__(self, lr: Tensor) -> Tensor:
+            return nn.functional.interpolate(lr, scale_factor=2.0) + self.by
+
+    pairs = [Pair(torch.zeros(1, 1, 8, 8), torch.full((1, 1, 16, 16), 0.01))]
+    verdict = compare_engines(Shifted(0.02 - 0.01), Shifted(0.0), pairs, DEFAULT_RANGE)
+    assert verdict.bias_hu == pytest.approx(15, abs=1e-3)
+    assert verdict.loss_db < 0
+    worse = compare_engines(Shifted(-0.01), Shifted(0.0), pairs, DEFAULT_RANGE)
+    assert worse.loss_db == pytest.approx(20 * np.log10(2), abs=1e-3)
+    assert not worse.passes
+
+
+def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
+    root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=5, size=40)
+    one = ExamSlices.below(root, Degradation(), DEFAULT_RANGE)
+    assert [image.shape for image in one()] == [(1, 1, 20, 20)] * 4
+    assert one.key == ExamSlices.below(root, Degradation(), DEFAULT_RANGE).key
+    assert one.key != ExamSlices.below(root / "anna", Degradation(), DEFAULT_RANGE).key
+    assert one.series_uids == {"1.3.1", "1.3.2"}
+
+
+def test_the_synthetic_calibration_is_the_same_on_every_run() -> None:
+    one, other = (SyntheticSlices(Degradation(), DEFAULT_RANGE) for _ in range(2))
+    assert one.key == other.key
+    images = one()
+    assert len(images) >= 6
+    assert max(float(image.max()) for image in images) == 1  # an implant among them
