@@ -70,7 +70,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         warnings.filterwarnings("ignore", message="Glyph")
         for text in figure.findobj(Text):
             # Names of patients and folders are no formulas. Tick labels of logarithmic axes are.
-            if isinstance(text, Text) and "\\mathdefault" not in text.get_text():
+            if "\\mathdefault" not in text.get_text():
                 text.set_parse_math("$" not in text.get_text())
         figure.savefig(part, format="png", metadata={"Software": None})
 

@@ -27,7 +27,7 @@ def pixel_module_problem(look: Attributes) -> str:
     if (look.whole("SamplesPerPixel") or 1) != 1:
         return ""  # left out as a colour image
     allocated, sign = look.whole("BitsAllocated") or 0, look.whole("PixelRepresentation")
-    stored = look.whole("BitsStored") or allocated
+    stored = allocated if (given := look.whole("BitsStored")) is None else given
     high = look.whole("HighBit")
     if allocated not in BITS_ALLOCATED:
         return f"BitsAllocated is {allocated}, not 8, 16 or 32"
