@@ -28,7 +28,12 @@ VERBS = {
         Verb("view", "ctsr.cli.view", "View", "look at LR, interpolations, SR and HR side by side"),
         Verb("upscale", "ctsr.cli.upscale", "Upscale", "make real series sharper with a model, DICOM to DICOM"),
         Verb("export", "ctsr.cli.export", "Export", "write a model as ONNX, OpenVINO, TorchScript, safetensors"),
-        Verb("quantize", "ctsr.cli.quantize", "Quantize", "make a model's twin in 8-bit integers, fast on a CPU"),
+        Verb(
+            "quantize",
+            "ctsr.cli.quantize",
+            "Quantize",
+            "quantize a model to 8-bit integers, for fast inference on a CPU",
+        ),
         Verb("blend", "ctsr.cli.blend", "Blend", "mix two generators: how much fine-tuning is wanted"),
         Verb("models", "ctsr.cli.models", "Models", "list the models that come with ctsr, or show one's card"),
         Verb("weights", "ctsr.cli.weights", "Weights", "list, fetch or find weights of VGG, AlexNet, LPIPS, NIQE"),
