@@ -1,6 +1,6 @@
 // The bars at the top and the form of the degradation: what they offer, and in step with what is shown.
 
-import { IMAGES } from "./format.js";
+import { IMAGES, rangeText } from "./format.js";
 import { known, view } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
@@ -45,6 +45,8 @@ export function showControls(stage) {
   const put = (id, value) => { if (document.activeElement !== $(id)) $(id).value = value; };
   put("center", view.center); put("width", view.width); put("image", view.image);
   put("minuend", view.difference[0]); put("subtrahend", view.difference[1]); put("difference-range", view.differenceRange);
+  $("difference-clip").checked = view.differenceClip;
+  $("clip-range").textContent = rangeText(known.state.hu_range);
   put("first", view.pair[0]); put("second", view.pair[1]);
   put("preset", presetName());
   for (const pane of stage.panes) pane.element.className = `pane ${view.compare === "wipe" && view.tool === "point" ? "wiping" : view.tool}`;

@@ -7,7 +7,7 @@ const GROUPS = {
   Planes: [["a c s", "axial, coronal, sagittal"], ["v", "all three planes of one image"], ["h", "crosshair; click to set it"]],
   Images: [
     ["1 2 3 4 5", "LR, Bilinear, Bicubic, SR, HR"], ["d", "difference in HU"], ["x", "wipe between two images"],
-    ["b", "blink between two images"], ["space", "flip by hand while blinking"], ["n", "smooth or plain pixels"],
+    ["b", "blink between two images"], ["space", "flip by hand while blinking"], ["n", "smooth or plain pixels"], ["m", "mark pixels that HU metrics clip"],
   ],
   Window: [["right-drag", "across: width, down: centre"], ["w shift+w", "next, last preset"], ["r", "everything as at the start"]],
   Zoom: [["ctrl+wheel, + −", "zoom"], ["shift-drag, middle-drag", "move"], ["double click, 0", "fit"]],

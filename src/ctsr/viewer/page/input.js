@@ -119,7 +119,7 @@ export function bindKeys(actions) {
     q: () => actions.tool("point"), o: () => actions.tool("box"), l: () => actions.tool("line"),
     x: () => actions.compare("wipe"), b: () => actions.compare("blink"), " ": actions.flip,
     d: () => actions.panel("Difference"),
-    n: () => change({ smooth: !view.smooth }), h: () => change({ crosshair: !view.crosshair }),
+    n: () => change({ smooth: !view.smooth }), m: () => change({ beyond: !view.beyond }), h: () => change({ crosshair: !view.crosshair }),
     w: () => actions.nextPreset(1), W: () => actions.nextPreset(-1),
     "+": () => change({ zoom: Math.min(LARGEST_ZOOM, view.zoom * 1.25) }), "=": () => change({ zoom: Math.min(LARGEST_ZOOM, view.zoom * 1.25) }),
     "-": () => change({ zoom: Math.max(0.5, view.zoom / 1.25) }),

@@ -76,14 +76,14 @@ onChange((names) => {
   if (any("plane", "cursor", "series") && boxIsElsewhere()) change({ box: null });
   if (any(...SHOWS, "tool", "line")) want();
   if (any("series", "plane", "panels", "image", "difference", "compare", "pair")) stage.rebuild();
-  else if (any("cursor", "setting", "zoom", "pan", "center", "width", "smooth", "differenceRange", "wipe", "flipped")) stage.draw();
+  else if (any("cursor", "setting", "zoom", "pan", "center", "width", "smooth", "differenceRange", "differenceClip", "beyond", "wipe", "flipped")) stage.draw();
   else if (any("hover", "box", "line", "crosshair", "tool")) stage.drawMarks();
   if (any(...MOVES)) look();
   if (any(...MOVES, "center", "width")) measureSoon();
   if (any(...MOVES, "box", "center", "width")) measureBoxSoon();
   if (any("hover", "cursor")) side.showUnder();
   if (any("series", "plane", "cursor")) side.showSlice();
-  if (any("series")) side.showFacts();
+  if (any("series")) { side.showFacts(); side.showCaveats(); }
   if (now.drawn && any("center", "width")) side.showAgreement(now.drawn.departures);
   if (any("line", "tool", "panels", "cursor", "series", "setting")) plot();
   showControls(stage);
@@ -251,14 +251,14 @@ const actions = {
   reset: () => {
     change({
       center: now.start.center, width: now.start.width, panels: new Set(now.start.panels), compare: null, zoom: 1, smooth: false,
-      crosshair: false, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, tool: "point", box: null, line: null, setting: 0,
+      crosshair: false, beyond: false, differenceClip: false, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, tool: "point", box: null, line: null, setting: 0,
     });
     resetControls();
   },
   goto: () => { $("index").focus(); $("index").select(); },
   savePicture: () => { if (now.drawn) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn); },
   saveNumbers: () => {
-    if (now.slice) saveNumbers(now.slice, now.region);
+    if (now.slice && now.drawn) saveNumbers(now.slice, now.region, now.drawn);
     else side.say("The numbers are still being measured; save them in a moment.");
   },
   help: () => { if ($("help").open) $("help").close(); else $("help").showModal(); },
@@ -295,6 +295,7 @@ function bind() {
   number("center", (center) => change({ center }));
   number("width", (width) => change({ width }), (width) => width > 0);
   number("difference-range", (differenceRange) => change({ differenceRange }), (range) => range > 0);
+  on("difference-clip", "change", () => { change({ differenceClip: $("difference-clip").checked }); $("difference-clip").blur(); });
   for (const id of ["minuend", "subtrahend"]) on(id, "change", () => change({ difference: [$("minuend").value, $("subtrahend").value] }));
   for (const id of ["first", "second"]) on(id, "change", () => change({ pair: [$("first").value, $("second").value] }));
   on("slider", "input", () => moveTo(mainPlane(), Number($("slider").value)));

@@ -1,10 +1,17 @@
 // What is written and drawn over an image: names, letters, scales, HU, crosshair, rectangle, line.
 
-import { COLORS, hu } from "./format.js";
+import { COLORS, hu, signed } from "./format.js";
 import { diverging } from "./draw.js";
 import { cursorIn, known, sliceIndex, view } from "./state.js";
 
 const BARS_MM = [1, 2, 5, 10, 20, 50, 100, 200];
+
+/** HU, and what metrics take in its place where it is beyond their range. */
+export function huAndClipped(value) {
+  const [low, high] = known.state.hu_range;
+  if (value === null || (value >= low && value <= high)) return hu(value);
+  return `${hu(value)} (in metrics ${signed(value < low ? low : high)})`;
+}
 
 /** The part of a pane that draws on its second canvas; an image below need not be drawn again for it. */
 export class Marked {
@@ -93,7 +100,7 @@ export class Marked {
     const i = this.kind === "blink" ? Number(view.flipped) : 0;
     const both = this.kind === "wipe" ? [0, 1] : [i];
     const values = both.map((each) => this.valueAt(each, x, y));
-    const texts = values.map((value) => (value !== null && this.kind === "difference" && value > 0 ? `+${hu(value)}` : hu(value)));
+    const texts = values.map((value) => (this.kind === "difference" ? `${value > 0 ? "+" : ""}${hu(value)}` : huAndClipped(value)));
     this.text(texts.join("  |  "), pad, this.height - pad, { base: "bottom", weight: 600 });
     // Where the cursor is, seen in every other image of the plane.
     const { c } = this.pen;

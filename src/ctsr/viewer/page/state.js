@@ -9,6 +9,8 @@ export const view = {
   image: "HR", // of which three planes are shown
   difference: ["SR", "HR"],
   differenceRange: 100,
+  differenceClip: false, // both images clipped to the range of the HU metrics
+  beyond: false, // pixels that HU metrics clip are marked
   compare: null, // "wipe", "blink"
   pair: ["SR", "HR"],
   wipe: 0.5,
