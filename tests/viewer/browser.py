@@ -139,7 +139,7 @@ class BrowserPage:
 @pytest.fixture
 def view(browser: Any, server: ViewServer) -> Iterator[BrowserPage]:
     context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, accept_downloads=True)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(120_000)
     view = BrowserPage(context.new_page(), server)
     yield view
     assert view.troubles == [], "the console stays empty"

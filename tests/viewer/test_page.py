@@ -20,7 +20,17 @@ from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import open_session
 from ctsr.viewer.state import ViewRequest, prepare
-from tests.viewer.browser import SLICES, BrowserPage, assert_shows, browser, exams, server, view, wait_for_sr
+from tests.viewer.browser import (
+    SLICES,
+    TWO_FRAMES,
+    BrowserPage,
+    assert_shows,
+    browser,
+    exams,
+    server,
+    view,
+    wait_for_sr,
+)
 from tests.viewer.conftest import TURN
 
 __all__ = ["browser", "exams", "server", "view"]
@@ -62,10 +72,11 @@ def test_wheel_keys_slider_and_index_go_through_the_slices(view: BrowserPage) ->
     assert view.js(index) == 6
     view.page.mouse.move(*view.at(4, 30, 30))
     view.page.mouse.wheel(0, 120)
-    view.settle("view.cursor[0] === 7")
+    # Slices are numbered from the feet: down is towards the feet, as in every PACS.
+    view.settle("view.cursor[0] === 5")
     for key, expected in [
-        ("ArrowUp", 6), ("ArrowLeft", 5), ("ArrowDown", 6), ("ArrowRight", 7), ("PageUp", 0), ("ArrowUp", 0),
-        ("End", 11), ("PageDown", 11), ("Home", 0), ("PageDown", 10),
+        ("ArrowUp", 6), ("ArrowLeft", 7), ("ArrowDown", 6), ("ArrowRight", 5), ("PageUp", 11), ("ArrowUp", 11),
+        ("End", 11), ("PageDown", 1), ("Home", 0), ("PageDown", 0), ("PageUp", 10),
     ]:  # fmt: skip
         view.press(key)
         assert view.js(index) == expected, key
@@ -276,7 +287,7 @@ def test_metrics_of_a_slice_that_was_left_are_given_up(view: BrowserPage) -> Non
     view.settle("now.slice")
     view.press("Home")
     for _ in range(6):
-        view.page.keyboard.press("ArrowDown")
+        view.page.keyboard.press("ArrowUp")
     session = view.session
     look = ViewedSlice(session.series[0], session.settings[0], 6)
     exact = json.loads(json.dumps(session.numbers(TURN, look, "axial", 6, SOFT, None)["metrics"]))
@@ -353,8 +364,10 @@ def test_nothing_overlaps_or_sticks_out_at_any_size(view: BrowserPage, width: in
     wait_for_sr(view)
     view.page.set_viewport_size({"width": width, "height": height})
     view.press("d", "o")
-    view.page.click("#degradation summary")
     view.drag(view.at(4, 12, 16), view.at(4, 30, 40))
+    if width <= 1080:
+        view.page.click("#drawer")
+    view.page.click("#degradation summary")
     view.settle("now.slice && now.region && Object.keys(now.region.metrics).length === 3")
     assert view.page.evaluate(OVERLAPS) == []
     assert view.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -374,8 +387,15 @@ def test_the_page_says_when_the_viewer_has_ended(browser: Any, exams: Path, mode
     view = BrowserPage(context.new_page(), server)
     server.shutdown()
     server.server_close()
-    view.settle("document.getElementById('news').textContent.startsWith('The viewer has ended')")
-    assert view.page.locator("#news").is_visible()
+    view.settle("view.lost")
+    assert view.page.locator("#banner").is_visible()
+    before, shown = view.js("view.cursor"), view.canvas(0)
+    view.page.keyboard.press("ArrowUp")
+    view.page.evaluate(TWO_FRAMES)
+    assert view.js("view.cursor") == before, "what is seen stays what the page says it is"
+    np.testing.assert_array_equal(view.canvas(0), shown)
+    assert shown.std() > 10
+    assert "Failed to fetch" not in view.page.inner_text("#status")
     context.close()
 
 

@@ -23,7 +23,7 @@ from ctsr.text import listed
 from ctsr.viewer.caveats import Caveat, find_caveats
 from ctsr.viewer.images import PANELS, PanelName
 from ctsr.viewer.options import PlaneName, ViewOptions
-from ctsr.viewer.samplers import RecordedEvaluation, read_summary
+from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary
 from ctsr.viewer.series_lookup import find_series
 
 T = TypeVar("T")
@@ -154,6 +154,7 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     Raises:
         MissingInputError: there is nothing to show.
         UsageError: the evaluation is for another scale, or there is no such engine.
+        DomainError: the degradation blurs too much.
     """
     options, model = request.options, request.model
     path = resolve_path(request.path, progress=progress)
@@ -215,6 +216,7 @@ class _NoteRecorder(Silent):
 
 def _sampler(request: ViewRequest, evaluated: RecordedEvaluation | None, progress: Progress) -> DegradationSampler:
     options, degradation = request.options, request.degradation
+    check_blur(degradation.sigma_range[1], degradation.blur_kernel)
     sampler = DegradationSampler(degradation, options.degradation_sampling, options.deg_seed, options.deg_seed_mode)
     if evaluated is None:
         return sampler

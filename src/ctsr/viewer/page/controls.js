@@ -35,7 +35,9 @@ export function resetControls() {
 export function showControls(stage) {
   const press = (selector, test) => document.querySelectorAll(selector).forEach((button) => button.setAttribute("aria-pressed", String(test(button))));
   press("#planes button", (button) => button.dataset.plane === view.plane);
-  press("#panels button", (button) => view.panels.has(button.className));
+  const single = view.plane === "all" && !view.compare;
+  press("#panels button", (button) => (single ? view.image === button.className : view.panels.has(button.className)));
+  document.querySelector("#panels .Difference").disabled = single;
   press("#tools button", (button) => button.dataset.tool === view.tool);
   press("#compare button", (button) => button.dataset.compare === view.compare);
   press("#display button", (button) => view[button.dataset.toggle]);

@@ -23,6 +23,7 @@ export class Marked {
     const size = parseFloat(getComputedStyle(document.documentElement).fontSize);
     this.pen = { c, size, pad: size * 0.7 };
     if (view.crosshair || view.plane === "all") this.drawCrosshair();
+    this.drawGaps();
     this.drawBox();
     this.drawLine();
     if (this.kind === "wipe") this.drawDivider();
@@ -131,6 +132,25 @@ export class Marked {
     c.stroke();
   }
 
+  /** Rows where the series has no slice are hatched: nothing will be computed there. */
+  drawGaps() {
+    if (this.plane === "axial" || !known.geometry.z_rows.includes(-1)) return;
+    const { c } = this.pen;
+    const { pixel, size } = known.geometry.planes[this.plane];
+    const { scale, left, top } = this.transform;
+    const [width, height] = [size[1] * pixel[1] * scale, pixel[0] * scale];
+    c.save();
+    c.beginPath();
+    known.geometry.z_rows.forEach((slice, row) => { if (slice < 0) c.rect(left, top + row * height, width, height); });
+    c.clip();
+    c.strokeStyle = "#8a6d3b";
+    c.lineWidth = 1;
+    c.beginPath();
+    for (let x = left - size[0] * height; x < left + width; x += 9) { c.moveTo(x, top + size[0] * height); c.lineTo(x + size[0] * height, top); }
+    c.stroke();
+    c.restore();
+  }
+
   drawBox() {
     const box = view.box;
     if (!box || box.plane !== this.plane) return;
@@ -197,6 +217,7 @@ export class Marked {
     const missing = this.kind === "image" || this.kind === "difference" ? !this.shown[0] : !this.shown.every(Boolean);
     if (!missing) return;
     const forSr = this.images.includes("SR");
-    this.text(forSr ? "computing SR …" : "…", this.width / 2, this.height / 2 - 1.6 * this.pen.size, { align: "center", color: "#8e99a6" });
+    const state = view.lost ? "no answer" : forSr ? "computing SR …" : "…";
+    this.text(state, this.width / 2, this.height / 2 - 1.6 * this.pen.size, { align: "center", color: "#8e99a6" });
   }
 }

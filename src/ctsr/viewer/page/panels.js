@@ -156,6 +156,7 @@ export class Pane extends Marked {
       this.waitingSince = 0;
       return found;
     }
+    if (view.lost && this.shown[i]) return this.shown[i];
     this.waitingSince ||= performance.now();
     const stale = this.images.includes("SR") || performance.now() - this.waitingSince > PATIENCE_MS;
     if (stale) this.shown[i] = null;

@@ -1,14 +1,14 @@
 // The column on the right: where we are, numbers, degradation, series, model.
 
 import { IMAGES, definitions, escaped, metric, mm, rangeText, signed } from "./format.js";
-import { known, mainPlane, sliceIndex, view } from "./state.js";
+import { keyPlane, known, sliceIndex, view } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
 const LABELS = { MAE_HU: "MAE HU", RMSE_HU: "RMSE HU", BIAS_HU: "Bias HU", PSNR: "PSNR dB", MSE: "MSE ·10⁻³" };
 const ORDER = ["PSNR", "SSIM", "MSE", "RMSE", "MAE"];
 
 export function showSlice() {
-  const plane = mainPlane();
+  const plane = keyPlane();
   const { count } = known.geometry.planes[plane];
   const index = sliceIndex(plane);
   Object.assign($("slider"), { max: count - 1, value: index });
