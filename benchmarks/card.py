@@ -15,7 +15,7 @@ import torch
 from benchmarks.race import RESAMPLED, ROOTS, seconds_on_two_cores
 from ctsr.body_mask import BLOCK, body_blocks
 from ctsr.checkpoint import find_generator
-from ctsr.data.exams import open_exams
+from ctsr.data.datasets import open_exams
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.evaluate.methods import BICUBIC

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ctsr.data.roots import open_roots
-from ctsr.data.store import StoredSeries, open_all
+from ctsr.data.datasets import open_roots
+from ctsr.data.hu_cache import StoredSeries, open_all
 from ctsr.series import Series
 
 REAL_CT = "CTSR_REAL_CT"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.race import RESAMPLED, ROOTS
 from ctsr.checkpoint import Generator, find_generator
-from ctsr.data.exams import SplitExams, open_exams
+from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.infer.openvino_engine import OpenvinoEngine, convert, converted

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.common import workspace
 from ctsr.body_mask import body_blocks
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.patches import PatchDataset, Ticket
-from ctsr.data.store import StoredSeries
 from ctsr.degrade import Degradation
 from ctsr.hu import DEFAULT_RANGE
 

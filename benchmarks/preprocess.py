@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import ROUNDS, Comparison, exams, report, workspace
-from ctsr.data.roots import open_roots
+from ctsr.data.datasets import open_roots
 
 
 def run() -> None:

@@ -20,7 +20,7 @@ from ctsr.checkpoint import Checkpoint, Meta, current_versions, save_checkpoint
 from ctsr.degrade import Degradation
 from ctsr.exams import read_slice, scan
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.infer.box import body_box
+from ctsr.infer.body_roi import body_roi
 from ctsr.infer.engine import Engine, TorchEngine
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted
 from ctsr.models import Architecture, build
@@ -114,7 +114,7 @@ def _skipping(engine: "Callable[[Tensor], Tensor] | Engine") -> Callable[[Tensor
     """The part of a slice that upscaling gives to the network."""
 
     def run(lr: Tensor) -> Tensor:
-        box = body_box(DEFAULT_RANGE.to_hu(lr[0, 0].numpy()).astype(np.float32))
+        box = body_roi(DEFAULT_RANGE.to_hu(lr[0, 0].numpy()).astype(np.float32))
         assert box is not None
         return engine(lr[(..., *box.part)].contiguous())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pydicom
 from pydicom.tag import Tag
 
-from ctsr.data.roots import open_roots
+from ctsr.data.datasets import open_roots
 from ctsr.data.split import read_split
 
 SPLIT = Path(__file__).with_name("split.json")

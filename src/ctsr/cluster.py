@@ -35,15 +35,15 @@ def executor_for(jobs: int, dask: str | None = None) -> Generator[Executor | Non
         CtsrError: no scheduler or no worker answers; a local process was killed.
     """
     if jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, got {jobs}")
+        raise UsageError(f"`jobs` must be at least 1, got {jobs}")
     if dask is not None and jobs > 1:
-        raise UsageError("--jobs counts processes here, --dask takes the workers of a cluster: choose one of them")
+        raise UsageError("`jobs` counts processes here, `dask` takes the workers of a cluster: choose one of them")
     if dask is None:
         with pool(jobs) as executor:
             yield executor
         return
     if find_spec("distributed") is None:
-        raise UsageError("--dask needs dask.distributed: pip install 'ctsr[cluster]'")
+        raise UsageError("`dask` needs dask.distributed: pip install 'ctsr[cluster]'")
     client = _connected(dask)
     try:
         yield client.get_executor(pure=False)
@@ -75,7 +75,7 @@ def _connected(address: str) -> Any:
         client.wait_for_workers(1, timeout=WAIT_S)
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
         raise CtsrError(
-            f"--dask {address}: no scheduler with a worker answers ({one_line(error)}); "
+            f"`dask` {address}: no scheduler with a worker answers ({one_line(error)}); "
             "start them with `dask scheduler` and `dask worker ADDRESS`"
         ) from error
     return client

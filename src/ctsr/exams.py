@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ctsr.defect_policy import check
 from ctsr.dicom import pixels as dicom_pixels
-from ctsr.dicom.defects import check
-from ctsr.dicom.find import files_below
-from ctsr.dicom.geometry import normal, spread
-from ctsr.dicom.header import Images, read_images
-from ctsr.dicom.scan import group
+from ctsr.dicom.discovery import files_below
+from ctsr.dicom.grouping import group
+from ctsr.dicom.header import FileContents, read_file
 from ctsr.errors import MissingInputError, SeriesError
+from ctsr.geometry import normal, spread
 from ctsr.hu import AIR
 from ctsr.padding import SlicePixels
 from ctsr.pool import in_order
@@ -22,8 +22,6 @@ from ctsr.progress import SILENT, Progress
 from ctsr.series import Excluded, Inventory, PatientExams, Series, SliceHeader, is_nifti
 from ctsr.text import printable
 from ctsr.volume import Grid, Volume
-
-__all__ = ["SlicePixels", "even_grid", "read_slice", "read_volume", "scan", "scan_patient"]
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""
@@ -127,21 +125,21 @@ def _name(folder: Path) -> str:
     return name.split(".")[0] if folder.is_file() and is_nifti(folder) else name
 
 
-def _headers(paths: Sequence[Path], executor: Executor | None) -> Iterator[Images]:
+def _headers(paths: Sequence[Path], executor: Executor | None) -> Iterator[FileContents]:
     """What each DICOM file holds."""
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     return chain.from_iterable(in_order(_read_chunk, chunks, executor))
 
 
-def _read_chunk(paths: Sequence[Path]) -> list[Images]:
-    return [read_images(path) for path in paths]
+def _read_chunk(paths: Sequence[Path]) -> list[FileContents]:
+    return [read_file(path) for path in paths]
 
 
 def _scan(listing: _Listing, patient_id: str | None) -> PatientExams:
     return _patient(listing, patient_id or _name(listing.path), _headers(listing.dicom, None))
 
 
-def _patient(listing: _Listing, patient_id: str, headers: Iterator[Images]) -> PatientExams:
+def _patient(listing: _Listing, patient_id: str, headers: Iterator[FileContents]) -> PatientExams:
     """A patient from the files of a folder and what those that may be DICOM hold."""
     volumes = [_volume(path, listing.path, patient_id) for path in listing.volumes]
     dicom = group(headers, patient_id)

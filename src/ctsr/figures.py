@@ -1,4 +1,4 @@
-"""Pictures: one calm style for all plots, and slices side by side with an enlarged detail."""
+"""Figures: one style for all plots, and slices side by side with an enlarged detail."""
 
 import warnings
 from collections.abc import Sequence
@@ -19,52 +19,36 @@ from ctsr.errors import DomainError
 from ctsr.files import atomic_path
 from ctsr.hu import FloatArray, Window
 
-__all__ = [
-    "ACCENT",
-    "COLORS",
-    "DPI",
-    "INK",
-    "QUIET",
-    "Detail",
-    "Panel",
-    "busiest_detail",
-    "calm",
-    "comparison_figure",
-    "new_figure",
-    "save_figure",
-    "slices_figure",
-]
-
 INK = "#2b2f36"
-"""Text and what matters."""
+"""Colour of text."""
 QUIET = "#8a919c"
-"""Axes, grids and captions."""
+"""Colour of axes, grids and captions."""
 ACCENT = "#d1495b"
-"""The detail's frame."""
+"""Colour of the frame round a detail."""
 COLORS = ("#7d8894", "#3d6f9e", "#d98032", "#4d9078", "#8e5572", "#b0a030", "#5b5f97", "#a44a3f")
-"""Of lines and bars, in order: far enough apart for colour-blind readers in the first three."""
+"""Colours of lines and bars, in order; colour-blind readers can tell the first three apart."""
 DPI = 150
-"""Pixels an inch of all figures."""
-FLAT = 0.45
-"""Height over width, in mm, below which slices are shown below each other rather than side by side."""
+"""Resolution of all figures, pixels per inch."""
+MAX_FLAT_ASPECT = 0.45
+"""Slices whose height over width, in mm, is below this are stacked rather than shown side by side."""
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One image of a comparison. All panels of a figure show the same field of view, whatever their pixel count."""
+    """One image of a comparison. All panels of a figure show the same field of view, whatever their matrix."""
 
     title: str
     hu: FloatArray
     """(rows, columns), HU."""
     caption: str = ""
-    """A line below the title: a metric, the pixel size."""
+    """Line below the image: a metric, the pixel size."""
     signed_limit: float | None = None
-    """Where set, the image is a difference: white at 0, red and blue at this many HU above and below."""
+    """If set, the image is a difference: white at 0, red at this many HU above and blue at as many below."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """A square of `size` pixels of the panel with the most pixels, to be shown enlarged."""
+    """Square of `size` pixels, in the panel with the most pixels, that is shown enlarged."""
 
     top: int
     left: int
@@ -72,22 +56,22 @@ class Detail:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure, inches; drawn without a display and without matplotlib's global state."""
+    """Create an empty white figure, in inches, without a display or matplotlib's global state."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG file atomically."""
     with atomic_path(path) as part, warnings.catch_warnings():
-        # A name in letters that the font lacks is drawn as boxes: no news for whoever waits for numbers.
+        # Characters that the font lacks are drawn as boxes: not worth a warning.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(part, format="png", metadata={"Software": None})
 
 
 def calm(axes: Axes, *, title: str = "") -> None:
-    """Give axes the common look: no box, quiet ticks, the title flush left."""
+    """Apply the common style to axes: no box, grey ticks, title flush left."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -106,21 +90,21 @@ def comparison_figure(
     detail: Detail | None = None,
     pixel_aspect: float = 1.0,
 ) -> Figure:
-    """Whole slices side by side, and below each the same detail enlarged.
+    """Draw whole slices side by side, and below each the same detail enlarged.
 
     Args:
         panels: for instance LR, bicubic, SR, HR; in the order shown.
-        window: HU from black to white, the same for all; named in the figure.
-        title: what is shown: patient, slice.
-        detail: which square to enlarge, in pixels of the largest panel; the busiest one when left out.
+        window: HU from black to white for all panels; named in the figure.
+        title: patient and slice.
+        detail: square to enlarge, in pixels of the largest panel; by default the one with most structure.
         pixel_aspect: row spacing / column spacing.
 
     Raises:
-        DomainError: no panels but differences, or a detail that does not lie in the image.
+        DomainError: all panels are differences, or the detail is outside the image.
     """
     images = [panel.hu for panel in panels if panel.signed_limit is None]
     if not images:
-        raise DomainError("a comparison needs at least one panel that shows an image")
+        raise DomainError("a comparison needs at least one panel that is not a difference")
     largest = max(images, key=lambda hu: hu.size)
     rows, columns = largest.shape
     detail = detail or busiest_detail(largest, window)
@@ -141,7 +125,7 @@ def comparison_figure(
 
 
 def slices_figure(panels: Sequence[Panel], window: Window, *, title: str = "", pixel_aspect: float = 1.0) -> Figure:
-    """Whole slices without an enlarged detail, flat ones below each other: coronal and sagittal planes.
+    """Draw whole slices without an enlarged detail, flat ones stacked: for coronal and sagittal planes.
 
     Args: as `comparison_figure`.
 
@@ -152,7 +136,7 @@ def slices_figure(panels: Sequence[Panel], window: Window, *, title: str = "", p
         raise DomainError("a figure of slices needs at least one panel")
     rows, columns = max((panel.hu for panel in panels), key=lambda hu: hu.size).shape
     shape, count = rows * pixel_aspect / columns, len(panels)
-    flat = shape < FLAT
+    flat = shape < MAX_FLAT_ASPECT
     figure = new_figure(8.0, (8.0 * shape + 0.6) * count + 0.5) if flat else new_figure(3.2 * count, 3.2 * shape + 1.0)
     grid = figure.subplots(*((count, 1) if flat else (1, count)), squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=True):
@@ -173,7 +157,7 @@ def _head(figure: Figure, title: str, window: Window) -> None:
 
 
 def _draw(axes: Axes, panel: Panel, window: Window, extent: tuple[int, int], aspect: float) -> None:
-    """An image stretched over the common field of view, its own pixels left visible."""
+    """Stretch an image over the common field of view, with its own pixels visible."""
     rows, columns = extent
     limit = panel.signed_limit
     shown = axes.imshow(
@@ -194,7 +178,7 @@ def _draw(axes: Axes, panel: Panel, window: Window, extent: tuple[int, int], asp
 
 
 def _scale(axes: Axes, shown: AxesImage, limit: float) -> None:
-    """A small bar inside the image that says what its colours mean."""
+    """Draw a small colour bar inside the image."""
     inside = axes.inset_axes((0.06, 0.05, 0.4, 0.025))
     inside.imshow(np.linspace(-1, 1, 65)[None], cmap=shown.get_cmap(), extent=(-limit, limit, 0, 1), aspect="auto")
     inside.set_xticks((-limit, 0, limit))
@@ -214,18 +198,18 @@ def _frame(whole: Axes, enlarged: Axes, detail: Detail) -> None:
 
 
 def busiest_detail(hu: FloatArray, window: Window, size: int | None = None) -> Detail:
-    """The square with the most structure that the window shows: where differences in sharpness can be seen.
+    """Find the square with most structure in the window, where differences in sharpness are visible.
 
     Args:
         hu: (rows, columns), HU.
-        window: what counts as visible.
-        size: pixels; a fifth of the longer side when left out.
+        window: HU range that is visible.
+        size: pixels; by default a fifth of the longer side.
     """
     rows, columns = hu.shape
     size = min(size or max(32, max(rows, columns) // 5), rows, columns)
     down, across = np.gradient(window.to_01(hu)) if min(rows, columns) > 1 else (np.zeros(hu.shape),) * 2
-    # Capped, so that many fine structures win over one long bright edge such as the skin against air.
-    # And in the patient: a table has sharp edges, too, but nobody wants to look at it.
+    # Gradients are capped, so that many fine structures outweigh one long edge such as the skin, and limited to
+    # the body, because the table has sharp edges too.
     structure = np.minimum(np.hypot(down, across), 0.1) * body_mask(hu)
     means: npt.NDArray[np.float64] = ndimage.uniform_filter(structure, size, mode="constant", origin=-(size // 2))
     inside = means[: rows - size + 1, : columns - size + 1]

@@ -20,22 +20,6 @@ from ctsr.hashing import digest
 from ctsr.progress import SILENT, Progress
 from ctsr.text import size
 
-__all__ = [
-    "PART",
-    "STAMP",
-    "atomic_folder",
-    "atomic_path",
-    "cached_by_file",
-    "check_disk_space",
-    "clear_leftovers",
-    "file_state",
-    "new_folder",
-    "temporary_folder",
-    "to_json",
-    "write_atomically",
-    "write_json",
-]
-
 STAMP = "%Y%m%d-%H%M%S"
 """How the names of result folders tell their time."""
 PART = ".part"

@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from ctsr.errors import DomainError
 
-__all__ = ["AIR", "DEFAULT_RANGE", "PRESETS", "FloatArray", "HURange", "Window", "preset"]
-
 FloatArray: TypeAlias = npt.NDArray[np.floating]
 
 AIR = -1000.0

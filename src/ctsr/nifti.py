@@ -23,8 +23,6 @@ from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_s
 from ctsr.text import one_line
 from ctsr.volume import Grid, Vector
 
-__all__ = ["read_pixels", "save_volume", "scan_file", "verify_volume", "volume_writer"]
-
 BROKEN = (
     *(ImageFileError, HeaderDataError, zlib.error),
     *(EOFError, KeyError, OSError, OverflowError, TypeError, ValueError),

@@ -10,8 +10,6 @@ from scipy import ndimage
 from ctsr.hu import AIR
 from ctsr.volume import PaddingMask, VoxelsHU
 
-__all__ = ["SlicePixels", "connected_to_border", "is_below_air", "outside_reconstruction"]
-
 BELOW_AIR = -1100.0
 """HU: nothing physical lies here over a whole region, scanners clip at −1024 and noise goes both ways."""
 ABOVE_AIR = -900.0

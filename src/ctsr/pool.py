@@ -156,7 +156,7 @@ def pool(workers: int) -> Generator[Processes | None]:
     except BrokenProcessPool as error:
         raise CtsrError(
             "a worker process was ended from outside, most likely for lack of memory; free some, or ask for fewer "
-            "--jobs where there are any, and run the same command again: it continues where it stopped"
+            "`jobs` where there are any, and run the same command again: it continues where it stopped"
         ) from error
 
 

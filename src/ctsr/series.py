@@ -8,20 +8,6 @@ from typing import TypeAlias
 
 from ctsr.volume import Orientation, Plane, Vector
 
-__all__ = [
-    "Defect",
-    "DefectKind",
-    "Excluded",
-    "GeometryKey",
-    "Inventory",
-    "PatientExams",
-    "Series",
-    "SeriesHeader",
-    "SliceHeader",
-    "is_nifti",
-    "too_small",
-]
-
 SMALLEST_SIDE = 8
 """Pixels along a side; below that there is nothing to see, and no metric or network works."""
 
@@ -29,7 +15,7 @@ GeometryKey: TypeAlias = tuple[tuple[str, ...], int, int, tuple[float, ...], tup
 
 
 class DefectKind(StrEnum):
-    """What can be wrong with a series. `ctsr.dicom.defects` says what each verb does about it."""
+    """What can be wrong with a series. `ctsr.defect_policy` says what each verb does about it."""
 
     GAP = "gap"
     DUPLICATE_POSITION = "duplicate position"

@@ -8,8 +8,6 @@ import numpy.typing as npt
 
 from ctsr.errors import DomainError
 
-__all__ = ["Grid", "Orientation", "PaddingMask", "Plane", "Vector", "Volume", "VoxelsHU"]
-
 Vector: TypeAlias = tuple[float, float, float]
 """A point or direction in the patient's coordinate system, LPS: mm towards left, posterior, superior."""
 

@@ -8,9 +8,9 @@ import pytest
 from ctsr.checkpoint import load_generator, resolve_model
 from ctsr.checkpoint.bundled import BUNDLED
 from ctsr.checkpoint.packed import read_card
+from ctsr.data.hu_cache import open_series
 from ctsr.data.pairs import slice_pair
 from ctsr.data.split import Split, read_split
-from ctsr.data.store import open_series
 from ctsr.degrade import DegradationSampler
 from ctsr.exams import scan_patient
 from ctsr.infer import super_resolve

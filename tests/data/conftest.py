@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.data.store import StoredSeries
+from ctsr.data.hu_cache import StoredSeries
 from tests.made.series import bodies, stored_series
 
 

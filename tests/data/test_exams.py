@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.data.exams import SplitExams, open_exams
+from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.split import split_file, split_patients
 from ctsr.errors import MissingInputError
 from tests.made.ct import Edit, body, save, slices

@@ -6,8 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ctsr.data.exams import open_exams
-from ctsr.data.roots import open_roots, patient_names
+from ctsr.data.datasets import open_exams, open_roots, patient_names
 from ctsr.data.split import PARTS, split_patients
 from ctsr.errors import MissingInputError, ReadError, SplitError
 from ctsr.preprocess import preprocess

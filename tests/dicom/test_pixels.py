@@ -86,7 +86,7 @@ def test_rescale_is_that_of_each_slice(tmp_path: Path) -> None:
 def test_a_missing_rescale_is_an_error_unless_hu_are_assumed(tmp_path: Path, missing: str) -> None:
     ds = store(ct_slice(chest()), chest(), signed=True)
     delattr(ds, missing)
-    with pytest.raises(ReadError, match=r"IM: no RescaleSlope.*--assume_hu"):
+    with pytest.raises(ReadError, match=r"IM: no RescaleSlope.*`assume_hu`"):
         read_one(ds, tmp_path)
     assert (read_one(ds, tmp_path, assume_hu=True).hu == chest()).all()
 

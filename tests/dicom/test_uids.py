@@ -1,7 +1,8 @@
 import pydicom
 import pytest
 
-from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derived_uid
+from ctsr.dicom.encode import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ctsr.hashing import derived_uid
 
 
 @pytest.mark.parametrize("parts", [("a",), ("1.2.3", "0.8"), ("ä", "")])

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread, dcmwrite
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ctsr.dicom.classic import classic_frame
-from ctsr.dicom.encode import file_bytes
-from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID
+from ctsr.dicom.encode import IMPLEMENTATION_CLASS_UID, file_bytes
+from ctsr.dicom.frames import classic_frame
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import ReadError
 from ctsr.volume import Plane
@@ -260,3 +260,17 @@ def test_the_encoder_makes_the_bytes_of_pydicoms_own(tmp_path: Path, syntax: str
     expected = BytesIO()
     dcmwrite(expected, copy.deepcopy(new), enforce_file_format=True)
     assert file_bytes(new, new.file_meta) == expected.getvalue()
+
+
+def test_group_lengths_of_the_source_are_not_written(tmp_path: Path) -> None:
+    """GE writes the retired (gggg,0000): carried over to other elements, they would be wrong (PS3.5 7.2)."""
+    source = ct_slice(body())
+    source.add_new(0x00080000, "UL", 1234)
+    source.add_new(0x00280000, "UL", 5678)
+    content = BytesIO()
+    dcmwrite(content, source, enforce_file_format=True)
+    header = dcmread(BytesIO(content.getvalue()), stop_before_pixels=True)
+    header.add(RawDataElement(BaseTag(0x00100000), "UL", 4, b"\x01\0\0\0", 0, False, True))
+    save_slice(derive_slice(header, HU, PLANE, DERIVATION), tmp_path / "new.dcm")
+    new = dcmread(tmp_path / "new.dcm")
+    assert not [tag for tag in new.keys() if tag.element == 0]  # noqa: SIM118

@@ -16,7 +16,7 @@ from ctsr.evaluate.methods import BICUBIC
 from ctsr.evaluate.model import ModelUnderTest, load_model
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.run import Evaluation, evaluate
-from ctsr.viewer.replay import read_summary
+from ctsr.viewer.samplers import read_summary
 from tests.made.exams import save_patients
 from tests.made.listener import Listener
 from tests.made.model import save_model

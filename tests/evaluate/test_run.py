@@ -15,8 +15,8 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from ctsr.data.hu_cache import open_series
 from ctsr.data.pairs import slice_pair
-from ctsr.data.store import open_series
 from ctsr.degrade import Degradation, DegradationSampler, Sampling, degrade
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, LANCZOS, MODEL

@@ -1,7 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ctsr.data.store import StoredSeries
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.evaluate.methods import BICUBIC, MODEL
 from ctsr.evaluate.tables import by_patient, by_series, patient_means, strata
 from tests.evaluate.made import rows

@@ -82,8 +82,8 @@ def _ctsr(*arguments: object) -> None:
 
 def _lr(root: Path, store: Path) -> Record:
     """Slice → mode, sampling and scale → LR."""
+    from ctsr.data.hu_cache import open_series
     from ctsr.data.pairs import slice_pair
-    from ctsr.data.store import open_series
     from ctsr.degrade import Degradation, DegradationSampler
     from ctsr.exams import scan
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctsr.data.hu_cache import open_series
 from ctsr.data.pairs import slice_pair
-from ctsr.data.store import open_series
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler
 from ctsr.errors import DomainError
 from ctsr.exams import scan

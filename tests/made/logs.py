@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from ctsr.preprocess.log import CSV_LOG, JSON_LOG
+from ctsr.preprocess.manifest import CSV_LOG, JSON_LOG
 
 
 def rows_of(out: Path) -> list[dict[str, object]]:

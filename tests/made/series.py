@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.body_mask import body_blocks
-from ctsr.data.store import StoredSeries
+from ctsr.data.hu_cache import StoredSeries
 from tests.made.ct import body
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID
+from ctsr.dicom.encode import IMPLEMENTATION_CLASS_UID
 from ctsr.errors import DomainError
 from ctsr.phantom.exams import make_exams
 from ctsr.phantom.scanner import outside_circle

@@ -6,22 +6,22 @@ import pytest
 from pydicom import dcmread
 from scipy import ndimage
 
-from ctsr.dicom.uids import IMPLEMENTATION_CLASS_UID
+from ctsr.dicom.encode import IMPLEMENTATION_CLASS_UID
 from ctsr.exams import read_slice, scan
-from ctsr.preprocess import Report, preprocess
+from ctsr.preprocess import PreprocessReport, preprocess
 from ctsr.series import Series
 from tests.made.exams import REAL_PATIENTS
 from tests.oracles import dciodvfy_errors
 
 
 @pytest.fixture(scope="module")
-def result(real_ct: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+def result(real_ct: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PreprocessReport, Path]:
     out = tmp_path_factory.mktemp("preprocessed")
     return preprocess(real_ct / "patients", out), out
 
 
 @pytest.fixture(scope="module")
-def series_of(real_ct: Path, result: tuple[Report, Path]) -> dict[str, tuple[Series, Series]]:
+def series_of(real_ct: Path, result: tuple[PreprocessReport, Path]) -> dict[str, tuple[Series, Series]]:
     """Patient → (source, result)."""
     sources, news = scan(real_ct / "patients"), scan(result[1])
     return {
@@ -29,13 +29,15 @@ def series_of(real_ct: Path, result: tuple[Report, Path]) -> dict[str, tuple[Ser
     }
 
 
-def test_every_slice_of_every_patient_is_made(result: tuple[Report, Path]) -> None:
+def test_every_slice_of_every_patient_is_made(result: tuple[PreprocessReport, Path]) -> None:
     report, _ = result
     assert (report.written, report.failed) == (294, 0)
     assert tuple(row.patient_id for row in report.rows) == REAL_PATIENTS
 
 
-def test_dciodvfy_finds_no_error_that_the_source_did_not_have(real_ct: Path, result: tuple[Report, Path]) -> None:
+def test_dciodvfy_finds_no_error_that_the_source_did_not_have(
+    real_ct: Path, result: tuple[PreprocessReport, Path]
+) -> None:
     sources = sorted(path for path in (real_ct / "patients").rglob("*") if path.is_file())
 
     def added(source: Path) -> set[str]:

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.preprocess import preprocess
-from ctsr.preprocess.log import CSV_LOG, JSON_LOG
+from ctsr.preprocess.manifest import CSV_LOG, JSON_LOG
 from tests.made.ct import body, ct_slice, enhanced, save, save_series, slices
 from tests.made.listener import Listener
 from tests.made.logs import rows_of
@@ -219,7 +219,7 @@ def test_a_series_without_rescale_is_refused_unless_told_otherwise(root: Path, t
     assert report.failed == 1
     row = rows_of(out)[1]
     assert row["skipped"] is True
-    assert "--assume_hu" in str(row["reason"])
+    assert "`assume_hu`" in str(row["reason"])
     assert preprocess(root, out, assume_hu=True).failed == 0
     assert dcmread(out / "P2pp" / "a" / "IM1").pixel_array.max() > 1000
 
@@ -296,8 +296,8 @@ def test_an_interrupted_run_is_continued_to_the_same_result(tmp_path: Path, work
     script.write_text(KILLED)
     run = subprocess.Popen([sys.executable, str(script), str(root), str(out), str(workers)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    journal = out / ".ctsr" / "preprocess.jsonl"
-    while time.monotonic() < deadline and not (journal.exists() and journal.read_text().count("\n") >= 10):
+    manifest = out / ".ctsr" / "preprocess.jsonl"
+    while time.monotonic() < deadline and not (manifest.exists() and manifest.read_text().count("\n") >= 10):
         time.sleep(0.005)
     run.send_signal(how)
     assert run.wait(30) != 0

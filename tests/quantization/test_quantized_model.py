@@ -185,7 +185,7 @@ def test_scales_and_weights_survive_the_file(tmp_path: Path) -> None:
     save_beside(path, quantized)
     found = load_quantized(generator)
     assert found is not None
-    assert found.notes == record(generator)
+    assert found.record == record(generator)
     state = found.net.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in quantized.state_dict().items())
     (lr, *_) = images()

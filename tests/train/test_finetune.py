@@ -14,7 +14,7 @@ from lightning_fabric.plugins import MixedPrecision
 
 from ctsr.checkpoint import load_checkpoint, load_generator
 from ctsr.checkpoint.bundled import BUNDLED
-from ctsr.data.roots import trained_on
+from ctsr.data.datasets import trained_on
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, SplitError, UsageError
 from ctsr.models import StateDict

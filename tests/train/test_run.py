@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ctsr.checkpoint import load_checkpoint, load_generator
-from ctsr.data.store import open_series
+from ctsr.data.hu_cache import open_series
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, UsageError
 from ctsr.exams import scan_patient

@@ -11,9 +11,9 @@ import torch
 from ctsr.degrade import Degradation
 from ctsr.evaluate.model import ModelUnderTest, load_model
 from ctsr.viewer.options import ViewOptions
-from ctsr.viewer.run import Wanted, open_session, prepare
 from ctsr.viewer.server import ViewServer
-from ctsr.viewer.session import Session, Turn
+from ctsr.viewer.session import PageTurn, ViewerSession, open_session
+from ctsr.viewer.state import ViewRequest, prepare
 from tests.evaluate.conftest import model_path, store
 from tests.made.exams import save_patients
 from tests.made.listener import Listener
@@ -21,9 +21,9 @@ from tests.made.listener import Listener
 __all__ = ["TURN", "Open", "model_path", "store"]
 """The last two are fixtures that the evaluation's tests use as well."""
 
-Open = Callable[..., Session]
+Open = Callable[..., ViewerSession]
 
-TURN = Turn("test", 0)
+TURN = PageTurn("test", 0)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def listener() -> Listener:
 @pytest.fixture
 def open_view(model: ModelUnderTest, store: Path, listener: Listener) -> Iterator[Open]:
     """``open_view(path, with_model=True, degradation=None, given=(), **options)`` → a session, closed at the end."""
-    opened: list[Session] = []
+    opened: list[ViewerSession] = []
 
     def open_view(
         path: Path,
@@ -54,10 +54,10 @@ def open_view(model: ModelUnderTest, store: Path, listener: Listener) -> Iterato
         degradation: Degradation | None = None,
         given: tuple[str, ...] = (),
         **options: object,
-    ) -> Session:
+    ) -> ViewerSession:
         chosen = ViewOptions(store=store, **options)
         net = model if with_model else None
-        wanted = Wanted(path, net, degradation or model.degradation, chosen, frozenset(given))
+        wanted = ViewRequest(path, net, degradation or model.degradation, chosen, frozenset(given))
         opened.append(open_session(prepare(wanted, listener), chosen))
         return opened[-1]
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from ctsr.viewer.cache import SliceCache
+from ctsr.viewer.images import SliceCache
 
 
 def image(kib: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctsr.series import Series
-from ctsr.viewer.geometry import NO_SLICE, geometry_of
+from ctsr.viewer.geometry import NO_SLICE, view_geometry
 from tests.made.ct import chest, save_series, slices, write
 from tests.made.exams import only_series
 
@@ -29,29 +29,29 @@ def series(folder: Path, orientation: tuple[float, ...] = SUPINE, **extra: objec
 def test_marks_follow_the_direction_cosines(
     tmp_path: Path, orientation: tuple[float, ...], axial: str, coronal: str, sagittal: str
 ) -> None:
-    marks = geometry_of(series(tmp_path, orientation), 2).marks
-    found = {plane: one.left + one.right + one.top + one.bottom for plane, one in marks.items()}
+    marks = view_geometry(series(tmp_path, orientation), 2).edge_labels
+    found = {plane: label.left + label.right + label.top + label.bottom for plane, label in marks.items()}
     assert found == {"axial": axial, "coronal": coronal, "sagittal": sagittal}
 
 
 def test_an_oblique_edge_has_two_letters(tmp_path: Path) -> None:
     angle = np.radians(30)
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
-    marks = geometry_of(series(tmp_path, (cos, sin, 0.0, -sin, cos, 0.0)), 2).marks["axial"]
+    marks = view_geometry(series(tmp_path, (cos, sin, 0.0, -sin, cos, 0.0)), 2).edge_labels["axial"]
     assert (marks.right, marks.left, marks.bottom) == ("LP", "RA", "PR")
 
 
 def test_the_head_is_up_whichever_way_the_slices_are_ordered(tmp_path: Path) -> None:
-    assert geometry_of(series(tmp_path / "a"), 2).z_rows == (3, 2, 1, 0)
+    assert view_geometry(series(tmp_path / "a"), 2).z_rows == (3, 2, 1, 0)
     # Columns run to the right, rows to the front: their normal points to the feet, and so does the order.
-    turned = geometry_of(series(tmp_path / "b", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)), 2)
+    turned = view_geometry(series(tmp_path / "b", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)), 2)
     assert turned.z_rows == (0, 1, 2, 3)
-    assert turned.marks["coronal"].top == "S"
+    assert turned.edge_labels["coronal"].top == "S"
 
 
 def test_sizes_are_those_of_the_crop_and_spacing_is_the_slices_own(tmp_path: Path) -> None:
     save_series(tmp_path, [chest(41, 35, seed=i) for i in range(3)], spacing=(0.5, 0.75))
-    geometry = geometry_of(only_series(tmp_path), 4)
+    geometry = view_geometry(only_series(tmp_path), 4)
     assert geometry.shape == (3, 40, 32)
     assert geometry.spacing == (2.5, 0.5, 0.75)
     assert geometry.pixel("coronal") == (2.5, 0.75)
@@ -62,7 +62,7 @@ def test_sizes_are_those_of_the_crop_and_spacing_is_the_slices_own(tmp_path: Pat
 def test_a_missing_slice_leaves_room(tmp_path: Path) -> None:
     made = slices(6)
     del made[2]
-    geometry = geometry_of(only_series(write(tmp_path, made)), 2)
+    geometry = view_geometry(only_series(write(tmp_path, made)), 2)
     assert geometry.z_rows == (4, 3, 2, NO_SLICE, 1, 0)
     assert geometry.spacing[0] == pytest.approx(2.5)
 
@@ -72,4 +72,4 @@ def test_slices_at_one_place_each_have_a_row(tmp_path: Path) -> None:
     for one in made:
         one.ImagePositionPatient = [-100, -120, 30]
     found = only_series(write(tmp_path, made))
-    assert sorted(geometry_of(found, 2).z_rows) == [0, 1, 2]
+    assert sorted(view_geometry(found, 2).z_rows) == [0, 1, 2]

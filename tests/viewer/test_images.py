@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from ctsr.data.store import PADDING
+from ctsr.data.hu_cache import PADDING
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.infer import super_resolve
-from ctsr.viewer.engine import UnwantedError
 from ctsr.viewer.images import NOTHING, PanelName
-from ctsr.viewer.session import Session
-from ctsr.viewer.work import Look
+from ctsr.viewer.inference import StaleRequestError
+from ctsr.viewer.prefetch import ViewedSlice
+from ctsr.viewer.session import ViewerSession
 from tests.made.ct import padded, save_series, slices, write
 from tests.needs import needs
 from tests.viewer.conftest import Open
@@ -21,14 +21,14 @@ from tests.viewer.conftest import Open
 PANELS: tuple[PanelName, ...] = ("LR", "Bilinear", "Bicubic", "SR", "HR")
 
 
-def filled(session: Session) -> Look:
+def filled(session: ViewerSession) -> ViewedSlice:
     """With every slice computed."""
-    subject, setting = session.subjects[0], session.settings[0]
-    for index in range(subject.geometry.shape[0]):
-        session.images.lr(subject, setting, index)
-        if session.view.model:
-            session.images.make_sr(subject, setting, index, lambda: False)
-    return Look(subject, setting, 0)
+    series, setting = session.series[0], session.settings[0]
+    for index in range(series.geometry.shape[0]):
+        session.images.lr(series, setting, index)
+        if session.state.model:
+            session.images.compute_sr(series, setting, index, lambda: False)
+    return ViewedSlice(series, setting, 0)
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -38,45 +38,45 @@ def test_every_plane_is_a_cut_through_the_same_axial_slices(
 ) -> None:
     session = open_view(root / "bert", degradation=Degradation(mode=mode))
     seen = filled(session)
-    slices, rows, columns = seen.subject.geometry.shape
-    stack = np.stack([session.picture(panel, seen, "axial", i).hu(session.view.hu_range) for i in range(slices)])
+    slices, rows, columns = seen.series.geometry.shape
+    stack = np.stack([session.image(panel, seen, "axial", i).hu(session.state.hu_range) for i in range(slices)])
     factor = 2 if panel == "LR" else 1
     for index in (0, 1, 5, rows // 2, rows - 2, rows - 1):
-        cut = session.picture(panel, seen, "coronal", index)
+        cut = session.image(panel, seen, "coronal", index)
         assert cut.complete
-        np.testing.assert_array_equal(cut.hu(session.view.hu_range), stack[::-1, index // factor])
+        np.testing.assert_array_equal(cut.hu(session.state.hu_range), stack[::-1, index // factor])
     for index in (0, 7, columns - 1):
-        cut = session.picture(panel, seen, "sagittal", index).hu(session.view.hu_range)
+        cut = session.image(panel, seen, "sagittal", index).hu(session.state.hu_range)
         np.testing.assert_array_equal(cut, stack[::-1, :, index // factor])
 
 
 def test_sr_is_the_networks_answer_to_the_whole_slice(open_view: Open, root: Path, model: ModelUnderTest) -> None:
     session = open_view(root / "bert")
     seen = filled(session)
-    lr = torch.from_numpy(session.images.lr(seen.subject, seen.setting, 3))[None, None]
+    lr = torch.from_numpy(session.images.lr(seen.series, seen.setting, 3))[None, None]
     expected = super_resolve(model.generator.net, lr)[0, 0].numpy()
-    np.testing.assert_array_equal(session.picture("SR", seen, "axial", 3).values, expected)
+    np.testing.assert_array_equal(session.image("SR", seen, "axial", 3).values, expected)
 
 
 def test_what_is_not_computed_is_empty_and_said(open_view: Open, root: Path) -> None:
     session = open_view(root / "bert")
-    seen = Look(session.subjects[0], session.settings[0], 2)
-    session.images.lr(seen.subject, seen.setting, 4)
-    axial = session.picture("SR", seen, "axial", 2)
+    seen = ViewedSlice(session.series[0], session.settings[0], 2)
+    session.images.lr(seen.series, seen.setting, 4)
+    axial = session.image("SR", seen, "axial", 2)
     assert not axial.complete
-    assert (axial.int16(session.view.hu_range) == NOTHING).all()
-    coronal = session.picture("Bicubic", seen, "coronal", 9)
+    assert (axial.int16(session.state.hu_range) == NOTHING).all()
+    coronal = session.image("Bicubic", seen, "coronal", 9)
     assert coronal.missing.tolist() == [False, True, True, True, True], "the head is up"
-    there = coronal.int16(session.view.hu_range) != NOTHING
+    there = coronal.int16(session.state.hu_range) != NOTHING
     assert there.all(axis=1).tolist() == [True, False, False, False, False]
 
 
 def test_whole_hu_travel_and_padding_is_air(open_view: Open, tmp_path: Path) -> None:
     save_series(tmp_path / "p", [padded(np.full((40, 40), 37), -1024)] * 2)
     session = open_view(tmp_path / "p", with_model=False)
-    seen = Look(session.subjects[0], session.settings[0], 0)
-    assert (seen.subject.stored.hu[0] == PADDING).any()
-    sent = session.picture("HR", seen, "axial", 0).int16(session.view.hu_range)
+    seen = ViewedSlice(session.series[0], session.settings[0], 0)
+    assert (seen.series.stored.hu[0] == PADDING).any()
+    sent = session.image("HR", seen, "axial", 0).int16(session.state.hu_range)
     assert sent.dtype == np.dtype("<i2")
     assert set(np.unique(sent)) == {-1000, 37}
 
@@ -88,37 +88,37 @@ def test_a_gap_stays_empty_and_is_not_waited_for(open_view: Open, tmp_path: Path
     session = open_view(tmp_path / "p", with_model=False)
     seen = filled(session)
     for panel in ("LR", "Bilinear", "HR"):
-        picture = session.picture(panel, seen, "coronal", 20)
+        picture = session.image(panel, seen, "coronal", 20)
         assert picture.complete
         assert picture.gaps.tolist() == [False, False, True, False, False]
-        assert (picture.int16(session.view.hu_range)[2] == NOTHING).all()
+        assert (picture.int16(session.state.hu_range)[2] == NOTHING).all()
 
 
 def test_an_unwanted_slice_is_given_up_between_layers(open_view: Open, root: Path) -> None:
     session = open_view(root / "bert")
-    seen = Look(session.subjects[0], session.settings[0], 0)
+    seen = ViewedSlice(session.series[0], session.settings[0], 0)
     asked = 0
 
-    def unwanted() -> bool:
+    def is_cancelled() -> bool:
         nonlocal asked
         asked += 1
         return asked > 3
 
-    with pytest.raises(UnwantedError):
-        session.images.make_sr(seen.subject, seen.setting, 0, unwanted)
+    with pytest.raises(StaleRequestError):
+        session.images.compute_sr(seen.series, seen.setting, 0, is_cancelled)
     assert asked == 4
-    assert not session.images.has("SR", seen.subject, seen.setting, 0)
-    session.images.make_sr(seen.subject, seen.setting, 0, lambda: False)
-    assert session.images.has("SR", seen.subject, seen.setting, 0)
+    assert not session.images.has("SR", seen.series, seen.setting, 0)
+    session.images.compute_sr(seen.series, seen.setting, 0, lambda: False)
+    assert session.images.has("SR", seen.series, seen.setting, 0)
 
 
 def test_a_slice_is_not_begun_where_it_is_unwanted_and_the_engine_cannot_give_up(open_view: Open, root: Path) -> None:
     needs(find_spec("openvino") is not None, "install ctsr[fast] to run this")
     session = open_view(root / "bert", engine="openvino")
-    seen = Look(session.subjects[0], session.settings[0], 0)
-    with pytest.raises(UnwantedError):
-        session.images.make_sr(seen.subject, seen.setting, 0, lambda: True)
-    assert not session.images.has("SR", seen.subject, seen.setting, 0)
+    seen = ViewedSlice(session.series[0], session.settings[0], 0)
+    with pytest.raises(StaleRequestError):
+        session.images.compute_sr(seen.series, seen.setting, 0, lambda: True)
+    assert not session.images.has("SR", seen.series, seen.setting, 0)
 
 
 def test_int8_without_images_to_set_its_scales_is_wrong_usage(open_view: Open, root: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ctsr
-from ctsr.viewer.notebook import Frame
+from ctsr.viewer.notebook import NotebookFrame
 from ctsr.volume import Grid, Volume
 
 
@@ -20,13 +20,13 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_path_is_shown_in_a_frame(root: Path, store: Path) -> None:
     frame = ctsr.view(root / "anna", store=store, preset="lung")
     try:
-        assert isinstance(frame, Frame)
+        assert isinstance(frame, NotebookFrame)
         (source,) = re.findall(r'<iframe src="(http://127\.0\.0\.1:\d+/[\w-]+/)"', frame._repr_html_())
         with urllib.request.urlopen(source) as page:
             assert b"ctsr viewer" in page.read()
             assert page.headers["Content-Security-Policy"].endswith("frame-ancestors *")
-        assert frame.server.session.view.window.window.center == -600
-        model = frame.server.session.view.model
+        assert frame.server.session.state.window.window.center == -600
+        model = frame.server.session.state.model
         assert model is not None
         assert model.name == "ctsr-x2", "without a run, the bundled model"
     finally:
@@ -38,10 +38,10 @@ def test_a_volume_keeps_its_hu_and_its_place() -> None:
     grid = Grid((4, 12, 10), (3.0, 0.5, 0.75), (-10.0, -20.0, 30.0), ((0, 0, 1), (0, 1, 0), (1, 0, 0)))
     frame = ctsr.view(Volume(hu, grid), no_model=True)
     try:
-        subject = frame.server.session.subjects[0]
-        np.testing.assert_array_equal(subject.stored.hu, hu)
-        assert subject.geometry.spacing == pytest.approx((3.0, 0.5, 0.75))
-        assert subject.stored.z_mm == pytest.approx((30, 33, 36, 39))
-        assert subject.stored.folder.is_relative_to(tempfile.gettempdir()), "nothing of it stays behind"
+        opened = frame.server.session.series[0]
+        np.testing.assert_array_equal(opened.stored.hu, hu)
+        assert opened.geometry.spacing == pytest.approx((3.0, 0.5, 0.75))
+        assert opened.stored.z_mm == pytest.approx((30, 33, 36, 39))
+        assert opened.stored.folder.is_relative_to(tempfile.gettempdir()), "nothing of it stays behind"
     finally:
         frame.close()

@@ -21,9 +21,10 @@ from ctsr.hu import Window
 from ctsr.viewer.geometry import NO_SLICE
 from ctsr.viewer.images import PanelName
 from ctsr.viewer.options import ViewOptions
-from ctsr.viewer.run import Wanted, open_session, prepare
+from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.server import ViewServer
-from ctsr.viewer.work import Look
+from ctsr.viewer.session import open_session
+from ctsr.viewer.state import ViewRequest, prepare
 from tests.made.ct import body, save_series
 from tests.needs import needs_program
 from tests.viewer.conftest import TURN
@@ -54,7 +55,7 @@ def exams(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(exams: Path, model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
     options = ViewOptions(store=tmp_path_factory.mktemp("store"))
     model = load_model(str(model_path), device="cpu")
-    session = open_session(prepare(Wanted(exams, model, model.degradation, options)), options)
+    session = open_session(prepare(ViewRequest(exams, model, model.degradation, options)), options)
     with ViewServer(session) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server
@@ -74,7 +75,7 @@ NAMES = "const {view, known, stage, store, now} = window.ctsr;"
 TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
-class View:
+class BrowserPage:
     """A page, and what a reader would do with it."""
 
     def __init__(self, page: Any, server: ViewServer) -> None:
@@ -134,25 +135,25 @@ class View:
 
     def hu(self, panel: PanelName, plane: str, index: int) -> np.ndarray:
         """What the panel should show, whole HU."""
-        subject = self.session.subjects[self.js("view.series")]
-        look = Look(subject, self.session.settings[self.js("view.setting")], self.js("view.cursor[0]"))
-        picture = self.session.picture(panel, look, plane, index)
+        series = self.session.series[self.js("view.series")]
+        look = ViewedSlice(series, self.session.settings[self.js("view.setting")], self.js("view.cursor[0]"))
+        picture = self.session.image(panel, look, plane, index)
         assert picture.complete
-        return picture.int16(self.session.view.hu_range)
+        return picture.int16(self.session.state.hu_range)
 
 
 @pytest.fixture
-def view(browser: Any, server: ViewServer) -> Iterator[View]:
+def view(browser: Any, server: ViewServer) -> Iterator[BrowserPage]:
     context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, accept_downloads=True)
     context.set_default_timeout(30_000)
-    view = View(context.new_page(), server)
+    view = BrowserPage(context.new_page(), server)
     yield view
     assert view.troubles == [], "the console stays empty"
     assert all(url.startswith((server.address, "blob:")) for url in view.requests), "nothing leaves this computer"
     context.close()
 
 
-def wait_for_sr(view: View) -> None:
+def wait_for_sr(view: BrowserPage) -> None:
     """All of it: the network is tiny."""
     view.settle("document.getElementById('progress').textContent.includes('SR 12 of 12')")
 
@@ -161,7 +162,7 @@ def grey(hu: np.ndarray, window: Window) -> np.ndarray:
     return np.floor(np.clip((hu - window.low) / window.width, 0, 1) * 255 + 0.5)
 
 
-def assert_shows(view: View, number: int, hu: np.ndarray, window: Window) -> None:
+def assert_shows(view: BrowserPage, number: int, hu: np.ndarray, window: Window) -> None:
     """Each screen pixel whose centre lies clearly inside an image pixel has that pixel's grey."""
     pane, canvas = view.pane(number), view.canvas(number)
     size = view.js(f"known.geometry.planes[stage.panes[{number}].plane]")
@@ -182,7 +183,7 @@ def assert_shows(view: View, number: int, hu: np.ndarray, window: Window) -> Non
 SOFT, LUNG = Window(40, 400), Window(-600, 1500)
 
 
-def test_five_panels_show_the_hu_of_their_images_in_the_window(view: View) -> None:
+def test_five_panels_show_the_hu_of_their_images_in_the_window(view: BrowserPage) -> None:
     wait_for_sr(view)
     assert view.js("stage.panes.map((pane) => pane.images[0])") == ["LR", "Bilinear", "Bicubic", "SR", "HR"]
     # Magnified, so that every pixel of the image is one on the screen.
@@ -192,7 +193,7 @@ def test_five_panels_show_the_hu_of_their_images_in_the_window(view: View) -> No
     view.shot("axial")
 
 
-def test_the_window_follows_presets_fields_and_the_right_button(view: View) -> None:
+def test_the_window_follows_presets_fields_and_the_right_button(view: BrowserPage) -> None:
     view.page.select_option("#preset", "lung")
     view.settle("view.center === -600 && view.width === 1500")
     view.press("+", "+", "+")
@@ -210,7 +211,7 @@ def test_the_window_follows_presets_fields_and_the_right_button(view: View) -> N
     assert view.page.input_value("#preset") != ""
 
 
-def test_wheel_keys_slider_and_index_go_through_the_slices(view: View) -> None:
+def test_wheel_keys_slider_and_index_go_through_the_slices(view: BrowserPage) -> None:
     index = "view.cursor[0]"
     assert view.js(index) == 6
     view.page.mouse.move(*view.at(4, 30, 30))
@@ -233,7 +234,7 @@ def test_wheel_keys_slider_and_index_go_through_the_slices(view: View) -> None:
     assert_shows(view, 4, view.hu("HR", "axial", 9), SOFT)
 
 
-def test_coronal_and_sagittal_have_the_slices_own_spacing_and_the_head_up(view: View) -> None:
+def test_coronal_and_sagittal_have_the_slices_own_spacing_and_the_head_up(view: BrowserPage) -> None:
     wait_for_sr(view)
     for key, plane, across in (("c", "coronal", 0.6), ("s", "sagittal", 0.8)):
         view.press(key)
@@ -247,7 +248,7 @@ def test_coronal_and_sagittal_have_the_slices_own_spacing_and_the_head_up(view: 
     assert NO_SLICE not in view.js("known.geometry.z_rows")
 
 
-def test_three_planes_share_one_crosshair(view: View) -> None:
+def test_three_planes_share_one_crosshair(view: BrowserPage) -> None:
     view.press("v")
     view.settle("stage.panes.length === 3")
     view.page.mouse.click(*view.at(0, 20.3, 30.2))
@@ -263,7 +264,7 @@ def test_three_planes_share_one_crosshair(view: View) -> None:
     view.shot("three_planes")
 
 
-def test_hu_under_the_cursor_is_each_images_own_pixel(view: View) -> None:
+def test_hu_under_the_cursor_is_each_images_own_pixel(view: BrowserPage) -> None:
     wait_for_sr(view)
     x, y = 20.5, 41.3
     view.page.mouse.move(*view.at(1, x, y))
@@ -279,7 +280,7 @@ def test_hu_under_the_cursor_is_each_images_own_pixel(view: View) -> None:
     assert f"row {row} · column {column}" in view.page.inner_text("#under")
 
 
-def test_a_rectangle_has_metrics_size_and_mean(view: View) -> None:
+def test_a_rectangle_has_metrics_size_and_mean(view: BrowserPage) -> None:
     wait_for_sr(view)
     view.press("o")
     view.drag(view.at(2, 12.3, 16.2), view.at(2, 30.2, 40.3))
@@ -299,7 +300,7 @@ def test_a_rectangle_has_metrics_size_and_mean(view: View) -> None:
     assert not view.page.is_visible("#region")
 
 
-def test_a_profile_runs_through_every_image(view: View) -> None:
+def test_a_profile_runs_through_every_image(view: BrowserPage) -> None:
     wait_for_sr(view)
     view.press("l")
     view.drag(view.at(0, 6.4, 10.2), view.at(0, 50.1, 60.3))
@@ -320,7 +321,7 @@ def test_a_profile_runs_through_every_image(view: View) -> None:
     view.shot("profile")
 
 
-def test_a_difference_is_in_hu_with_diverging_colours(view: View) -> None:
+def test_a_difference_is_in_hu_with_diverging_colours(view: BrowserPage) -> None:
     wait_for_sr(view)
     view.press("d", "1", "2", "3", "4", "5")
     assert view.js("stage.panes.map((pane) => pane.title)") == ["SR − HR"]
@@ -339,7 +340,7 @@ def test_a_difference_is_in_hu_with_diverging_colours(view: View) -> None:
     view.shot("difference")
 
 
-def test_wipe_and_blink_compare_two_images(view: View) -> None:
+def test_wipe_and_blink_compare_two_images(view: BrowserPage) -> None:
     wait_for_sr(view)
     view.press("x")
     view.settle("stage.panes.length === 1 && stage.panes[0].shown.every(Boolean)")
@@ -366,7 +367,7 @@ def test_wipe_and_blink_compare_two_images(view: View) -> None:
     assert view.js("stage.panes.length") == 5
 
 
-def test_zoom_pan_and_reset(view: View) -> None:
+def test_zoom_pan_and_reset(view: BrowserPage) -> None:
     before = view.pane(0)
     x, y = map(round, view.at(0, 20, 20))  # the browser tells of whole pixels
     place = (x - before["x"] - before["left"]) / before["scale"], (y - before["y"] - before["top"]) / before["scale"]
@@ -388,7 +389,7 @@ def test_zoom_pan_and_reset(view: View) -> None:
     assert (view.js("view.smooth"), view.js("view.crosshair")) == (False, False)
 
 
-def test_the_view_is_saved_with_its_caption_and_the_numbers_with_their_digits(view: View, tmp_path: Path) -> None:
+def test_the_view_is_saved_with_its_caption_and_numbers_with_all_digits(view: BrowserPage, tmp_path: Path) -> None:
     wait_for_sr(view)
     view.settle("now.slice && Object.keys(now.slice.metrics).length === 3")
     with view.page.expect_download() as picture:
@@ -406,15 +407,15 @@ def test_the_view_is_saved_with_its_caption_and_the_numbers_with_their_digits(vi
     rows = list(csv.DictReader(io.StringIO((tmp_path / "numbers.csv").read_text())))
     assert [row["image"] for row in rows] == ["Interpolation (Bilinear)", "Interpolation (Bicubic)", "Model (RRDB)"]
     session = view.session
-    look = Look(session.subjects[0], session.settings[0], 6)
-    exact = session.numbers(TURN, look, "axial", 6, session.view.window.window, None)["metrics"]
+    look = ViewedSlice(session.series[0], session.settings[0], 6)
+    exact = session.numbers(TURN, look, "axial", 6, session.state.window.window, None)["metrics"]
     for row in rows:
         for name, one in exact[row["image"]].items():
             assert float(row[name]) == one["value"]
         assert (row["patient_id"], row["slice_index"], row["window_width"]) == ("anna", "6", "400")
 
 
-def test_the_best_of_each_metric_is_marked(view: View) -> None:
+def test_the_best_of_each_metric_is_marked(view: BrowserPage) -> None:
     wait_for_sr(view)
     view.settle("now.slice && Object.keys(now.slice.metrics).length === 3")
     view.settle("document.querySelectorAll('#metrics td.best').length >= 8")
@@ -423,21 +424,21 @@ def test_the_best_of_each_metric_is_marked(view: View) -> None:
     assert float(best) == max(map(float, cells[1:]))
 
 
-def test_metrics_of_a_slice_that_was_left_are_given_up(view: View) -> None:
+def test_metrics_of_a_slice_that_was_left_are_given_up(view: BrowserPage) -> None:
     wait_for_sr(view)
     view.settle("now.slice")
     view.press("Home")
     for _ in range(6):
         view.page.keyboard.press("ArrowDown")
     session = view.session
-    look = Look(session.subjects[0], session.settings[0], 6)
+    look = ViewedSlice(session.series[0], session.settings[0], 6)
     exact = json.loads(json.dumps(session.numbers(TURN, look, "axial", 6, SOFT, None)["metrics"]))
     psnr = exact["Model (RRDB)"]["PSNR"]["value"]
     view.settle(f"view.cursor[0] === 6 && now.slice?.metrics['Model (RRDB)']?.PSNR.value === {psnr!r}")
     assert view.js("now.slice.metrics") == exact
 
 
-def test_a_changed_degradation_is_shown_and_said(view: View) -> None:
+def test_a_changed_degradation_is_shown_and_said(view: BrowserPage) -> None:
     assert not view.page.is_visible("#agreement")
     before = view.js("Array.from(stage.panes[0].picture(0).data)")
     view.page.click("#degradation summary")
@@ -445,7 +446,7 @@ def test_a_changed_degradation_is_shown_and_said(view: View) -> None:
     view.page.fill("#controls [name=sigma]", "1.5")
     view.page.click("#controls button >> nth=0")
     view.settle("view.setting > 0 && now.drawn.mode === 'blur' && stage.panes[0].shown[0]")
-    assert view.page.inner_text("#agreement") == "Departs from the start: the degradation was changed here."
+    assert view.page.inner_text("#agreement") == "Departs from the start: the degradation was with_changes here."
     assert view.js("now.drawn.sigma") == 1.5
     blurred = view.js("Array.from(stage.panes[0].picture(0).data)")
     np.testing.assert_array_equal(blurred, view.hu("LR", "axial", 6).ravel())
@@ -461,7 +462,7 @@ def test_a_changed_degradation_is_shown_and_said(view: View) -> None:
     assert view.js("Array.from(stage.panes[0].picture(0).data)") == before
 
 
-def test_another_patient_is_picked_from_the_list(view: View) -> None:
+def test_another_patient_is_picked_from_the_list(view: BrowserPage) -> None:
     options = view.page.locator("#series option").all_inner_texts()
     assert [text.split(" · ")[0] for text in options] == ["anna", "bert"]
     view.page.select_option("#series", "1")
@@ -472,7 +473,7 @@ def test_another_patient_is_picked_from_the_list(view: View) -> None:
     assert "bert" in view.page.inner_text("#facts")
 
 
-def test_the_help_sheet_lists_the_keys(view: View) -> None:
+def test_the_help_sheet_lists_the_keys(view: BrowserPage) -> None:
     view.page.keyboard.press("?")
     assert view.page.is_visible("#help")
     text = view.page.inner_text("#help")
@@ -501,7 +502,7 @@ OVERLAPS = """() => {
 
 
 @pytest.mark.parametrize(("width", "height"), [(900, 900), (1280, 720), (1920, 1080), (3840, 2160)])
-def test_nothing_overlaps_or_sticks_out_at_any_size(view: View, width: int, height: int) -> None:
+def test_nothing_overlaps_or_sticks_out_at_any_size(view: BrowserPage, width: int, height: int) -> None:
     wait_for_sr(view)
     view.page.set_viewport_size({"width": width, "height": height})
     view.press("d", "o")
@@ -519,11 +520,11 @@ def test_nothing_overlaps_or_sticks_out_at_any_size(view: View, width: int, heig
 
 def test_the_page_says_when_the_viewer_has_ended(browser: Any, exams: Path, model_path: Path, tmp_path: Path) -> None:
     options = ViewOptions(store=tmp_path)
-    session = open_session(prepare(Wanted(exams / "anna", None, Degradation(), options)), options)
+    session = open_session(prepare(ViewRequest(exams / "anna", None, Degradation(), options)), options)
     server = ViewServer(session)
     Thread(target=server.serve_forever, daemon=True).start()
     context = browser.new_context()
-    view = View(context.new_page(), server)
+    view = BrowserPage(context.new_page(), server)
     server.shutdown()
     server.server_close()
     view.settle("document.getElementById('news').textContent.startsWith('The viewer has ended')")
@@ -531,7 +532,7 @@ def test_the_page_says_when_the_viewer_has_ended(browser: Any, exams: Path, mode
     context.close()
 
 
-def test_orientation_marks_are_those_of_the_series(view: View) -> None:
+def test_orientation_marks_are_those_of_the_series(view: BrowserPage) -> None:
     marks = view.js("known.geometry.planes")
     assert marks["axial"]["marks"] == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
     assert marks["coronal"]["marks"] == {"left": "R", "right": "L", "top": "S", "bottom": "I"}

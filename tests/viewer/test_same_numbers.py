@@ -13,9 +13,9 @@ from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.rows import Row, read_rows
 from ctsr.evaluate.run import evaluate
-from ctsr.viewer.numbers import METRICS
-from ctsr.viewer.session import Session
-from ctsr.viewer.work import Look
+from ctsr.viewer.prefetch import ViewedSlice
+from ctsr.viewer.roi_metrics import METRICS
+from ctsr.viewer.session import ViewerSession
 from tests.needs import needs
 from tests.viewer.conftest import TURN, Open
 
@@ -43,15 +43,15 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, root: Path, store: Path,
     return evaluated
 
 
-def look(session: Session, index: int) -> Look:
-    return Look(session.subjects[session.view.first], session.settings[0], index)
+def look(session: ViewerSession, index: int) -> ViewedSlice:
+    return ViewedSlice(session.series[session.state.first], session.settings[0], index)
 
 
-def shown(session: Session, index: int) -> dict[str, dict[str, float | None]]:
+def shown(session: ViewerSession, index: int) -> dict[str, dict[str, float | None]]:
     """Method → metric → value, as the page gets them, after SR was computed."""
     seen = look(session, index)
-    session.images.make_sr(seen.subject, seen.setting, index, lambda: False)
-    answer = session.numbers(TURN, seen, "axial", index, session.view.window.window, None)
+    session.images.compute_sr(seen.series, seen.setting, index, lambda: False)
+    answer = session.numbers(TURN, seen, "axial", index, session.state.window.window, None)
     # By way of JSON, as they travel.
     metrics = json.loads(json.dumps(answer["metrics"]))
     return {method: {name: one["value"] for name, one in found.items()} for method, found in metrics.items()}
@@ -61,7 +61,7 @@ def rows_of(folder: Path, patient: str) -> list[Row]:
     return [row for row in read_rows(folder / "metrics.csv") if row.slice.patient_id == patient]
 
 
-def assert_same(session: Session, rows: list[Row]) -> None:
+def assert_same(session: ViewerSession, rows: list[Row]) -> None:
     assert len(rows) == 15
     for index in range(5):
         found = shown(session, index)
@@ -92,7 +92,7 @@ def test_a_summary_replays_the_evaluation_whatever_the_flags_say(
         given=("degradation", "deg_seed"),
     )
     assert_same(session, rows_of(folder, "emil"))
-    assert session.drawn(look(session, 0))["departures"] == []
+    assert session.degradation(look(session, 0))["departures"] == []
     assert any("overrules --degradation, --deg_seed" in note for note in listener.notes)
 
 
@@ -101,7 +101,7 @@ def test_the_same_window_gives_the_same_numbers(evaluated, open_view: Open, root
     assert_same(open_view(root / "emil"), rows_of(folder, "emil"))
     # Left out, the window is the evaluation's.
     replay = open_view(root / "emil", eval_summary=folder / "summary.json")
-    assert (replay.view.window.tag, replay.view.window.window.center) == ("preset-soft_tissue", 40)
+    assert (replay.state.window.tag, replay.state.window.window.center) == ("preset-soft_tissue", 40)
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -112,8 +112,8 @@ def test_lr_is_the_evaluations_to_the_bit(
     plain = open_view(root / "dora", degradation_sampling=sampling)
     for index in range(5):
         seen = look(session, index)
-        lr = session.images.lr(seen.subject, seen.setting, index)
-        pair = slice_pair(seen.subject.stored, index, plain.view.sampler, model.hu_range)
+        lr = session.images.lr(seen.series, seen.setting, index)
+        pair = slice_pair(seen.series.stored, index, plain.state.sampler, model.hu_range)
         np.testing.assert_array_equal(lr, pair.lr[0, 0].numpy())
 
 
@@ -123,22 +123,22 @@ def test_the_recorded_draw_counts_and_not_the_seed(evaluated, open_view: Open, r
         one |= {"sigma": 0.7125, "kernel": 7, "noise_sigma": 0.002, "dose": 0.5}
     (tmp_path / "other.json").write_text(json.dumps(document))
     session = open_view(root / "emil", eval_summary=tmp_path / "other.json")
-    drawn = session.drawn(look(session, 2))
+    drawn = session.degradation(look(session, 2))
     assert [drawn[name] for name in ("sigma", "kernel", "noise_sigma", "dose")] == [0.7125, 7, 0.002, 0.5]
 
 
 def test_a_departure_from_the_evaluation_is_said(evaluated, open_view: Open, root: Path, listener) -> None:
     session = open_view(root / "anna", eval_summary=evaluated("volume") / "summary.json")
-    (reason,) = session.drawn(look(session, 0))["departures"]
+    (reason,) = session.degradation(look(session, 0))["departures"]
     assert reason == "the evaluation did not measure patient anna"
-    assert any("measured none of these patients (it has dora, emil)" in note for note in session.view.notes)
+    assert any("none of these patients was evaluated (dora, emil were)" in note for note in session.state.notes)
 
 
 def test_a_slice_that_was_not_measured_is_named(evaluated, open_view: Open, root: Path) -> None:
     folder = evaluated("slice", max_slices_per_patient=2, slice_sampling="first")
     session = open_view(root / "emil", eval_summary=folder / "summary.json")
-    assert session.drawn(look(session, 1))["departures"] == []
-    assert session.drawn(look(session, 4))["departures"] == ["the evaluation did not measure this slice"]
+    assert session.degradation(look(session, 1))["departures"] == []
+    assert session.degradation(look(session, 4))["departures"] == ["the evaluation did not measure this slice"]
 
 
 def test_the_evaluations_own_engine_gives_its_numbers_and_another_one_is_a_departure(
@@ -148,11 +148,11 @@ def test_the_evaluations_own_engine_gives_its_numbers_and_another_one_is_a_depar
     folder = evaluated("volume", engine="openvino")
     session = open_view(root / "emil", eval_summary=folder / "summary.json", engine="openvino")
     assert_same(session, rows_of(folder, "emil"))
-    assert session.drawn(look(session, 0))["departures"] == []
+    assert session.degradation(look(session, 0))["departures"] == []
     other = open_view(root / "emil", eval_summary=folder / "summary.json")
-    (reason,) = other.drawn(look(other, 0))["departures"]
-    assert reason == "the evaluation ran the network by openvino fp32, here torch fp32 does"
-    assert [one.view.facts()["model"]["engine"] for one in (session, other)] == ["openvino fp32", "torch fp32"]
+    (reason,) = other.degradation(look(other, 0))["departures"]
+    assert reason == "the evaluation used the engine openvino fp32, the viewer uses torch fp32"
+    assert [one.state.as_dict()["model"]["engine"] for one in (session, other)] == ["openvino fp32", "torch fp32"]
 
 
 def test_an_evaluation_on_another_device_is_a_departure(evaluated, open_view: Open, root: Path, tmp_path: Path) -> None:
@@ -160,8 +160,8 @@ def test_an_evaluation_on_another_device_is_a_departure(evaluated, open_view: Op
     document["config"]["device"] = "cuda:1"
     (tmp_path / "other.json").write_text(json.dumps(document))
     session = open_view(root / "emil", eval_summary=tmp_path / "other.json")
-    (reason,) = session.drawn(look(session, 0))["departures"]
-    assert reason == "the evaluation ran the network on cuda:1, here it is on cpu"
+    (reason,) = session.degradation(look(session, 0))["departures"]
+    assert reason == "the evaluation ran on cuda:1, the viewer runs on cpu"
 
 
 def test_every_model_of_an_evaluation_is_known_and_another_one_is_a_departure(
@@ -173,4 +173,4 @@ def test_every_model_of_an_evaluation_is_known_and_another_one_is_a_departure(
         document["models"] = {"Model (b)": own | {"sha256": "0"}} | others
         (tmp_path / "other.json").write_text(json.dumps(document))
         session = open_view(root / "emil", eval_summary=tmp_path / "other.json")
-        assert session.drawn(look(session, 0))["departures"] == reasons
+        assert session.degradation(look(session, 0))["departures"] == reasons

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from ctsr.errors import UsageError
-from ctsr.viewer import pages
-from ctsr.viewer.pages import STATIC, content
-from ctsr.viewer.server import ViewServer
+from ctsr.viewer import server
+from ctsr.viewer.server import STATIC, ViewServer, static_file
 
 Serve = Callable[..., ViewServer]
 
@@ -52,12 +51,12 @@ def client(serve: Serve, root: Path) -> Client:
 def test_the_page_and_all_its_files_are_served_below_the_token(client: Client) -> None:
     for path, (name, kind) in STATIC.items():
         status, body, headers = client.ask(f"/{client.server.token}/{path}")
-        assert (status, body) == (200, content(name))
+        assert (status, body) == (200, static_file(name))
         assert headers["Content-Type"] == f"{kind}; charset=utf-8"
 
 
 def test_no_file_of_the_page_is_left_out_of_the_table() -> None:
-    folder = Path(pages.__file__).parent / "page"
+    folder = Path(server.__file__).parent / "page"
     assert {name for name, _ in STATIC.values()} == {path.name for path in folder.iterdir()}
 
 
@@ -95,7 +94,7 @@ def test_this_computers_own_names_are_accepted(client: Client, host: str) -> Non
     "path",
     [
         "../server.py", "..%2fserver.py", "%2e%2e/server.py", "page/index.html", "index.html", "/etc/passwd",
-        "....//style.css", "style.css/../../pages.py", "api/../style.css", "static/style.css", "style.css%00",
+        "....//style.css", "style.css/../../state.py", "api/../style.css", "static/style.css", "style.css%00",
     ],
 )  # fmt: skip
 def test_no_path_reaches_the_file_system(client: Client, path: str) -> None:
@@ -149,7 +148,7 @@ def test_hu_travel_as_int16_of_the_size_that_is_said(client: Client) -> None:
     hr = np.frombuffer(body, "<i2").reshape(44, 44)
     session = client.server.session
     # 45 pixels at ×2: the crop about the centre begins at the first one.
-    np.testing.assert_array_equal(hr, session.subjects[0].stored.hu[1][:44, :44].clip(-1000))
+    np.testing.assert_array_equal(hr, session.series[0].stored.hu[1][:44, :44].clip(-1000))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ctsr.cli.flag_text import with_flags
+
 __all__ = ["Console"]
 
 T = TypeVar("T")
@@ -47,11 +49,11 @@ class Console:
 
     def note(self, message: str) -> None:
         """One line of news: a choice that was made, a warning."""
-        self._err.print(message)
+        self._err.print(with_flags(message))
 
     def error(self, message: str) -> None:
         """One line that says what failed and what to do."""
-        self._err.print(f"error: {message}")
+        self._err.print(f"error: {with_flags(message)}")
 
     def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
         """Yield `items` behind a progress bar, or behind a line now and then where there is no terminal."""

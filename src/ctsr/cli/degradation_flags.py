@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ctsr.progress import Progress
 
@@ -28,6 +28,14 @@ class DegradationFlags:
     """Fraction of full dose, drawn between two values; noise grows as 1/√dose; default 0.25 0.5."""
     antialias_clean: bool | None = None
     """Downsample `clean` softly, with a low-pass; off unless the checkpoint says otherwise."""
+    downsampling: tuple[Literal["bilinear", "area"], ...] | None = None
+    """bilinear (default) samples between two pixels, area averages as a detector does; both: one is drawn."""
+    noise_model: tuple[Literal["white", "correlated"], ...] | None = None
+    """white (default), or correlated: with the spectrum of CT noise; both: one is drawn."""
+    noise_cutoff_range: tuple[float, float] | None = None
+    """Where the spectrum of correlated noise ends, as a fraction of LR's Nyquist frequency; default 0.5 1.5."""
+    noise_skew: float | None = None
+    """Above 1, low noise of the range is drawn more often than high noise; default 1."""
 
     def given(self) -> dict[str, Any]:
         """Those that were given, by the names of `Degradation`."""
@@ -38,6 +46,10 @@ class DegradationFlags:
             "noise_sigma_range": self.noise_sigma_range_norm,
             "dose_factor_range": self.dose_factor_range,
             "antialias_clean": self.antialias_clean,
+            "downsampling": self.downsampling,
+            "noise_model": self.noise_model,
+            "noise_cutoff_range": self.noise_cutoff_range,
+            "noise_skew": self.noise_skew,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -71,4 +83,7 @@ FLAG_NAMES = {"mode": "degradation", "noise_sigma_range": "noise_sigma_range_nor
 
 
 def _words(value: object) -> str:
-    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        parts = cast("tuple[object, ...]", value)
+        return " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
+    return str(value)

@@ -14,7 +14,7 @@ from ctsr.files import write_atomically
 from ctsr.paths import native_path, resolve_path
 
 if TYPE_CHECKING:
-    from ctsr.preprocess import Report, SeriesRow
+    from ctsr.preprocess import PreprocessReport, SeriesRow
 
 __all__ = ["Preprocess"]
 
@@ -69,7 +69,7 @@ class Preprocess:
         return int(report.failed > 0)
 
 
-def show(console: Console, report: "Report", out_dir: Path) -> None:
+def show(console: Console, report: "PreprocessReport", out_dir: Path) -> None:
     """The table of series, the counts, and where the results are."""
     console.table(f"Resampled series in {out_dir}", COLUMNS, [_cells(row) for row in report.rows if not row.skipped])
     left_out = [row for row in report.rows if row.skipped]

@@ -6,9 +6,8 @@ from pathlib import Path
 from ctsr.cli.cells import NONE, mm
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
-from ctsr.data.roots import open_roots
-from ctsr.data.split import PARTS, split_file, split_patients
-from ctsr.data.split_report import PatientRow, patient_rows, write_split
+from ctsr.data.datasets import open_roots
+from ctsr.data.split import PARTS, PatientRow, patient_rows, split_file, split_patients, write_split
 from ctsr.paths import resolve_path
 
 __all__ = ["Split"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch is imported when there is something to compute, not f
 
 __all__ = ["Upscale"]
 
-COLUMNS = ("patient", "series", "slices", "size", "spacing mm", "new size", "new mm", "result")
+COLUMNS = ("patient", "series", "slices", "size", "spacing mm", "new size", "new mm", "noise", "result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class Upscale:
     The images are taken as they are; a ×2 model makes 1024² pixels of 512². The originals are only read.
 
     ctsr upscale EXAMS/patient1/series3 sharper
+
+    ctsr upscale EXAMS sharper --strength strong
 
     ctsr upscale EXAMS sharper --only "chest*" --target_spacing 0.4
     """
@@ -113,5 +115,6 @@ def _cells(job: "Job", outcome: "Outcome") -> tuple[str, ...]:
         mm(*series.pixel_spacing),
         pixels(*plane.shape),
         mm(*plane.spacing),
+        "" if outcome.noise_ratio is None else f"×{outcome.noise_ratio:.2f}",
         outcome.error or ("kept" if outcome.kept else done),
     )

@@ -15,14 +15,12 @@ from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.degrade import Degradation
     from ctsr.evaluate.model import ModelUnderTest
-    from ctsr.viewer.run import Wanted
-
-__all__ = ["View"]
+    from ctsr.viewer.state import ViewRequest
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    r"""Look at LR, interpolations, SR and HR side by side, in a page that this computer serves to itself.
+    r"""Show LR, interpolations, SR and HR side by side in the browser; the page is served by this computer to itself.
 
     ctsr view preprocessed_data/15041pp
 
@@ -36,27 +34,28 @@ class View:
     folder: tyro.conf.Positional[Path | None] = None
     """A patient, a folder inside one, a root of several patients, or a NIfTI file."""
     dicom_folder: Path | None = None
-    """Another way to give the folder."""
+    """The folder, as a flag."""
     model_path: str | None = None
-    """Checkpoint file, run folder or name; left out, the newest run, else the model that comes with ctsr."""
+    """Checkpoint file, run folder or name; by default the newest run, else the bundled model."""
     no_model: bool = False
     """Show LR, interpolations and HR only."""
     options: ViewOptions = field(default_factory=ViewOptions)
     degradation: DegradationFlags = field(default_factory=DegradationFlags)
     scale: Literal[2, 4] | None = None
-    """Of the LR images: the model's, or 2 where there is none."""
+    """Scale of the LR images; by default the model's, or 2 without a model."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
-        """Exit status 0, also when it is ended with Ctrl-C."""
-        from ctsr.viewer.run import open_session, prepare, serve
+        """Exit status 0, also when interrupted with Ctrl-C."""
+        from ctsr.viewer.server import serve
+        from ctsr.viewer.session import open_session
+        from ctsr.viewer.state import prepare
 
-        view = prepare(self._wanted(console), console)
-        session = open_session(view, self.options)
+        session = open_session(prepare(self._request(console), console), self.options)
         if self.options.snapshot is not None:
-            from ctsr.viewer.snapshot import snapshot  # brings matplotlib, which the page does not need
+            from ctsr.viewer.snapshot import snapshot  # imports matplotlib, which the page does not need
 
             snapshot(session, self.options, progress=console)
             console.print(f"picture: {self.options.snapshot}")
@@ -67,18 +66,18 @@ class View:
             console.note("closed")
         return 0
 
-    def _wanted(self, console: Console) -> "Wanted":
+    def _request(self, console: Console) -> "ViewRequest":
         from ctsr.quantization.quantized_model import Int8Network
         from ctsr.quantization.synthetic import SyntheticSlices
-        from ctsr.viewer.run import Wanted
+        from ctsr.viewer.state import ViewRequest
 
         folder = self.folder or self.dicom_folder
         if folder is None:
-            raise UsageError("ctsr view: which images? Give a patient's folder: ctsr view DIR")
+            raise UsageError("no images given; give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
         int8 = Int8Network(SyntheticSlices(model.degradation, model.hu_range)) if model else None
-        return Wanted(folder, model, degradation, self.options, self.common.given, int8)
+        return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":
         from ctsr.evaluate.model import load_model
@@ -86,7 +85,7 @@ class View:
         if not self.no_model:
             return load_model(self.model_path, device=self.device, scale=self.scale, progress=console)
         if self.model_path is not None:
-            raise UsageError("--no_model and --model_path contradict each other; give one of them")
+            raise UsageError("--no_model and --model_path contradict each other; give only one of them")
         return None
 
     def _degradation(self, model: "ModelUnderTest | None", console: Console) -> "Degradation":

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ctsr.data.store import StoredSeries
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationSampler, Draw, degrade
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.volume import VoxelsHU
-
-__all__ = ["SlicePair", "centered_crop", "slice_pair"]
 
 
 def centered_crop(size: int, scale: int) -> slice:

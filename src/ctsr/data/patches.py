@@ -1,5 +1,6 @@
 """Training samples: an HR patch with the margin its blur needs, and the LR patch made from it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,15 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from ctsr.body_mask import BLOCK
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import centered_crop
-from ctsr.data.store import StoredSeries
 from ctsr.degrade import Degradation, DegradationParams, Draw, degrade, margin_of
 from ctsr.degrade.kernels import reflected
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import HURange
-
-__all__ = ["EpochSampler", "PatchDataset", "PatchPair", "Ticket"]
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,18 @@ class Place:
     quarter_turns: int
     flipped: bool
     draw: Draw
+    reduction: float = 1.0
+    """Source pixels along each side of one HR pixel."""
 
 
 class PatchDataset(Dataset[PatchPair]):
     """Random aligned patches, one from each slice an epoch, `patches_per_slice` times; fetched a batch at a time.
 
     A patch lies on the grid of its slice's LR pixels, and carries real pixels around it as far as the blur reaches:
-    its LR is the crop of the degraded slice, to the bit.
+    its LR is the crop of the degraded slice, but for the noise, which is the patch's own.
+
+    With `hr_reduction`, HR is first made of the means over areas of so many source pixels, drawn for each patch: the
+    images that are learned from then have less noise than any there are, and pixels of many sizes.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class PatchDataset(Dataset[PatchPair]):
         seed: int,
         patches_per_slice: int = 1,
         augment: bool = False,
+        hr_reduction: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         if patch_size % degradation.scale:
             raise DomainError(
@@ -93,6 +98,7 @@ class PatchDataset(Dataset[PatchPair]):
         self.hu_range = hu_range
         self.seed = seed
         self.augment = augment
+        self.hr_reduction = hr_reduction
         slices = [(i, k) for i, one in enumerate(self.series) for k in range(len(one))]
         self._samples = np.array(slices * patches_per_slice, dtype=np.int32).reshape(-1, 2)
 
@@ -108,8 +114,8 @@ class PatchDataset(Dataset[PatchPair]):
         """A whole batch; what PyTorch's fetcher calls."""
         places = [self.place(ticket) for ticket in tickets]
         margin = margin_of(self.degradation)
-        windows = np.stack([self._window(place, margin) for place in places])
-        hr = torch.from_numpy(self.hu_range.to_unit(windows)[:, None])
+        windows = np.stack([self._hr(place, margin) for place in places])
+        hr = torch.from_numpy(windows[:, None])
         params = tuple(place.draw.params for place in places)
         lr = degrade(
             hr,
@@ -131,7 +137,10 @@ class PatchDataset(Dataset[PatchPair]):
         params = self.degradation.sample(rng)
         noise_seed = seed_from(self.seed, "noise", ticket.epoch, ticket.index)
         turns, flipped = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
-        return Place(series_index, slice_index, top, left, turns, flipped, Draw(params, noise_seed))
+        low, high = self.hr_reduction
+        # Drawn last: without a choice the other draws are what they were.
+        reduction = low if low == high else low + (high - low) * float(rng.random())
+        return Place(series_index, slice_index, top, left, turns, flipped, Draw(params, noise_seed), reduction)
 
     def _corner(self, one: StoredSeries, slice_index: int, rng: np.random.Generator) -> tuple[int, int]:
         """The top left pixel of a patch whose centre lies in a random block of the body."""
@@ -151,6 +160,20 @@ class PatchDataset(Dataset[PatchPair]):
         start = min(max(center - self.patch_size // 2 - cropped.start, 0), most)
         return cropped.start + start - start % scale
 
+    def _hr(self, place: Place, margin: int) -> npt.NDArray[np.float32]:
+        """The patch with its margin in [-1, 1]."""
+        if place.reduction == 1:
+            return self.hu_range.to_unit(self._window(place, margin))
+        series, side = self.series[place.series], self.patch_size + 2 * margin
+        means = area_means(side, place.reduction)
+        middle = self.patch_size // 2
+        rows, columns = (
+            _around(start + middle, means.shape[1], size)
+            for start, size in ((place.top, series.rows), (place.left, series.columns))
+        )
+        window = self.hu_range.to_unit(series.hu[place.slice_index][rows][:, columns])
+        return np.asarray(means @ window @ means.T, dtype=np.float32)
+
     def _window(self, place: Place, margin: int) -> npt.NDArray[np.int16]:
         """The patch and its margin; beyond the slice, and in slices smaller than the patch, by reflection."""
         one = self.series[place.series]
@@ -160,6 +183,26 @@ class PatchDataset(Dataset[PatchPair]):
         if isinstance(rows, slice) and isinstance(columns, slice):
             return image[rows, columns]
         return image[rows][:, columns]
+
+
+def area_means(size: int, reduction: float) -> npt.NDArray[np.float32]:
+    """Weights of the means over `size` intervals of `reduction` pixels each, one after the other.
+
+    Returns:
+        (size, ⌈size·reduction⌉), rows sum to 1.
+    """
+    count = math.ceil(size * reduction)
+    ends = np.arange(size + 1) * reduction
+    pixels = np.arange(count)
+    covered = np.minimum(ends[1:, None], pixels + 1) - np.maximum(ends[:-1, None], pixels)
+    weights = np.clip(covered, 0, None)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _around(center: int, count: int, size: int) -> slice | npt.NDArray[np.int64]:
+    """`count` pixels about `center`, inside an axis of `size` where they fit, else continued by reflection."""
+    start = min(max(center - count // 2, 0), max(0, size - count))
+    return slice(start, start + count) if count <= size else reflected(start, start + count, size)
 
 
 def _span(start: int, count: int, margin: int, size: int, scale: int) -> slice | npt.NDArray[np.int64]:

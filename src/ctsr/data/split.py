@@ -1,17 +1,19 @@
-"""The one split by patient that every verb uses, and the file it is kept in."""
+"""The split by patient that every command uses, and the JSON file it is kept in."""
 
 import json
+import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
 from ctsr.errors import DomainError, MissingInputError, SplitError
+from ctsr.files import write_json
+from ctsr.series import PatientExams
 from ctsr.text import listed
-
-__all__ = ["DEFAULT_SEED", "PARTS", "Part", "Split", "choose_split", "read_split", "split_file", "split_patients"]
 
 Part: TypeAlias = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -64,7 +66,7 @@ def split_patients(patient_ids: Iterable[str], seed: int = DEFAULT_SEED) -> Spli
         DomainError: a negative seed.
     """
     if seed < 0:
-        raise DomainError(f"--seed must not be negative, got {seed}")
+        raise DomainError(f"`seed` must not be negative, got {seed}")
     ids = sorted(set(patient_ids))
     n = len(ids)
     if n < len(PARTS):
@@ -125,7 +127,7 @@ def choose_split(
     if split_json is not None:
         return _present(read_split(split_json), present, str(split_json)), str(split_json)
     if checkpoint is not None and present & (split := Split.from_dict(checkpoint)).patients:
-        return _present(split, present, "the checkpoint's split", "; name another with --split_json"), "the checkpoint"
+        return _present(split, present, "the checkpoint's split", "; name another with `split_json`"), "the checkpoint"
     kept = split_file(folder, seed)
     if kept.is_file():
         split = read_split(kept)
@@ -133,7 +135,7 @@ def choose_split(
             named = listed(sorted(split.patients ^ present), NAMED)
             raise SplitError(
                 f"{kept} is about other patients than the root ({named}); "
-                f"run `ctsr split` for this root, or name a split with --split_json"
+                f"run `ctsr split` for this root, or name a split with `split_json`"
             )
         return split, str(kept)
     strangers = ", as the model's checkpoint knows none of these patients" if checkpoint is not None else ""
@@ -145,3 +147,73 @@ def _present(split: Split, present: frozenset[str], source: str, hint: str = "")
         named = listed(sorted(missing), NAMED)
         raise MissingInputError(f"{source} names patients that are not in the root: {named}{hint}")
     return split
+
+
+@dataclass(frozen=True)
+class PatientRow:
+    """What a split says of one patient; where his series disagree, the value of the longest."""
+
+    patient_id: str
+    path: str
+    """Relative to the root where there is one root, else absolute."""
+    num_slices: int
+    modality: str
+    device: str
+    rows: int
+    columns: int
+    slice_thickness_mm: float | None
+    pixel_spacing_mm: tuple[float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in the JSON file."""
+        row = asdict(self)
+        row["cols"] = row.pop("columns")
+        return row
+
+
+def patient_rows(
+    patients: Sequence[PatientExams], names: Sequence[str], roots: Sequence[Path]
+) -> tuple[PatientRow, ...]:
+    """One row for each of `names`, in their order."""
+    by_id = {patient.patient_id: patient for patient in patients}
+    return tuple(_row(by_id[name], roots) for name in names)
+
+
+def _row(patient: PatientExams, roots: Sequence[Path]) -> PatientRow:
+    longest = max(patient.series, key=lambda series: len(series.slices))
+    # Below one root a relative path names a patient; below several it would not say which.
+    relative = len(roots) == 1 and patient.path.is_relative_to(roots[0])
+    return PatientRow(
+        patient_id=patient.patient_id,
+        path=(patient.path.relative_to(roots[0]) if relative else patient.path.absolute()).as_posix(),
+        num_slices=patient.num_slices,
+        modality="CT",
+        device=longest.scanner,
+        rows=longest.rows,
+        columns=longest.columns,
+        slice_thickness_mm=longest.slice_thickness,
+        pixel_spacing_mm=longest.pixel_spacing,
+    )
+
+
+def write_split(path: Path, split: Split, patients: Sequence[PatientExams], roots: Sequence[Path], seed: int) -> None:
+    """Write the split as JSON: `meta`, `counts` and `splits`."""
+    parts = {name: patient_rows(patients, split.part(name), roots) for name in PARTS}
+    document = {
+        "meta": {
+            "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+            "root": ", ".join(map(str, roots)),
+            "seed": seed,
+            # A split is computed on the CPU; the fields are those that the scripts of ESRGAN/ have always written.
+            "device": "cpu",
+            "device_name": platform.processor() or platform.machine(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+        },
+        "counts": {
+            name: {"num_patients": len(rows), "total_slices": sum(row.num_slices for row in rows)}
+            for name, rows in parts.items()
+        },
+        "splits": {name: [row.as_dict() for row in rows] for name, rows in parts.items()},
+    }
+    write_json(path, document)

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ctsr.degrade.degradation import Degradation, DegradationParams, odd_nearest
-from ctsr.degrade.kernels import Taps, antialiased_taps, blur_taps, reflected
-from ctsr.degrade.noise import standard_normal
+from ctsr.degrade.kernels import Taps, antialiased_taps, area_taps, blur_taps, reflected
+from ctsr.degrade.noise import correlated_normal, standard_normal
 from ctsr.errors import DomainError
-
-__all__ = ["degrade", "margin_of"]
 
 
 def margin_of(degradation: Degradation) -> int:
@@ -20,6 +19,13 @@ def margin_of(degradation: Degradation) -> int:
         return degradation.scale // 2 if degradation.antialias else 0
     kernel = degradation.blur_kernel or odd_nearest(6 * degradation.sigma_range[1])
     return kernel // 2
+
+
+def _taps(params: DegradationParams, scale: int, *, antialias: bool) -> Taps:
+    if antialias:
+        return antialiased_taps(scale)
+    sampled = area_taps if params.downsampling == "area" else blur_taps
+    return sampled(params.blur_sigma, params.blur_kernel, scale)
 
 
 def degrade(
@@ -32,7 +38,7 @@ def degrade(
     margin: int = 0,
     origin: tuple[int, int] = (0, 0),
 ) -> Tensor:
-    """Make LR images: blur → bilinear downsampling with aligned centres → noise → clip.
+    """Make LR images: blur → downsampling with aligned centres → noise → clip.
 
     Every output pixel is a sum in a fixed order, with separate multiplications and additions: on the CPU it has the
     same bits whatever the batch, the crop and the number of threads; a GPU agrees to 1e-5.
@@ -58,7 +64,7 @@ def degrade(
         raise DomainError(f"an image of {height - 2 * margin}×{width - 2 * margin} is not divisible by scale {scale}")
     if not n == len(params) == len(noise_seeds):
         raise DomainError(f"{n} images need as many parameters and seeds, got {len(params)} and {len(noise_seeds)}")
-    taps = [antialiased_taps(scale) if antialias else blur_taps(p.blur_sigma, p.blur_kernel, scale) for p in params]
+    taps = [_taps(p, scale, antialias=antialias) for p in params]
     lr = _downsample(hr, taps, scale, margin)
     if any(p.noise_std > 0 for p in params):
         lr = lr + _noise(params, noise_seeds, lr.shape[-2:], origin).to(lr.device)
@@ -70,10 +76,19 @@ def _noise(
 ) -> Tensor:
     """``(N, 1, h, w)`` on the CPU, where its bits do not depend on the device that trains."""
     fields = [
-        np.float32(p.noise_std) * standard_normal(seed, (shape[0], shape[1]), origin)
+        np.float32(p.noise_std) * _noise_field(p, seed, (shape[0], shape[1]), origin)
         for p, seed in zip(params, seeds, strict=True)
     ]
     return torch.from_numpy(np.stack(fields)[:, None])
+
+
+def _noise_field(
+    params: DegradationParams, seed: int, shape: tuple[int, int], origin: tuple[int, int]
+) -> npt.NDArray[np.float32]:
+    """``shape``, standard deviation 1."""
+    if params.noise_model == "correlated":
+        return correlated_normal(seed, shape, origin, cutoff=params.noise_cutoff)
+    return standard_normal(seed, shape, origin)
 
 
 def _downsample(hr: Tensor, taps: Sequence[Taps], scale: int, margin: int) -> Tensor:

@@ -9,12 +9,16 @@ import numpy as np
 
 from ctsr.errors import DomainError
 
-__all__ = ["SCALES", "Degradation", "DegradationParams", "Mode", "Range"]
-
 Mode: TypeAlias = Literal["clean", "blur", "blurnoise"]
+Downsampling: TypeAlias = Literal["bilinear", "area"]
+"""`bilinear` samples between the two middle pixels of a cell; `area` is the cell's mean, as a detector takes it."""
+NoiseModel: TypeAlias = Literal["white", "correlated"]
+"""`white` has independent pixels; `correlated` the spectrum of CT, a ramp under an apodisation."""
 Range: TypeAlias = tuple[float, float]
 
 SCALES = (2, 4)
+LEAST_BLUR = 0.05
+"""HR pixels: below it, neighbours weigh less than 1e-86."""
 BLUR_SIGMA: dict[int, Range] = {2: (0.7, 0.9), 4: (1.05, 1.35)}
 """Default blur by scale, HR pixels: 0.8 ± 0.1 at ×2, 1.2 ± 0.15 at ×4."""
 
@@ -31,6 +35,10 @@ class DegradationParams:
     """Standard deviation in [-1, 1] units at full dose; 0 is no noise."""
     dose: float
     """Fraction of full dose, in (0, 1]."""
+    downsampling: Downsampling = "bilinear"
+    noise_model: NoiseModel = "white"
+    noise_cutoff: float = 1.0
+    """Of correlated noise: where its spectrum ends, as a fraction of LR's Nyquist frequency."""
 
     def __post_init__(self) -> None:
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
@@ -70,6 +78,14 @@ class Degradation:
     """Fractions of full dose."""
     antialias_clean: bool = False
     """Downsample `clean` with a low-pass."""
+    downsampling: tuple[Downsampling, ...] = ("bilinear",)
+    """One of these for each draw, all equally likely."""
+    noise_model: tuple[NoiseModel, ...] = ("white",)
+    """One of these for each draw, all equally likely."""
+    noise_cutoff_range: Range = (0.5, 1.5)
+    """Of correlated noise: the end of its spectrum, as a fraction of LR's Nyquist frequency."""
+    noise_skew: float = 1.0
+    """The noise is ``low + (high − low)·u^skew`` with u uniform in [0, 1): above 1, low noise is drawn more often."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -85,11 +101,23 @@ class Degradation:
         ):
             if not least <= low <= high:
                 raise DomainError(f"{name} needs {least:g} ≤ low ≤ high, got {low:g} {high:g}")
-        if self.sigma_range[0] <= 0:
-            raise DomainError("--blur_sigma_range must be above 0; use --degradation clean for no blur")
+        self._check_choices()
         if self.dose_factor_range[0] <= 0 or self.dose_factor_range[1] > 1:
             low, high = self.dose_factor_range
             raise DomainError(f"--dose_factor_range lies in (0, 1], got {low:g} {high:g}")
+
+    def _check_choices(self) -> None:
+        for name, chosen, known in (
+            ("--downsampling", self.downsampling, get_args(Downsampling)),
+            ("--noise_model", self.noise_model, get_args(NoiseModel)),
+        ):
+            if not chosen or not set(chosen) <= set(known):
+                raise DomainError(f"{name} takes {' and '.join(known)}, got {' '.join(chosen) or 'nothing'}")
+        low, high = self.noise_cutoff_range
+        if not 0.1 <= low <= high <= 4:
+            raise DomainError(f"--noise_cutoff_range needs 0.1 ≤ low ≤ high ≤ 4, got {low:g} {high:g}")
+        if not 0.1 <= self.noise_skew <= 10:
+            raise DomainError(f"--noise_skew must lie between 0.1 and 10, got {self.noise_skew:g}")
 
     @property
     def sigma_range(self) -> Range:
@@ -102,7 +130,9 @@ class Degradation:
         return self.mode == "clean" and self.antialias_clean
 
     def kernel_for(self, sigma: float) -> int:
-        """Width in HR pixels of the blur kernel for `sigma`."""
+        """Width in HR pixels of the blur kernel for `sigma`; 1, no blur, where it has no weight but the middle one."""
+        if sigma < LEAST_BLUR:
+            return 1
         return self.blur_kernel if self.blur_kernel is not None else odd_nearest(6 * sigma)
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,6 +148,10 @@ class Degradation:
             "noise_sigma_range_norm": list(self.noise_sigma_range),
             "dose_factor_range": list(self.dose_factor_range),
             "antialias_clean": self.antialias_clean,
+            "downsampling": list(self.downsampling),
+            "noise_model": list(self.noise_model),
+            "noise_cutoff_range": list(self.noise_cutoff_range),
+            "noise_skew": self.noise_skew,
         }
 
     @classmethod
@@ -130,17 +164,29 @@ class Degradation:
         return cls(**plain)
 
     def sample(self, rng: np.random.Generator) -> DegradationParams:
-        """Draw blur, noise and dose, one after the other, each uniformly in its range."""
-        sigma, noise, dose = (
-            low + (high - low) * float(rng.random())
-            for low, high in (self.sigma_range, self.noise_sigma_range, self.dose_factor_range)
-        )
+        """Draw blur, noise and dose, one after the other, then what there is a choice of."""
+        sigma = _between(self.sigma_range, rng.random())
+        noise = _between(self.noise_sigma_range, rng.random() ** self.noise_skew)
+        dose = _between(self.dose_factor_range, rng.random())
+        # Drawn last, and only where there is something to choose: other draws stay what they were without.
+        downsampling = self.downsampling[_choice(len(self.downsampling), rng)]
+        noise_model = self.noise_model[_choice(len(self.noise_model), rng)]
+        cutoff = _between(self.noise_cutoff_range, rng.random()) if noise_model == "correlated" else 1.0
         if self.mode == "clean":
-            return DegradationParams(blur_sigma=0.0, blur_kernel=1, noise_sigma=0.0, dose=1.0)
-        if self.mode == "blur":
+            sigma, noise, dose = 0.0, 0.0, 1.0
+        elif self.mode == "blur":
             noise, dose = 0.0, 1.0
         kernel = self.kernel_for(sigma)
-        return DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose)
+        return DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose, downsampling, noise_model, cutoff)
+
+
+def _between(bounds: Range, share: float) -> float:
+    low, high = bounds
+    return low + (high - low) * float(share)
+
+
+def _choice(count: int, rng: np.random.Generator) -> int:
+    return 0 if count == 1 else int(rng.integers(count))
 
 
 def odd_nearest(width: float) -> int:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Taps", "antialiased_taps", "blur_taps", "reflected"]
-
 Weights = npt.NDArray[np.float64]
 
 
@@ -25,10 +23,13 @@ def blur_taps(sigma: float, kernel: int, scale: int) -> Taps:
     bilinear sample is their mean, and both steps together are the Gaussian convolved with (½, ½).
     """
     radius = kernel // 2
-    offsets = np.arange(-radius, radius + 1)
-    gaussian = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
-    gaussian /= gaussian.sum()
-    return Taps(first=scale // 2 - 1 - radius, weights=np.convolve(gaussian, [0.5, 0.5]))
+    return Taps(first=scale // 2 - 1 - radius, weights=np.convolve(_gaussian(sigma, radius), [0.5, 0.5]))
+
+
+def area_taps(sigma: float, kernel: int, scale: int) -> Taps:
+    """A normalised Gaussian of `kernel` pixels followed by the mean over the cell's `scale` pixels."""
+    radius = kernel // 2
+    return Taps(first=-radius, weights=np.convolve(_gaussian(sigma, radius), np.full(scale, 1 / scale)))
 
 
 def antialiased_taps(scale: int) -> Taps:
@@ -36,6 +37,15 @@ def antialiased_taps(scale: int) -> Taps:
     offsets = np.arange(-(scale // 2), scale + scale // 2)
     triangle = np.maximum(0.0, 1 - np.abs(offsets - (scale - 1) / 2) / scale)
     return Taps(first=int(offsets[0]), weights=triangle / triangle.sum())
+
+
+def _gaussian(sigma: float, radius: int) -> Weights:
+    """``2·radius + 1`` samples that sum to 1."""
+    if radius == 0:
+        return np.ones(1)
+    offsets = np.arange(-radius, radius + 1)
+    gaussian = np.exp(-0.5 * (offsets / sigma) ** 2)
+    return gaussian / gaussian.sum()
 
 
 def reflected(start: int, stop: int, size: int) -> npt.NDArray[np.int64]:

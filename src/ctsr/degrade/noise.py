@@ -1,14 +1,20 @@
-"""White Gaussian noise as a function of (seed, row, column): any crop of a field is that crop, whoever asks."""
+"""Gaussian noise, white or with the spectrum of CT, as a function of (seed, row, column).
+
+Any crop of a field is that crop, whoever asks.
+"""
+
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-__all__ = ["standard_normal"]
-
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 MIX_2 = np.uint64(0x94D049BB133111EB)
+
+RADIUS = 8
+"""Pixels that correlated noise reaches: beyond it the kernel has less than 1 % of its energy."""
 
 
 def standard_normal(seed: int, shape: tuple[int, int], origin: tuple[int, int] = (0, 0)) -> npt.NDArray[np.float32]:
@@ -29,6 +35,54 @@ def standard_normal(seed: int, shape: tuple[int, int], origin: tuple[int, int] =
     word = _mix(start + (counter + np.uint64(1)) * GAMMA)
     uniform = ((word >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     return np.asarray(ndtri(uniform), dtype=np.float32)
+
+
+def correlated_normal(
+    seed: int, shape: tuple[int, int], origin: tuple[int, int] = (0, 0), *, cutoff: float
+) -> npt.NDArray[np.float32]:
+    """As `standard_normal`, with the noise power spectrum of filtered back-projection.
+
+    White noise is convolved with a kernel of (2·RADIUS + 1)² pixels, summed in a fixed order.
+
+    Args:
+        seed: names the field.
+        shape: rows and columns wanted.
+        origin: row and column of the first of them within the field.
+        cutoff: see `noise_kernel`.
+    """
+    (rows, columns), (top, left) = shape, origin
+    # The field of white noise begins RADIUS earlier, where no pixel has a negative index.
+    white = standard_normal(seed, (rows + 2 * RADIUS, columns + 2 * RADIUS), (top, left))
+    kernel = noise_kernel(cutoff)
+    total = np.zeros(shape, dtype=np.float32)
+    for i, weights in enumerate(kernel):
+        for k, weight in enumerate(weights):
+            total += weight * white[i : i + rows, k : k + columns]
+    return total
+
+
+@lru_cache(maxsize=256)
+def noise_kernel(cutoff: float) -> npt.NDArray[np.float32]:
+    """The kernel whose power spectrum is ``f·H(f)²``, H being Hann's window that ends at `cutoff`.
+
+    Noise in projections is white; the ramp of filtered back-projection makes its power grow with the frequency f, the
+    apodisation H of the reconstruction kernel ends it (Riederer, Pelc and Chesler 1978, Phys Med Biol 23:446).
+
+    Args:
+        cutoff: as a fraction of the Nyquist frequency; the noise of a sharp kernel on coarse pixels reaches beyond 1.
+
+    Returns:
+        (2·RADIUS + 1, 2·RADIUS + 1), float32, symmetric, with an energy of 1.
+    """
+    side = 8 * RADIUS
+    along = np.fft.fftfreq(side)
+    frequency = np.hypot(along[:, None], along[None, :])
+    end = cutoff / 2
+    window = np.where(frequency < end, np.cos(np.pi * frequency / (2 * end)) ** 2, 0.0)
+    spatial = np.fft.fftshift(np.fft.ifft2(np.sqrt(frequency) * window).real)
+    middle = side // 2
+    kernel = spatial[middle - RADIUS : middle + RADIUS + 1, middle - RADIUS : middle + RADIUS + 1]
+    return np.asarray(kernel / np.sqrt((kernel**2).sum()), dtype=np.float32)
 
 
 def _mix(word: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -8,8 +8,6 @@ import numpy as np
 from ctsr.degrade.degradation import Degradation, DegradationParams
 from ctsr.hashing import rng_from, seed_from
 
-__all__ = ["DegradationSampler", "Draw", "Sampling", "SeedMode"]
-
 Sampling: TypeAlias = Literal["volume", "slice", "det-slice"]
 SeedMode: TypeAlias = Literal["per_patient", "global"]
 

@@ -8,8 +8,6 @@ from functools import cache
 from pydicom.pixels.decoders.base import Decoder, DecodeRunner, get_decoder
 from pydicom.uid import UID, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
-__all__ = ["DECODER_DEPENDENCIES", "decode", "decoder_for", "is_available"]
-
 NAME = "ctsr"
 LOSSLESS = (JPEGLossless, JPEGLosslessSV1)
 DECODER_DEPENDENCIES = dict.fromkeys((*LOSSLESS, JPEGExtended12Bit), ("imagecodecs",))

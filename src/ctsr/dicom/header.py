@@ -19,17 +19,15 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from ctsr.dicom.attributes import GROUPS, Attributes, frames_of
 from ctsr.dicom.codecs import RETIRED
-from ctsr.dicom.element import locate_pixels, missing_bytes, quiet, read_header, transfer_syntax
-from ctsr.dicom.find import HEAD_BYTES, looks_like_dicom
-from ctsr.dicom.geometry import angle_to_axial, is_orthonormal
-from ctsr.dicom.lookup import GROUPS, Lookup, frames_of
+from ctsr.dicom.discovery import HEAD_BYTES, looks_like_dicom
+from ctsr.dicom.reading import locate_pixels, missing_bytes, quiet, read_header, transfer_syntax
 from ctsr.errors import ReadError
+from ctsr.geometry import angle_to_axial, is_orthonormal
 from ctsr.series import DefectKind, SeriesHeader, SliceHeader, too_small
 from ctsr.text import one_line
 from ctsr.volume import Orientation, Vector
-
-__all__ = ["PHASES", "Image", "Images", "NotCT", "Refused", "read_images"]
 
 CT_CLASSES = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
 
@@ -98,7 +96,7 @@ TAGS = tuple({BaseTag(tag_for_keyword(name) or 0) for name in ATTRIBUTES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image(SeriesHeader):
+class AxialImage(SeriesHeader):
     """One axial CT image, as its header tells."""
 
     slice: SliceHeader
@@ -111,7 +109,7 @@ class Image(SeriesHeader):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedImage:
     """CT that is not used, and why."""
 
     path: Path
@@ -128,11 +126,11 @@ class NotCT:
     what: str
 
 
-Images: TypeAlias = list[Image | Refused] | NotCT
+FileContents: TypeAlias = list[AxialImage | RejectedImage] | NotCT
 """What a file holds, one entry an image."""
 
 
-def read_images(path: Path) -> Images:
+def read_file(path: Path) -> FileContents:
     """What the file holds, from its header alone."""
     is_part10 = False
     try:
@@ -149,24 +147,24 @@ def read_images(path: Path) -> Images:
         return [_unreadable(path, str(error))] if is_part10 else NotCT("not DICOM")
 
 
-def _classify(path: Path, file: BinaryIO, header: FileDataset) -> Images:
-    look = Lookup(header)
+def _classify(path: Path, file: BinaryIO, header: FileDataset) -> FileContents:
+    look = Attributes(header)
     modality = look.text("Modality")
-    sop_class = UID(look.text("SOPClassUID") or Lookup(header.file_meta).text("MediaStorageSOPClassUID"))
+    sop_class = UID(look.text("SOPClassUID") or Attributes(header.file_meta).text("MediaStorageSOPClassUID"))
     if not sop_class or modality not in {"", "CT"}:
         return NotCT(modality or "not DICOM")
     series_uid = look.text("SeriesInstanceUID")
     if sop_class not in CT_CLASSES:
         if not modality:
             return NotCT(sop_class.name)
-        return [Refused(path, f"{sop_class.name} is not a CT image", series_uid)]
+        return [RejectedImage(path, f"{sop_class.name} is not a CT image", series_uid)]
     broken = _broken_pixels(look, file, transfer_syntax(header))
     if broken:
         return [_unreadable(path, broken, series_uid)]
     return [_image(path, index, frame, transfer_syntax(header)) for index, frame in frames_of(header)]
 
 
-def _broken_pixels(look: Lookup, file: BinaryIO, syntax: UID) -> str:
+def _broken_pixels(look: Attributes, file: BinaryIO, syntax: UID) -> str:
     """What is wrong with the pixels as far as the header and the file's length can tell; empty where nothing is."""
     size = [look.whole(name) for name in ("Rows", "Columns", "BitsAllocated")]
     if not all(size):
@@ -181,22 +179,22 @@ def _broken_pixels(look: Lookup, file: BinaryIO, syntax: UID) -> str:
     return f"the pixel data ends {missing} bytes early; copy the file again" if missing else ""
 
 
-def _unreadable(path: Path, why: str, series_uid: str = "") -> Refused:
-    return Refused(path, f"unreadable: {one_line(why)}", series_uid, DefectKind.UNREADABLE_SLICE)
+def _unreadable(path: Path, why: str, series_uid: str = "") -> RejectedImage:
+    return RejectedImage(path, f"unreadable: {one_line(why)}", series_uid, DefectKind.UNREADABLE_SLICE)
 
 
-def _image(path: Path, index: int | None, look: Lookup, syntax: UID) -> Image | Refused:
+def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> AxialImage | RejectedImage:
     series_uid = look.text("SeriesInstanceUID")
     image_type = tuple(word.upper() for word in look.words("FrameType") or look.words("ImageType"))
     if why := _no_training_data(look, image_type):
-        return Refused(path, why, series_uid)
+        return RejectedImage(path, why, series_uid)
     plane = _plane(look)
     if plane is None:
-        return Refused(path, _no_geometry(look), series_uid, DefectKind.MISSING_GEOMETRY)
+        return RejectedImage(path, _no_geometry(look), series_uid, DefectKind.MISSING_GEOMETRY)
     orientation, spacing, position = plane
     if (angle := angle_to_axial(orientation)) > AXIAL_WITHIN:
-        return Refused(path, f"not axial: its normal is {angle:.0f}° from the patient's axis", series_uid)
-    return Image(
+        return RejectedImage(path, f"not axial: its normal is {angle:.0f}° from the patient's axis", series_uid)
+    return AxialImage(
         slice=_slice(path, index, look, position),
         series_uid=series_uid,
         study_uid=look.text("StudyInstanceUID"),
@@ -217,7 +215,7 @@ def _image(path: Path, index: int | None, look: Lookup, syntax: UID) -> Image | 
     )
 
 
-def _plane(look: Lookup) -> tuple[Orientation, tuple[float, float], Vector] | None:
+def _plane(look: Attributes) -> tuple[Orientation, tuple[float, float], Vector] | None:
     """Orientation, pixel spacing and position; None where one is missing or impossible."""
     given = look.numbers(ORIENTATION, 6), look.numbers(SPACING, 2), look.numbers(POSITION, 3)
     match given:
@@ -230,7 +228,7 @@ def _plane(look: Lookup) -> tuple[Orientation, tuple[float, float], Vector] | No
     return None
 
 
-def _slice(path: Path, index: int | None, look: Lookup, position: Vector) -> SliceHeader:
+def _slice(path: Path, index: int | None, look: Attributes, position: Vector) -> SliceHeader:
     slope, intercept = look.number("RescaleSlope"), look.number("RescaleIntercept")
     given = intercept is not None and bool(slope)
     return SliceHeader(
@@ -245,7 +243,7 @@ def _slice(path: Path, index: int | None, look: Lookup, position: Vector) -> Sli
     )
 
 
-def _no_training_data(look: Lookup, image_type: tuple[str, ...]) -> str:
+def _no_training_data(look: Attributes, image_type: tuple[str, ...]) -> str:
     if (look.whole("SamplesPerPixel") or 1) != 1:
         return "a screen save: it is in colour"
     for word in (part for value in image_type for part in (value, *value.split())):
@@ -257,7 +255,7 @@ def _no_training_data(look: Lookup, image_type: tuple[str, ...]) -> str:
     return too_small(look.whole("Rows") or 0, look.whole("Columns") or 0)
 
 
-def _no_geometry(look: Lookup) -> str:
+def _no_geometry(look: Attributes) -> str:
     needed = {ORIENTATION: 6, SPACING: 2, POSITION: 3}
     missing = [name for name, count in needed.items() if look.numbers(name, count) is None]
     return f"no {', '.join(missing)}" if missing else "its orientation or pixel spacing is impossible"

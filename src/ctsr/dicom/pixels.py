@@ -8,17 +8,15 @@ import numpy.typing as npt
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
+from ctsr.dicom.attributes import Attributes
 from ctsr.dicom.codecs import decoder_for
-from ctsr.dicom.element import OpenFile, open_file, quiet, reading
-from ctsr.dicom.lookup import Lookup
+from ctsr.dicom.reading import OpenFile, open_file, quiet, reading
 from ctsr.errors import ReadError
 from ctsr.padding import SlicePixels, connected_to_border, is_below_air, outside_reconstruction
 from ctsr.series import SliceHeader
 from ctsr.volume import PaddingMask, VoxelsHU
 
-__all__ = ["read_pixels"]
-
-Stored = npt.NDArray[np.integer[Any]]
+StoredPixels = npt.NDArray[np.integer[Any]]
 
 PLAIN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian}
 TRUE_TO_SIZE = {*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes}
@@ -40,7 +38,7 @@ def read_pixels(image: SliceHeader, *, assume_hu: bool = False) -> SlicePixels:
         with quiet():
             source = open_file(image.path)
             raw = _decode(source, image.path, image.frame or 0)
-            look = Lookup(source.header)
+            look = Attributes(source.header)
             stored = raw if source.syntax in TRUE_TO_SIZE else _without_unused_bits(raw, look)
             hu = _to_hu(stored, slope, intercept)
             if look.text("PhotometricInterpretation") == "MONOCHROME1":
@@ -61,12 +59,12 @@ def _rescale(image: SliceHeader, assume_hu: bool) -> tuple[float, float]:
         return 1.0, 0.0
     raise ReadError(
         f"{image.path}: no RescaleSlope and RescaleIntercept, so its stored values are not known to be HU. "
-        "Pass --assume_hu if they are."
+        "Pass `assume_hu` if they are."
     )
 
 
 @reading()
-def _decode(source: OpenFile, path: Path, frame: int) -> Stored:
+def _decode(source: OpenFile, path: Path, frame: int) -> StoredPixels:
     """(rows, columns), as allocated: nothing done about unused bits."""
     plain = _decode_plain(source, path, frame)
     if plain is not None:
@@ -81,9 +79,9 @@ def _decode(source: OpenFile, path: Path, frame: int) -> Stored:
     return pixels
 
 
-def _decode_plain(source: OpenFile, path: Path, frame: int) -> Stored | None:
+def _decode_plain(source: OpenFile, path: Path, frame: int) -> StoredPixels | None:
     """What most CT is, 16 bits in little endian, without a decoder's preparations; None for everything else."""
-    look, element = Lookup(source.header), source.element
+    look, element = Attributes(source.header), source.element
     form = look.whole("BitsAllocated"), look.whole("SamplesPerPixel")
     rows, columns = look.whole("Rows") or 0, look.whole("Columns") or 0
     start, size = 2 * rows * columns * frame, 2 * rows * columns
@@ -103,7 +101,7 @@ def _options(source: OpenFile) -> dict[str, Any]:
     return options
 
 
-def _without_unused_bits(raw: Stored, look: Lookup) -> Stored:
+def _without_unused_bits(raw: StoredPixels, look: Attributes) -> StoredPixels:
     """Only the bits that BitsStored and HighBit name; the others may hold anything (PS3.5 8.1.1)."""
     allocated = 8 * raw.dtype.itemsize
     stored = look.whole("BitsStored") or allocated
@@ -115,7 +113,7 @@ def _without_unused_bits(raw: Stored, look: Lookup) -> Stored:
     return (raw << above) >> (allocated - stored)
 
 
-def _to_hu(stored: Stored, slope: float, intercept: float) -> VoxelsHU:
+def _to_hu(stored: StoredPixels, slope: float, intercept: float) -> VoxelsHU:
     hu = stored.astype(np.float32 if slope == 1 else np.float64)
     if slope != 1:
         hu *= slope
@@ -123,7 +121,7 @@ def _to_hu(stored: Stored, slope: float, intercept: float) -> VoxelsHU:
     return hu.astype(np.float32, copy=False)
 
 
-def _upright(hu: VoxelsHU, stored: Stored, look: Lookup, slope: float, intercept: float) -> VoxelsHU:
+def _upright(hu: VoxelsHU, stored: StoredPixels, look: Attributes, slope: float, intercept: float) -> VoxelsHU:
     """HU of a MONOCHROME1 image.
 
     PS3.3 C.7.6.3.1.2 makes MONOCHROME1 a matter of display: the rescale gives HU all the same. Many writers
@@ -145,7 +143,7 @@ def _likeness(hu: VoxelsHU) -> float:
 
 
 def _padding(
-    hu: VoxelsHU, raw: Stored, stored: Stored, look: Lookup, slope: float, intercept: float
+    hu: VoxelsHU, raw: StoredPixels, stored: StoredPixels, look: Attributes, slope: float, intercept: float
 ) -> PaddingMask | None:
     tagged, brightest = _tagged(raw, stored, look)
     if tagged is not None and tagged.any():
@@ -159,7 +157,7 @@ def _padding(
     return outside_reconstruction(hu)
 
 
-def _tagged(raw: Stored, stored: Stored, look: Lookup) -> tuple[PaddingMask | None, int]:
+def _tagged(raw: StoredPixels, stored: StoredPixels, look: Attributes) -> tuple[PaddingMask | None, int]:
     """Pixels whose value the header calls padding, and the highest such value."""
     value, limit = (_as_stored(look.get(name), raw.dtype) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if value is None:

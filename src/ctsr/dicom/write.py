@@ -16,15 +16,13 @@ from pydicom.uid import CTImageStorage
 from pydicom.valuerep import VR
 
 from ctsr import __version__
-from ctsr.dicom.element import MALFORMED, reading
 from ctsr.dicom.encode import binary, decimal_string, element_bytes, file_bytes, file_meta, put, settled, text
-from ctsr.dicom.stored import Stored, to_stored
-from ctsr.dicom.uids import derived_uid
+from ctsr.dicom.reading import MALFORMED, reading
+from ctsr.dicom.rescale import StoredPixels, to_stored
 from ctsr.errors import ReadError
 from ctsr.files import write_atomically
+from ctsr.hashing import derived_uid
 from ctsr.volume import PaddingMask, Plane, VoxelsHU
-
-__all__ = ["SPATIAL_RESAMPLING", "Code", "Derivation", "derive_slice", "save_slice"]
 
 MAX_SERIES_DESCRIPTION = 64
 MAX_DERIVATION_DESCRIPTION = 1024
@@ -106,7 +104,7 @@ def derive_slice(
     Dates of series and content are left out rather than set to now: the same source and settings give the same file.
 
     Args:
-        source: header of a classic slice, or of a frame from `ctsr.dicom.classic.classic_frame`.
+        source: header of a classic slice, or of a frame from `ctsr.dicom.frames.classic_frame`.
         hu: ``(rows, columns)``, HU; stored rounded to whole HU, or coarser where 16 bits ask for it.
         plane: where the new pixels lie; its shape is that of `hu`.
         derivation: what was done, in words.
@@ -264,7 +262,7 @@ def _place(derived: Dataset, plane: Plane) -> None:
     )
 
 
-def _fill(derived: Dataset, stored: Stored) -> None:
+def _fill(derived: Dataset, stored: StoredPixels) -> None:
     put(
         derived,
         _short("SamplesPerPixel", 1),

@@ -7,9 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ctsr.data.exams import SplitExams
-from ctsr.data.roots import PREPROCESSING_LOG, trained_on
-from ctsr.data.store import StoredSeries
+from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, trained_on
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import SplitError
 from ctsr.evaluate.judge import Domain, Judge

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ctsr import __version__
-from ctsr.data.exams import open_exams
+from ctsr.data.datasets import open_exams
+from ctsr.data.hu_cache import default_store
 from ctsr.data.pairs import slice_pair
-from ctsr.data.store import default_store
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.crew import Crew

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ctsr.data.store import StoredSeries
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw
 from ctsr.evaluate.comparison import compare
 from ctsr.evaluate.judge import Domain

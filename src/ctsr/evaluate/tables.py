@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
-from ctsr.data.store import StoredSeries
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.evaluate.rows import Row
 from ctsr.evaluate.statistics import Over, Statistics, mean_of, statistics
 from ctsr.metrics import METRICS, Better, MetricValue

@@ -15,7 +15,7 @@ def super_resolve(net: nn.Module | Engine, lr: Tensor) -> Tensor:
     Args:
         net: maps ``(N, 1, h, w)`` in [-1, 1] to ``(N, 1, s·h, s·w)``, used in evaluation mode; or an engine that runs
             such a network.
-        lr: ``(N, 1, h, w)`` in [-1, 1].
+        lr: ``(N, 1, h, w)`` in [-1, 1]; for a conditional network ``(N, 3, h, w)``, see `ctsr.infer.conditions`.
 
     Returns:
         ``(N, 1, s·h, s·w)`` in [-1, 1]: what the network says beyond the range it was trained on is clipped.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.models.blocks import CONVS_PER_BLOCK
+from ctsr.models.conditioning import CHANNELS, GAIN_KEY
 from ctsr.models.real_esrgan import UNSHUFFLE, RealESRGANNet
 from ctsr.models.rrdb import STAGES, RRDBNet
 from ctsr.models.skip import SCALES, dense_net, plain_net, residual_net
@@ -50,10 +51,13 @@ class Architecture:
     """Growth of the dense blocks; 0 as it is read off a network that has none."""
     in_channels: int = 1
     """Colours of the images that the weights are for. Networks built here have 1: `load_state` folds 3 into it."""
+    conditional: bool = False
+    """Whether it is told the blur and the noise of its input; see `ctsr.models.conditioning`."""
 
     def __str__(self) -> str:
         growth = f", gc {self.gc}" if self.gc else ""
-        return f"{self.name} ×{self.scale}, nf {self.nf}, nb {self.nb}{growth}"
+        told = ", conditional" if self.conditional else ""
+        return f"{self.name} ×{self.scale}, nf {self.nf}, nb {self.nb}{growth}{told}"
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ def build(architecture: Architecture) -> nn.Module:
         raise DomainError(f"no network is called {architecture.name!r}; there are {', '.join(FAMILIES)}")
     if architecture.in_channels != 1:
         raise DomainError(f"networks are built for 1 channel, not {architecture.in_channels}")
+    if architecture.conditional and architecture.name == "real_esrgan":
+        raise DomainError("the Real-ESRGAN network takes no conditions")
     return FAMILIES[architecture.name].build(architecture)
 
 
@@ -169,7 +175,10 @@ def _read_rrdb(state: StateDict) -> Architecture:
     scales = {count: scale for scale, count in STAGES.items()}
     if stages not in scales:
         raise CheckpointError(f"its upsampler has {stages} stages (×{2**stages}); scales 2 and 4 are supported")
-    return _trunk(state, "rrdb", "RRDB_trunk", scales[stages], in_channels=state["conv_first.weight"].shape[1])
+    conditional = GAIN_KEY in state
+    channels = 1 if conditional else state["conv_first.weight"].shape[1]
+    found = _trunk(state, "rrdb", "RRDB_trunk", scales[stages], in_channels=channels)
+    return replace(found, conditional=conditional)
 
 
 def _read_real_esrgan(state: StateDict) -> Architecture:
@@ -195,13 +204,14 @@ def _read_skip(name: str, state: StateDict) -> Architecture:
     nf, channels = state["conv_first.weight"].shape[:2]
     scales = {scale**2: scale for scale in SCALES}
     outputs = state["conv_up.weight"].shape[0]
-    if outputs not in scales or channels != 1:
+    conditional = GAIN_KEY in state
+    if outputs not in scales or channels != (1 + CHANNELS if conditional else 1):
         raise CheckpointError(
             f"it takes {channels} channels and shuffles {outputs}; 1 channel and scales 2 and 4 are supported"
         )
     blocks = {key.split(".")[2] for key in state if key.startswith(("trunk.blocks.", "trunk.layers."))}
     growth = state["trunk.blocks.0.rdb1.conv1.weight"].shape[0] if name == "rrdb_skip" else 0
-    return Architecture(name, scales[outputs], nf=nf, nb=len(blocks), gc=growth)
+    return Architecture(name, scales[outputs], nf=nf, nb=len(blocks), gc=growth, conditional=conditional)
 
 
 def _skip_marks(first_of_trunk: str) -> frozenset[str]:
@@ -223,7 +233,7 @@ FAMILIES: Mapping[str, Family] = {
     "rrdb": Family(
         marks=frozenset({"conv_first.weight", "RRDB_trunk.0.rdb1.conv1.weight", "upsampler.0.weight"}),
         read=_read_rrdb,
-        build=lambda a: RRDBNet(a.scale, a.nf, a.nb, a.gc),
+        build=lambda a: RRDBNet(a.scale, a.nf, a.nb, a.gc, conditional=a.conditional),
         radius=_radius_rrdb,
         trunk="RRDB_trunk.",
     ),
@@ -238,21 +248,21 @@ FAMILIES: Mapping[str, Family] = {
     "edsr": Family(
         marks=_skip_marks("blocks.0.conv1"),
         read=partial(_read_skip, "edsr"),
-        build=lambda a: residual_net(a.scale, a.nf, a.nb),
+        build=lambda a: residual_net(a.scale, a.nf, a.nb, conditional=a.conditional),
         radius=lambda a: 1 + 2 * a.nb + 1 + 1,
         trunk="trunk.",
     ),
     "rrdb_skip": Family(
         marks=_skip_marks("blocks.0.rdb1.conv1"),
         read=partial(_read_skip, "rrdb_skip"),
-        build=lambda a: dense_net(a.scale, a.nf, a.nb, a.gc),
+        build=lambda a: dense_net(a.scale, a.nf, a.nb, a.gc, conditional=a.conditional),
         radius=lambda a: 1 + CONVS_PER_BLOCK * a.nb + 1 + 1,
         trunk="trunk.",
     ),
     "plain": Family(
         marks=_skip_marks("layers.0"),
         read=partial(_read_skip, "plain"),
-        build=lambda a: plain_net(a.scale, a.nf, a.nb),
+        build=lambda a: plain_net(a.scale, a.nf, a.nb, conditional=a.conditional),
         radius=lambda a: 1 + a.nb + 1,
         trunk="trunk.",
     ),

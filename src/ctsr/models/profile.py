@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # the documented way
 
 from ctsr.errors import DomainError
 from ctsr.models.architecture import Architecture, build
+from ctsr.models.conditioning import input_channels
 
 __all__ = [
     "LayerGroup",
@@ -85,7 +86,7 @@ def profile(network: Architecture | nn.Module, input_size: tuple[int, int] = (25
         raise DomainError(f"an image needs at least 1 × 1 pixels, got {input_size[0]} × {input_size[1]}")
     with torch.device("meta"):
         net = build(network) if isinstance(network, Architecture) else copy.deepcopy(network).to("meta")
-        image = torch.empty(1, 1, *input_size)
+        image = torch.empty(1, input_channels(net), *input_size)
     with _live_bytes() as live, _convolutions(net) as groups, torch.no_grad():
         net(image)
     return Profile(
@@ -106,16 +107,18 @@ def training_bytes_per_pixel(net: nn.Module) -> float:
     """
     device = next(net.parameters()).device
     small, large = PROBE_SIZES
-    less, more = (saved_bytes(net, torch.zeros(1, 1, side, side, device=device)) for side in PROBE_SIZES)
+    less, more = (
+        saved_bytes(net, torch.zeros(1, input_channels(net), side, side, device=device)) for side in PROBE_SIZES
+    )
     return (more - less) / (large**2 - small**2)
 
 
 def seconds_per_forward(net: nn.Module, input_size: tuple[int, int]) -> float:
     """Wall time of one forward pass over one image where the network lives, after a small one to warm up."""
-    device = next(net.parameters()).device
+    device, channels = next(net.parameters()).device, input_channels(net)
     with torch.inference_mode():
-        net(torch.zeros(1, 1, *PROBE_SIZES, device=device)).cpu()
-        image = torch.zeros(1, 1, *input_size, device=device)
+        net(torch.zeros(1, channels, *PROBE_SIZES, device=device)).cpu()
+        image = torch.zeros(1, channels, *input_size, device=device)
         started = time.perf_counter()
         net(image).cpu()  # the copy waits for a GPU to finish
     return time.perf_counter() - started

@@ -4,8 +4,7 @@ from torch import Tensor, nn
 
 from ctsr.errors import DomainError
 from ctsr.models.blocks import RRDB, SLOPE, check_widths, conv3x3
-
-__all__ = ["STAGES", "RRDBNet"]
+from ctsr.models.conditioning import ConditionedConv
 
 STAGES = {2: 1, 4: 2}
 """Scale → pixel shuffles of 2. Literal, so that no other scale is ever rounded to one of these."""
@@ -23,17 +22,18 @@ class RRDBNet(nn.Module):
         nf: channels of the trunk.
         nb: number of RRDBs.
         gc: growth of the dense blocks.
+        conditional: take conditions beside the image, see `ctsr.models.conditioning`.
 
     Raises:
         DomainError: another scale, or a width below 1.
     """
 
-    def __init__(self, scale: int = 2, nf: int = 64, nb: int = 23, gc: int = 32) -> None:
+    def __init__(self, scale: int = 2, nf: int = 64, nb: int = 23, gc: int = 32, *, conditional: bool = False) -> None:
         super().__init__()
         if scale not in STAGES:
             raise DomainError(f"the RRDB network comes in scales 2 and 4, not {scale}")
         check_widths(nf, nb, gc)
-        self.conv_first = conv3x3(1, nf)
+        self.conv_first = ConditionedConv(nf) if conditional else conv3x3(1, nf)
         self.RRDB_trunk = nn.Sequential(*(RRDB(nf, gc) for _ in range(nb)))
         self.trunk_conv = conv3x3(nf, nf)
         self.upsampler = nn.Sequential(*(part for _ in range(STAGES[scale]) for part in _upsampling(nf)))

@@ -5,9 +5,8 @@ from torch.nn import functional
 
 from ctsr.errors import DomainError
 from ctsr.models.blocks import RRDB, check_widths, conv3x3
+from ctsr.models.conditioning import ConditionedConv
 from ctsr.models.interpolation import enlarge
-
-__all__ = ["SCALES", "PlainTrunk", "ResidualTrunk", "SkipNet", "dense_net", "plain_net", "residual_net"]
 
 SCALES = (2, 4)
 
@@ -23,24 +22,28 @@ class SkipNet(nn.Module):
         scale: 2 or 4.
         nf: channels of the trunk.
         trunk: ``(N, nf, h, w)`` → the same shape.
+        conditional: take conditions beside the image, see `ctsr.models.conditioning`.
 
     Raises:
         DomainError: another scale.
     """
 
-    def __init__(self, scale: int, nf: int, trunk: nn.Module) -> None:
+    def __init__(self, scale: int, nf: int, trunk: nn.Module, *, conditional: bool = False) -> None:
         super().__init__()
         if scale not in SCALES:
             raise DomainError(f"networks with a bilinear skip come in scales 2 and 4, not {scale}")
         self.scale = scale
-        self.conv_first = conv3x3(1, nf)
+        self.conv_first = ConditionedConv(nf) if conditional else conv3x3(1, nf)
         self.trunk = trunk
         self.conv_up = conv3x3(nf, scale**2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, 1, H, W)`` in [-1, 1] → ``(N, 1, scale·H, scale·W)`` in [-1, 1], not clipped."""
+        """``(N, 1, H, W)`` in [-1, 1] → ``(N, 1, scale·H, scale·W)`` in [-1, 1], not clipped.
+
+        A conditional network takes ``(N, 3, H, W)``.
+        """
         detail = self.conv_up(self.trunk(self.conv_first(x)))
-        return enlarge(x, self.scale, "bilinear") + functional.pixel_shuffle(detail, self.scale)
+        return enlarge(x[:, :1], self.scale, "bilinear") + functional.pixel_shuffle(detail, self.scale)
 
 
 class ResidualTrunk(nn.Module):
@@ -87,31 +90,33 @@ class PlainTrunk(nn.Module):
         return x
 
 
-def residual_net(scale: int, nf: int, nb: int) -> SkipNet:
+def residual_net(scale: int, nf: int, nb: int, *, conditional: bool = False) -> SkipNet:
     """EDSR's trunk of `nb` residual blocks, at LR and with a bilinear skip.
 
     Raises:
         DomainError: another scale than 2 and 4, or a width below 1.
     """
     check_widths(nf, nb)
-    return SkipNet(scale, nf, ResidualTrunk(nf, [ResidualBlock(nf) for _ in range(nb)]))
+    trunk = ResidualTrunk(nf, [ResidualBlock(nf) for _ in range(nb)])
+    return SkipNet(scale, nf, trunk, conditional=conditional)
 
 
-def dense_net(scale: int, nf: int, nb: int, gc: int) -> SkipNet:
+def dense_net(scale: int, nf: int, nb: int, gc: int, *, conditional: bool = False) -> SkipNet:
     """ESRGAN's trunk of `nb` RRDBs with growth `gc`, with a bilinear skip.
 
     Raises:
         DomainError: another scale than 2 and 4, or a width below 1.
     """
     check_widths(nf, nb, gc)
-    return SkipNet(scale, nf, ResidualTrunk(nf, [RRDB(nf, gc) for _ in range(nb)]))
+    trunk = ResidualTrunk(nf, [RRDB(nf, gc) for _ in range(nb)])
+    return SkipNet(scale, nf, trunk, conditional=conditional)
 
 
-def plain_net(scale: int, nf: int, nb: int) -> SkipNet:
+def plain_net(scale: int, nf: int, nb: int, *, conditional: bool = False) -> SkipNet:
     """A stack of `nb` convolutions, with a bilinear skip.
 
     Raises:
         DomainError: another scale than 2 and 4, or a width below 1.
     """
     check_widths(nf, nb)
-    return SkipNet(scale, nf, PlainTrunk(nf, nb))
+    return SkipNet(scale, nf, PlainTrunk(nf, nb), conditional=conditional)

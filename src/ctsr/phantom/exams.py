@@ -9,11 +9,10 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ctsr.dicom.encode import decimal_string, file_meta
-from ctsr.dicom.uids import IMPLEMENTATION_VERSION_NAME, derived_uid
+from ctsr.dicom.encode import IMPLEMENTATION_VERSION_NAME, decimal_string, file_meta
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
-from ctsr.hashing import rng_from
+from ctsr.hashing import derived_uid, rng_from
 from ctsr.phantom.body import Body, Insert, PixelGrid
 from ctsr.phantom.geometry import Image
 from ctsr.phantom.patients import Acquisition, Patient, patient

@@ -1,6 +1,6 @@
 """Every series resampled in plane to one pixel spacing, as valid DICOM."""
 
-from ctsr.preprocess.log import SeriesRow
-from ctsr.preprocess.run import Report, preprocess
+from ctsr.preprocess.manifest import SeriesRow
+from ctsr.preprocess.run import PreprocessReport, preprocess
 
-__all__ = ["Report", "SeriesRow", "preprocess"]
+__all__ = ["PreprocessReport", "SeriesRow", "preprocess"]

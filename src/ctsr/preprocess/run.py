@@ -8,22 +8,29 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from ctsr.cluster import executor_for
-from ctsr.dicom.defects import check
-from ctsr.dicom.find import files_below
+from ctsr.defect_policy import check
+from ctsr.dicom.discovery import files_below
 from ctsr.errors import MissingInputError, SeriesError
 from ctsr.exams import scan
 from ctsr.files import check_disk_space, clear_leftovers
 from ctsr.paths import check_apart
 from ctsr.pool import available_cores, in_order
-from ctsr.preprocess.journal import Done, Journal, fingerprint
-from ctsr.preprocess.log import SeriesRow, read_log, write_log
-from ctsr.preprocess.plan import SeriesPlan, Settings, Task, owner_of, plan_series, refused_row
-from ctsr.preprocess.work import Chunk, Outcome, chunks_of, run_chunk
+from ctsr.preprocess.manifest import Manifest, ManifestEntry, SeriesRow, fingerprint, read_log, write_log
+from ctsr.preprocess.slices import (
+    FileResult,
+    FileTask,
+    ResampleSettings,
+    SeriesPlan,
+    TaskChunk,
+    chunks_of,
+    plan_series,
+    refused_row,
+    run_chunk,
+    series_key,
+)
 from ctsr.progress import SILENT, Progress
 from ctsr.series import DefectKind, Inventory, Series
 from ctsr.text import listed
-
-__all__ = ["Report", "preprocess"]
 
 HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""
@@ -37,7 +44,7 @@ MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
-class Report:
+class PreprocessReport:
     """What a run did."""
 
     rows: tuple[SeriesRow, ...]
@@ -51,11 +58,11 @@ class Report:
 
 
 @dataclass(frozen=True, eq=False)
-class _Todo:
+class _PlannedWork:
     """A plan, and which of its files are still to be made."""
 
     plan: SeriesPlan
-    missing: tuple[Task, ...]
+    missing: tuple[FileTask, ...]
     made_from: dict[str, str]
     """Output → fingerprint, for all files."""
 
@@ -76,10 +83,10 @@ class _Todo:
             return self.plan.row()
         return self.plan.row(len(self.plan.series.slices) - self.num_missing, UNFINISHED)
 
-    def slices_in(self, outcomes: Sequence[Outcome]) -> int:
-        """Slices that the files of these outcomes hold, or would."""
+    def slices_in(self, results: Sequence[FileResult]) -> int:
+        """Slices that the files of these results hold, or would."""
         slices = {task.output: len(task.indices) for task in self.plan.tasks}
-        return sum(slices[outcome.output] for outcome in outcomes)
+        return sum(slices[result.output] for result in results)
 
 
 class _LogWriter:
@@ -88,7 +95,7 @@ class _LogWriter:
     Every series has its row from the start: from the rows, later verbs know whose the folders in the output are.
     """
 
-    def __init__(self, out_dir: Path, left_out: Sequence[SeriesRow], todos: Sequence[_Todo]) -> None:
+    def __init__(self, out_dir: Path, left_out: Sequence[SeriesRow], todos: Sequence[_PlannedWork]) -> None:
         self._out_dir = out_dir
         self._left_out = tuple(left_out)
         self._made = {todo: todo.row for todo in todos}
@@ -101,7 +108,7 @@ class _LogWriter:
         """Of this run."""
         return *self._left_out, *self._made.values()
 
-    def replace(self, todo: _Todo, row: SeriesRow) -> None:
+    def replace(self, todo: _PlannedWork, row: SeriesRow) -> None:
         """Say what became of a series."""
         self._made[todo] = row
         self._write()
@@ -120,7 +127,7 @@ def preprocess(
     workers: int | None = None,
     dask: str | None = None,
     progress: Progress = SILENT,
-) -> Report:
+) -> PreprocessReport:
     """Resample every CT series below `root` in plane to one pixel spacing, as DICOM.
 
     Writes ``<out_dir>/<patient>pp/<same sub-path>/<same file name>`` and the two logs. Finished slices of an earlier
@@ -141,7 +148,7 @@ def preprocess(
         UsageError: `out_dir` and `root` lie in each other.
         CtsrError: the disk has no room for the result, or a worker process was killed.
     """
-    settings = Settings(target_spacing, antialias, assume_hu)
+    settings = ResampleSettings(target_spacing, antialias, assume_hu)
     if not root.is_dir():
         raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
     check_apart(root, out_dir)
@@ -155,20 +162,20 @@ def preprocess(
         if not any(patient.series or patient.excluded for patient in inventory.patients):
             raise MissingInputError(f"{root}: no CT below; expected one folder per patient with DICOM or NIfTI files")
         plans, left_out, failed = _plan(inventory, settings, progress)
-        with Journal(out_dir) as journal:
-            todos = [_todo(plan, journal, settings) for plan in plans]
+        with Manifest(out_dir) as manifest:
+            todos = [_todo(plan, manifest, settings) for plan in plans]
             _check_room(todos, out_dir, progress)
             log = _LogWriter(out_dir, left_out, todos)
-            _clear(todos, left_out, out_dir, journal, progress)
-            work = _outcomes(todos, settings, out_dir, executor)
-            written, broken = _make(todos, work, journal, log, progress)
+            _clear(todos, left_out, out_dir, manifest, progress)
+            work = _results(todos, settings, out_dir, executor)
+            written, broken = _make(todos, work, manifest, log, progress)
     _tell_unused(inventory, progress)
     kept = sum(len(todo.plan.series.slices) - todo.num_missing for todo in todos)
-    return Report(log.rows, written, kept, failed + broken)
+    return PreprocessReport(log.rows, written, kept, failed + broken)
 
 
 def _plan(
-    inventory: Inventory, settings: Settings, progress: Progress
+    inventory: Inventory, settings: ResampleSettings, progress: Progress
 ) -> tuple[list[SeriesPlan], list[SeriesRow], int]:
     """Plans of the series that can be used, rows of all others with their reasons, and how many of these failed."""
     plans: list[SeriesPlan] = []
@@ -195,7 +202,7 @@ def _plan(
     return plans, rows, failed
 
 
-def _warnings(series: Series, settings: Settings) -> list[str]:
+def _warnings(series: Series, settings: ResampleSettings) -> list[str]:
     untold = tuple(defect for defect in series.defects if defect.kind not in TOLD_AS_FAILED)
     return check(replace(series, defects=untold), "preprocess", assume_hu=settings.assume_hu)
 
@@ -215,7 +222,7 @@ def _claim(plan: SeriesPlan, taken: set[str]) -> None:
     taken.update(names)
 
 
-def _todo(plan: SeriesPlan, journal: Journal, settings: Settings) -> _Todo:
+def _todo(plan: SeriesPlan, manifest: Manifest, settings: ResampleSettings) -> _PlannedWork:
     made_from = {
         task.output: fingerprint(
             plan.series.slices[task.indices[0]].path,
@@ -226,11 +233,11 @@ def _todo(plan: SeriesPlan, journal: Journal, settings: Settings) -> _Todo:
         )
         for task in plan.tasks
     }
-    missing = tuple(task for task in plan.tasks if not journal.holds(task.output, made_from[task.output]))
-    return _Todo(plan, missing, made_from)
+    missing = tuple(task for task in plan.tasks if not manifest.holds(task.output, made_from[task.output]))
+    return _PlannedWork(plan, missing, made_from)
 
 
-def _check_room(todos: Sequence[_Todo], out_dir: Path, progress: Progress) -> None:
+def _check_room(todos: Sequence[_PlannedWork], out_dir: Path, progress: Progress) -> None:
     """Say what the run will take, and refuse one that the disk cannot hold."""
     count = sum(todo.num_missing for todo in todos)
     if count == 0:
@@ -240,7 +247,7 @@ def _check_room(todos: Sequence[_Todo], out_dir: Path, progress: Progress) -> No
 
 
 def _clear(
-    todos: Sequence[_Todo], left_out: Sequence[SeriesRow], out_dir: Path, journal: Journal, progress: Progress
+    todos: Sequence[_PlannedWork], left_out: Sequence[SeriesRow], out_dir: Path, manifest: Manifest, progress: Progress
 ) -> None:
     """Remove half-written files of a run that was killed, and results of these series that are not this run's.
 
@@ -248,20 +255,20 @@ def _clear(
     """
     for folder in {(out_dir / output).parent for todo in todos for output in todo.made_from}:
         clear_leftovers(folder)
-    kept = {owner_of(row.patient_id, row.series_uid): set[str]() for row in left_out if row.series_uid}
+    kept = {series_key(row.patient_id, row.series_uid): set[str]() for row in left_out if row.series_uid}
     for todo in todos:
         kept.setdefault(todo.plan.owner, set()).update(todo.kept)
-    removed = journal.remove(
-        output for owner, outputs in kept.items() for output in journal.outputs_of(owner) if output not in outputs
+    removed = manifest.remove(
+        output for owner, outputs in kept.items() for output in manifest.outputs_of(owner) if output not in outputs
     )
     if removed:
         progress.note(f"removed {removed} results of sources or settings that are no longer these")
 
 
 def _make(
-    todos: Sequence[_Todo],
-    work: Iterator[tuple[_Todo, Outcome]],
-    journal: Journal,
+    todos: Sequence[_PlannedWork],
+    work: Iterator[tuple[_PlannedWork, FileResult]],
+    manifest: Manifest,
     log: _LogWriter,
     progress: Progress,
 ) -> tuple[int, int]:
@@ -269,9 +276,9 @@ def _make(
     files = sum(len(todo.missing) for todo in todos)
     written = broken = 0
     for todo, pairs in groupby(progress.track(work, total=files, what="preprocess"), key=lambda pair: pair[0]):
-        made = [_remember(todo, outcome, journal) for _, outcome in pairs]
+        made = [_remember(todo, result, manifest) for _, result in pairs]
         _tell_left_out(todo.plan, made, progress)
-        bad = [outcome for outcome in made if outcome.error]
+        bad = [result for result in made if result.error]
         lost, wanted = todo.slices_in(bad), len(todo.plan.series.slices)
         reason = f"{lost} of {wanted} slices failed, the first: {bad[0].error}" if bad else ""
         if bad:
@@ -282,29 +289,29 @@ def _make(
     return written, broken
 
 
-def _outcomes(
-    todos: Sequence[_Todo], settings: Settings, out_dir: Path, executor: Executor | None
-) -> Iterator[tuple[_Todo, Outcome]]:
-    work: list[tuple[_Todo, Chunk]] = [
+def _results(
+    todos: Sequence[_PlannedWork], settings: ResampleSettings, out_dir: Path, executor: Executor | None
+) -> Iterator[tuple[_PlannedWork, FileResult]]:
+    work: list[tuple[_PlannedWork, TaskChunk]] = [
         (todo, chunk) for todo in todos for chunk in chunks_of(todo.plan, todo.missing, settings, out_dir)
     ]
-    results = in_order(run_chunk, [chunk for _, chunk in work], executor)
-    for (todo, _), outcomes in zip(work, results, strict=True):
-        for outcome in outcomes:
-            yield todo, outcome
+    finished = in_order(run_chunk, [chunk for _, chunk in work], executor)
+    for (todo, _), results in zip(work, finished, strict=True):
+        for result in results:
+            yield todo, result
 
 
-def _remember(todo: _Todo, outcome: Outcome, journal: Journal) -> Outcome:
-    if outcome.error:
+def _remember(todo: _PlannedWork, result: FileResult, manifest: Manifest) -> FileResult:
+    if result.error:
         # What an earlier run left under this name was made with other settings or from another source.
-        journal.remove([outcome.output])
+        manifest.remove([result.output])
     else:
-        journal.add(Done(outcome.output, todo.plan.owner, todo.made_from[outcome.output], outcome.size))
-    return outcome
+        manifest.add(ManifestEntry(result.output, todo.plan.owner, todo.made_from[result.output], result.size))
+    return result
 
 
-def _tell_left_out(plan: SeriesPlan, made: Sequence[Outcome], progress: Progress) -> None:
-    names = Counter(name for outcome in made for name in outcome.left_out)
+def _tell_left_out(plan: SeriesPlan, made: Sequence[FileResult], progress: Progress) -> None:
+    names = Counter(name for result in made for name in result.left_out)
     if names:
         listed = ", ".join(f"{name} ({count}x)" for name, count in sorted(names.items()))
         progress.note(f"warning: {plan.source}: header elements with unusable values were left out: {listed}")

@@ -79,7 +79,7 @@ def spectrum_of(maps: Sequence[PowerMap], pixel_mm: float, regions: int) -> Nois
     """
     power = np.mean(maps, axis=0)
     step = 1 / (len(power) * pixel_mm)
-    rings = _rings(len(power))
+    rings = rings_of(len(power))
     count = len(power) // 2
     inside = (rings >= 1) & (rings <= count)
     radial = np.bincount(rings[inside], power[inside])[1:] / np.bincount(rings[inside])[1:]
@@ -106,7 +106,7 @@ def _trend(size: int) -> npt.NDArray[np.float64]:
 
 
 @lru_cache(maxsize=4)
-def _rings(size: int) -> npt.NDArray[np.int64]:
+def rings_of(size: int) -> npt.NDArray[np.int64]:
     """Which ring, one frequency step wide, each frequency of a square transform belongs to; 0 is the mean."""
     axis = np.fft.fftfreq(size, 1 / size)
     return np.rint(np.hypot(axis[:, None], axis[None])).astype(np.int64)

@@ -50,9 +50,9 @@ def homogeneous_regions(
     if padding is not None:
         mask &= np.asarray(ndimage.binary_erosion(~padding, iterations=MASK_RIM), dtype=bool)
     smooth = ndimage.gaussian_filter(reference.astype(np.float64), SMOOTH)
-    spread = np.sqrt(np.maximum(_means(smooth**2, size) - _means(smooth, size) ** 2, 0))
+    spread = np.sqrt(np.maximum(square_means(smooth**2, size) - square_means(smooth, size) ** 2, 0))
     # Sums of exact 0s and 1s in float64, so "all of them" is no matter of rounding.
-    spread[_means(mask.astype(np.float64), size) < 1 - 0.5 / size**2] = np.inf
+    spread[square_means(mask.astype(np.float64), size) < 1 - 0.5 / size**2] = np.inf
     return _best(spread[::STRIDE, ::STRIDE], size, most)
 
 
@@ -61,7 +61,7 @@ def cut(image: FloatArray, regions: Sequence[Region]) -> FloatArray:
     return np.stack([image[one.row : one.row + one.size, one.column : one.column + one.size] for one in regions])
 
 
-def _means(image: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+def square_means(image: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
     """Mean of the square that begins at each pixel, for all squares inside the image."""
     sums = np.pad(image, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     return (sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]) / size**2

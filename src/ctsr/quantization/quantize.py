@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from ctsr.checkpoint import Generator
-from ctsr.data.exams import SplitExams, open_exams
+from ctsr.data.datasets import SplitExams, open_exams
+from ctsr.data.hu_cache import Opened, StoredSeries, default_store
 from ctsr.data.pairs import slice_pair
 from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
-from ctsr.data.store import Opened, StoredSeries, default_store
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.hashing import seed_from

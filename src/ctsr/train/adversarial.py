@@ -12,6 +12,7 @@ from torch import Tensor
 from ctsr.data.pairs import SlicePair
 from ctsr.data.patches import PatchPair
 from ctsr.infer import super_resolve
+from ctsr.infer.conditions import network_input
 from ctsr.losses import consistency_loss, discriminator_loss
 from ctsr.models.critics import iterate_norms
 from ctsr.train.devices import scaler_of
@@ -86,20 +87,21 @@ class FinetuneStage:
         """SR, and the losses it was made to lower; None where they were not finite."""
         fabric, generator = self.rig.fabric, self.generator
         generator.optimizer.zero_grad()
+        inputs = network_input(generator.bare, batch.lr, batch.params)
         whole = len(batch) <= self.rig.micro_batch
-        sr = generator.net(batch.lr) if whole else self._in_parts(batch.lr)
-        terms = self._terms(sr, batch, adversarial=adversarial)
+        sr = generator.net(inputs) if whole else self._in_parts(inputs)
+        terms = self._terms(sr, batch, inputs, adversarial=adversarial)
         total = self.objective.total(terms)
         fabric.backward(total)
         if not whole:
-            self._replay(batch.lr, sr)
+            self._replay(inputs, sr)
         losses = self.rig.mean(terms | {"total": total})
         finite = generator.update(fabric, losses["total"])
         return sr.detach(), losses if finite else None
 
-    def _terms(self, sr: Tensor, batch: PatchPair, *, adversarial: bool) -> Terms:
+    def _terms(self, sr: Tensor, batch: PatchPair, inputs: Tensor, *, adversarial: bool) -> Terms:
         average = self.generator.average
-        steady = None if average is None else lambda: _without_gradient(average.module, batch.lr)
+        steady = None if average is None else lambda: _without_gradient(average.module, inputs)
         with self.rig.fabric.autocast():
             terms = self.objective.pixel_terms(sr, batch.hr, batch.params, steady)
             if adversarial:
@@ -147,7 +149,8 @@ class FinetuneStage:
         """One slice: the losses that have a column, and how far SR is from HR."""
         device, hu = self.rig.fabric.device, self.rig.validation.hu_range.width / 2
         kind = self.objective.degradation
-        sr = super_resolve(self.generator.in_use, pair.lr)
+        net = self.generator.in_use
+        sr = super_resolve(net, network_input(net, pair.lr, [pair.draw.params]))
         error = (sr - pair.hr).double()
         squared = float(error.square().mean())
         again = consistency_loss(sr, pair.hr, [pair.draw.params], scale=kind.scale, antialias=kind.antialias)

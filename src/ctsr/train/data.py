@@ -10,11 +10,10 @@ from lightning_fabric import Fabric
 from torch.utils.data import DataLoader
 
 from ctsr.checkpoint import TrainingCard
-from ctsr.data.exams import SplitExams, open_exams
+from ctsr.data.datasets import SplitExams, open_exams
+from ctsr.data.hu_cache import StoredSeries, default_store
 from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair
-from ctsr.data.split import DEFAULT_SEED, split_file
-from ctsr.data.split_report import write_split
-from ctsr.data.store import StoredSeries, default_store
+from ctsr.data.split import DEFAULT_SEED, split_file, write_split
 from ctsr.degrade import Degradation
 from ctsr.errors import MissingInputError
 from ctsr.hu import HURange
@@ -108,6 +107,7 @@ def make_patches(
     degradation: Degradation,
     hu_range: HURange,
     fabric: Fabric,
+    hr_reduction: tuple[float, float] = (1.0, 1.0),
 ) -> Patches:
     """The patches of the training part, each device's share of them in batches."""
     dataset = PatchDataset(
@@ -118,6 +118,7 @@ def make_patches(
         seed=options.seed,
         patches_per_slice=options.patches_per_slice,
         augment=options.augment,
+        hr_reduction=hr_reduction,
     )
     sampler = EpochSampler(len(dataset), seed=options.seed, rank=fabric.global_rank, world_size=fabric.world_size)
     batch = options.batch_size * options.accumulate // fabric.world_size

@@ -10,7 +10,7 @@ from torch import nn
 
 from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_generator, resolve_model
 from ctsr.checkpoint.reference import FINETUNED
-from ctsr.data.roots import trained_on
+from ctsr.data.datasets import trained_on
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import SplitError, UsageError

@@ -8,6 +8,7 @@ import torch
 from ctsr.data.pairs import SlicePair
 from ctsr.data.patches import PatchPair
 from ctsr.infer import super_resolve
+from ctsr.infer.conditions import network_input
 from ctsr.losses import l1_loss
 from ctsr.train.history import EpochRow, L1Row
 from ctsr.train.learner import Learner
@@ -31,7 +32,8 @@ class L1Stage:
         self.generator.optimizer.zero_grad()
         total = torch.zeros((), device=fabric.device)
         size = self.rig.micro_batch
-        parts = list(zip(batch.lr.split(size), batch.hr.split(size), strict=True))
+        inputs = network_input(self.generator.bare, batch.lr, batch.params)
+        parts = list(zip(inputs.split(size), batch.hr.split(size), strict=True))
         for i, (lr, hr) in enumerate(parts):
             # Gradients travel between devices once a step: with the last part.
             with fabric.no_backward_sync(net, enabled=i < len(parts) - 1):
@@ -55,5 +57,6 @@ class L1Stage:
         return row.val_l1
 
     def _measure(self, pair: SlicePair) -> Losses:
-        sr = super_resolve(self.generator.in_use, pair.lr)
+        net = self.generator.in_use
+        sr = super_resolve(net, network_input(net, pair.lr, [pair.draw.params]))
         return {"l1": float(l1_loss(sr.double(), pair.hr.double()))}

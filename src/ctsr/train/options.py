@@ -130,6 +130,11 @@ class TrainOptions(RunOptions):
     """Blocks of its trunk: residual-in-residual dense blocks, residual blocks or convolutions."""
     gc: int = 32
     """Channels that each convolution of a dense block adds; without dense blocks it means nothing."""
+    conditional: bool = False
+    """Tell the network the blur and the noise of its input: it then learns to undo any of a wide range."""
+    hr_reduction: tuple[float, float] = (1.0, 1.0)
+    """Make HR patches of means over so many source pixels along each side, drawn between two values: quieter targets
+    and pixels of many sizes. 1 2 for conditional networks."""
     init: Literal["bilinear", "random"] = "bilinear"
     """Let a fresh network begin as bilinear interpolation, or as random weights."""
 
@@ -137,6 +142,9 @@ class TrainOptions(RunOptions):
         super().__post_init__()
         _at_least(self, 1, "nf", "nb", "gc")
         check_patch("patch_size", self.patch_size, self.scale)
+        low, high = self.hr_reduction
+        if not 1 <= low <= high <= 8:
+            raise UsageError(f"--hr_reduction needs 1 ≤ low ≤ high ≤ 8, got {low:g} {high:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from ctsr.models.conditioning import input_channels
 from ctsr.models.profile import saved_bytes, training_bytes_per_pixel
 from ctsr.text import duration, size
 
@@ -115,7 +116,7 @@ def _seconds_per_pixel(net: nn.Module) -> float:
     """Forward and backward on a copy, so that neither gradients nor random state of the training are touched."""
     probe = copy.deepcopy(net)
     device = next(probe.parameters()).device
-    image = torch.zeros(1, 1, PROBE, PROBE, device=device)
+    image = torch.zeros(1, input_channels(net), PROBE, PROBE, device=device)
     return _timed(lambda: probe(image).sum().backward(), device) / PROBE**2
 
 

@@ -9,9 +9,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.data.patches import EpochSampler, PatchPair
-from ctsr.data.store import StoredSeries
 from ctsr.degrade import DegradationSampler
 from ctsr.hu import HURange
 from ctsr.progress import Progress

@@ -82,7 +82,10 @@ def train(
 def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: Fabric, progress: Progress) -> L1Stage:
     """Network, optimiser and loaders, set up on the device."""
     torch.manual_seed(options.seed)
-    bare = build(Architecture(options.arch, options.scale, nf=options.nf, nb=options.nb, gc=options.gc))
+    architecture = Architecture(
+        options.arch, options.scale, options.nf, options.nb, options.gc, conditional=options.conditional
+    )
+    bare = build(architecture)
     if options.init == "bilinear":
         start_as_bilinear(bare)
     generator = learner(
@@ -95,6 +98,7 @@ def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: 
         degradation=degradation,
         hu_range=DEFAULT_RANGE,
         fabric=fabric,
+        hr_reduction=options.hr_reduction,
     )
     with fabric.autocast():
         plan = make_plan(
@@ -107,7 +111,10 @@ def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: 
             processes=fabric.world_size,
         )
     progress.note(f"{patches.count} patches an epoch; {plan}")
-    validation = Validation(data.val, DegradationSampler(degradation), DEFAULT_RANGE, options.val_slices)
+    # A conditional network is judged over the whole range it is made for: each slice has a draw of its own.
+    sampling = "slice" if options.conditional else "volume"
+    sampler = DegradationSampler(degradation, sampling)
+    validation = Validation(data.val, sampler, DEFAULT_RANGE, options.val_slices)
     rig = Rig(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
     return L1Stage(rig, generator)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ctsr.checkpoint import Generator
 from ctsr.cluster import LostError, each_in_order
-from ctsr.data.roots import patient_names
+from ctsr.data.datasets import patient_names
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
 from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
@@ -18,8 +18,6 @@ from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.plan import Job, chosen, plan_series
 from ctsr.upscale.series import Network, Outcome, attempt, check_output, is_done, open_network
-
-__all__ = ["Report", "upscale"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def upscale(
             check_output(job)
     if todo:
         check_disk_space(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
-    network = Network(engine, generator.meta)
+    network = Network(engine, generator.meta, generator.architecture.conditional)
     made = dict(zip(todo, _outcomes(todo, network, spec, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))

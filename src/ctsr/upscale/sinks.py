@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.dicom.classic import slice_header
-from ctsr.dicom.stored import to_stored
-from ctsr.dicom.verify import Written, verify_slice
+from ctsr.dicom.frames import slice_header
+from ctsr.dicom.readback import WrittenIdentity, verify_slice
+from ctsr.dicom.rescale import to_stored
 from ctsr.dicom.write import derive_slice, save_slice
 from ctsr.errors import SeriesError
 from ctsr.exams import SlicePixels, even_grid
@@ -42,7 +42,7 @@ class _Dicom:
     job: Job
     folder: Path
     left_out: set[str] = field(default_factory=set[str])
-    written: list[Written] = field(default_factory=list[Written])
+    written: list[WrittenIdentity] = field(default_factory=list[WrittenIdentity])
 
     def write(self, index: int, pixels: SlicePixels) -> None:
         """Write a slice and read it again."""

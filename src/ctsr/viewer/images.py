@@ -1,49 +1,83 @@
-"""The pictures of every panel in every plane, put together from slices that other rooms compute."""
+"""Images of every panel in every plane, assembled from cached axial LR and SR slices."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from cachetools import LRUCache
 
+from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import slice_pair
-from ctsr.data.store import PADDING, StoredSeries
 from ctsr.hu import AIR, HURange
 from ctsr.models.interpolation import Interpolation, interpolate
-from ctsr.viewer.cache import SliceCache
-from ctsr.viewer.engine import Engine
-from ctsr.viewer.geometry import NO_SLICE, Geometry
+from ctsr.viewer.geometry import NO_SLICE, ViewGeometry
+from ctsr.viewer.inference import InterruptibleModel
 from ctsr.viewer.options import PlaneName
-from ctsr.viewer.settings import Setting
-
-__all__ = ["NOTHING", "PANELS", "Images", "PanelName", "Picture", "Subject"]
+from ctsr.viewer.samplers import Setting
 
 PanelName: TypeAlias = Literal["LR", "Bilinear", "Bicubic", "SR", "HR"]
 PANELS: tuple[PanelName, ...] = get_args(PanelName)
 
 NOTHING = int(PADDING)
-"""In a picture that travels: no slice lies here, or it is not computed yet."""
-REACH = 3
-"""LR pixels on either side that an interpolated pixel depends on, and one to spare."""
+"""Value of pixels without a slice, or whose slice is not computed yet, in images that are sent."""
+KERNEL_MARGIN = 3
+"""LR pixels on either side that an interpolated pixel depends on, plus one."""
 
 Pixels: TypeAlias = npt.NDArray[np.float32]
 Missing: TypeAlias = npt.NDArray[np.bool_]
 
 
+class SliceCache:
+    """Least recently used cache of computed slices, limited in bytes. Thread-safe."""
+
+    def __init__(self, max_bytes: int) -> None:
+        def size(pixels: Pixels) -> int:
+            # A slice larger than the cache counts as all of it: it evicts everything else and is kept.
+            return min(pixels.nbytes, max_bytes)
+
+        self._slices: LRUCache[Hashable, Pixels] = LRUCache(max_bytes, getsizeof=size)
+        self._lock = Lock()
+
+    @property
+    def used(self) -> int:
+        """Bytes held now."""
+        return int(self._slices.currsize)
+
+    def get(self, key: Hashable) -> Pixels | None:
+        """Return the slice and mark it as used; None where it is not cached."""
+        with self._lock:
+            return self._slices.get(key)
+
+    def has(self, key: Hashable) -> bool:
+        """Whether the slice is cached; does not count as a use."""
+        return key in self._slices
+
+    def fits(self, num_bytes: int) -> bool:
+        """Whether `num_bytes` more can be held without evicting anything."""
+        return self._slices.currsize + num_bytes <= self._slices.maxsize
+
+    def put(self, key: Hashable, value: Pixels) -> None:
+        """Cache a slice and evict the least recently used ones beyond the limit."""
+        with self._lock:
+            self._slices[key] = value
+
+
 @dataclass(frozen=True)
-class Subject:
-    """An opened series: its decoded slices, and how they lie."""
+class OpenedSeries:
+    """A decoded series and its geometry."""
 
     number: int
     stored: StoredSeries
-    geometry: Geometry
+    geometry: ViewGeometry
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """What one panel shows of one plane."""
+class PanelImage:
+    """Image of one panel in one plane."""
 
     values: Pixels
     """(rows, columns): in [-1, 1], or in HU where `in_hu`; NaN in missing rows."""
@@ -55,7 +89,7 @@ class Picture:
 
     @property
     def complete(self) -> bool:
-        """Whether every slice it needs is there."""
+        """Whether every slice that it needs is computed."""
         return not self.missing.any()
 
     def hu(self, hu_range: HURange) -> Pixels:
@@ -63,127 +97,124 @@ class Picture:
         return self.values if self.in_hu else hu_range.to_hu(self.values).astype(np.float32, copy=False)
 
     def int16(self, hu_range: HURange) -> npt.NDArray[np.int16]:
-        """(rows, columns), HU as whole numbers, little endian; `NOTHING` where there is none."""
-        absent = self.missing | self.gaps
-        whole = np.rint(np.clip(self.hu(hu_range), -32767, 32767))
-        return np.where(absent[:, None], NOTHING, np.nan_to_num(whole)).astype("<i2")
+        """(rows, columns), rounded HU, little endian; `NOTHING` in rows without a computed slice."""
+        empty = self.missing | self.gaps
+        rounded = np.rint(np.clip(self.hu(hu_range), -32767, 32767))
+        return np.where(empty[:, None], NOTHING, np.nan_to_num(rounded)).astype("<i2")
 
 
-class Images:
-    """Computes and keeps LR and SR slices, and makes pictures of them. Threads may share it."""
+class PanelImages:
+    """Computes and caches LR and SR slices, and assembles panel images from them. Thread-safe."""
 
-    def __init__(self, cache: SliceCache, scale: int, hu_range: HURange, engine: Engine | None) -> None:
-        self.cache, self.scale, self.hu_range, self.engine = cache, scale, hu_range, engine
+    def __init__(self, cache: SliceCache, scale: int, hu_range: HURange, model: InterruptibleModel | None) -> None:
+        self.cache, self.scale, self.hu_range, self.model = cache, scale, hu_range, model
 
-    def lr(self, subject: Subject, setting: Setting, index: int) -> Pixels:
-        """LR of one slice, (h, w) in [-1, 1]: the evaluation's, to the bit."""
-        key = _key("LR", subject, setting, index)
-        found = self.cache.get(key)
-        if found is None:
-            found = slice_pair(subject.stored, index, setting.sampler, self.hu_range).lr[0, 0].numpy()
-            self.cache.put(key, found)
-        return found
+    def lr(self, series: OpenedSeries, setting: Setting, index: int) -> Pixels:
+        """LR of one slice, (h, w) in [-1, 1], bit-identical to the evaluation's."""
+        key = _key("LR", series, setting, index)
+        cached = self.cache.get(key)
+        if cached is None:
+            cached = slice_pair(series.stored, index, setting.sampler, self.hu_range).lr[0, 0].numpy()
+            self.cache.put(key, cached)
+        return cached
 
-    def has(self, panel: Literal["LR", "SR"], subject: Subject, setting: Setting, index: int) -> bool:
-        """Whether a slice is kept."""
-        return self.cache.has(_key(panel, subject, setting, index))
+    def has(self, panel: Literal["LR", "SR"], series: OpenedSeries, setting: Setting, index: int) -> bool:
+        """Whether a slice is cached."""
+        return self.cache.has(_key(panel, series, setting, index))
 
-    def make_sr(self, subject: Subject, setting: Setting, index: int, unwanted: Callable[[], bool]) -> None:
-        """Compute and keep SR of one slice.
+    def compute_sr(self, series: OpenedSeries, setting: Setting, index: int, is_cancelled: Callable[[], bool]) -> None:
+        """Compute and cache SR of one slice.
 
         Raises:
-            UnwantedError: `unwanted` said so meanwhile.
+            StaleRequestError: `is_cancelled` returned True before the slice was finished.
         """
-        assert self.engine is not None, "asked for SR without a model"
-        sr = self.engine(self.lr(subject, setting, index), unwanted)
-        self.cache.put(_key("SR", subject, setting, index), sr)
+        assert self.model is not None, "asked for SR without a model"
+        sr = self.model(self.lr(series, setting, index), is_cancelled)
+        self.cache.put(_key("SR", series, setting, index), sr)
 
-    def picture(self, panel: PanelName, subject: Subject, setting: Setting, plane: PlaneName, index: int) -> Picture:
-        """One panel of one plane; LR slices that are missing for an axial one are made at once, SR slices are not."""
+    def image(
+        self, panel: PanelName, series: OpenedSeries, setting: Setting, plane: PlaneName, index: int
+    ) -> PanelImage:
+        """Assemble one panel of one plane.
+
+        LR that an axial image needs is computed at once; SR, and LR of other planes, is taken from the cache.
+        """
         if panel == "HR":
-            return _hr(subject, plane, index)
+            return _hr(series, plane, index)
         if plane == "axial":
-            return self._axial(panel, subject, setting, index)
-        kept = {row: self._kept(panel, subject, setting, one) for row, one in _rows(subject)}
-        there = [row for row, values in kept.items() if values is not None]
-        lines = self._lines(panel, [values for values in kept.values() if values is not None], plane, index)
-        shape = (len(subject.geometry.z_rows), lines.shape[1] if there else self._width(panel, subject, plane))
-        values = np.full(shape, np.nan, dtype=np.float32)
-        if there:
-            values[there] = lines
-        gaps = _gaps(subject)
+            return self._axial(panel, series, setting, index)
+        z_rows = series.geometry.z_rows
+        by_row = {row: self._cached(panel, series, setting, z) for row, z in enumerate(z_rows) if z != NO_SLICE}
+        computed = {row: pixels for row, pixels in by_row.items() if pixels is not None}
+        values = np.full((len(z_rows), self._width(panel, series, plane)), np.nan, dtype=np.float32)
+        if computed:
+            values[list(computed)] = self._cut(panel, list(computed.values()), plane, index)
+        gaps = _gaps(series)
         missing = ~gaps
-        missing[there] = False
-        return Picture(values, False, missing, gaps)
+        missing[list(computed)] = False
+        return PanelImage(values, False, missing, gaps)
 
-    def _axial(self, panel: PanelName, subject: Subject, setting: Setting, index: int) -> Picture:
-        values = self._kept(panel, subject, setting, index)
+    def _axial(self, panel: PanelName, series: OpenedSeries, setting: Setting, index: int) -> PanelImage:
+        values = self._cached(panel, series, setting, index)
         if values is None and panel != "SR":
-            values = self.lr(subject, setting, index)
+            values = self.lr(series, setting, index)
         if values is None:
-            rows, columns = subject.geometry.size("axial")
-            return Picture(np.full((rows, columns), np.nan, np.float32), False, np.ones(rows, np.bool_), _none(rows))
+            rows, columns = series.geometry.size("axial")
+            empty = np.full((rows, columns), np.nan, np.float32)
+            return PanelImage(empty, False, np.ones(rows, np.bool_), np.zeros(rows, np.bool_))
         if panel in {"Bilinear", "Bicubic"}:
-            values = self._enlarged(panel, values[None])[0]
-        return Picture(values, False, _none(len(values)), _none(len(values)))
+            values = self._interpolated(panel, values[None])[0]
+        no_rows = np.zeros(len(values), np.bool_)
+        return PanelImage(values, False, no_rows, no_rows)
 
-    def _kept(self, panel: PanelName, subject: Subject, setting: Setting, index: int) -> Pixels | None:
-        return self.cache.get(_key("SR" if panel == "SR" else "LR", subject, setting, index))
+    def _cached(self, panel: PanelName, series: OpenedSeries, setting: Setting, index: int) -> Pixels | None:
+        return self.cache.get(_key("SR" if panel == "SR" else "LR", series, setting, index))
 
-    def _enlarged(self, panel: PanelName, lr: Pixels) -> Pixels:
+    def _interpolated(self, panel: PanelName, lr: Pixels) -> Pixels:
         kind: Interpolation = "bilinear" if panel == "Bilinear" else "bicubic"
         return interpolate(torch.from_numpy(lr)[:, None], self.scale, kind)[:, 0].numpy()
 
-    def _lines(self, panel: PanelName, slices: list[Pixels], plane: PlaneName, index: int) -> Pixels:
-        """One row (coronal) or column (sagittal) of each slice, stacked."""
-        if not slices:
-            return np.zeros((0, 0), np.float32)
+    def _cut(self, panel: PanelName, slices: list[Pixels], plane: PlaneName, index: int) -> Pixels:
+        """One row (coronal) or column (sagittal) of each slice, stacked to (slices, width)."""
+        axis = 0 if plane == "coronal" else 1
         if panel == "SR":
-            return np.stack([one[index] if plane == "coronal" else one[:, index] for one in slices])
-        own = index // self.scale
+            return np.stack([pixels.take(index, axis) for pixels in slices])
+        lr_index = index // self.scale
         if panel == "LR":
-            return np.stack([one[own] if plane == "coronal" else one[:, own] for one in slices])
-        # Interpolation looks a few pixels far: a strip is enough, and its weights are those of the whole slice.
-        start = max(0, own - REACH)
-        strip = slice(start, own + REACH + 1)
-        strips = np.stack([one[strip] if plane == "coronal" else one[:, strip] for one in slices])
-        large = self._enlarged(panel, strips)
-        line = index - start * self.scale
-        return large[:, line] if plane == "coronal" else large[:, :, line]
+            return np.stack([pixels.take(lr_index, axis) for pixels in slices])
+        # Interpolation reaches only a few pixels: a strip gives the values of the whole slice.
+        start = max(0, lr_index - KERNEL_MARGIN)
+        strip = slice(start, lr_index + KERNEL_MARGIN + 1)
+        strips = np.stack([pixels[strip] if axis == 0 else pixels[:, strip] for pixels in slices])
+        enlarged, line = self._interpolated(panel, strips), index - start * self.scale
+        return enlarged[:, line] if axis == 0 else enlarged[:, :, line]
 
-    def _width(self, panel: PanelName, subject: Subject, plane: PlaneName) -> int:
-        columns = subject.geometry.size(plane)[1]
+    def _width(self, panel: PanelName, series: OpenedSeries, plane: PlaneName) -> int:
+        columns = series.geometry.size(plane)[1]
         return columns // self.scale if panel == "LR" else columns
 
 
-def _key(panel: str, subject: Subject, setting: Setting, index: int) -> Hashable:
-    return panel, subject.number, setting.number, index
+def _key(panel: str, series: OpenedSeries, setting: Setting, index: int) -> Hashable:
+    return panel, series.number, setting.number, index
 
 
-def _rows(subject: Subject) -> list[tuple[int, int]]:
-    """(row of a coronal or sagittal picture, slice there)."""
-    return [(row, one) for row, one in enumerate(subject.geometry.z_rows) if one != NO_SLICE]
+def _gaps(series: OpenedSeries) -> Missing:
+    return np.array(series.geometry.z_rows) == NO_SLICE
 
 
-def _gaps(subject: Subject) -> Missing:
-    return np.array([one == NO_SLICE for one in subject.geometry.z_rows], dtype=np.bool_)
-
-
-def _none(rows: int) -> Missing:
-    return np.zeros(rows, dtype=np.bool_)
-
-
-def _hr(subject: Subject, plane: PlaneName, index: int) -> Picture:
-    """Stored HU, padding as air."""
-    row_crop, column_crop = subject.geometry.crop
-    hu = subject.stored.hu
+def _hr(series: OpenedSeries, plane: PlaneName, index: int) -> PanelImage:
+    """Stored HU, with padding shown as air."""
+    row_crop, column_crop = series.geometry.crop
+    z_rows = list(series.geometry.z_rows)
+    hu = series.stored.hu
     match plane:
         case "axial":
-            cut, gaps = hu[index, row_crop, column_crop], _none(row_crop.stop - row_crop.start)
+            cut = hu[index, row_crop, column_crop]
         case "coronal":
-            cut, gaps = hu[list(subject.geometry.z_rows), row_crop.start + index, column_crop], _gaps(subject)
+            cut = hu[z_rows, row_crop.start + index, column_crop]
         case "sagittal":
-            cut, gaps = hu[list(subject.geometry.z_rows), row_crop, column_crop.start + index], _gaps(subject)
+            cut = hu[z_rows, row_crop, column_crop.start + index]
+    gaps = np.zeros(len(cut), np.bool_) if plane == "axial" else _gaps(series)
     values = np.where(cut == PADDING, np.float32(AIR), cut.astype(np.float32))
     values[gaps] = np.nan
-    return Picture(values, True, _none(len(values)), gaps)
+    return PanelImage(values, True, np.zeros(len(values), np.bool_), gaps)

@@ -1,4 +1,4 @@
-"""The viewer in a notebook: the same page in a frame."""
+"""The viewer in a notebook: the page in an inline frame."""
 
 import html
 import tempfile
@@ -13,27 +13,26 @@ from ctsr.degrade import Degradation
 from ctsr.evaluate.model import load_model
 from ctsr.nifti import save_volume
 from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
-from ctsr.viewer.run import Wanted, open_session, prepare
 from ctsr.viewer.server import ViewServer
+from ctsr.viewer.session import open_session
+from ctsr.viewer.state import ViewRequest, prepare
 from ctsr.volume import Volume
-
-__all__ = ["Frame", "show"]
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """A viewer that is running; a notebook shows it in a frame. Closed with `close`, or when Python ends."""
+class NotebookFrame:
+    """A running viewer that a notebook shows inline. Stops with `close`, or when Python exits."""
 
     server: ViewServer
     height: int
 
     @property
     def address(self) -> str:
-        """The page, for a browser of its own."""
+        """URL of the page, to open it in a browser."""
         return self.server.address
 
     def close(self) -> None:
-        """End the server and its work."""
+        """Stop the server and its background work."""
         self.server.shutdown()
         self.server.server_close()
 
@@ -51,35 +50,35 @@ def show(
     device: str = "auto",
     height: int = 760,
     **options: Any,
-) -> Frame:
-    """Serve a volume, a patient's folder or a NIfTI file, and give the frame that shows it.
+) -> NotebookFrame:
+    """Serve a volume, a patient's folder or a NIfTI file, and return the frame that shows it.
 
     Args:
-        subject: what to look at; a volume is read in HU.
-        model_path: see `ctsr.checkpoint.reference.resolve_model`; the newest run when left out, else the bundled model.
+        subject: volume in HU, patient's folder, or NIfTI file.
+        model_path: see `ctsr.checkpoint.reference.resolve_model`; by default the newest run, else the bundled model.
         no_model: show LR, interpolations and HR only.
-        degradation: how LR is made; the model's when left out.
+        degradation: how LR is made; by default the model's.
         device: see `ctsr.device.pick_device`.
-        height: of the frame, pixels.
+        height: height of the frame in pixels.
         options: fields of `ViewOptions`, for instance ``preset="lung"``.
     """
     model = None if no_model else load_model(model_path, device=device)
-    made = model.degradation if model else Degradation(scale=DEFAULT_SCALE)
-    # A volume from memory is gone with the process, and so is its decoded form, which no later one would find.
+    default = model.degradation if model else Degradation(scale=DEFAULT_SCALE)
+    # The decoded form of a volume in memory is of no use to a later process: keep it out of the user's store.
     folder = tempfile.TemporaryDirectory(prefix="ctsr-view-", ignore_cleanup_errors=True)
     if isinstance(subject, Volume):
         options = {"store": Path(folder.name) / "store"} | options
-    path = _written(subject, Path(folder.name)) if isinstance(subject, Volume) else Path(subject)
-    chosen = ViewOptions(**options)
-    session = open_session(prepare(Wanted(path, model, degradation or made, chosen)), chosen)
-    server = ViewServer(session, host=chosen.host, port=chosen.port, framed=True)
+    path = _save(subject, Path(folder.name)) if isinstance(subject, Volume) else Path(subject)
+    view_options = ViewOptions(**options)
+    session = open_session(prepare(ViewRequest(path, model, degradation or default, view_options)), view_options)
+    server = ViewServer(session, host=view_options.host, port=view_options.port, framed=True)
     server.keep = folder
     Thread(target=server.serve_forever, daemon=True).start()
-    return Frame(server, height)
+    return NotebookFrame(server, height)
 
 
-def _written(volume: Volume, folder: Path) -> Path:
-    """The volume as a file, as every other part reads it; padding as NIfTI has none."""
+def _save(volume: Volume, folder: Path) -> Path:
+    """Save the volume as NIfTI, without its padding mask, for which NIfTI has no place."""
     path = folder / "volume.nii"
     hu = np.rint(np.clip(volume.hu, -32767, 32767)).astype(np.int16)
     save_volume(path, hu, volume.grid, slope=1.0, intercept=0.0)

@@ -1,4 +1,4 @@
-"""What the viewer can be told. The command line shows these fields as flags, their docstrings as help."""
+"""Options of the viewer; the command line shows the fields as flags and their docstrings as help."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,56 +6,54 @@ from typing import Literal, TypeAlias
 
 from ctsr.errors import UsageError
 
-__all__ = ["DEFAULT_SCALE", "LOOPBACK", "PlaneName", "ViewOptions"]
-
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
 
 DEFAULT_SCALE = 2
-"""Of LR where there is no model to tell."""
+"""Scale of LR where there is no model."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Addresses that only this computer reaches."""
+"""Addresses that only this computer can reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewOptions:
-    """Everything about a view but the data, the model and its degradation."""
+    """Options of a viewer except data, model and degradation."""
 
     preset: str | None = None
     """Window by name: soft_tissue (default), lung, bone, brain, liver, abdomen, global, default."""
     window_center: float | None = None
-    """Window, HU; wins over the preset's."""
+    """Window centre in HU; overrides the preset's."""
     window_width: float | None = None
-    """Window, HU; wins over the preset's."""
+    """Window width in HU; overrides the preset's."""
     plane: PlaneName = "axial"
-    """Plane to begin with, or to write with --snapshot."""
+    """Initial plane, or plane of --snapshot."""
     index: int | None = None
-    """Slice to begin with, or to write with --snapshot, counted from 0; the middle one when left out."""
+    """Initial slice, or slice of --snapshot, counted from 0; by default the middle one."""
     degradation_sampling: Literal["volume", "slice", "det-slice"] = "volume"
-    """One draw for a series, one for each slice, or one for each slice from deg_seed + slice index."""
+    """Draw once for a series, for each slice, or for each slice with the seed deg_seed + slice index."""
     deg_seed: int = 42
-    """Seed of the degradation's draws and of its noise."""
+    """Seed of degradation parameters and noise."""
     deg_seed_mode: Literal["per_patient", "global"] = "per_patient"
-    """Draw for each patient by himself, or the same for all."""
+    """Draw separately for each patient, or the same for all."""
     eval_summary: Path | None = None
-    """summary.json of an evaluation: shows the LR images that it measured, to the bit."""
+    """summary.json of an evaluation whose LR images are reproduced bit for bit."""
     snapshot: Path | None = None
-    """Write one picture (PNG) of this slice instead of opening the viewer."""
+    """Write this slice as a PNG file instead of opening the viewer."""
     no_browser: bool = False
-    """Print the address and open nothing."""
+    """Print the address without opening a browser."""
     port: int = 0
-    """Port to listen on; a free one when left out."""
+    """Port to listen on; by default a free one."""
     host: str = "127.0.0.1"
-    """Address to listen on; anything but this computer's own lets others on the network in."""
+    """Address to listen on; any but the loopback address lets other computers in."""
     cache_mb: int = 1024
-    """Most memory for computed slices, MiB."""
+    """Memory for computed slices in MiB."""
     engine: Literal["auto", "torch", "openvino"] = "torch"
-    """What runs the network; the evaluation's own gives its numbers to the last digit."""
+    """Inference engine; the one of an evaluation reproduces its numbers to the last digit."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
-    """What it computes in; int8 is OpenVINO's, fp16 a GPU's."""
+    """Numeric precision; int8 needs OpenVINO, fp16 a GPU."""
     assume_hu: bool = False
-    """Read series without a rescale as if their stored values were HU."""
+    """Treat stored values as HU where a series has no rescale slope and intercept."""
     store: Path | None = None
-    """Where decoded series are kept; the user's cache folder when left out."""
+    """Folder of decoded series; by default the user's cache folder."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:

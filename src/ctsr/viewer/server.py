@@ -1,26 +1,29 @@
-"""HTTP on this computer only: a token in the address, the Host header checked, nothing from outside but numbers."""
+"""HTTP server of the page: loopback only, a token in the address, Host and Origin checked, files from a fixed table."""
 
 import ipaddress
 import json
 import secrets
 import socket
+import webbrowser
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from threading import Thread
 from urllib.parse import urlsplit
 
 from ctsr.errors import CtsrError, DomainError, UsageError
+from ctsr.progress import SILENT, Progress
 from ctsr.viewer.api import Reply, answer, events
-from ctsr.viewer.engine import UnwantedError
-from ctsr.viewer.options import LOOPBACK
-from ctsr.viewer.pages import STATIC, content
-from ctsr.viewer.session import Session
-
-__all__ = ["ViewServer"]
+from ctsr.viewer.inference import StaleRequestError
+from ctsr.viewer.options import LOOPBACK, ViewOptions
+from ctsr.viewer.session import ViewerSession
 
 TOKEN_BYTES = 24
 MAX_BODY = 64 * 1024
-"""Bytes of a request: nothing the page sends comes near it."""
+"""Bytes of a request body; the page sends far less."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -28,27 +31,44 @@ POLICY = (
 )
 """The page may load its own files and ask its own server, nothing else."""
 
+_SCRIPTS = (
+    *("main", "api", "state", "store", "draw", "panels", "marks", "input", "controls", "sidebar"),
+    *("profile", "save", "format", "help"),
+)
+STATIC = {
+    "": ("index.html", "text/html"),
+    "style.css": ("style.css", "text/css"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+} | {f"{name}.js": (f"{name}.js", "text/javascript") for name in _SCRIPTS}
+"""Path below the token → file in `page/` and its type: no path of a request reaches the file system."""
+
+
+@cache
+def static_file(name: str) -> bytes:
+    """Content of a file of `page/`; `name` comes from `STATIC`."""
+    return files("ctsr.viewer").joinpath("page", name).read_bytes()
+
 
 class ViewServer(ThreadingHTTPServer):
     """Serves one session until it is shut down."""
 
     daemon_threads = True
 
-    def __init__(self, session: Session, *, host: str = "127.0.0.1", port: int = 0, framed: bool = False) -> None:
+    def __init__(self, session: ViewerSession, *, host: str = "127.0.0.1", port: int = 0, framed: bool = False) -> None:
         """Listen.
 
         Args:
-            session: what is shown; closed together with the server.
+            session: what is served; closed together with the server.
             host: address to listen on.
             port: 0 for a free one.
-            framed: other pages may show this one in a frame, as notebooks do; the token still keeps strangers out.
+            framed: allow other pages to show this one in a frame, as notebooks do; the token is needed all the same.
 
         Raises:
             UsageError: the address cannot be listened on.
         """
         self.session = session
         self.keep: object = None
-        """Whatever must live as long as the server does, such as a temporary folder."""
+        """Object that must live as long as the server, such as a temporary folder."""
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         self.policy = POLICY + ("*" if framed else "'none'")
         if ":" in host:
@@ -63,17 +83,17 @@ class ViewServer(ThreadingHTTPServer):
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """Port that the server listens on."""
         return int(self.server_address[1])
 
     @property
     def address(self) -> str:
-        """What to open in a browser; whoever has it may look."""
+        """URL for a browser; whoever has it sees the images."""
         host = self.host if self.host not in {"0.0.0.0", "::"} else socket.gethostname()
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{self.token}/"
 
     def accepts(self, host_header: str) -> bool:
-        """Whether a request means this server: a page elsewhere whose name was bent to this address does not."""
+        """Whether a Host header names this server; refuses other names that resolve here (DNS rebinding)."""
         try:
             parts = urlsplit(f"//{host_header}")
             name, port = parts.hostname or "", parts.port or 80
@@ -86,12 +106,12 @@ class ViewServer(ThreadingHTTPServer):
         return name in {*LOOPBACK, self.host.lower(), socket.gethostname().lower()} or _is_address(name)
 
     def server_close(self) -> None:
-        """Stop listening, and end the session."""
+        """Stop listening and close the session."""
         super().server_close()
         self.session.close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A page that left while it was being answered is no error; anything else is a bug and says so."""
+        """Ignore pages that closed their connection; report anything else, which is a bug."""
         import sys
 
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
@@ -99,7 +119,7 @@ class ViewServer(ThreadingHTTPServer):
 
 
 def _is_address(name: str) -> bool:
-    """Whether a host is given by number: a name could have been made to point here, a number cannot."""
+    """Whether a host is a numeric address: names can be made to resolve here, addresses cannot."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -120,43 +140,43 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) > MAX_BODY:
             self.close_connection = True
-            return self._send(_refusal(HTTPStatus.BAD_REQUEST, "a request of this size is none of the page's"))
+            return self._send(_refusal(HTTPStatus.BAD_REQUEST, f"the body must have at most {MAX_BODY} bytes"))
         return self._serve(self.rfile.read(int(length)))
 
     def _serve(self, body: bytes | None) -> None:
         path = self._path()
         if path is None:
-            return self._send(_refusal(HTTPStatus.FORBIDDEN, "this address is not the one that ctsr printed"))
+            return self._send(_refusal(HTTPStatus.FORBIDDEN, "open the address that ctsr printed"))
         if body is not None and not self._is_own():
-            return self._send(_refusal(HTTPStatus.FORBIDDEN, "only the viewer's own page may ask this"))
+            return self._send(_refusal(HTTPStatus.FORBIDDEN, "only the viewer's own page may send this"))
         if path == "api/events" and body is None:
             return self._stream(events(self.server.session))
         if path.startswith("api/"):
-            return self._send(self._answered(path.removeprefix("api/"), body))
+            return self._send(self._api_reply(path.removeprefix("api/"), body))
         if path in STATIC and body is None:
-            name, kind = STATIC[path]
-            return self._send(Reply(content(name), f"{kind}; charset=utf-8"))
-        return self._send(_refusal(HTTPStatus.NOT_FOUND, "there is nothing of this name"))
+            name, content_type = STATIC[path]
+            return self._send(Reply(static_file(name), f"{content_type}; charset=utf-8"))
+        return self._send(_refusal(HTTPStatus.NOT_FOUND, "not found"))
 
     def _path(self) -> str | None:
-        """What is asked for below the token; None for a foreign Host header or a wrong token."""
+        """Path below the token; None for a foreign Host header or a wrong token."""
         if not self.server.accepts(self.headers.get("Host", "")):
             return None
         _, _, rest = urlsplit(self.path).path.partition("/")
         token, slash, path = rest.partition("/")
-        known = secrets.compare_digest(token.encode(), self.server.token.encode())
-        return path if known and slash else None
+        is_valid = secrets.compare_digest(token.encode(), self.server.token.encode())
+        return path if is_valid and slash else None
 
     def _is_own(self) -> bool:
-        """Whether a request that changes something comes from our page: others cannot send JSON here unasked."""
+        """Whether a POST comes from our page: other origins cannot send JSON without a preflight."""
         origin = self.headers.get("Origin")
         from_here = origin is None or self.server.accepts(origin.removeprefix("http://"))
         return from_here and self.headers.get_content_type() == "application/json"
 
-    def _answered(self, name: str, body: bytes | None) -> Reply:
+    def _api_reply(self, name: str, body: bytes | None) -> Reply:
         try:
             return answer(self.server.session, name, urlsplit(self.path).query, body)
-        except UnwantedError:
+        except StaleRequestError:
             return Reply(b"", status=HTTPStatus.NO_CONTENT)
         except (UsageError, DomainError) as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error))
@@ -164,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 
     def _send(self, reply: Reply) -> None:
-        self._begin(reply.status, reply.kind, {"Content-Length": str(len(reply.body)), **reply.headers})
+        self._begin(reply.status, reply.content_type, {"Content-Length": str(len(reply.body)), **reply.headers})
         self.wfile.write(reply.body)
 
     def _stream(self, lines: Iterator[str]) -> None:
@@ -173,10 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
         for line in lines:
             self.wfile.write(line.encode())
 
-    def _begin(self, status: HTTPStatus, kind: str, headers: dict[str, str]) -> None:
+    def _begin(self, status: HTTPStatus, content_type: str, headers: dict[str, str]) -> None:
         self.send_response(status)
         always = {
-            "Content-Type": kind,
+            "Content-Type": content_type,
             "Content-Security-Policy": self.server.policy,
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
@@ -188,8 +208,34 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the name is http.server's)
-        """Say nothing: only `cli` prints."""
+        """Log nothing: only `cli` prints."""
 
 
 def _refusal(status: HTTPStatus, why: str) -> Reply:
     return Reply(json.dumps({"error": why}).encode(), "application/json", status)
+
+
+def serve(session: ViewerSession, options: ViewOptions, progress: Progress = SILENT) -> None:
+    """Listen, report the address, open a browser, and block until the process is interrupted.
+
+    Raises:
+        UsageError: the address cannot be listened on.
+    """
+    if options.host not in LOOPBACK:
+        progress.note(
+            f"warning: --host {options.host} lets other computers in: whoever has the address sees these images, "
+            "and the connection is not encrypted"
+        )
+    with ViewServer(session, host=options.host, port=options.port) as server:
+        progress.note(f"Viewer: {server.address}")
+        progress.note("Press Ctrl-C to stop.")
+        # Decode the first series while the browser starts.
+        Thread(target=_open_first, args=(session,), daemon=True).start()
+        if not options.no_browser:
+            webbrowser.open(server.address)
+        server.serve_forever()
+
+
+def _open_first(session: ViewerSession) -> None:
+    with suppress(CtsrError, OSError):  # the page asks again and shows the error
+        session.series[session.state.first]

@@ -1,0 +1,229 @@
+"""Roots opened for use: their patients, the split that holds, and the decoded series of each part."""
+
+import csv
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ctsr.data.hu_cache import Opened, open_all
+from ctsr.data.split import Split, choose_split
+from ctsr.defect_policy import Command, check
+from ctsr.errors import CtsrError, MissingInputError, ReadError, SplitError
+from ctsr.exams import scan
+from ctsr.progress import SILENT, Progress
+from ctsr.series import PatientExams, Series
+from ctsr.text import listed
+
+PREPROCESSING_LOG = "preprocessing_log.csv"
+NAMED = 3
+"""Patients that a message names before it says how many more there are."""
+SUFFIX = "pp"
+"""What preprocessing adds to a patient's folder name."""
+
+
+@dataclass(frozen=True)
+class Patients:
+    """The patients of one or several roots that hold usable CT, sorted by id."""
+
+    usable: tuple[PatientExams, ...]
+    failures: tuple[str, ...]
+    """A line for each patient some of whose CT cannot be read."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the usable ones, sorted as plain strings."""
+        return tuple(patient.patient_id for patient in self.usable)
+
+
+def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patients:
+    """Everything below the roots; patients of a preprocessed root go by their names in its log.
+
+    A patient who is in several roots is one patient, and that is said; so are files that cannot be read.
+
+    Raises:
+        MissingInputError: a root is no folder, or holds no usable CT.
+        SplitError: one exam lies under two patients: the split would let it into two parts.
+    """
+    together: dict[str, PatientExams] = {}
+    several: list[str] = []
+    for root in roots:
+        for patient in _patients(root, progress):
+            earlier = together.get(patient.patient_id)
+            if earlier is not None:
+                several.append(f"{patient.patient_id} ({earlier.path} and {patient.path})")
+            together[patient.patient_id] = patient if earlier is None else _joined(earlier, patient)
+    if several:
+        progress.note(f"found in several roots, and each taken for one patient: {listed(several, NAMED)}")
+    everyone = [together[name] for name in sorted(together)]
+    _check_owners(everyone)
+    _check_twins(everyone)
+    failures = tuple(line for patient in everyone if (line := _failure(patient)))
+    for failure in failures:
+        progress.note(f"left out: {failure}")
+    return Patients(tuple(patient for patient in everyone if patient.series), failures)
+
+
+def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also: Sequence[str] = ()) -> list[str]:
+    """Those of `patients` that a model was trained on, with their name there where it is another.
+
+    Preprocessed patients whose log was left behind still carry its suffix: who is not known under his own name is
+    looked for without it.
+
+    Args:
+        patients: who is asked about.
+        split: the model's, part → patient ids.
+        also: whom an earlier stage of it was trained on.
+    """
+    train = (*split.get("train", ()), *also)
+    known = frozenset((*also, *(name for names in split.values() for name in names)))
+    bare = {name.removesuffix(SUFFIX): name for name in train}
+    found: list[str] = []
+    for patient in sorted(patients):
+        if patient in train:
+            found.append(patient)
+        elif patient not in known and (name := bare.get(patient.removesuffix(SUFFIX))):
+            found.append(f"{patient} (there called {name})")
+    return found
+
+
+def patient_names(root: Path) -> dict[str, str]:
+    """Folder name → patient id, as the log of a preprocessed root tells; empty for a raw root.
+
+    The log decides, not the ending of a name: a patient called Krupp keeps his.
+
+    Raises:
+        ReadError: the log is none of ours.
+    """
+    log = root / PREPROCESSING_LOG
+    if not log.is_file():
+        return {}
+    try:
+        with log.open(newline="", encoding="utf-8") as lines:
+            return {row["patient_id"] + SUFFIX: row["patient_id"] for row in csv.DictReader(lines)}
+    except (KeyError, UnicodeDecodeError) as error:
+        raise ReadError(
+            f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
+        ) from error
+
+
+def _patients(root: Path, progress: Progress) -> tuple[PatientExams, ...]:
+    if not root.is_dir():
+        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
+    inventory = scan(root, patient_ids=patient_names(root), progress=progress)
+    if not inventory.usable:
+        raise MissingInputError(f"{root}: no usable CT series below; `ctsr scan {root}` says what is there")
+    for stray in inventory.excluded:
+        progress.note(f"left out: {stray.path}: {stray.reason}")
+    return inventory.patients
+
+
+def _joined(one: PatientExams, other: PatientExams) -> PatientExams:
+    known = {_same(series) for series in one.series}
+    added = (series for series in other.series if _same(series) not in known)
+    return replace(one, series=(*one.series, *added), excluded=(*one.excluded, *other.excluded))
+
+
+def _same(series: Series) -> Hashable:
+    """What two copies of a series have in common; a NIfTI file has no name of its own but its path."""
+    if not series.slices[0].sop_instance_uid:
+        return series.path.resolve()
+    return series.series_uid, tuple(header.identity for header in series.slices)
+
+
+def _check_owners(patients: Sequence[PatientExams]) -> None:
+    owners: dict[Hashable, PatientExams] = {}
+    for patient in patients:
+        for series in patient.series:
+            owner = owners.setdefault(_same(series), patient)
+            if owner is not patient:
+                raise SplitError(
+                    f"the same series lies under two patients, {owner.path} and {patient.path}: "
+                    "one exam could be trained on and tested on; remove one of the copies"
+                )
+
+
+def _check_twins(patients: Sequence[PatientExams]) -> None:
+    """Resampled exams have UIDs of their own, but their source's study: it tells who they are without their log."""
+    studies = {one.patient_id: (one, {series.study_uid for series in one.series}) for one in patients}
+    for name, (source, theirs) in studies.items():
+        twin, shared = studies.get(name + SUFFIX, (None, set[str]()))
+        if twin is not None and shared & theirs:
+            raise SplitError(
+                f"{twin.path} is {source.path} resampled, but its root has no {PREPROCESSING_LOG} that says so: "
+                "one exam could be trained on and tested on; bring the log back, or leave one of the roots out"
+            )
+
+
+def _failure(patient: PatientExams) -> str:
+    failed = [excluded for excluded in patient.excluded if excluded.failed]
+    if not failed:
+        return ""
+    count = sum(excluded.num_slices for excluded in failed)
+    return f"{patient.patient_id}: {count} images cannot be used, the first: {failed[0].path}: {failed[0].reason}"
+
+
+@dataclass(frozen=True)
+class SplitExams:
+    """The patients of one or several roots, and which part each belongs to."""
+
+    patients: tuple[PatientExams, ...]
+    split: Split
+    source: str
+    """Where the split came from."""
+    failures: tuple[str, ...] = ()
+    """A line for each patient some of whose CT cannot be read."""
+
+    def part(
+        self,
+        name: str,
+        command: Command,
+        store: Path,
+        *,
+        only: Sequence[str] | None = None,
+        assume_hu: bool = False,
+        progress: Progress = SILENT,
+    ) -> Opened:
+        """The decoded series of a part, by patient id; what `command` refuses is among the failures.
+
+        Args:
+            name: `train`, `val` or `test`.
+            command: column of `ctsr.defect_policy.POLICY`; warnings go to `progress`.
+            store: where decoded series are kept.
+            only: the patients wanted; all of the part when left out.
+            assume_hu: read series without a rescale as HU.
+            progress: hears of warnings and of the decoding.
+        """
+        wanted = set(self.split.part(name) if only is None else only)
+        chosen: list[Series] = []
+        refused: list[str] = []
+        for series in (one for patient in self.patients if patient.patient_id in wanted for one in patient.series):
+            try:
+                for warning in check(series, command, assume_hu=assume_hu):
+                    progress.note(f"warning: {warning}")
+                chosen.append(series)
+            except CtsrError as error:
+                refused.append(str(error))
+        opened = open_all(chosen, store, assume_hu=assume_hu, progress=progress)
+        return Opened(opened.series, (*refused, *opened.failures))
+
+
+def open_exams(
+    roots: Sequence[Path],
+    *,
+    split_json: Path | None = None,
+    checkpoint_split: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 42,
+    folder: Path = Path("splits"),
+    progress: Progress = SILENT,
+) -> SplitExams:
+    """Scan the roots and choose the split as `choose_split` does.
+
+    Raises:
+        MissingInputError: a root is not there or holds no usable CT, or the split names a missing patient.
+        SplitError: see `choose_split`.
+    """
+    patients = open_roots(roots, progress=progress)
+    split, source = choose_split(
+        patients.ids, split_json=split_json, checkpoint=checkpoint_split, folder=folder, seed=seed
+    )
+    return SplitExams(patients.usable, split, source, patients.failures)

@@ -1,0 +1,199 @@
+"""Each series decoded once: int16 HU in a memory-mapped file that every process shares."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from ctsr.body_mask import BLOCK, body_blocks
+from ctsr.errors import CtsrError
+from ctsr.exams import read_slice
+from ctsr.files import atomic_folder, clear_leftovers, file_state
+from ctsr.hashing import digest
+from ctsr.hu import AIR
+from ctsr.pool import available_cores, in_order, pool
+from ctsr.progress import SILENT, Progress
+from ctsr.series import Series
+from ctsr.volume import PaddingMask
+
+VERSION = 1
+"""Of the layout on disk and of what is computed into it; part of every fingerprint."""
+
+PADDING = np.int16(np.iinfo(np.int16).min)
+"""Stands for padding in a stored slice. Clipping to any HU range turns it into the range's lower end: air."""
+
+OPEN_FILES = 128
+"""Memory maps a process keeps open: below the usual limit of 1024 files, above what a batch touches."""
+
+FEW_SLICES = 50
+"""So few are decoded sooner than processes start that would share the work."""
+
+
+HU = npt.NDArray[np.int16]
+
+
+def default_store() -> Path:
+    """The user's cache folder: originals and results stay free of it."""
+    return Path(platformdirs.user_cache_dir("ctsr")) / "store"
+
+
+@dataclass(frozen=True)
+class StoredSeries:
+    """A series in the store. Small and picklable: pixels are mapped when they are asked for."""
+
+    folder: Path
+    patient_id: str
+    series_uid: str
+    identities: tuple[str, ...]
+    """Of the slices: what seeds and CSV rows know them by."""
+    z_mm: tuple[float, ...]
+    """Of the slices: position along the patient's axis."""
+    rows: int
+    columns: int
+    pixel_spacing: tuple[float, float]
+    slice_thickness: float | None
+    kernel: str
+    scanner: str
+    body_part: str = ""
+
+    @property
+    def hu(self) -> HU:
+        """(slices, rows, columns), HU as int16, `PADDING` where nothing was reconstructed; read-only."""
+        return _mapped(self.folder, "hu.npy")
+
+    @property
+    def body(self) -> npt.NDArray[np.bool_]:
+        """(slices, ⌈rows/8⌉, ⌈columns/8⌉): True in the body."""
+        return _mapped(self.folder, "body.npy")
+
+    def slice_hu(self, index: int) -> npt.NDArray[np.float32]:
+        """(rows, columns), HU, padding as air."""
+        stored = self.hu[index]
+        return np.where(stored == PADDING, np.float32(AIR), stored.astype(np.float32))
+
+    def padding(self, index: int) -> PaddingMask:
+        """(rows, columns): True where the scanner reconstructed nothing."""
+        return np.asarray(self.hu[index] == PADDING)
+
+    def __len__(self) -> int:
+        """Slices."""
+        return len(self.identities)
+
+
+@lru_cache(maxsize=OPEN_FILES)
+def _mapped(folder: Path, name: str) -> npt.NDArray[Any]:
+    # As a plain array: every slice of a `memmap` goes through Python again, which costs more than the patch.
+    return np.asarray(np.load(folder / name, mmap_mode="r"))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What came of opening many series: those that can be used, and a line for each that cannot."""
+
+    series: tuple[StoredSeries, ...]
+    failures: tuple[str, ...]
+
+
+def open_all(
+    series: Sequence[Series],
+    store: Path,
+    *,
+    assume_hu: bool = False,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+) -> Opened:
+    """The stored form of every series, in their order, decoding those that are new or have changed.
+
+    A series that cannot be decoded does not stop the others.
+
+    Raises:
+        CtsrError: a process that decodes was killed.
+    """
+    stored = [_folder(one, store, assume_hu).is_dir() for one in series]
+    todo = [one for one, is_there in zip(series, stored, strict=True) if not is_there]
+    attempt = partial(_try_open, store=store, assume_hu=assume_hu)
+    few = sum(len(one.slices) for one in todo) <= FEW_SLICES
+    with pool(1 if few else min(workers or available_cores(), len(todo))) as executor:
+        decoded = in_order(attempt, todo, executor)
+        new = iter(list(progress.track(decoded, total=len(todo), what="Decoding series")))
+    results = [attempt(one) if is_there else next(new) for one, is_there in zip(series, stored, strict=True)]
+    return Opened(
+        series=tuple(result for result in results if isinstance(result, StoredSeries)),
+        failures=tuple(result for result in results if isinstance(result, str)),
+    )
+
+
+def _try_open(series: Series, store: Path, assume_hu: bool) -> StoredSeries | str:
+    try:
+        return open_series(series, store, assume_hu=assume_hu)
+    except (CtsrError, OSError) as error:
+        return f"{series.patient_id}: {error}"
+
+
+def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> StoredSeries:
+    """The stored form of one series; decodes it when it is new or its files have changed.
+
+    Raises:
+        ReadError: a slice cannot be decoded.
+    """
+    folder = _folder(series, store, assume_hu)
+    clear_leftovers(folder.parent)
+    if not folder.is_dir():
+        _build(series, folder, assume_hu)
+    return StoredSeries(
+        folder=folder,
+        patient_id=series.patient_id,
+        series_uid=series.series_uid,
+        identities=tuple(header.identity for header in series.slices),
+        z_mm=tuple(header.position[2] for header in series.slices),
+        rows=series.rows,
+        columns=series.columns,
+        pixel_spacing=series.pixel_spacing,
+        slice_thickness=series.slice_thickness,
+        kernel=series.kernel,
+        scanner=series.scanner,
+        body_part=series.body_part,
+    )
+
+
+def _folder(series: Series, store: Path, assume_hu: bool) -> Path:
+    """``store/<which series>/<which state of its files>``."""
+    which = digest(str(series.path.resolve()), series.series_uid, repr(series.geometry_key), size=10)
+    return store.absolute() / which.hex() / _fingerprint(series, assume_hu)
+
+
+def _fingerprint(series: Series, assume_hu: bool) -> str:
+    """Changes when a file was replaced, a slice added, or this module computes something else."""
+    slices = (f"{header.identity} {file_state(header.path)} {header.position}" for header in series.slices)
+    return digest(VERSION, BLOCK, f"assume_hu {assume_hu}", *slices, size=10).hex()
+
+
+def _build(series: Series, folder: Path, assume_hu: bool) -> None:
+    """Decode into a temporary folder and move it into place; when another process was faster, keep its work."""
+    earlier = [entry for entry in folder.parent.glob("[!.]*") if entry != folder]
+    with atomic_folder(folder) as part:
+        _decode_into(series, part, assume_hu)
+    for entry in earlier:
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _decode_into(series: Series, folder: Path, assume_hu: bool) -> None:
+    bodies: list[npt.NDArray[np.bool_]] = []
+    shape = (len(series.slices), series.rows, series.columns)
+    # Written, not mapped: a full disk is then an error that can be reported, where a mapping ends the process.
+    with (folder / "hu.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": shape})
+        for i in range(len(series.slices)):
+            pixels = read_slice(series, i, assume_hu=assume_hu)
+            # The lowest value is taken by PADDING; nothing physical lies anywhere near either end.
+            rounded = np.clip(np.rint(pixels.hu), -32767, 32767).astype("<i2")
+            bodies.append(body_blocks(rounded))
+            stored = rounded if pixels.padding is None else np.where(pixels.padding, PADDING, rounded)
+            file.write(stored.astype("<i2", copy=False).tobytes())
+    np.save(folder / "body.npy", np.stack(bodies))

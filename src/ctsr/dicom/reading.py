@@ -1,0 +1,169 @@
+"""Opening a DICOM file as far as its pixels, and saying where in the file they are."""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import Dataset, FileDataset, dcmread
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from ctsr.errors import ReadError
+from ctsr.files import cached_by_file
+from ctsr.text import one_line
+
+MALFORMED = (
+    InvalidDicomError,
+    BytesLengthException,
+    AttributeError,
+    EOFError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    UnicodeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and the decoders raise on broken files; all of it means the same to us.
+
+Much of it is what mistakes of our own raise as well: caught around calls of theirs only.
+"""
+
+PIXEL_DATA = (0x7FE0, 0x0010)
+PIXEL_VRS = {b"OW", b"OB", b"UN"}
+ITEM = (0xFFFE, 0xE000)
+UNDEFINED = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """The value of PixelData in its file."""
+
+    offset: int
+    """Bytes from the start of the file."""
+    length: int | None
+    """Bytes; None for encapsulated (compressed) pixels, whose length is the sum of their items."""
+    vr: str
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file read as far as its pixels."""
+
+    header: FileDataset
+    """Every element but the pixels; whoever reads it again reads this one, so it is not to be changed."""
+    syntax: UID
+    element: PixelElement | None
+    """None where everything is deflated: then `header` holds the pixels too."""
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Without pydicom's warnings: it warns of much that does no harm, and what harms is an error of ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def reading(what: str = "") -> Generator[None]:
+    """Around calls of pydicom and the decoders: what they raise becomes a `ReadError` that begins with `what`."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise ReadError(what + one_line(error)) from error
+
+
+@reading()
+def read_header(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileDataset:
+    """The data set up to its pixels, with `tags` only or all; the file is left standing at the PixelData element.
+
+    Raises:
+        ReadError: it is no data set.
+    """
+    return dcmread(file, stop_before_pixels=True, specific_tags=None if tags is None else list(tags), force=True)
+
+
+@cached_by_file(2)
+def open_file(path: Path) -> OpenFile:
+    """The file's header and where its pixels are; kept for its next frame, and for who derives a slice from it.
+
+    Raises:
+        ReadError: it is no data set, or in an encoding that is not known.
+    """
+    with path.open("rb") as file:
+        header = read_header(file)
+        syntax = transfer_syntax(header)
+        element = locate_pixels(file, syntax)
+    with reading():
+        return OpenFile(dcmread(path) if element is None else header, syntax, element)
+
+
+def transfer_syntax(header: Dataset) -> UID:
+    """As the file meta says; where that is missing, as the data set was found to be encoded.
+
+    Raises:
+        ReadError: no such encoding is known.
+    """
+    with reading():
+        named = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
+    if named:
+        syntax = UID(str(named))
+        if not syntax.is_transfer_syntax:
+            raise ReadError(f"its transfer syntax is unknown: {syntax}")
+        return syntax
+    implicit, little = header.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def locate_pixels(file: BinaryIO, syntax: UID) -> PixelElement | None:
+    """The PixelData element that an open file stands at; None where there is none, or all is deflated."""
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return None
+    order = "<" if syntax.is_little_endian else ">"
+    start = file.tell()
+    head = file.read(12)
+    if len(head) < 12 or struct.unpack(f"{order}HH", head[:4]) != PIXEL_DATA:
+        return None
+    # By the bytes, not by the transfer syntax: there are files whose data set is not encoded as they say.
+    explicit = head[4:6] in PIXEL_VRS
+    (length,) = struct.unpack(f"{order}L", head[8:12] if explicit else head[4:8])
+    vr = head[4:6].decode("ascii") if explicit else "OW"
+    return PixelElement(start + (12 if explicit else 8), None if length == UNDEFINED else length, vr)
+
+
+def missing_bytes(file: BinaryIO, element: PixelElement, expected: int) -> int:
+    """How many bytes of the pixels the file is short of; `expected` counts uncompressed bytes of all frames."""
+    size = file.seek(0, 2)
+    if element.length is not None:
+        return max(0, element.offset + expected - size)
+    place = element.offset
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:
+            return 8 - len(head)
+        group, number, length = struct.unpack("<HHL", head)
+        if (group, number) != ITEM:
+            return 0
+        place += 8 + length
+        if place > size:
+            return place - size

@@ -1,0 +1,292 @@
+"""What is to be made of which slice and under which name, and making it: the work of each process of the pool."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ctsr import __version__
+from ctsr.data.datasets import SUFFIX
+from ctsr.dicom.frames import slice_header
+from ctsr.dicom.reading import quiet
+from ctsr.dicom.rescale import to_stored
+from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.errors import CtsrError, DomainError
+from ctsr.exams import read_slice, read_volume
+from ctsr.hashing import derived_uid
+from ctsr.preprocess.manifest import SeriesRow
+from ctsr.resample import at_spacing, resample
+from ctsr.series import PatientExams, Series, SliceHeader, is_nifti
+from ctsr.text import one_line, printable
+from ctsr.volume import Grid, Plane
+
+ALGORITHM = "3"
+"""Counted up when the same settings give other pixels or headers, so that old results are made again."""
+FILE_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".img"})
+"""Endings that are no part of a name; what follows the last dot of a UID is."""
+FRAME_DIGITS = 3
+
+
+@dataclass(frozen=True)
+class ResampleSettings:
+    """What a result depends on besides its source."""
+
+    target_spacing: float = 0.8
+    """mm between pixels of the result, along both axes."""
+    antialias: bool = True
+    assume_hu: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.05 <= self.target_spacing <= 50:
+            raise DomainError(f"the target spacing must lie between 0.05 and 50 mm, got {self.target_spacing:g}")
+
+    @property
+    def text(self) -> str:
+        """As it enters UIDs and fingerprints."""
+        return f"preprocess {ALGORITHM} {self.target_spacing!r} {self.antialias} {self.assume_hu}"
+
+
+@dataclass(frozen=True)
+class FileTask:
+    """One file to make."""
+
+    output: str
+    """Below the output folder, with forward slashes."""
+    indices: tuple[int, ...]
+    """The slices it will hold, in `Series.slices`: one in DICOM, all in NIfTI."""
+    instance_number: int | None = None
+    """To be set; None keeps the source's."""
+
+
+@dataclass(frozen=True)
+class SeriesPlan:
+    """What becomes of one series."""
+
+    series: Series
+    source: str
+    """Folder or file below the root, with forward slashes."""
+    before: Plane
+    """Of the first slice."""
+    after: Plane
+    derivation: Derivation
+    tasks: tuple[FileTask, ...]
+    is_nifti: bool
+
+    @property
+    def owner(self) -> str:
+        """The series' name in the manifest."""
+        return series_key(self.series.patient_id, self.series.series_uid)
+
+    @property
+    def slice_bytes(self) -> int:
+        """Pixel data of one slice of the result."""
+        return 2 * self.after.shape[0] * self.after.shape[1]
+
+    def row(self, done: int | None = None, reason: str = "") -> SeriesRow:
+        """The log's row when `done` slices are in the output, or all; a series with none was skipped."""
+        done = len(self.series.slices) if done is None else done
+        series, before, after = self.series, self.before, self.after
+        return SeriesRow(
+            patient_id=series.patient_id,
+            series_uid=series.series_uid,
+            num_slices=done or len(self.series.slices),
+            orig_row_mm=before.spacing[0],
+            orig_col_mm=before.spacing[1],
+            slice_thickness_mm=series.slice_thickness,
+            new_row_mm=after.spacing[0],
+            new_col_mm=after.spacing[1],
+            orig_rows=before.shape[0],
+            orig_cols=before.shape[1],
+            new_rows=after.shape[0],
+            new_cols=after.shape[1],
+            upsampled=max(before.spacing) > after.spacing[0],
+            skipped=done == 0,
+            reason=reason,
+            new_series_uid=self.derivation.series_uid if done and not self.is_nifti else "",
+            source=self.source,
+            output=printable(str(PurePosixPath(self.tasks[0].output).parent)) if done else "",
+        )
+
+
+def plan_series(series: Series, patient: PatientExams, root: Path, settings: ResampleSettings) -> SeriesPlan:
+    """Names, geometry and header texts of what a series will become."""
+    before = series.plane(0)
+    nifti = is_nifti(series.path)
+    return SeriesPlan(
+        series=series,
+        source=printable(series.path.relative_to(root).as_posix()),
+        before=before,
+        after=at_spacing(before, settings.target_spacing),
+        derivation=_derivation(series, settings),
+        tasks=_volume_task(series, patient) if nifti else _slice_tasks(series, patient),
+        is_nifti=nifti,
+    )
+
+
+def refused_row(series: Series, root: Path, *, reason: str) -> SeriesRow:
+    """The log's row of a series that cannot be used at all."""
+    return SeriesRow(
+        patient_id=series.patient_id,
+        series_uid=series.series_uid,
+        num_slices=len(series.slices),
+        orig_row_mm=series.pixel_spacing[0],
+        orig_col_mm=series.pixel_spacing[1],
+        slice_thickness_mm=series.slice_thickness,
+        orig_rows=series.rows,
+        orig_cols=series.columns,
+        skipped=True,
+        reason=one_line(reason),
+        source=printable(series.path.relative_to(root).as_posix()),
+    )
+
+
+def series_key(patient_id: str, series_uid: str) -> str:
+    """What the manifest calls a series."""
+    return f"{patient_id}\n{series_uid}"
+
+
+def _derivation(series: Series, settings: ResampleSettings) -> Derivation:
+    # A source that mixes geometries or image types under one UID falls into several series, each with a UID of its own.
+    source = (series.study_uid, series.series_uid, repr(series.geometry_key))
+    kernel = "low-passed where it shrinks" if settings.antialias else "without a low-pass"
+    return Derivation(
+        description=(
+            f"Resampled in plane from {series.pixel_spacing[0]:g} x {series.pixel_spacing[1]:g} mm "
+            f"to {settings.target_spacing:g} mm, linear, {kernel}, by ctsr {__version__}"
+        ),
+        label=f"[{settings.target_spacing:g} mm]",
+        settings=settings.text,
+        series_uid=derived_uid(*source, settings.text),
+    )
+
+
+def _volume_task(series: Series, patient: PatientExams) -> tuple[FileTask, ...]:
+    output = _folder(series.path, patient) / series.path.name
+    return (FileTask(str(output), tuple(range(len(series.slices)))),)
+
+
+def _slice_tasks(series: Series, patient: PatientExams) -> tuple[FileTask, ...]:
+    numbers = _instance_numbers(series)
+    return tuple(
+        FileTask(str(_folder(header.path, patient) / _file_name(header, len(series.slices))), (i,), numbers[i])
+        for i, header in enumerate(series.slices)
+    )
+
+
+def _instance_numbers(series: Series) -> list[int | None]:
+    """None, to keep the source's numbers, where they tell the slices apart; else the order along the normal, from 1."""
+    given = {header.instance_number for header in series.slices if header.frame is None}
+    if None not in given and len(given) == len(series.slices):
+        return [None] * len(series.slices)
+    return [i + 1 for i in range(len(series.slices))]
+
+
+def _folder(path: Path, patient: PatientExams) -> PurePosixPath:
+    below = path.parent.relative_to(patient.path) if path != patient.path else Path()
+    return PurePosixPath(patient.patient_id + SUFFIX) / below.as_posix()
+
+
+def _file_name(header: SliceHeader, num_frames: int) -> str:
+    """The source's own; `<stem>_f001` and the source's ending for a frame."""
+    name = header.path.name
+    if header.frame is None:
+        return name
+    stem, ending = (header.path.stem, header.path.suffix) if header.path.suffix.lower() in FILE_SUFFIXES else (name, "")
+    digits = max(FRAME_DIGITS, len(str(num_frames)))
+    return f"{stem}_f{header.frame + 1:0{digits}d}{ending}"
+
+
+CHUNK = 8
+"""Files that go to a process at once: enough to hide the hand-over, few enough to share the work evenly."""
+
+
+@dataclass(frozen=True)
+class TaskChunk:
+    """Some slices of one series, and all that is needed to make them in another process."""
+
+    plan: SeriesPlan
+    """Cut down to the slices concerned."""
+    settings: ResampleSettings
+    out_dir: Path
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of one file."""
+
+    output: str
+    size: int = 0
+    """Bytes; 0 where it failed."""
+    error: str = ""
+    left_out: tuple[str, ...] = ()
+    """Header elements that could not be written again."""
+
+
+def chunks_of(
+    plan: SeriesPlan, tasks: Sequence[FileTask], settings: ResampleSettings, out_dir: Path
+) -> Iterator[TaskChunk]:
+    """`tasks` of a series in portions; each carries only its own slices across to the process."""
+    for start in range(0, len(tasks), CHUNK):
+        part = tasks[start : start + CHUNK]
+        taken = [index for task in part for index in task.indices]
+        place = {index: i for i, index in enumerate(taken)}
+        series = replace(plan.series, slices=tuple(plan.series.slices[index] for index in taken), defects=())
+        renumbered = tuple(replace(task, indices=tuple(place[index] for index in task.indices)) for task in part)
+        yield TaskChunk(replace(plan, series=series, tasks=renumbered), settings, out_dir)
+
+
+def run_chunk(chunk: TaskChunk) -> list[FileResult]:
+    """Make every slice of a chunk; one that fails does not stop the others."""
+    with quiet():
+        return [_attempt(chunk, task) for task in chunk.plan.tasks]
+
+
+def _attempt(chunk: TaskChunk, task: FileTask) -> FileResult:
+    try:
+        return _make_volume(chunk, task) if chunk.plan.is_nifti else _make_slice(chunk, task)
+    except (CtsrError, OSError, MemoryError) as error:
+        return FileResult(task.output, error=one_line(error) or type(error).__name__)
+
+
+def _make_volume(chunk: TaskChunk, task: FileTask) -> FileResult:
+    # Imported here because it takes a fifth of a second to load, and most exams are DICOM.
+    from ctsr.nifti import save_volume
+
+    plan, settings = chunk.plan, chunk.settings
+    volume = read_volume(plan.series)
+    hu = np.empty((len(volume.hu), *plan.after.shape), np.float32)
+    padding = np.zeros(hu.shape, np.bool_)
+    for i, pixels in enumerate(volume.hu):
+        outside = None if volume.padding is None else volume.padding[i]
+        result = resample(pixels, outside, plan.before, plan.after, antialias=settings.antialias)
+        hu[i] = result.hu
+        padding[i] = False if result.padding is None else result.padding
+    spacing = (volume.grid.spacing[0], *plan.after.spacing)
+    grid = Grid(hu.shape, spacing, plan.after.origin, volume.grid.directions)
+    stored = to_stored(hu, padding)
+    path = chunk.out_dir / task.output
+    save_volume(path, stored.values, grid, slope=stored.slope, intercept=stored.intercept)
+    return FileResult(task.output, size=path.stat().st_size)
+
+
+def _make_slice(chunk: TaskChunk, task: FileTask) -> FileResult:
+    plan, settings = chunk.plan, chunk.settings
+    (index,) = task.indices
+    source = plan.series.slices[index]
+    pixels = read_slice(plan.series, index, assume_hu=settings.assume_hu)
+    before = plan.series.plane(index)
+    after = before.recentred(plan.after.shape, plan.after.spacing)
+    result = resample(pixels.hu, pixels.padding, before, after, antialias=settings.antialias)
+    derived = derive_slice(
+        slice_header(source),
+        result.hu,
+        after,
+        plan.derivation,
+        padding=result.padding,
+        instance_number=task.instance_number,
+        frame=source.frame,
+    )
+    path = chunk.out_dir / task.output
+    left_out = save_slice(derived, path)
+    return FileResult(task.output, size=path.stat().st_size, left_out=left_out)

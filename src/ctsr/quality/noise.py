@@ -1,0 +1,251 @@
+"""Noise of a series: its standard deviation in HU and its mean frequency, from homogeneous soft tissue.
+
+Anatomy is mostly of low spatial frequency, the noise of CT mostly not: a reconstruction filter rises from 0 at
+frequency 0 (Riederer et al., Phys. Med. Biol. 23:446, 1978). So a window counts as homogeneous by the share of its
+power that lies at one cycle a window and below, whatever its noise is; the noise at those frequencies, where anatomy
+would be measured with it, is extrapolated from the ones above.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ctsr.errors import DomainError
+from ctsr.quality.noise_spectrum import LEAST_HU, detrended, rings_of
+from ctsr.quality.regions import square_means
+from ctsr.tissue import SOFT_TISSUE
+from ctsr.volume import PaddingMask, VoxelsHU
+
+WINDOW_MM = (12.0, 8.0)
+"""Side of a window; the second where the first finds too few (a neck, a child's arm)."""
+WINDOW_PIXELS = (12, 64)
+"""Fewest and most pixels of that side."""
+SMOOTHING_MM, SMOOTHING_PIXELS = 1.4, 2.0
+"""Standard deviation of the Gaussian that tells soft tissue from its noise: the larger of both."""
+PIXELS_A_SLICE = 300_000
+"""Windows of a slice hold at most so many pixels together: more do not make the estimate better."""
+LOW_RINGS = 2
+"""Rings of the spectrum (0 and 1 cycle a window) that hold the trend and most of the anatomy."""
+STEEPEST = 1.5
+"""The extrapolated density is at most so many times that of the first ring that is measured."""
+TREND_TERMS = 6
+"""Polynomial terms that detrending removes, of the `LOW_RINGS`."""
+FIRST_SHARE = 0.25
+"""Of all windows, those with the least low-frequency share: what the first estimate of the spectrum is made of."""
+FEWEST = 8
+"""Windows below which there is no estimate."""
+
+Values: TypeAlias = npt.NDArray[np.float64]
+Places: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """The noise of a series; without figures where it has no homogeneous soft tissue."""
+
+    sigma_hu: float | None
+    """Standard deviation."""
+    mean_frequency_per_mm: float | None
+    """Mean of the radial noise power spectrum, weighted by its power; None as well where there is no noise."""
+    num_regions: int
+    """Windows that were measured; they overlap."""
+    reason: str = ""
+    """Why there are no figures."""
+
+
+@dataclass(frozen=True, eq=False)
+class HomogeneousWindows:
+    """Square windows of soft tissue whose variation is noise."""
+
+    size: int
+    """Pixels along each side."""
+    places: Places
+    """(windows, 3): index of the slice, first row, first column."""
+    spectrum: Values
+    """(rings): power of each ring as a share of the power above the low rings, mean over windows; the low rings are
+    extrapolated."""
+    above: Values
+    """(windows): variance above the low rings, HU²."""
+
+
+def measure_noise(
+    slices: Sequence[VoxelsHU],
+    pixel_spacing: tuple[float, float],
+    paddings: Sequence[PaddingMask | None] | None = None,
+) -> NoiseEstimate:
+    """The noise in the homogeneous soft tissue of a few slices.
+
+    Args:
+        slices: (rows, columns) each, HU; three of a series are enough.
+        pixel_spacing: mm between rows, between columns.
+        paddings: True where a slice was not reconstructed.
+
+    Raises:
+        DomainError: no slices, or a spacing that is not above 0.
+    """
+    windows = homogeneous_windows(slices, pixel_spacing, paddings)
+    if windows is None:
+        return NoiseEstimate(None, None, 0, f"fewer than {FEWEST} windows of soft tissue in {len(slices)} slices")
+    return noise_in(windows, pixel_spacing)
+
+
+def noise_in(windows: HomogeneousWindows, pixel_spacing: tuple[float, float]) -> NoiseEstimate:
+    """The noise in windows that were found.
+
+    Args:
+        windows: from `homogeneous_windows`.
+        pixel_spacing: mm between rows, between columns.
+    """
+    spectrum, size = windows.spectrum, windows.size
+    counts = _ring_counts(size)
+    density = spectrum / counts
+    # The median of a variance with ν degrees of freedom lies below its mean (Wilson and Hilferty, 1931).
+    freedom = spectrum.sum() ** 2 / (density**2 * counts).sum() if spectrum.sum() else 1.0
+    median_to_mean = (1 - 2 / (9 * max(freedom, 1.0))) ** 3
+    variance = float(np.median(windows.above)) * float(spectrum.sum()) / median_to_mean
+    sigma = math.sqrt(variance)
+    mean = _mean_frequency(density, size, _pixel_mm(pixel_spacing)) if sigma >= LEAST_HU else None
+    return NoiseEstimate(sigma, mean, len(windows.places))
+
+
+def homogeneous_windows(
+    slices: Sequence[VoxelsHU],
+    pixel_spacing: tuple[float, float],
+    paddings: Sequence[PaddingMask | None] | None = None,
+) -> HomogeneousWindows | None:
+    """Where the variation of soft tissue is noise.
+
+    Args:
+        slices: (rows, columns) each, HU.
+        pixel_spacing: mm between rows, between columns.
+        paddings: True where a slice was not reconstructed.
+
+    Returns:
+        None where there are fewer than `FEWEST` windows of soft tissue.
+
+    Raises:
+        DomainError: no slices, or a spacing that is not above 0.
+    """
+    if not slices or min(pixel_spacing) <= 0:
+        raise DomainError("noise is measured on at least one slice, with a pixel spacing above 0 mm")
+    pixel_mm = _pixel_mm(pixel_spacing)
+    for window_mm in WINDOW_MM:
+        size = 2 * round(window_mm / pixel_mm / 2)
+        size = min(max(size, WINDOW_PIXELS[0]), WINDOW_PIXELS[1])
+        places = np.concatenate(
+            [
+                _soft_windows(image, None if paddings is None else paddings[index], index, size, pixel_mm)
+                for index, image in enumerate(slices)
+            ]
+        )
+        if len(places) >= FEWEST:
+            return _selected(slices, places, size)
+    return None
+
+
+def cut_windows(slices: Sequence[VoxelsHU], places: Places, size: int) -> Values:
+    """The windows at `places` (slice, row, column) of a list of slices: (windows, size, size)."""
+    return np.stack([slices[i][row : row + size, column : column + size] for i, row, column in places]).astype(
+        np.float64
+    )
+
+
+def _soft_windows(image: VoxelsHU, padding: PaddingMask | None, index: int, size: int, pixel_mm: float) -> Places:
+    """(windows, 3): places of windows that lie in soft tissue as a whole."""
+    if min(image.shape) < size:
+        return np.zeros((0, 3), np.int64)
+    sigma = max(SMOOTHING_PIXELS, SMOOTHING_MM / pixel_mm)
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), sigma)
+    soft = (smooth > SOFT_TISSUE[0]) & (smooth < SOFT_TISSUE[1])
+    if padding is not None:
+        soft &= ~padding
+    inside = np.asarray(ndimage.binary_erosion(soft, iterations=math.ceil(sigma)), np.float64)
+    stride = max(1, size // 4)
+    # Sums of exact 0s and 1s in float64, so "all of them" is no matter of rounding.
+    whole = square_means(inside, size)[::stride, ::stride] > 1 - 0.5 / size**2
+    found = np.argwhere(whole) * stride
+    most = max(FEWEST, PIXELS_A_SLICE // size**2)
+    if len(found) > most:
+        found = found[np.linspace(0, len(found) - 1, most).astype(np.int64)]
+    return np.column_stack([np.full(len(found), index), found]).astype(np.int64)
+
+
+def _selected(slices: Sequence[VoxelsHU], places: Places, size: int) -> HomogeneousWindows:
+    """The windows in which low frequencies hold no more power than the noise above them lets expect."""
+    power = _ring_power(detrended(cut_windows(slices, places, size)))
+    low, above = power[:, :LOW_RINGS].sum(axis=1), power[:, LOW_RINGS:].sum(axis=1)
+    ratio = low / np.maximum(above, LEAST_HU**2)
+    order = np.argsort(ratio, kind="stable")
+    kept = order[: max(FEWEST, round(FIRST_SHARE * len(order)))]
+    freedom = int(_ring_counts(size)[:LOW_RINGS].sum()) - TREND_TERMS
+    spectrum = _spectrum(power[kept], above[kept], size)
+    for _ in range(4):
+        density = spectrum / _ring_counts(size)
+        expected = max(float(spectrum[:LOW_RINGS].sum() - TREND_TERMS * density[0]), 1e-3)
+        # Two standard deviations of a sum of so many independent powers above what noise alone would have.
+        limit = expected * (1 + 2 * math.sqrt(2 / freedom))
+        wider = order[: max(FEWEST, int((ratio <= limit).sum()))]
+        if len(wider) == len(kept):
+            break
+        kept = wider
+        spectrum = _spectrum(power[kept], above[kept], size)
+    return HomogeneousWindows(size, places[kept], spectrum, above[kept])
+
+
+def _spectrum(power: Values, above: Values, size: int) -> Values:
+    """(windows, rings) → (rings): the mean shape, its low rings extrapolated by a line through the next three.
+
+    Where the ring of one cycle holds less than that, anatomy is not what it holds: then it is taken as measured.
+    """
+    shape = (power / np.maximum(above, LEAST_HU**2)[:, None]).mean(axis=0)
+    counts = _ring_counts(size)
+    density = shape / counts
+    next_rings = np.arange(LOW_RINGS, LOW_RINGS + 3)
+    slope, start = np.polyfit(next_rings, density[next_rings], 1)
+    most = min(STEEPEST * density[LOW_RINGS], density[1] / _left_by_detrending(size))
+    low = (start + slope * np.arange(LOW_RINGS)).clip(0, most)
+    return np.concatenate([low * counts[:LOW_RINGS], shape[LOW_RINGS:]])
+
+
+def _ring_power(windows: Values) -> Values:
+    """(windows, size, size) → (windows, rings): variance by cycles a window, in all its own."""
+    size = windows.shape[-1]
+    power = np.abs(np.fft.fft2(windows)) ** 2 / size**4
+    rings = rings_of(size).ravel()
+    return power.reshape(len(windows), -1) @ np.eye(int(rings.max()) + 1)[rings]
+
+
+def _mean_frequency(density: Values, size: int, pixel_mm: float) -> float:
+    """Of the radial spectrum from half a cycle a window to the Nyquist frequency; 1/mm.
+
+    What lies below is left out: of CT noise it is next to nothing, and it cannot be measured in a window.
+    """
+    rings = np.arange(1, size // 2 + 1)
+    weights = np.where(rings == size // 2, 0.5, 1.0) * density[rings]
+    return float((weights * rings).sum() / weights.sum()) / (size * pixel_mm)
+
+
+def _pixel_mm(pixel_spacing: tuple[float, float]) -> float:
+    return math.sqrt(pixel_spacing[0] * pixel_spacing[1])
+
+
+@lru_cache(maxsize=4)
+def _ring_counts(size: int) -> Values:
+    """Frequencies in each ring."""
+    return np.bincount(rings_of(size).ravel()).astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _left_by_detrending(size: int) -> float:
+    """Share of the power of white noise that a window without its trend keeps in the ring of one cycle."""
+    rows, columns = np.argwhere(rings_of(size) == 1).T
+    pixels = np.arange(size)
+    phase = 2 * np.pi / size * (pixels[:, None] * rows[:, None, None] + pixels * columns[:, None, None])
+    left = detrended(np.cos(phase)) ** 2 + detrended(np.sin(phase)) ** 2
+    return float(left.mean())

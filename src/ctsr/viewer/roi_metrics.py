@@ -1,0 +1,113 @@
+"""Metrics and ROI statistics of the images shown, computed as an evaluation computes them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ctsr.evaluate.judge import Domain, Judge
+from ctsr.evaluate.window import MetricWindow
+from ctsr.hu import HURange, Window
+from ctsr.metrics import MetricValue, of_group
+from ctsr.viewer.images import PANELS, PanelImage, PanelName
+from ctsr.viewer.inference import StaleRequestError
+
+METRICS = (*of_group("fidelity"), *of_group("hu"))
+"""Metrics of the table: those that need nothing but the two images."""
+
+
+@dataclass(frozen=True)
+class PixelRect:
+    """A rectangle of HR pixels."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+    def crop(self, image: npt.NDArray[Any], factors: tuple[int, int] = (1, 1)) -> npt.NDArray[Any]:
+        """Crop an image whose pixels are `factors` (rows, columns) times larger to the pixels that are touched."""
+        row_factor, column_factor = factors
+        rows = slice(self.top // row_factor, -(-(self.top + self.rows) // row_factor))
+        columns = slice(self.left // column_factor, -(-(self.left + self.columns) // column_factor))
+        return image[rows, columns]
+
+    def without_rows(self, kept: npt.NDArray[np.bool_]) -> "PixelRect":
+        """The rectangle in an image from which all rows but the `kept` ones were removed."""
+        top = int(kept[: self.top].sum())
+        rows = int(kept[self.top : self.top + self.rows].sum())
+        return PixelRect(top, self.left, rows, self.columns)
+
+
+def measure(
+    images: dict[PanelName, PanelImage],
+    methods: Mapping[PanelName, str],
+    rect: PixelRect | None,
+    window: Window,
+    hu_range: HURange,
+    is_cancelled: Callable[[], bool],
+) -> dict[str, dict[str, MetricValue]]:
+    """Metrics of each method whose image is complete, by the method's name.
+
+    Args:
+        images: by panel, HR among them.
+        methods: panels to compare with HR → their names in tables and CSV files.
+        rect: part of the image to measure; all of it if None.
+        window: intensity window of the fidelity metrics.
+        hu_range: the model's, to which HU metrics clip both images.
+        is_cancelled: called before each method.
+
+    Raises:
+        StaleRequestError: `is_cancelled` returned True.
+    """
+    reference = images["HR"]
+    # Rows without a slice have nothing to compare.
+    kept = ~reference.gaps
+    if rect is not None:
+        rect = rect.without_rows(kept)
+    hr_hu = _cropped(reference.values[kept], rect)
+    domain = Domain(MetricWindow(window, "as shown"))
+    judge = Judge(hu_range, (domain,), METRICS)
+    measured: dict[str, dict[str, MetricValue]] = {}
+    for panel, method in methods.items():
+        image = images.get(panel)
+        if image is None or not image.complete:
+            continue
+        if is_cancelled():
+            raise StaleRequestError
+        sr = torch.from_numpy(np.ascontiguousarray(_cropped(image.values[kept], rect)))
+        (measured[method],) = judge(sr[None, None], hr_hu)[domain]
+    return measured
+
+
+def _cropped(image: npt.NDArray[np.float32], rect: PixelRect | None) -> npt.NDArray[np.float32]:
+    return image if rect is None else rect.crop(image)
+
+
+def statistics(
+    images: dict[PanelName, PanelImage], rect: PixelRect, scale: tuple[int, int], hu_range: HURange
+) -> dict[PanelName, tuple[float, float, int]]:
+    """Mean and standard deviation in HU and the number of pixels inside a rectangle, for each panel with values.
+
+    LR is measured in its own pixels, those that the rectangle touches.
+
+    Args:
+        images: by panel.
+        rect: in HR pixels.
+        scale: size of LR pixels in HR pixels, along rows and columns.
+        hu_range: the model's.
+    """
+    found: dict[PanelName, tuple[float, float, int]] = {}
+    for panel in PANELS:
+        image = images.get(panel)
+        if image is None:
+            continue
+        hu = image.hu(hu_range).astype(np.float64)
+        inside = rect.crop(hu, scale if panel == "LR" else (1, 1))
+        inside = inside[np.isfinite(inside)]
+        if inside.size:
+            found[panel] = (float(inside.mean()), float(inside.std()), int(inside.size))
+    return found

@@ -1,0 +1,214 @@
+"""Degradations of a viewer: those that an evaluation recorded, and those that were changed on the page."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any, cast, get_args
+
+from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
+from ctsr.errors import DomainError, MissingInputError, ReadError, UsageError
+from ctsr.evaluate.model import ModelUnderTest
+from ctsr.hu import Window
+
+MAX_SETTINGS = 32
+"""Settings remembered; older ones are computed again if a page returns to them."""
+CHANGEABLE = ("mode", "sigma", "noise", "dose", "deg_seed", "sampling")
+
+
+@dataclass(frozen=True)
+class RecordedSampler(DegradationSampler):
+    """A sampler that returns recorded parameters, and draws where none were recorded."""
+
+    by_series: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict)
+    """(patient, series) → parameters shared by all its slices."""
+    by_slice: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict)
+    """(patient, slice identity) → parameters of this slice."""
+
+    def draw(self, patient_id: str, series_uid: str, slice_identity: str, slice_index: int) -> Draw:
+        """The recorded parameters of one slice; the noise seed is derived from its name, as always."""
+        drawn = super().draw(patient_id, series_uid, slice_identity, slice_index)
+        recorded = self._recorded(patient_id, series_uid, slice_identity)
+        return Draw(recorded, drawn.noise_seed) if recorded else drawn
+
+    def has_record(self, patient_id: str, series_uid: str, slice_identity: str) -> bool:
+        """Whether parameters of this slice were recorded."""
+        return self._recorded(patient_id, series_uid, slice_identity) is not None
+
+    def _recorded(self, patient_id: str, series_uid: str, slice_identity: str) -> DegradationParams | None:
+        return self.by_slice.get((patient_id, slice_identity)) or self.by_series.get((patient_id, series_uid))
+
+
+@dataclass(frozen=True)
+class RecordedEvaluation:
+    """The part of an evaluation's `summary.json` that the viewer reproduces."""
+
+    sampler: RecordedSampler
+    patients: tuple[str, ...]
+    window: Window
+    window_tag: str
+    engines: Mapping[str, str]
+    """SHA-256 of each model → engine and precision: `torch fp32`."""
+    device: str
+    """Device of PyTorch engines."""
+    mask: str = "none"
+    """Region of the evaluation's metrics; the viewer measures the whole slice."""
+
+    def departures_of(self, model: ModelUnderTest) -> list[str]:
+        """Differences between an evaluated model and this one that may change the last digits of SR."""
+        recorded, current = self.engines.get(model.generator.sha256), model.engine_name
+        if recorded is None:
+            return ["the evaluation used another model"]
+        if recorded != current:
+            return [f"the evaluation used the engine {recorded}, the viewer uses {current}"]
+        if current.startswith("torch") and self.device != str(model.device):
+            return [f"the evaluation ran on {self.device}, the viewer runs on {model.device}"]
+        return []
+
+
+def read_summary(path: Path) -> RecordedEvaluation:
+    """Read draws, patients, window and models of an evaluation.
+
+    Raises:
+        MissingInputError: there is no such file.
+        ReadError: it is not a summary of `ctsr evaluate`.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"--eval_summary {path}: no such file")
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        return RecordedEvaluation(
+            sampler=_recorded_sampler(document),
+            patients=tuple(map(str, document["patients"])),
+            window=Window(float(document["window"]["center"]), float(document["window"]["width"])),
+            window_tag=str(document["window"]["tag"]),
+            engines={str(model["sha256"]): str(model["engine"]) for model in document["models"].values()},
+            device=str(document["config"]["device"]),
+            mask=str(document["mask"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, DomainError) as error:
+        raise ReadError(f"--eval_summary {path} is no summary.json of `ctsr evaluate` ({error!r})") from error
+
+
+def _recorded_sampler(document: Mapping[str, Any]) -> RecordedSampler:
+    by_series: dict[tuple[str, str], DegradationParams] = {}
+    by_slice: dict[tuple[str, str], DegradationParams] = {}
+    for patient, drawn in document["patient_to_degradation_sampled"].items():
+        for uid, series in drawn["by_series"].items():
+            for slice_ in series.get("by_slice", ()):
+                by_slice[patient, str(slice_["sop_instance_uid"])] = _params(slice_)
+            if series["sigma"] is not None and "by_slice" not in series:
+                # Series that share a UID are numbered in the summary; draws depend on the UID alone.
+                by_series[patient, str(uid).split("/")[0]] = _params(series)
+    sampling, seed_mode = document["degradation_sampling"], document["deg_seed_mode"]
+    if sampling not in get_args(Sampling) or seed_mode not in get_args(SeedMode):
+        raise ValueError(f"unknown sampling {sampling!r} or seed mode {seed_mode!r}")
+    return RecordedSampler(
+        Degradation.from_dict(document["degradation"]),
+        cast("Sampling", sampling),
+        int(document["deg_seed"]),
+        cast("SeedMode", seed_mode),
+        by_series,
+        by_slice,
+    )
+
+
+def _params(drawn: Mapping[str, Any]) -> DegradationParams:
+    return DegradationParams(
+        float(drawn["sigma"]), int(drawn["kernel"]), float(drawn["noise_sigma"]), float(drawn["dose"])
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A degradation with the number by which page and cache refer to it; numbers are never reused."""
+
+    number: int
+    sampler: DegradationSampler
+
+
+class SettingRegistry:
+    """Degradations by number; 0 is the initial one. Thread-safe."""
+
+    def __init__(self, base: DegradationSampler) -> None:
+        self._settings = {0: Setting(0, base)}
+        self._next_number = 1
+        self._lock = Lock()
+
+    @property
+    def base(self) -> DegradationSampler:
+        """The initial degradation."""
+        return self._settings[0].sampler
+
+    def __getitem__(self, number: int) -> Setting:
+        """The degradation with this number.
+
+        Raises:
+            UsageError: there is none (any more).
+        """
+        with self._lock:
+            if number not in self._settings:
+                raise UsageError(f"unknown degradation {number}; load the page again")
+            return self._settings[number]
+
+    def add(self, sampler: DegradationSampler) -> Setting:
+        """Register a sampler; an equal one keeps its number."""
+        with self._lock:
+            for setting in self._settings.values():
+                if setting.sampler == sampler:
+                    return setting
+            setting = Setting(self._next_number, sampler)
+            self._settings[setting.number] = setting
+            self._next_number += 1
+            while len(self._settings) > MAX_SETTINGS:
+                del self._settings[sorted(self._settings)[1]]
+            return setting
+
+
+def with_changes(base: DegradationSampler, changes: Mapping[str, Any]) -> DegradationSampler:
+    """`base` with other values; what is None or missing stays as it is.
+
+    Args:
+        base: the initial sampler; returned itself where no value differs.
+        changes: `mode`, `sigma` (HR pixels), `noise` ([-1, 1] units), `dose`, each fixed to one value, `deg_seed`,
+            `sampling`.
+
+    Raises:
+        DomainError, UsageError: a value out of range, or an unknown name.
+    """
+    if unknown := set(changes) - set(CHANGEABLE):
+        raise UsageError(f"unknown degradation parameter {', '.join(sorted(unknown))}; use {', '.join(CHANGEABLE)}")
+    given = {name: value for name, value in changes.items() if value is not None}
+    sampling = str(given.get("sampling", base.sampling))
+    if sampling not in get_args(Sampling):
+        raise DomainError(f"unknown sampling {sampling!r}; use {', '.join(get_args(Sampling))}")
+    degradation = _degradation(base.degradation, given)
+    seed = _seed(given.get("deg_seed", base.deg_seed))
+    if (degradation, sampling, seed) == (base.degradation, base.sampling, base.deg_seed):
+        return base
+    # Recorded parameters belong to the recorded settings only: a changed sampler draws anew.
+    return DegradationSampler(degradation, cast("Sampling", sampling), seed, base.seed_mode)
+
+
+def _degradation(base: Degradation, given: Mapping[str, Any]) -> Degradation:
+    names = {"sigma": "blur_sigma_range", "noise": "noise_sigma_range", "dose": "dose_factor_range"}
+    ranges = {names[name]: (_number(name, value),) * 2 for name, value in given.items() if name in names}
+    mode = str(given.get("mode", base.mode))
+    if mode not in get_args(Mode):
+        raise DomainError(f"unknown degradation {mode!r}; use {', '.join(get_args(Mode))}")
+    changed = replace(base, mode=cast("Mode", mode), **ranges)
+    is_same = all(getattr(changed, each.name) == getattr(base, each.name) for each in fields(base))
+    return base if is_same else changed
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{name} must be a number, got {value!r}")
+    return float(value)
+
+
+def _seed(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UsageError(f"deg_seed must be a whole number ≥ 0, got {value!r}")
+    return value

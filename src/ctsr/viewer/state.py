@@ -1,0 +1,240 @@
+"""What a viewer shows: series, model, degradation and window, settled before anything is computed."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ctsr import __version__
+from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.errors import UsageError
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, method_names
+from ctsr.evaluate.model import ModelUnderTest
+from ctsr.evaluate.window import MetricWindow, choose_window
+from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange
+from ctsr.infer.choose import AskedFor, EngineCheck, Int8Support
+from ctsr.metrics import METRICS
+from ctsr.paths import resolve_path
+from ctsr.progress import SILENT, Progress, Silent
+from ctsr.series import Series
+from ctsr.text import listed
+from ctsr.viewer.images import PANELS, PanelName
+from ctsr.viewer.options import PlaneName, ViewOptions
+from ctsr.viewer.samplers import RecordedEvaluation, read_summary
+from ctsr.viewer.series_lookup import find_series
+
+T = TypeVar("T")
+
+DEFAULT_PRESET = "soft_tissue"
+"""Window where neither options nor an evaluation name one."""
+MAX_NAMES = 5
+"""Patients that a message lists."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewerState:
+    """Series, model, degradation and window of a viewer."""
+
+    series: tuple[Series, ...]
+    first: int
+    model: ModelUnderTest | None
+    scale: int
+    sampler: DegradationSampler
+    window: MetricWindow
+    evaluated: RecordedEvaluation | None = None
+    plane: PlaneName = "axial"
+    index: int | None = None
+    notes: tuple[str, ...] = ()
+    """Warnings that the page shows."""
+
+    @property
+    def hu_range(self) -> HURange:
+        """HU that the network sees as [-1, 1]."""
+        return self.model.hu_range if self.model else DEFAULT_RANGE
+
+    @property
+    def panels(self) -> tuple[PanelName, ...]:
+        """Panels to show: no SR without a model."""
+        return tuple(panel for panel in PANELS if panel != "SR" or self.model)
+
+    @property
+    def methods(self) -> dict[PanelName, str]:
+        """Panels that are compared with HR → their names in tables and CSV files, as in an evaluation."""
+        methods: dict[PanelName, str] = {"Bilinear": BILINEAR, "Bicubic": BICUBIC}
+        if self.model:
+            methods["SR"] = method_names([self.model])[0]
+        return methods
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values from which the page builds itself."""
+        base = self.sampler
+        return {
+            "version": __version__,
+            "scale": self.scale,
+            "hu_range": [self.hu_range.low, self.hu_range.high],
+            "presets": {name: [window.center, window.width] for name, window in PRESETS.items()},
+            "window": [self.window.window.center, self.window.window.width],
+            "plane": self.plane,
+            "index": self.index,
+            "panels": self.panels,
+            "methods": self.methods,
+            "metrics": {m.name: {"unit": m.unit, "better": m.better} for m in METRICS.values() if m.function},
+            "series": [_series_dict(number, series) for number, series in enumerate(self.series)],
+            "first": self.first,
+            "model": _model_dict(self.model),
+            "evaluation": _evaluation_dict(self.evaluated),
+            "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
+            "notes": list(self.notes),
+        }
+
+
+def _series_dict(number: int, series: Series) -> dict[str, Any]:
+    return {
+        "number": number,
+        "patient": series.patient_id,
+        "uid": series.series_uid,
+        "description": series.description or series.path.name,
+        "slices": len(series.slices),
+        "rows": series.rows,
+        "columns": series.columns,
+        "pixel_spacing": series.pixel_spacing,
+        "step": series.slice_step,
+        "thickness": series.slice_thickness,
+        "kernel": series.kernel,
+        "scanner": series.scanner,
+        "body_part": series.body_part,
+    }
+
+
+def _model_dict(model: ModelUnderTest | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    generator = model.generator
+    return {
+        "name": model.name,
+        "path": str(generator.path),
+        "architecture": str(generator.architecture),
+        "device": str(model.device),
+        "engine": model.engine_name,
+        "sha256": generator.sha256,
+    }
+
+
+def _evaluation_dict(evaluated: RecordedEvaluation | None) -> dict[str, Any] | None:
+    if evaluated is None:
+        return None
+    return {"tag": evaluated.window_tag, "window": [evaluated.window.center, evaluated.window.width]}
+
+
+@dataclass(frozen=True, eq=False)
+class ViewRequest:
+    """Arguments of `prepare`."""
+
+    path: Path
+    model: ModelUnderTest | None
+    degradation: Degradation
+    options: ViewOptions
+    given: frozenset[str] = frozenset()
+    """Names of the flags that were given, to report those that an evaluation overrules."""
+    int8: Int8Support | None = None
+    """Opens the network if the precision is int8."""
+
+
+def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
+    """Find the series and settle engine, window and degradation.
+
+    Raises:
+        MissingInputError: there is nothing to show.
+        UsageError: the evaluation is for another scale, or there is no such engine.
+    """
+    options, model = request.options, request.model
+    path = resolve_path(request.path, progress=progress)
+    summary = None if options.eval_summary is None else resolve_path(options.eval_summary, progress=progress)
+    evaluated = None if summary is None else read_summary(summary)
+    known = set(evaluated.patients) if evaluated else set[str]()
+    for patients in ((model.split if model else None) or {}).values():
+        known.update(patients)
+    recorder = _NoteRecorder(progress)
+    found = find_series(path, known=known, assume_hu=options.assume_hu, progress=recorder)
+    sampler = _sampler(request, evaluated, progress)
+    if evaluated and not any(series.patient_id in evaluated.patients for series in found.series):
+        names = listed(evaluated.patients, MAX_NAMES)
+        recorder.note(
+            f"none of these patients was evaluated ({names} were): their LR is drawn with the evaluation's settings"
+        )
+    return ViewerState(
+        series=found.series,
+        first=found.first,
+        model=_on_engine(request, found.series, progress),
+        scale=sampler.degradation.scale,
+        sampler=sampler,
+        window=_window(options, evaluated),
+        evaluated=evaluated,
+        plane=options.plane,
+        index=options.index,
+        notes=tuple(recorder.notes),
+    )
+
+
+def _on_engine(request: ViewRequest, series: Sequence[Series], progress: Progress) -> ModelUnderTest | None:
+    """The model on the requested engine; int8 is verified on the series to be shown."""
+    options, model = request.options, request.model
+    if model is None:
+        return None
+
+    check: EngineCheck | None = None
+    if request.int8 is not None:
+        check = request.int8.check_on_series(model.generator, series, assume_hu=options.assume_hu)
+
+    asked = AskedFor(options.engine, options.precision, str(model.device), request.int8)
+    return model.on_engine(asked, check, progress)
+
+
+class _NoteRecorder(Silent):
+    """Forwards progress and keeps the notes, which the page shows too."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.notes: list[str] = []
+
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+        yield from self._progress.track(items, total=total, what=what)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+        self._progress.note(message)
+
+
+def _sampler(request: ViewRequest, evaluated: RecordedEvaluation | None, progress: Progress) -> DegradationSampler:
+    options, degradation = request.options, request.degradation
+    sampler = DegradationSampler(degradation, options.degradation_sampling, options.deg_seed, options.deg_seed_mode)
+    if evaluated is None:
+        return sampler
+    recorded = evaluated.sampler
+    if recorded.degradation.scale != degradation.scale:
+        raise UsageError(
+            f"--eval_summary is of an evaluation at ×{recorded.degradation.scale}, but the model is for "
+            f"×{degradation.scale}; give the evaluated model"
+        )
+    flags, recorded_flags = _flags(sampler), _flags(recorded)
+    overruled = [name for name in flags if name in request.given and flags[name] != recorded_flags[name]]
+    if overruled:
+        progress.note(f"warning: --eval_summary overrules --{', --'.join(overruled)}")
+    return recorded
+
+
+def _flags(sampler: DegradationSampler) -> Mapping[str, object]:
+    return sampler.degradation.as_flags() | {
+        "degradation_sampling": sampler.sampling,
+        "deg_seed": sampler.deg_seed,
+        "deg_seed_mode": sampler.seed_mode,
+    }
+
+
+def _window(options: ViewOptions, evaluated: RecordedEvaluation | None) -> MetricWindow:
+    given = options.preset, options.window_center, options.window_width
+    if given != (None, None, None):
+        return choose_window(DEFAULT_RANGE, *given)
+    if evaluated is not None:
+        return MetricWindow(evaluated.window, evaluated.window_tag)
+    return choose_window(DEFAULT_RANGE, DEFAULT_PRESET)
