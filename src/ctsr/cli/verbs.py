@@ -54,7 +54,7 @@ VERBS = {
             "ctsr.cli.evaluate",
             "Evaluate",
             "measure a model against interpolation, by patient",
-            basic="root split model_path output_dir preset windows metrics max_patients max_slices_per_patient device jobs",
+            basic="root split model_path output_dir preset windows metrics max_patients device jobs",
         ),
         Verb(
             "view",
