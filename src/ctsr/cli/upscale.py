@@ -86,10 +86,12 @@ class Upscale:
         from ctsr.quantization.quantized_model import Int8Network
         from ctsr.quantization.synthetic import SyntheticSlices
 
+        degradation, hu_range = generator.degradation, generator.hu_range
+        conditional = generator.architecture.conditional
         if self.calibration is None:
-            return Int8Network(SyntheticSlices(generator.degradation, generator.hu_range))
+            return Int8Network(SyntheticSlices(degradation, hu_range, conditional))
         root = resolve_path(self.calibration, progress=console)
-        return Int8Network(ExamSlices.below(root, generator.degradation, generator.hu_range))
+        return Int8Network(ExamSlices.below(root, degradation, hu_range, conditional=conditional))
 
 
 def show(console: Console, report: "Report", out: Path) -> None:

@@ -46,7 +46,7 @@ class Calibration(Protocol):
         ...
 
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
-        """LR images, ``(1, 1, h, w)`` in [-1, 1]."""
+        """Inputs of the network, ``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` where it is conditional."""
         ...
 
 
@@ -58,9 +58,13 @@ class ExamSlices:
     degradation: Degradation
     hu_range: HURange
     """The model's."""
+    conditional: bool = False
+    """Whether the model takes conditions."""
 
     @classmethod
-    def below(cls, root: Path, degradation: Degradation, hu_range: HURange) -> "ExamSlices":
+    def below(
+        cls, root: Path, degradation: Degradation, hu_range: HURange, *, conditional: bool = False
+    ) -> "ExamSlices":
         """Use the first series below a folder.
 
         Raises:
@@ -69,7 +73,7 @@ class ExamSlices:
         found = tuple(scan(root.absolute()).all_series())[:MAX_SERIES]
         if not found:
             raise MissingInputError(f"{root}: no usable CT series for INT8 calibration")
-        return cls(found, degradation, hu_range)
+        return cls(found, degradation, hu_range, conditional)
 
     @property
     def key(self) -> str:
@@ -84,7 +88,8 @@ class ExamSlices:
 
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
         """See `Calibration`."""
-        return [pair.lr.numpy() for pair in degraded_pairs(self._slices(), self.degradation, self.hu_range)]
+        pairs = degraded_pairs(self._slices(), self.degradation, self.hu_range, conditional=self.conditional)
+        return [pair.lr.numpy() for pair in pairs]
 
     def _slices(self) -> Iterator[VoxelsHU]:
         for series in self.series:

@@ -25,6 +25,8 @@ class SyntheticSlices:
     degradation: Degradation
     hu_range: HURange
     """The model's."""
+    conditional: bool = False
+    """Whether the model takes conditions."""
 
     @property
     def key(self) -> str:
@@ -41,4 +43,5 @@ class SyntheticSlices:
         with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:
             make_exams(Path(folder), patients=PATIENTS, slices=1, workers=1)
             slices = [read_slice(series, 0).hu for series in scan(Path(folder)).all_series()]
-        return [pair.lr.numpy() for pair in degraded_pairs(slices, self.degradation, self.hu_range)]
+        pairs = degraded_pairs(slices, self.degradation, self.hu_range, conditional=self.conditional)
+        return [pair.lr.numpy() for pair in pairs]
