@@ -75,3 +75,24 @@ def test_a_scan_of_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) ->
 def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scan", str(tmp_path / "nowhere")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_noise_and_blur_are_measured_on_request(
+    real_ct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "exams").mkdir()
+    for patient in ("patients/KiTS-00072", "phantoms/imageQC/CTP591_06mm_se2_B60f"):
+        (tmp_path / "exams" / Path(patient).name).symlink_to(real_ct / patient)
+    assert main(["scan", str(tmp_path / "exams"), "--quality", "--json", str(tmp_path / "found.json")]) == 0
+    out = capsys.readouterr().out
+    assert all(column in out for column in ("noise HU", "noise 1/mm", "blur mm"))
+    sharp, soft = json.loads((tmp_path / "found.json").read_text())["quality"]
+    assert sharp["noise"]["sigma_hu"] > 3 * soft["noise"]["sigma_hu"] > 20
+    assert sharp["sharpness"]["blur_sigma_mm"] < 0.6 * soft["sharpness"]["blur_sigma_mm"]
+    assert len(soft["slice_indices"]) == 5
+
+
+def test_quality_says_why_it_has_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "p1", 2)
+    assert main(["scan", str(tmp_path), "--quality"]) == 0
+    assert "no sharpness: " in capsys.readouterr().out

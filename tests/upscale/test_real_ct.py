@@ -1,6 +1,7 @@
 """Every real patient, super-resolved: valid for the checkers, and the same for every reader."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -16,9 +17,9 @@ from ctsr.checkpoint import Generator
 from ctsr.exams import read_slice, read_volume, scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
-from ctsr.infer.box import body_box
+from ctsr.infer.body_roi import body_roi
 from ctsr.infer.choose import AskedFor
-from ctsr.infer.enlarge import Enlarger
+from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models import Architecture, build
 from ctsr.models.interpolation import enlarge
 from ctsr.models.rrdb import RRDBNet
@@ -146,10 +147,12 @@ def test_skipping_air_changes_nothing_inside_the_body(real_ct: Path, patient: st
         part.data *= 3
     net.conv_last.weight.data += 0.02 * torch.randn(net.conv_last.weight.shape)
     pixels = read_slice(series, len(series.slices) // 2)
-    box = body_box(pixels.hu)
+    box = body_roi(pixels.hu)
     assert box is not None
     assert (box.bottom - box.top) * (box.right - box.left) < 0.9 * pixels.hu.size
-    whole, skipping = (Enlarger(TorchEngine(net), 2, DEFAULT_RANGE, skip)(pixels).hu for skip in (False, True))
+    resolver = SliceSuperResolver(TorchEngine(net), 2, DEFAULT_RANGE)
+    skipping = resolver(pixels).hu
+    whole = replace(resolver, skip_air=False)(pixels).hu
     plain = enlarge(torch.from_numpy(pixels.hu)[None, None], 2, "bilinear")[0, 0].numpy()
     inside = tissue_blocks(pixels.hu).repeat(16, axis=0).repeat(16, axis=1)
     assert np.abs(whole - plain)[inside].mean() > 1  # the network does something

@@ -114,7 +114,7 @@ def test_run_json_says_how_the_result_was_made(series: Path, tmp_path: Path, bil
     assert record["engine"] == "torch fp32"
     assert record["result"]["pixel_spacing_mm"] == [0.35, 0.35]
     seconds = record["seconds"]
-    assert set(seconds) == {"read", "enlarge", "network", "write", "wall"}
+    assert set(seconds) == {"tune", "read", "enlarge", "network", "write", "wall"}
     assert 0 < seconds["network"] <= seconds["enlarge"] <= seconds["wall"]
     assert record["versions"]["ctsr"]
 

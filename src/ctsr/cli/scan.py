@@ -1,18 +1,20 @@
 """`ctsr scan`: what is in a folder of exams, what of it can be used, and what is wrong with it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import tyro
 
-from ctsr.cli.cells import mm, pixels
+from ctsr.cli.cells import NONE, mm, pixels
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
 from ctsr.errors import ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.files import write_json
 from ctsr.series import DefectKind, Excluded, Inventory, Series
+from ctsr.series_quality import SeriesQuality, measure_series
 
 __all__ = ["Scan"]
 
@@ -20,6 +22,7 @@ COLUMNS = (
     *("patient", "series", "slices", "matrix", "pixel mm", "thickness mm", "step mm"),
     *("kernel", "scanner", "defects"),
 )
+QUALITY_COLUMNS = ("noise HU", "noise 1/mm", "blur mm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,8 @@ class Scan:
     ctsr scan exams
 
     ctsr scan exams --pixels --json inventory.json
+
+    ctsr scan exams --quality
     """
 
     folder: tyro.conf.Positional[Path | None] = None
@@ -41,8 +46,11 @@ class Scan:
     """Write all that was found to this file, slice by slice."""
     pixels: bool = False
     """Decode every slice as well: headers do not tell whether pixels can be read."""
+    quality: bool = False
+    """Decode up to five slices of each series, and measure their noise (standard deviation, mean frequency) and the
+    blur of their edges."""
     assume_hu: bool = False
-    """With --pixels: take stored values for HU where the header gives no rescale."""
+    """With --pixels or --quality: take stored values for HU where the header gives no rescale."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -51,15 +59,42 @@ class Scan:
         if folder is None:
             raise UsageError("ctsr scan: which folder? Give one that holds a folder for each patient: ctsr scan DIR")
         inventory = scan(folder, progress=console)
-        _print(inventory, console)
+        measured = _measure(inventory, self.assume_hu, console) if self.quality else {}
+        _print(inventory, measured, console)
         if self.json is not None:
-            write_json(self.json, asdict(inventory))
+            write_json(self.json, asdict(inventory) | _quality_json(measured))
             console.note(f"wrote {self.json}")
         failures = _failures(inventory, self.assume_hu, console) if self.pixels else []
         for failure in failures:
             console.error(failure)
         broken = any(one.failed for one in _excluded(inventory))
         return int(broken or bool(failures) or not inventory.usable)
+
+
+def _measure(inventory: Inventory, assume_hu: bool, console: Console) -> dict[Series, SeriesQuality | str]:
+    """Noise and sharpness of each series, or why they are not known."""
+    series = list(inventory.all_series())
+    measured: dict[Series, SeriesQuality | str] = {}
+    for one in console.track(series, total=len(series), what="Measuring noise and sharpness"):
+        try:
+            measured[one] = measure_series(one, assume_hu=assume_hu)
+        except ReadError as error:
+            measured[one] = str(error)
+    return measured
+
+
+def _quality_json(measured: Mapping[Series, SeriesQuality | str]) -> dict[str, object]:
+    if not measured:
+        return {}
+    entries = [
+        {
+            "patient_id": series.patient_id,
+            "series_uid": series.series_uid,
+            **({"error": found} if isinstance(found, str) else asdict(found)),
+        }
+        for series, found in measured.items()
+    ]
+    return {"quality": entries}
 
 
 def _failures(inventory: Inventory, assume_hu: bool, console: Console) -> list[str]:
@@ -74,10 +109,15 @@ def _failures(inventory: Inventory, assume_hu: bool, console: Console) -> list[s
     return failures
 
 
-def _print(inventory: Inventory, console: Console) -> None:
+def _print(inventory: Inventory, measured: Mapping[Series, SeriesQuality | str], console: Console) -> None:
     series = list(inventory.all_series())
     if series:
-        console.table("", COLUMNS, map(_row, series))
+        columns = COLUMNS + QUALITY_COLUMNS if measured else COLUMNS
+        rows = [_row(one) + (_quality_cells(measured[one]) if measured else ()) for one in series]
+        console.table("", columns, rows)
+    for one, found in measured.items():
+        for why in _unknown(found):
+            console.print(f"{one.patient_id}, series {_name(one)}: {why}")
     for one in series:
         for defect in (defect for defect in one.defects if defect.kind is not DefectKind.SINGLE_SLICE):
             console.print(f"{one.patient_id}, series {_name(one)}: {defect.kind.value}: {defect.detail}")
@@ -103,6 +143,25 @@ def _row(series: Series) -> tuple[str, ...]:
         series.scanner,
         ", ".join(kinds),
     )
+
+
+def _quality_cells(found: SeriesQuality | str) -> tuple[str, ...]:
+    if isinstance(found, str):
+        return (NONE,) * len(QUALITY_COLUMNS)
+    noise, sharpness = found.noise, found.sharpness
+    return (
+        NONE if noise.sigma_hu is None else f"{noise.sigma_hu:.1f}",
+        NONE if noise.mean_frequency_per_mm is None else f"{noise.mean_frequency_per_mm:.2f}",
+        NONE if sharpness.blur_sigma_mm is None else f"{sharpness.blur_sigma_mm:.2f}",
+    )
+
+
+def _unknown(found: SeriesQuality | str) -> list[str]:
+    """Why figures are missing."""
+    if isinstance(found, str):
+        return [f"not measured: {found}"]
+    reasons = {"noise": found.noise.reason, "sharpness": found.sharpness.reason}
+    return [f"no {what}: {reason}" for what, reason in reasons.items() if reason]
 
 
 def _name(series: Series) -> str:

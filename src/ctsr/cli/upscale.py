@@ -16,14 +16,14 @@ from ctsr.upscale.options import UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Generator
-    from ctsr.infer.calibration import Calibration
+    from ctsr.quantization.quantized_model import Int8Network
     from ctsr.upscale.plan import Job
     from ctsr.upscale.run import Report
     from ctsr.upscale.series import Outcome
 
 __all__ = ["Upscale"]
 
-COLUMNS = ("patient", "series", "slices", "size", "spacing mm", "new size", "new mm", "result")
+COLUMNS = ("patient", "series", "slices", "size", "spacing mm", "new size", "new mm", "noise", "result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class Upscale:
     The images are taken as they are; a ×2 model makes 1024² pixels of 512². The originals are only read.
 
     ctsr upscale EXAMS/patient1/series3 sharper
+
+    ctsr upscale EXAMS sharper --strength strong
 
     ctsr upscale EXAMS sharper --only "chest*" --target_spacing 0.4
     """
@@ -72,20 +74,24 @@ class Upscale:
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
         generator = find_generator(self.model_path, progress=console)
         device = pick_device(self.device, progress=console)
-        calibration = self._calibration(generator, console)
-        asked = AskedFor(self.engine, self.precision, str(device), calibration, threads_each(self.jobs))
+        int8 = self._int8(generator, console) if self.precision == "int8" else None
+        asked = AskedFor(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
         with executor_for(self.jobs, self.dask) as executor:
             report = upscale(source, out, generator, asked, self.options, executor=executor, progress=console)
         show(console, report, out)
         return int(report.failed > 0)
 
-    def _calibration(self, generator: "Generator", console: Console) -> "Calibration":
-        from ctsr.infer.calibration import ExamSlices, SyntheticSlices
+    def _int8(self, generator: "Generator", console: Console) -> "Int8Network":
+        from ctsr.quantization.calibration import ExamSlices
+        from ctsr.quantization.quantized_model import Int8Network
+        from ctsr.quantization.synthetic import SyntheticSlices
 
+        degradation, hu_range = generator.degradation, generator.hu_range
+        conditional = generator.architecture.conditional
         if self.calibration is None:
-            return SyntheticSlices(generator.degradation, generator.hu_range)
+            return Int8Network(SyntheticSlices(degradation, hu_range, conditional))
         root = resolve_path(self.calibration, progress=console)
-        return ExamSlices.below(root, generator.degradation, generator.hu_range)
+        return Int8Network(ExamSlices.below(root, degradation, hu_range, conditional=conditional))
 
 
 def show(console: Console, report: "Report", out: Path) -> None:
@@ -111,5 +117,6 @@ def _cells(job: "Job", outcome: "Outcome") -> tuple[str, ...]:
         mm(*series.pixel_spacing),
         pixels(*plane.shape),
         mm(*plane.spacing),
+        "" if outcome.noise_ratio is None else f"×{outcome.noise_ratio:.2f}",
         outcome.error or ("kept" if outcome.kept else done),
     )

@@ -67,7 +67,8 @@ class View:
         return 0
 
     def _request(self, console: Console) -> "ViewRequest":
-        from ctsr.infer.calibration import SyntheticSlices
+        from ctsr.quantization.quantized_model import Int8Network
+        from ctsr.quantization.synthetic import SyntheticSlices
         from ctsr.viewer.state import ViewRequest
 
         folder = self.folder or self.dicom_folder
@@ -75,8 +76,8 @@ class View:
             raise UsageError("no images given; give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
-        calibration = SyntheticSlices(model.degradation, model.hu_range) if model else None
-        return ViewRequest(folder, model, degradation, self.options, self.common.given, calibration)
+        int8 = Int8Network(SyntheticSlices(model.degradation, model.hu_range)) if model else None
+        return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":
         from ctsr.evaluate.model import load_model

@@ -27,7 +27,8 @@ class Engine(Protocol):
         """The network's answer to one slice.
 
         Args:
-            lr: ``(1, 1, h, w)`` in [-1, 1], float32.
+            lr: ``(1, 1, h, w)`` in [-1, 1], float32; ``(1, 3, h, w)`` for a conditional network, see
+                `ctsr.models.conditioning`.
 
         Returns:
             ``(1, 1, s·h, s·w)``, float32, not clipped, on any device.

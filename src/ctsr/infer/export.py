@@ -21,6 +21,7 @@ from ctsr.files import PART
 from ctsr.hu import HURange
 from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert
 from ctsr.infer.private import import_openvino
+from ctsr.models.conditioning import input_channels
 from ctsr.paths import check_free
 
 __all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "Target", "export", "target"]
@@ -90,7 +91,8 @@ def export(
 ) -> Exported:
     """Write the network for other programs, its height and width free.
 
-    Input ``(1, 1, h, w)``, output ``(1, 1, s·h, s·w)``, both float32 in [-1, 1]; the meta says which HU that is.
+    Input ``(1, 1, h, w)``, output ``(1, 1, s·h, s·w)``, both float32 in [-1, 1]; the meta says which HU that is. The
+    input of a conditional network is ``(1, 3, h, w)``: the image, its blur in HR pixels, its noise in [-1, 1] units.
 
     Args:
         generator: the network, on the CPU.
@@ -105,7 +107,9 @@ def export(
             be passed on that do not say how they were trained.
     """
     if missing := [name for name in NEEDS[kind] if find_spec(name) is None]:
-        raise UsageError(f"--format {kind} needs {', '.join(missing)}: pip install 'ctsr[{EXTRA[kind]}]'")
+        raise UsageError(
+            f"--format {kind} needs {', '.join(missing)}: pip install '.[{EXTRA[kind]}]' in the source folder of ctsr"
+        )
     if card and kind != "safetensors":
         raise UsageError(f"--card goes into a safetensors file; {kind} has no place for it")
     for file in (path, path.with_suffix(WEIGHTS)) if kind == "openvino" else (path,):
@@ -146,7 +150,7 @@ def _differences(net: nn.Module, run: Run, hu_range: HURange) -> dict[tuple[int,
     found: dict[tuple[int, int], float] = {}
     random = torch.Generator().manual_seed(0)
     for size in SIZES:
-        lr = torch.rand(1, 1, *size, generator=random) * 2 - 1
+        lr = torch.rand(1, input_channels(net), *size, generator=random) * 2 - 1
         with torch.inference_mode():
             expected, answer = net(lr), run(lr)
         if answer.shape != expected.shape:
@@ -155,8 +159,8 @@ def _differences(net: nn.Module, run: Run, hu_range: HURange) -> dict[tuple[int,
     return found
 
 
-def _example() -> Tensor:
-    return torch.zeros(1, 1, EXAMPLE_SIDE, EXAMPLE_SIDE)
+def _example(net: nn.Module) -> Tensor:
+    return torch.zeros(1, input_channels(net), EXAMPLE_SIDE, EXAMPLE_SIDE)
 
 
 def _write_onnx(net: nn.Module, path: Path, meta: str) -> None:
@@ -164,7 +168,7 @@ def _write_onnx(net: nn.Module, path: Path, meta: str) -> None:
 
     free = {"lr": {2: "height", 3: "width"}, "sr": {2: "sr_height", 3: "sr_width"}}
     torch.onnx.export(
-        net, (_example(),), str(path), input_names=["lr"], output_names=["sr"], dynamic_axes=free, dynamo=False
+        net, (_example(net),), str(path), input_names=["lr"], output_names=["sr"], dynamic_axes=free, dynamo=False
     )
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {META_KEY: meta})
@@ -186,7 +190,7 @@ def _write_openvino(net: nn.Module, path: Path, meta: str) -> None:
 
 
 def _write_torchscript(net: nn.Module, path: Path, meta: str) -> None:
-    torch.jit.save(torch.jit.trace(net, _example()), path, _extra_files={f"{META_KEY}.json": meta})
+    torch.jit.save(torch.jit.trace(net, _example(net)), path, _extra_files={f"{META_KEY}.json": meta})
 
 
 def _run_torchscript(path: Path) -> Run:

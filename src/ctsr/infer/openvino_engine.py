@@ -14,10 +14,11 @@ from ctsr.hashing import digest
 from ctsr.infer.cache import default_cache, weights_hash
 from ctsr.infer.engine import Precision
 from ctsr.infer.private import import_openvino
+from ctsr.models.conditioning import input_channels
 
 __all__ = ["GET_IT", "MODEL_XML", "OpenvinoEngine", "convert", "converted", "is_installed", "kept"]
 
-GET_IT = "pip install 'ctsr[fast]'"
+GET_IT = "pip install '.[fast]' in the source folder of ctsr"
 """For whom it is missing."""
 LAYOUT = 1
 """Of the cache, and of how networks are converted."""
@@ -27,7 +28,7 @@ EXAMPLE_SIDE = 16
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO is there; `pip install 'ctsr[fast]'` gets it."""
+    """Whether OpenVINO is there; the extra `fast`."""
     return find_spec("openvino") is not None
 
 
@@ -83,7 +84,7 @@ def converted(net: nn.Module, cache: Path | None = None) -> Path:
     """The network as OpenVINO's `model.xml`, made when it is not in the cache yet.
 
     Args:
-        net: maps ``(N, 1, h, w)`` to ``(N, 1, s·h, s·w)``; on the CPU.
+        net: maps ``(N, 1, h, w)``, or ``(N, 3, h, w)`` where it is conditional, to ``(N, 1, s·h, s·w)``; on the CPU.
         cache: folder of converted networks; the user's when None.
     """
     return kept((weights_hash(net), type(net).__name__), lambda: net, cache)
@@ -114,5 +115,7 @@ def _is_whole(folder: Path) -> bool:
 def convert(net: nn.Module) -> Any:
     """The network as an `openvino.Model` with free height and width."""
     with torch.inference_mode():
-        example = torch.zeros(1, 1, EXAMPLE_SIDE, EXAMPLE_SIDE)
-        return import_openvino().convert_model(net.eval(), example_input=example, input=[1, 1, -1, -1])
+        channels = input_channels(net)
+        example = torch.zeros(1, channels, EXAMPLE_SIDE, EXAMPLE_SIDE)
+        shape = [1, channels, -1, -1]
+        return import_openvino().convert_model(net.eval(), example_input=example, input=shape)

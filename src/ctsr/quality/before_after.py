@@ -13,6 +13,7 @@ from ctsr.body_mask import body_mask
 from ctsr.errors import DomainError
 from ctsr.quality.noise import HomogeneousWindows, cut_windows, homogeneous_windows, noise_in
 from ctsr.quality.noise_spectrum import LEAST_HU, detrended
+from ctsr.quality.sharpness import FEWEST, REACH, TEN_TO_NINETY, edge_points, fit_edges
 from ctsr.tissue import TISSUE_CORES, core_masks
 from ctsr.volume import PaddingMask, VoxelsHU
 
@@ -54,6 +55,10 @@ class BeforeAfter:
     bias_hu: Mapping[str, float]
     """Tissue → mean of result − source inside of it; tissues that do not occur are left out."""
     slices: int
+    edge_width_mm: float | None = None
+    """From 10 to 90 % of the result's edges, median."""
+    edge_width_ratio: float | None = None
+    """Of the result over another one, such as bicubic interpolation: median over the same edges."""
 
     @property
     def largest_bias_hu(self) -> float | None:
@@ -61,13 +66,20 @@ class BeforeAfter:
         return max(map(abs, self.bias_hu.values()), default=None)
 
 
-def measure_before_after(pairs: Sequence[SlicePair], *, scale: int, pixel_spacing: tuple[float, float]) -> BeforeAfter:
+def measure_before_after(
+    pairs: Sequence[SlicePair],
+    *,
+    scale: int,
+    pixel_spacing: tuple[float, float],
+    others: Sequence[VoxelsHU] | None = None,
+) -> BeforeAfter:
     """Compare a few slices of a result with those of its source.
 
     Args:
         pairs: of one series.
         scale: how many times finer the result is.
         pixel_spacing: of the source, mm between rows, between columns.
+        others: the same slices by another method, whose edges the result's are compared with.
 
     Raises:
         DomainError: no pairs, or a result that is not `scale` times its source.
@@ -90,6 +102,8 @@ def measure_before_after(pairs: Sequence[SlicePair], *, scale: int, pixel_spacin
     pooled = {name: np.concatenate(found) for name, found in errors.items()}
     sources = [pair.source for pair in pairs]
     windows = homogeneous_windows(sources, pixel_spacing, [pair.padding for pair in pairs])
+    widths = edge_widths(pairs, [pair.result for pair in pairs], scale)
+    width = _median(widths)
     return BeforeAfter(
         source_noise_hu=None if windows is None else noise_in(windows, pixel_spacing).sigma_hu,
         noise_ratio=None if windows is None else noise_ratio(pairs, windows, scale),
@@ -98,7 +112,33 @@ def measure_before_after(pairs: Sequence[SlicePair], *, scale: int, pixel_spacin
         agreement_hu=float(disagreement.mean()) if disagreement.size else None,
         bias_hu={name: float(e.mean(dtype=np.float64)) for name, e in pooled.items() if e.size >= FEWEST_PIXELS},
         slices=len(pairs),
+        edge_width_mm=None if width is None else width * math.sqrt(pixel_spacing[0] * pixel_spacing[1]),
+        edge_width_ratio=None if others is None else _median(widths / edge_widths(pairs, others, scale)),
     )
+
+
+def edge_widths(pairs: Sequence[SlicePair], images: Sequence[VoxelsHU], scale: int) -> npt.NDArray[np.float64]:
+    """From 10 to 90 % of the edges that are clear in the source, in source pixels: (edges), NaN where one is not found.
+
+    Args:
+        pairs: of one series: their sources tell where edges are, the same ones for every method.
+        images: (scale·rows, scale·columns) for each pair, HU.
+        scale: how many times finer they are.
+    """
+    widths = list[npt.NDArray[np.float64]]()
+    reach = round(REACH * (1 + scale) / 2)
+    for pair, image in zip(pairs, images, strict=True):
+        found = fit_edges(pair.source, edge_points(pair.source, pair.padding))
+        points = found.points[found.good] * scale + scale // 2
+        points = points[(points >= reach).all(axis=1) & (points < np.array(image.shape) - reach).all(axis=1)]
+        fits = fit_edges(image, points, reach=reach)
+        widths.append(np.where(fits.good, fits.sigma * TEN_TO_NINETY / scale, np.nan))
+    return np.concatenate(widths)
+
+
+def _median(values: npt.NDArray[np.float64]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) >= FEWEST else None
 
 
 def noise_ratio(pairs: Sequence[SlicePair], windows: HomogeneousWindows, scale: int) -> float | None:
@@ -226,6 +266,13 @@ BOUNDS = (
         lambda measured: measured.largest_bias_hu,
         lambda _measured, _bicubic: 0.5,
         "HU of a tissue have shifted",
+    ),
+    Bound(
+        "edge width against bicubic",
+        "×",
+        lambda measured: measured.edge_width_ratio,
+        lambda _measured, _bicubic: 1.0,
+        "edges are blunter than those of bicubic interpolation",
     ),
 )
 """Limits for the default of `ctsr upscale`; `check` applies them."""

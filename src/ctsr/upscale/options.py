@@ -8,8 +8,6 @@ import psutil
 
 from ctsr.errors import UsageError
 
-__all__ = ["UpscaleOptions"]
-
 SLICES = re.compile(r"(-?\d*):(-?\d*)")
 
 
@@ -25,6 +23,17 @@ class UpscaleOptions:
     """Only slices a:b of each series, counted from 0 along its normal, the last not included."""
     target_spacing: float | None = None
     """mm between pixels of the result, reached from the network's grid by resampling; the network's when left out."""
+    strength: Literal["faithful", "standard", "strong"] = "standard"
+    """How much a conditional model changes: faithful adds pixels only, standard removes the noise measured in the
+    series, strong also sharpens."""
+    denoise: float | None = None
+    """Instead of the strength's: 0 to 1, where 1 tells the model 1.5 times the measured noise; 0.67 is all of it."""
+    sharpen: float | None = None
+    """Instead of the strength's: 0 to 1, where 1 tells the model a blur of 1.1 pixels of the result (σ; 2.0 at ×4)."""
+    limit_noise: bool = True
+    """Mix in interpolation where the result would be noisier than its source: one share for a series."""
+    consistent: bool = False
+    """Give back what the mean of the result over each source pixel lacks: agreement with the source, noise included."""
     format: Literal["dicom", "nifti"] | None = None
     """Of the result; that of the source when left out."""
     skip_air: bool = True
@@ -43,6 +52,9 @@ class UpscaleOptions:
             raise UsageError(f"--slices {self.slices}: expected a:b, such as 10:20 or :5")
         if self.target_spacing is not None and not 0.05 <= self.target_spacing <= 50:
             raise UsageError(f"--target_spacing must lie between 0.05 and 50 mm, got {self.target_spacing:g}")
+        for name, value in (("denoise", self.denoise), ("sharpen", self.sharpen)):
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"--{name} lies between 0 and 1, got {value:g}")
         if self.max_memory is not None and not self.max_memory > 0:
             raise UsageError(f"--max_memory must be above 0 GiB, got {self.max_memory:g}")
 

@@ -8,16 +8,16 @@ import torch
 from ctsr.figures import Panel, comparison_figure, save_figure
 from ctsr.hu import PRESETS, FloatArray
 from ctsr.models.interpolation import enlarge
+from ctsr.quality.before_after import BeforeAfter
 from ctsr.upscale.plan import Job
+from ctsr.upscale.tuning import Tuning
 from ctsr.volume import Plane
-
-__all__ = ["BeforeAfter", "draw"]
 
 WINDOW = PRESETS["soft_tissue"]
 
 
 @dataclass(frozen=True, eq=False)
-class BeforeAfter:
+class LookedAt:
     """One slice as it came and as it became, HU."""
 
     index: int
@@ -27,14 +27,14 @@ class BeforeAfter:
     """(rows, columns) on the grid of the result, on the same field of view."""
 
 
-def draw(job: Job, seen: BeforeAfter, path: Path) -> None:
+def draw(job: Job, seen: LookedAt, tuning: Tuning, path: Path) -> None:
     """Write the picture: the source, bicubic interpolation and the result, whole and in the busiest detail."""
     series = job.series
     smooth = enlarge(torch.from_numpy(seen.before)[None, None], job.model.scale, "bicubic")[0, 0].numpy()
     panels = [
         Panel("before", seen.before, _size(series.plane(seen.index))),
-        Panel("bicubic", smooth, _size(job.network_plane(seen.index))),
-        Panel("super-resolution", seen.after, _size(job.plane(seen.index))),
+        Panel("bicubic", smooth, _size(job.network_plane(seen.index)) + _noise(tuning.bicubic)),
+        Panel("super-resolution", seen.after, _size(job.plane(seen.index)) + _noise(tuning.before_after)),
     ]
     figure = comparison_figure(
         panels,
@@ -43,6 +43,10 @@ def draw(job: Job, seen: BeforeAfter, path: Path) -> None:
         pixel_aspect=series.pixel_spacing[0] / series.pixel_spacing[1],
     )
     save_figure(figure, path)
+
+
+def _noise(measured: BeforeAfter) -> str:
+    return "" if measured.noise_ratio is None else f", noise ×{measured.noise_ratio:.2f}"
 
 
 def _size(plane: Plane) -> str:

@@ -22,9 +22,7 @@ from ctsr.text import listed, printable, safe_name
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import Plane
 
-__all__ = ["PREVIEW", "RUN_JSON", "Chosen", "Job", "ModelName", "chosen", "plan_series", "series_name"]
-
-ALGORITHM = "2"
+ALGORITHM = "3"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 NOT_FOR_DIAGNOSIS = "Not for diagnosis"
 HASH_SHOWN = 16
@@ -116,6 +114,7 @@ class Job:
         """Everything the pixels depend on besides the source, as it enters UIDs and fingerprints."""
         options = self.options
         names = (options.target_spacing, options.skip_air, options.assume_hu, options.slices)
+        names += (options.strength, options.denoise, options.sharpen, options.limit_noise, options.consistent)
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}"
 
     @property

@@ -11,17 +11,13 @@ from ctsr.cluster import LostError, each_in_order
 from ctsr.data.datasets import patient_names
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
-from ctsr.infer.calibration import trial_pairs
-from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
-from ctsr.infer.trial import Pair
+from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.plan import Job, chosen, plan_series
 from ctsr.upscale.series import Network, Outcome, attempt, check_output, is_done, open_network
-
-__all__ = ["Report", "upscale"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +68,11 @@ def upscale(
     inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
     wanted = chosen(inventory, options)
 
-    def trial() -> list[Pair]:
-        series = (one.series for one in wanted)
-        return trial_pairs(series, generator, asked.calibration, assume_hu=options.assume_hu)
-
-    spec = choose_engine(generator, asked, trial, progress)
+    check: EngineCheck | None = None
+    if asked.int8 is not None:
+        all_series = [candidate.series for candidate in wanted]
+        check = asked.int8.check_on_series(generator, all_series, assume_hu=options.assume_hu)
+    spec = choose_engine(generator, asked, check, progress)
     engine = open_engine(spec, generator)
     progress.note(f"engine: {engine.name}")
     jobs = tuple(plan_series(inventory, wanted, generator, engine.name, options, out))
@@ -86,7 +82,7 @@ def upscale(
             check_output(job)
     if todo:
         check_disk_space(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
-    network = Network(engine, generator.meta)
+    network = Network(engine, generator.meta, generator.architecture.conditional)
     made = dict(zip(todo, _outcomes(todo, network, spec, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))

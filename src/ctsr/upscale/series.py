@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -14,22 +15,23 @@ import torch
 
 from ctsr.checkpoint import Meta, current_versions, load_generator
 from ctsr.defect_policy import check
+from ctsr.dicom.reading import quiet
 from ctsr.errors import CtsrError, SeriesError, UsageError
-from ctsr.exams import read_slice
+from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.choose import EngineSpec, open_engine
-from ctsr.infer.enlarge import Enlarger
+from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.infer.tiles import Tiled, seam_error
+from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
 from ctsr.text import listed, one_line
 from ctsr.upscale.card import unusual
 from ctsr.upscale.picture import draw
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
+from ctsr.upscale.tuning import SAMPLES, Tuning, tune
 from ctsr.upscale.work import Made, make_slices
-
-__all__ = ["Network", "Outcome", "attempt", "check_output", "is_done", "open_network"]
 
 SLICE = re.compile(r"\d{4,}\.dcm")
 """What the files of a DICOM result are called."""
@@ -42,6 +44,8 @@ class Outcome:
     output: Path
     num_slices: int = 0
     seconds: float = 0.0
+    noise_ratio: float | None = None
+    """Noise of the result over that of the source; None where it cannot be measured."""
     warnings: tuple[str, ...] = ()
     error: str = ""
     """Why there is no result; empty where there is one."""
@@ -55,13 +59,15 @@ class Network:
 
     engine: Engine
     meta: Meta | None
+    conditional: bool
+    """Whether it is told blur and noise of its input."""
 
 
 @lru_cache(maxsize=1)
 def open_network(spec: EngineSpec) -> Network:
     """A model in a process that was told of it only: opened once for all its series."""
     generator = load_generator(spec.model_path)
-    return Network(open_engine(spec, generator), generator.meta)
+    return Network(open_engine(spec, generator), generator.meta, generator.architecture.conditional)
 
 
 def is_done(job: Job) -> bool:
@@ -134,29 +140,55 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
     warnings += unusual(job.series, network.meta)
     if job.tiling is not None:
         engine = Tiled(engine, job.model.scale, job.tiling)
-        warnings.append(_seams(job, engine))
+        warnings.append(_seams(job, engine, conditional=network.conditional))
     clocked = Clocked(engine)
-    enlarger = Enlarger(clocked, job.model.scale, job.model.hu_range, job.options.skip_air)
+    resolver = SliceSuperResolver(
+        clocked,
+        job.model.scale,
+        job.model.hu_range,
+        conditional=network.conditional,
+        skip_air=job.options.skip_air,
+        consistent=job.options.consistent,
+    )
+    started = time.perf_counter()
+    tuning = tune(_samples(job), resolver, job.series.pixel_spacing, job.options)
+    seconds, clocked.seconds = time.perf_counter() - started, 0.0
+    warnings += tuning.warnings()
     with _folder_for(job) as folder:
         with _sink(job, folder) as sink:
-            made = make_slices(job, sink, enlarger, progress)
-        made.timing.network = clocked.seconds
+            made = make_slices(job, sink, tuning.apply_to(resolver), tuning.conditions, progress)
+        made.timing.tune, made.timing.network = seconds, clocked.seconds
         warnings += _remarks(job, sink, made)
         files = _files(job, folder)
         if job.format == "dicom" and files["count"] != len(job.series.slices):
             raise SeriesError(f"{job.output}: files vanished while they were written; run the same command again")
-        write_json(folder / RUN_JSON, _record(job, made, warnings) | {"files": files})
+        write_json(folder / RUN_JSON, _record(job, made, tuning, warnings) | {"files": files})
         if job.options.picture and made.middle is not None:
-            draw(job, made.middle, folder / PREVIEW)
+            draw(job, made.middle, tuning, folder / PREVIEW)
     return Outcome(
-        output=job.output, num_slices=len(job.series.slices), seconds=made.timing.wall, warnings=tuple(warnings)
+        output=job.output,
+        num_slices=len(job.series.slices),
+        seconds=made.timing.wall,
+        noise_ratio=tuning.before_after.noise_ratio,
+        warnings=tuple(warnings),
     )
 
 
-def _seams(job: Job, tiled: Tiled) -> str:
+def _samples(job: Job) -> list[SlicePixels]:
+    """A few slices of the series, evenly spread."""
+    count = len(job.series.slices)
+    wanted = min(SAMPLES, count)
+    indices = [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
+    with quiet():
+        return [read_slice(job.series, index, assume_hu=job.options.assume_hu) for index in indices]
+
+
+def _seams(job: Job, tiled: Tiled, *, conditional: bool) -> str:
     """What tiles change, measured on the middle slice."""
     pixels = read_slice(job.series, len(job.series.slices) // 2, assume_hu=job.options.assume_hu)
     lr = torch.from_numpy(job.model.hu_range.to_unit(pixels.hu))[None, None]
+    if conditional:
+        lr = with_conditions(lr, [Conditions(blur_sigma=0.0, noise_sigma=0.0)])
     error = seam_error(tiled.engine, job.model.scale, tiled.tiling, lr) * job.model.hu_range.hu_per_unit
     return (
         f"too large for the memory: {tiled.tiling.text}; at a seam it differs by at most {error:.2g} HU from the whole"
@@ -196,7 +228,7 @@ def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
     return remarks
 
 
-def _record(job: Job, made: Made, warnings: list[str]) -> dict[str, object]:
+def _record(job: Job, made: Made, tuning: Tuning, warnings: list[str]) -> dict[str, object]:
     plane = job.plane(0)
     return {
         "made_from": job.made_from,
@@ -208,6 +240,7 @@ def _record(job: Job, made: Made, warnings: list[str]) -> dict[str, object]:
             "columns": plane.shape[1],
             "pixel_spacing_mm": plane.spacing,
         },
+        "tuning": tuning.plain(job.model.hu_range.hu_per_unit),
         "seconds": {name: round(value, 3) for name, value in asdict(made.timing).items()},
         "warnings": warnings,
         "versions": current_versions()

@@ -5,21 +5,22 @@ from dataclasses import dataclass, field
 
 from ctsr.dicom.reading import quiet
 from ctsr.exams import SlicePixels, read_slice
-from ctsr.infer.enlarge import Enlarger
+from ctsr.infer.super_resolver import SliceSuperResolver
+from ctsr.models.conditioning import Conditions
 from ctsr.progress import SILENT, Progress
 from ctsr.resample import resample
-from ctsr.upscale.picture import BeforeAfter
+from ctsr.upscale.picture import LookedAt
 from ctsr.upscale.pipeline import pipelined
 from ctsr.upscale.plan import Job
 from ctsr.upscale.sinks import Sink
-
-__all__ = ["Made", "Timing", "make_slices"]
 
 
 @dataclass
 class Timing:
     """Seconds spent in each stage; they overlap, so that the whole takes less than their sum."""
 
+    tune: float = 0.0
+    """Before the others: a few slices, to choose what the network is told."""
     read: float = 0.0
     enlarge: float = 0.0
     network: float = 0.0
@@ -35,7 +36,7 @@ class Made:
     timing: Timing = field(default_factory=Timing)
     beyond_range: int = 0
     """Slices with values above the model's range."""
-    middle: BeforeAfter | None = None
+    middle: LookedAt | None = None
     """The middle slice, to look at."""
 
 
@@ -48,14 +49,27 @@ class _Slice:
     beyond_range: bool = False
 
 
-def make_slices(job: Job, sink: Sink, enlarger: Enlarger, progress: Progress = SILENT) -> Made:
+def make_slices(
+    job: Job,
+    sink: Sink,
+    super_resolver: SliceSuperResolver,
+    conditions: Conditions | None,
+    progress: Progress = SILENT,
+) -> Made:
     """Make every slice of a series and give it to `sink`.
+
+    Args:
+        job: the series.
+        sink: takes the slices.
+        super_resolver: makes them.
+        conditions: what a conditional network is told of the series.
+        progress: hears how far the work is.
 
     Raises:
         ReadError: a slice cannot be read, written or read again.
     """
     made = Made()
-    stages = _Stages(job, sink, enlarger, made)
+    stages = _Stages(job, sink, super_resolver, conditions, made)
     count = len(job.series.slices)
     started = time.perf_counter()
     with quiet():
@@ -72,7 +86,8 @@ class _Stages:
 
     job: Job
     sink: Sink
-    enlarger: Enlarger
+    super_resolver: SliceSuperResolver
+    conditions: Conditions | None
     made: Made
 
     def read(self, index: int) -> _Slice:
@@ -85,13 +100,13 @@ class _Stages:
     def enlarge(self, source: _Slice) -> _Slice:
         """Make it finer, and resample it where another spacing was asked for."""
         started = time.perf_counter()
-        pixels = self.enlarger(source.pixels)
+        pixels = self.super_resolver(source.pixels, self.conditions)
         if self.job.options.target_spacing is not None:
             fine, plane = self.job.network_plane(source.index), self.job.plane(source.index)
             resampled = resample(pixels.hu, pixels.padding, fine, plane)
             pixels = SlicePixels.from_padded(resampled.hu, resampled.padding)
         if source.index == len(self.job.series.slices) // 2:
-            self.made.middle = BeforeAfter(source.index, source.pixels.hu, pixels.hu)
+            self.made.middle = LookedAt(source.index, source.pixels.hu, pixels.hu)
         self.made.timing.enlarge += time.perf_counter() - started
         return _Slice(source.index, pixels, source.beyond_range)
 

@@ -12,9 +12,7 @@ from ctsr.evaluate.methods import BICUBIC, BILINEAR, method_names
 from ctsr.evaluate.model import ModelUnderTest
 from ctsr.evaluate.window import MetricWindow, choose_window
 from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange
-from ctsr.infer.calibration import Calibration, trial_pairs
-from ctsr.infer.choose import AskedFor
-from ctsr.infer.trial import Pair
+from ctsr.infer.choose import AskedFor, EngineCheck, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent
@@ -144,8 +142,8 @@ class ViewRequest:
     options: ViewOptions
     given: frozenset[str] = frozenset()
     """Names of the flags that were given, to report those that an evaluation overrules."""
-    calibration: Calibration | None = None
-    """For int8: images that set its scales."""
+    int8: Int8Support | None = None
+    """Opens the network if the precision is int8."""
 
 
 def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
@@ -192,11 +190,12 @@ def _on_engine(request: ViewRequest, series: Sequence[Series], progress: Progres
     if model is None:
         return None
 
-    def trial() -> list[Pair]:
-        return trial_pairs(series, model.generator, request.calibration, assume_hu=options.assume_hu)
+    check: EngineCheck | None = None
+    if request.int8 is not None:
+        check = request.int8.check_on_series(model.generator, series, assume_hu=options.assume_hu)
 
-    asked = AskedFor(options.engine, options.precision, str(model.device), request.calibration)
-    return model.on_engine(asked, trial, progress)
+    asked = AskedFor(options.engine, options.precision, str(model.device), request.int8)
+    return model.on_engine(asked, check, progress)
 
 
 class _NoteRecorder(Silent):

@@ -1,4 +1,4 @@
-"""Which part of a slice is worth a network's time: the tissue and what surrounds it closely."""
+"""The region of a slice that a network is run on: the tissue and a margin around it."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,18 @@ import numpy.typing as npt
 from ctsr.body_mask import BLOCK, tissue_blocks
 from ctsr.volume import VoxelsHU
 
-__all__ = ["FADE", "MARGIN", "STEP", "Box", "body_box"]
-
 MARGIN = 16
 """LR pixels of air around the tissue that the network sees as well. What lies farther away changes its answer inside
 the body by less than 1 HU: `tests/upscale/test_real_ct.py` measures it on real series."""
 FADE = 8
 """LR pixels, the outermost of the margin, over which the network's answer gives way to interpolation."""
 STEP = 32
-"""Boxes grow to sides of so many LR pixels, so that a series has few different ones: engines prepare for each size."""
+"""Regions grow to sides that are multiples of so many LR pixels: a series then has few different ones, and engines
+prepare for each size."""
 
 
 @dataclass(frozen=True)
-class Box:
+class Roi:
     """A part of a slice: rows and columns from the first to before the last, in LR pixels."""
 
     top: int
@@ -33,12 +32,12 @@ class Box:
         """As an index into a slice."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
-    def scaled(self, scale: int) -> "Box":
+    def scaled(self, scale: int) -> "Roi":
         """The same part of the slice made `scale` times finer."""
-        return Box(self.top * scale, self.bottom * scale, self.left * scale, self.right * scale)
+        return Roi(self.top * scale, self.bottom * scale, self.left * scale, self.right * scale)
 
     def fade(self, shape: tuple[int, int], scale: int) -> npt.NDArray[np.float32]:
-        """Weight of the network's answer over the box made finer: 1, falling linearly to 0 towards its sides.
+        """Weight of the network's answer over the region made finer: 1, falling linearly to 0 towards its sides.
 
         A side that is the border of the slice, `shape` LR pixels large, does not fall.
         """
@@ -47,8 +46,8 @@ class Box:
         return rows[:, None] * columns[None, :]
 
 
-def body_box(hu: VoxelsHU) -> Box | None:
-    """The smallest box around everything that is no air, with its margin; None where all is air.
+def body_roi(hu: VoxelsHU) -> Roi | None:
+    """The smallest region around everything that is no air, with its margin; None where all is air.
 
     Args:
         hu: (rows, columns).
@@ -58,11 +57,11 @@ def body_box(hu: VoxelsHU) -> Box | None:
         return None
     rows, columns = np.nonzero(blocks)
     (top, bottom), (left, right) = _side(rows, hu.shape[0]), _side(columns, hu.shape[1])
-    return Box(top, bottom, left, right)
+    return Roi(top, bottom, left, right)
 
 
 def _side(occupied: npt.NDArray[np.intp], size: int) -> tuple[int, int]:
-    """From where to where the box reaches along an axis, whose blocks these are."""
+    """From where to where the region reaches along an axis, whose blocks these are."""
     start = max(0, int(occupied.min()) * BLOCK - MARGIN)
     stop = min(size, (int(occupied.max()) + 1) * BLOCK + MARGIN)
     more = -(stop - start) % STEP

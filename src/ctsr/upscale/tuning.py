@@ -1,0 +1,151 @@
+"""How a series is super-resolved: chosen from a few of its slices and recorded, then applied to all of them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ctsr.infer.strength import STRENGTHS, Strength
+from ctsr.infer.super_resolver import SliceSuperResolver
+from ctsr.models.conditioning import Conditions
+from ctsr.models.interpolation import enlarge
+from ctsr.padding import SlicePixels
+from ctsr.quality.before_after import BeforeAfter, SlicePair, check, measure_before_after, noise_ratio
+from ctsr.quality.noise import NoiseEstimate, homogeneous_windows, measure_noise
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.volume import VoxelsHU
+
+SAMPLES = 3
+"""Slices of a series that are looked at, evenly spread."""
+MOST_NOISE_RATIO = 1.0
+"""Noise of a result over that of its source, with `limit_noise`."""
+HALVINGS = 12
+"""Steps in which the network's share is found."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a series is super-resolved with, and what that does to a few of its slices."""
+
+    strength: Strength | None
+    """What was asked for; None for a model that cannot be told."""
+    conditions: Conditions | None
+    """What the network is told; None for a model that cannot be."""
+    network_share: float
+    """The rest is bilinear interpolation; below 1 where the result would be noisier than its source."""
+    noise: NoiseEstimate
+    """Of the source."""
+    before_after: BeforeAfter
+    bicubic: BeforeAfter
+    """The same of bicubic interpolation."""
+
+    def apply_to(self, resolver: SliceSuperResolver) -> SliceSuperResolver:
+        """The super-resolver for the whole series."""
+        return replace(resolver, network_share=self.network_share)
+
+    def warnings(self) -> list[str]:
+        """A line for each bound that the result does not keep, and for the network's share."""
+        lines = [checked.warning for checked in check(self.before_after, self.bicubic) if not checked.kept]
+        if self.network_share < 1:
+            lines.append(
+                f"the model alone would be noisier than the source: {1 - self.network_share:.0%} interpolation is "
+                "mixed in (--no_limit_noise leaves that out)"
+            )
+        return lines
+
+    def plain(self, hu_per_unit: float) -> dict[str, object]:
+        """For run.json: noise in HU, blur in pixels of the result."""
+        told = self.conditions
+        return {
+            "strength": None if self.strength is None else asdict(self.strength),
+            "told": told and {"blur_sigma_px": told.blur_sigma, "noise_hu": told.noise_sigma * hu_per_unit},
+            "network_share": self.network_share,
+            "noise": asdict(self.noise),
+            "before_after": asdict(self.before_after),
+            "bicubic": asdict(self.bicubic),
+        }
+
+
+def strength_of(options: UpscaleOptions) -> Strength:
+    """The strength that options ask for."""
+    named = STRENGTHS[options.strength]
+    return Strength(
+        named.denoise if options.denoise is None else options.denoise,
+        named.sharpen if options.sharpen is None else options.sharpen,
+    )
+
+
+def tune(
+    slices: Sequence[SlicePixels],
+    resolver: SliceSuperResolver,
+    pixel_spacing: tuple[float, float],
+    options: UpscaleOptions,
+) -> Tuning:
+    """Measure the noise of a series, choose what the network is told, and see what comes of it.
+
+    Args:
+        slices: a few of the series, HU.
+        resolver: with the whole share of the network.
+        pixel_spacing: of the source, mm between rows, between columns.
+        options: the strength that is wanted, and whether noise is limited.
+    """
+    noise = measure_noise([pixels.hu for pixels in slices], pixel_spacing, [pixels.padding for pixels in slices])
+    strength = strength_of(options) if resolver.conditional else None
+    conditions = strength and strength.conditions(noise.sigma_hu or 0.0, resolver.scale, resolver.hu_range)
+    interpolating = replace(resolver, network_share=0.0)
+    tried = [_Tried(pixels, resolver(pixels, conditions).hu, interpolating(pixels, conditions).hu) for pixels in slices]
+    share = _largest_quiet_share(tried, resolver.scale, pixel_spacing) if options.limit_noise else 1.0
+    smooth = [SlicePair(pixels.hu, _bicubic(pixels, resolver.scale), pixels.padding) for pixels in slices]
+    return Tuning(
+        strength=strength,
+        conditions=conditions,
+        network_share=share,
+        noise=noise,
+        before_after=_compared(tried, share, resolver.scale, pixel_spacing),
+        bicubic=measure_before_after(smooth, scale=resolver.scale, pixel_spacing=pixel_spacing),
+    )
+
+
+class _Tried(NamedTuple):
+    """One slice, by the network and by interpolation; every mixture lies on the line between them."""
+
+    pixels: SlicePixels
+    network: VoxelsHU
+    interpolated: VoxelsHU
+
+    def mixed(self, share: float) -> SlicePair:
+        result = self.interpolated + share * (self.network - self.interpolated)
+        return SlicePair(self.pixels.hu, np.asarray(result, np.float32), self.pixels.padding)
+
+
+def _largest_quiet_share(tried: Sequence[_Tried], scale: int, pixel_spacing: tuple[float, float]) -> float:
+    """The most of the network that leaves the noise at `MOST_NOISE_RATIO`; 1 where noise cannot be measured."""
+    sources = [slice_tried.pixels for slice_tried in tried]
+    windows = homogeneous_windows(
+        [pixels.hu for pixels in sources], pixel_spacing, [pixels.padding for pixels in sources]
+    )
+    if windows is None:
+        return 1.0
+
+    def is_quiet(share: float) -> bool:
+        ratio = noise_ratio([slice_tried.mixed(share) for slice_tried in tried], windows, scale)
+        return ratio is None or ratio <= MOST_NOISE_RATIO
+
+    if is_quiet(1.0):
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_quiet(middle) else (low, middle)
+    return low
+
+
+def _compared(tried: Sequence[_Tried], share: float, scale: int, pixel_spacing: tuple[float, float]) -> BeforeAfter:
+    pairs = [slice_tried.mixed(share) for slice_tried in tried]
+    return measure_before_after(pairs, scale=scale, pixel_spacing=pixel_spacing)
+
+
+def _bicubic(pixels: SlicePixels, scale: int) -> VoxelsHU:
+    return enlarge(torch.from_numpy(pixels.hu)[None, None], scale, "bicubic")[0, 0].numpy()
