@@ -1,7 +1,7 @@
 """`python -m recipes.train MODEL CT FOLDER`: train a bundled model, or go on where that was cut off.
 
-CT holds the roots of `ROOTS`. The training is a `ctsr train` with the flags of `recipes/<model>.train.yaml`, shown before
-it runs. The last line names the result.
+CT holds the roots of `ROOTS`. The training is a `ctsr train` with the flags of `recipes/<model>.train.yaml`, shown
+before it runs. The last line names the result.
 """
 
 import argparse

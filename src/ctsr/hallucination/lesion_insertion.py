@@ -204,7 +204,15 @@ def lesion_images(
     hr = np.clip(pair.hr_hu, hu_range.low, hu_range.high)
     changed = np.clip(insert(pair.hr_hu, lesion, pixel_mm), hu_range.low, hu_range.high)
     antialias = degradation.antialias
-    lr = degrade_hu(changed, draw.params, draw.noise_seed, scale=scale, hu_range=hu_range, antialias=antialias)
+    lr = degrade_hu(
+        changed,
+        draw.params,
+        draw.noise_seed,
+        scale=scale,
+        hu_range=hu_range,
+        antialias=antialias,
+        pixel_mm=pixel_mm,
+    )
     before = hu_range.to_hu(pair.lr[0, 0].cpu().numpy())
     top = _start(lesion.row / scale, before.shape[0])
     left = _start(lesion.column / scale, before.shape[1])
