@@ -27,6 +27,7 @@ VERBS = {
         Verb("evaluate", "ctsr.cli.evaluate", "Evaluate", "measure a model against interpolation, by patient"),
         Verb("view", "ctsr.cli.view", "View", "look at LR, interpolations, SR and HR side by side"),
         Verb("upscale", "ctsr.cli.upscale", "Upscale", "make real series sharper with a model, DICOM to DICOM"),
+        Verb("physics", "ctsr.cli.physics", "Physics", "measure MTF and noise of a real scan of a phantom"),
         Verb("export", "ctsr.cli.export", "Export", "write a model as ONNX, OpenVINO, TorchScript, safetensors"),
         Verb("quantize", "ctsr.cli.quantize", "Quantize", "make a model's twin in 8-bit integers, fast on a CPU"),
         Verb("blend", "ctsr.cli.blend", "Blend", "mix two generators: how much fine-tuning is wanted"),
