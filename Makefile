@@ -72,7 +72,7 @@ train-bundled: bundled-data ## Train a bundled model (MODEL=ctsr-x2), or go on w
 bundle: $(READY) ## Put a trained model and its card into the package
 	$(BIN)/python -m recipes.train $(MODEL) $(CT) $(BUNDLED) --bundle
 
-bundle-int8: $(READY) ## Make a bundled model's INT8 twin, and put it beside the model (ten minutes)
+bundle-int8: $(READY) ## Quantize a bundled model to INT8; the result goes beside the model (ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/ctsr quantize $(MODEL) --data_root $(ROOTS) --store $(BUNDLED)/store \
 		--out src/ctsr/bundled/$(MODEL).int8.safetensors --overwrite
 

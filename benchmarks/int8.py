@@ -23,14 +23,14 @@ from ctsr.checkpoint import Generator, find_generator
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
-from ctsr.infer.int8 import OUTLIERS, debias, set_ranges
 from ctsr.infer.openvino_engine import OpenvinoEngine, convert, converted
 from ctsr.infer.private import import_openvino
-from ctsr.infer.trial import Pair, compare
 from ctsr.models.architecture import TRUNKS
-from ctsr.models.rounded import rounded
-from ctsr.train.quantize import CALIBRATION_BATCHES, Patches, finetune_rounded
-from ctsr.train.quantize_options import QuantizeOptions
+from ctsr.quantization.acceptance import Pair, compare_engines
+from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, correct_bias
+from ctsr.quantization.fake_quantize import fake_quantized
+from ctsr.quantization.options import QuantizeOptions
+from ctsr.quantization.quantize import CALIBRATION_BATCHES, Patches, finetune
 
 SPLIT = Path("recipes/split.json")
 PARTS = ("val", "test")
@@ -58,16 +58,16 @@ class Bench:
         """The model in fp32."""
         return OpenvinoEngine(converted(self.generator.net, self.folder / "engines"), threads=1)
 
-    def rounded(self, net: nn.Module) -> OpenvinoEngine:
-        """A rounded network as OpenVINO runs it."""
+    def quantized(self, net: nn.Module) -> OpenvinoEngine:
+        """A quantized network as OpenVINO runs it."""
         return OpenvinoEngine(converted(net, self.folder / "engines"), "int8", threads=1)
 
     def report(self, name: str, engine: OpenvinoEngine) -> None:
         """One row of the table."""
         exact, hu_range = self.exact, self.generator.hu_range
-        verdicts = [compare(engine, exact, self.judges[part], hu_range) for part in PARTS]
-        cells = " | ".join(f"{one.loss_db:+.3f} | {one.bias_hu:+.2f}" for one in verdicts)
-        passed = "yes" if all(one.passes for one in verdicts) else "no"
+        results = [compare_engines(engine, exact, self.judges[part], hu_range) for part in PARTS]
+        cells = " | ".join(f"{one.loss_db:+.3f} | {one.bias_hu:+.2f}" for one in results)
+        passed = "yes" if all(one.passes for one in results) else "no"
         print(f"| {name} | {cells} | {passed} | ×{_ratio(engine, exact):.2f} |", flush=True)
 
 
@@ -130,28 +130,28 @@ def _nncf(bench: Bench, images: Sequence[Tensor], **options: Any) -> OpenvinoEng
     return OpenvinoEngine(path, "int8", threads=1)
 
 
-def rounded_in_pytorch(
+def quantized_in_pytorch(
     bench: Bench, images: Sequence[Tensor], options: QuantizeOptions, outliers: float = OUTLIERS
 ) -> None:
     """Ours: residual sums in fp32; ranges, mean, training."""
     teacher = bench.generator.net
-    net = rounded(teacher)
-    set_ranges(net, images, outliers=0)
-    bench.report("c: rounded by ctsr: sums of residuals in fp32", bench.rounded(net))
-    set_ranges(net, images, outliers)
-    bench.report(f"c: and ranges without {outliers:.3%} on each side", bench.rounded(net))
-    debias(net, teacher, images)
-    bench.report("c: and the mean corrected", bench.rounded(net))
+    net = fake_quantized(teacher)
+    calibrate_ranges(net, images, outliers=0)
+    bench.report("c: quantized by ctsr: sums of residuals in fp32", bench.quantized(net))
+    calibrate_ranges(net, images, outliers)
+    bench.report(f"c: and ranges without {outliers:.3%} on each side", bench.quantized(net))
+    correct_bias(net, teacher, images)
+    bench.report("c: and the mean corrected", bench.quantized(net))
     started = time.process_time()
-    finetune_rounded(net, teacher, bench.patches.batches("steps", options.steps), options)
-    debias(net, teacher, images)
+    finetune(net, teacher, bench.patches.batches("steps", options.steps), options)
+    correct_bias(net, teacher, images)
     minutes = (time.process_time() - started) / 60
-    bench.report(f"d: and {options.steps} steps of training ({minutes:.1f} CPU min)", bench.rounded(net))
+    bench.report(f"d: and {options.steps} steps of training ({minutes:.1f} CPU min)", bench.quantized(net))
     with torch.inference_mode():
         lr = bench.judges["val"][0].lr
-        hu = (bench.rounded(net)(lr) - net(lr)) * bench.generator.hu_range.hu_per_unit
+        hu = (bench.quantized(net)(lr) - net(lr)) * bench.generator.hu_range.hu_per_unit
     print(
-        f"\nOpenVINO against the roundings in PyTorch: mean {hu.mean():+.4f} HU, mean of sizes {hu.abs().mean():.2f} HU"
+        f"\nOpenVINO − fake quantization in PyTorch: mean {hu.mean():+.4f} HU, mean absolute {hu.abs().mean():.2f} HU"
     )
 
 
@@ -188,7 +188,7 @@ def main() -> None:
     print("\n| step | val: dB lost | bias, HU | test: dB lost | bias, HU | passes | speed |")
     print("|---|---:|---:|---:|---:|---|---:|", flush=True)
     post_training(bench, images)
-    rounded_in_pytorch(bench, images, options, given.outliers)
+    quantized_in_pytorch(bench, images, options, given.outliers)
 
 
 if __name__ == "__main__":

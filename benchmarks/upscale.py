@@ -22,10 +22,10 @@ from ctsr.exams import read_slice, scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer.body_roi import body_roi
 from ctsr.infer.engine import Engine, TorchEngine
-from ctsr.infer.int8 import quantised
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted
-from ctsr.infer.trial import pairs_of
 from ctsr.models import Architecture, build
+from ctsr.quantization.acceptance import degraded_pairs
+from ctsr.quantization.calibration import convert_calibrated
 
 FULL = Architecture("rrdb", 2, nf=64, nb=23, gc=32)
 SIDE = 256
@@ -70,7 +70,7 @@ def _engines(folder: Path) -> None:
     patient, slices = _chest(folder)
     whole = slices[:1]
     exact = OpenvinoEngine(converted(net, folder))
-    rounded = OpenvinoEngine(quantised(net, _FewImages(), folder), "int8")
+    rounded = OpenvinoEngine(convert_calibrated(net, _FewImages(), folder), "int8")
     contenders = {
         PLAIN: _Contender(_eager(net), whole),
         "torch fp32, channels last": _Contender(TorchEngine(net), whole),
@@ -128,7 +128,7 @@ def _chest(folder: Path) -> tuple[str, list[Tensor]]:
     series = chosen.series[0]
     places = np.linspace(0.2, 0.8, SERIES_SLICES) * (len(series.slices) - 1)
     slices = [read_slice(series, int(place)).hu for place in places]
-    pairs = pairs_of(slices, Degradation(), DEFAULT_RANGE)
+    pairs = degraded_pairs(slices, Degradation(), DEFAULT_RANGE)
     return chosen.patient_id, [pair.lr[..., :SIDE, :SIDE].contiguous() for pair in pairs]
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import centered_crop, slice_pair
-from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
+from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket, area_means
 from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.errors import DomainError
 from ctsr.hu import DEFAULT_RANGE
@@ -147,3 +147,34 @@ def test_a_slice_pair_is_the_same_for_every_caller_and_in_any_order(series: Stor
         assert torch.equal(one.lr, other.lr)
         assert one.draw == other.draw
     assert forwards[0].hr.shape == (1, 1, 150, 202)
+
+
+def test_noise_that_needs_whole_slices_is_refused_before_training(series: StoredSeries) -> None:
+    with pytest.raises(DomainError, match="--noise_model projection needs whole slices"):
+        dataset(series, degradation=Degradation(noise_model=("white", "projection")))
+
+
+@pytest.mark.parametrize("reduction", [1.0, 1.37, 2.0])
+def test_means_over_areas_keep_what_is_there(reduction: float) -> None:
+    weights = area_means(40, reduction)
+    assert weights.shape == (40, math.ceil(40 * reduction))
+    assert np.allclose(weights.sum(axis=1), 1, atol=1e-6)
+    # A ramp stays a ramp, as pixels of one value each can tell it: interval i lies at (i + ½)·reduction − ½.
+    ramp = weights @ np.arange(weights.shape[1], dtype=np.float32)
+    assert np.allclose(ramp, (np.arange(40) + 0.5) * reduction - 0.5, atol=0.2)
+
+
+def test_reduced_patches_are_quieter_and_as_large(series: StoredSeries) -> None:
+    as_is, reduced = (
+        dataset(series, patches_per_slice=20, degradation=Degradation("clean"), hr_reduction=bounds)
+        for bounds in ((1.0, 1.0), (2.0, 2.0))
+    )
+    loud, quiet = (
+        np.mean([_roughness(patches[Ticket(1, i)].hr) for i in range(len(patches))]) for patches in (as_is, reduced)
+    )
+    assert reduced[Ticket(1, 0)].hr.shape == as_is[Ticket(1, 0)].hr.shape
+    assert quiet < loud
+
+
+def _roughness(image: torch.Tensor) -> float:
+    return float((image[..., 1:] - image[..., :-1]).abs().mean())

@@ -57,7 +57,7 @@ def finer(hu: HU, padding: npt.NDArray[np.bool_] | None = None, *, lift: float =
 def test_the_network_decides_over_the_body() -> None:
     hu = body(96, radius=0.5).astype(np.float32)
     inside = ellipse((192, 192), 0.35, 0.35)  # at the skin, air cannot become darker than the range
-    assert np.allclose(np.abs(finer(hu, lift=70) - finer(hu))[inside], 70, atol=0.01)
+    assert np.allclose(np.abs(finer(hu, lift=70) - finer(hu))[inside], 70, atol=0.5)
 
 
 def test_the_mean_hu_of_an_organ_is_the_sources_whatever_the_network_says() -> None:

@@ -68,6 +68,18 @@ def test_the_checkpoint_knows_what_evaluation_needs(options: TrainOptions) -> No
     }
 
 
+def test_a_conditional_network_is_trained_continued_and_known_as_one(options: TrainOptions) -> None:
+    wide = Degradation(blur_sigma_range=(0, 1), noise_model=("white", "correlated"), downsampling=("bilinear", "area"))
+    told = replace(options, arch="edsr", conditional=True, hr_reduction=(1.0, 2.0), epochs=2)
+    whole = train(told, wide)
+    part = train(replace(told, epochs=1, runs=told.runs / "part"), wide)
+    resumed = train(TrainOptions(resume=str(part.folder), epochs=2, store=options.store, device="cpu"))
+    assert [row.val_l1 for row in resumed.state.history] == [row.val_l1 for row in whole.state.history]
+    generator = load_generator(whole.best)
+    assert generator.architecture.conditional
+    assert generator.degradation == wide
+
+
 def test_training_lowers_the_loss(options: TrainOptions) -> None:
     history = train(replace(options, epochs=8, nf=8, gc=4, patches_per_slice=2)).state.history
     assert history[-1].val_l1 < 0.97 * history[0].val_l1

@@ -122,5 +122,5 @@ def test_a_slice_is_not_begun_where_it_is_unwanted_and_the_engine_cannot_give_up
 
 
 def test_int8_without_images_to_set_its_scales_is_wrong_usage(open_view: Open, root: Path) -> None:
-    with pytest.raises(UsageError, match="give a calibration"):
+    with pytest.raises(UsageError, match="no INT8 network"):
         open_view(root / "bert", engine="openvino", precision="int8")

@@ -77,11 +77,12 @@ class Evaluate:
 
     def _evaluation(self, models: "Sequence[ModelUnderTest]", crew: "Crew | None", console: Console) -> int:
         from ctsr.evaluate.run import evaluate
-        from ctsr.infer.calibration import SyntheticSlices
+        from ctsr.quantization.quantized_model import Int8Network
+        from ctsr.quantization.synthetic import SyntheticSlices
 
         degradation = self.degradation_for(models[0], console)
-        calibration = SyntheticSlices(degradation, models[0].hu_range)
-        evaluation = evaluate(models, degradation, self.options, calibration=calibration, crew=crew, progress=console)
+        int8 = Int8Network(SyntheticSlices(degradation, models[0].hu_range))
+        evaluation = evaluate(models, degradation, self.options, int8=int8, crew=crew, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
 

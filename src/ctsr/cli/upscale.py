@@ -16,7 +16,7 @@ from ctsr.upscale.options import UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Generator
-    from ctsr.infer.calibration import Calibration
+    from ctsr.quantization.quantized_model import Int8Network
     from ctsr.upscale.plan import Job
     from ctsr.upscale.run import Report
     from ctsr.upscale.series import Outcome
@@ -74,20 +74,24 @@ class Upscale:
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
         generator = find_generator(self.model_path, progress=console)
         device = pick_device(self.device, progress=console)
-        calibration = self._calibration(generator, console)
-        asked = AskedFor(self.engine, self.precision, str(device), calibration, threads_each(self.jobs))
+        int8 = self._int8(generator, console) if self.precision == "int8" else None
+        asked = AskedFor(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
         with executor_for(self.jobs, self.dask) as executor:
             report = upscale(source, out, generator, asked, self.options, executor=executor, progress=console)
         show(console, report, out)
         return int(report.failed > 0)
 
-    def _calibration(self, generator: "Generator", console: Console) -> "Calibration":
-        from ctsr.infer.calibration import ExamSlices, SyntheticSlices
+    def _int8(self, generator: "Generator", console: Console) -> "Int8Network":
+        from ctsr.quantization.calibration import ExamSlices
+        from ctsr.quantization.quantized_model import Int8Network
+        from ctsr.quantization.synthetic import SyntheticSlices
 
+        degradation, hu_range = generator.degradation, generator.hu_range
+        conditional = generator.architecture.conditional
         if self.calibration is None:
-            return SyntheticSlices(generator.degradation, generator.hu_range)
+            return Int8Network(SyntheticSlices(degradation, hu_range, conditional))
         root = resolve_path(self.calibration, progress=console)
-        return ExamSlices.below(root, generator.degradation, generator.hu_range)
+        return Int8Network(ExamSlices.below(root, degradation, hu_range, conditional=conditional))
 
 
 def show(console: Console, report: "Report", out: Path) -> None:

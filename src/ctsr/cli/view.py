@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -37,9 +37,9 @@ class View:
     """The folder, as a flag."""
     model_path: str | None = None
     """Checkpoint file, run folder or name; by default the newest run, else the bundled model."""
-    no_model: bool = False
+    no_model: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show LR, interpolations and HR only."""
-    options: ViewOptions = field(default_factory=ViewOptions)
+    options: Annotated[ViewOptions, tyro.conf.arg(name="viewer")] = field(default_factory=ViewOptions)
     degradation: DegradationFlags = field(default_factory=DegradationFlags)
     scale: Literal[2, 4] | None = None
     """Scale of the LR images; by default the model's, or 2 without a model."""
@@ -67,7 +67,8 @@ class View:
         return 0
 
     def _request(self, console: Console) -> "ViewRequest":
-        from ctsr.infer.calibration import SyntheticSlices
+        from ctsr.quantization.quantized_model import Int8Network
+        from ctsr.quantization.synthetic import SyntheticSlices
         from ctsr.viewer.state import ViewRequest
 
         folder = self.folder or self.dicom_folder
@@ -75,8 +76,8 @@ class View:
             raise UsageError("no images given; give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
-        calibration = SyntheticSlices(model.degradation, model.hu_range) if model else None
-        return ViewRequest(folder, model, degradation, self.options, self.common.given, calibration)
+        int8 = Int8Network(SyntheticSlices(model.degradation, model.hu_range)) if model else None
+        return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":
         from ctsr.evaluate.model import load_model

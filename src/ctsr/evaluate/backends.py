@@ -143,7 +143,7 @@ def _ma_of_pyiqa(net: Net, cache: Path | None) -> MetricFunction:
 
 def _demand(package: Package) -> None:
     if version_of(package) is None:
-        raise MissingInputError(f"{package} is not installed (pip install 'ctsr[pyiqa]')")
+        raise MissingInputError(f"{package} is not installed (pip install '.[pyiqa]' in the source folder of ctsr)")
 
 
 def _fetched(cache: Path | None, *names: str) -> list[dict[str, Tensor]]:

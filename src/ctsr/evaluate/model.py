@@ -1,6 +1,6 @@
 """The model under test: its network on a device, and what its checkpoint says about how to test it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,8 +13,7 @@ from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
 from ctsr.infer import Engine, TorchEngine
-from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
-from ctsr.infer.trial import Pair
+from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.progress import SILENT, Progress
 from ctsr.text import safe_name
 
@@ -43,13 +42,11 @@ class ModelUnderTest:
         """`torch fp32`, `openvino int8`."""
         return (self.engine or TorchEngine(self.generator.net)).name
 
-    def on_engine(
-        self, asked: AskedFor, trial: Callable[[], Sequence[Pair]], progress: Progress = SILENT
-    ) -> "ModelUnderTest":
+    def on_engine(self, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT) -> "ModelUnderTest":
         """The model run by what was asked for, see `ctsr.infer.choose.choose_engine`; torch in fp32 is what it has."""
         if (asked.engine, asked.precision) == ("torch", "fp32"):
             return self
-        spec = choose_engine(self.generator, asked, trial, progress)
+        spec = choose_engine(self.generator, asked, check, progress)
         engine = open_engine(spec, self.generator)
         progress.note(f"engine: {engine.name}")
         return replace(self, engine=engine, spec=spec)

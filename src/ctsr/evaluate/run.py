@@ -1,6 +1,7 @@
 """`evaluate`: from models and a root to a folder of rows, statistics, plots and a report."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,18 +27,18 @@ from ctsr.evaluate.window import choose_windows
 from ctsr.files import write_json
 from ctsr.hashing import digest
 from ctsr.hu import HURange
-from ctsr.infer.calibration import Calibration
-from ctsr.infer.choose import AskedFor
-from ctsr.infer.trial import Pair
+from ctsr.infer.choose import AskedFor, Int8Support
+from ctsr.infer.engine import Engine
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.packages import MA_CPU_SECONDS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
+from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
 
 __all__ = ["Evaluation", "evaluate", "fingerprint_of", "prepare"]
 
-TRIAL_SLICES = 4
-"""At most so many slices, evenly over the evaluation, on which int8 is compared with fp32."""
+ACCEPTANCE_SLICES = 4
+"""Maximum number of slices, evenly spread, on which INT8 is compared with fp32."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def evaluate(
     degradation: Degradation,
     options: EvaluateOptions,
     *,
-    calibration: Calibration | None = None,
+    int8: Int8Support | None = None,
     crew: Crew | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -71,7 +72,7 @@ def evaluate(
 
     Rows reach the disk slice by slice. When an evaluation is interrupted, the next one with the same models,
     settings and slices continues it, to the same result; so it does where slices could not be measured.
-    `calibration` gives images to set the scales of an int8 network by. The processes of a `crew` share the slices.
+    `int8` opens the network if the precision is int8. The processes of a `crew` share the slices.
 
     Raises:
         MissingInputError: no data, or a split that names patients who are not there.
@@ -80,7 +81,7 @@ def evaluate(
             or baseline that is none.
         CtsrError: not one slice could be measured.
     """
-    plan = with_engine(prepare(models, degradation, options, progress), calibration, progress)
+    plan = with_engine(prepare(models, degradation, options, progress), int8, progress)
     fingerprint = fingerprint_of(plan)
     with result_folder(options.output_dir, plan.stem, fingerprint) as folder:
         write_json(folder.config_json, plan.config())
@@ -166,21 +167,23 @@ def _domains(options: EvaluateOptions) -> tuple[Domain, ...]:
     return tuple(Domain(window, mask) for mask in dict.fromkeys(options.mask) for window in windows)
 
 
-def with_engine(plan: EvaluationPlan, calibration: Calibration | None, progress: Progress) -> EvaluationPlan:
+def with_engine(plan: EvaluationPlan, int8: Int8Support | None, progress: Progress) -> EvaluationPlan:
     """The plan with the engine that was asked for; int8 is checked on slices of the evaluation itself."""
-    return replace(plan, models=tuple(_on_engine(model, plan, calibration, progress) for model in plan.models))
+    return replace(plan, models=tuple(_on_engine(model, plan, int8, progress) for model in plan.models))
 
 
 def _on_engine(
-    model: ModelUnderTest, plan: EvaluationPlan, calibration: Calibration | None, progress: Progress
+    model: ModelUnderTest, plan: EvaluationPlan, int8: Int8Support | None, progress: Progress
 ) -> ModelUnderTest:
-    def trial() -> list[Pair]:
-        taken = plan.slices[:: -(-len(plan.slices) // TRIAL_SLICES)]
-        found = (slice_pair(one.stored, one.index, plan.sampler, model.hu_range) for one in taken)
-        return [Pair(pair.lr, pair.hr) for pair in found]
+    def check(int8_engine: Engine, fp32_engine: Engine) -> Acceptance:
+        pairs: list[Pair] = []
+        for planned in plan.slices[:: math.ceil(len(plan.slices) / ACCEPTANCE_SLICES)]:
+            pair = slice_pair(planned.stored, planned.index, plan.sampler, model.hu_range)
+            pairs.append(Pair(pair.lr, pair.hr))
+        return compare_engines(int8_engine, fp32_engine, pairs, model.hu_range)
 
-    asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), calibration)
-    return model.on_engine(asked, trial, progress)
+    asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), int8)
+    return model.on_engine(asked, check, progress)
 
 
 def fingerprint_of(plan: EvaluationPlan) -> str:

@@ -1,24 +1,57 @@
 """Which engine runs a network: settled once, from what was asked for and what is there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 
 from ctsr.checkpoint import Generator, load_generator
-from ctsr.checkpoint.int8 import Int8Twin, int8_beside, read_int8
 from ctsr.errors import UsageError
-from ctsr.infer.cache import weights_hash
-from ctsr.infer.calibration import Calibration
 from ctsr.infer.engine import Engine, EngineName, Precision, TorchEngine
-from ctsr.infer.int8 import quantised
 from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
-from ctsr.infer.trial import Pair, Verdict, compare
 from ctsr.progress import SILENT, Progress
+from ctsr.series import Series
 
-__all__ = ["AskedFor", "EngineSpec", "choose_engine", "open_engine"]
+
+class CheckResult(Protocol):
+    """Result of comparing an INT8 engine with fp32."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether the INT8 engine may be used."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """One line for messages."""
+        ...
+
+
+EngineCheck: TypeAlias = Callable[[Engine, Engine], CheckResult]
+"""Compares an INT8 engine, the first argument, with the fp32 engine of the same model."""
+
+
+class Int8Support(Protocol):
+    """Opens and checks the INT8 network of a model; picklable.
+
+    Implemented by `ctsr.quantization.quantized_model.Int8Network`, which is above this package.
+    """
+
+    def source(self, generator: Generator) -> str:
+        """Where the network comes from, for messages."""
+        ...
+
+    def open(self, generator: Generator, *, threads: int | None = None, cache: Path | None = None) -> Engine:
+        """The INT8 engine."""
+        ...
+
+    def check_on_series(
+        self, generator: Generator, series: Iterable[Series], *, assume_hu: bool = False
+    ) -> EngineCheck:
+        """A check of the INT8 engine on slices of series that were not used to make it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,8 +66,8 @@ class EngineSpec:
     """Of the CPU; as many as the library likes when None."""
     cache: Path | None = None
     """Of converted networks; the user's when None."""
-    calibration: Calibration | None = None
-    """For int8, where the model has no twin beside it and the cache does not hold the network yet."""
+    int8: Int8Support | None = None
+    """Opens the network if the precision is int8."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +80,8 @@ class AskedFor:
     """`int8` gives way to fp32 where its own check does not pass."""
     device: str = "cpu"
     """What PyTorch would compute on; OpenVINO uses the CPU."""
-    calibration: Calibration | None = None
-    """For int8: images that set its scales."""
+    int8: Int8Support | None = None
+    """Needed for int8."""
     threads: int | None = None
     """Of the CPU; as many as the library likes when None."""
     cache: Path | None = None
@@ -56,37 +89,35 @@ class AskedFor:
 
 
 def choose_engine(
-    generator: Generator, asked: AskedFor, trial: Callable[[], Sequence[Pair]], progress: Progress = SILENT
+    generator: Generator, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT
 ) -> EngineSpec:
     """What runs a network from now on; a choice that is not the one asked for is said.
 
     Args:
         generator: the network.
         asked: what the user wants.
-        trial: for int8: slices with their truth to check it on, of patients that are not among the calibration's.
+        check: compares INT8 with fp32; needed for int8.
         progress: hears what was chosen and why.
 
     Raises:
-        UsageError: the engine is not installed, or does not have the precision; or int8 without a calibration.
+        UsageError: the engine is not installed, or does not have the precision; or there is no INT8 network.
     """
     chosen = _available(asked, progress)
     spec = EngineSpec(
-        generator.path.absolute(), chosen, asked.precision, asked.device, asked.threads, asked.cache, asked.calibration
+        generator.path.absolute(), chosen, asked.precision, asked.device, asked.threads, asked.cache, asked.int8
     )
     if spec.precision != "int8":
         return spec
-    exact = replace(spec, precision="fp32")
-    twin = read_int8(generator)
-    if asked.calibration is None and twin is None:
-        raise UsageError("int8 needs images that set its scales: give a calibration, or choose fp32")
+    fp32 = replace(spec, precision="fp32")
     if chosen == "torch":
         progress.note(f"int8 needs OpenVINO ({GET_IT}): computing in fp32")
-        return exact
-    if twin is not None:
-        progress.note(f"int8: the model's twin, {int8_beside(generator.path)}")
-    verdict = _verdict(generator, spec, exact, trial(), twin)
-    progress.note(f"int8 {verdict.text}: {'in use' if verdict.passes else 'too much, computing in fp32'}")
-    return spec if verdict.passes else exact
+        return fp32
+    if asked.int8 is None or check is None:
+        raise UsageError("no INT8 network is available for this model; choose fp32")
+    progress.note(f"int8: {asked.int8.source(generator)}")
+    result = check(open_engine(spec, generator), open_engine(fp32, generator))
+    progress.note(f"int8 {result.text}: {'in use' if result.passes else 'too much, computing in fp32'}")
+    return spec if result.passes else fp32
 
 
 def open_engine(spec: EngineSpec, generator: Generator | None = None) -> Engine:
@@ -98,21 +129,9 @@ def open_engine(spec: EngineSpec, generator: Generator | None = None) -> Engine:
             torch.set_num_threads(spec.threads)
         return TorchEngine(net.to(spec.device), spec.precision)
     if spec.precision == "int8":
-        return _in_int8(generator, spec)
+        assert spec.int8 is not None, "choose_engine gives int8 only with an INT8 network"
+        return spec.int8.open(generator, threads=spec.threads, cache=spec.cache)
     return OpenvinoEngine(converted(net.cpu(), spec.cache), spec.precision, threads=spec.threads)
-
-
-def _in_int8(generator: Generator, spec: EngineSpec) -> Engine:
-    """The twin that lies beside the model; where there is none, the model as it is, calibrated here."""
-    twin = read_int8(generator)
-    if twin is not None:
-        variant = f"twin {weights_hash(twin.net)[:8]}"
-        return OpenvinoEngine(converted(twin.net, spec.cache), "int8", threads=spec.threads, variant=variant)
-    assert spec.calibration is not None, "int8 is chosen with a calibration"
-    xml = quantised(generator.net.cpu(), spec.calibration, spec.cache)
-    # Other images make another network, whose results must not be taken for those of this one.
-    variant = f"calibrated {spec.calibration.key[:8]}"
-    return OpenvinoEngine(xml, "int8", threads=spec.threads, variant=variant)
 
 
 def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvino"]:
@@ -134,12 +153,3 @@ def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvin
         if device != "cpu":
             progress.note(f"engine: OpenVINO computes on the CPU, not on {device}")
     return engine
-
-
-def _verdict(
-    generator: Generator, fast: EngineSpec, exact: EngineSpec, pairs: Sequence[Pair], twin: Int8Twin | None
-) -> Verdict:
-    """On these slices; where its twin has learned from all there are, the verdict that it was kept for."""
-    if twin is not None and not pairs:
-        return Verdict(twin.notes.loss_db, twin.notes.bias_hu, twin.notes.num_slices)
-    return compare(open_engine(fast, generator), open_engine(exact, generator), pairs, generator.hu_range)

@@ -11,9 +11,7 @@ from ctsr.cluster import LostError, each_in_order
 from ctsr.data.datasets import patient_names
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
-from ctsr.infer.calibration import trial_pairs
-from ctsr.infer.choose import AskedFor, EngineSpec, choose_engine, open_engine
-from ctsr.infer.trial import Pair
+from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
@@ -70,11 +68,11 @@ def upscale(
     inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
     wanted = chosen(inventory, options)
 
-    def trial() -> list[Pair]:
-        series = (one.series for one in wanted)
-        return trial_pairs(series, generator, asked.calibration, assume_hu=options.assume_hu)
-
-    spec = choose_engine(generator, asked, trial, progress)
+    check: EngineCheck | None = None
+    if asked.int8 is not None:
+        all_series = [candidate.series for candidate in wanted]
+        check = asked.int8.check_on_series(generator, all_series, assume_hu=options.assume_hu)
+    spec = choose_engine(generator, asked, check, progress)
     engine = open_engine(spec, generator)
     progress.note(f"engine: {engine.name}")
     jobs = tuple(plan_series(inventory, wanted, generator, engine.name, options, out))

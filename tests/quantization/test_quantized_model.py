@@ -1,33 +1,49 @@
-"""A model's INT8 twin: what was trained is what runs, it is kept beside its model, and only where it is as good."""
+"""Quantized models: what was trained is what runs, it lies beside its model, and only if it is as good."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ctsr.checkpoint import Generator, load_generator
 from ctsr.checkpoint.bundled import BUNDLED, check_own_folder
-from ctsr.checkpoint.int8 import Int8Twin, TwinNotes, int8_beside, read_int8, save_int8
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError, UsageError
 from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.infer.calibration import trial_pairs
 from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.int8 import debias, set_ranges
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted
 from ctsr.infer.private import import_openvino
 from ctsr.models import Architecture, build
-from ctsr.models.rounded import LEVELS, MOST_WEIGHT, RoundedConv, Rounding, rounded, rounded_like, roundings
-from tests.infer.test_int8 import trial
+from ctsr.quantization.calibration import calibrate_ranges, correct_bias
+from ctsr.quantization.fake_quantize import (
+    MAX_WEIGHT_STEP,
+    NUM_LEVELS,
+    FakeQuantize,
+    QuantizedConv2d,
+    build_quantized,
+    fake_quantized,
+    input_quantizers,
+)
+from ctsr.quantization.quantized_model import (
+    Int8Network,
+    QuantizationRecord,
+    QuantizedModel,
+    load_quantized,
+    quantized_path,
+    save_quantized,
+)
 from tests.made.exams import NAMES, save_patients
 from tests.made.listener import Listener
 from tests.made.model import save_model
 from tests.needs import needs
+from tests.quantization.test_calibration import check, sample_pairs
 
 FAMILIES = ["edsr", "plain", "rrdb", "rrdb_skip", "real_esrgan"]
 
@@ -43,17 +59,17 @@ def network(name: str) -> nn.Module:
 
 
 def images() -> list[Tensor]:
-    return [pair.lr for pair in trial(seed=20)]
+    return [pair.lr for pair in sample_pairs(seed=20)]
 
 
-def twin_of(net: nn.Module) -> nn.Module:
-    twin = rounded(net)
-    set_ranges(twin, images())
-    return twin
+def calibrated_ranges_of(net: nn.Module) -> nn.Module:
+    quantized = fake_quantized(net)
+    calibrate_ranges(quantized, images())
+    return quantized
 
 
-def rounded_convs(net: nn.Module) -> list[RoundedConv]:
-    return [one for one in net.modules() if isinstance(one, RoundedConv)]
+def quantized_convs(net: nn.Module) -> list[QuantizedConv2d]:
+    return [one for one in net.modules() if isinstance(one, QuantizedConv2d)]
 
 
 def shift_last(net: nn.Module, by: float) -> None:
@@ -62,23 +78,37 @@ def shift_last(net: nn.Module, by: float) -> None:
     last.bias.data += by
 
 
-def notes(generator: Generator) -> TwinNotes:
-    return TwinNotes(generator.sha256, ("anna",), 0, 0.01, 0.1, 4)
+def record(generator: Generator) -> QuantizationRecord:
+    return QuantizationRecord(generator.sha256, ("anna",), 0, 0.01, 0.1, 4)
 
 
-def keep_twin(path: Path, twin: nn.Module | None = None) -> Generator:
+@dataclass(frozen=True)
+class Recorder:
+    """An engine that keeps its inputs."""
+
+    seen: list[Tensor]
+    name = "recorder"
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        self.seen.append(lr)
+        return nn.functional.interpolate(lr, scale_factor=2.0)
+
+
+def save_beside(path: Path, quantized: nn.Module | None = None) -> Generator:
     generator = load_generator(path)
-    save_int8(int8_beside(path), Int8Twin(twin or twin_of(generator.net), notes(generator)))
+    save_quantized(
+        quantized_path(path), QuantizedModel(quantized or calibrated_ranges_of(generator.net), record(generator))
+    )
     return generator
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_openvino_computes_what_was_rounded_in_pytorch(name: str, tmp_path: Path) -> None:
-    twin = twin_of(network(name))
+def test_openvino_computes_what_fake_quantization_computes(name: str, tmp_path: Path) -> None:
+    quantized = calibrated_ranges_of(network(name))
     (lr, *_) = images()
     with torch.inference_mode():
-        expected = twin(lr)
-    answer = OpenvinoEngine(converted(twin, tmp_path), "int8")(lr)
+        expected = quantized(lr)
+    answer = OpenvinoEngine(converted(quantized, tmp_path), "int8")(lr)
     # A sum that lies between two levels may go to either side; what it was rounded by is far more than that.
     hu = (answer - expected) * DEFAULT_RANGE.hu_per_unit
     assert float(hu.abs().mean()) < 0.05
@@ -87,9 +117,9 @@ def test_openvino_computes_what_was_rounded_in_pytorch(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_convolution_of_the_trunk_is_rounded_and_no_other(name: str) -> None:
+def test_every_convolution_of_the_trunk_is_quantized_and_no_other(name: str) -> None:
     net = network(name)
-    found = {name for name, one in rounded(net).named_modules() if isinstance(one, RoundedConv)}
+    found = {name for name, one in fake_quantized(net).named_modules() if isinstance(one, QuantizedConv2d)}
     convs = {name for name, one in net.named_modules() if isinstance(one, nn.Conv2d)}
     assert found == {name for name in convs if name.split(".")[0] in {"trunk", "RRDB_trunk", "body"}}
     assert 0 < len(found) < len(convs)
@@ -97,139 +127,167 @@ def test_every_convolution_of_the_trunk_is_rounded_and_no_other(name: str) -> No
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_openvino_runs_the_trunk_in_integers(name: str, tmp_path: Path) -> None:
-    twin = twin_of(network(name))
+    quantized = calibrated_ranges_of(network(name))
     openvino = import_openvino()
     core = openvino.Core()
-    model = core.read_model(converted(twin, tmp_path))
+    model = core.read_model(converted(quantized, tmp_path))
     model.reshape([1, 1, 32, 32])
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
     convs = [
         str(node["runtimePrecision"].astype(str)) for node in nodes if node["layerType"].astype(str) == "Convolution"
     ]
-    assert sum("8" in one for one in convs) == len(rounded_convs(twin))
+    assert sum("8" in one for one in convs) == len(quantized_convs(quantized))
 
 
 def test_levels_hold_zero_and_the_whole_range() -> None:
-    one = Rounding()
-    one.cover(-1.0, 3.0)
+    one = FakeQuantize()
+    one.set_range(-1.0, 3.0)
     low, zero, high, beyond = one(torch.tensor([-1.0, 0.0, 3.0, 5.0])).tolist()
     assert zero == 0
-    assert (low, high) == pytest.approx((-1, 3), abs=4 / (LEVELS - 1))
+    assert (low, high) == pytest.approx((-1, 3), abs=4 / (NUM_LEVELS - 1))
     assert beyond == high
-    one.cover(1.0, 2.0)
+    one.set_range(1.0, 2.0)
     assert float(one(torch.tensor(0.0))) == 0
 
 
 def test_weights_keep_to_seven_bits_however_they_are_trained() -> None:
-    conv = rounded_convs(twin_of(network("plain")))[0]
+    conv = quantized_convs(calibrated_ranges_of(network("plain")))[0]
     conv.weight.data *= 3
-    conv.hold()
+    conv.clamp_weights()
     steps = (conv.weight.detach() / conv.weight_scale[:, None, None, None]).abs()
-    assert float(steps.max()) == pytest.approx(MOST_WEIGHT)
+    assert float(steps.max()) == pytest.approx(MAX_WEIGHT_STEP)
 
 
-def test_gradients_pass_roundings() -> None:
-    twin = twin_of(network("edsr"))
-    torch.autograd.backward(twin(images()[0]).mean())
-    gradients = [one.weight.grad for one in rounded_convs(twin)]
+def test_gradients_pass_quantizers() -> None:
+    quantized = calibrated_ranges_of(network("edsr"))
+    torch.autograd.backward(quantized(images()[0]).mean())
+    gradients = [one.weight.grad for one in quantized_convs(quantized)]
     assert len(gradients) == 3
     assert all(one is not None and bool(one.abs().sum() > 0) for one in gradients)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_mean_of_a_twin_is_that_of_its_model(name: str) -> None:
+def test_bias_correction_gives_the_quantized_network_the_mean_of_its_model(name: str) -> None:
     net = network(name)
-    twin = twin_of(net)
-    shift_last(twin, 0.01)
-    debias(twin, net, images())
+    quantized = calibrated_ranges_of(net)
+    shift_last(quantized, 0.01)
+    correct_bias(quantized, net, images())
     with torch.inference_mode():
-        shift = sum(float((twin(image) - net(image)).mean()) for image in images())
+        shift = sum(float((quantized(image) - net(image)).mean()) for image in images())
     assert shift == pytest.approx(0, abs=1e-5)
 
 
 def test_scales_and_weights_survive_the_file(tmp_path: Path) -> None:
     path = save_model(tmp_path / "best.pth")
     generator = load_generator(path)
-    twin = twin_of(generator.net)
-    keep_twin(path, twin)
-    found = read_int8(generator)
+    quantized = calibrated_ranges_of(generator.net)
+    save_beside(path, quantized)
+    found = load_quantized(generator)
     assert found is not None
-    assert found.notes == notes(generator)
+    assert found.record == record(generator)
     state = found.net.state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in twin.state_dict().items())
+    assert all(torch.equal(value, state[key]) for key, value in quantized.state_dict().items())
     (lr, *_) = images()
     with torch.inference_mode():
-        assert torch.equal(found.net(lr), twin(lr))
-    assert all(float(one.scale) < 1 for _, one in roundings(found.net))
+        assert torch.equal(found.net(lr), quantized(lr))
+    assert all(float(one.scale) < 1 for _, one in input_quantizers(found.net))
 
 
-def test_a_model_without_a_twin_has_none(tmp_path: Path) -> None:
-    assert read_int8(load_generator(save_model(tmp_path / "best.pth"))) is None
-
-
-def test_the_twin_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_files_with_the_former_names_of_quantizers_are_read(tmp_path: Path) -> None:
     path = save_model(tmp_path / "best.pth")
-    keep_twin(path)
+    generator = save_beside(path)
+    file = quantized_path(path)
+    with safe_open(file, framework="pt") as opened:
+        header = opened.metadata()
+    state = {key.replace(".input_quantizer.", ".entry."): value for key, value in load_file(file).items()}
+    assert any(".entry." in key for key in state)
+    expected = load_quantized(generator)
+    save_file(state, file, metadata=header)
+    found = load_quantized(generator)
+    assert found is not None
+    assert expected is not None
+    assert str(found.net.state_dict()) == str(expected.net.state_dict())
+
+
+@pytest.mark.parametrize("name", sorted(BUNDLED))
+def test_bundled_models_come_quantized(name: str) -> None:
+    quantized = load_quantized(load_generator(BUNDLED[name].file))
+    assert quantized is not None
+    assert quantized.record.acceptance.passes
+
+
+def test_a_model_that_is_not_quantized_has_no_quantized_version(tmp_path: Path) -> None:
+    assert load_quantized(load_generator(save_model(tmp_path / "best.pth"))) is None
+
+
+def test_the_quantized_version_of_another_model_is_refused(tmp_path: Path) -> None:
+    path = save_model(tmp_path / "best.pth")
+    save_beside(path)
     save_model(path, seed=4)
     with pytest.raises(CheckpointError, match="made from another model"):
-        read_int8(load_generator(path))
+        load_quantized(load_generator(path))
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "misfit"])
-def test_a_damaged_twin_is_an_error_that_names_it(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_quantized_model_is_an_error_that_names_it(tmp_path: Path, damage: str) -> None:
     path = save_model(tmp_path / "best.pth")
-    keep_twin(path, twin_of(network("plain")) if damage == "misfit" else None)
-    twin = int8_beside(path)
+    save_beside(path, calibrated_ranges_of(network("plain")) if damage == "misfit" else None)
+    quantized = quantized_path(path)
     if damage == "cut":
-        twin.write_bytes(twin.read_bytes()[:100])
+        quantized.write_bytes(quantized.read_bytes()[:100])
     if damage == "foreign":
-        from safetensors.torch import save_file
-
-        save_file({"a": torch.zeros(1)}, twin)
+        save_file({"a": torch.zeros(1)}, quantized)
     with pytest.raises(CheckpointError, match=r"best\.int8\.safetensors"):
-        read_int8(load_generator(path))
+        load_quantized(load_generator(path))
 
 
 def test_ranges_of_another_network_do_not_fit() -> None:
-    with pytest.raises(DomainError, match="not those of a rounded"):
-        rounded_like(Architecture("plain", 2, nf=8, nb=1, gc=0), twin_of(network("edsr")).state_dict())
+    with pytest.raises(DomainError, match="not those of a quantized"):
+        build_quantized(Architecture("plain", 2, nf=8, nb=1, gc=0), calibrated_ranges_of(network("edsr")).state_dict())
 
 
-def chosen(path: Path, net: nn.Module, twin: nn.Module) -> tuple[str, str]:
-    """The engine that is used where a twin lies beside a model, and what was said of it; nothing is calibrated."""
-    generator = replace(keep_twin(save_model(path / "best.pth", nf=4), twin), net=net)
+def chosen(path: Path, net: nn.Module, quantized: nn.Module) -> tuple[str, str]:
+    """The engine that is used where a quantized lies beside a model, and what was said of it; nothing is calibrated."""
+    generator = replace(save_beside(save_model(path / "best.pth", nf=4), quantized), net=net)
     listener = Listener()
-    spec = choose_engine(generator, AskedFor("openvino", "int8", cache=path / "cache"), trial, listener)
+    spec = choose_engine(
+        generator, AskedFor("openvino", "int8", cache=path / "cache", int8=Int8Network()), check, listener
+    )
     assert any("best.int8.safetensors" in note for note in listener.notes)
     return open_engine(spec, generator).name, listener.notes[-1]
 
 
-def test_a_twin_that_is_as_good_is_used(bilinear_net: nn.Module, tmp_path: Path) -> None:
-    name, note = chosen(tmp_path, bilinear_net, twin_of(bilinear_net))
-    assert name.startswith("openvino int8 twin ")
+def test_a_quantized_model_that_is_as_good_is_used(bilinear_net: nn.Module, tmp_path: Path) -> None:
+    name, note = chosen(tmp_path, bilinear_net, calibrated_ranges_of(bilinear_net))
+    assert name.startswith("openvino int8 quantized ")
     assert "in use" in note
 
 
-def test_a_twin_that_is_worse_gives_way_to_fp32_and_says_so(bilinear_net: nn.Module, tmp_path: Path) -> None:
-    twin = twin_of(bilinear_net)
-    shift_last(twin, 0.001)  # 1.5 HU
-    name, note = chosen(tmp_path, bilinear_net, twin)
+def test_a_quantized_model_that_is_worse_gives_way_to_fp32_and_says_so(bilinear_net: nn.Module, tmp_path: Path) -> None:
+    quantized = calibrated_ranges_of(bilinear_net)
+    shift_last(quantized, 0.001)  # 1.5 HU
+    name, note = chosen(tmp_path, bilinear_net, quantized)
     assert name == "openvino fp32"
     assert "too much, computing in fp32" in note
 
 
-def test_a_twin_is_not_checked_on_patients_it_has_learned_from(bilinear_net: nn.Module, tmp_path: Path) -> None:
+def test_a_quantized_model_is_not_checked_on_patients_it_was_made_with(bilinear_net: nn.Module, tmp_path: Path) -> None:
     root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=3, size=32)
     anna, bert = scan(root, patient_ids={"anna": "anna", "bert": "bert"}).all_series()
     path = save_model(tmp_path / "best.pth", nf=4)
-    generator = replace(keep_twin(path, twin_of(bilinear_net)), net=bilinear_net)
-    unseen, chosen_of_both = (trial_pairs(known, generator, None) for known in ([bert], [anna, bert]))
-    assert all(one.hr.equal(other.hr) for one, other in zip(chosen_of_both, unseen, strict=True))
-    # Where it knows everybody, the verdict that it was kept for holds: 0.01 dB, 0.1 HU, 4 slices.
+    generator = replace(save_beside(path, calibrated_ranges_of(bilinear_net)), net=bilinear_net)
+    int8 = Int8Network()
+    seen: dict[str, list[Tensor]] = {"bert": [], "both": []}
+    for name, series in (("bert", [bert]), ("both", [anna, bert])):
+        engine = Recorder(seen[name])
+        int8.check_on_series(generator, series)(engine, engine)
+    assert len(seen["bert"]) > 0
+    assert all(map(torch.equal, seen["both"], seen["bert"]))
+    # All patients were used for calibration: the stored result is 0.01 dB, 0.1 HU, 4 slices.
     listener = Listener()
-    asked = AskedFor("openvino", "int8", cache=tmp_path / "cache")
-    choose_engine(generator, asked, lambda: trial_pairs([anna], generator, None), listener)
+    asked = AskedFor("openvino", "int8", cache=tmp_path / "cache", int8=int8)
+    choose_engine(generator, asked, int8.check_on_series(generator, [anna]), listener)
     assert "loses 0.010 dB" in listener.notes[-1]
     assert "on 4 slices" in listener.notes[-1]
 
@@ -246,18 +304,18 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 QUANTIZE = ["quantize", "best.pth", "--steps", "2", "--patch_size", "32", "--batch_size", "2", "--lr", "1e-6"]
 
 
-def test_quantize_writes_a_twin_that_upscale_uses(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quantize_writes_a_model_that_upscale_uses(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(QUANTIZE) == 0
-    found = read_int8(load_generator(trained))
+    found = load_quantized(load_generator(trained))
     assert found is not None
-    assert found.notes.patients == ("anna", "bert", "cleo")
-    assert found.notes.steps == 2
+    assert found.record.patients == ("anna", "bert", "cleo")
+    assert found.record.steps == 2
     assert main(["upscale", "preprocessed_data/fred", "sr", "--model_path", "best.pth", "--precision", "int8"]) == 0
-    assert "openvino int8 twin" in capsys.readouterr().err
+    assert "openvino int8 quantized" in capsys.readouterr().err
     assert main(QUANTIZE) == 2
     assert "is there already; pass --overwrite" in capsys.readouterr().err
     assert main([*QUANTIZE, "--overwrite", "--seed", "1"]) == 0
-    again = read_int8(load_generator(trained))
+    again = load_quantized(load_generator(trained))
     assert again is not None
     assert str(again.net.state_dict()) != str(found.net.state_dict())
 
@@ -265,21 +323,21 @@ def test_quantize_writes_a_twin_that_upscale_uses(trained: Path, capsys: pytest.
 def test_quantize_does_not_write_what_its_check_refuses(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUANTIZE, "--lr", "1"]) == 1  # leaves nothing of what was trained
     assert "not written" in capsys.readouterr().err
-    assert not int8_beside(trained).exists()
+    assert not quantized_path(trained).exists()
 
 
 def test_quantize_leaves_the_model_as_it_was(trained: Path) -> None:
     before = trained.read_bytes()
     assert main([*QUANTIZE, "--out", "elsewhere.safetensors"]) == 0
     assert trained.read_bytes() == before
-    assert not int8_beside(trained).exists()
+    assert not quantized_path(trained).exists()
     assert Path("elsewhere.safetensors").is_file()
 
 
 def test_quantize_refuses_a_patch_larger_than_every_slice(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUANTIZE, "--patch_size", "5000"]) == 2
     assert "--patch_size 5000 is larger than every slice to train on; 64 fits" in capsys.readouterr().err
-    assert not int8_beside(trained).exists()
+    assert not quantized_path(trained).exists()
 
 
 def test_quantize_never_replaces_the_model_itself(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,4 +371,4 @@ def test_quantize_refuses_a_split_that_trains_on_who_judged_the_model(
     Path("other.json").write_text(json.dumps({"splits": splits}), encoding="utf-8")
     assert main([*QUANTIZE, "--split_json", "other.json"]) == 1
     assert "was not trained on fred" in capsys.readouterr().err
-    assert not int8_beside(trained).exists()
+    assert not quantized_path(trained).exists()

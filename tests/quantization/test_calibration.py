@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from ctsr.checkpoint import Generator, load_generator
 from ctsr.degrade import Degradation
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.infer import TorchEngine
-from ctsr.infer.calibration import ExamSlices, SyntheticSlices
+from ctsr.infer import Engine, TorchEngine
 from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.int8 import quantised
 from ctsr.infer.openvino_engine import OpenvinoEngine
 from ctsr.infer.private import import_openvino
-from ctsr.infer.trial import Pair, compare, pairs_of
 from ctsr.models import Architecture, build
 from ctsr.models.rrdb import RRDBNet
+from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs
+from ctsr.quantization.calibration import ExamSlices, convert_calibrated
+from ctsr.quantization.quantized_model import Int8Network
+from ctsr.quantization.synthetic import SyntheticSlices
 from tests.made.ct import body
 from tests.made.exams import save_patients
 from tests.made.listener import Listener
@@ -50,20 +51,24 @@ class Discs:
         return frozenset()
 
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
-        return [(self.gain * pair.lr).numpy() for pair in trial(seed=50)]
+        return [(self.gain * pair.lr).numpy() for pair in sample_pairs(seed=50)]
 
 
-def trial(seed: int = 0) -> list[Pair]:
+def sample_pairs(seed: int = 0) -> list[Pair]:
     slices = [body(64, seed=seed + i, texture=200, smooth=1.0).astype(np.float32) for i in range(3)]
-    return pairs_of(slices, Degradation(), DEFAULT_RANGE)
+    return degraded_pairs(slices, Degradation(), DEFAULT_RANGE)
+
+
+def check(int8: Engine, fp32: Engine) -> Acceptance:
+    return compare_engines(int8, fp32, sample_pairs(), DEFAULT_RANGE)
 
 
 def choose(net: nn.Module, path: Path, calibration: Discs) -> tuple[str, str]:
     """The engine that is used, and what was said of it."""
     generator: Generator = replace(load_generator(save_model(path / "best.pth")), net=net)
-    asked = AskedFor("openvino", "int8", calibration=calibration, cache=path / "cache")
+    asked = AskedFor("openvino", "int8", int8=Int8Network(calibration), cache=path / "cache")
     listener = Listener()
-    spec = choose_engine(generator, asked, trial, listener)
+    spec = choose_engine(generator, asked, check, listener)
     return open_engine(spec, generator).name, listener.notes[-1]
 
 
@@ -91,21 +96,21 @@ def test_int8_that_is_worse_gives_way_to_fp32_and_says_so(busy_net: nn.Module, t
 
 def in_fp32(net: nn.Module, folder: Path) -> tuple[list[str], int]:
     """The convolutions that were not quantised, and how many there are."""
-    model = import_openvino().Core().read_model(quantised(net, Discs(), folder))
+    model = import_openvino().Core().read_model(convert_calibrated(net, Discs(), folder))
     convolutions = [one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution"]
     weights = {one.get_friendly_name(): one.input_value(1).get_node() for one in convolutions}
     # Weights of 8 bits are widened and scaled where they are used.
     return [name for name, source in weights.items() if source.get_type_name() == "Constant"], len(convolutions)
 
 
-def test_only_the_blocks_of_the_trunk_are_quantised(busy_net: nn.Module, tmp_path: Path) -> None:
+def test_only_the_blocks_of_the_trunk_are_convert_calibrated(busy_net: nn.Module, tmp_path: Path) -> None:
     outer, count = in_fp32(busy_net, tmp_path)
     assert (len(outer), count) == (4, 34)
     assert not any(".rdb" in name for name in outer)
 
 
 @pytest.mark.parametrize(("name", "count"), [("edsr", 7), ("rrdb_skip", 33), ("plain", 4)])
-def test_of_a_network_with_a_skip_the_trunk_is_quantised(tmp_path: Path, name: str, count: int) -> None:
+def test_of_a_network_with_a_skip_the_trunk_is_convert_calibrated(tmp_path: Path, name: str, count: int) -> None:
     torch.manual_seed(0)
     outer, found = in_fp32(build(Architecture(name, 2, nf=8, nb=2, gc=4)).eval(), tmp_path)
     assert found == count
@@ -114,8 +119,8 @@ def test_of_a_network_with_a_skip_the_trunk_is_quantised(tmp_path: Path, name: s
 
 
 def test_the_mean_of_int8_is_that_of_fp32(busy_net: nn.Module, tmp_path: Path) -> None:
-    fast = OpenvinoEngine(quantised(busy_net, Discs(), tmp_path), "int8")
-    verdict = compare(fast, TorchEngine(busy_net), trial(), DEFAULT_RANGE)
+    fast = OpenvinoEngine(convert_calibrated(busy_net, Discs(), tmp_path), "int8")
+    verdict = compare_engines(fast, TorchEngine(busy_net), sample_pairs(), DEFAULT_RANGE)
     assert abs(verdict.bias_hu) < 0.5
     assert verdict.num_slices == 3
 
@@ -131,10 +136,10 @@ def test_a_verdict_measures_loss_and_shift() -> None:
             return nn.functional.interpolate(lr, scale_factor=2.0) + self.by
 
     pairs = [Pair(torch.zeros(1, 1, 8, 8), torch.full((1, 1, 16, 16), 0.01))]
-    verdict = compare(Shifted(0.02 - 0.01), Shifted(0.0), pairs, DEFAULT_RANGE)
+    verdict = compare_engines(Shifted(0.02 - 0.01), Shifted(0.0), pairs, DEFAULT_RANGE)
     assert verdict.bias_hu == pytest.approx(15, abs=1e-3)
     assert verdict.loss_db < 0
-    worse = compare(Shifted(-0.01), Shifted(0.0), pairs, DEFAULT_RANGE)
+    worse = compare_engines(Shifted(-0.01), Shifted(0.0), pairs, DEFAULT_RANGE)
     assert worse.loss_db == pytest.approx(20 * np.log10(2), abs=1e-3)
     assert not worse.passes
 

@@ -1,0 +1,171 @@
+"""Post-training quantization: input ranges are set on calibration images, then the mean of the output is corrected."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ctsr.degrade import Degradation
+from ctsr.errors import MissingInputError
+from ctsr.exams import read_slice, scan
+from ctsr.files import file_state
+from ctsr.hashing import digest
+from ctsr.hu import HURange
+from ctsr.infer.cache import weights_hash
+from ctsr.infer.openvino_engine import kept
+from ctsr.quantization.acceptance import degraded_pairs
+from ctsr.quantization.fake_quantize import fake_quantized, input_quantizers
+from ctsr.series import Series
+from ctsr.volume import VoxelsHU
+
+VERSION = 2
+"""Of the procedure; part of the cache key of calibrated networks."""
+OUTLIERS = 2e-5
+"""Fraction of values clipped at each end of a range: covering them would coarsen the steps of all others."""
+MAX_SERIES = 12
+POSITIONS = (0.3, 0.7)
+"""Positions of the calibration slices, as fractions of a series' length."""
+
+
+class Calibration(Protocol):
+    """A source of calibration images, which are made only if no calibrated network is cached; picklable."""
+
+    @property
+    def key(self) -> str:
+        """Identifies the images."""
+        ...
+
+    @property
+    def series_uids(self) -> frozenset[str]:
+        """Series that the images are from; the network is not checked on them."""
+        ...
+
+    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+        """Inputs of the network, ``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` where it is conditional."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExamSlices:
+    """Slices of real exams, degraded as the model's training data."""
+
+    series: tuple[Series, ...]
+    degradation: Degradation
+    hu_range: HURange
+    """The model's."""
+    conditional: bool = False
+    """Whether the model takes conditions."""
+
+    @classmethod
+    def below(
+        cls, root: Path, degradation: Degradation, hu_range: HURange, *, conditional: bool = False
+    ) -> "ExamSlices":
+        """Use the first series below a folder.
+
+        Raises:
+            MissingInputError: there is no usable series.
+        """
+        found = tuple(scan(root.absolute()).all_series())[:MAX_SERIES]
+        if not found:
+            raise MissingInputError(f"{root}: no usable CT series for INT8 calibration")
+        return cls(found, degradation, hu_range, conditional)
+
+    @property
+    def key(self) -> str:
+        """See `Calibration`."""
+        states = [f"{series.series_uid} {file_state(series.slices[0].path)}" for series in self.series]
+        return digest(repr(self.degradation), repr(self.hu_range), *states).hex()
+
+    @property
+    def series_uids(self) -> frozenset[str]:
+        """See `Calibration`."""
+        return frozenset(series.series_uid for series in self.series)
+
+    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+        """See `Calibration`."""
+        pairs = degraded_pairs(self._slices(), self.degradation, self.hu_range, conditional=self.conditional)
+        return [pair.lr.numpy() for pair in pairs]
+
+    def _slices(self) -> Iterator[VoxelsHU]:
+        for series in self.series:
+            for index in sorted({round(position * (len(series.slices) - 1)) for position in POSITIONS}):
+                yield read_slice(series, index, assume_hu=True).hu
+
+
+def convert_calibrated(net: nn.Module, calibration: Calibration, cache: Path | None = None) -> Path:
+    """The calibrated INT8 network as OpenVINO's `model.xml`, from the cache if possible.
+
+    Args:
+        net: maps ``(N, 1, h, w)`` to ``(N, 1, s·h, s·w)``; on the CPU.
+        calibration: images on which the ranges are set.
+        cache: folder of converted networks; the user's if None.
+
+    Raises:
+        DomainError: the network has no known trunk.
+    """
+    key = ("int8", VERSION, weights_hash(net), type(net).__name__, calibration.key)
+    return kept(key, lambda: calibrated(net, [torch.from_numpy(image) for image in calibration()]), cache)
+
+
+def calibrated(net: nn.Module, images: Sequence[Tensor]) -> nn.Module:
+    """A quantized copy of a network, with ranges and bias set on images.
+
+    Args:
+        net: on the CPU.
+        images: ``(N, 1, h, w)`` in [-1, 1].
+
+    Raises:
+        DomainError: the network has no known trunk.
+    """
+    quantized = fake_quantized(net)
+    calibrate_ranges(quantized, images)
+    correct_bias(quantized, net, images)
+    return quantized
+
+
+@torch.no_grad()
+def calibrate_ranges(net: nn.Module, images: Sequence[Tensor], outliers: float = OUTLIERS) -> None:
+    """Set the range of every input quantizer to the values it meets on images, without outliers.
+
+    Args:
+        net: quantized; its ranges are replaced.
+        images: ``(N, 1, h, w)`` in [-1, 1].
+        outliers: fraction of the values of a batch that may be clipped, at each end.
+    """
+    ranges: dict[str, tuple[float, float]] = {}
+
+    def observe(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+        def hook(_: nn.Module, inputs: tuple[Tensor], __: Tensor) -> Tensor:
+            low, high = ranges.get(name, (0.0, 0.0))
+            values = inputs[0].flatten()
+            rank = 1 + round(outliers * len(values))
+            batch_low = float(values.topk(rank, largest=False).values[-1])
+            batch_high = float(values.topk(rank).values[-1])
+            ranges[name] = min(low, batch_low), max(high, batch_high)
+            return inputs[0]  # not quantized, so that ranges do not depend on those of earlier layers
+
+        return hook
+
+    hooks = [quantizer.register_forward_hook(observe(name)) for name, quantizer in input_quantizers(net)]
+    for image in images:
+        net(image)
+    for hook in hooks:
+        hook.remove()
+    for name, quantizer in input_quantizers(net):
+        quantizer.set_range(*ranges[name])
+
+
+def correct_bias(net: nn.Module, reference: nn.Module, images: Sequence[Tensor]) -> None:
+    """Shift the bias of a quantized network's last convolution, which is fp32, until its mean is the reference's."""
+    *_, last = (module for module in net.modules() if isinstance(module, nn.Conv2d))
+    assert last.bias is not None, "every convolution of these networks has a bias"
+    # Change of the output's mean with the bias: 1 unless the network rescales its output.
+    gain = torch.autograd.grad(net(images[0][:1]).mean(), last.bias)[0].sum()
+    with torch.no_grad():
+        differences = [(reference(image) - net(image)).mean(dtype=torch.float64) for image in images]
+        last.bias += float(torch.stack(differences).mean() / gain)
