@@ -272,7 +272,8 @@ def _profile(offsets: Values, values: Values, reach: float) -> EdgeProfile:
     near = np.abs(offsets) < reach
     index = ((offsets[near] + reach) / BIN).astype(np.int64)
     bins = math.ceil(2 * reach / BIN)
-    return EdgeProfile(np.bincount(index, values[near], bins), np.bincount(index, minlength=bins).astype(np.float64))
+    sums = np.asarray(np.bincount(index, values[near], bins), np.float64)
+    return EdgeProfile(sums, np.asarray(np.bincount(index, minlength=bins), np.float64))
 
 
 def _width(profiles: Sequence[EdgeProfile], pixel_mm: float) -> float | None:

@@ -98,10 +98,9 @@ def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float, *, reach
     frequencies = np.linspace(0, 1 / pixel_mm, STEPS + 1)
     # Each image left out once: how far the widths depend on which images there happened to be.
     left_out = slice(None) if len(profiles) > 1 else slice(0)
-    values, *others = _transfer(
-        *(np.vstack([part.sum(axis=0), part.sum(axis=0) - part[left_out]]) for part in (sums, counts)),
-        reach,
-    )
+    all_sums = np.vstack([sums.sum(axis=0), sums.sum(axis=0) - sums[left_out]])
+    all_counts = np.vstack([counts.sum(axis=0), counts.sum(axis=0) - counts[left_out]])
+    values, *others = _transfer(all_sums, all_counts, reach)
     return TransferFunction(
         frequencies_per_mm=tuple(frequencies.tolist()),
         values=tuple(values.tolist()),
