@@ -23,6 +23,7 @@ class DefectKind(StrEnum):
     GANTRY_TILT = "gantry tilt"
     MIXED_GEOMETRY = "mixed geometry under one UID"
     MISSING_RESCALE = "missing rescale"
+    DIFFERING_RESCALE = "differing rescale"
     MISSING_GEOMETRY = "missing geometry"
     UNREADABLE_SLICE = "unreadable slice"
     REPEATED_UID = "repeated SOP Instance UID"

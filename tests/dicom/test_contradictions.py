@@ -156,6 +156,16 @@ def test_direction_cosines_that_are_a_little_long_become_unit_vectors() -> None:
     assert orthonormalised(axial) == axial
 
 
+def test_a_rescale_that_differs_in_one_slice_is_a_defect_that_names_it(tmp_path: Path) -> None:
+    made = slices(4)
+    made[2].RescaleIntercept = 0
+    (series,) = scanned(tmp_path, made).series
+    (defect,) = series.defects
+    assert defect.kind is DefectKind.DIFFERING_RESCALE
+    assert defect.slice_indices == (2,)
+    assert "slope 1, intercept 0 in 1" in defect.detail
+
+
 def test_a_plain_file_is_read_as_before(tmp_path: Path) -> None:
     patient = scanned(tmp_path, slices(2))
     assert not patient.excluded

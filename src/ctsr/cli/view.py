@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -37,9 +37,9 @@ class View:
     """The folder, as a flag."""
     model_path: str | None = None
     """Checkpoint file, run folder or name; by default the newest run, else the bundled model."""
-    no_model: bool = False
+    no_model: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show LR, interpolations and HR only."""
-    options: ViewOptions = field(default_factory=ViewOptions)
+    options: Annotated[ViewOptions, tyro.conf.arg(name="viewer")] = field(default_factory=ViewOptions)
     degradation: DegradationFlags = field(default_factory=DegradationFlags)
     scale: Literal[2, 4] | None = None
     """Scale of the LR images; by default the model's, or 2 without a model."""

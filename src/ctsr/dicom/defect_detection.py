@@ -56,6 +56,7 @@ def find_defects(
         *_absent(refused, DefectKind.MISSING_GEOMETRY, "do not say where they lie"),
         *_absent(refused, DefectKind.UNREADABLE_SLICE, "cannot be read"),
         *_flagged(images),
+        *_rescales(images),
     ]
     if len(images) == 1:
         found.append(SINGLE)
@@ -220,6 +221,19 @@ def _flagged(images: Sequence[AxialImage]) -> Iterator[Defect]:
         if indices:
             share = "" if len(indices) == len(images) else f"{len(indices)} of {len(images)} slices: "
             yield Defect(kind, share + detail, indices)
+
+
+def _rescales(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    """One reconstruction has one rescale: another one in a few slices is most often a mistake in their headers."""
+    rescales = Counter((image.slice.rescale_slope, image.slice.rescale_intercept) for image in images)
+    rescales.pop((None, None), None)
+    if len(rescales) < 2:
+        return
+    shown = [f"slope {slope:g}, intercept {intercept:g} in {count}" for (slope, intercept), count in rescales.items()]
+    usual = rescales.most_common(1)[0][0]
+    others = [(image.slice.rescale_slope, image.slice.rescale_intercept) != usual for image in images]
+    indices = tuple(index for index, other in enumerate(others) if other)
+    yield Defect(DefectKind.DIFFERING_RESCALE, f"the rescale differs between slices: {listed(shown, NAMED)}", indices)
 
 
 def _is_even(along: Floats) -> bool:

@@ -79,7 +79,15 @@ def lesion_images(
     hr = np.clip(pair.hr_hu, hu_range.low, hu_range.high)
     changed = np.clip(insert(pair.hr_hu, lesion, pixel_mm), hu_range.low, hu_range.high)
     antialias = degradation.antialias
-    lr = degrade_hu(changed, draw.params, draw.noise_seed, scale=scale, hu_range=hu_range, antialias=antialias)
+    lr = degrade_hu(
+        changed,
+        draw.params,
+        draw.noise_seed,
+        scale=scale,
+        hu_range=hu_range,
+        antialias=antialias,
+        pixel_mm=pixel_mm,
+    )
     before = hu_range.to_hu(pair.lr[0, 0].cpu().numpy())
     places = (lesion.row / scale, lesion.column / scale)
     top, left = (_start(place, length) for place, length in zip(places, before.shape, strict=True))
