@@ -63,6 +63,7 @@ VERBS = {
             "look at LR, interpolations, SR and HR side by side",
             basic="model_path preset plane index eval_summary snapshot device",
         ),
+        Verb("physics", "ctsr.cli.physics", "Physics", "measure MTF and noise of a real scan of a phantom"),
         Verb("export", "ctsr.cli.export", "Export", "write a model as ONNX, OpenVINO, TorchScript, safetensors"),
         Verb(
             "quantize",
@@ -75,6 +76,7 @@ VERBS = {
         Verb("models", "ctsr.cli.models", "Models", "list the models that come with ctsr, or show one's card"),
         Verb("weights", "ctsr.cli.weights", "Weights", "list, fetch or find weights of VGG, AlexNet, LPIPS, NIQE"),
         Verb("params", "ctsr.cli.params", "Params", "count a network's parameters, operations and memory"),
+        Verb("doctor", "ctsr.cli.doctor", "Doctor", "report what works on this machine"),
         Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample"),
     )
 }
