@@ -65,8 +65,8 @@ MTF50 is where an edge of that contrast keeps half of itself; noise is its stand
 measured](../physics.md))."""
 BEYOND = """
 ## By what LR was made with
-Gain over bicubic and bias for C3L-00189 and LIDC-IDRI-0001, four slices of each; blur in HR pixels. The network is told the
-blur and the noise."""
+Gain over bicubic and bias for C3L-00189 and LIDC-IDRI-0001, four slices of each; blur in HR pixels. The network is
+told the blur and the noise."""
 
 Table = npt.NDArray[np.float64]
 
