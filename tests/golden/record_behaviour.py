@@ -34,7 +34,7 @@ SLICES = 6
 UPSCALED = ("CMB-CRC-MSB-01068", "LIDC-IDRI-0001")
 """Patients of whom two slices are upscaled: a sharp kernel with values above the range, and, by the first model only,
 padding of -2048."""
-MODELS = ("ctsr-x2", "ctsr-x4", "ctsr-x2-sharp")
+MODELS = ("ctsr-x2", "ctsr-x4")
 SPLIT = Path(__file__).parents[2] / "recipes" / "split.json"
 VOLATILE = {"DA", "TM", "DT"}
 
