@@ -1,6 +1,7 @@
 """`python -m benchmarks.card CT FOLDER`: every figure of a bundled model's card, measured on its test patients.
 
-CT and FOLDER are those of `make train-bundled`. Evaluations are kept in FOLDER and continued where they were cut off.
+CT and FOLDER are those of `make train-bundled`; images at 0.8 mm are measured as well where `make bundled-data` has made
+them. Evaluations are kept in FOLDER and continued where they were cut off.
 """
 
 import argparse
@@ -42,6 +43,7 @@ MEASURED = 16
 """Slices of each patient for the main table, drawn as `ctsr evaluate --max_slices_per_patient` does."""
 FEWER = 4
 """Slices of each patient for other degradations."""
+NATIVE_GRIDS = "native grids"
 RESAMPLED_GRIDS, PIXEL_MM = "resampled to 0.8 mm", 0.8
 DRAWS = 2000
 """Of the bootstrap."""
@@ -288,10 +290,9 @@ def main() -> None:
     parser.add_argument("--model", default="ctsr-x2", help="bundled model, run folder or checkpoint")
     given = parser.parse_args()
     model = ModelUnderTest(find_generator(given.model), torch.device("cpu"))
-    roots = {
-        RESAMPLED_GRIDS: tuple(given.folder / RESAMPLED / root for root in ROOTS),
-        "native grids": tuple(given.ct / root for root in ROOTS),
-    }
+    roots = {NATIVE_GRIDS: tuple(given.ct / root for root in ROOTS)}
+    if (given.folder / RESAMPLED).is_dir():
+        roots[RESAMPLED_GRIDS] = tuple(given.folder / RESAMPLED / root for root in ROOTS)
     bench = Bench(model, roots, given.folder)
     print(f"{model.generator.architecture}, SHA-256 {model.generator.sha256}")
     seconds = seconds_on_two_cores(model.generator.net, given.folder / "engines")
@@ -304,7 +305,8 @@ def main() -> None:
         tissues_and_consistency(bench, grids)
     print(PHYSICS)
     physics(bench, PIXEL_MM)
-    noise_on_slices(bench, RESAMPLED_GRIDS, PIXEL_MM)
+    if RESAMPLED_GRIDS in roots:
+        noise_on_slices(bench, RESAMPLED_GRIDS, PIXEL_MM)
     print(BEYOND)
     other_degradations(bench)
 

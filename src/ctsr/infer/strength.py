@@ -37,7 +37,7 @@ class Strength:
 
 STRENGTHS: dict[StrengthName, Strength] = {
     "faithful": Strength(denoise=0.0, sharpen=0.0),
-    "standard": Strength(denoise=2 / 3, sharpen=0.2),
+    "standard": Strength(denoise=2 / 3, sharpen=0.25),
     "strong": Strength(denoise=1.0, sharpen=0.8),
 }
 """`faithful` resolves what the pixels hold and leaves noise and blur as they are. `standard` removes the noise that was

@@ -27,9 +27,9 @@ from ctsr.volume import PaddingMask, VoxelsHU
 BORDER = 4
 """LR pixels by which a slice is continued beyond its border before a network sees it: convolutions would see zeros
 there, which are 500 HU."""
-ANCHOR = 3.0
+ANCHOR = 2.0
 """LR pixels, standard deviation of the Gaussian below whose frequencies a result keeps to its source: wide enough to
-bring back a tenth of white noise at most, narrow enough to hold the mean HU of any organ."""
+bring back a seventh of white noise at most, narrow enough to hold the mean HU of any organ."""
 PROJECTIONS = 6
 """Steps of `consistent`. Each halves, at least, what is left of the finest detail."""
 

@@ -1,0 +1,128 @@
+"""What upscale chooses for a series: measured first, recorded, never noisier than the source; and measured alike."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ctsr.checkpoint import Generator
+from ctsr.checkpoint.bundled import BUNDLED, bundled_for
+from ctsr.checkpoint.generator import load_generator
+from ctsr.degrade import DegradationParams
+from ctsr.errors import MissingInputError, UsageError
+from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.exams import read_slice
+from ctsr.infer.choose import AskedFor
+from ctsr.infer.strength import STRENGTHS, Strength
+from ctsr.models.interpolation import enlarge
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.run import upscale
+from ctsr.upscale.tuning import strength_of
+from tests.made.ct import body, save_series
+from tests.made.exams import only_series
+from tests.made.listener import Listener
+
+CONDITIONAL = "ctsr-x2"
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    """A series of two slices of a body with 20 HU of white noise."""
+    folder = tmp_path / "exams" / "P1" / "s"
+    rng = np.random.default_rng(0)
+    noise = np.rint(rng.normal(0, 20, (2, 160, 160))).astype(np.int16)
+    save_series(folder, list(np.maximum(body(160, radius=0.8, texture=0) + noise, -1000)))
+    return folder
+
+
+class Louder(nn.Module):
+    """Interpolates, and doubles what differs from a smooth image: a network that takes noise for detail."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.inner = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        smooth = nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+        return enlarge(x + 2 * (x - smooth), 2, "bilinear")
+
+
+def run(source: Path, out: Path, generator: Generator, **options: object) -> dict[str, object]:
+    settings = UpscaleOptions(**({"picture": False} | options))  # pyright: ignore[reportArgumentType]
+    report = upscale(source, out, generator, AskedFor("torch"), settings, progress=Listener())
+    assert report.failed == 0
+    return json.loads((out / "run.json").read_text())["tuning"]
+
+
+def test_a_model_that_makes_noise_is_mixed_until_it_makes_none(
+    noisy: Path, tmp_path: Path, bilinear: Generator
+) -> None:
+    loud = replace(bilinear, net=Louder(bilinear.net))
+    free = run(noisy, tmp_path / "free", loud, limit_noise=False)
+    kept = run(noisy, tmp_path / "kept", loud)
+    assert free["network_share"] == 1
+    assert free["before_after"]["noise_ratio"] > 1.2  # type: ignore[index]
+    assert 0 < kept["network_share"] < 1  # type: ignore[operator]
+    assert kept["before_after"]["noise_ratio"] <= 1.0  # type: ignore[index]
+
+
+def test_a_conditional_model_is_told_what_was_measured(noisy: Path, tmp_path: Path) -> None:
+    generator = load_generator(BUNDLED[CONDITIONAL].file)
+    assert generator.architecture.conditional
+    tuning = run(noisy, tmp_path / "out", generator)
+    noise, told = tuning["noise"]["sigma_hu"], tuning["told"]  # type: ignore[index]
+    assert noise == pytest.approx(20, rel=0.1)
+    assert told["noise_hu"] == pytest.approx(noise, rel=1e-6)  # type: ignore[index]
+    assert tuning["before_after"]["noise_ratio"] < 0.8  # type: ignore[index]
+
+
+def test_more_is_told_the_stronger_it_is_to_be(noisy: Path, tmp_path: Path) -> None:
+    generator = load_generator(BUNDLED[CONDITIONAL].file)
+    tunings = [run(noisy, tmp_path / name, generator, strength=name) for name in STRENGTHS]
+    ratios = [tuning["before_after"]["noise_ratio"] for tuning in tunings]  # type: ignore[index]
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[0] <= 1.0
+
+
+def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
+    assert strength_of(UpscaleOptions(strength="strong", denoise=0.1)) == Strength(0.1, STRENGTHS["strong"].sharpen)
+    assert strength_of(UpscaleOptions(sharpen=0.0)) == Strength(STRENGTHS["standard"].denoise, 0.0)
+    with pytest.raises(UsageError, match="--denoise lies between 0 and 1"):
+        UpscaleOptions(denoise=1.5)
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_what_is_measured_is_what_is_delivered(
+    noisy: Path, tmp_path: Path, bilinear: Generator, conditional: bool
+) -> None:
+    """One LR slice through `upscale` and through the evaluation: the same HU."""
+    generator = load_generator(BUNDLED[CONDITIONAL].file) if conditional else bilinear
+    tuning = run(noisy, tmp_path / "out", generator, denoise=0.5, sharpen=0.5, limit_noise=False)
+    told = tuning["told"] or {"blur_sigma_px": 0.0, "noise_hu": 0.0}
+    blur = told["blur_sigma_px"]  # type: ignore[index]
+    params = DegradationParams(blur, 5 if blur else 1, told["noise_hu"] / 1500, 1.0)  # type: ignore[index]
+    before, after = only_series(noisy), only_series(tmp_path / "out")
+    lr = torch.from_numpy(generator.hu_range.to_unit(read_slice(before, 1).hu))[None, None]
+    sr = ModelUnderTest(generator, torch.device("cpu")).super_resolve(lr, params)
+    evaluated = generator.hu_range.to_hu(sr[0, 0].numpy())
+    delivered = np.clip(read_slice(after, 1).hu, generator.hu_range.low, generator.hu_range.high)
+    assert np.abs(evaluated - delivered).max() <= 0.51  # delivered HU are whole numbers
+
+
+def test_the_model_that_comes_with_ctsr_is_the_default_whatever_was_trained_here() -> None:
+    from ctsr.cli.upscale import DEFAULT_MODEL
+
+    bundled = bundled_for(2)
+    assert bundled is not None
+    assert bundled.name == DEFAULT_MODEL
+
+
+def test_a_model_that_is_gone_says_what_takes_its_place() -> None:
+    from ctsr.checkpoint import resolve_model
+
+    with pytest.raises(MissingInputError, match="--strength strong"):
+        resolve_model("ctsr-x2-sharp")
