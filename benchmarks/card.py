@@ -1,7 +1,7 @@
 """`python -m benchmarks.card CT FOLDER`: every figure of a bundled model's card, measured on its test patients.
 
-CT and FOLDER are those of `make train-bundled`; images at 0.8 mm are measured as well where `make bundled-data` has made
-them. Evaluations are kept in FOLDER and continued where they were cut off.
+CT and FOLDER are those of `make train-bundled`; images at 0.8 mm are measured as well where `make bundled-data` has
+made them. Evaluations are kept in FOLDER and continued where they were cut off.
 """
 
 import argparse
