@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ctsr.evaluate.methods import BASELINES, load_model, method_names, reconstruct, short
+from ctsr.evaluate.methods import BASELINES, load_model, method_names, reconstruct, short_name
 from ctsr.models.interpolation import interpolate
 from tests.made.model import save_model
 
@@ -62,4 +62,4 @@ def test_one_model_goes_by_its_family_and_several_by_their_runs(tmp_path) -> Non
     assert method_names(models[:2]) == ("Model (one)", "Model (other)")
     names = method_names([models[1], *models[2:], models[2]])
     assert names == ("Model (other_20250912-114004)", "Model (one 1)", "Model (loose)", "Model (one 2)")
-    assert [short(name) for name in names][1:] == ["one 1", "loose", "one 2"]
+    assert [short_name(name) for name in names][1:] == ["one 1", "loose", "one 2"]

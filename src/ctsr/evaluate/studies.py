@@ -27,11 +27,10 @@ from ctsr.hallucination import (
 from ctsr.hallucination import figures as hallucination_figures
 from ctsr.hallucination import study as hallucination_study
 from ctsr.infer import SuperResolver
-from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study
+from ctsr.physics import REFERENCE, NoiseSlice, NoiseSpectrum, NoiseStudy, PhysicsStudy, noise_study
 from ctsr.physics import figures as physics_figures
 from ctsr.physics import study as physics_study
 from ctsr.progress import Progress
-from ctsr.quality import NoiseSpectrum
 
 SQUARE = 1e-3
 """Relative difference of the two pixel spacings up to which pixels count as square."""
