@@ -53,20 +53,21 @@ format: $(READY) ## Lay the code out and mend what the linter can
 bench: $(READY) ## Run the benchmarks, each side by side with what it replaces
 	$(BIN)/python -m benchmarks
 
-# The bundled models: CT is a folder with the roots `patients` and `singles`, whose images recipes/slices.csv lists.
+# The bundled models: CT is a folder with the roots `patients`, `singles`, `more` and `thin`, whose images
+# recipes/slices.csv lists.
 CT ?= $(CTSR_REAL_CT)
 BUNDLED ?= bundled
 MODEL := ctsr-x2
-ROOTS := $(foreach kind,$(CT) $(BUNDLED)/resampled,$(kind)/patients $(kind)/singles)
+ROOTS := $(foreach root,patients singles more thin,$(CT)/$(root))
 
-bundled-data: $(READY) ## Resample the CT that bundled models are trained on (CT=FOLDER)
+bundled-data: $(READY) ## Resample the CT that networks are raced and measured on (CT=FOLDER)
 	$(BIN)/ctsr preprocess --root $(CT)/patients --out_dir $(BUNDLED)/resampled/patients
 	$(BIN)/ctsr preprocess --root $(CT)/singles --out_dir $(BUNDLED)/resampled/singles
 
 race: bundled-data ## Race small networks against each other on equal CPU time (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.race $(CT) $(BUNDLED)
 
-train-bundled: bundled-data ## Train a bundled model (MODEL=ctsr-x2), or go on with it where it was cut off (an hour or two)
+train-bundled: $(READY) ## Train a bundled model (MODEL=ctsr-x2), or go on with it where it was cut off (an hour or two)
 	$(BIN)/python -m recipes.train $(MODEL) $(CT) $(BUNDLED)
 
 bundle: $(READY) ## Put a trained model and its card into the package

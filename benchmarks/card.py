@@ -7,12 +7,14 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from recipes.train import ROOTS
 
-from benchmarks.race import RESAMPLED, ROOTS, seconds_on_two_cores
+from benchmarks.race import RESAMPLED, seconds_on_two_cores
 from ctsr.body_mask import BLOCK, body_blocks
 from ctsr.checkpoint import find_generator
 from ctsr.data.datasets import open_exams
@@ -22,7 +24,8 @@ from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
-from ctsr.infer import SuperResolver, by_interpolation, by_network, super_resolve
+from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer import SuperResolver, by_interpolation
 from ctsr.models.interpolation import interpolate
 from ctsr.physics import NoiseSlice, NoiseSpectrum, noise_study, study
 from ctsr.tissue import CORE_SMOOTHING, TISSUE_CORES, core_masks
@@ -61,8 +64,9 @@ PHYSICS = """
 MTF50 is where an edge of that contrast keeps half of itself; noise is its standard deviation ([how both are
 measured](../physics.md))."""
 BEYOND = """
-## Beyond what it was trained for
-Gain over bicubic and bias for C3L-00189 and LIDC-IDRI-0001, four slices of each."""
+## By what LR was made with
+Gain over bicubic and bias for C3L-00189 and LIDC-IDRI-0001, four slices of each; blur in HR pixels. The network is
+told the blur and the noise."""
 
 Table = npt.NDArray[np.float64]
 
@@ -136,16 +140,24 @@ def other_degradations(bench: Bench) -> None:
 
 
 def _others(trained_on: Degradation) -> dict[str, Degradation]:
-    low, high = trained_on.sigma_range
-    wider = round(2 * high - low, 2)
+    """Those of real-scan figures: what an image may have been made with, from sharp and clean to soft and noisy."""
+    fixed = replace(trained_on, dose_factor_range=(1.0, 1.0), noise_cutoff_range=(1.0, 1.0))
+
+    def made(sigma: float, noise_hu: float, noise_model: Literal["white", "correlated"]) -> Degradation:
+        noise = noise_hu / DEFAULT_RANGE.hu_per_unit
+        return replace(
+            fixed,
+            blur_sigma_range=(sigma, sigma),
+            noise_sigma_range=(noise, noise),
+            noise_model=(noise_model,),
+        )
+
     return {
-        "clean (no blur, no noise)": replace(trained_on, mode="clean"),
-        "blur (no noise)": replace(trained_on, mode="blur"),
-        "blurnoise, as in training": trained_on,
-        "half the least dose (0.125)": replace(trained_on, dose_factor_range=(0.125, 0.125)),
-        "a quarter of the least dose (0.0625)": replace(trained_on, dose_factor_range=(0.0625, 0.0625)),
-        "three times the most noise (σ 0.009)": replace(trained_on, noise_sigma_range=(0.009, 0.009)),
-        f"more blur (σ {wider:g})": replace(trained_on, blur_sigma_range=(wider, wider)),
+        "σ 0.8, noise 5 HU, white": made(0.8, 5, "white"),
+        "none": replace(trained_on, mode="clean"),
+        "σ 0.5, noise 5 HU, white": made(0.5, 5, "white"),
+        "σ 1.1, noise 14 HU, correlated": made(1.1, 14, "correlated"),
+        "σ 0.3, noise 30 HU, correlated": made(0.3, 30, "correlated"),
     }
 
 
@@ -155,7 +167,7 @@ def tissues_and_consistency(bench: Bench, grids: str) -> None:
     patches: dict[str, list[Table]] = {}
     for patient, pair in bench.pairs(grids):
         images = {
-            "ctsr": super_resolve(bench.model.network, pair.lr),
+            "ctsr": bench.model.super_resolve(pair.lr, pair.draw.params),
             "bicubic": interpolate(pair.lr, bench.model.scale, "bicubic"),
         }
         # Tissue is told from the reference without its noise: told with it, the noise would look like a bias.
@@ -223,7 +235,7 @@ def _optional(value: float | None) -> str:
 def _methods(model: ModelUnderTest) -> dict[str, SuperResolver]:
     return {
         "bicubic": by_interpolation("bicubic", model.scale, model.hu_range),
-        "ctsr": by_network(model.network, model.hu_range),
+        "ctsr": model.method,
     }
 
 
@@ -271,7 +283,7 @@ def _intervals(differences: Table) -> str:
 def main() -> None:
     """Print the tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ct", type=Path, metavar="CT", help="folder with the roots patients and singles")
+    parser.add_argument("ct", type=Path, metavar="CT", help=f"folder with the roots {', '.join(ROOTS)}")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where training has put its data")
     parser.add_argument("--model", default="ctsr-x2", help="bundled model, run folder or checkpoint")
     given = parser.parse_args()

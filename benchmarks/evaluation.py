@@ -7,17 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from benchmarks.common import exams, opened, workspace
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.evaluate.methods import reconstruct
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
+from ctsr.infer import super_resolve
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import choose_perceptual
 from ctsr.models import Architecture, build
+from ctsr.models.interpolation import interpolate
 from ctsr.pool import available_cores
 from ctsr.weights import fetch
 
@@ -42,12 +44,18 @@ def run() -> None:
             fetch(name, folder / "weights")
         pairs = _pairs(folder)
         net = build(Architecture("rrdb", 2, nf=8, nb=1, gc=4)).eval()
-        work = [(reconstruct([net], pair.lr, 2, ("bilinear", "bicubic")), pair.hr_hu) for pair in pairs]
+        work = [(_reconstructed(net, pair), pair.hr_hu) for pair in pairs]
         print(
             f"{len(work)} slices of {SIZE}², 3 methods, {available_cores()} cores; threads as `--workers 0` takes them"
         )
         for part, names in PARTS.items():
             _report(part, _judge(names, folder / "weights"), work)
+
+
+def _reconstructed(net: nn.Module, pair: SlicePair) -> Tensor:
+    """Two interpolations and a network, ``(3, 1, H, W)`` in [-1, 1]."""
+    interpolated = [interpolate(pair.lr, 2, kind) for kind in ("bilinear", "bicubic")]
+    return torch.cat([*interpolated, super_resolve(net, pair.lr)])
 
 
 def _pairs(folder: Path) -> list[SlicePair]:

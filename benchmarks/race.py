@@ -25,6 +25,7 @@ from ctsr.evaluate.options import EvaluateOptions
 from ctsr.files import write_json
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted
 from ctsr.models import Architecture, build
+from ctsr.models.conditioning import input_channels
 from ctsr.models.profile import profile
 from ctsr.progress import Silent
 from ctsr.train.options import TrainOptions, from_plain
@@ -162,7 +163,7 @@ def seconds_on_two_cores(net: nn.Module, cache: Path) -> float:
     Half the CPU time of its two threads, the least of several: it does not matter what else the machine is doing.
     """
     engine = OpenvinoEngine(converted(net, cache), threads=2)
-    image = torch.zeros(1, 1, 512, 512)
+    image = torch.zeros(1, input_channels(net), 512, 512)
     engine(image)
     found: list[float] = []
     for _ in range(8):

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.weights import Source
-from ctsr.weights.cache import cached_path, default_cache
-from ctsr.weights.download import download
+from ctsr.weights.cache import cached_path, default_cache, download
 
 USERS_CACHE = default_cache()
 """Where the user keeps weights; the tests themselves get a cache folder of their own."""

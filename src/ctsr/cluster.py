@@ -43,7 +43,7 @@ def executor_for(jobs: int, dask: str | None = None) -> Generator[Executor | Non
             yield executor
         return
     if find_spec("distributed") is None:
-        raise UsageError("`dask` needs dask.distributed: pip install 'ctsr[cluster]'")
+        raise UsageError("`dask` needs dask.distributed: pip install '.[cluster]' in its source folder")
     client = _connected(dask)
     try:
         yield client.get_executor(pure=False)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ctsr.boundary import boundary
 from ctsr.defect_policy import check
 from ctsr.dicom import pixels as dicom_pixels
 from ctsr.dicom.discovery import files_below
 from ctsr.dicom.grouping import group
 from ctsr.dicom.header import FileContents, read_file
-from ctsr.errors import MissingInputError, SeriesError
+from ctsr.errors import CtsrError, MissingInputError, SeriesError
 from ctsr.geometry import normal, spread
 from ctsr.hu import AIR
 from ctsr.padding import SlicePixels
@@ -25,6 +26,7 @@ from ctsr.volume import Grid, Volume
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""
+COPY_AGAIN = "copy or export it again"
 CHUNK = 16
 """Files whose headers a process reads at once: enough to hide the hand-over."""
 
@@ -70,8 +72,8 @@ def scan(
     strays = (
         *loose.excluded,
         *(
-            Excluded(one.path, "it lies in no patient's folder", len(one.slices), one.series_uid)
-            for one in loose.series
+            Excluded(series.path, "it lies in no patient's folder", len(series.slices), series.series_uid)
+            for series in loose.series
         ),
     )
     return Inventory(root, tuple(sorted(patients, key=lambda patient: patient.patient_id)), strays)
@@ -141,13 +143,23 @@ def _scan(listing: _Listing, patient_id: str | None) -> PatientExams:
 
 def _patient(listing: _Listing, patient_id: str, headers: Iterator[FileContents]) -> PatientExams:
     """A patient from the files of a folder and what those that may be DICOM hold."""
+    contents = list(headers)  # whatever fails below, the next patient's headers come next
+    try:
+        with boundary("the patient cannot be scanned"):
+            return _grouped(listing, patient_id, contents)
+    except CtsrError as error:
+        failure = Excluded(listing.path, str(error), max(1, len(listing.files)), failed=True)
+        return PatientExams(patient_id, listing.path, excluded=(*listing.unreadable, failure))
+
+
+def _grouped(listing: _Listing, patient_id: str, contents: Sequence[FileContents]) -> PatientExams:
     volumes = [_volume(path, listing.path, patient_id) for path in listing.volumes]
-    dicom = group(headers, patient_id)
+    dicom = group(contents, patient_id)
     return PatientExams(
         patient_id=patient_id,
         path=listing.path,
-        series=(*dicom.series, *(one for one in volumes if isinstance(one, Series))),
-        excluded=(*listing.unreadable, *dicom.excluded, *(one for one in volumes if isinstance(one, Excluded))),
+        series=(*dicom.series, *(item for item in volumes if isinstance(item, Series))),
+        excluded=(*listing.unreadable, *dicom.excluded, *(item for item in volumes if isinstance(item, Excluded))),
         ignored=dict(sorted(dicom.ignored.items())),
     )
 
@@ -158,7 +170,12 @@ def _patient(listing: _Listing, patient_id: str, headers: Iterator[FileContents]
 def _volume(path: Path, folder: Path, patient_id: str) -> Series | Excluded:
     from ctsr.nifti import scan_file
 
-    return scan_file(path, patient_id, name=_volume_name(path, folder))
+    name = _volume_name(path, folder)
+    try:
+        with boundary("unreadable", COPY_AGAIN):
+            return scan_file(path, patient_id, name=name)
+    except CtsrError as error:
+        return Excluded(path, str(error), series_uid=name, failed=True)
 
 
 def _nifti_pixels(header: SliceHeader) -> SlicePixels:
@@ -185,9 +202,10 @@ def read_slice(series: Series, index: int, *, assume_hu: bool = False) -> SliceP
         ReadError: the pixels cannot be decoded, or there is no rescale.
     """
     header = series.slices[index]
-    if is_nifti(header.path):
-        return _nifti_pixels(header)
-    return dicom_pixels.read_pixels(header, assume_hu=assume_hu)
+    with boundary(str(header.path), COPY_AGAIN):
+        if is_nifti(header.path):
+            return _nifti_pixels(header)
+        return dicom_pixels.read_pixels(header, assume_hu=assume_hu)
 
 
 def read_volume(series: Series, *, assume_hu: bool = False, allow_gaps: bool = False) -> Volume:

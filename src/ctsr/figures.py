@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from scipy import ndimage
 
 from ctsr.body_mask import body_mask
@@ -67,6 +68,10 @@ def save_figure(figure: Figure, path: Path) -> None:
     with atomic_path(path) as part, warnings.catch_warnings():
         # Characters that the font lacks are drawn as boxes: not worth a warning.
         warnings.filterwarnings("ignore", message="Glyph")
+        for text in figure.findobj(Text):
+            # Names of patients and folders are no formulas. Tick labels of logarithmic axes are.
+            if "\\mathdefault" not in text.get_text():
+                text.set_parse_math("$" not in text.get_text())
         figure.savefig(part, format="png", metadata={"Software": None})
 
 

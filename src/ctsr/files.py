@@ -25,6 +25,8 @@ STAMP = "%Y%m%d-%H%M%S"
 PART = ".part"
 TEMPORARY = re.compile(rf"\.(?P<name>.+)\.[a-z0-9_]{{8}}\.(?P<place>[0-9a-f]{{6}})-(?P<pid>\d+){re.escape(PART)}")
 """A name under which something is written: the final one, mkdtemp's letters, and who writes."""
+LONGEST_NAME_BYTES = 200
+"""Of a final name within a temporary one: file systems allow 255 bytes in all."""
 GIVEN_UP_S = 86_400.0
 """Seconds after which what another machine was writing is taken for left behind."""
 
@@ -39,7 +41,7 @@ def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
     writes thousands and can tell a cut one from a whole one does without that wait: `durable=False`.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=_mark(), dir=final.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{_shortened(final.name)}.", suffix=_mark(), dir=final.parent)
     os.close(handle)
     part = Path(name)
     try:
@@ -60,7 +62,7 @@ def atomic_folder(final: Path, *, replace: bool = False) -> Generator[Path]:
     Where `final` is there already, because another process was faster, that folder stays; with `replace` it goes.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=_mark(), dir=final.parent))
+    part = Path(tempfile.mkdtemp(prefix=f".{_shortened(final.name)}.", suffix=_mark(), dir=final.parent))
     try:
         yield part
         # mkdtemp makes folders private; a result should be as readable as any other the user makes.
@@ -92,7 +94,7 @@ def _swap(part: Path, final: Path) -> None:
 def temporary_folder(final: Path) -> Generator[Path]:
     """A folder beside `final`, for what is to be moved there; removed in the end."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", suffix=_mark(), dir=final.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=f".{_shortened(final.name)}.", suffix=_mark(), dir=final.parent) as name:
         yield Path(name)
 
 
@@ -103,8 +105,12 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
         folder: need not exist.
         name: of the final file or folder; all when None.
     """
+    # `os.path.isdir` is False for a path that is too long as well, where `Path.glob` raises.
+    if not os.path.isdir(folder):  # noqa: PTH112
+        return
+    wanted = None if name is None else _shortened(name)
     for part in folder.glob(f".*{PART}"):
-        if (match := TEMPORARY.fullmatch(part.name)) and name in {None, match["name"]}:
+        if (match := TEMPORARY.fullmatch(part.name)) and wanted in {None, match["name"]}:
             with suppress(FileNotFoundError):  # another process clears as well
                 if _is_abandoned(part, match["place"], match["pid"]):
                     shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink()
@@ -118,6 +124,13 @@ def _is_abandoned(part: Path, place: str, pid: str) -> bool:
         except psutil.NoSuchProcess:
             return True
     return time.time() - part.stat().st_mtime > GIVEN_UP_S
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for what a temporary name adds, still another for every other name."""
+    if len(os.fsencode(name)) <= LONGEST_NAME_BYTES:
+        return name
+    return f"{name[: LONGEST_NAME_BYTES // 4]}~{digest(name, size=6).hex()}"
 
 
 def _mark() -> str:

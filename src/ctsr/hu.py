@@ -15,6 +15,19 @@ AIR = -1000.0
 """HU of air; what padding outside the reconstruction circle is read as."""
 
 
+SLOPES = (1e-3, 1e3)
+"""Magnitude of a plausible RescaleSlope, HU a stored unit; 32 is the largest met in clinical CT."""
+LARGEST_INTERCEPT = 1e5
+"""Magnitude of a plausible RescaleIntercept, HU."""
+
+
+def rescale_problem(slope: float, intercept: float) -> str:
+    """Say why a rescale cannot lead to HU; empty where it can."""
+    if SLOPES[0] <= abs(slope) <= SLOPES[1] and abs(intercept) <= LARGEST_INTERCEPT:
+        return ""
+    return f"its rescale (slope {slope:g}, intercept {intercept:g}) cannot give HU"
+
+
 @dataclass(frozen=True)
 class HURange:
     """A closed range of Hounsfield units and its linear map to the network's [-1, 1].

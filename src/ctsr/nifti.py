@@ -18,6 +18,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from ctsr.errors import ReadError
 from ctsr.files import atomic_path, cached_by_file
+from ctsr.geometry import LARGEST_STEP_MM, is_plausible_position, is_plausible_spacing
+from ctsr.hu import rescale_problem
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
 from ctsr.text import one_line
@@ -59,8 +61,8 @@ class _Image:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Slices, rows, columns."""
-        slices, rows, columns = (self.voxels.shape[axis] for axis in self.axes)
-        return slices, rows, columns
+        shape = self.voxels.shape
+        return shape[self.axes[0]], shape[self.axes[1]], shape[self.axes[2]]
 
     def stored_index(self, index: int) -> int:
         """The index along the file's own slice axis of the slice that is `index`-th from below."""
@@ -85,7 +87,8 @@ def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:
     except BROKEN as error:
         return Excluded(path, f"unreadable: {one_line(error)}", series_uid=name, failed=True)
     why = _unusable(image)
-    return Excluded(path, why, image.shape[0], name) if why else _series(path, image, patient_id, name)
+    failed = bool(rescale_problem(image.slope, image.intercept))
+    return Excluded(path, why, image.shape[0], name, failed=failed) if why else _series(path, image, patient_id, name)
 
 
 def read_pixels(header: SliceHeader) -> SlicePixels:
@@ -129,6 +132,8 @@ def volume_writer(
     image = Nifti1Image(np.broadcast_to(np.int16(0), grid.shape[::-1]), affine)
     image.header.set_xyzt_units("mm")
     image.update_header()
+    # The qform has no shear whatever rounding did to the affine: readers that insist on right angles use it.
+    image.set_qform(affine, code=1)
     image.header.set_slope_inter(slope, intercept)
     image.header["vox_offset"] = VOXELS_AT
     with atomic_path(path) as part, part.open("wb") as file, _packed(file, path) as stream:
@@ -227,6 +232,12 @@ def _unusable(image: _Image) -> str:
         return "its affine is sheared (a tilted gantry that was not corrected)"
     if image.axes[0] != 2 and abs(spacing[1] / spacing[2] - 1) > SQUARE_WITHIN:
         return "its slices are not axial: resample it to axial slices first"
+    if not (is_plausible_spacing(*spacing[1:]) and spacing[0] <= LARGEST_STEP_MM):
+        return f"its voxels of {' × '.join(f'{mm:g}' for mm in spacing)} mm are no CT's"
+    if not is_plausible_position(*image.affine[:3, 3]):
+        return "its position is impossible"
+    if why := rescale_problem(image.slope, image.intercept):
+        return why
     if why := too_small(*image.shape[1:]):
         return why
     if not any((image.plane(index) < 0).any() for index in _middle_first(image.shape[0])):

@@ -1,4 +1,4 @@
-"""Pixels the scanner never reconstructed, told from true air by their value and where they lie."""
+"""Pixels that the scanner never reconstructed, distinguished from air by their value and position."""
 
 from dataclasses import dataclass
 from typing import TypeAlias, cast
@@ -92,8 +92,9 @@ def _outside_circle(filled: PaddingMask) -> PaddingMask | None:
     rows, columns = np.ogrid[: filled.shape[0], : filled.shape[1]]
     # Squares: a root for each pixel would cost more than all the rest.
     square = ((rows - row) ** 2).astype(np.float32) + ((columns - column) ** 2).astype(np.float32)
-    beyond, rim, band = (square > (radius + margin) ** 2 for margin in (1.5, -1.5, -5))
-    band &= ~rim
+    beyond = square > (radius + 1.5) ** 2
+    rim = square > (radius - 1.5) ** 2
+    band = (square > (radius - 5) ** 2) & ~rim
     if not beyond.any() or filled[beyond].mean() < FILLED_OUTSIDE or filled[band].mean() > FILLED_INSIDE:
         return None
     return filled & rim
@@ -154,7 +155,7 @@ def _solved(triples: Points) -> Points:
 
 def _on(circles: Points, points: Points) -> npt.NDArray[np.bool_]:
     """(circles, points): True where a point lies within a pixel of a circle."""
-    row, column, radius = (part[:, None] for part in circles.T)
+    row, column, radius = circles.T[:, :, None]
     # Not hypot: it guards against overflow, at many times the cost.
     distance = np.sqrt((points[:, 0] - row) ** 2 + (points[:, 1] - column) ** 2)
     return np.abs(distance - radius) <= 1

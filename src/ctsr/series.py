@@ -1,4 +1,4 @@
-"""What a scan finds: patients, their series, and the slices of each in order along the normal."""
+"""Result of a scan: patients, their series, and the slices of each in order along the normal."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ GeometryKey: TypeAlias = tuple[tuple[str, ...], int, int, tuple[float, ...], tup
 
 
 class DefectKind(StrEnum):
-    """What can be wrong with a series. `ctsr.defect_policy` says what each verb does about it."""
+    """Kinds of defects of a series. `ctsr.defect_policy` defines how each command treats it."""
 
     GAP = "gap"
     DUPLICATE_POSITION = "duplicate position"
@@ -23,6 +23,7 @@ class DefectKind(StrEnum):
     GANTRY_TILT = "gantry tilt"
     MIXED_GEOMETRY = "mixed geometry under one UID"
     MISSING_RESCALE = "missing rescale"
+    DIFFERING_RESCALE = "differing rescale"
     MISSING_GEOMETRY = "missing geometry"
     UNREADABLE_SLICE = "unreadable slice"
     REPEATED_UID = "repeated SOP Instance UID"
@@ -104,7 +105,7 @@ class Series(SeriesHeader):
     """Slices of one series that share orientation, matrix, pixel spacing and image type, ordered along the normal."""
 
     patient_id: str
-    """The source's folder name: what every verb knows the patient by."""
+    """The source's folder name: the patient's name in every command."""
     path: Path
     """The deepest folder that holds all slices (or the file, for multi-frame and NIfTI)."""
     slices: tuple[SliceHeader, ...]

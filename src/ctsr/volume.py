@@ -84,9 +84,11 @@ class Plane:
 
         The first pixel moves by ``((N−1)Δ − (N′−1)Δ′)/2`` mm along each axis.
         """
-        sizes = zip(self.shape, self.spacing, shape, spacing, strict=True)
-        row, column = ((n - 1 - (m - 1) * new / old) / 2 for n, old, m, new in sizes)
-        return Plane(shape, spacing, self.position(row, column), self.directions)
+        first = [
+            (old_size - 1 - (new_size - 1) * new_mm / old_mm) / 2
+            for old_size, old_mm, new_size, new_mm in zip(self.shape, self.spacing, shape, spacing, strict=True)
+        ]
+        return Plane(shape, spacing, self.position(first[0], first[1]), self.directions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,14 +101,30 @@ def test_an_unknown_verb_is_wrong_usage_and_names_those_there_are(capsys: pytest
     assert main(["trian"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"error: ctsr has no verb 'trian'; there are {', '.join(VERBS)}\n"
+    assert err == "error: ctsr has no command 'trian'; did you mean train?\n"
+    assert main(["zzz"]) == 2
+    assert capsys.readouterr().err == f"error: ctsr has no command 'zzz'; there are {', '.join(VERBS)}\n"
+
+
+def test_help_with_a_command_is_the_commands_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "split"]) == 0
+    text = capsys.readouterr().out
+    assert main(["split", "--help"]) == 0
+    assert capsys.readouterr().out == text
+    assert main(["help"]) == 0
+    assert "Three lines" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_help_says_nothing_that_says_nothing(helped, name: str) -> None:
+    text = helped[f"{name} --help"][1]
+    for noise in ("default: None", "default: )", "--no_no_", "STR", "{FLOAT"):
+        assert noise not in text
 
 
 def test_an_unknown_flag_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["split", "--sede", "3"])
-    assert end.value.code == 2
-    assert "--sede" in capsys.readouterr().err
+    assert main(["split", "--sede", "3"]) == 2
+    assert capsys.readouterr().err == "error: unknown flag --sede; did you mean --seed?\n"
 
 
 def test_what_a_user_can_put_right_is_one_line_and_status_1(trouble, capsys: pytest.CaptureFixture[str]) -> None:

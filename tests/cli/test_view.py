@@ -89,6 +89,15 @@ def test_what_cannot_be_is_one_line(
     assert message in last
 
 
+def test_help_does_not_negate_twice_and_names_its_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["view", "--help"])
+    text = capsys.readouterr().out
+    assert "no_no_model" not in text
+    assert "options options" not in text
+    assert "viewer options" in text
+
+
 def test_no_folder_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["view"]) == 2
     assert "ctsr view DIR" in capsys.readouterr().err

@@ -149,6 +149,11 @@ def test_a_slice_pair_is_the_same_for_every_caller_and_in_any_order(series: Stor
     assert forwards[0].hr.shape == (1, 1, 150, 202)
 
 
+def test_noise_that_needs_whole_slices_is_refused_before_training(series: StoredSeries) -> None:
+    with pytest.raises(DomainError, match="--noise_model projection needs whole slices"):
+        dataset(series, degradation=Degradation(noise_model=("white", "projection")))
+
+
 @pytest.mark.parametrize("reduction", [1.0, 1.37, 2.0])
 def test_means_over_areas_keep_what_is_there(reduction: float) -> None:
     weights = area_means(40, reduction)

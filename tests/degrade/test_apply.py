@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from ctsr.degrade import Degradation, DegradationParams, degrade, margin_of
+from ctsr.degrade import Degradation, DegradationParams, WholeSlice, degrade, margin_of
 from ctsr.errors import DomainError
 from ctsr.hu import DEFAULT_RANGE
 
@@ -164,3 +165,28 @@ def test_a_gpu_agrees() -> None:
     hr = image(n=2)
     on_gpu = degrade(hr.cuda(), [BOTH, WIDE], [1, 2], scale=2).cpu()
     assert torch.allclose(on_gpu, degrade(hr, [BOTH, WIDE], [1, 2], scale=2), atol=1e-5)
+
+
+def body(size: int = 192) -> Tensor:
+    """A water body of 300 mm on pixels of 1.7 mm, in air, in [-1, 1]."""
+    away = np.hypot(*np.mgrid[-size / 2 + 0.5 : size / 2, -size / 2 + 0.5 : size / 2]) * 1.7
+    return torch.from_numpy(DEFAULT_RANGE.to_unit(np.where(away < 150, 0.0, -1000.0)))[None, None]
+
+
+def test_noise_of_projections_is_that_of_an_exam_at_less_dose() -> None:
+    params = DegradationParams(0, 1, noise_sigma=0.01, dose=0.25, noise_model="projection", noise_cutoff=0.8)
+    hr, whole = body(), WholeSlice(1.7, DEFAULT_RANGE)
+    noise = (degrade(hr, [params], [5], scale=2, whole=whole) - degrade(hr, [params.noiseless], [5], scale=2))[0, 0]
+    away = torch.from_numpy(np.hypot(*np.mgrid[-47.5:48, -47.5:48]))
+    # What full dose with a noise of 0.01 lacks to a quarter: 0.01·√3 over the body, more where rays pass through more.
+    inside = hr[0, 0, ::2, ::2] > -0.5
+    assert float((noise[inside] ** 2).mean().sqrt()) == pytest.approx(0.01 * 3**0.5, rel=0.02)
+    assert noise[away < 18].std() > 1.2 * noise[(away > 33) & (away < 43)].std()
+    assert degrade(hr, [params], [5], scale=2, whole=whole).equal(degrade(hr, [params], [5], scale=2, whole=whole))
+    assert replace(params, dose=1.0).noise_std == 0
+
+
+def test_noise_of_projections_is_refused_where_images_are_not_whole() -> None:
+    params = DegradationParams(0, 1, noise_sigma=0.01, dose=0.25, noise_model="projection")
+    with pytest.raises(DomainError, match="whole slices"):
+        degrade(image(), [params], [0], scale=2)

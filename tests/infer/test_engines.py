@@ -97,7 +97,7 @@ def test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it(
     listener = Listener()
     spec = choose_engine(generator, asked(tmp_path, "auto"), tuple, listener)
     assert open_engine(spec, generator).name == "torch fp32"
-    assert "ctsr[fast]" in listener.notes[0]
+    assert "'.[fast]'" in listener.notes[0]
     with pytest.raises(UsageError, match=r"ctsr\[fast\]"):
         choose_engine(generator, asked(tmp_path, "openvino"), tuple)
 

@@ -18,7 +18,7 @@ from ctsr.losses import (
     l1_loss,
 )
 from ctsr.losses.adversarial import GanType
-from ctsr.losses.artifacts import artifact_map
+from ctsr.losses.reconstruction import artifact_map
 from ctsr.weights import load_weights
 from tests.needs import needs_weights
 

@@ -33,11 +33,11 @@ def test_auto_is_this_package_where_its_weights_were_fetched() -> None:
     [
         ("LPIPS", "auto", "weights not fetched (ctsr weights fetch vgg16 lpips-vgg)"),
         ("LPIPS", "builtin", "weights not fetched (ctsr weights fetch vgg16 lpips-vgg)"),
-        ("LPIPS", "lpips", "lpips is not installed (pip install 'ctsr[pyiqa]')"),
+        ("LPIPS", "lpips", "lpips is not installed (pip install '.[pyiqa]' in the source folder of ctsr)"),
         ("NIQE", "auto", "weights not fetched (ctsr weights fetch niqe)"),
-        ("NIQE", "pyiqa", "pyiqa is not installed (pip install 'ctsr[pyiqa]')"),
+        ("NIQE", "pyiqa", "pyiqa is not installed (pip install '.[pyiqa]' in the source folder of ctsr)"),
         ("NIQE", "lpips", "lpips has no NIQE, builtin and pyiqa would"),
-        ("MA", "auto", "pyiqa is not installed (pip install 'ctsr[pyiqa]')"),
+        ("MA", "auto", "pyiqa is not installed (pip install '.[pyiqa]' in the source folder of ctsr)"),
         ("MA", "builtin", "builtin has no MA, pyiqa would"),
     ],
 )

@@ -117,7 +117,7 @@ def test_a_study_is_a_function_of_its_seed() -> None:
 
 def test_networks_are_studied_on_both_scales() -> None:
     for scale in (2, 4):
-        net = by_network(build(Architecture("rrdb", scale, nf=4, nb=1, gc=2)), DEFAULT_RANGE)
+        net = by_network(build(Architecture("rrdb", scale, nf=4, nb=1, gc=2)), scale, DEFAULT_RANGE)
         found = run({"net": net}, Degradation(scale=scale), settings=PhysicsSettings(contrasts_hu=(100.0,), images=1))
         assert found.lr_nyquist_per_mm == pytest.approx(1 / (2 * PIXEL * scale))
 

@@ -146,10 +146,11 @@ def test_a_verdict_measures_loss_and_shift() -> None:
 
 def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
     root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=5, size=40)
-    one = ExamSlices.below(root, Degradation(), DEFAULT_RANGE)
+    generator = load_generator(save_model(tmp_path / "model" / "best.pth"))
+    one = ExamSlices.below(root, generator)
     assert [image.shape for image in one()] == [(1, 1, 20, 20)] * 4
-    assert one.key == ExamSlices.below(root, Degradation(), DEFAULT_RANGE).key
-    assert one.key != ExamSlices.below(root / "anna", Degradation(), DEFAULT_RANGE).key
+    assert one.key == ExamSlices.below(root, generator).key
+    assert one.key != ExamSlices.below(root / "anna", generator).key
     assert one.series_uids == {"1.3.1", "1.3.2"}
 
 

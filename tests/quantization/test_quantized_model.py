@@ -336,7 +336,7 @@ def test_quantize_leaves_the_model_as_it_was(trained: Path) -> None:
 
 def test_quantize_refuses_a_patch_larger_than_every_slice(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUANTIZE, "--patch_size", "5000"]) == 2
-    assert "--patch_size 5000 is larger than every slice to train on; 64 fits" in capsys.readouterr().err
+    assert "--patch_size 5000 is larger than every training slice; 64 fits" in capsys.readouterr().err
     assert not quantized_path(trained).exists()
 
 

@@ -9,7 +9,6 @@ from ctsr.data.hu_cache import PADDING
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.infer import super_resolve
 from ctsr.viewer.images import NOTHING, PanelName
 from ctsr.viewer.inference import StaleRequestError
 from ctsr.viewer.prefetch import ViewedSlice
@@ -50,11 +49,13 @@ def test_every_plane_is_a_cut_through_the_same_axial_slices(
         np.testing.assert_array_equal(cut, stack[::-1, :, index // factor])
 
 
-def test_sr_is_the_networks_answer_to_the_whole_slice(open_view: Open, root: Path, model: ModelUnderTest) -> None:
+def test_sr_is_what_the_evaluation_makes_of_the_slice(open_view: Open, root: Path, model: ModelUnderTest) -> None:
     session = open_view(root / "bert")
     seen = filled(session)
     lr = torch.from_numpy(session.images.lr(seen.series, seen.setting, 3))[None, None]
-    expected = super_resolve(model.generator.net, lr)[0, 0].numpy()
+    stored = seen.series.stored
+    draw = seen.setting.sampler.draw(stored.patient_id, stored.series_uid, stored.identities[3], 3)
+    expected = model.super_resolve(lr, draw.params)[0, 0].numpy()
     np.testing.assert_array_equal(session.image("SR", seen, "axial", 3).values, expected)
 
 

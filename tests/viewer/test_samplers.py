@@ -5,7 +5,7 @@ import pytest
 
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
-from ctsr.viewer.samplers import RecordedSampler, SettingRegistry, read_summary, with_changes
+from ctsr.viewer.samplers import RecordedSampler, SettingRegistry, check_blur, read_summary, with_changes
 
 BASE = DegradationSampler(Degradation(), "volume", 42)
 
@@ -86,3 +86,9 @@ def test_a_summary_with_an_impossible_value_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(document))
     with pytest.raises(CtsrError, match="odd number"):
         read_summary(path)
+
+
+@pytest.mark.parametrize(("sigma", "kernel"), [(1e9, 7), (0.8, 10**9 + 1), (float("inf"), 7), (float("nan"), 7)])
+def test_a_blur_that_no_image_needs_is_refused(sigma: float, kernel: int) -> None:
+    with pytest.raises(DomainError, match="must be at most"):
+        check_blur(sigma, kernel)

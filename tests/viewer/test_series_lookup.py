@@ -75,3 +75,10 @@ def test_nothing_to_show_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no CT")
     with pytest.raises(MissingInputError, match="no CT series to show"):
         find_series(tmp_path)
+
+
+def test_a_root_with_one_patient_is_not_the_patient(tmp_path: Path) -> None:
+    write(tmp_path / "root" / "P7" / "study" / "series", slices(2, PatientID="P7"))
+    assert names(tmp_path / "root") == ["P7"]
+    assert names(tmp_path / "root" / "P7") == ["P7"]
+    assert names(tmp_path / "root" / "P7" / "study") == ["P7"]

@@ -242,3 +242,69 @@ def test_news_of_finished_slices_is_streamed(client: Client) -> None:
     while stream.readline():  # the stream ends
         pass
     connection.close()
+
+
+def raw(server: ViewServer, request: str) -> bytes:
+    """The reply to a request that no HTTP library would send."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(request.encode())
+        reply = b""
+        while chunk := connection.recv(65536):
+            reply += chunk
+    return reply
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000, "-1", "1e3", "", "70000"])
+@pytest.mark.parametrize("token", ["right", "wrong"])
+def test_a_doubtful_content_length_is_refused_after_the_token(client: Client, length: str, token: str, capfd) -> None:
+    server = client.server
+    path = f"/{server.token if token == 'right' else 'x'}/api/setting"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Type: application/json"
+    reply = raw(server, f"{head}\r\nContent-Length: {length}\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 400" if token == "right" else b"HTTP/1.1 403")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["http://[/", "http://[::1/x", "//["])
+def test_a_broken_address_is_refused(client: Client, address: str, capfd) -> None:
+    head = f"GET {address} HTTP/1.1\r\nHost: localhost:{client.server.port}\r\nConnection: close"
+    assert raw(client.server, f"{head}\r\n\r\n").startswith(b"HTTP/1.1 403")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_two_host_headers_are_refused(client: Client) -> None:
+    server = client.server
+    host = f"Host: localhost:{server.port}\r\n"
+    for hosts, status in ((host, b"200"), (host + "Host: evil.example\r\n", b"403"), (host * 2, b"403"), ("", b"403")):
+        reply = raw(server, f"GET /{server.token}/ HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 " + status)
+
+
+def test_an_idle_connection_is_closed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server._Handler, "timeout", 0.3)
+    assert raw(client.server, "GET /") == b""
+
+
+@pytest.mark.parametrize("body", [b"[" * 60_000, b'{"a":' * 12_000, b'{"deg_seed": ' + b"9" * 5000 + b"}"])
+def test_json_that_no_page_sends_is_one_line(client: Client, body: bytes, capfd) -> None:
+    status, answer = client.wish(body)
+    assert (status, list(answer)) == (400, ["error"])
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"sigma": 1e9}, {"sigma": 1e308}, {"sigma": float("inf")}, {"sigma": float("nan")}, {"noise": float("inf")},
+        {"dose": float("nan")}, {"deg_seed": 2**64}, {"sigma": 10**400},
+    ],
+)  # fmt: skip
+def test_a_degradation_beyond_reason_is_refused(client: Client, wish: dict) -> None:
+    assert client.wish(wish)[0] == 400
+
+
+def test_numbers_of_a_window_that_is_no_window_are_refused(client: Client) -> None:
+    asked = {"page": "p", "turn": 1, "series": 0, "setting": 0, "plane": "axial", "index": 1, "slice": 1}
+    for window in ({"center": "inf"}, {"center": "-inf"}, {"center": "1e300"}, {"width": "inf"}, {"width": "nan"}):
+        assert client.own("numbers", **(asked | {"center": 40, "width": 400} | window))[0] == 400, window
+    assert client.own("numbers", **(asked | {"turn": "9" * 5000, "center": 40, "width": 400}))[0] == 400

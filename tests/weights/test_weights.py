@@ -17,7 +17,7 @@ from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.features import Trunk, as_imagenet
 from ctsr.weights import WEIGHTS, fetch, load_weights, table, weights_path
-from ctsr.weights.download import download
+from ctsr.weights.cache import download
 from ctsr.weights.table import Source, Weights
 from ctsr.weights.unpack import unpack
 from tests.golden.lpips_pairs import FEATURES, reference

@@ -33,10 +33,13 @@ BUNDLED: Mapping[str, BundledModel] = {
     for model in (
         BundledModel("ctsr-x2", 2, "Apache-2.0"),
         BundledModel("ctsr-x4", 4, "Apache-2.0"),
-        BundledModel("ctsr-x2-sharp", 2, "Apache-2.0"),
     )
 }
 """By name; the first of its scale is used where no run is found."""
+
+
+WITHDRAWN = {"ctsr-x2-sharp": "use ctsr-x2 with --strength strong, which `ctsr upscale` takes"}
+"""Models that came with earlier versions, and what takes their place."""
 
 
 def bundled_for(scale: int | None) -> BundledModel | None:

@@ -60,9 +60,17 @@ class Generator:
         return self.meta.hu_range if self.meta else DEFAULT_RANGE
 
     @property
-    def degradation(self) -> Degradation:
+    def trained_for(self) -> Degradation:
         """What it was trained on; the default where the file does not tell."""
         return Degradation.from_dict(self.meta.degradation) if self.meta else Degradation(scale=self.scale)
+
+    @property
+    def degradation(self) -> Degradation:
+        """What its LR images are made with, where nothing else is asked for.
+
+        That which it was trained on; for a conditional network, which is made for any, the default of its scale.
+        """
+        return Degradation(scale=self.scale) if self.architecture.conditional else self.trained_for
 
 
 def find_generator(reference: str | None, *, scale: int | None = None, progress: Progress = SILENT) -> Generator:

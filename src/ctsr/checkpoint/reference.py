@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctsr.checkpoint.bundled import BUNDLED, bundled_for
+from ctsr.checkpoint.bundled import BUNDLED, WITHDRAWN, bundled_for
 from ctsr.errors import MissingInputError
 from ctsr.files import STAMP
 from ctsr.paths import FoundPath, native_path, search_path
@@ -109,6 +109,8 @@ def resolve_model(
             return Resolved(file.path, file.note or f"model: {file.path}")
     if reference in BUNDLED:
         return Resolved(BUNDLED[reference].file, f"model: {reference}, which comes with ctsr")
+    if reference in WITHDRAWN:
+        raise MissingInputError(f"{reference} no longer comes with ctsr: {WITHDRAWN[reference]}")
     return _newest_of(reference, roots, search_root)
 
 
@@ -161,7 +163,7 @@ def _newest_of(reference: str, roots: Sequence[Path], search_root: Path) -> Reso
     there = ", ".join(sorted(str(c.file) for c in _candidates(roots, BEST, LAST))) or "none"
     raise MissingInputError(
         f"no model {reference}: looked in {_listed([search_root, *roots])} for a file or run folder of that name"
-        f"{and_for}; checkpoints found: {there}"
+        f"{and_for}; checkpoints found: {there}; with ctsr come {', '.join(BUNDLED)}"
     )
 
 

@@ -30,10 +30,11 @@ class DegradationFlags:
     """Downsample `clean` softly, with a low-pass; off unless the checkpoint says otherwise."""
     downsampling: tuple[Literal["bilinear", "area"], ...] | None = None
     """bilinear (default) samples between two pixels, area averages as a detector does; both: one is drawn."""
-    noise_model: tuple[Literal["white", "correlated"], ...] | None = None
-    """white (default), or correlated: with the spectrum of CT noise; both: one is drawn."""
+    noise_model: tuple[Literal["white", "correlated", "projection"], ...] | None = None
+    """white (default), correlated: with the spectrum of CT noise, or projection: drawn in projections of the slice, not
+    for training; of several, one is drawn."""
     noise_cutoff_range: tuple[float, float] | None = None
-    """Where the spectrum of correlated noise ends, as a fraction of LR's Nyquist frequency; default 0.5 1.5."""
+    """Where the spectrum of noise that is not white ends, as a fraction of LR's Nyquist frequency; default 0.5 1.5."""
     noise_skew: float | None = None
     """Above 1, low noise of the range is drawn more often than high noise; default 1."""
 

@@ -78,7 +78,7 @@ class Evaluate:
         from ctsr.quantization.synthetic import SyntheticSlices
 
         degradation = self.degradation_for(models[0], console)
-        int8 = Int8Network(SyntheticSlices(degradation, models[0].hu_range))
+        int8 = Int8Network(SyntheticSlices.of(models[0].generator))
         evaluation = evaluate(models, degradation, self.options, int8=int8, workers=workers, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))

@@ -10,11 +10,10 @@ from typing import Any, TypeVar, cast, get_type_hints
 import tyro
 import yaml
 
+from ctsr.cli.flags import known_name
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.paths import native_path
 from ctsr.text import one_line
-
-__all__ = ["Common", "config_flags", "flag_names", "gathered", "given_names", "resolved", "with_native_paths"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def config_flags(path: Path, options: type[Any]) -> list[str]:
     words = _positional(options)
     flags: list[str] = []
     for key, value in _loaded(path).items():
-        name = str(key).replace("-", "_")
+        name = known_name(str(key).replace("-", "_"), frozenset(known))
         if name == "debug" or (name in words and value is not None):
             raise UsageError(f"--config {path}: {str(key)!r} cannot stand in a file; give it on the command line")
         if name not in known:

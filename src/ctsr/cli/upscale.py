@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch is imported when there is something to compute, not f
 
 __all__ = ["Upscale"]
 
+DEFAULT_MODEL = "ctsr-x2"
 COLUMNS = ("patient", "series", "slices", "size", "spacing mm", "new size", "new mm", "noise", "result")
 
 
@@ -44,7 +45,7 @@ class Upscale:
     out: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="OUT")]] = None
     """Receives the result: one series fills it (or a .nii.gz file), several go to <patient>/<series> below."""
     model_path: str | None = None
-    """Checkpoint file, run folder or name; left out, the newest run, else the model that comes with ctsr."""
+    """Checkpoint file, run folder or name; left out, ctsr-x2, which comes with ctsr (`ctsr models` lists others)."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""
@@ -72,7 +73,8 @@ class Upscale:
         from ctsr.upscale.run import upscale
 
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
-        generator = find_generator(self.model_path, progress=console)
+        # A network that was trained here as a trial is no reason to treat real series with it.
+        generator = find_generator(self.model_path or DEFAULT_MODEL, progress=console)
         device = pick_device(self.device, progress=console)
         int8 = self._int8(generator, console) if self.precision == "int8" else None
         asked = AskedFor(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
@@ -87,9 +89,9 @@ class Upscale:
         from ctsr.quantization.synthetic import SyntheticSlices
 
         if self.calibration is None:
-            return Int8Network(SyntheticSlices(generator.degradation, generator.hu_range))
+            return Int8Network(SyntheticSlices.of(generator))
         root = resolve_path(self.calibration, progress=console)
-        return Int8Network(ExamSlices.below(root, generator.degradation, generator.hu_range))
+        return Int8Network(ExamSlices.below(root, generator))
 
 
 def show(console: Console, report: "Report", out: Path) -> None:

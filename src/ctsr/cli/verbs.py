@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-__all__ = ["SCRIPTS", "SCRIPT_FLAGS", "VERBS", "Verb"]
-
 
 @dataclass(frozen=True)
 class Verb:
@@ -14,30 +12,71 @@ class Verb:
     options: str
     """The dataclass in `module` whose fields are the flags and whose `run` does the work."""
     summary: str
+    basic: str = ""
+    """Names of the flags that its help shows first, separated by spaces."""
 
 
 VERBS = {
     verb.name: verb
     for verb in (
+        Verb(
+            "upscale",
+            "ctsr.cli.upscale",
+            "Upscale",
+            "super-resolve CT series with a model, DICOM to DICOM",
+            basic="model_path strength only series target_spacing format overwrite device jobs",
+        ),
         Verb("scan", "ctsr.cli.scan", "Scan", "list patients, series and what is wrong with them"),
-        Verb("preprocess", "ctsr.cli.preprocess", "Preprocess", "resample every series to one in-plane pixel spacing"),
+        Verb(
+            "preprocess",
+            "ctsr.cli.preprocess",
+            "Preprocess",
+            "resample every series to one in-plane pixel spacing",
+            basic="root out_dir target_spacing",
+        ),
         Verb("split", "ctsr.cli.split", "Split", "divide the patients into train, val and test"),
-        Verb("train", "ctsr.cli.train", "Train", "train a generator with L1 loss"),
-        Verb("finetune", "ctsr.cli.finetune", "Finetune", "go on with perceptual and adversarial losses (ESRGAN)"),
-        Verb("evaluate", "ctsr.cli.evaluate", "Evaluate", "measure a model against interpolation, by patient"),
-        Verb("view", "ctsr.cli.view", "View", "look at LR, interpolations, SR and HR side by side"),
-        Verb("upscale", "ctsr.cli.upscale", "Upscale", "make real series sharper with a model, DICOM to DICOM"),
+        Verb(
+            "train",
+            "ctsr.cli.train",
+            "Train",
+            "train a generator with L1 loss",
+            basic="data_root scale arch epochs batch_size patch_size lr degradation device resume seed",
+        ),
+        Verb(
+            "finetune",
+            "ctsr.cli.finetune",
+            "Finetune",
+            "go on with perceptual and adversarial losses (ESRGAN)",
+            basic="data_root pretrained_g out_dir epochs batch_size patch lr lambda_perc lambda_gan device resume seed",
+        ),
+        Verb(
+            "evaluate",
+            "ctsr.cli.evaluate",
+            "Evaluate",
+            "measure a model against interpolation, by patient",
+            basic="root split model_path output_dir preset windows metrics max_patients device jobs",
+        ),
+        Verb(
+            "view",
+            "ctsr.cli.view",
+            "View",
+            "look at LR, interpolations, SR and HR side by side",
+            basic="model_path preset plane index eval_summary snapshot device",
+        ),
+        Verb("physics", "ctsr.cli.physics", "Physics", "measure MTF and noise of a real scan of a phantom"),
         Verb("export", "ctsr.cli.export", "Export", "write a model as ONNX, OpenVINO, TorchScript, safetensors"),
         Verb(
             "quantize",
             "ctsr.cli.quantize",
             "Quantize",
             "quantize a model to 8-bit integers, for fast inference on a CPU",
+            basic="data_root steps out overwrite",
         ),
         Verb("blend", "ctsr.cli.blend", "Blend", "mix two generators: how much fine-tuning is wanted"),
         Verb("models", "ctsr.cli.models", "Models", "list the models that come with ctsr, or show one's card"),
         Verb("weights", "ctsr.cli.weights", "Weights", "list, fetch or find weights of VGG, AlexNet, LPIPS, NIQE"),
         Verb("params", "ctsr.cli.params", "Params", "count a network's parameters, operations and memory"),
+        Verb("doctor", "ctsr.cli.doctor", "Doctor", "report what works on this machine"),
         Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample"),
     )
 }

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -37,9 +37,9 @@ class View:
     """The folder, as a flag."""
     model_path: str | None = None
     """Checkpoint file, run folder or name; by default the newest run, else the bundled model."""
-    no_model: bool = False
+    no_model: tyro.conf.FlagCreatePairsOff[bool] = False
     """Show LR, interpolations and HR only."""
-    options: ViewOptions = field(default_factory=ViewOptions)
+    options: Annotated[ViewOptions, tyro.conf.arg(name="viewer")] = field(default_factory=ViewOptions)
     degradation: DegradationFlags = field(default_factory=DegradationFlags)
     scale: Literal[2, 4] | None = None
     """Scale of the LR images; by default the model's, or 2 without a model."""
@@ -76,7 +76,7 @@ class View:
             raise UsageError("no images given; give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
-        int8 = Int8Network(SyntheticSlices(model.degradation, model.hu_range)) if model else None
+        int8 = Int8Network(SyntheticSlices.of(model.generator)) if model else None
         return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":

@@ -1,8 +1,9 @@
-"""Roots opened for use: their patients, the split that holds, and the decoded series of each part."""
+"""Open roots for use: their patients, the split that holds, and the decoded series of each part."""
 
 import csv
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from ctsr.data.hu_cache import Opened, open_all
@@ -38,7 +39,7 @@ class Patients:
 def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patients:
     """Everything below the roots; patients of a preprocessed root go by their names in its log.
 
-    A patient who is in several roots is one patient, and that is said; so are files that cannot be read.
+    A patient found in several roots is one patient; `progress` is notified, also of files that cannot be read.
 
     Raises:
         MissingInputError: a root is no folder, or holds no usable CT.
@@ -56,7 +57,7 @@ def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patient
         progress.note(f"found in several roots, and each taken for one patient: {listed(several, NAMED)}")
     everyone = [together[name] for name in sorted(together)]
     _check_owners(everyone)
-    _check_twins(everyone)
+    _check_resampled_copies(everyone)
     failures = tuple(line for patient in everyone if (line := _failure(patient)))
     for failure in failures:
         progress.note(f"left out: {failure}")
@@ -66,8 +67,8 @@ def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patient
 def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also: Sequence[str] = ()) -> list[str]:
     """Those of `patients` that a model was trained on, with their name there where it is another.
 
-    Preprocessed patients whose log was left behind still carry its suffix: who is not known under his own name is
-    looked for without it.
+    Preprocessed patients whose log was left behind still carry its suffix: names that are unknown are looked up
+    without it.
 
     Args:
         patients: who is asked about.
@@ -89,7 +90,7 @@ def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also
 def patient_names(root: Path) -> dict[str, str]:
     """Folder name → patient id, as the log of a preprocessed root tells; empty for a raw root.
 
-    The log decides, not the ending of a name: a patient called Krupp keeps his.
+    The log decides, not the ending of a name: the name of a patient called Krupp stays whole.
 
     Raises:
         ReadError: the log is none of ours.
@@ -117,10 +118,14 @@ def _patients(root: Path, progress: Progress) -> tuple[PatientExams, ...]:
     return inventory.patients
 
 
-def _joined(one: PatientExams, other: PatientExams) -> PatientExams:
-    known = {_same(series) for series in one.series}
+def _joined(patient: PatientExams, other: PatientExams) -> PatientExams:
+    known = {_same(series) for series in patient.series}
     added = (series for series in other.series if _same(series) not in known)
-    return replace(one, series=(*one.series, *added), excluded=(*one.excluded, *other.excluded))
+    return replace(
+        patient,
+        series=(*patient.series, *added),
+        excluded=(*patient.excluded, *other.excluded),
+    )
 
 
 def _same(series: Series) -> Hashable:
@@ -142,14 +147,16 @@ def _check_owners(patients: Sequence[PatientExams]) -> None:
                 )
 
 
-def _check_twins(patients: Sequence[PatientExams]) -> None:
+def _check_resampled_copies(patients: Sequence[PatientExams]) -> None:
     """Resampled exams have UIDs of their own, but their source's study: it tells who they are without their log."""
-    studies = {one.patient_id: (one, {series.study_uid for series in one.series}) for one in patients}
+    studies: dict[str, tuple[PatientExams, set[str]]] = {}
+    for patient in patients:
+        studies[patient.patient_id] = patient, {series.study_uid for series in patient.series}
     for name, (source, theirs) in studies.items():
-        twin, shared = studies.get(name + SUFFIX, (None, set[str]()))
-        if twin is not None and shared & theirs:
+        copy, shared = studies.get(name + SUFFIX, (None, set[str]()))
+        if copy is not None and shared & theirs:
             raise SplitError(
-                f"{twin.path} is {source.path} resampled, but its root has no {PREPROCESSING_LOG} that says so: "
+                f"{copy.path} is {source.path} resampled, but its root has no {PREPROCESSING_LOG} that says so: "
                 "one exam could be trained on and tested on; bring the log back, or leave one of the roots out"
             )
 
@@ -196,7 +203,8 @@ class SplitExams:
         wanted = set(self.split.part(name) if only is None else only)
         chosen: list[Series] = []
         refused: list[str] = []
-        for series in (one for patient in self.patients if patient.patient_id in wanted for one in patient.series):
+        candidates = [patient for patient in self.patients if patient.patient_id in wanted]
+        for series in chain.from_iterable(patient.series for patient in candidates):
             try:
                 for warning in check(series, command, assume_hu=assume_hu):
                     progress.note(f"warning: {warning}")

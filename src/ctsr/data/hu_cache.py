@@ -1,4 +1,4 @@
-"""Each series decoded once: int16 HU in a memory-mapped file that every process shares."""
+"""Cache of decoded series: int16 HU in memory-mapped files that all processes share."""
 
 import shutil
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import platformdirs
 
 from ctsr.body_mask import BLOCK, body_blocks
+from ctsr.boundary import boundary
 from ctsr.errors import CtsrError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, file_state
@@ -94,7 +95,7 @@ def _mapped(folder: Path, name: str) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True)
 class Opened:
-    """What came of opening many series: those that can be used, and a line for each that cannot."""
+    """Result of opening many series: those that can be used, and a line for each that cannot."""
 
     series: tuple[StoredSeries, ...]
     failures: tuple[str, ...]
@@ -108,21 +109,21 @@ def open_all(
     workers: int | None = None,
     progress: Progress = SILENT,
 ) -> Opened:
-    """The stored form of every series, in their order, decoding those that are new or have changed.
+    """Open the cached form of every series, in their order; decode those that are new or have changed.
 
     A series that cannot be decoded does not stop the others.
 
     Raises:
         CtsrError: a process that decodes was killed.
     """
-    stored = [_folder(one, store, assume_hu).is_dir() for one in series]
-    todo = [one for one, is_there in zip(series, stored, strict=True) if not is_there]
+    stored = [_folder(item, store, assume_hu).is_dir() for item in series]
+    todo = [item for item, is_there in zip(series, stored, strict=True) if not is_there]
     attempt = partial(_try_open, store=store, assume_hu=assume_hu)
-    few = sum(len(one.slices) for one in todo) <= FEW_SLICES
+    few = sum(len(item.slices) for item in todo) <= FEW_SLICES
     with pool(1 if few else min(workers or available_cores(), len(todo))) as executor:
         decoded = in_order(attempt, todo, executor)
         new = iter(list(progress.track(decoded, total=len(todo), what="Decoding series")))
-    results = [attempt(one) if is_there else next(new) for one, is_there in zip(series, stored, strict=True)]
+    results = [attempt(item) if is_there else next(new) for item, is_there in zip(series, stored, strict=True)]
     return Opened(
         series=tuple(result for result in results if isinstance(result, StoredSeries)),
         failures=tuple(result for result in results if isinstance(result, str)),
@@ -131,13 +132,14 @@ def open_all(
 
 def _try_open(series: Series, store: Path, assume_hu: bool) -> StoredSeries | str:
     try:
-        return open_series(series, store, assume_hu=assume_hu)
-    except (CtsrError, OSError) as error:
+        with boundary(str(series.path), "copy or export it again"):
+            return open_series(series, store, assume_hu=assume_hu)
+    except CtsrError as error:
         return f"{series.patient_id}: {error}"
 
 
 def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> StoredSeries:
-    """The stored form of one series; decodes it when it is new or its files have changed.
+    """Open the cached form of one series; decode it when it is new or its files have changed.
 
     Raises:
         ReadError: a slice cannot be decoded.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.degrade import DegradationSampler, Draw, degrade
+from ctsr.degrade import DegradationSampler, Draw, WholeSlice, degrade
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.volume import VoxelsHU
 
@@ -38,5 +38,12 @@ def slice_pair(
     crop = tuple(centered_crop(size, degradation.scale) for size in (stored.rows, stored.columns))
     hr = torch.from_numpy(hu_range.to_unit(stored.hu[index][crop]))[None, None]
     draw = sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
-    lr = degrade(hr, [draw.params], [draw.noise_seed], scale=degradation.scale, antialias=degradation.antialias)
+    lr = degrade(
+        hr,
+        [draw.params],
+        [draw.noise_seed],
+        scale=degradation.scale,
+        antialias=degradation.antialias,
+        whole=WholeSlice(stored.pixel_spacing[0], hu_range),
+    )
     return SlicePair(lr, hr, stored.slice_hu(index)[crop], draw)

@@ -92,6 +92,10 @@ class PatchDataset(Dataset[PatchPair]):
                 f"--patch_size {patch_size} is not divisible by --scale {degradation.scale}; "
                 f"the nearest that is: {patch_size - patch_size % degradation.scale}"
             )
+        if "projection" in degradation.noise_model:
+            raise DomainError(
+                "--noise_model projection needs whole slices, and training takes patches: use white or correlated"
+            )
         self.series = tuple(series)
         self.patch_size = patch_size
         self.degradation = degradation

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -31,9 +32,9 @@ class Split:
     test: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            if shared := sorted(set(self.part(one)) & set(self.part(other))):
-                raise SplitError(f"the split is leaking: {', '.join(shared)} in {one} and in {other}")
+        for first, second in combinations(PARTS, 2):
+            if shared := sorted(set(self.part(first)) & set(self.part(second))):
+                raise SplitError(f"the split is leaking: {', '.join(shared)} in {first} and in {second}")
 
     def part(self, name: str) -> tuple[str, ...]:
         """The patients of `train`, `val` or `test`."""
@@ -151,7 +152,7 @@ def _present(split: Split, present: frozenset[str], source: str, hint: str = "")
 
 @dataclass(frozen=True)
 class PatientRow:
-    """What a split says of one patient; where his series disagree, the value of the longest."""
+    """Row of a patient in a split; where series disagree, the value of the longest."""
 
     patient_id: str
     path: str

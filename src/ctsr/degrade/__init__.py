@@ -3,6 +3,7 @@
 from ctsr.degrade.apply import degrade, margin_of
 from ctsr.degrade.degradation import Degradation, DegradationParams, Mode
 from ctsr.degrade.in_hu import degrade_hu
+from ctsr.degrade.projected import WholeSlice
 from ctsr.degrade.sampling import DegradationSampler, Draw, Sampling, SeedMode
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Mode",
     "Sampling",
     "SeedMode",
+    "WholeSlice",
     "degrade",
     "degrade_hu",
     "margin_of",

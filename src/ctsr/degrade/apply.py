@@ -10,6 +10,7 @@ from torch import Tensor
 from ctsr.degrade.degradation import Degradation, DegradationParams, odd_nearest
 from ctsr.degrade.kernels import Taps, antialiased_taps, area_taps, blur_taps, reflected
 from ctsr.degrade.noise import correlated_normal, standard_normal
+from ctsr.degrade.projected import WholeSlice, projected_noise
 from ctsr.errors import DomainError
 
 
@@ -37,6 +38,7 @@ def degrade(
     antialias: bool = False,
     margin: int = 0,
     origin: tuple[int, int] = (0, 0),
+    whole: WholeSlice | None = None,
 ) -> Tensor:
     """Make LR images: blur → downsampling with aligned centres → noise → clip.
 
@@ -52,12 +54,14 @@ def degrade(
         margin: real HR pixels around the patch on each side; beyond them, and with 0 beyond the image, the
             borders are reflected.
         origin: LR row and column of the first pixel within its slice: the noise is that slice's noise there.
+        whole: given where the images are whole slices, which noise of projections needs.
 
     Returns:
         ``(N, 1, (H − 2·margin)/scale, (W − 2·margin)/scale)`` in [-1, 1], on the device of `hr`.
 
     Raises:
-        DomainError: the size is not a multiple of `scale`, or params and seeds do not fit the batch.
+        DomainError: the size is not a multiple of `scale`, params and seeds do not fit the batch, or
+            noise of projections is asked for and the images are not whole slices.
     """
     n, _, height, width = hr.shape
     if (height - 2 * margin) % scale or (width - 2 * margin) % scale:
@@ -67,18 +71,30 @@ def degrade(
     taps = [_taps(p, scale, antialias=antialias) for p in params]
     lr = _downsample(hr, taps, scale, margin)
     if any(p.noise_std > 0 for p in params):
-        lr = lr + _noise(params, noise_seeds, lr.shape[-2:], origin).to(lr.device)
+        lr = lr + _noise(lr, params, noise_seeds, origin, scale, whole).to(lr.device)
     return lr.clamp_(-1, 1)
 
 
 def _noise(
-    params: Sequence[DegradationParams], seeds: Sequence[int], shape: Sequence[int], origin: tuple[int, int]
+    lr: Tensor,
+    params: Sequence[DegradationParams],
+    seeds: Sequence[int],
+    origin: tuple[int, int],
+    scale: int,
+    whole: WholeSlice | None,
 ) -> Tensor:
     """``(N, 1, h, w)`` on the CPU, where its bits do not depend on the device that trains."""
-    fields = [
-        np.float32(p.noise_std) * _noise_field(p, seed, (shape[0], shape[1]), origin)
-        for p, seed in zip(params, seeds, strict=True)
-    ]
+    shape = (lr.shape[-2], lr.shape[-1])
+    fields = list[npt.NDArray[np.float32]]()
+    for image, drawn, seed in zip(lr, params, seeds, strict=True):
+        if drawn.noise_model == "projection" and drawn.noise_std > 0:
+            if whole is None:
+                raise DomainError(
+                    "noise_model projection needs whole slices with their pixel size; use white or correlated"
+                )
+            fields.append(projected_noise(image[0].cpu().numpy(), drawn, seed, whole, scale))
+        else:
+            fields.append(np.float32(drawn.noise_std) * _noise_field(drawn, seed, shape, origin))
     return torch.from_numpy(np.stack(fields)[:, None])
 
 

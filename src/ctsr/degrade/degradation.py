@@ -12,8 +12,9 @@ from ctsr.errors import DomainError
 Mode: TypeAlias = Literal["clean", "blur", "blurnoise"]
 Downsampling: TypeAlias = Literal["bilinear", "area"]
 """`bilinear` samples between the two middle pixels of a cell; `area` is the cell's mean, as a detector takes it."""
-NoiseModel: TypeAlias = Literal["white", "correlated"]
-"""`white` has independent pixels; `correlated` the spectrum of CT, a ramp under an apodisation."""
+NoiseModel: TypeAlias = Literal["white", "correlated", "projection"]
+"""`white` has independent pixels; `correlated` the spectrum of CT, a ramp under an apodisation;
+`projection` is drawn in projections of a whole slice, see `ctsr.degrade.projected`."""
 Range: TypeAlias = tuple[float, float]
 
 SCALES = (2, 4)
@@ -38,7 +39,7 @@ class DegradationParams:
     downsampling: Downsampling = "bilinear"
     noise_model: NoiseModel = "white"
     noise_cutoff: float = 1.0
-    """Of correlated noise: where its spectrum ends, as a fraction of LR's Nyquist frequency."""
+    """Of noise that is not white: where its spectrum ends, as a fraction of LR's Nyquist frequency."""
 
     def __post_init__(self) -> None:
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
@@ -50,7 +51,13 @@ class DegradationParams:
 
     @property
     def noise_std(self) -> float:
-        """Standard deviation of the added noise in [-1, 1] units: quantum noise grows as 1/√dose."""
+        """Standard deviation of the added noise in [-1, 1] units: quantum noise grows as 1/√dose.
+
+        Noise of projections is that of an exam: what an image with `noise_sigma` of its own lacks to
+        the noise of the dose, ``σ·√(1/dose − 1)``; none at full dose.
+        """
+        if self.noise_model == "projection":
+            return self.noise_sigma * math.sqrt(1 / self.dose - 1)
         return self.noise_sigma / math.sqrt(self.dose)
 
     @property
@@ -83,7 +90,7 @@ class Degradation:
     noise_model: tuple[NoiseModel, ...] = ("white",)
     """One of these for each draw, all equally likely."""
     noise_cutoff_range: Range = (0.5, 1.5)
-    """Of correlated noise: the end of its spectrum, as a fraction of LR's Nyquist frequency."""
+    """Of noise that is not white: the end of its spectrum, as a fraction of LR's Nyquist frequency."""
     noise_skew: float = 1.0
     """The noise is ``low + (high − low)·u^skew`` with u uniform in [0, 1): above 1, low noise is drawn more often."""
 
@@ -171,7 +178,7 @@ class Degradation:
         # Drawn last, and only where there is something to choose: other draws stay what they were without.
         downsampling = self.downsampling[_choice(len(self.downsampling), rng)]
         noise_model = self.noise_model[_choice(len(self.noise_model), rng)]
-        cutoff = _between(self.noise_cutoff_range, rng.random()) if noise_model == "correlated" else 1.0
+        cutoff = _between(self.noise_cutoff_range, rng.random()) if noise_model != "white" else 1.0
         if self.mode == "clean":
             sigma, noise, dose = 0.0, 0.0, 1.0
         elif self.mode == "blur":

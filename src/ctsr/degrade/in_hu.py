@@ -4,6 +4,7 @@ import torch
 
 from ctsr.degrade.apply import degrade
 from ctsr.degrade.degradation import DegradationParams
+from ctsr.degrade.projected import WholeSlice
 from ctsr.hu import FloatArray, HURange
 
 __all__ = ["degrade_hu"]
@@ -17,6 +18,7 @@ def degrade_hu(
     scale: int,
     hu_range: HURange,
     antialias: bool = False,
+    pixel_mm: float | None = None,
 ) -> FloatArray:
     """Make the LR slice of an HR slice, with the bits of `degrade`.
 
@@ -27,13 +29,15 @@ def degrade_hu(
         scale: divides rows and columns.
         hu_range: what the network sees as [-1, 1].
         antialias: see `Degradation.antialias`.
+        pixel_mm: side of a pixel of a whole slice, which noise of projections needs.
 
     Returns:
         (rows/scale, columns/scale), HU, within `hu_range`.
 
     Raises:
-        DomainError: the size is not a multiple of `scale`.
+        DomainError: the size is not a multiple of `scale`, or noise of projections lacks `pixel_mm`.
     """
     unit = torch.from_numpy(hu_range.to_unit(hr_hu))[None, None]
-    lr = degrade(unit, [params], [noise_seed], scale=scale, antialias=antialias)
+    whole = None if pixel_mm is None else WholeSlice(pixel_mm, hu_range)
+    lr = degrade(unit, [params], [noise_seed], scale=scale, antialias=antialias, whole=whole)
     return hu_range.to_hu(lr[0, 0].numpy())

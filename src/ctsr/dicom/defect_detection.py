@@ -19,7 +19,9 @@ SAME_PLACE_MM = 0.01
 OFF_GRID = 0.05
 """Of a step: how far slices may lie off an even grid …"""
 ROUNDING_MM = 0.06
-"""… or in mm, if that is more: many writers round positions to a tenth of a millimetre."""
+"""… or in mm, if that is more: many writers round positions to a tenth of a millimetre …"""
+ROUNDING = 0.2
+"""… but never more than this share of a step: a missing slice moves the others by half a step."""
 UNEVEN = 0.1
 """Of the usual step: how much a step differs that is named as uneven, once the grid is found to be."""
 WHOLE_WITHIN = 0.2
@@ -43,7 +45,7 @@ def find_defects(
 
     Args:
         images: its slices, in order along the normal.
-        others: one image each of the other series that share its UID.
+        others: the first image of each other series that share its UID.
         refused: images of the same UID that are not used.
     """
     found = [
@@ -54,6 +56,7 @@ def find_defects(
         *_absent(refused, DefectKind.MISSING_GEOMETRY, "do not say where they lie"),
         *_absent(refused, DefectKind.UNREADABLE_SLICE, "cannot be read"),
         *_flagged(images),
+        *_rescales(images),
     ]
     if len(images) == 1:
         found.append(SINGLE)
@@ -77,7 +80,7 @@ def part_of(series: Series, wanted: slice) -> Series:
     """The series with only some of its slices, one after the other, and the defects that lie among these."""
     kept = range(len(series.slices))[wanted]
     slices = series.slices[wanted]
-    steps = np.diff(spread([one.position for one in slices], series.orientation).along) if slices else np.empty(0)
+    steps = np.diff(spread([header.position for header in slices], series.orientation).along) if slices else np.empty(0)
     steps = steps[steps > SAME_PLACE_MM]
     defects = [found for defect in series.defects if (found := _within(defect, kept))]
     if len(slices) == 1 < len(series.slices):
@@ -188,7 +191,7 @@ def _difference(image: AxialImage, other: AxialImage) -> str:
 
 
 def _absent(refused: Sequence[RejectedImage], kind: DefectKind, what: str) -> Iterator[Defect]:
-    names = [one.path.name for one in refused if one.kind is kind]
+    names = [image.path.name for image in refused if image.kind is kind]
     if names:
         yield Defect(kind, f"{len(names)} of its images {what}: {listed(names, NAMED)}")
 
@@ -220,10 +223,23 @@ def _flagged(images: Sequence[AxialImage]) -> Iterator[Defect]:
             yield Defect(kind, share + detail, indices)
 
 
+def _rescales(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    """One reconstruction has one rescale: another one in a few slices is most often a mistake in their headers."""
+    rescales = Counter((image.slice.rescale_slope, image.slice.rescale_intercept) for image in images)
+    rescales.pop((None, None), None)
+    if len(rescales) < 2:
+        return
+    shown = [f"slope {slope:g}, intercept {intercept:g} in {count}" for (slope, intercept), count in rescales.items()]
+    usual = rescales.most_common(1)[0][0]
+    others = [(image.slice.rescale_slope, image.slice.rescale_intercept) != usual for image in images]
+    indices = tuple(index for index, other in enumerate(others) if other)
+    yield Defect(DefectKind.DIFFERING_RESCALE, f"the rescale differs between slices: {listed(shown, NAMED)}", indices)
+
+
 def _is_even(along: Floats) -> bool:
     off = np.ptp(along - np.linspace(along[0], along[-1], len(along))) / 2
     step = float(along[-1] - along[0]) / (len(along) - 1)
-    return bool(off <= max(OFF_GRID * step, ROUNDING_MM))
+    return bool(off <= max(OFF_GRID * step, min(ROUNDING_MM, ROUNDING * step)))
 
 
 def _neighbours(first: npt.NDArray[np.intp], marked: npt.NDArray[np.bool_]) -> tuple[int, ...]:

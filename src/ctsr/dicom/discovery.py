@@ -1,16 +1,21 @@
 """Find DICOM files by what they hold, never by their name, and tell whose they are."""
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag
+
+from ctsr.boundary import boundary
+from ctsr.dicom.reading import quiet, read_header
+from ctsr.errors import ReadError
 
 HEAD_BYTES = 512
 """How much of a file `looks_like_dicom` wants to see."""
 
 PREAMBLE_BYTES = 128
+PATIENT_ID = BaseTag(0x00100020)
 FIRST_GROUPS = {b"\x02\x00", b"\x08\x00", b"\x00\x08"}
 """Group numbers a data set without a preamble starts with: 0002 or 0008, little endian or big."""
 
@@ -22,7 +27,7 @@ def files_below(folder: Path, *, on_error: Callable[[OSError], object] | None = 
 
     Args:
         folder: where to look.
-        on_error: told of each folder that cannot be read, which is then passed over.
+        on_error: called for each folder that cannot be read, which is then skipped.
     """
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
@@ -32,8 +37,19 @@ def files_below(folder: Path, *, on_error: Callable[[OSError], object] | None = 
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(here, name)
+            path = Path(here, name)
+            # Opening a pipe would wait for a writer for ever. What cannot be looked at is reported when it is read.
+            if not name.startswith(".") and not is_special(path):
+                yield path
+
+
+def is_special(path: Path) -> bool:
+    """True for a pipe, socket or device: nothing that exams are stored in."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def looks_like_dicom(head: bytes) -> bool:
@@ -54,7 +70,11 @@ def _holds_an_element(head: bytes) -> bool:
 def patient_id_in(path: Path) -> str:
     """The header's PatientID; empty where there is none, or the file is no DICOM."""
     try:
-        header = pydicom.dcmread(path, specific_tags=["PatientID"], stop_before_pixels=True)
-    except InvalidDicomError:
+        with path.open("rb") as file, quiet(), boundary(str(path)):
+            if not looks_like_dicom(file.read(HEAD_BYTES)):
+                return ""
+            file.seek(0)
+            header = read_header(file, [PATIENT_ID])
+            return str(header.get("PatientID", "") or "").strip()
+    except (ReadError, OSError):
         return ""
-    return str(header.get("PatientID", "") or "").strip()

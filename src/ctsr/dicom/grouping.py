@@ -7,11 +7,21 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
+from ctsr.boundary import boundary
 from ctsr.dicom.defect_detection import find_defects, slice_step
 from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
+from ctsr.errors import CtsrError
 from ctsr.geometry import spread
 from ctsr.series import DefectKind, Excluded, GeometryKey, Series, SeriesHeader
 
+FAILURES = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
+"""Reasons for which an image is missing from a series it belongs to."""
+SPACING_WITHIN = 5e-4
+"""Relative difference in pixel spacing within one series: a tenth of a pixel over 200 pixels."""
+COSINES_WITHIN = 1e-4
+"""Difference in direction cosines within one series."""
 GroupKey: TypeAlias = tuple[str, GeometryKey]
 """Series UID, and what slices must share besides."""
 
@@ -34,13 +44,14 @@ def group(files: Iterable[FileContents], patient_id: str) -> GroupedFiles:
         if isinstance(found, NotCT):
             ignored[found.what] += 1
             continue
-        for one in found:
-            if isinstance(one, AxialImage):
-                images.append(one)
+        for image in found:
+            if isinstance(image, AxialImage):
+                images.append(image)
             else:
-                refused.append(one)
+                refused.append(image)
     kept, copies = _without_copies(images)
-    return GroupedFiles(_series(kept, refused, patient_id), _excluded([*refused, *copies]), ignored)
+    series, failures = _series(kept, refused, patient_id)
+    return GroupedFiles(series, (*_excluded([*refused, *copies]), *failures), ignored)
 
 
 def _without_copies(images: Iterable[AxialImage]) -> tuple[list[AxialImage], list[RejectedImage]]:
@@ -62,16 +73,45 @@ def _key(image: AxialImage) -> GroupKey:
     return image.series_uid, image.geometry_key
 
 
-def _series(images: Iterable[AxialImage], refused: Sequence[RejectedImage], patient_id: str) -> tuple[Series, ...]:
+def _series(
+    images: Iterable[AxialImage], refused: Sequence[RejectedImage], patient_id: str
+) -> tuple[tuple[Series, ...], tuple[Excluded, ...]]:
+    """The series, and those whose headers cannot be made sense of."""
     groups: dict[GroupKey, list[AxialImage]] = defaultdict(list)
     for image in images:
         groups[_key(image)].append(image)
+    groups = _merged(groups)
     series: list[Series] = []
+    failures: list[Excluded] = []
     for key in sorted(groups):
         others = [group[0] for other, group in groups.items() if other[0] == key[0] and other != key]
-        absent = [one for one in refused if one.series_uid == key[0]]
-        series.append(_one_series(_ordered(groups[key]), others, absent, patient_id))
-    return tuple(series)
+        absent = [image for image in refused if image.series_uid == key[0]]
+        first = groups[key][0]
+        try:
+            with boundary("its headers cannot be used"):
+                series.append(_one_series(_ordered(groups[key]), others, absent, patient_id))
+        except CtsrError as error:
+            failures.append(Excluded(first.slice.path, str(error), len(groups[key]), first.series_uid, failed=True))
+    return tuple(series), tuple(failures)
+
+
+def _merged(groups: dict[GroupKey, list[AxialImage]]) -> dict[GroupKey, list[AxialImage]]:
+    """Groups whose geometry differs by less than writers round: rounding parts values that lie on either side."""
+    merged: dict[GroupKey, list[AxialImage]] = {}
+    for key in sorted(groups):
+        image = groups[key][0]
+        near = next((other for other in merged if _is_near(image, merged[other][0])), key)
+        merged.setdefault(near, []).extend(groups[key])
+    return merged
+
+
+def _is_near(image: AxialImage, other: AxialImage) -> bool:
+    form = image.series_uid, image.image_type, image.rows, image.columns
+    return (
+        form == (other.series_uid, other.image_type, other.rows, other.columns)
+        and np.allclose(image.pixel_spacing, other.pixel_spacing, rtol=SPACING_WITHIN, atol=0)
+        and np.allclose(image.orientation, other.orientation, rtol=0, atol=COSINES_WITHIN)
+    )
 
 
 def _ordered(images: list[AxialImage]) -> list[AxialImage]:
@@ -110,16 +150,18 @@ def _common_path(images: Sequence[AxialImage]) -> Path:
 def _excluded(refused: Sequence[RejectedImage]) -> tuple[Excluded, ...]:
     """One entry for the images of a series that share a reason."""
     groups: dict[tuple[str, str], list[RejectedImage]] = defaultdict(list)
-    for one in refused:
+    for image in refused:
         # Two broken files without a readable UID have nothing in common.
-        groups[one.series_uid or str(one.path), one.reason].append(one)
-    return tuple(
-        Excluded(
-            path=ones[0].path if len(ones) == 1 else Path(os.path.commonpath([one.path for one in ones])),
-            reason=reason,
-            num_slices=len(ones),
-            series_uid=ones[0].series_uid,
-            failed=any(one.kind in {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY} for one in ones),
-        )
-        for (_, reason), ones in sorted(groups.items())
+        groups[image.series_uid or str(image.path), image.reason].append(image)
+    return tuple(_excluded_group(groups[key], key[1]) for key in sorted(groups))
+
+
+def _excluded_group(images: Sequence[RejectedImage], reason: str) -> Excluded:
+    paths = [image.path for image in images]
+    return Excluded(
+        path=paths[0] if len(paths) == 1 else Path(os.path.commonpath(paths)),
+        reason=reason,
+        num_slices=len(images),
+        series_uid=images[0].series_uid,
+        failed=any(image.kind in FAILURES for image in images),
     )

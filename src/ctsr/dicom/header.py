@@ -1,6 +1,5 @@
 """What one DICOM file is, from its header alone: axial CT images, CT that is left out and why, or something else."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -11,7 +10,6 @@ from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -22,9 +20,18 @@ from pydicom.uid import (
 from ctsr.dicom.attributes import GROUPS, Attributes, frames_of
 from ctsr.dicom.codecs import RETIRED
 from ctsr.dicom.discovery import HEAD_BYTES, looks_like_dicom
-from ctsr.dicom.reading import locate_pixels, missing_bytes, quiet, read_header, transfer_syntax
+from ctsr.dicom.pixel_module import frames_problem, pixel_data_problem, pixel_module_problem
+from ctsr.dicom.reading import quiet, read_header, reading, transfer_syntax
 from ctsr.errors import ReadError
-from ctsr.geometry import angle_to_axial, is_orthonormal
+from ctsr.geometry import (
+    LARGEST_STEP_MM,
+    angle_to_axial,
+    is_orthonormal,
+    is_plausible_position,
+    is_plausible_spacing,
+    orthonormalised,
+)
+from ctsr.hu import rescale_problem
 from ctsr.series import DefectKind, SeriesHeader, SliceHeader, too_small
 from ctsr.text import one_line
 from ctsr.volume import Orientation, Vector
@@ -87,6 +94,7 @@ ORIENTATION, SPACING, POSITION = "ImageOrientationPatient", "PixelSpacing", "Ima
 ATTRIBUTES = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID"),
     *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "InstanceNumber"),
+    *("BitsStored", "HighBit", "PixelRepresentation"),
     *("Manufacturer", "ManufacturerModelName", "SeriesDescription", "BodyPartExamined", "LossyImageCompression"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *(name for name in GROUPS if name != "FrameType"),
@@ -101,7 +109,7 @@ class AxialImage(SeriesHeader):
 
     slice: SliceHeader
     tilt: float
-    """GantryDetectorTilt in degrees; 0 where it is not told."""
+    """GantryDetectorTilt in degrees; 0 where it is missing."""
     unstated_units: bool
     lossy: bool
     phase: tuple[str, ...]
@@ -134,7 +142,7 @@ def read_file(path: Path) -> FileContents:
     """What the file holds, from its header alone."""
     is_part10 = False
     try:
-        with path.open("rb") as file, quiet():
+        with path.open("rb") as file, quiet(), reading():
             head = file.read(HEAD_BYTES)
             is_part10 = head[128:132] == b"DICM"
             if not looks_like_dicom(head):
@@ -158,25 +166,11 @@ def _classify(path: Path, file: BinaryIO, header: FileDataset) -> FileContents:
         if not modality:
             return NotCT(sop_class.name)
         return [RejectedImage(path, f"{sop_class.name} is not a CT image", series_uid)]
-    broken = _broken_pixels(look, file, transfer_syntax(header))
+    syntax = transfer_syntax(header)
+    broken = pixel_module_problem(look) or frames_problem(look) or pixel_data_problem(look, file, syntax)
     if broken:
         return [_unreadable(path, broken, series_uid)]
-    return [_image(path, index, frame, transfer_syntax(header)) for index, frame in frames_of(header)]
-
-
-def _broken_pixels(look: Attributes, file: BinaryIO, syntax: UID) -> str:
-    """What is wrong with the pixels as far as the header and the file's length can tell; empty where nothing is."""
-    size = [look.whole(name) for name in ("Rows", "Columns", "BitsAllocated")]
-    if not all(size):
-        return "the header is cut short or does not say the image's size"
-    if syntax == DeflatedExplicitVRLittleEndian:
-        return ""
-    element = locate_pixels(file, syntax)
-    if element is None:
-        return "it holds no pixel data"
-    expected = math.prod(number or 0 for number in size) // 8 * (look.whole("NumberOfFrames") or 1)
-    missing = missing_bytes(file, element, expected * (look.whole("SamplesPerPixel") or 1))
-    return f"the pixel data ends {missing} bytes early; copy the file again" if missing else ""
+    return [_image(path, index, frame, syntax) for index, frame in frames_of(header)]
 
 
 def _unreadable(path: Path, why: str, series_uid: str = "") -> RejectedImage:
@@ -188,6 +182,8 @@ def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> Axia
     image_type = tuple(word.upper() for word in look.words("FrameType") or look.words("ImageType"))
     if why := _no_training_data(look, image_type):
         return RejectedImage(path, why, series_uid)
+    if why := _rescale_problem(look):
+        return _unreadable(path, why, series_uid)
     plane = _plane(look)
     if plane is None:
         return RejectedImage(path, _no_geometry(look), series_uid, DefectKind.MISSING_GEOMETRY)
@@ -215,14 +211,29 @@ def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> Axia
     )
 
 
+def _rescale_problem(look: Attributes) -> str:
+    """Why the rescale that the header gives cannot be used; empty where it can, and where there is none."""
+    given: list[float] = []
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        number, words = look.number(name), look.text(name)
+        if number is None and words:
+            return f"{name} reads {words!r}, which is no number"
+        if number is not None:
+            given.append(number)
+    if len(given) < 2 or not given[0]:
+        return ""
+    return rescale_problem(given[0], given[1])
+
+
 def _plane(look: Attributes) -> tuple[Orientation, tuple[float, float], Vector] | None:
     """Orientation, pixel spacing and position; None where one is missing or impossible."""
     given = look.numbers(ORIENTATION, 6), look.numbers(SPACING, 2), look.numbers(POSITION, 3)
     match given:
         case (a, b, c, d, e, f), (between_rows, between_columns), (x, y, z):
             orientation = a, b, c, d, e, f
-            if min(between_rows, between_columns) > 0 and is_orthonormal(orientation):
-                return orientation, (between_rows, between_columns), (x, y, z)
+            plausible = is_plausible_spacing(between_rows, between_columns) and is_plausible_position(x, y, z)
+            if plausible and is_orthonormal(orientation):
+                return orthonormalised(orientation), (between_rows, between_columns), (x, y, z)
         case _:
             pass
     return None
@@ -231,6 +242,7 @@ def _plane(look: Attributes) -> tuple[Orientation, tuple[float, float], Vector] 
 def _slice(path: Path, index: int | None, look: Attributes, position: Vector) -> SliceHeader:
     slope, intercept = look.number("RescaleSlope"), look.number("RescaleIntercept")
     given = intercept is not None and bool(slope)
+    thickness = look.number("SliceThickness")
     return SliceHeader(
         path=path,
         frame=index,
@@ -239,7 +251,7 @@ def _slice(path: Path, index: int | None, look: Attributes, position: Vector) ->
         instance_number=look.whole("InstanceNumber") if index is None else index + 1,
         rescale_slope=slope if given else None,
         rescale_intercept=intercept if given else None,
-        slice_thickness=look.number("SliceThickness") or None,
+        slice_thickness=thickness if thickness and 0 < thickness <= LARGEST_STEP_MM else None,
     )
 
 
@@ -258,4 +270,4 @@ def _no_training_data(look: Attributes, image_type: tuple[str, ...]) -> str:
 def _no_geometry(look: Attributes) -> str:
     needed = {ORIENTATION: 6, SPACING: 2, POSITION: 3}
     missing = [name for name, count in needed.items() if look.numbers(name, count) is None]
-    return f"no {', '.join(missing)}" if missing else "its orientation or pixel spacing is impossible"
+    return f"no {', '.join(missing)}" if missing else "its orientation, position or pixel spacing is impossible"

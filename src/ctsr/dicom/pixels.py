@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.encaps import get_frame
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
 from ctsr.dicom.attributes import Attributes
 from ctsr.dicom.codecs import decoder_for
+from ctsr.dicom.pixel_module import code_stream_size, pixel_module_problem
 from ctsr.dicom.reading import OpenFile, open_file, quiet, reading
 from ctsr.errors import ReadError
 from ctsr.padding import SlicePixels, connected_to_border, is_below_air, outside_reconstruction
@@ -37,8 +39,11 @@ def read_pixels(image: SliceHeader, *, assume_hu: bool = False) -> SlicePixels:
     try:
         with quiet():
             source = open_file(image.path)
-            raw = _decode(source, image.path, image.frame or 0)
             look = Attributes(source.header)
+            if problem := pixel_module_problem(look):
+                raise ReadError(problem)
+            raw = _decode(source, image.path, image.frame or 0)
+            _check_size("decoded it", raw.shape, look)
             stored = raw if source.syntax in TRUE_TO_SIZE else _without_unused_bits(raw, look)
             hu = _to_hu(stored, slope, intercept)
             if look.text("PhotometricInterpretation") == "MONOCHROME1":
@@ -75,8 +80,24 @@ def _decode(source: OpenFile, path: Path, frame: int) -> StoredPixels:
         return pixels
     with path.open("rb") as file:
         file.seek(source.element.offset)
+        if source.element.length is None:
+            frames = Attributes(source.header).whole("NumberOfFrames") or 1
+            size = code_stream_size(get_frame(file, frame, number_of_frames=frames))
+            _check_size("the compressed stream", size, Attributes(source.header))
+            file.seek(source.element.offset)
         pixels, _ = decoder.as_array(file, index=frame, raw=True, **_options(source))
     return pixels
+
+
+def _check_size(what: str, size: tuple[int, ...] | None, look: Attributes) -> None:
+    """Compare the size of what is decoded with the header's.
+
+    Raises:
+        ReadError: they differ.
+    """
+    expected = look.whole("Rows"), look.whole("Columns")
+    if size is not None and size != expected:
+        raise ReadError(f"{what} has {size} pixels where Rows and Columns say {expected}")
 
 
 def _decode_plain(source: OpenFile, path: Path, frame: int) -> StoredPixels | None:
@@ -159,7 +180,8 @@ def _padding(
 
 def _tagged(raw: StoredPixels, stored: StoredPixels, look: Attributes) -> tuple[PaddingMask | None, int]:
     """Pixels whose value the header calls padding, and the highest such value."""
-    value, limit = (_as_stored(look.get(name), raw.dtype) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    value = _as_stored(look.get("PixelPaddingValue"), raw.dtype)
+    limit = _as_stored(look.get("PixelPaddingRangeLimit"), raw.dtype)
     if value is None:
         return None, 0
     if limit is not None:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -20,7 +20,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from ctsr.errors import ReadError
+from ctsr.boundary import PASSED_ON
+from ctsr.errors import CtsrError, ReadError
 from ctsr.files import cached_by_file
 from ctsr.text import one_line
 
@@ -46,6 +47,7 @@ Much of it is what mistakes of our own raise as well: caught around calls of the
 """
 
 PIXEL_DATA = (0x7FE0, 0x0010)
+EIGHT_ZEROS = bytes(8)
 PIXEL_VRS = {b"OW", b"OB", b"UN"}
 ITEM = (0xFFFE, 0xE000)
 UNDEFINED = 0xFFFFFFFF
@@ -67,7 +69,7 @@ class OpenFile:
     """A file read as far as its pixels."""
 
     header: FileDataset
-    """Every element but the pixels; whoever reads it again reads this one, so it is not to be changed."""
+    """All elements except the pixels. Shared by all readers of the file: do not change it."""
     syntax: UID
     element: PixelElement | None
     """None where everything is deflated: then `header` holds the pixels too."""
@@ -83,11 +85,13 @@ def quiet() -> Generator[None]:
 
 @contextmanager
 def reading(what: str = "") -> Generator[None]:
-    """Around calls of pydicom and the decoders: what they raise becomes a `ReadError` that begins with `what`."""
+    """Turn what pydicom and the decoders raise into a `ReadError` that begins with `what`; `OSError` passes."""
     try:
         yield
-    except MALFORMED as error:
-        raise ReadError(what + one_line(error)) from error
+    except (*PASSED_ON, CtsrError, OSError):
+        raise
+    except BaseException as error:  # a panic of a decoder in Rust is no Exception
+        raise ReadError(what + (one_line(error) or type(error).__name__)) from error
 
 
 @reading()
@@ -97,7 +101,41 @@ def read_header(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileDa
     Raises:
         ReadError: it is no data set.
     """
-    return dcmread(file, stop_before_pixels=True, specific_tags=None if tags is None else list(tags), force=True)
+    guarded = cast("BinaryIO", _ZerosEnd(file))
+    return dcmread(
+        guarded,
+        stop_before_pixels=True,
+        specific_tags=None if tags is None else list(tags),
+        force=True,
+    )
+
+
+class _ZerosEnd:
+    """A file in which elements end where it was never written.
+
+    pydicom reads zeros as empty elements of eight bytes each, which takes hours in a large file that a copy reserved
+    and did not fill. A value of eight zeros has a header before and behind it that is not zero.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._was_zero = False
+        self.seek = file.seek
+        self.tell = file.tell
+        self.name = getattr(file, "name", "")
+
+    def read(self, size: int = -1) -> bytes:
+        """As every file does.
+
+        Raises:
+            ReadError: the second eight zeros in a row.
+        """
+        content = self._file.read(size)
+        is_zero = size == len(EIGHT_ZEROS) and content == EIGHT_ZEROS
+        if is_zero and self._was_zero:
+            raise ReadError("only zeros follow; copy the file again")
+        self._was_zero = is_zero
+        return content
 
 
 @cached_by_file(2)
@@ -148,6 +186,20 @@ def locate_pixels(file: BinaryIO, syntax: UID) -> PixelElement | None:
     (length,) = struct.unpack(f"{order}L", head[8:12] if explicit else head[4:8])
     vr = head[4:6].decode("ascii") if explicit else "OW"
     return PixelElement(start + (12 if explicit else 8), None if length == UNDEFINED else length, vr)
+
+
+def count_items(file: BinaryIO, element: PixelElement) -> int:
+    """Count the items of encapsulated pixels, the table of offsets among them."""
+    place, count = element.offset, 0
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:
+            return count
+        group, number, length = struct.unpack("<HHL", head)
+        if (group, number) != ITEM:
+            return count
+        place, count = place + 8 + length, count + 1
 
 
 def missing_bytes(file: BinaryIO, element: PixelElement, expected: int) -> int:

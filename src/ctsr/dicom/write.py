@@ -120,6 +120,7 @@ def derive_slice(
     _identify(derived, source, source_uid, derivation, frame)
     _explain(derived, source, source_uid, derivation, frame)
     _place(derived, plane)
+    _drop_negative_spacing(derived, source)
     _fill(derived, to_stored(hu, padding))
     if instance_number is not None:
         put(derived, text("InstanceNumber", VR.IS, str(instance_number)))
@@ -195,7 +196,7 @@ def _is_sequence(dataset: Dataset, element: DataElement | RawDataElement) -> boo
 
 
 def _identify(derived: Dataset, source: Dataset, source_uid: str, derivation: Derivation, frame: int | None) -> None:
-    """New instance and series, told apart from the source's wherever people and archives look."""
+    """Set the identifiers of the new instance and series, which differ from the source's wherever archives look."""
     # The new series too: a source may hold one instance UID in two geometries, which become two series.
     name = (source_uid, str(frame), derivation.series_uid, derivation.settings)
     put(
@@ -260,6 +261,19 @@ def _place(derived: Dataset, plane: Plane) -> None:
         text("PixelSpacing", VR.DS, *map(decimal_string, plane.spacing)),
         text("ImagePositionPatient", VR.DS, *map(decimal_string, plane.origin)),
     )
+
+
+def _drop_negative_spacing(derived: Dataset, source: Dataset) -> None:
+    """Leave out a SpacingBetweenSlices that is not positive, as some writers give it for tables that move in.
+
+    DICOM forbids it in CT (PS3.3 C.7.6.2), and positions say the distance anyway.
+    """
+    try:
+        distance = float("".join(_values(source, "SpacingBetweenSlices")) or "nan")
+    except ValueError:
+        return  # written as it was read, or left out by `save_slice`
+    if distance <= 0:
+        del derived["SpacingBetweenSlices"]
 
 
 def _fill(derived: Dataset, stored: StoredPixels) -> None:

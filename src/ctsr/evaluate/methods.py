@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from ctsr.checkpoint.generator import Generator, find_generator
 from ctsr.checkpoint.reference import BEST, LAST, STAMPED
-from ctsr.degrade import Degradation
+from ctsr.data.pairs import SlicePair
+from ctsr.degrade import Degradation, DegradationParams
 from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
-from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, super_resolve
+from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
 from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
+from ctsr.infer.resolver import NetworkMethod
 from ctsr.models.interpolation import Interpolation, interpolate
 from ctsr.progress import SILENT, Progress
 from ctsr.text import safe_name
@@ -47,8 +49,27 @@ class ModelUnderTest:
 
     @property
     def network(self) -> nn.Module | Engine:
-        """What `ctsr.infer.super_resolve` takes."""
+        """What runs: the engine, or the network itself."""
         return self.engine or self.generator.net
+
+    @property
+    def method(self) -> NetworkMethod:
+        """The model as `ctsr upscale` applies it to slices in HU."""
+        conditional = self.generator.architecture.conditional
+        return by_network(self.network, self.scale, self.hu_range, conditional=conditional)
+
+    def super_resolve(self, lr: Tensor, params: DegradationParams) -> Tensor:
+        """Super-resolve one slice as `ctsr upscale` does, where no value lies beyond the model's range.
+
+        Args:
+            lr: ``(1, 1, h, w)`` in [-1, 1].
+            params: what it was made with.
+
+        Returns:
+            ``(1, 1, scale·h, scale·w)`` in [-1, 1], on the CPU.
+        """
+        sr_hu = telling(self.method, params)(self.hu_range.to_hu(lr[0, 0].cpu().numpy()))
+        return torch.from_numpy(self.hu_range.to_unit(sr_hu))[None, None]
 
     @property
     def engine_name(self) -> str:
@@ -163,22 +184,20 @@ def short_name(method: str) -> str:
     return method.partition("(")[2].rpartition(")")[0]
 
 
-def reconstruct(
-    networks: Sequence[nn.Module | Engine], lr: Tensor, scale: int, baselines: Sequence[Interpolation]
-) -> Tensor:
-    """Super-resolve one LR slice by every method: the baselines, then the networks.
+def reconstruct(models: Sequence[ModelUnderTest], pair: SlicePair, baselines: Sequence[Interpolation]) -> Tensor:
+    """Super-resolve one LR slice by every method: the baselines, then the models, told how it was made.
 
     Args:
-        networks: generators, or engines that run them, each of this scale.
-        lr: ``(1, 1, h, w)`` in [-1, 1].
-        scale: 2 or 4.
+        models: of one scale and HU range, at least one.
+        pair: the slice.
         baselines: in the order of the rows.
 
     Returns:
-        ``(methods, 1, scale·h, scale·w)`` in [-1, 1], on the device of `lr`.
+        ``(methods, 1, scale·h, scale·w)`` in [-1, 1], on the CPU.
     """
-    interpolated = [interpolate(lr, scale, kind) for kind in baselines]
-    super_resolved = [super_resolve(network, lr) for network in networks]
+    scale = models[0].scale
+    interpolated = [interpolate(pair.lr, scale, kind) for kind in baselines]
+    super_resolved = [model.super_resolve(pair.lr, pair.draw.params) for model in models]
     return torch.cat([*interpolated, *super_resolved])
 
 
@@ -192,5 +211,5 @@ def super_resolvers(models: Sequence[ModelUnderTest], baselines: Sequence[Interp
     scale, hu_range = models[0].scale, models[0].hu_range
     return (
         *(by_interpolation(kind, scale, hu_range) for kind in baselines),
-        *(by_network(model.network, hu_range) for model in models),
+        *(model.method for model in models),
     )

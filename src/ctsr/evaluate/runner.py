@@ -192,8 +192,7 @@ def reconstruct_slice(plan: EvaluationPlan, planned: PlannedSlice) -> tuple[Tens
         ``(methods, 1, H, W)`` in [-1, 1], and the reference, (H, W) in HU.
     """
     pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
-    networks = [model.network for model in plan.models]
-    return reconstruct(networks, pair.lr, plan.model.scale, plan.options.baselines), pair.hr_hu
+    return reconstruct(plan.models, pair, plan.options.baselines), pair.hr_hu
 
 
 @contextmanager

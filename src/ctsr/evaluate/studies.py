@@ -26,11 +26,12 @@ from ctsr.hallucination import (
 )
 from ctsr.hallucination import figures as hallucination_figures
 from ctsr.hallucination import study as hallucination_study
-from ctsr.infer import SuperResolver
-from ctsr.physics import REFERENCE, NoiseSlice, NoiseSpectrum, NoiseStudy, PhysicsStudy, noise_study
+from ctsr.infer import SuperResolver, telling
+from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study
 from ctsr.physics import figures as physics_figures
 from ctsr.physics import study as physics_study
 from ctsr.progress import Progress
+from ctsr.quality.noise_spectrum import NoiseSpectrum
 
 SQUARE = 1e-3
 """Relative difference of the two pixel spacings up to which pixels count as square."""
@@ -315,7 +316,7 @@ def _worst_slice_plots(
     worst, planned, named = _most_flagged(plan, found, slices, model)
     hu_range, degradation, params = plan.model.hu_range, plan.sampler.degradation, named.pair.draw.params
     lr = hu_range.to_hu(named.pair.lr[0, 0].cpu().numpy())
-    images = {name: resolve(lr) for name, resolve in _resolvers(plan).items()}
+    images = {name: telling(method, params)(lr) for name, method in _resolvers(plan).items()}
     scale, antialias = degradation.scale, degradation.antialias
     residuals = {
         name: residual_hu(image, lr, params, scale=scale, hu_range=hu_range, antialias=antialias)

@@ -13,7 +13,7 @@ from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, degrade_hu
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray, HURange
-from ctsr.infer import SuperResolver
+from ctsr.infer import SuperResolver, telling
 from ctsr.physics import soft_disc
 from ctsr.physics.phantom import distances
 from ctsr.tissue import AERATED_LUNG, SOFT_TISSUE, tissue_mask
@@ -204,7 +204,15 @@ def lesion_images(
     hr = np.clip(pair.hr_hu, hu_range.low, hu_range.high)
     changed = np.clip(insert(pair.hr_hu, lesion, pixel_mm), hu_range.low, hu_range.high)
     antialias = degradation.antialias
-    lr = degrade_hu(changed, draw.params, draw.noise_seed, scale=scale, hu_range=hu_range, antialias=antialias)
+    lr = degrade_hu(
+        changed,
+        draw.params,
+        draw.noise_seed,
+        scale=scale,
+        hu_range=hu_range,
+        antialias=antialias,
+        pixel_mm=pixel_mm,
+    )
     before = hu_range.to_hu(pair.lr[0, 0].cpu().numpy())
     top = _start(lesion.row / scale, before.shape[0])
     left = _start(lesion.column / scale, before.shape[1])
@@ -241,7 +249,8 @@ def lesion_trials(
         lesion_here = images.lesion
         hr_contrast = contrast_of(images.hr_with, lesion_here, pixel_mm)
         hr_background = contrast_of(images.hr_without, lesion_here, pixel_mm)
-        for method, resolve in super_resolvers.items():
+        for method, super_resolver in super_resolvers.items():
+            resolve = telling(super_resolver, pair.draw.params)
             sr_with, sr_without = resolve(images.lr_with), resolve(images.lr_without)
             sr_contrast = contrast_of(sr_with, lesion_here, pixel_mm)
             sr_background = contrast_of(sr_without, lesion_here, pixel_mm)

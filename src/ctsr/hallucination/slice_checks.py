@@ -273,7 +273,8 @@ def frc_curve(sr: FloatArray, hr: FloatArray) -> Values:
 
 def _ring_sums(spectrum: Values) -> Values:
     count = len(spectrum) // 2
-    return np.bincount(_rings(len(spectrum)), spectrum.ravel(), count + 1)[:count]
+    sums = np.bincount(_rings(len(spectrum)), spectrum.ravel(), count + 1)[:count]
+    return np.asarray(sums, np.float64)
 
 
 def parting_frequency(curve: Values, pixel_mm: float, threshold: float) -> float | None:

@@ -13,7 +13,7 @@ from ctsr.hallucination.lesion_insertion import LesionRow, LesionSpec, LesionTri
 from ctsr.hallucination.slice_checks import SFRC, Consistency, SFRCSettings, consistency, sfrc
 from ctsr.hashing import rng_from
 from ctsr.hu import FloatArray, HURange
-from ctsr.infer import SuperResolver
+from ctsr.infer import SuperResolver, telling
 from ctsr.progress import SILENT, Progress
 
 WITHIN_LR = 0.8
@@ -170,8 +170,9 @@ def study(
     attempt = partial(lesion_trials, degradation=degradation, hu_range=hu_range)
     for subject in progress.track(subjects, total=None, what="hallucination"):
         lr = hu_range.to_hu(subject.pair.lr[0, 0].cpu().numpy())
-        for name, resolve in super_resolvers.items():
-            checks.append(check(resolve(lr), subject, name))
+        params = subject.pair.draw.params
+        for name, method in super_resolvers.items():
+            checks.append(check(telling(method, params)(lr), subject, name))
         if settings.lesions:
             rng = rng_from(seed, "lesions", subject.name)
             lesions = settings.lesions.sample(subject.pair.hr_hu, subject.pixel_mm, rng)

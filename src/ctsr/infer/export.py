@@ -107,7 +107,9 @@ def export(
             be passed on that do not say how they were trained.
     """
     if missing := [name for name in NEEDS[kind] if find_spec(name) is None]:
-        raise UsageError(f"--format {kind} needs {', '.join(missing)}: pip install 'ctsr[{EXTRA[kind]}]'")
+        raise UsageError(
+            f"--format {kind} needs {', '.join(missing)}: pip install '.[{EXTRA[kind]}]' in the source folder of ctsr"
+        )
     if card and kind != "safetensors":
         raise UsageError(f"--card goes into a safetensors file; {kind} has no place for it")
     for file in (path, path.with_suffix(WEIGHTS)) if kind == "openvino" else (path,):
@@ -140,7 +142,7 @@ def _meta(generator: Generator) -> dict[str, Any]:
         "scale": generator.scale,
         "hu_range": dataclasses.asdict(generator.hu_range),
         "card": dataclasses.asdict(meta.card) if meta else None,
-        "degradation": generator.degradation.as_dict(),
+        "degradation": generator.trained_for.as_dict(),
     }
 
 

@@ -18,7 +18,7 @@ from ctsr.models.conditioning import input_channels
 
 __all__ = ["GET_IT", "MODEL_XML", "OpenvinoEngine", "convert", "converted", "is_installed", "kept"]
 
-GET_IT = "pip install 'ctsr[fast]'"
+GET_IT = "pip install '.[fast]' in the source folder of ctsr"
 """For whom it is missing."""
 LAYOUT = 1
 """Of the cache, and of how networks are converted."""
@@ -28,7 +28,7 @@ EXAMPLE_SIDE = 16
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO is there; `pip install 'ctsr[fast]'` gets it."""
+    """Whether OpenVINO is there; the extra `fast`."""
     return find_spec("openvino") is not None
 
 

@@ -1,10 +1,7 @@
-"""What training minimises: small pure functions of SR and HR, all on [-1, 1]."""
+"""Training losses: functions of SR and HR in [-1, 1], and of discriminator scores."""
 
 from ctsr.losses.adversarial import GanType, discriminator_loss, generator_loss
-from ctsr.losses.artifacts import artifact_loss
-from ctsr.losses.consistency import consistency_loss
-from ctsr.losses.perceptual import PerceptualLoss
-from ctsr.losses.pixel import l1_loss
+from ctsr.losses.reconstruction import PerceptualLoss, artifact_loss, consistency_loss, l1_loss
 
 __all__ = [
     "GanType",

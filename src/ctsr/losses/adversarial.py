@@ -1,4 +1,4 @@
-"""The game of generator and discriminator, in four forms; scores before any sigmoid."""
+"""Adversarial losses of generator and discriminator, from scores before any sigmoid."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
@@ -6,20 +6,18 @@ from typing import Literal, TypeAlias
 import torch.nn.functional as nnf
 from torch import Tensor
 
-__all__ = ["GanType", "Mean", "discriminator_loss", "generator_loss"]
-
 GanType: TypeAlias = Literal["ragan", "vanilla", "lsgan", "hinge"]
 Mean: TypeAlias = Callable[[Tensor], Tensor]
-"""Mean of all scores of a step as a scalar; where several devices share the step, over all of theirs."""
+"""Mean of all scores of a step as a scalar; with several devices, over the scores of all."""
 
 
 def generator_loss(kind: GanType, real: Tensor, fake: Tensor, *, mean: Mean = Tensor.mean) -> Tensor:
-    """What the generator minimises.
+    """Loss of the generator.
 
     Args:
         kind: `ragan`: relativistic average, as in ESRGAN (Jolicoeur-Martineau, ICLR 2019); `vanilla`, non-saturating
             (Goodfellow et al., NeurIPS 2014); `lsgan` (Mao et al., ICCV 2017); `hinge` (Lim and Ye, 2017).
-        real: scores of HR, any shape; only `ragan` looks at them.
+        real: scores of HR, any shape; used by `ragan` only.
         fake: scores of SR, the same shape; gradients reach them.
         mean: how scores are averaged for `ragan`.
 
@@ -28,7 +26,7 @@ def generator_loss(kind: GanType, real: Tensor, fake: Tensor, *, mean: Mean = Te
     """
     match kind:
         case "ragan":
-            # SR should look more real than HR does on average, and HR less real than SR does.
+            # Relative to the mean of the other kind: SR should score above HR, and HR below SR.
             return 0.5 * (_as_fake(real - mean(fake)) + _as_real(fake - mean(real)))
         case "vanilla":
             return _as_real(fake)
@@ -39,7 +37,7 @@ def generator_loss(kind: GanType, real: Tensor, fake: Tensor, *, mean: Mean = Te
 
 
 def discriminator_loss(kind: GanType, real: Tensor, fake: Tensor, *, mean: Mean = Tensor.mean) -> Tensor:
-    """What the discriminator minimises: HR told from SR. Arguments and result as for `generator_loss`."""
+    """Loss of the discriminator; arguments and result as for `generator_loss`."""
     match kind:
         case "ragan":
             return 0.5 * (_as_real(real - mean(fake)) + _as_fake(fake - mean(real)))
@@ -52,10 +50,10 @@ def discriminator_loss(kind: GanType, real: Tensor, fake: Tensor, *, mean: Mean 
 
 
 def _as_real(score: Tensor) -> Tensor:
-    """Cross-entropy of sigmoid(score) against 1, computed so that it cannot overflow."""
+    """Cross-entropy of sigmoid(score) and 1, without overflow."""
     return nnf.softplus(-score).mean()
 
 
 def _as_fake(score: Tensor) -> Tensor:
-    """The same against 0."""
+    """Cross-entropy of sigmoid(score) and 0."""
     return nnf.softplus(score).mean()

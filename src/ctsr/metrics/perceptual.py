@@ -360,7 +360,7 @@ def _installed(package: Package) -> ModuleType:
         MissingInputError: it is not installed, or cannot be imported.
     """
     if version_of(package) is None:
-        raise MissingInputError(f"{package} is not installed (pip install 'ctsr[pyiqa]')")
+        raise MissingInputError(f"{package} is not installed (pip install '.[pyiqa]' in the source folder of ctsr)")
     try:
         return importlib.import_module(package)
     except (ImportError, RuntimeError, OSError) as error:  # torch and torchvision that do not fit raise RuntimeError

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure
 from ctsr.hu import FloatArray, Window
 from ctsr.physics.on_slices import NoiseStudy
+from ctsr.physics.real_scan import ScanPhysics
 from ctsr.physics.study import PhysicsStudy
 from ctsr.quality.noise_spectrum import NoiseSpectrum
 from ctsr.quality.regions import Region
@@ -73,6 +74,24 @@ def noise_figure(study: NoiseStudy, title: str) -> Figure:
     # The reference in the colour of text; methods keep the colours they have elsewhere.
     names = list(study.spectra)
     _spectra(panels[0], study.spectra, dict(zip(names, (INK, *COLORS), strict=False)))
+    return figure
+
+
+def scan_figure(measured: Mapping[str, ScanPhysics]) -> Figure:
+    """Transfer functions and noise power spectra of a real scan: a colour an image, a line style an object."""
+    figure, (transfer, noise) = _panels(2, "Real scan")
+    calm(transfer, title="transfer function")
+    calm(noise, title="noise power spectrum")
+    colors = _colors(list(measured))
+    for name, found in measured.items():
+        for part, style in zip(found.objects, STYLES, strict=False):
+            curve = part.transfer
+            label = f"{name}, {part.name}"
+            transfer.plot(curve.frequencies_per_mm, curve.values, style, color=colors[name], linewidth=1.4, label=label)
+    transfer.set(ylim=(0, None), xlim=(0, None))
+    transfer.set_xlabel("1/mm", fontsize=8, color=INK)
+    transfer.legend(frameon=False, fontsize=7)
+    _spectra(noise, {name: found.spectrum for name, found in measured.items() if found.spectrum is not None}, colors)
     return figure
 
 

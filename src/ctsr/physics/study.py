@@ -13,7 +13,7 @@ from ctsr.degrade import Degradation, DegradationParams, degrade_hu
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import FloatArray, HURange
-from ctsr.infer import SuperResolver
+from ctsr.infer import SuperResolver, telling
 from ctsr.physics.conditions import PhysicsSettings, conditions
 from ctsr.physics.detectability import DiscTask, detectability
 from ctsr.physics.phantom import soft_disc
@@ -173,7 +173,9 @@ def _profiles(
         hr = settings.ground_hu + contrast * soft_disc(shape, center, settings.radius)
         lr = chain.lr(hr, params, seed_from(seed, "disc", repr(contrast), repr(params.dose), image))
         for name, method in methods.items():
-            found[name].append(edge_profile(_checked(name, method(lr), shape), center, settings.radius))
+            found[name].append(
+                edge_profile(_checked(name, telling(method, params)(lr), shape), center, settings.radius)
+            )
     return found
 
 
@@ -195,7 +197,7 @@ def _noise(
         next(steps, None)
         lr = chain.lr(uniform, params, seed_from(seed, "uniform", repr(params.dose), image))
         for name, method in methods.items():
-            maps[name].append(power_map(cut(_checked(name, method(lr), shape), regions), pixel_mm))
+            maps[name].append(power_map(cut(_checked(name, telling(method, params)(lr), shape), regions), pixel_mm))
     count = len(regions) * settings.images
     return [NoiseAt(name, params.dose, spectrum_of(found, pixel_mm, count)) for name, found in maps.items()]
 

@@ -4,6 +4,7 @@ The edge of a disc is sampled at every angle, so its radial profile is finer tha
 39:4115, 2012; AAPM TG-233, 2019).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +20,7 @@ __all__ = ["EdgeProfile", "TransferFunction", "edge_profile", "falls_to", "trans
 BIN = 0.25
 """Width of the profile's bins, pixels."""
 REACH = 20.0
-"""Pixels of the profile on either side of the edge."""
-FLAT = 10.0
-"""Pixels on either side over which the line spread counts in full; beyond, it fades out to `REACH`."""
+"""Pixels of a phantom's profile on either side of the edge."""
 STEPS = 100
 """Frequencies from 0 to 1/pixel."""
 
@@ -55,38 +54,40 @@ class TransferFunction:
     """The same of `mtf10_per_mm`."""
 
 
-def edge_profile(image: FloatArray, center: tuple[float, float], radius: float) -> EdgeProfile:
+def edge_profile(image: FloatArray, center: tuple[float, float], radius: float, *, reach: float = REACH) -> EdgeProfile:
     """The profile of one image of a disc.
 
     Args:
         image: (rows, columns), HU.
         center: row and column, pixels.
-        radius: pixels, more than `REACH`.
+        radius: pixels, more than `reach`.
+        reach: pixels of the profile on either side of the edge.
 
     Raises:
-        DomainError: the disc is too small, or too near the border, for a profile of `REACH` pixels on either side.
+        DomainError: the disc is too small, or too near the border, for a profile of `reach` pixels on either side.
     """
     room = min(*center, image.shape[0] - 1 - center[0], image.shape[1] - 1 - center[1])
-    if radius <= REACH or room < radius + REACH:
+    if radius <= reach or room < radius + reach:
         raise DomainError(
             f"a disc of radius {radius:g} at {center[0]:g}, {center[1]:g} in {image.shape[0]}×{image.shape[1]} pixels "
-            f"leaves no {REACH:g} pixels on either side of its edge"
+            f"leaves no {reach:g} pixels on either side of its edge"
         )
     offset = distances(image.shape, center) - radius
-    near = np.abs(offset) < REACH
-    index = ((offset[near] + REACH) / BIN).astype(np.int64)
-    bins = round(2 * REACH / BIN)
+    near = np.abs(offset) < reach
+    index = ((offset[near] + reach) / BIN).astype(np.int64)
+    bins = math.ceil(2 * reach / BIN)
     sums = np.bincount(index, image[near].astype(np.float64), minlength=bins)
     counts = np.bincount(index, minlength=bins)
     return EdgeProfile(np.asarray(sums, np.float64), np.asarray(counts, np.float64))
 
 
-def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float) -> TransferFunction:
+def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float, *, reach: float = REACH) -> TransferFunction:
     """The transfer function of the images' mean profile, with the error of its widths.
 
     Args:
         profiles: of discs of one size, at least one; sub-pixel positions that differ make it independent of the grid.
         pixel_mm: side of a pixel.
+        reach: of the profiles, pixels.
 
     Raises:
         DomainError: no profiles.
@@ -97,9 +98,9 @@ def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float) -> Trans
     frequencies = np.linspace(0, 1 / pixel_mm, STEPS + 1)
     # Each image left out once: how far the widths depend on which images there happened to be.
     left_out = slice(None) if len(profiles) > 1 else slice(0)
-    values, *others = _transfer(
-        *(np.vstack([part.sum(axis=0), part.sum(axis=0) - part[left_out]]) for part in (sums, counts))
-    )
+    all_sums = np.vstack([sums.sum(axis=0), sums.sum(axis=0) - sums[left_out]])
+    all_counts = np.vstack([counts.sum(axis=0), counts.sum(axis=0) - counts[left_out]])
+    values, *others = _transfer(all_sums, all_counts, reach)
     return TransferFunction(
         frequencies_per_mm=tuple(frequencies.tolist()),
         values=tuple(values.tolist()),
@@ -122,21 +123,22 @@ def falls_to(level: float, frequencies: Values, values: Values) -> float | None:
     return float(frequencies[after - 1] + part * (frequencies[after] - frequencies[after - 1]))
 
 
-def _transfer(sums: Values, counts: Values) -> Values:
+def _transfer(sums: Values, counts: Values, reach: float) -> Values:
     """Profiles → edge spreads → line spreads → their normalised Fourier transforms up to 1 cycle/pixel.
 
     Args:
         sums: (n, bins).
         counts: the same shape.
+        reach: of the profiles, pixels; the line spread counts in full over half of it and fades out beyond.
 
     Returns:
         (n, `STEPS` + 1).
     """
-    line = -np.diff(sums / counts)
-    places = np.arange(1, sums.shape[1]) * BIN - REACH
+    line = np.diff(sums / np.maximum(counts, 1))
+    places = np.arange(1, sums.shape[1]) * BIN - reach
     frequencies = np.linspace(0, 1, STEPS + 1)
     waves = np.exp(-2j * np.pi * np.outer(places, frequencies))
-    spectrum = np.abs((line * np.clip((REACH - np.abs(places)) / (REACH - FLAT), 0, 1)) @ waves)
+    spectrum = np.abs((line * np.clip((reach - np.abs(places)) / (reach / 2), 0, 1)) @ waves)
     # Averaging over a bin and differencing between bins each blur the line spread by one bin's width.
     return spectrum / (spectrum[:, :1] * np.sinc(frequencies * BIN) ** 2)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
+from ctsr.boundary import boundary
 from ctsr.cluster import executor_for
 from ctsr.defect_policy import check
 from ctsr.dicom.discovery import files_below
-from ctsr.errors import MissingInputError, SeriesError
+from ctsr.errors import MissingInputError, ReadError, SeriesError
 from ctsr.exams import scan
 from ctsr.files import check_disk_space, clear_leftovers
 from ctsr.paths import check_apart
@@ -45,7 +46,7 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True)
 class PreprocessReport:
-    """What a run did."""
+    """Result of a run."""
 
     rows: tuple[SeriesRow, ...]
     """One for each series below the root, those that were left out among them."""
@@ -92,7 +93,7 @@ class _PlannedWork:
 class _LogWriter:
     """The rows of this run, and those of earlier runs about other series; both logs follow each change.
 
-    Every series has its row from the start: from the rows, later verbs know whose the folders in the output are.
+    Every series has its row from the start: later commands read from the rows which patient a folder belongs to.
     """
 
     def __init__(self, out_dir: Path, left_out: Sequence[SeriesRow], todos: Sequence[_PlannedWork]) -> None:
@@ -141,7 +142,7 @@ def preprocess(
         assume_hu: take stored values for HU where a header gives no rescale.
         workers: processes; as many as there are cores when None.
         dask: address of a scheduler whose workers do the work instead; see `ctsr.cluster.executor_for`.
-        progress: told how far the work is, and of every defect.
+        progress: reports the progress and every defect.
 
     Raises:
         MissingInputError: `root` is no folder or holds no CT.
@@ -190,12 +191,13 @@ def _plan(
     for patient in inventory.patients:
         for series in patient.series:
             try:
-                for warning in _warnings(series, settings):
-                    progress.note(f"warning: {warning}")
-                plan = plan_series(series, patient, inventory.root, settings)
-                _claim(plan, taken)
+                with boundary(str(series.path)):
+                    for warning in _warnings(series, settings):
+                        progress.note(f"warning: {warning}")
+                    plan = plan_series(series, patient, inventory.root, settings)
+                    _claim(plan, taken)
                 plans.append(plan)
-            except SeriesError as error:
+            except (ReadError, SeriesError) as error:
                 progress.note(f"failed: {error}")
                 rows.append(refused_row(series, inventory.root, reason=str(error)))
                 failed += 1
@@ -320,7 +322,7 @@ def _tell_left_out(plan: SeriesPlan, made: Sequence[FileResult], progress: Progr
 def _tell_unused(inventory: Inventory, progress: Progress) -> None:
     """One line about what is no CT, so that nobody has to wonder where a patient is."""
     ignored = sum((Counter(patient.ignored) for patient in inventory.patients), Counter[str]())
-    empty = [one.patient_id for one in inventory.patients if not one.series and not one.excluded]
+    empty = [patient.patient_id for patient in inventory.patients if not patient.series and not patient.excluded]
     words: list[str] = []
     if ignored:
         words.append("ignored: " + ", ".join(f"{count} {what}" for what, count in sorted(ignored.items())))

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ctsr import __version__
+from ctsr.boundary import boundary
 from ctsr.data.datasets import SUFFIX
 from ctsr.dicom.frames import slice_header
 from ctsr.dicom.reading import quiet
@@ -244,9 +245,10 @@ def run_chunk(chunk: TaskChunk) -> list[FileResult]:
 
 def _attempt(chunk: TaskChunk, task: FileTask) -> FileResult:
     try:
-        return _make_volume(chunk, task) if chunk.plan.is_nifti else _make_slice(chunk, task)
-    except (CtsrError, OSError, MemoryError) as error:
-        return FileResult(task.output, error=one_line(error) or type(error).__name__)
+        with boundary(str(chunk.plan.series.slices[task.indices[0]].path)):
+            return _make_volume(chunk, task) if chunk.plan.is_nifti else _make_slice(chunk, task)
+    except CtsrError as error:
+        return FileResult(task.output, error=one_line(error))
 
 
 def _make_volume(chunk: TaskChunk, task: FileTask) -> FileResult:

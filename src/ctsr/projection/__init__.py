@@ -3,7 +3,7 @@
 from ctsr.projection.fan_beam import FanBeam, ImageGrid
 from ctsr.projection.forward import MU_WATER, project_image, project_shapes, to_hu, to_mu
 from ctsr.projection.noise import Exposure, added_noise, exam_dose_noise, expose
-from ctsr.projection.reconstruction import SHARP, SOFT, Kernel, reconstruct
+from ctsr.projection.reconstruction import SHARP, SOFT, Kernel, reconstruct, reconstruct_all
 from ctsr.projection.shapes import Ellipse, Rectangle, Shape
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "project_image",
     "project_shapes",
     "reconstruct",
+    "reconstruct_all",
     "to_hu",
     "to_mu",
 ]

@@ -1,5 +1,6 @@
 """Filtered back projection: fan beam → parallel beam → apodised ramp → any raster."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,8 +68,16 @@ def reconstruct(sinogram: Sinogram, geometry: FanBeam, kernel: Kernel, grid: Ima
     Raises:
         DomainError: the sinogram is not of the geometry's size.
     """
+    return reconstruct_all(sinogram, geometry, kernel, [grid])[0]
+
+
+def reconstruct_all(
+    sinogram: Sinogram, geometry: FanBeam, kernel: Kernel, grids: Sequence[ImageGrid]
+) -> list[npt.NDArray[np.float32]]:
+    """Reconstruct several rasters, filtering the views once; see `reconstruct`."""
     parallel = to_parallel(sinogram, geometry)
-    return back_project(parallel, geometry, kernel, grid)
+    filtered = _filtered(parallel, geometry, kernel)
+    return [_back_projected(filtered, parallel, geometry, grid) for grid in grids]
 
 
 def to_parallel(sinogram: Sinogram, geometry: FanBeam) -> ParallelBeam:
@@ -105,9 +114,10 @@ def to_parallel(sinogram: Sinogram, geometry: FanBeam) -> ParallelBeam:
     return ParallelBeam(np.asarray(values, np.float32), geometry.view_angles[:half], spacing)
 
 
-def back_project(parallel: ParallelBeam, geometry: FanBeam, kernel: Kernel, grid: ImageGrid) -> npt.NDArray[np.float32]:
-    """Filter parallel views and spread them over a raster: 1/mm; see `reconstruct`."""
-    filtered = _filtered(parallel, geometry, kernel)
+def _back_projected(
+    filtered: npt.NDArray[np.float32], parallel: ParallelBeam, geometry: FanBeam, grid: ImageGrid
+) -> npt.NDArray[np.float32]:
+    """Spread filtered views over a raster: 1/mm; see `reconstruct`."""
     step = parallel.spacing_mm / OVERSAMPLED
     middle = (parallel.values.shape[1] - 1) / 2 * OVERSAMPLED
     # Half a sample more, because turning into whole numbers rounds down.

@@ -17,6 +17,16 @@ class Shape(Protocol):
         """HU that the shape adds."""
         ...
 
+    @property
+    def center_mm(self) -> tuple[float, float]:
+        """Its middle: y and x."""
+        ...
+
+    @property
+    def radius_mm(self) -> float:
+        """Of the circle about its middle that holds it."""
+        ...
+
     def chord_mm(self, cosine: Values, sine: Values, s: Values) -> Values:
         """Length of the rays ``x·cos θ + y·sin θ = s`` within the shape, mm."""
         ...
@@ -38,12 +48,17 @@ class Ellipse:
     angle: float = 0.0
     """By which it is turned from x towards y, radians."""
 
+    @property
+    def radius_mm(self) -> float:
+        """Of the circle about its middle that holds it."""
+        return max(self.half_axes_mm)
+
     def chord_mm(self, cosine: Values, sine: Values, s: Values) -> Values:
         """``2ab·√(r² − t²)/r²``, r the half-width of the shadow, t the ray's distance from the centre."""
         across, along = self.half_axes_mm
         own_cosine, own_sine = _turned(cosine, sine, self.angle)
         shadow = (along * own_cosine) ** 2 + (across * own_sine) ** 2
-        offset = _offset(cosine, sine, s, self.center_mm)
+        offset = offset_mm(cosine, sine, s, self.center_mm)
         return 2 * along * across * np.sqrt(np.maximum(shadow - offset**2, 0)) / shadow
 
     def holds(self, y: Values, x: Values) -> npt.NDArray[np.bool_]:
@@ -64,9 +79,14 @@ class Rectangle:
     angle: float = 0.0
     """By which it is turned from x towards y, radians."""
 
+    @property
+    def radius_mm(self) -> float:
+        """Of the circle about its middle that holds it."""
+        return float(np.hypot(*self.half_sides_mm))
+
     def chord_mm(self, cosine: Values, sine: Values, s: Values) -> Values:
         """The part of a ray that lies in both of the slabs that make the rectangle."""
-        offset = _offset(cosine, sine, s, self.center_mm)
+        offset = offset_mm(cosine, sine, s, self.center_mm)
         own_cosine, own_sine = _turned(cosine, sine, self.angle)
         # A point of the ray, `t` mm from its foot, on the rectangle's own axes: (offset·cosine − t·sine,
         # offset·sine + t·cosine).
@@ -85,7 +105,7 @@ def _turned(cosine: Values, sine: Values, angle: float) -> tuple[Values, Values]
     return cosine * np.cos(angle) + sine * np.sin(angle), sine * np.cos(angle) - cosine * np.sin(angle)
 
 
-def _offset(cosine: Values, sine: Values, s: Values, center: tuple[float, float]) -> Values:
+def offset_mm(cosine: Values, sine: Values, s: Values, center: tuple[float, float]) -> Values:
     """How far rays pass from a centre, mm."""
     return s - center[1] * cosine - center[0] * sine
 

@@ -80,6 +80,8 @@ class EdgeFits:
     """(edges): height of the edge, above 0."""
     misfit: Values
     """(edges): root mean square around the fit, HU."""
+    parameters: Values
+    """(edges, 6): those of the fit."""
     good: npt.NDArray[np.bool_]
     """(edges): whether it is an edge between two plateaus, told from noise."""
 
@@ -149,7 +151,7 @@ def fit_edges(image: VoxelsHU, points: Points, *, reach: int = REACH) -> EdgeFit
     """
     if not len(points):
         none = np.zeros(0)
-        return EdgeFits(points, none, none, none, none, np.zeros(0, bool))
+        return EdgeFits(points, none, none, none, none, np.zeros((0, 6)), np.zeros(0, bool))
     rows, columns = _disc(reach)
     pixels = image[points[:, :1] + rows, points[:, 1:] + columns].astype(np.float64)
     across, along = _rotated(image, points, rows, columns)
@@ -169,6 +171,26 @@ def fit_edges(image: VoxelsHU, points: Points, *, reach: int = REACH) -> EdgeFit
         parameters[better], loss[better] = tried[better], new_loss[better]
         value[better], jacobian[better] = new_value[better], new_jacobian[better]
     return _judged(points, parameters, jacobian, loss, reach)
+
+
+def edge_samples(image: VoxelsHU, fits: EdgeFits, chosen: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
+    """The pixels around fitted edges as samples of one profile.
+
+    Args:
+        image: (rows, columns), HU: the one that was fitted.
+        fits: with the reach of `REACH`.
+        chosen: (edges): which edges.
+
+    Returns:
+        Distance from the edge in pixels, and value between the plateaus, 0 to 1: (edges, pixels) each.
+    """
+    points, parameters = fits.points[chosen], fits.parameters[chosen]
+    rows, columns = _disc(REACH)
+    pixels = image[points[:, :1] + rows, points[:, 1:] + columns].astype(np.float64)
+    across, along = _rotated(image, points, rows, columns)
+    base, step, offset, tilt, bend, _ = parameters.T[:, :, None]
+    distance = (across - offset - tilt * along - bend * along**2) / np.sqrt(1 + (tilt + 2 * bend * along) ** 2)
+    return distance, (pixels - base) / step
 
 
 BASE, STEP, OFFSET, TILT, BEND, SIGMA = range(6)
@@ -225,7 +247,7 @@ def _judged(points: Points, parameters: Values, jacobian: Values, loss: Values, 
     good = (step > LEAST_STEP_HU) & (step > STEP_TO_NOISE * misfit) & (misfit < LARGEST_MISFIT * step)
     good &= (sigma > LEAST_SIGMA) & (sigma < reach * 2 / 3) & (error < LARGEST_ERROR * reach / REACH)
     good &= np.abs(parameters[:, OFFSET]) < reach / 3
-    return EdgeFits(points, sigma, error, step, misfit, good)
+    return EdgeFits(points, sigma, error, step, misfit, parameters, good)
 
 
 def _disc(reach: int) -> tuple[Points, Points]:

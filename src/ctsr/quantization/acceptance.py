@@ -10,6 +10,7 @@ from torch import Tensor
 from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.errors import DomainError
 from ctsr.hu import HURange
+from ctsr.infer.conditions import network_input
 from ctsr.infer.engine import Engine
 from ctsr.infer.slices import super_resolve
 from ctsr.volume import VoxelsHU
@@ -54,8 +55,14 @@ class Acceptance:
         )
 
 
-def degraded_pairs(slices: Iterable[VoxelsHU], degradation: Degradation, hu_range: HURange) -> list[Pair]:
-    """Degrade slices, each ``(rows, columns)`` in HU, with fixed seeds."""
+def degraded_pairs(
+    slices: Iterable[VoxelsHU],
+    degradation: Degradation,
+    hu_range: HURange,
+    *,
+    conditional: bool = False,
+) -> list[Pair]:
+    """Degrade slices, each ``(rows, columns)`` in HU, with fixed seeds; `conditional` adds what the network is told."""
     sampler = DegradationSampler(degradation)
     pairs: list[Pair] = []
     for i, hu in enumerate(slices):
@@ -64,7 +71,7 @@ def degraded_pairs(slices: Iterable[VoxelsHU], degradation: Degradation, hu_rang
         hr = torch.from_numpy(hu_range.to_unit(cropped))[None, None]
         draw = sampler.draw("trial", str(i), str(i), i)
         lr = degrade(hr, [draw.params], [draw.noise_seed], scale=degradation.scale, antialias=degradation.antialias)
-        pairs.append(Pair(lr, hr))
+        pairs.append(Pair(network_input(lr, [draw.params], conditional=conditional), hr))
     return pairs
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ctsr.checkpoint import Generator
 from ctsr.degrade import Degradation
 from ctsr.errors import MissingInputError
 from ctsr.exams import read_slice, scan
@@ -46,7 +47,7 @@ class Calibration(Protocol):
         ...
 
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
-        """LR images, ``(1, 1, h, w)`` in [-1, 1]."""
+        """Inputs of the network, ``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` where it is conditional."""
         ...
 
 
@@ -58,10 +59,12 @@ class ExamSlices:
     degradation: Degradation
     hu_range: HURange
     """The model's."""
+    conditional: bool = False
+    """Whether the model takes conditions."""
 
     @classmethod
-    def below(cls, root: Path, degradation: Degradation, hu_range: HURange) -> "ExamSlices":
-        """Use the first series below a folder.
+    def below(cls, root: Path, generator: Generator) -> "ExamSlices":
+        """Use the first series below a folder, degraded as a model's training data.
 
         Raises:
             MissingInputError: there is no usable series.
@@ -69,7 +72,7 @@ class ExamSlices:
         found = tuple(scan(root.absolute()).all_series())[:MAX_SERIES]
         if not found:
             raise MissingInputError(f"{root}: no usable CT series for INT8 calibration")
-        return cls(found, degradation, hu_range)
+        return cls(found, generator.trained_for, generator.hu_range, generator.architecture.conditional)
 
     @property
     def key(self) -> str:
@@ -84,7 +87,8 @@ class ExamSlices:
 
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
         """See `Calibration`."""
-        return [pair.lr.numpy() for pair in degraded_pairs(self._slices(), self.degradation, self.hu_range)]
+        pairs = degraded_pairs(self._slices(), self.degradation, self.hu_range, conditional=self.conditional)
+        return [pair.lr.numpy() for pair in pairs]
 
     def _slices(self) -> Iterator[VoxelsHU]:
         for series in self.series:

@@ -17,8 +17,10 @@ from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.hashing import seed_from
+from ctsr.infer.conditions import network_input
 from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
 from ctsr.losses import l1_loss
+from ctsr.models.conditioning import is_conditional
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
@@ -78,7 +80,9 @@ def quantize(
     patches = Patches(train.series, generator, options)
     net = fake_quantized(generator.net)
     batches = patches.batches("ranges", CALIBRATION_BATCHES)
-    images = [batch.lr for batch in progress.track(batches, total=CALIBRATION_BATCHES, what="Calibrating")]
+    conditional = generator.architecture.conditional
+    tracked = progress.track(batches, total=CALIBRATION_BATCHES, what="Calibrating")
+    images = [network_input(batch.lr, batch.params, conditional=conditional) for batch in tracked]
     calibrate_ranges(net, images)
     steps = progress.track(patches.batches("steps", options.steps), total=options.steps, what="Training")
     finetune(net, generator.net, steps, options)
@@ -106,9 +110,10 @@ def finetune(net: nn.Module, teacher: nn.Module, batches: Iterator[PatchPair], o
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps, FINAL_RATE * options.lr)
     convs = [module for module in net.modules() if isinstance(module, QuantizedConv2d)]
     for batch in batches:
+        inputs = network_input(batch.lr, batch.params, conditional=is_conditional(teacher))
         with torch.no_grad():
-            target = teacher(batch.lr)
-        sr = net(batch.lr)
+            target = teacher(inputs)
+        sr = net(inputs)
         optimizer.zero_grad()
         torch.autograd.backward(l1_loss(sr, target) + l1_loss(sr, batch.hr))
         optimizer.step()
@@ -138,7 +143,7 @@ class Patches:
         dataset = PatchDataset(
             self.series,
             patch_size=self.options.patch_size,
-            degradation=self.generator.degradation,
+            degradation=self.generator.trained_for,
             hu_range=self.generator.hu_range,
             seed=seed,
             augment=True,
@@ -182,12 +187,13 @@ def _part(exams: SplitExams, name: str, options: QuantizeOptions, progress: Prog
 
 def _accept(net: nn.Module, generator: Generator, val: Sequence[StoredSeries], cache: Path | None) -> Acceptance:
     """Compare the OpenVINO engines of the quantized and the original network on validation slices."""
-    sampler = DegradationSampler(generator.degradation)
+    sampler = DegradationSampler(generator.trained_for)
     slices = [(stored, index) for stored in val for index in range(len(stored))]
     pairs: list[Pair] = []
     for stored, index in slices[:: math.ceil(len(slices) / ACCEPTANCE_SLICES)]:
         pair = slice_pair(stored, index, sampler, generator.hu_range)
-        pairs.append(Pair(pair.lr, pair.hr))
+        lr = network_input(pair.lr, [pair.draw.params], conditional=generator.architecture.conditional)
+        pairs.append(Pair(lr, pair.hr))
     int8 = OpenvinoEngine(converted(net, cache), "int8")
     fp32 = OpenvinoEngine(converted(generator.net, cache))
     return compare_engines(int8, fp32, pairs, generator.hu_range)

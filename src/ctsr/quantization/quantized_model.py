@@ -202,5 +202,6 @@ class Int8Network:
             indices = sorted({round(position * last) for position in CHECK_POSITIONS})
             with suppress(ReadError):  # reported when this series is processed; the next one serves as well
                 slices = [read_slice(candidate, index, assume_hu=assume_hu).hu for index in indices]
-                return degraded_pairs(slices, generator.degradation, generator.hu_range)
+                conditional = generator.architecture.conditional
+                return degraded_pairs(slices, generator.trained_for, generator.hu_range, conditional=conditional)
         return []

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ctsr.checkpoint import Generator
 from ctsr.degrade import Degradation
 from ctsr.exams import read_slice, scan
 from ctsr.hu import HURange
@@ -25,6 +26,13 @@ class SyntheticSlices:
     degradation: Degradation
     hu_range: HURange
     """The model's."""
+    conditional: bool = False
+    """Whether the model takes conditions."""
+
+    @classmethod
+    def of(cls, generator: Generator) -> "SyntheticSlices":
+        """Images such as a model was trained on."""
+        return cls(generator.trained_for, generator.hu_range, generator.architecture.conditional)
 
     @property
     def key(self) -> str:
@@ -41,4 +49,5 @@ class SyntheticSlices:
         with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:
             make_exams(Path(folder), patients=PATIENTS, slices=1, workers=1)
             slices = [read_slice(series, 0).hu for series in scan(Path(folder)).all_series()]
-        return [pair.lr.numpy() for pair in degraded_pairs(slices, self.degradation, self.hu_range)]
+        pairs = degraded_pairs(slices, self.degradation, self.hu_range, conditional=self.conditional)
+        return [pair.lr.numpy() for pair in pairs]

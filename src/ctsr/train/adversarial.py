@@ -14,6 +14,7 @@ from ctsr.data.patches import PatchPair
 from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
 from ctsr.losses import consistency_loss, discriminator_loss
+from ctsr.models.conditioning import is_conditional
 from ctsr.models.critics import iterate_norms
 from ctsr.train.devices import scaler_of
 from ctsr.train.history import EpochRow, FinetuneRow
@@ -87,7 +88,7 @@ class FinetuneStage:
         """SR, and the losses it was made to lower; None where they were not finite."""
         fabric, generator = self.rig.fabric, self.generator
         generator.optimizer.zero_grad()
-        inputs = network_input(generator.bare, batch.lr, batch.params)
+        inputs = network_input(batch.lr, batch.params, conditional=is_conditional(generator.bare))
         whole = len(batch) <= self.rig.micro_batch
         sr = generator.net(inputs) if whole else self._in_parts(inputs)
         terms = self._terms(sr, batch, inputs, adversarial=adversarial)
@@ -150,7 +151,7 @@ class FinetuneStage:
         device, hu = self.rig.fabric.device, self.rig.validation.hu_range.width / 2
         kind = self.objective.degradation
         net = self.generator.in_use
-        sr = super_resolve(net, network_input(net, pair.lr, [pair.draw.params]))
+        sr = super_resolve(net, network_input(pair.lr, [pair.draw.params], conditional=is_conditional(net)))
         error = (sr - pair.hr).double()
         squared = float(error.square().mean())
         again = consistency_loss(sr, pair.hr, [pair.draw.params], scale=kind.scale, antialias=kind.antialias)

@@ -10,6 +10,7 @@ from ctsr.data.patches import PatchPair
 from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
 from ctsr.losses import l1_loss
+from ctsr.models.conditioning import is_conditional
 from ctsr.train.history import EpochRow, L1Row
 from ctsr.train.learner import Learner
 from ctsr.train.rig import Losses, Rig
@@ -32,7 +33,7 @@ class L1Stage:
         self.generator.optimizer.zero_grad()
         total = torch.zeros((), device=fabric.device)
         size = self.rig.micro_batch
-        inputs = network_input(self.generator.bare, batch.lr, batch.params)
+        inputs = network_input(batch.lr, batch.params, conditional=is_conditional(self.generator.bare))
         parts = list(zip(inputs.split(size), batch.hr.split(size), strict=True))
         for i, (lr, hr) in enumerate(parts):
             # Gradients travel between devices once a step: with the last part.
@@ -58,5 +59,5 @@ class L1Stage:
 
     def _measure(self, pair: SlicePair) -> Losses:
         net = self.generator.in_use
-        sr = super_resolve(net, network_input(net, pair.lr, [pair.draw.params]))
+        sr = super_resolve(net, network_input(pair.lr, [pair.draw.params], conditional=is_conditional(net)))
         return {"l1": float(l1_loss(sr.double(), pair.hr.double()))}

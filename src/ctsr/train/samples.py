@@ -12,6 +12,7 @@ from ctsr.figures import Panel, comparison_figure, save_figure
 from ctsr.hu import PRESETS, HURange
 from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
+from ctsr.models.conditioning import is_conditional
 from ctsr.models.interpolation import interpolate
 from ctsr.train.rig import Validation
 
@@ -55,7 +56,7 @@ def _panels(pair: SlicePair, net: nn.Module, hu_range: HURange, scale: int) -> l
     images = {
         "LR": pair.lr,
         "Bicubic": interpolate(pair.lr, scale, "bicubic"),
-        "SR": super_resolve(net, network_input(net, pair.lr, [pair.draw.params])),
+        "SR": super_resolve(net, network_input(pair.lr, [pair.draw.params], conditional=is_conditional(net))),
         "HR": pair.hr,
     }
     return [Panel(name, hu_range.to_hu(image[0, 0].cpu().numpy())) for name, image in images.items()]

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ctsr.checkpoint import Generator
+from ctsr.infer import TorchEngine
 from ctsr.infer.strength import STRENGTHS, Strength
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions
@@ -68,6 +70,16 @@ class Tuning:
         }
 
 
+class Sample(NamedTuple):
+    """A few super-resolved slices of a series."""
+
+    tuning: Tuning
+    results: list[VoxelsHU]
+    """(scale·rows, scale·columns) each, HU."""
+    bicubic: list[VoxelsHU]
+    """The same by interpolation."""
+
+
 def strength_of(options: UpscaleOptions) -> Strength:
     """The strength that options ask for."""
     named = STRENGTHS[options.strength]
@@ -106,6 +118,32 @@ def tune(
         before_after=_compared(tried, share, resolver.scale, pixel_spacing),
         bicubic=measure_before_after(smooth, scale=resolver.scale, pixel_spacing=pixel_spacing),
     )
+
+
+def super_resolve_sample(
+    slices: Sequence[SlicePixels],
+    generator: Generator,
+    pixel_spacing: tuple[float, float],
+    options: UpscaleOptions | None = None,
+) -> Sample:
+    """A few slices of a series, as `ctsr upscale` would make them, for measuring.
+
+    Args:
+        slices: of one series, HU.
+        generator: the model.
+        pixel_spacing: of the source, mm between rows, between columns.
+        options: the defaults when left out.
+    """
+    resolver = SliceSuperResolver(
+        TorchEngine(generator.net),
+        generator.architecture.scale,
+        generator.hu_range,
+        conditional=generator.architecture.conditional,
+    )
+    tuning = tune(slices, resolver, pixel_spacing, options or UpscaleOptions())
+    chosen = tuning.apply_to(resolver)
+    results = [chosen(pixels, tuning.conditions).hu for pixels in slices]
+    return Sample(tuning, results, [_bicubic(pixels, resolver.scale) for pixels in slices])
 
 
 class _Tried(NamedTuple):

@@ -20,6 +20,10 @@ HEARTBEAT_S = 15.0
 """Interval of comments on the event stream, by which closed pages are noticed."""
 MAX_COUNT = 2**31
 """Upper bound of turns and setting numbers."""
+MAX_DIGITS = 10
+"""Digits of a whole number in a request."""
+MAX_WINDOW_HU = 1e6
+"""Largest absolute centre and width of a window: far beyond every HU, and exact in float32 arithmetic."""
 
 T = TypeVar("T")
 
@@ -77,8 +81,9 @@ class _Parameters:
 
     def integer(self, name: str, below: int) -> int:
         text = self.values.get(name, "")
-        if not text.isascii() or not text.isdigit() or int(text) >= below:
-            raise UsageError(f"{name} must be a whole number below {below}, got {text!r}")
+        # `int` refuses thousands of digits: the length is checked first.
+        if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or int(text) >= below:
+            raise UsageError(f"{name} must be a whole number below {below}, got {text[: MAX_DIGITS + 1]!r}")
         return int(text)
 
     def one_of(self, name: str, choices: tuple[T, ...]) -> T:
@@ -88,10 +93,14 @@ class _Parameters:
         return cast("T", value)
 
     def number(self, name: str) -> float:
+        text = self.values.get(name, "")
         try:
-            return float(self.values.get(name, ""))
+            value = float(text)
         except ValueError as error:
-            raise UsageError(f"{name} must be a number, got {self.values.get(name)!r}") from error
+            raise UsageError(f"{name} must be a number, got {text[:40]!r}") from error
+        if not abs(value) <= MAX_WINDOW_HU:  # also nan
+            raise UsageError(f"{name} must lie between -{MAX_WINDOW_HU:g} and {MAX_WINDOW_HU:g}, got {text[:40]!r}")
+        return value
 
     @property
     def plane(self) -> PlaneName:
@@ -116,7 +125,7 @@ def _json_reply(document: object) -> Reply:
 def _json_object(body: bytes) -> Mapping[str, Any]:
     try:
         document: object = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter from deep nesting
         raise UsageError(f"not valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise UsageError("expected a JSON object")

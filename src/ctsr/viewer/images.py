@@ -129,7 +129,9 @@ class PanelImages:
             StaleRequestError: `is_cancelled` returned True before the slice was finished.
         """
         assert self.model is not None, "asked for SR without a model"
-        sr = self.model(self.lr(series, setting, index), is_cancelled)
+        stored = series.stored
+        draw = setting.sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
+        sr = self.model(self.lr(series, setting, index), draw.params, is_cancelled)
         self.cache.put(_key("SR", series, setting, index), sr)
 
     def image(

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ctsr.degrade import DegradationParams
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.infer import super_resolve
 
 Pixels = npt.NDArray[np.float32]
 
@@ -26,18 +26,19 @@ class InterruptibleModel:
     """
 
     def __init__(self, model: ModelUnderTest) -> None:
-        self._network = model.network
+        self._model = model
         self._lock = Lock()
         self._is_cancelled: Callable[[], bool] = _never
         for module in model.generator.net.modules():
             if not any(module.children()):
                 module.register_forward_pre_hook(self._before_layer)
 
-    def __call__(self, lr: Pixels, is_cancelled: Callable[[], bool]) -> Pixels:
-        """SR of one slice, bit-identical to `infer.super_resolve`.
+    def __call__(self, lr: Pixels, params: DegradationParams, is_cancelled: Callable[[], bool]) -> Pixels:
+        """SR of one slice, bit-identical to the evaluation's.
 
         Args:
             lr: (h, w) in [-1, 1].
+            params: what it was made with.
             is_cancelled: called before the slice, and before each layer where the engine allows it.
 
         Returns:
@@ -50,7 +51,7 @@ class InterruptibleModel:
             self._is_cancelled = is_cancelled
             try:
                 self._stop_if_cancelled()
-                return super_resolve(self._network, torch.from_numpy(lr)[None, None])[0, 0].numpy()
+                return self._model.super_resolve(torch.from_numpy(lr)[None, None], params)[0, 0].numpy()
             finally:
                 self._is_cancelled = _never
 

@@ -82,6 +82,30 @@ def measure(
     return measured
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """How much of the reference the metrics' ranges cover."""
+
+    in_window: float
+    """Share of HR pixels whose HU lie inside the window."""
+    outside_range: float
+    """Share of HR pixels beyond the model's HU range, which HU metrics clip."""
+    constant: bool
+    """All HR pixels look the same in the window: metrics taken there mean nothing."""
+
+
+def coverage(reference: PanelImage, rect: PixelRect | None, window: Window, hu_range: HURange) -> Coverage:
+    """Coverage of HR, or of a rectangle in it, by window and HU range."""
+    kept = ~reference.gaps
+    hu = _cropped(reference.values[kept], rect.without_rows(kept) if rect else None)
+    if not hu.size:
+        return Coverage(0.0, 0.0, constant=True)
+    shown = window.to_01(hu)
+    in_window = float(np.mean((hu >= window.low) & (hu <= window.high)))
+    outside = float(np.mean((hu < hu_range.low) | (hu > hu_range.high)))
+    return Coverage(in_window, outside, constant=bool(shown.min() == shown.max()))
+
+
 def _cropped(image: npt.NDArray[np.float32], rect: PixelRect | None) -> npt.NDArray[np.float32]:
     return image if rect is None else rect.crop(image)
 

@@ -1,6 +1,7 @@
 """Degradations of a viewer: those that an evaluation recorded, and those that were changed on the page."""
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +15,11 @@ from ctsr.hu import Window
 
 MAX_SETTINGS = 32
 """Settings remembered; older ones are computed again if a page returns to them."""
+MAX_SIGMA = 20.0
+"""Largest blur σ in HR pixels; a larger one leaves nothing of an image and costs memory and time."""
+MAX_KERNEL = 301
+"""Largest blur kernel in HR pixels."""
+MAX_SEED = 2**63 - 1
 CHANGEABLE = ("mode", "sigma", "noise", "dose", "deg_seed", "sampling")
 
 
@@ -115,9 +121,21 @@ def _recorded_sampler(document: Mapping[str, Any]) -> RecordedSampler:
 
 
 def _params(drawn: Mapping[str, Any]) -> DegradationParams:
-    return DegradationParams(
-        float(drawn["sigma"]), int(drawn["kernel"]), float(drawn["noise_sigma"]), float(drawn["dose"])
-    )
+    sigma, kernel = float(drawn["sigma"]), int(drawn["kernel"])
+    check_blur(sigma, kernel)
+    return DegradationParams(sigma, kernel, float(drawn["noise_sigma"]), float(drawn["dose"]))
+
+
+def check_blur(sigma: float, kernel: int | None) -> None:
+    """Refuse a blur that no image needs.
+
+    Raises:
+        DomainError: σ or the kernel is too large.
+    """
+    if not sigma <= MAX_SIGMA:
+        raise DomainError(f"blur sigma must be at most {MAX_SIGMA:g} HR pixels, got {sigma:g}")
+    if kernel is not None and kernel > MAX_KERNEL:
+        raise DomainError(f"blur kernel must be at most {MAX_KERNEL} HR pixels, got {kernel}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +215,8 @@ def _degradation(base: Degradation, given: Mapping[str, Any]) -> Degradation:
     mode = str(given.get("mode", base.mode))
     if mode not in get_args(Mode):
         raise DomainError(f"unknown degradation {mode!r}; use {', '.join(get_args(Mode))}")
+    if "sigma" in given:
+        check_blur(_number("sigma", given["sigma"]), None)
     changed = replace(base, mode=cast("Mode", mode), **ranges)
     is_same = all(getattr(changed, each.name) == getattr(base, each.name) for each in fields(base))
     return base if is_same else changed
@@ -205,10 +225,12 @@ def _degradation(base: Degradation, given: Mapping[str, Any]) -> Degradation:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{name} must be a number, got {value!r}")
+    if not abs(value) <= sys.float_info.max:  # also nan, and whole numbers that no float holds
+        raise UsageError(f"{name} must be a finite number")
     return float(value)
 
 
 def _seed(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UsageError(f"deg_seed must be a whole number ≥ 0, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+        raise UsageError(f"deg_seed must be a whole number from 0 to {MAX_SEED}")
     return value

@@ -29,7 +29,7 @@ def find_series(
 
     A folder inside a patient's folder means that patient. Patient ids come from the log of a preprocessed root, else
     from folder names that the model or an evaluation knows, else from a folder named like the header's PatientID,
-    else from the given folder's name.
+    (above the given one, or directly in it), else from the given folder's name.
 
     Args:
         path: a patient, a folder inside one, a root of patients, or a NIfTI file.
@@ -78,6 +78,9 @@ def _by_header(path: Path, alone: PatientExams, progress: Progress) -> Iterator[
             owners.add(owner)
     if len(owners) > 1:
         yield from scan(path, progress=progress).usable
+        return
+    if path.is_dir() and any(child.is_dir() and child.name in owners for child in path.iterdir()):
+        yield from scan(path, progress=progress).usable  # a root with one patient, whose folder bears the PatientID
         return
     named = next((place for place in path.parents if place.name in owners), None)
     yield alone if named is None else scan_patient(named)

@@ -5,7 +5,7 @@ import json
 import secrets
 import socket
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
@@ -24,6 +24,8 @@ from ctsr.viewer.session import ViewerSession
 TOKEN_BYTES = 24
 MAX_BODY = 64 * 1024
 """Bytes of a request body; the page sends far less."""
+IDLE_TIMEOUT_S = 60.0
+"""Connections that send nothing for this long are closed, so that they do not keep threads."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -33,7 +35,7 @@ POLICY = (
 
 _SCRIPTS = (
     *("main", "api", "state", "store", "draw", "panels", "marks", "input", "controls", "sidebar"),
-    *("profile", "save", "format", "help"),
+    *("profile", "save", "format", "help", "address"),
 )
 STATIC = {
     "": ("index.html", "text/html"),
@@ -118,6 +120,17 @@ class ViewServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)  # pyright: ignore[reportArgumentType]
 
 
+def _content_length(headers: Sequence[str]) -> int | None:
+    """Length of a request body; None where it is missing, doubtful or too large."""
+    if len(headers) != 1:
+        return None
+    (text,) = headers
+    # ASCII digits only, and few enough for `int`, which refuses thousands of them.
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(MAX_BODY)):
+        return None
+    return int(text) if int(text) <= MAX_BODY else None
+
+
 def _is_address(name: str) -> bool:
     """Whether a host is a numeric address: names can be made to resolve here, addresses cannot."""
     try:
@@ -131,24 +144,34 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "ctsr", ""
     disable_nagle_algorithm = True
+    timeout = IDLE_TIMEOUT_S
     server: ViewServer  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
-        self._serve(None)
-
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            self.close_connection = True
-            return self._send(_refusal(HTTPStatus.BAD_REQUEST, f"the body must have at most {MAX_BODY} bytes"))
-        return self._serve(self.rfile.read(int(length)))
-
-    def _serve(self, body: bytes | None) -> None:
         path = self._path()
         if path is None:
-            return self._send(_refusal(HTTPStatus.FORBIDDEN, "open the address that ctsr printed"))
-        if body is not None and not self._is_own():
+            return self._refuse_access()
+        return self._serve(path, None)
+
+    def do_POST(self) -> None:
+        # The token is checked before anything else of the request is read.
+        path = self._path()
+        if path is None:
+            return self._refuse_access()
+        length = _content_length(self.headers.get_all("Content-Length", []))
+        if length is None:
+            self.close_connection = True
+            return self._send(_refusal(HTTPStatus.BAD_REQUEST, f"the body must have at most {MAX_BODY} bytes"))
+        if not self._is_own():
+            self.close_connection = True
             return self._send(_refusal(HTTPStatus.FORBIDDEN, "only the viewer's own page may send this"))
+        return self._serve(path, self.rfile.read(length))
+
+    def _refuse_access(self) -> None:
+        self.close_connection = True  # a body that may follow is not read
+        self._send(_refusal(HTTPStatus.FORBIDDEN, "open the address that ctsr printed"))
+
+    def _serve(self, path: str, body: bytes | None) -> None:
         if path == "api/events" and body is None:
             return self._stream(events(self.server.session))
         if path.startswith("api/"):
@@ -159,10 +182,14 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(_refusal(HTTPStatus.NOT_FOUND, "not found"))
 
     def _path(self) -> str | None:
-        """Path below the token; None for a foreign Host header or a wrong token."""
-        if not self.server.accepts(self.headers.get("Host", "")):
+        """Path below the token; None for a foreign, missing or second Host header, or a wrong token."""
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) != 1 or not self.server.accepts(hosts[0]):
             return None
-        _, _, rest = urlsplit(self.path).path.partition("/")
+        try:
+            _, _, rest = urlsplit(self.path).path.partition("/")
+        except ValueError:  # an address like http://[/
+            return None
         token, slash, path = rest.partition("/")
         is_valid = secrets.compare_digest(token.encode(), self.server.token.encode())
         return path if is_valid and slash else None

@@ -16,7 +16,7 @@ from ctsr.viewer.images import OpenedSeries, PanelImage, PanelImages, PanelName,
 from ctsr.viewer.inference import InterruptibleModel, StaleRequestError
 from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.prefetch import Prefetcher, ViewedSlice
-from ctsr.viewer.roi_metrics import PixelRect, measure, statistics
+from ctsr.viewer.roi_metrics import PixelRect, coverage, measure, statistics
 from ctsr.viewer.samplers import SettingRegistry
 from ctsr.viewer.state import ViewerState
 
@@ -189,6 +189,7 @@ class ViewerSession:
             measured = measure(images, self.state.methods, rect, window, self.state.hu_range, is_cancelled)
             answer: dict[str, Any] = {
                 "metrics": {method: _metrics_dict(values) for method, values in measured.items()},
+                "coverage": asdict(coverage(images["HR"], rect, window, self.state.hu_range)),
                 "sr_missing": bool(self.state.model) and not images["SR"].complete,
             }
             if rect is not None:

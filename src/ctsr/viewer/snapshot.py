@@ -36,6 +36,7 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
         raise UsageError(f"--cache_mb {options.cache_mb} does not hold every slice of this series; increase it")
     captions = _captions(session, images)
     row, column = geometry.pixel(plane)
+    title = f"{series.stored.patient_id}, {plane} slice {index}; metrics in {state.window.text}"
     draw = comparison_figure if plane == "axial" else slices_figure
     figure = draw(
         [
@@ -43,7 +44,7 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
             for panel, image in images.items()
         ],
         state.window.window,
-        title=f"{series.stored.patient_id}, {plane} slice {index}; metrics in {state.window.text}",
+        title="\n".join((title, *(caveat.text for caveat in state.caveats[state.first]))),
         pixel_aspect=row / column,
     )
     save_figure(figure, options.snapshot)

@@ -1,7 +1,7 @@
 """What a viewer shows: series, model, degradation and window, settled before anything is computed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +16,10 @@ from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent
 from ctsr.series import Series
 from ctsr.text import listed
+from ctsr.viewer.caveats import Caveat, find_caveats
 from ctsr.viewer.images import PANELS, PanelName
 from ctsr.viewer.options import PlaneName, ViewOptions
-from ctsr.viewer.samplers import RecordedEvaluation, read_summary
+from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary
 from ctsr.viewer.series_lookup import find_series
 
 T = TypeVar("T")
@@ -44,6 +45,8 @@ class ViewerState:
     index: int | None = None
     notes: tuple[str, ...] = ()
     """Warnings that the page shows."""
+    caveats: tuple[tuple[Caveat, ...], ...] = ()
+    """For each series, reasons to read its figures with care."""
 
     @property
     def hu_range(self) -> HURange:
@@ -76,13 +79,16 @@ class ViewerState:
             "index": self.index,
             "panels": self.panels,
             "methods": self.methods,
-            "metrics": {m.name: {"unit": m.unit, "better": m.better} for m in METRICS.values() if m.function},
+            "metrics": {
+                m.name: {"unit": m.unit, "better": m.better, "group": m.group} for m in METRICS.values() if m.function
+            },
             "series": [_series_dict(number, series) for number, series in enumerate(self.series)],
             "first": self.first,
             "model": _model_dict(self.model),
             "evaluation": _evaluation_dict(self.evaluated),
             "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
             "notes": list(self.notes),
+            "caveats": [[asdict(caveat) for caveat in found] for found in self.caveats],
         }
 
 
@@ -144,6 +150,7 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     Raises:
         MissingInputError: there is nothing to show.
         UsageError: the evaluation is for another scale, or there is no such engine.
+        DomainError: the degradation blurs too much.
     """
     options, model = request.options, request.model
     path = resolve_path(request.path, progress=progress)
@@ -171,6 +178,7 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         plane=options.plane,
         index=options.index,
         notes=tuple(recorder.notes),
+        caveats=find_caveats(found.series, model),
     )
 
 
@@ -205,6 +213,7 @@ class _NoteRecorder(Silent):
 
 def _sampler(request: ViewRequest, evaluated: RecordedEvaluation | None, progress: Progress) -> DegradationSampler:
     options, degradation = request.options, request.degradation
+    check_blur(degradation.sigma_range[1], degradation.blur_kernel)
     sampler = DegradationSampler(degradation, options.degradation_sampling, options.deg_seed, options.deg_seed_mode)
     if evaluated is None:
         return sampler

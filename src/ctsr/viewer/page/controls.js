@@ -1,6 +1,6 @@
 // The bars at the top and the form of the degradation: what they offer, and in step with what is shown.
 
-import { IMAGES } from "./format.js";
+import { IMAGES, rangeText } from "./format.js";
 import { known, view } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
@@ -35,7 +35,9 @@ export function resetControls() {
 export function showControls(stage) {
   const press = (selector, test) => document.querySelectorAll(selector).forEach((button) => button.setAttribute("aria-pressed", String(test(button))));
   press("#planes button", (button) => button.dataset.plane === view.plane);
-  press("#panels button", (button) => view.panels.has(button.className));
+  const single = view.plane === "all" && !view.compare;
+  press("#panels button", (button) => (single ? view.image === button.className : view.panels.has(button.className)));
+  document.querySelector("#panels .Difference").disabled = single;
   press("#tools button", (button) => button.dataset.tool === view.tool);
   press("#compare button", (button) => button.dataset.compare === view.compare);
   press("#display button", (button) => view[button.dataset.toggle]);
@@ -45,6 +47,8 @@ export function showControls(stage) {
   const put = (id, value) => { if (document.activeElement !== $(id)) $(id).value = value; };
   put("center", view.center); put("width", view.width); put("image", view.image);
   put("minuend", view.difference[0]); put("subtrahend", view.difference[1]); put("difference-range", view.differenceRange);
+  $("difference-clip").checked = view.differenceClip;
+  $("clip-range").textContent = rangeText(known.state.hu_range);
   put("first", view.pair[0]); put("second", view.pair[1]);
   put("preset", presetName());
   for (const pane of stage.panes) pane.element.className = `pane ${view.compare === "wipe" && view.tool === "point" ? "wiping" : view.tool}`;

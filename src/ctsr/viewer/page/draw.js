@@ -3,6 +3,7 @@
 import { NOTHING } from "./format.js";
 
 const EMPTY = 0xff0f0c0a; // ABGR: where there is nothing, slightly lighter than black
+const BEYOND = 0xffd84fe0; // magenta: HU that metrics clip
 
 function table(colour) {
   const lut = new Uint32Array(65536);
@@ -11,10 +12,11 @@ function table(colour) {
   return lut;
 }
 
-/** Grey levels of a window: its lower end black, its upper end white. */
-export function windowTable(center, width) {
+/** Grey levels of a window: its lower end black, its upper end white; HU beyond `range` in a colour where given. */
+export function windowTable(center, width, range = null) {
   const low = center - width / 2;
   return table((value) => {
+    if (range && (value < range[0] || value > range[1])) return BEYOND;
     const level = Math.max(0, Math.min(255, Math.floor(((value - low) / width) * 255 + 0.5)));
     return 0xff000000 | (level << 16) | (level << 8) | level;
   });
@@ -38,14 +40,25 @@ export function differenceTable(range) {
   });
 }
 
-/** Two pictures of the same size → their difference in HU. */
-export function difference(one, other) {
+/**
+ * Two pictures of the same size → their difference in HU, and where either is beyond `range`.
+ * With `clip`, both are clipped to the range first, as HU metrics do.
+ */
+export function difference(one, other, [low, high], clip) {
   const data = new Int16Array(one.data.length);
+  const beyond = new Uint8Array(data.length);
   const [a, b] = [one.data, other.data];
+  const limited = (value) => Math.max(low, Math.min(high, value));
   for (let i = 0; i < data.length; i++) {
-    data[i] = a[i] === NOTHING || b[i] === NOTHING ? NOTHING : Math.max(-32767, Math.min(32767, a[i] - b[i]));
+    if (a[i] === NOTHING || b[i] === NOTHING) {
+      data[i] = NOTHING;
+      continue;
+    }
+    beyond[i] = a[i] < low || a[i] > high || b[i] < low || b[i] > high ? 1 : 0;
+    const value = clip ? limited(a[i]) - limited(b[i]) : a[i] - b[i];
+    data[i] = Math.max(-32767, Math.min(32767, value));
   }
-  return { data, rows: one.rows, columns: one.columns, complete: one.complete && other.complete };
+  return { data, beyond, rows: one.rows, columns: one.columns, complete: one.complete && other.complete };
 }
 
 /** A picture painted through a table, at its own size. */
@@ -56,8 +69,9 @@ export class Raster {
     this.lut = null;
   }
 
-  paint(picture, lut) {
-    if (this.picture === picture && this.lut === lut) return this.canvas;
+  /** With `marked`, pixels of `picture.beyond` have a colour of their own. */
+  paint(picture, lut, marked = false) {
+    if (this.picture === picture && this.lut === lut && this.marked === marked) return this.canvas;
     if (!this.pixels || this.pixels.width !== picture.columns || this.pixels.height !== picture.rows) {
       [this.canvas.width, this.canvas.height] = [picture.columns, picture.rows];
       this.context = this.canvas.getContext("2d");
@@ -67,8 +81,9 @@ export class Raster {
     const values = new Uint16Array(picture.data.buffer);
     const words = this.words;
     for (let i = 0; i < words.length; i++) words[i] = lut[values[i]];
+    if (marked && picture.beyond) for (let i = 0; i < words.length; i++) if (picture.beyond[i]) words[i] = BEYOND;
     this.context.putImageData(this.pixels, 0, 0);
-    [this.picture, this.lut] = [picture, lut];
+    [this.picture, this.lut, this.marked] = [picture, lut, marked];
     return this.canvas;
   }
 }

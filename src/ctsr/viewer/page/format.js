@@ -18,6 +18,11 @@ export function hu(value) {
   return value === null || value === NOTHING ? "–" : `${signed(value)} HU`;
 }
 
+/** Two ends of a range in HU: "−1000 … 2000". */
+export function rangeText([low, high]) {
+  return `${signed(low)} … ${signed(high)}`;
+}
+
 export function mm(value, digits = 4) {
   return value === null || value === undefined ? "–" : String(Number(value.toPrecision(digits)));
 }

@@ -2,14 +2,15 @@
 
 const GROUPS = {
   Slices: [
-    ["wheel, arrows", "one slice"], ["PageUp PageDown", "ten slices"], ["Home End", "first, last slice"], ["g", "jump to an index"],
+    ["wheel, arrows", "one slice; down is towards the feet"], ["PageUp PageDown", "ten slices"], ["Home End", "first, last slice"], ["g", "jump to an index"],
   ],
-  Planes: [["a c s", "axial, coronal, sagittal"], ["v", "all three planes of one image"], ["h", "crosshair; click to set it"]],
+  Planes: [["a c s", "axial, coronal, sagittal"], ["v", "all three planes of one image; keys move the plane under the mouse"], ["h", "crosshair; click to set it"]],
   Images: [
     ["1 2 3 4 5", "LR, Bilinear, Bicubic, SR, HR"], ["d", "difference in HU"], ["x", "wipe between two images"],
-    ["b", "blink between two images"], ["space", "flip by hand while blinking"], ["n", "smooth or plain pixels"],
+    ["b", "blink between two images"], ["space", "flip by hand while blinking"], ["n", "smooth or plain pixels"], ["m", "mark pixels that HU metrics clip"],
   ],
   Window: [["right-drag", "across: width, down: centre"], ["w shift+w", "next, last preset"], ["r", "everything as at the start"]],
+  Touch: [["one finger", "slices; a tap sets the point"], ["two fingers", "move and zoom"], ["double tap", "fit"]],
   Zoom: [["ctrl+wheel, + −", "zoom"], ["shift-drag, middle-drag", "move"], ["double click, 0", "fit"]],
   Tools: [
     ["q", "point: set the crosshair"], ["o", "ROI: metrics, mean and SD inside a rectangle"], ["l", "line profile through all images"],
@@ -29,7 +30,7 @@ export function fillHelp(dialog) {
 }
 
 function marked(words) {
-  return words.includes("-drag") || words === "wheel" || words === "double click"
+  return words.includes("-drag") || words.includes("finger") || words === "double tap" || words === "wheel" || words === "double click"
     ? words
     : words.split(" ").map((word) => `<kbd>${word}</kbd>`).join(" ");
 }

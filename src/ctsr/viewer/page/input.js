@@ -1,15 +1,18 @@
 // Mouse and keys.
 
 import { IMAGES } from "./format.js";
-import { change, known, mainPlane, moveTo, setCursor, sizeMm, sliceIndex, view } from "./state.js";
+import { change, keyPlane, known, moveTo, onwards, setCursor, sizeMm, sliceIndex, view } from "./state.js";
 
 const WHEEL_PX = 60; // so far a touchpad scrolls for one slice
 const LARGEST_ZOOM = 40;
+const SWIPE_PX = 14; // so far a finger moves for one slice
+const TAP_PX = 6; // a finger that moves less has tapped
 
 export function bindMouse(stage) {
   const element = stage.element;
   let drag = null;
   let rolled = 0;
+  const fingers = new Map(); // pointer → where it is
 
   element.addEventListener("contextmenu", (event) => event.preventDefault());
 
@@ -22,7 +25,7 @@ export function bindMouse(stage) {
     const steps = Math.abs(event.deltaY) >= 100 && event.deltaMode === 0 ? Math.sign(event.deltaY) : Math.trunc(rolled);
     if (steps) {
       rolled = 0;
-      moveTo(pane.plane, sliceIndex(pane.plane) + steps);
+      moveTo(pane.plane, sliceIndex(pane.plane) + steps * onwards(pane.plane));
     }
   }, { passive: false });
 
@@ -31,9 +34,17 @@ export function bindMouse(stage) {
     if (!pane) return;
     element.setPointerCapture(event.pointerId);
     const start = { pane, x: event.clientX, y: event.clientY, mm: pane.toMm(event.clientX, event.clientY) };
+    if (event.pointerType === "touch") {
+      fingers.set(event.pointerId, [event.clientX, event.clientY]);
+      if (fingers.size === 2) {
+        drag = { ...start, kind: "pinch", ...span(fingers) };
+        return;
+      }
+    }
     if (event.button === 2) drag = { ...start, kind: "window", center: view.center, width: view.width };
     else if (event.button === 1 || event.shiftKey) drag = { ...start, kind: "pan", pan: view.pan[pane.plane] };
     else if (pane.kind === "wipe" && view.tool === "point") drag = { ...start, kind: "wipe" };
+    else if (event.pointerType === "touch" && view.tool === "point") drag = { ...start, kind: "scroll", index: sliceIndex(pane.plane) };
     else drag = { ...start, kind: view.tool };
     event.preventDefault();
     document.activeElement?.blur();
@@ -45,13 +56,37 @@ export function bindMouse(stage) {
     const pane = drag?.pane ?? stage.paneAt(event.target);
     if (!pane) return;
     const mm = pane.toMm(event.clientX, event.clientY);
-    change({ hover: { plane: pane.plane, x: mm[0], y: mm[1] } });
-    if (drag) dragged(drag, event, mm);
+    if (fingers.has(event.pointerId)) fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    change({ hover: { plane: pane.plane, x: mm[0], y: mm[1] }, active: pane.plane });
+    if (drag?.kind === "pinch") pinch(drag, span(fingers));
+    else if (drag) dragged(drag, event, mm);
   });
 
-  element.addEventListener("pointerup", () => { drag = null; });
+  element.addEventListener("pointerup", (event) => {
+    if (drag?.kind === "scroll" && Math.hypot(event.clientX - drag.x, event.clientY - drag.y) < TAP_PX) put(drag.pane, drag.mm);
+    fingers.delete(event.pointerId);
+    drag = null;
+  });
+  element.addEventListener("pointercancel", (event) => { fingers.delete(event.pointerId); drag = null; });
   element.addEventListener("pointerleave", () => { if (!drag) change({ hover: null }); });
   element.addEventListener("dblclick", () => change({ zoom: 1, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] } }));
+}
+
+/** Middle and distance of two fingers. */
+function span(fingers) {
+  const [a, b] = [...fingers.values()];
+  return { middle: [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2], distance: Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1])) };
+}
+
+/** Two fingers: together they move the image, apart they enlarge it. */
+function pinch(drag, { middle, distance }) {
+  const { pane } = drag;
+  const { scale } = pane.transform;
+  const [x, y] = view.pan[pane.plane];
+  const moved = [x + (middle[0] - drag.middle[0]) / scale, y + (middle[1] - drag.middle[1]) / scale];
+  view.pan = { ...view.pan, [pane.plane]: moved };
+  zoomAt(pane, { clientX: middle[0], clientY: middle[1] }, distance / drag.distance);
+  Object.assign(drag, { middle, distance });
 }
 
 function dragged(drag, event, mm) {
@@ -63,7 +98,8 @@ function dragged(drag, event, mm) {
   } else if (drag.kind === "pan") {
     const { scale } = pane.transform;
     change({ pan: { ...view.pan, [pane.plane]: [drag.pan[0] + dx / scale, drag.pan[1] + dy / scale] } });
-  } else if (drag.kind === "point") put(pane, mm);
+  } else if (drag.kind === "scroll") moveTo(pane.plane, drag.index - Math.trunc(dy / SWIPE_PX) * onwards(pane.plane));
+  else if (drag.kind === "point") put(pane, mm);
   else if (drag.kind === "wipe") wipe(pane, event);
   else if (drag.kind === "line") change({ line: { plane: pane.plane, from: inside(pane, drag.mm), to: inside(pane, mm) } });
   else if (drag.kind === "box") change({ box: boxOf(pane.plane, inside(pane, drag.mm), inside(pane, mm)) });
@@ -109,17 +145,17 @@ function zoomAt(pane, event, factor) {
 }
 
 export function bindKeys(actions) {
-  const step = (count) => () => moveTo(mainPlane(), sliceIndex(mainPlane()) + count);
+  const step = (count) => () => moveTo(keyPlane(), sliceIndex(keyPlane()) + count * onwards(keyPlane()));
   const keys = {
     ArrowUp: step(-1), ArrowLeft: step(-1), ArrowDown: step(1), ArrowRight: step(1),
     PageUp: step(-10), PageDown: step(10),
-    Home: () => moveTo(mainPlane(), 0),
-    End: () => moveTo(mainPlane(), known.geometry.planes[mainPlane()].count - 1),
+    Home: () => moveTo(keyPlane(), 0),
+    End: () => moveTo(keyPlane(), known.geometry.planes[keyPlane()].count - 1),
     a: () => actions.plane("axial"), c: () => actions.plane("coronal"), s: () => actions.plane("sagittal"), v: () => actions.plane("all"),
     q: () => actions.tool("point"), o: () => actions.tool("box"), l: () => actions.tool("line"),
     x: () => actions.compare("wipe"), b: () => actions.compare("blink"), " ": actions.flip,
     d: () => actions.panel("Difference"),
-    n: () => change({ smooth: !view.smooth }), h: () => change({ crosshair: !view.crosshair }),
+    n: () => change({ smooth: !view.smooth }), m: () => change({ beyond: !view.beyond }), h: () => change({ crosshair: !view.crosshair }),
     w: () => actions.nextPreset(1), W: () => actions.nextPreset(-1),
     "+": () => change({ zoom: Math.min(LARGEST_ZOOM, view.zoom * 1.25) }), "=": () => change({ zoom: Math.min(LARGEST_ZOOM, view.zoom * 1.25) }),
     "-": () => change({ zoom: Math.max(0.5, view.zoom / 1.25) }),
@@ -131,10 +167,12 @@ export function bindKeys(actions) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !known.geometry) return;
     if (document.querySelector("dialog[open]") && event.key !== "?") return;
-    const typing = event.target.closest?.("input, select, textarea");
+    const typing = event.target.closest?.("input:not([type=range], [type=checkbox]), select, textarea");
     if (typing && event.key !== "Escape") return;
-    if (event.key === " " && event.target.closest?.("button, summary")) return;
-    const act = keys[event.key];
+    if (event.key === " " && event.target.closest?.("button, summary, [type=checkbox]")) return;
+    // Caps Lock turns letters round: Shift alone tells w from W.
+    const letter = /^[a-z]$/i.test(event.key);
+    const act = keys[letter ? event.key[event.shiftKey ? "toUpperCase" : "toLowerCase"]() : event.key];
     if (!act) return;
     event.preventDefault();
     if (typing) typing.blur();

@@ -9,7 +9,8 @@ import { Stage, requestFor } from "./panels.js";
 import { curves, drawPlot } from "./profile.js";
 import { saveNumbers, savePicture } from "./save.js";
 import * as side from "./sidebar.js";
-import { change, known, mainPlane, moveTo, onChange, planes, sliceIndex, view } from "./state.js";
+import { change, keyPlane, known, mainPlane, moveTo, onChange, planes, sliceIndex, view } from "./state.js";
+import { fromAddress, toAddress } from "./address.js";
 import { PictureStore } from "./store.js";
 
 const PICTURE_BYTES = 256 * 2 ** 20;
@@ -19,7 +20,7 @@ const SETTLE_MS = 150; // of calm before numbers are asked for
 const BLINK_MS = 700;
 
 const $ = (id) => document.getElementById(id);
-const store = new PictureStore(PICTURE_BYTES, () => redraw(), (error) => side.say(error.message, true));
+const store = new PictureStore(PICTURE_BYTES, () => redraw(), (error) => complain(error));
 const stage = new Stage($("stage"), store);
 const now = { turn: 0, drawn: null, slice: null, region: null, plotHover: null, start: null };
 
@@ -36,32 +37,47 @@ async function begin() {
   });
   now.start = { center: view.center, width: view.width, panels: state.panels };
   bind();
-  await openSeries(state.first, state.index);
-  let gone = false;
-  listen(hear, (lost) => {
-    if (lost) side.say("The viewer has ended; start it again to go on.", true);
-    else {
-      if (gone) side.say("");
-      store.refresh(() => true); // what became ready before somebody listened
-    }
-    gone = lost;
-  });
+  const remembered = fromAddress();
+  if (remembered) change(remembered.view);
+  await openSeries(remembered?.series ?? state.first, state.index, remembered);
+  onChange((names) => { if (["series", "plane", "cursor", "center", "width", "box"].some((name) => names.has(name))) toAddress(); });
+  listen(hear, answers);
 }
 
-async function openSeries(number, index = null) {
+/** Whether the server answers; when it does again, what became ready meanwhile is asked for. */
+function answers(lost) {
+  const wasLost = view.lost;
+  if (lost !== wasLost) change({ lost });
+  $("banner").hidden = !lost;
+  if (lost) return;
+  store.refresh(() => true);
+  if (wasLost) {
+    want();
+    look();
+    measureSoon();
+    measureBoxSoon();
+  }
+}
+
+async function openSeries(number, index = null, remembered = null) {
   const one = known.state.series[number];
   side.say(`Reading ${one.slices} slices …`);
   try {
     known.geometry = await ask("geometry", { series: number });
   } catch (error) {
     side.say(error.message, true);
+    $("series").value = view.series;
     return;
   }
   side.say("");
   store.clear();
   const cursor = known.geometry.shape.map((count) => Math.floor(count / 2));
   if (index !== null) cursor[PLANES.indexOf(mainPlane())] = Math.min(index, known.geometry.shape[PLANES.indexOf(mainPlane())] - 1);
-  change({ series: number, cursor, box: null, line: null, hover: null, zoom: 1, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] } });
+  if (remembered) cursor.forEach((_, axis) => { cursor[axis] = Math.min(remembered.cursor[axis], known.geometry.shape[axis] - 1); });
+  const kept = remembered?.box;
+  const size = kept ? known.geometry.planes[kept.plane].size : null;
+  const box = kept && kept.top + kept.rows <= size[0] && kept.left + kept.columns <= size[1] ? kept : null;
+  change({ series: number, cursor, box, line: null, hover: null, zoom: 1, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] } });
   $("series").value = number;
 }
 
@@ -74,16 +90,17 @@ onChange((names) => {
   if (!known.geometry) return;
   const any = (...some) => some.some((name) => names.has(name));
   if (any("plane", "cursor", "series") && boxIsElsewhere()) change({ box: null });
+  if (any("plane", "series") && view.hover && !planes().includes(view.hover.plane)) change({ hover: null });
   if (any(...SHOWS, "tool", "line")) want();
   if (any("series", "plane", "panels", "image", "difference", "compare", "pair")) stage.rebuild();
-  else if (any("cursor", "setting", "zoom", "pan", "center", "width", "smooth", "differenceRange", "wipe", "flipped")) stage.draw();
+  else if (any("cursor", "setting", "zoom", "pan", "center", "width", "smooth", "differenceRange", "differenceClip", "beyond", "wipe", "flipped", "lost")) stage.draw();
   else if (any("hover", "box", "line", "crosshair", "tool")) stage.drawMarks();
   if (any(...MOVES)) look();
   if (any(...MOVES, "center", "width")) measureSoon();
   if (any(...MOVES, "box", "center", "width")) measureBoxSoon();
   if (any("hover", "cursor")) side.showUnder();
-  if (any("series", "plane", "cursor")) side.showSlice();
-  if (any("series")) side.showFacts();
+  if (any("series", "plane", "cursor", "active")) side.showSlice();
+  if (any("series")) { side.showFacts(); side.showCaveats(); }
   if (now.drawn && any("center", "width")) side.showAgreement(now.drawn.departures);
   if (any("line", "tool", "panels", "cursor", "series", "setting")) plot();
   showControls(stage);
@@ -146,7 +163,7 @@ async function look() {
 }
 
 function complain(error) {
-  if (error.name !== "AbortError") side.say(error.message, true);
+  if (error.name !== "AbortError" && error.name !== "LostError") side.say(error.message, true);
 }
 
 let refilling = 0;
@@ -183,6 +200,7 @@ function soon(ask_, show) {
   let timer = null;
   let controller = null;
   return () => {
+    if (view.lost) return; // what was measured stays
     clearTimeout(timer);
     controller?.abort();
     show(null);
@@ -235,6 +253,10 @@ const actions = {
   plane: (plane) => change({ plane }),
   panel: (name) => {
     if (name !== "Difference" && !known.state.panels.includes(name)) return;
+    if (view.plane === "all" && !view.compare) {
+      if (name !== "Difference") change({ image: name });
+      return;
+    }
     const panels = new Set(view.panels);
     if (!panels.delete(name)) panels.add(name);
     if (panels.size) change({ panels, compare: null, plane: view.plane });
@@ -251,14 +273,14 @@ const actions = {
   reset: () => {
     change({
       center: now.start.center, width: now.start.width, panels: new Set(now.start.panels), compare: null, zoom: 1, smooth: false,
-      crosshair: false, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, tool: "point", box: null, line: null, setting: 0,
+      crosshair: false, beyond: false, differenceClip: false, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, tool: "point", box: null, line: null, setting: 0,
     });
     resetControls();
   },
   goto: () => { $("index").focus(); $("index").select(); },
   savePicture: () => { if (now.drawn) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn); },
   saveNumbers: () => {
-    if (now.slice) saveNumbers(now.slice, now.region);
+    if (now.slice && now.drawn) saveNumbers(now.slice, now.region, now.drawn);
     else side.say("The numbers are still being measured; save them in a moment.");
   },
   help: () => { if ($("help").open) $("help").close(); else $("help").showModal(); },
@@ -295,12 +317,17 @@ function bind() {
   number("center", (center) => change({ center }));
   number("width", (width) => change({ width }), (width) => width > 0);
   number("difference-range", (differenceRange) => change({ differenceRange }), (range) => range > 0);
+  on("difference-clip", "change", () => { change({ differenceClip: $("difference-clip").checked }); $("difference-clip").blur(); });
   for (const id of ["minuend", "subtrahend"]) on(id, "change", () => change({ difference: [$("minuend").value, $("subtrahend").value] }));
   for (const id of ["first", "second"]) on(id, "change", () => change({ pair: [$("first").value, $("second").value] }));
-  on("slider", "input", () => moveTo(mainPlane(), Number($("slider").value)));
+  on("slider", "input", () => moveTo(keyPlane(), Number($("slider").value)));
+  on("drawer", "click", () => {
+    const open = document.body.classList.toggle("drawer");
+    $("drawer").setAttribute("aria-expanded", String(open));
+  });
   on("goto", "submit", (event) => {
     event.preventDefault();
-    if ($("index").value !== "") moveTo(mainPlane(), Number($("index").value));
+    if ($("index").value !== "") moveTo(keyPlane(), Number($("index").value));
     $("index").blur();
     side.showSlice();
   });

@@ -1,10 +1,17 @@
 // What is written and drawn over an image: names, letters, scales, HU, crosshair, rectangle, line.
 
-import { COLORS, hu } from "./format.js";
+import { COLORS, hu, signed } from "./format.js";
 import { diverging } from "./draw.js";
 import { cursorIn, known, sliceIndex, view } from "./state.js";
 
 const BARS_MM = [1, 2, 5, 10, 20, 50, 100, 200];
+
+/** HU, and what metrics take in its place where it is beyond their range. */
+export function huAndClipped(value) {
+  const [low, high] = known.state.hu_range;
+  if (value === null || (value >= low && value <= high)) return hu(value);
+  return `${hu(value)} (in metrics ${signed(value < low ? low : high)})`;
+}
 
 /** The part of a pane that draws on its second canvas; an image below need not be drawn again for it. */
 export class Marked {
@@ -16,6 +23,7 @@ export class Marked {
     const size = parseFloat(getComputedStyle(document.documentElement).fontSize);
     this.pen = { c, size, pad: size * 0.7 };
     if (view.crosshair || view.plane === "all") this.drawCrosshair();
+    this.drawGaps();
     this.drawBox();
     this.drawLine();
     if (this.kind === "wipe") this.drawDivider();
@@ -93,7 +101,7 @@ export class Marked {
     const i = this.kind === "blink" ? Number(view.flipped) : 0;
     const both = this.kind === "wipe" ? [0, 1] : [i];
     const values = both.map((each) => this.valueAt(each, x, y));
-    const texts = values.map((value) => (value !== null && this.kind === "difference" && value > 0 ? `+${hu(value)}` : hu(value)));
+    const texts = values.map((value) => (this.kind === "difference" ? `${value > 0 ? "+" : ""}${hu(value)}` : huAndClipped(value)));
     this.text(texts.join("  |  "), pad, this.height - pad, { base: "bottom", weight: 600 });
     // Where the cursor is, seen in every other image of the plane.
     const { c } = this.pen;
@@ -122,6 +130,25 @@ export class Marked {
     for (const [from, to] of [[edge, (y ?? 0) - room], [(y ?? 0) + room, this.height - edge]]) { c.moveTo(x, from); c.lineTo(x, to); }
     if (y !== null) for (const [from, to] of [[edge, x - room], [x + room, this.width - edge]]) { c.moveTo(from, y); c.lineTo(to, y); }
     c.stroke();
+  }
+
+  /** Rows where the series has no slice are hatched: nothing will be computed there. */
+  drawGaps() {
+    if (this.plane === "axial" || !known.geometry.z_rows.includes(-1)) return;
+    const { c } = this.pen;
+    const { pixel, size } = known.geometry.planes[this.plane];
+    const { scale, left, top } = this.transform;
+    const [width, height] = [size[1] * pixel[1] * scale, pixel[0] * scale];
+    c.save();
+    c.beginPath();
+    known.geometry.z_rows.forEach((slice, row) => { if (slice < 0) c.rect(left, top + row * height, width, height); });
+    c.clip();
+    c.strokeStyle = "#8a6d3b";
+    c.lineWidth = 1;
+    c.beginPath();
+    for (let x = left - size[0] * height; x < left + width; x += 9) { c.moveTo(x, top + size[0] * height); c.lineTo(x + size[0] * height, top); }
+    c.stroke();
+    c.restore();
   }
 
   drawBox() {
@@ -190,6 +217,7 @@ export class Marked {
     const missing = this.kind === "image" || this.kind === "difference" ? !this.shown[0] : !this.shown.every(Boolean);
     if (!missing) return;
     const forSr = this.images.includes("SR");
-    this.text(forSr ? "computing SR …" : "…", this.width / 2, this.height / 2 - 1.6 * this.pen.size, { align: "center", color: "#8e99a6" });
+    const state = view.lost ? "no answer" : forSr ? "computing SR …" : "…";
+    this.text(state, this.width / 2, this.height / 2 - 1.6 * this.pen.size, { align: "center", color: "#8e99a6" });
   }
 }

@@ -53,9 +53,9 @@ export class Stage {
   }
 
   lut(kind) {
-    const wish = kind === "window" ? `${view.center} ${view.width}` : `${view.differenceRange}`;
+    const wish = kind === "window" ? `${view.center} ${view.width} ${view.beyond}` : `${view.differenceRange}`;
     if (this.luts[kind]?.wish !== wish) {
-      const made = kind === "window" ? windowTable(view.center, view.width) : differenceTable(view.differenceRange);
+      const made = kind === "window" ? windowTable(view.center, view.width, view.beyond ? known.state.hu_range : null) : differenceTable(view.differenceRange);
       this.luts[kind] = { wish, made };
     }
     return this.luts[kind].made;
@@ -115,7 +115,7 @@ export class Pane extends Marked {
   }
 
   get title() {
-    return this.kind === "difference" ? `${this.images[0]} − ${this.images[1]}` : this.images.join(" | ");
+    return this.kind === "difference" ? `${this.images[0]} − ${this.images[1]}${view.differenceClip ? ", clipped" : ""}` : this.images.join(" | ");
   }
 
   place(left, top, width, height) {
@@ -156,6 +156,7 @@ export class Pane extends Marked {
       this.waitingSince = 0;
       return found;
     }
+    if (view.lost && this.shown[i]) return this.shown[i];
     this.waitingSince ||= performance.now();
     const stale = this.images.includes("SR") || performance.now() - this.waitingSince > PATIENCE_MS;
     if (stale) this.shown[i] = null;
@@ -172,9 +173,9 @@ export class Pane extends Marked {
   differencePicture() {
     const parts = this.images.map((name) => this.stored(name));
     if (!parts[0] || !parts[1]) return null;
-    if (this.parts?.[0] !== parts[0] || this.parts?.[1] !== parts[1]) {
-      this.parts = parts;
-      this.made = difference(parts[0], parts[1]);
+    if (this.parts?.[0] !== parts[0] || this.parts?.[1] !== parts[1] || this.clipped !== view.differenceClip) {
+      [this.parts, this.clipped] = [parts, view.differenceClip];
+      this.made = difference(parts[0], parts[1], known.state.hu_range, view.differenceClip);
     }
     return this.made;
   }
@@ -198,7 +199,7 @@ export class Pane extends Marked {
     const picture = this.picture(i);
     if (!picture || to <= from) return;
     const lut = this.stage.lut(this.kind === "difference" ? "difference" : "window");
-    const source = this.rasters[i].paint(picture, lut);
+    const source = this.rasters[i].paint(picture, lut, view.beyond);
     const { scale, left, top } = this.transform;
     const [across, down] = sizeMm(this.plane);
     const [x, y, w, h] = [left, top, across * scale, down * scale].map((length) => length * this.ratio);

@@ -25,6 +25,7 @@ function captionLines(drawn) {
   return [
     `${one.patient} · ${one.description} · ${where} · window C ${view.center} W ${view.width} HU`,
     `LR ×${known.state.scale}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}`,
+    ...known.state.caveats[view.series].map(({ text }) => text),
   ];
 }
 
@@ -34,7 +35,7 @@ export async function savePicture(stage, plot, drawn) {
   const size = 13 * ratio;
   const below = plot ? plot.height : 0;
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [Math.round(width), Math.round(height + below + 4.2 * size)];
+  [canvas.width, canvas.height] = [Math.round(width), Math.round(height + below + (1.2 + 1.5 * captionLines(drawn).length) * size)];
   const c = canvas.getContext("2d");
   c.fillStyle = "#0b0d10";
   c.fillRect(0, 0, canvas.width, canvas.height);
@@ -51,16 +52,16 @@ export async function savePicture(stage, plot, drawn) {
   download(blob, `${stem()}.png`);
 }
 
-/** One line for each method of the slice and of the region; floats with all their digits. */
-export function saveNumbers(slice, region) {
+/** One line for each method of the slice and of the region; floats with all their digits, and how they came about. */
+export function saveNumbers(slice, region, drawn) {
   const names = Object.keys(known.state.metrics);
   const one = known.state.series[view.series];
   const plane = view.plane === "all" ? "axial" : view.plane;
-  const columns = ["patient_id", "series_uid", "plane", "slice_index", "region", "image", ...names, "mean_hu", "sd_hu", "pixels", "window_center", "window_width"];
+  const columns = ["patient_id", "series_uid", "plane", "slice_index", "region", "image", ...names, "mean_hu", "sd_hu", "pixels", "window_center", "window_width", ...Object.keys(provenance(plane, drawn))];
   const lines = [columns];
-  const add = (where, index, place, image, metrics, statistics = []) => lines.push([
+  const add = (where, index, place, image, metrics, statistics = [], box = null) => lines.push([
     one.patient, one.uid, where, index, place, image, ...names.map((name) => metrics?.[name]?.value ?? ""),
-    ...[0, 1, 2].map((i) => statistics[i] ?? ""), view.center, view.width,
+    ...[0, 1, 2].map((i) => statistics[i] ?? ""), view.center, view.width, ...Object.values(provenance(where, drawn, box)),
   ]);
   for (const [method, metrics] of Object.entries(slice?.metrics ?? {})) add(plane, sliceIndex(plane), "whole", method, metrics);
   if (region && view.box) {
@@ -68,11 +69,27 @@ export function saveNumbers(slice, region) {
     const place = `${top} ${left} ${rows} ${across}`;
     const { methods } = known.state;
     for (const [image, statistics] of Object.entries(region.statistics)) {
-      add(view.box.plane, sliceIndex(view.box.plane), place, methods[image] ?? image, region.metrics[methods[image]], statistics);
+      add(view.box.plane, sliceIndex(view.box.plane), place, methods[image] ?? image, region.metrics[methods[image]], statistics, view.box);
     }
   }
   const text = lines.map((line) => line.map(cell).join(",")).join("\n");
   download(new Blob([`${text}\n`], { type: "text/csv" }), `${stem()}.csv`);
+}
+
+/** Column → value: everything that is needed to compute the numbers of a line again. */
+function provenance(plane, drawn, box = null) {
+  const { state, geometry } = known;
+  const [row, column] = geometry.planes[plane].pixel;
+  const mm = (key, spacing) => (box ? box[key] * spacing : "");
+  return {
+    row_mm: row, column_mm: column, slice_z_mm: plane === "axial" ? geometry.z_mm[view.cursor[0]] : "",
+    region_top_mm: mm("top", row), region_left_mm: mm("left", column), region_height_mm: mm("rows", row), region_width_mm: mm("columns", column),
+    hu_low: state.hu_range[0], hu_high: state.hu_range[1], scale: state.scale, degradation: drawn.mode, degradation_sampling: drawn.sampling,
+    deg_seed: drawn.deg_seed, patient_seed: drawn.patient_seed, degraded_slice: view.cursor[0], sigma_px: drawn.sigma, kernel_px: drawn.kernel,
+    noise_sigma: drawn.noise_sigma, noise_hu: drawn.noise_hu, dose: drawn.dose, departures: drawn.departures.join("; "),
+    model: state.model?.name ?? "", model_sha256: state.model?.sha256 ?? "", engine: state.model?.engine ?? "", device: state.model?.device ?? "",
+    caveats: known.state.caveats[view.series].map(({ text }) => text).join(" "), ctsr_version: state.version,
+  };
 }
 
 function cell(value) {

@@ -1,14 +1,14 @@
 // The column on the right: where we are, numbers, degradation, series, model.
 
-import { IMAGES, definitions, escaped, metric, mm, signed } from "./format.js";
-import { known, mainPlane, sliceIndex, view } from "./state.js";
+import { IMAGES, definitions, escaped, metric, mm, rangeText, signed } from "./format.js";
+import { keyPlane, known, sliceIndex, view } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
 const LABELS = { MAE_HU: "MAE HU", RMSE_HU: "RMSE HU", BIAS_HU: "Bias HU", PSNR: "PSNR dB", MSE: "MSE ·10⁻³" };
 const ORDER = ["PSNR", "SSIM", "MSE", "RMSE", "MAE"];
 
 export function showSlice() {
-  const plane = mainPlane();
+  const plane = keyPlane();
   const { count } = known.geometry.planes[plane];
   const index = sliceIndex(plane);
   Object.assign($("slider"), { max: count - 1, value: index });
@@ -48,6 +48,13 @@ export function showNotes() {
   $("notes").querySelector("ul").replaceChildren(...notes.map((note) => {
     return Object.assign(document.createElement("li"), { textContent: note.replace(/^warning: (\S*\/)?/, "") });
   }));
+}
+
+/** Reasons to read the figures of this series with care. */
+export function showCaveats() {
+  const found = known.state.caveats[view.series];
+  $("caveats").hidden = !found.length;
+  $("caveats").replaceChildren(...found.map(({ text }) => Object.assign(document.createElement("li"), { textContent: text })));
 }
 
 export function showProgress(progress) {
@@ -98,24 +105,47 @@ function merit(value, better) {
   return { higher: value, lower: -value, "nearer 0": -Math.abs(value) }[better];
 }
 
-/** Rows of metrics, columns of methods, the best of each row marked. */
-function table(metrics) {
+const isHu = (name) => known.state.metrics[name].group === "hu";
+
+/** The metrics by the range of HU that they are taken in, each under a heading that names it. */
+function tables({ metrics, coverage }) {
+  const window = `in the window ${rangeText([view.center - view.width / 2, view.center + view.width / 2])} HU`;
+  const clipped = `in HU, both images clipped to ${rangeText(known.state.hu_range)}`;
+  const inside = coverage.constant
+    ? "HR is all black or all white in this window: these figures say nothing."
+    : `${share(coverage.in_window)} of HR lies inside.`;
+  return [
+    table(metrics, (name) => !isHu(name), window, coverage.constant), `<p class="hint${coverage.constant ? " caveat" : ""}">${inside}</p>`,
+    table(metrics, isHu, clipped, false), `<p class="hint">${share(coverage.outside_range)} of HR is clipped. Hover, mean and difference are not.</p>`,
+  ].join("");
+}
+
+function share(part) {
+  if (part === 0) return "Nothing";
+  return part < 0.001 ? "Less than 0.1 %" : `${(100 * part).toFixed(1)} %`;
+}
+
+/** Rows of metrics, columns of methods, the best of each row marked; a model that was trained on this patient cannot be best. */
+function table(metrics, wanted, heading, meaningless) {
+  const trained = known.state.caveats[view.series].some(({ kind }) => kind === "trained");
   const panels = Object.entries(known.state.methods).filter(([, name]) => name in metrics);
   const methods = panels.map(([, name]) => name);
-  const names = Object.keys(known.state.metrics).filter((name) => methods.some((method) => metrics[method][name]));
+  const names = Object.keys(known.state.metrics).filter((name) => wanted(name) && methods.some((method) => metrics[method][name]));
+  const ranked = panels.map(([panel]) => !(trained && panel === "SR"));
   names.sort((a, b) => rank(a) - rank(b));
-  const head = `<tr><th></th>${panels.map(([panel]) => `<th><span class="${panel}">${panel}</span></th>`).join("")}</tr>`;
+  const head = `<tr><th></th>${panels.map(([panel]) => `<th${trained && panel === "SR" ? ' title="trained on this patient"' : ""}><span class="${panel}">${panel}${trained && panel === "SR" ? "*" : ""}</span></th>`).join("")}</tr>`;
   const rows = names.map((name) => {
     const values = methods.map((method) => metrics[method][name]);
-    const merits = values.map((one) => (one?.value ?? null) === null ? -Infinity : merit(one.value, known.state.metrics[name].better));
+    const merits = values.map((one, i) => (one?.value ?? null) === null || !ranked[i] ? -Infinity : merit(one.value, known.state.metrics[name].better));
     const best = Math.max(...merits);
+    const differ = merits.some((each, i) => ranked[i] && each !== best);
     const cells = values.map((one, i) => {
-      const marked = methods.length > 1 && merits[i] === best && best > -Infinity;
+      const marked = !meaningless && differ && merits[i] === best && best > -Infinity;
       return `<td${marked ? ' class="best"' : ""} title="${escaped(String(one?.value ?? one?.reason ?? ""))}">${metric(one?.value, name)}</td>`;
     });
     return `<tr><td>${LABELS[name] ?? name}</td>${cells.join("")}</tr>`;
   });
-  return `<table>${head}${rows.join("")}</table>`;
+  return `<table${meaningless ? ' class="meaningless"' : ""}><caption>${heading}</caption>${head}${rows.join("")}</table>`;
 }
 
 function rank(name) {
@@ -124,7 +154,7 @@ function rank(name) {
 }
 
 export function showMetrics(answer) {
-  $("metrics-domain").textContent = `C ${signed(view.center)} W ${view.width}`;
+  $("metrics-domain").textContent = "compared with HR";
   const body = $("metrics").querySelector(".body");
   if (!answer) {
     body.classList.add("waiting");
@@ -134,7 +164,7 @@ export function showMetrics(answer) {
   body.classList.remove("waiting");
   const waiting = answer.sr_missing ? '<p class="hint">SR follows when it is computed.</p>' : "";
   const plane = view.plane === "axial" || view.plane === "all" ? "" : `<p class="hint">Of this ${view.plane} picture; evaluations measure axial slices.</p>`;
-  body.innerHTML = Object.keys(answer.metrics).length ? table(answer.metrics) + waiting + plane : waiting || '<p class="hint">when all slices are computed</p>';
+  body.innerHTML = Object.keys(answer.metrics).length ? tables(answer) + waiting + plane : waiting || '<p class="hint">when all slices are computed</p>';
 }
 
 export function showRegion(answer) {
@@ -150,8 +180,8 @@ export function showRegion(answer) {
     const [mean, sd, count] = answer.statistics[name];
     return `<tr><td>${name}</td><td title="${mean}">${signed(mean, 1)}</td><td title="${sd}">${sd.toFixed(1)}</td><td>${count}</td></tr>`;
   });
-  const head = "<tr><th></th><th>mean HU</th><th>SD</th><th>pixels</th></tr>";
-  body.innerHTML = `<table>${head}${lines.join("")}</table>${Object.keys(answer.metrics).length ? table(answer.metrics) : ""}`;
+  const head = "<caption>HU as they are, not clipped</caption><tr><th></th><th>mean HU</th><th>SD</th><th>pixels</th></tr>";
+  body.innerHTML = `<table>${head}${lines.join("")}</table>${Object.keys(answer.metrics).length ? tables(answer) : ""}`;
   return undefined;
 }
 

@@ -9,6 +9,8 @@ export const view = {
   image: "HR", // of which three planes are shown
   difference: ["SR", "HR"],
   differenceRange: 100,
+  differenceClip: false, // both images clipped to the range of the HU metrics
+  beyond: false, // pixels that HU metrics clip are marked
   compare: null, // "wipe", "blink"
   pair: ["SR", "HR"],
   wipe: 0.5,
@@ -23,6 +25,8 @@ export const view = {
   box: null, // {plane, index, top, left, rows, columns} in pixels at full resolution
   line: null, // {plane, from: [x, y], to: [x, y]} in mm
   hover: null, // {plane, x, y} in mm
+  active: "axial", // of three planes, the one that keys and slider move
+  lost: false, // the server does not answer
 };
 
 const listeners = [];
@@ -32,7 +36,12 @@ export function onChange(listener) {
   listeners.push(listener);
 }
 
-export function change(values) {
+/** While the server does not answer, nothing moves: what is seen stays what the page says it is. */
+const FROZEN = ["series", "setting", "plane", "cursor"];
+
+export function change(wanted) {
+  const values = { ...wanted };
+  if (values.lost ?? view.lost) for (const name of FROZEN) delete values[name];
   Object.assign(view, values);
   if (!pending) {
     pending = new Set();
@@ -52,7 +61,19 @@ export function planes() {
   return view.plane === "all" ? ["axial", "coronal", "sagittal"] : [view.plane];
 }
 
-/** The plane whose slices the wheel and the keys go through. */
+/** The plane whose slices the keys and the slider go through. */
+export function keyPlane() {
+  return view.plane === "all" ? view.active : view.plane;
+}
+
+/** The index step of "onwards": towards the feet in axial slices, whichever way they are numbered. */
+export function onwards(plane) {
+  if (plane !== "axial") return 1;
+  const slices = known.geometry.z_rows.filter((slice) => slice >= 0); // from the head
+  return slices[0] > slices.at(-1) ? -1 : 1;
+}
+
+/** The plane that is measured. */
 export function mainPlane() {
   return view.plane === "all" ? "axial" : view.plane;
 }

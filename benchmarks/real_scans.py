@@ -1,0 +1,98 @@
+"""`python -m benchmarks.real_scans ROOT …`: what `ctsr upscale` does to real series, beside bicubic and its bounds.
+
+A few slices of every series below each ROOT are super-resolved at the default strength, or the one that is named; every
+bound of `ctsr.quality.before_after` is printed with its figure. A series with rods (a Catphan) also shows their edges.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from ctsr.checkpoint import Generator, find_generator
+from ctsr.errors import CtsrError, DomainError
+from ctsr.exams import read_slice, scan
+from ctsr.infer.strength import StrengthName
+from ctsr.physics.real_scan import measure_scan
+from ctsr.quality.before_after import BOUNDS, SlicePair, check, measure_before_after
+from ctsr.series import Series
+from ctsr.series_quality import spread_indices
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.tuning import Sample, super_resolve_sample
+from ctsr.volume import VoxelsHU
+
+SLICES = 3
+
+
+def main() -> None:
+    """Print the tables as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT", help="folders of patients, or single series")
+    parser.add_argument("--model", default="ctsr-x2", help="bundled model, run folder or checkpoint")
+    parser.add_argument("--strength", choices=get_args(StrengthName), default=UpscaleOptions().strength)
+    parser.add_argument("--slices", type=int, default=SLICES, help="of each series")
+    given = parser.parse_args()
+    generator = find_generator(given.model)
+    options = UpscaleOptions(strength=given.strength)
+    print(
+        f"{given.model}, SHA-256 {generator.sha256}, strength {given.strength}, {given.slices} slices of each series\n"
+    )
+    names = " | ".join(bound.name for bound in BOUNDS)
+    print(f"| series | kernel | noise HU | network | {names} | kept |")
+    print("|---|---|---:|---:|" + "---:|" * len(BOUNDS) + "---|")
+    rods = list[str]()
+    for root in given.roots:
+        for series in scan(root).all_series():
+            try:
+                rods += _series(series, generator, options, given.slices)
+            except CtsrError as error:
+                print(f"| {_name(series)} | {series.kernel} | {error} |")
+    if rods:
+        print("\n| series | image | rods | number | edge 10–90 %, mm | MTF50, 1/mm | noise HU |")
+        print("|---|---|---|---:|---:|---:|---:|", *rods, sep="\n")
+
+
+def _series(series: Series, generator: Generator, options: UpscaleOptions, count: int) -> list[str]:
+    """Print the row of a series; the rows of its rods, where it has some."""
+    slices = [read_slice(series, index) for index in spread_indices(len(series.slices), count)]
+    scale = generator.architecture.scale
+    sample = super_resolve_sample(slices, generator, series.pixel_spacing, options)
+    pairs = [SlicePair(s.hu, result, s.padding) for s, result in zip(slices, sample.results, strict=True)]
+    measured = measure_before_after(pairs, scale=scale, pixel_spacing=series.pixel_spacing, others=sample.bicubic)
+    checked = check(measured, sample.tuning.bicubic)
+    cells = " | ".join("–" if c.value is None else f"{c.value:.2f} ≤ {c.limit:.2f}" for c in checked)
+    broken = [c.bound.name for c in checked if not c.kept]
+    noise = "–" if measured.source_noise_hu is None else f"{measured.source_noise_hu:.1f}"
+    print(
+        f"| {_name(series)} | {series.kernel} | {noise} | {sample.tuning.network_share:.0%} | {cells} "
+        f"| {'yes' if not broken else 'no: ' + ', '.join(broken)} |",
+        flush=True,
+    )
+    return list(_rods(series, [s.hu for s in slices], sample, scale))
+
+
+def _rods(series: Series, sources: list[VoxelsHU], sample: Sample, scale: int) -> Iterator[str]:
+    fine = (series.pixel_spacing[0] / scale, series.pixel_spacing[1] / scale)
+    images = {
+        "as it is": (sources, series.pixel_spacing),
+        "bicubic": (sample.bicubic, fine),
+        "super-resolved": (sample.results, fine),
+    }
+    for name, (slices, spacing) in images.items():
+        try:
+            found = measure_scan(slices, spacing, kind="rods")
+        except DomainError:
+            return  # a patient, or a phantom without rods
+        noise = "–" if found.noise.sigma_hu is None else f"{found.noise.sigma_hu:.1f}"
+        for part in found.objects:
+            width = "–" if part.width_mm is None else f"{part.width_mm:.2f}"
+            mtf50 = "–" if part.transfer.mtf50_per_mm is None else f"{part.transfer.mtf50_per_mm:.3f}"
+            yield f"| {_name(series)} | {name} | {part.name} | {part.count} | {width} | {mtf50} | {noise} |"
+
+
+def _name(series: Series) -> str:
+    return series.path.name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The flags of a command: their descriptions, the spellings of other commands, and errors for unknown ones."""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from ctsr.errors import UsageError
+
+SYNONYMS = (
+    ("root", "data_root"),
+    ("out_dir", "output_dir", "out"),
+    ("patch_size", "patch"),
+    ("jobs", "workers", "num_workers"),
+)
+"""Flags of one meaning. A command understands all names of a row of which it has one."""
+INPUTS = ("source", "folder")
+"""Positional arguments that `--root` may stand for."""
+METAVARS = {Path: "PATH", str: "TEXT", int: "N", float: "VALUE"}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One field of an options dataclass, as the command line shows it."""
+
+    name: str
+    kind: Any
+    """Its type, without annotations."""
+    default: object
+    """`dataclasses.MISSING` if the flag is required."""
+    text: str
+    positional: bool
+    metavar: str
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value."""
+        return self.kind is bool or set(get_args(self.kind)) == {bool, NoneType}
+
+
+def flags_of(options: type[Any]) -> Iterator[Flag]:
+    """All flags of an options dataclass, those of nested groups included, in their order."""
+    hints = get_type_hints(options, include_extras=True)
+    texts = _field_docstrings(options)
+    for field in dataclasses.fields(options):
+        kind, metadata, positional = _without_annotations(hints[field.name])
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            yield from flags_of(kind)
+        elif tyro.conf.Suppress not in metadata:
+            default = field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            given = [str(item.metavar) for item in metadata if getattr(item, "metavar", None)]
+            metavar = given[0] if given else field.name.upper() if positional else _metavar(kind)
+            yield Flag(field.name, kind, default, texts.get(field.name, ""), positional, metavar)
+
+
+def _without_annotations(hint: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """A type, the annotations on it and on its members, and whether it is a positional argument."""
+    metadata: list[Any] = []
+    while hasattr(hint, "__metadata__"):
+        metadata += hint.__metadata__
+        hint = hint.__origin__
+    return hint, tuple(metadata), tyro.conf.Positional in metadata
+
+
+def _metavar(kind: Any) -> str:
+    origin, members = get_origin(kind), get_args(kind)
+    if kind is bool:
+        return ""
+    if origin is Literal:
+        return "{" + ",".join(map(str, members)) + "}"
+    if origin in {Union, UnionType}:
+        return "|".join(_metavar(member) for member in members if member is not NoneType)
+    if origin is tuple and members[-1] is Ellipsis:
+        return f"{_metavar(members[0])} …"
+    if origin is tuple:
+        return " ".join(_metavar(member) for member in members)
+    return METAVARS.get(kind, "TEXT")
+
+
+@cache
+def _field_docstrings(options: type[Any]) -> dict[str, str]:
+    """The string below each field of a dataclass and of its bases; empty where the source is not available."""
+    texts: dict[str, str] = {}
+    for base in reversed(options.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        except (OSError, TypeError, SyntaxError):
+            continue
+        assert isinstance(tree, ast.ClassDef), "the source of a class is one class"
+        for statement, following in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                text = _string(following)
+                if text is not None:
+                    texts[statement.target.id] = " ".join(text.split())
+    return texts
+
+
+def _string(statement: ast.stmt) -> str | None:
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        value = statement.value.value
+        return value if isinstance(value, str) else None
+    return None
+
+
+def known_name(name: str, known: frozenset[str]) -> str:
+    """The command's own name for a flag of one meaning; `name` itself if it has none."""
+    if name not in known:
+        for row in SYNONYMS:
+            if name in row:
+                return next((other for other in row if other in known), name)
+    return name
+
+
+def canonical(argv: Sequence[str], options: type[Any]) -> list[str]:
+    """Arguments with the command's own flag names; roots and folders may be positional or flags.
+
+    Raises:
+        UsageError: a flag is unknown; the message names the nearest one.
+    """
+    flags = list(flags_of(options))
+    names = frozenset(flag.name for flag in flags if not flag.positional)
+    negated = frozenset(f"no_{flag.name}" for flag in flags if flag.is_switch)
+    places = [flag.name for flag in flags if flag.positional]
+    words = list(argv)
+    leading: list[str] = []
+    while words and not words[0].startswith("-"):
+        leading.append(words.pop(0))
+    if leading and not places and (roots := {"root", "data_root"} & names):
+        words, leading = [f"--{next(iter(roots))}", *leading, *words], []
+    result: list[str] = []
+    moved: dict[str, list[str]] = {}
+    target = result
+    for word in words:
+        if not word.startswith("--") or word == "--":
+            target.append(word)
+            continue
+        given, equals, value = word[2:].partition("=")
+        name = known_name(given.replace("-", "_"), names | negated)
+        place = _place(name, places) if name not in names | negated | {"help"} else None
+        if place is not None:
+            target = moved.setdefault(place, [])
+            target += [value] if equals else []
+            continue
+        if name not in names | negated | {"help"}:
+            raise UsageError(_unknown(given, names))
+        target = result
+        result.append(f"--{name}{equals}{value}")
+    first = [value for place in places for value in moved.get(place, ()) if place in INPUTS]
+    last = [value for place in places for value in moved.get(place, ()) if place not in INPUTS]
+    return [*first, *leading, *last, *result]
+
+
+def _place(name: str, places: Sequence[str]) -> str | None:
+    """The positional argument that a flag stands for."""
+    if name in {"root", "data_root"}:
+        return next((place for place in places if place in INPUTS), None)
+    if name in {"out", "out_dir", "output_dir"} and "out" in places:
+        return "out"
+    return None
+
+
+def _unknown(given: str, names: frozenset[str]) -> str:
+    others = [name for row in SYNONYMS if names & set(row) for name in row]
+    near = difflib.get_close_matches(given.replace("-", "_"), [*names, *others], n=1)
+    hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
+    return f"unknown flag --{given}; {hint}"

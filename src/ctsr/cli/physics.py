@@ -1,0 +1,163 @@
+"""`ctsr physics`: resolution and noise of a real scan of a phantom, before and after super-resolution."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from ctsr.cli.cells import NONE
+from ctsr.cli.console import Console
+from ctsr.cli.options import Common
+from ctsr.errors import UsageError
+from ctsr.exams import read_slice, scan
+from ctsr.paths import native_path, resolve_path
+from ctsr.series import Series
+from ctsr.series_quality import spread_indices
+
+if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
+    from ctsr.padding import SlicePixels
+    from ctsr.physics.real_scan import ScanPhysics
+    from ctsr.volume import VoxelsHU
+
+COLUMNS = (
+    "image",
+    "pixel mm",
+    "object",
+    "number",
+    "MTF50 1/mm",
+    "MTF10 1/mm",
+    "edge 10–90 % mm",
+    "noise HU",
+    "noise 1/mm",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Physics:
+    """Measure a real scan of a phantom: transfer function from a wire, rods or edges, and noise power spectrum.
+
+    Works with the series as it is. With a model, the same is measured after super-resolution, beside bicubic.
+
+    ctsr physics PHANTOM/series1
+
+    ctsr physics PHANTOM/series1 --kind rods --slices 10:30 --model_path ctsr-x2 --out_dir measured
+    """
+
+    source: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="SERIES")]] = None
+    """A folder that holds one series, or a file."""
+    series: str | None = None
+    """Where there are several: the one with this SeriesInstanceUID."""
+    kind: Literal["wire", "rods", "edge"] | None = None
+    """What to measure resolution with; left out, a wire where there is one, else rods, else the sharpest edges."""
+    center: tuple[float, float] | None = None
+    """Row and column of the wire in pixels; looked for when left out."""
+    slices: tuple[int, int] | None = None
+    """First slice and the one after the last, from 0; five spread over the series when left out."""
+    model_path: str | None = None
+    """Checkpoint file, run folder or name: also measure what it makes of the scan at the default strength."""
+    out_dir: Path | None = None
+    """Receives transfer.csv, noise.csv and physics.png."""
+    assume_hu: bool = False
+    """Take stored values for HU where a header gives no rescale."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status 0."""
+        if self.source is None:
+            raise UsageError("ctsr physics: which scan? Give the folder of one series: ctsr physics SERIES")
+        from ctsr.physics.real_scan import measure_scan
+
+        series = self._series(console)
+        pixels = [read_slice(series, index, assume_hu=self.assume_hu) for index in self._indices(series)]
+        images = [found.hu for found in pixels]
+        measured = {"as it is": measure_scan(images, series.pixel_spacing, kind=self.kind, center=self.center)}
+        spacing = {"as it is": series.pixel_spacing[0]}
+        if self.model_path is not None:
+            kind = measured["as it is"].kind
+            for name, (scale, results) in _enlarged(pixels, series.pixel_spacing, self.model_path, console).items():
+                finer = series.pixel_spacing[0] / scale, series.pixel_spacing[1] / scale
+                center = self.center and (scale * (self.center[0] + 0.5) - 0.5, scale * (self.center[1] + 0.5) - 0.5)
+                measured[name] = measure_scan(results, finer, kind=kind, center=center)
+                spacing[name] = finer[0]
+        rows = [row for name, found in measured.items() for row in _rows(name, spacing[name], found)]
+        console.table(f"{series.patient_id}: {len(images)} slices", COLUMNS, rows)
+        if self.out_dir is not None:
+            _write(native_path(self.out_dir), measured)
+            console.note(f"wrote {self.out_dir}")
+        return 0
+
+    def _series(self, console: Console) -> Series:
+        assert self.source is not None, "checked before"
+        inventory = scan(resolve_path(self.source, progress=console), progress=console)
+        found = [one for one in inventory.all_series() if self.series in {None, one.series_uid}]
+        if len(found) != 1:
+            names = ", ".join(one.series_uid for one in found) or "none"
+            raise UsageError(f"{self.source}: one series is measured at a time, found {names}; choose with --series")
+        return found[0]
+
+    def _indices(self, series: Series) -> tuple[int, ...]:
+        count = len(series.slices)
+        if self.slices is None:
+            return spread_indices(count)
+        indices = tuple(range(count)[slice(*self.slices)])
+        if not indices:
+            raise UsageError(f"--slices {self.slices[0]} {self.slices[1]}: the series has slices 0 to {count - 1}")
+        return indices
+
+
+def _enlarged(
+    pixels: "list[SlicePixels]", pixel_spacing: tuple[float, float], model_path: str, console: Console
+) -> "dict[str, tuple[int, list[VoxelsHU]]]":
+    """Bicubic interpolation and the model, as `ctsr upscale` runs it: name → scale and slices."""
+    from ctsr.checkpoint import find_generator
+    from ctsr.upscale.tuning import super_resolve_sample
+
+    generator = find_generator(model_path, progress=console)
+    sample = super_resolve_sample(pixels, generator, pixel_spacing)
+    scale = generator.architecture.scale
+    return {"bicubic": (scale, sample.bicubic), generator.path.stem: (scale, sample.results)}
+
+
+def _rows(name: str, pixel_mm: float, measured: "ScanPhysics") -> Iterator[tuple[str, ...]]:
+    noise = measured.noise
+    for found in measured.objects:
+        yield (
+            name,
+            f"{pixel_mm:.3f}",
+            found.name,
+            str(found.count),
+            _cell(found.transfer.mtf50_per_mm, 3),
+            _cell(found.transfer.mtf10_per_mm, 3),
+            _cell(found.width_mm, 2),
+            _cell(noise.sigma_hu, 1),
+            _cell(noise.mean_frequency_per_mm, 2),
+        )
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def _write(folder: Path, measured: "Mapping[str, ScanPhysics]") -> None:
+    from ctsr.figures import save_figure
+    from ctsr.physics.figures import scan_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "transfer.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "object", "frequency_per_mm", "transfer"))
+        for name, found in measured.items():
+            for part in found.objects:
+                curve = zip(part.transfer.frequencies_per_mm, part.transfer.values, strict=True)
+                writer.writerows((name, part.name, f"{f:.5g}", f"{value:.5g}") for f, value in curve)
+    with (folder / "noise.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "frequency_per_mm", "power_hu2_mm2"))
+        for name, found in measured.items():
+            if found.spectrum is not None:
+                curve = zip(found.spectrum.frequencies_per_mm, found.spectrum.power_hu2_mm2, strict=True)
+                writer.writerows((name, f"{f:.5g}", f"{power:.5g}") for f, power in curve)
+    save_figure(scan_figure(measured), folder / "physics.png")

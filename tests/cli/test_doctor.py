@@ -1,0 +1,26 @@
+"""`ctsr doctor`: what works here, and status 1 where something is broken."""
+
+from pathlib import Path
+
+import pytest
+
+from ctsr import __version__
+from ctsr.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_the_report_names_versions_codecs_models_and_extras(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--no_timing"]) == 0
+    report = capsys.readouterr().out
+    for words in (__version__, "torch", "JPEG-LS: available", "ctsr-x2: bundled", "fast:", "nothing is broken"):
+        assert words in report
+
+
+def test_a_cache_that_cannot_be_written_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be", encoding="utf-8")
+    assert main(["doctor", "--no_timing"]) == 1
+    assert "BROKEN" in capsys.readouterr().out

@@ -1,0 +1,173 @@
+"""Headers that contradict their pixels or their own geometry are refused in one line, or read within tolerance."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.uid import JPEG2000Lossless, RLELossless
+
+from ctsr.dicom.pixel_module import code_stream_size
+from ctsr.errors import ReadError
+from ctsr.exams import read_slice, scan_patient
+from ctsr.geometry import is_orthonormal, orthonormalised
+from ctsr.series import DefectKind, PatientExams
+from tests.made.ct import enhanced, save, slices
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def scanned(folder: Path, made: list[Dataset]) -> PatientExams:
+    for i, ds in enumerate(made):
+        save(ds, folder / f"IM{i}")
+    return scan_patient(folder)
+
+
+def change(**values: object) -> Callable[[Dataset], None]:
+    def edit(ds: Dataset) -> None:
+        for name, value in values.items():
+            if value is None:
+                delattr(ds, name)
+            else:
+                setattr(ds, name, value)
+
+    return edit
+
+
+CONTRADICTIONS = [
+    (change(HighBit=14, BitsStored=12), "HighBit is 14"),
+    (change(BitsStored=17), "BitsStored is 17"),
+    (change(BitsStored=0), "BitsStored"),
+    (change(BitsAllocated=12), "BitsAllocated is 12"),
+    (change(PixelRepresentation=2), "PixelRepresentation"),
+    (change(PixelRepresentation=None), "PixelRepresentation"),
+    (change(Columns=47), "where Rows, Columns and frames make"),
+    (change(Rows=65), "bytes early"),
+    (change(NumberOfFrames=10**9), "frames at one position"),
+    (change(NumberOfFrames=-1), "NumberOfFrames is -1"),
+    (change(RescaleSlope="1e3", RescaleIntercept="1e7"), "cannot give HU"),
+    (change(PixelSpacing=[1e-7, 1e-7]), "impossible"),
+    (change(PixelSpacing=[1e5, 1e5]), "impossible"),
+    (change(ImagePositionPatient=[0, 0, 1e30]), "impossible"),
+]
+
+
+@pytest.mark.parametrize(("edit", "why"), CONTRADICTIONS)
+def test_a_header_that_contradicts_itself_is_left_out_and_its_neighbours_stay(
+    tmp_path: Path, edit: Callable[[Dataset], None], why: str
+) -> None:
+    made = slices(3)
+    edit(made[1])
+    patient = scanned(tmp_path, made)
+    assert [len(series.slices) for series in patient.series] == [2]
+    (left_out,) = patient.excluded
+    assert why in left_out.reason
+    assert left_out.failed
+
+
+@pytest.mark.parametrize(("tag", "text"), [("RescaleSlope", b"abc "), ("RescaleIntercept", b"1,0 ")])
+def test_a_rescale_that_is_no_number_is_shown_as_it_reads(tmp_path: Path, tag: str, text: bytes) -> None:
+    path = save(slices(1)[0], tmp_path / "IM")
+    content = path.read_bytes()
+    at = content.index({"RescaleSlope": b"\x28\0\x53\x10DS", "RescaleIntercept": b"\x28\0\x52\x10DS"}[tag])
+    length = int.from_bytes(content[at + 6 : at + 8], "little")
+    path.write_bytes(content[: at + 6] + b"\x04\0" + text + content[at + 8 + length :])
+    (left_out,) = scan_patient(tmp_path).excluded
+    assert f"{tag} reads '{text.decode().strip()}'" in left_out.reason
+
+
+@pytest.mark.parametrize("frames", [2, 4, 10**9])
+def test_frames_and_functional_groups_must_be_equally_many(tmp_path: Path, frames: int) -> None:
+    ds = enhanced(slices(3))
+    ds.NumberOfFrames = frames
+    (left_out,) = scanned(tmp_path, [ds]).excluded
+    assert "functional groups of 3 frames" in left_out.reason
+
+
+def test_compressed_frames_that_are_not_there_are_missed(tmp_path: Path) -> None:
+    ds = enhanced(slices(3))
+    ds.compress(RLELossless)
+    ds.NumberOfFrames = 10**9
+    del ds.PerFrameFunctionalGroupsSequence
+    (left_out,) = scanned(tmp_path, [ds]).excluded
+    assert "3 fragments" in left_out.reason
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_a_compressed_image_of_another_size_is_refused(tmp_path: Path, syntax: str) -> None:
+    pytest.importorskip("openjpeg")
+    (ds,) = slices(1)
+    ds.compress(syntax)
+    ds.Columns -= 1
+    patient = scanned(tmp_path, [ds])
+    with pytest.raises(ReadError):
+        read_slice(patient.series[0], 0)
+
+
+def test_the_size_in_a_code_stream_is_read() -> None:
+    jpeg = bytes.fromhex("ffd8 ffe0 0004 0000 ffc3 000b 10 0040 0030 01 11 00 00".replace(" ", ""))
+    assert code_stream_size(jpeg) == (64, 48)
+    assert code_stream_size(b"") is None
+    assert code_stream_size(b"\xff\xd8") is None
+
+
+def test_jitter_in_the_last_digits_leaves_one_series(tmp_path: Path) -> None:
+    made = slices(6)
+    for i, ds in enumerate(made):
+        ds.PixelSpacing = [0.70315 + (i % 2) * 1e-9, 0.70315]
+        tilt = 0.0005 + (i % 2) * 1e-9
+        ds.ImageOrientationPatient = [1, 0, tilt, 0, 1, 0]
+    (series,) = scanned(tmp_path, made).series
+    assert len(series.slices) == 6
+
+
+def test_two_geometries_under_one_uid_stay_two_series(tmp_path: Path) -> None:
+    made = slices(6)
+    for i, ds in enumerate(made):
+        ds.PixelSpacing = [0.70 + (i % 2) * 0.01] * 2
+    assert len(scanned(tmp_path, made).series) == 2
+
+
+@pytest.mark.parametrize("step", [0.05, 0.1, 0.12, 0.5, 2.5])
+def test_a_missing_slice_is_found_however_thin_the_slices(tmp_path: Path, step: float) -> None:
+    made = slices(9, step=step)
+    del made[4]
+    (series,) = scanned(tmp_path, made).series
+    assert DefectKind.GAP in {defect.kind for defect in series.defects}
+
+
+@pytest.mark.parametrize("step", [0.5, 0.8, 2.5])
+def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path: Path, step: float) -> None:
+    made = slices(9, step=step)
+    for ds in made:
+        ds.ImagePositionPatient = [round(float(mm), 1) for mm in ds.ImagePositionPatient]
+    (series,) = scanned(tmp_path, made).series
+    assert not series.defects
+
+
+def test_direction_cosines_that_are_a_little_long_become_unit_vectors() -> None:
+    turned = np.array([1, 0.002, 0, -0.002, 1, 0]) * 1.004
+    corrected = orthonormalised(tuple(turned.tolist()))
+    assert is_orthonormal(corrected)
+    vectors = np.array(corrected).reshape(2, 3)
+    assert np.abs(vectors @ vectors.T - np.eye(2)).max() < 1e-12
+    axial = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    assert orthonormalised(axial) == axial
+
+
+def test_a_rescale_that_differs_in_one_slice_is_a_defect_that_names_it(tmp_path: Path) -> None:
+    made = slices(4)
+    made[2].RescaleIntercept = 0
+    (series,) = scanned(tmp_path, made).series
+    (defect,) = series.defects
+    assert defect.kind is DefectKind.DIFFERING_RESCALE
+    assert defect.slice_indices == (2,)
+    assert "slope 1, intercept 0 in 1" in defect.detail
+
+
+def test_a_plain_file_is_read_as_before(tmp_path: Path) -> None:
+    patient = scanned(tmp_path, slices(2))
+    assert not patient.excluded
+    stored = dcmread(tmp_path / "IM0").pixel_array.astype(float)
+    assert (read_slice(patient.series[0], 0).hu == stored - 1024).all()

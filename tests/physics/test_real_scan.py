@@ -1,0 +1,101 @@
+"""Resolution of a scan of a phantom: a known blur is found from a wire, from rods and from edges."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from ctsr.cli.main import main
+from ctsr.errors import DomainError
+from ctsr.exams import read_slice, scan
+from ctsr.physics.phantom import distances
+from ctsr.physics.real_scan import find_rods, find_wire, measure_scan
+from ctsr.quality.sharpness import TEN_TO_NINETY
+from tests.quality.images import Image, blurred_discs
+
+PIXEL = 0.5
+
+
+def mtf50(sigma_mm: float) -> float:
+    """Of a Gaussian point spread."""
+    return float(np.sqrt(np.log(2) / 2) / (np.pi * sigma_mm))
+
+
+def rods(sigma: float, noise: float = 5.0) -> Image:
+    """Two bright and two dark rods of 13 mm in a cylinder, edges blurred by `sigma` pixels."""
+    shape = (256, 256)
+    hu = -1000 + 1090 * ndtr((110 - distances(shape, (127.5, 127.5))) / sigma)
+    for (row, column), contrast in {
+        (80.3, 90.1): 800,
+        (170.6, 95.4): -300,
+        (90.2, 172.7): 300,
+        (168.1, 166.5): -900,
+    }.items():
+        hu += contrast * ndtr((13 - distances(shape, (row, column))) / sigma)
+    return (hu + np.random.default_rng(0).normal(0, noise, shape)).astype(np.float32)
+
+
+def test_rods_are_found_where_they_are() -> None:
+    found = sorted(find_rods(rods(1.2), PIXEL))
+    assert [rod.contrast_hu > 0 for rod in found] == [True, True, False, False]
+    np.testing.assert_allclose(found[0][:3], (80.3, 90.1, 13), atol=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.2, 2.0])
+def test_rods_show_the_blur(sigma: float) -> None:
+    found = measure_scan([rods(sigma)], (PIXEL, PIXEL), kind="rods")
+    assert {part.name: part.count for part in found.objects} == {"bright rods": 2, "dark rods": 2}
+    for part in found.objects:
+        assert part.transfer.mtf50_per_mm == pytest.approx(mtf50(sigma * PIXEL), rel=0.05)
+        assert part.width_mm == pytest.approx(TEN_TO_NINETY * sigma * PIXEL, rel=0.06)
+    assert found.noise.sigma_hu == pytest.approx(5, rel=0.05)
+
+
+def test_a_wire_shows_the_blur() -> None:
+    shape, center = (161, 161), (78.4, 83.2)
+    hu = 40 + 400 * np.exp(-(distances(shape, center) ** 2) / (2 * 3.0**2))
+    image = (hu + np.random.default_rng(0).normal(0, 4, shape)).astype(np.float32)
+    assert find_wire(image, 0.1) == pytest.approx(center, abs=0.3)
+    found = measure_scan([image], (0.1, 0.1))
+    assert found.kind == "wire"
+    assert found.objects[0].transfer.mtf50_per_mm == pytest.approx(mtf50(0.3), rel=0.03)
+    assert measure_scan([image], (0.1, 0.1), center=center).objects[0].transfer.mtf50_per_mm == pytest.approx(
+        mtf50(0.3), rel=0.03
+    )
+
+
+def test_edges_show_the_blur_where_there_is_nothing_else() -> None:
+    found = measure_scan([blurred_discs(256, 1.0, np.random.default_rng(0))], (0.8, 0.8), kind="edge")
+    assert found.objects[0].width_mm == pytest.approx(TEN_TO_NINETY * 0.8, rel=0.06)
+    assert found.objects[0].transfer.mtf50_per_mm == pytest.approx(mtf50(0.8), rel=0.06)
+
+
+def test_a_scan_of_nothing_is_refused() -> None:
+    with pytest.raises(DomainError, match="found in 1 slices"):
+        measure_scan([np.zeros((128, 128), np.float32)], (0.5, 0.5))
+
+
+def test_a_finer_scan_of_one_phantom_has_sharper_rods_and_more_noise(real_ct: Path) -> None:
+    measured = {}
+    for name in ("S2_RamLak_0.908mm", "S5_RamLak_0.511mm"):
+        series = next(iter(scan(real_ct / "pairs/SB-Catphan" / name).all_series()))
+        found = measure_scan([read_slice(series, 9).hu], series.pixel_spacing, kind="rods")
+        measured[name[:2]] = min(part.width_mm or 0 for part in found.objects), found.noise.sigma_hu or 0
+    assert measured["S2"][0] > 1.25 * measured["S5"][0]
+    assert measured["S5"][1] > 4 * measured["S2"][1]
+
+
+def test_the_command_writes_curves_and_a_picture(
+    real_ct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = real_ct / "phantoms/imageQC/Wire_FOV50_se2_Hr68h"
+    assert main(["physics", str(source), "--slices", "0", "1", "--out_dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "wire" in out
+    rows = list(csv.DictReader((tmp_path / "transfer.csv").open()))
+    # Hr68h of this wire, as three slices have it: 1.11/mm at half.
+    half = min(rows, key=lambda row: abs(float(row["transfer"]) - 0.5))
+    assert float(half["frequency_per_mm"]) == pytest.approx(1.11, abs=0.1)
+    assert {path.name for path in tmp_path.iterdir()} == {"transfer.csv", "noise.csv", "physics.png"}
