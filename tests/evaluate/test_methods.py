@@ -1,33 +1,30 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
-from ctsr.evaluate.methods import BASELINES, load_model, method_names, reconstruct, short
+from ctsr.data.pairs import SlicePair
+from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.evaluate.methods import BASELINES, load_model, method_names, reconstruct, short_name
 from ctsr.models.interpolation import interpolate
 from tests.made.model import save_model
 
 
-class Nearest(nn.Module):
-    """A model that is easy to foretell."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(()))
-
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        return self.gain * lr.repeat_interleave(2, 2).repeat_interleave(2, 3)
-
-
-def test_all_methods_enlarge_the_same_lr_in_their_order() -> None:
-    lr = torch.rand(1, 1, 9, 7)
-    images = reconstruct([Nearest(), Nearest()], lr, 2, ("lanczos", "bicubic"))
+def test_all_methods_enlarge_the_same_lr_in_their_order(tmp_path: Path) -> None:
+    lr, hr = torch.rand(1, 1, 9, 7) - 0.5, torch.zeros(1, 1, 18, 14)
+    draw = DegradationSampler(Degradation()).draw("anna", "1.2", "1.2.0", 0)
+    pair = SlicePair(lr, hr, hr[0, 0].numpy(), draw)
+    paths = [save_model(tmp_path / f"{seed}.pth", seed=seed) for seed in (1, 2)]
+    models = [load_model(str(path), device="cpu") for path in paths]
+    images = reconstruct(models, pair, ("lanczos", "bicubic"))
     assert images.shape == (4, 1, 18, 14)
     assert torch.equal(images[0], interpolate(lr, 2, "lanczos")[0])
     assert torch.equal(images[1], interpolate(lr, 2, "bicubic")[0])
-    assert torch.equal(images[2, 0, ::2, ::2], lr[0, 0])
-    assert torch.equal(images[3], images[2])
+    for image, model in zip(images[2:], models, strict=True):
+        assert torch.equal(image, model.super_resolve(lr, draw.params)[0])
+    assert not torch.equal(images[3], images[2])
 
 
 @pytest.mark.parametrize("kind", BASELINES)
@@ -62,4 +59,4 @@ def test_one_model_goes_by_its_family_and_several_by_their_runs(tmp_path) -> Non
     assert method_names(models[:2]) == ("Model (one)", "Model (other)")
     names = method_names([models[1], *models[2:], models[2]])
     assert names == ("Model (other_20250912-114004)", "Model (one 1)", "Model (loose)", "Model (one 2)")
-    assert [short(name) for name in names][1:] == ["one 1", "loose", "one 2"]
+    assert [short_name(name) for name in names][1:] == ["one 1", "loose", "one 2"]

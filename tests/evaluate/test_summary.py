@@ -7,7 +7,7 @@ import pytest
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL
 from ctsr.evaluate.statistics import best_methods, by_method, patient_level
-from ctsr.evaluate.summary import SeriesDraws, degradation_part, domains, statistics_part
+from ctsr.evaluate.summary import RowTables, SeriesDraws, degradation_part, metric_definitions, statistics_part
 from ctsr.files import to_json
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.metrics import of_group
@@ -28,7 +28,7 @@ def test_each_patient_counts_once_however_many_slices_he_has() -> None:
 
 
 def test_a_metric_that_was_not_computed_is_null_and_counted_never_zero() -> None:
-    found = statistics_part(rows(lambda *_: 1.0, {"anna": 3}))
+    found = statistics_part(RowTables.of(rows(lambda *_: 1.0, {"anna": 3})))
     for metric in of_group("perceptual"):
         one = found["global_per_slice"][MODEL][metric]
         assert one["mean"] is None
@@ -37,12 +37,12 @@ def test_a_metric_that_was_not_computed_is_null_and_counted_never_zero() -> None
 
 def test_identical_slices_are_outside_the_mean_and_outside_n() -> None:
     made = rows(lambda _p, index, _m: None if index == 0 else 40.0, {"anna": 3})
-    one = statistics_part(made)["per_patient"]["anna"][BICUBIC]["PSNR"]
+    one = statistics_part(RowTables.of(made))["per_patient"]["anna"][BICUBIC]["PSNR"]
     assert (one["mean"], one["n"], one["not_computed"]) == (40.0, 2, {"identical": 1})
 
 
 def test_every_method_and_metric_is_in_every_table() -> None:
-    found = statistics_part(rows(lambda *_: 1.0, {"anna": 2, "bert": 1}))
+    found = statistics_part(RowTables.of(rows(lambda *_: 1.0, {"anna": 2, "bert": 1})))
     tables = [found["global_per_slice"], found["patient_level_aggregate"], *found["per_patient"].values()]
     tables += [table for series in found["per_series"].values() for table in series.values()]
     assert len(tables) == 6
@@ -51,7 +51,7 @@ def test_every_method_and_metric_is_in_every_table() -> None:
 
 
 def test_every_number_says_its_domain_window_and_data_range() -> None:
-    said = domains(NAMES, GLOBAL, DEFAULT_RANGE)
+    said = metric_definitions(NAMES, GLOBAL, DEFAULT_RANGE)
     assert list(said) == list(NAMES)
     assert said["PSNR"]["domain"] == "[0, 1] from -1000 … 2000 HU"
     assert (said["PSNR"]["window"], said["PSNR"]["data_range"]) == ("globalHU_-1000_2000", 1.0)

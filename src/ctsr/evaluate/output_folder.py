@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -255,8 +256,10 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _parsed(lines: Iterable[dict[str, str]], metrics: Sequence[str]) -> Iterator[Row]:
+    # A reason may hold a semicolon itself: only one before a metric's name separates reasons.
+    separator = re.compile(rf"; (?=(?:{'|'.join(map(re.escape, metrics))}): )")
     for line in lines:
-        reasons = dict(item.split(": ", 1) for item in line["not_computed"].split("; ") if item)
+        reasons = dict(item.split(": ", 1) for item in separator.split(line["not_computed"]) if item)
         ref = SliceRef(
             patient_id=line["patient_id"],
             series_uid=line["series_uid"],

@@ -216,7 +216,7 @@ def plan_evaluation(
     )
     if "MA" in perceptual.provenance:
         images_per_slice = len(domains) * (len(models) + len(options.baselines))
-        _announce_ma(slices, options.ma_every, images_per_slice, progress)
+        announce_ma(slices, options.ma_every, images_per_slice, progress)
     return EvaluationPlan(tuple(models), options, domains, metrics, sampler, perceptual, exams.source, slices, failures)
 
 
@@ -258,8 +258,15 @@ def slices_with_ma(slices: Sequence[PlannedSlice], every: int) -> frozenset[int]
     return frozenset(chosen)
 
 
-def _announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: int, progress: Progress) -> None:
-    """Say how long MA takes, before it begins."""
+def announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: int, progress: Progress) -> None:
+    """Note on how many images MA is computed and how long that takes, before it begins.
+
+    Args:
+        slices: of the plan.
+        every: `ma_every`.
+        images_per_slice: domains times methods.
+        progress: receives the note.
+    """
     chosen = slices_with_ma(slices, every)
     pixels = sum(slices[number].stored.rows * slices[number].stored.columns for number in chosen)
     hours = MA_CPU_SECONDS * pixels * images_per_slice / 512**2 / 3600

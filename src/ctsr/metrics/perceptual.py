@@ -28,7 +28,7 @@ from ctsr.features import Trunk
 from ctsr.metrics.lpips import LPIPS, SMALLEST
 from ctsr.metrics.niqe import BLOCK, NIQE, TOO_FLAT, TOO_SMALL
 from ctsr.metrics.table import MetricFunction
-from ctsr.metrics.value import NOT_FINITE, MetricValue, PerImage, unavailable, values
+from ctsr.metrics.value import NOT_FINITE, MetricValue, PerImage, values
 from ctsr.progress import SILENT, Progress
 from ctsr.text import one_line
 from ctsr.weights import Source, load_weights
@@ -178,7 +178,7 @@ class Unavailable:
 
     def __call__(self, image: Tensor, reference: Tensor) -> PerImage:  # noqa: ARG002
         """See `ctsr.metrics.MetricFunction`."""
-        return (unavailable(self.reason),) * len(image)
+        return (MetricValue(None, self.reason),) * len(image)
 
 
 def _unavailable_metric(reason: str) -> PerceptualMetric:
@@ -244,7 +244,7 @@ class _PackageMetric:
             with torch.inference_mode():
                 (value,) = values([float(self.compute(image, reference))])
         except REFUSALS as error:
-            return unavailable(self.refused or f"{self.package}: {one_line(error)}")
+            return MetricValue(None, self.refused or f"{self.package}: {one_line(error)}")
         return MetricValue(None, self.refused) if value.value is None and self.refused else value
 
 

@@ -18,16 +18,13 @@ class MetricValue:
     """A finite number, or None with the reason why it could not be computed: never NaN, never a 0 that means "none".
 
     Raises:
-        DomainError: a number that is not finite; both or neither of value and reason; a reason that holds `; `, which
-            separates reasons in files.
+        DomainError: a number that is not finite; both or neither of value and reason.
     """
 
     value: float | None
     reason: str = ""
 
     def __post_init__(self) -> None:
-        if "; " in self.reason:
-            raise DomainError(f"a reason holds no '; ', got {self.reason!r}")
         if self.value is not None and not math.isfinite(self.value):
             raise DomainError(f"a metric is a finite number or None with a reason, got {self.value}")
         if (self.value is None) != bool(self.reason):
@@ -41,11 +38,6 @@ PerImage: TypeAlias = tuple[MetricValue, ...]
 def values(numbers: Iterable[float]) -> PerImage:
     """Numbers as metric values; those that are not finite become None with the reason `NOT_FINITE`."""
     return tuple(MetricValue(n) if math.isfinite(n) else MetricValue(None, NOT_FINITE) for n in map(float, numbers))
-
-
-def unavailable(reason: str) -> MetricValue:
-    """A value that could not be computed; `; ` in the reason, which files keep for separating, becomes a comma."""
-    return MetricValue(None, reason.replace("; ", ", "))
 
 
 def as_pair(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
