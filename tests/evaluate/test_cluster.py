@@ -227,7 +227,7 @@ def test_blends_that_are_no_files_are_made_in_every_process(
             model.device,
             model.degradation,
             EvaluateOptions(root=(root,), store=store, output_dir=tmp_path / out, no_plots=True, split="test"),
-            crew=by,
+            workers=by,
         )
         for out, by in (("by1", None), ("by2", crew))
     ]
