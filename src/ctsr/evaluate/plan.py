@@ -5,7 +5,6 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,8 @@ class EvaluationPlan:
     slices: Sequence[PlannedSlice]
     failures: tuple[str, ...]
     """A line for each patient or series that was left out, wholly or in part."""
+    numbers_with_ma: frozenset[int]
+    """Of the slices on which MA is computed; kept apart from `slices`, which worker processes do not have."""
 
     @property
     def model(self) -> ModelUnderTest:
@@ -98,11 +99,7 @@ class EvaluationPlan:
 
     def left_out(self, number: int) -> frozenset[str]:
         """Metrics that are not computed on the slice of this number in the plan, from 0."""
-        return frozenset() if number in self._slices_with_ma else frozenset({"MA"})
-
-    @cached_property
-    def _slices_with_ma(self) -> frozenset[int]:
-        return slices_with_ma(self.slices, self.options.ma_every)
+        return frozenset() if number in self.numbers_with_ma else frozenset({"MA"})
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -217,7 +214,18 @@ def plan_evaluation(
     if "MA" in perceptual.provenance:
         images_per_slice = len(domains) * (len(models) + len(options.baselines))
         announce_ma(slices, options.ma_every, images_per_slice, progress)
-    return EvaluationPlan(tuple(models), options, domains, metrics, sampler, perceptual, exams.source, slices, failures)
+    return EvaluationPlan(
+        tuple(models),
+        options,
+        domains,
+        metrics,
+        sampler,
+        perceptual,
+        exams.source,
+        slices,
+        failures,
+        slices_with_ma(slices, options.ma_every),
+    )
 
 
 def _comparable(models: Sequence[ModelUnderTest]) -> ModelUnderTest:

@@ -311,6 +311,7 @@ class PlanRecipe:
     provenance: Mapping[str, Mapping[str, Any]] = field(compare=False)
     """Of the perceptual metrics."""
     split_source: str = field(compare=False)
+    numbers_with_ma: frozenset[int] = field(compare=False)
     threads: int | None = field(compare=False)
 
     @classmethod
@@ -331,6 +332,7 @@ class PlanRecipe:
             sampler=plan.sampler,
             provenance={name: dict(found) for name, found in plan.perceptual.provenance.items()},
             split_source=plan.split_source,
+            numbers_with_ma=plan.numbers_with_ma,
             threads=threads,
         )
 
@@ -360,4 +362,5 @@ def _plan_of(recipe: PlanRecipe) -> EvaluationPlan:
         split_source=recipe.split_source,
         slices=(),
         failures=(),
+        numbers_with_ma=recipe.numbers_with_ma,
     )
