@@ -33,6 +33,8 @@ COMMANDS = {
     "models": [[], ["ctsr-x2"]],
     "weights": [["list"]],  # `fetch` is what asks for a connection
     "params": [["--nf", "4", "--nb", "1", "--gc", "2", "--input_size", "16", "16"]],
+    "doctor": [[]],
+    "physics": [["EXAMS/anna", "--kind", "edge"]],
     "demo": [["--help"]],  # it is the verbs before, one after the other
 }
 """Every verb, in an order in which each finds what it needs; a verb that is not here fails the test."""

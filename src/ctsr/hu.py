@@ -155,7 +155,7 @@ def choose_window(
     center = named.center if center is None and named else center
     width = named.width if width is None and named else width
     if center is None or width is None:
-        raise UsageError("window_center and window_width go together; give both, or a preset as well")
+        raise UsageError("`window_center` and `window_width` go together; give both, or a preset as well")
     chosen = Window(center, width)
     return MetricWindow(chosen, f"preset-{name}" if chosen == named else f"wlww_{center:g}_{width:g}")
 

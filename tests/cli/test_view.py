@@ -90,12 +90,11 @@ def test_what_cannot_be_is_one_line(
 
 
 def test_help_does_not_negate_twice_and_names_its_groups(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["view", "--help"])
+    assert main(["view", "--help"]) == 0
     text = capsys.readouterr().out
     assert "no_no_model" not in text
+    assert "--no_model" in text
     assert "options options" not in text
-    assert "viewer options" in text
 
 
 def test_no_folder_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -344,7 +344,7 @@ def test_what_the_disk_must_hold_is_said_first(root: Path, tmp_path: Path) -> No
 
 def test_a_disk_too_small_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     root, out = tmp_path / "exams", tmp_path / "out"
-    save(ct_slice(body(), spacing=(4000.0, 4000.0)), root / "P" / "s")
+    save(ct_slice(body(3000), spacing=(10.0, 10.0)), root / "P" / "s")
     with pytest.raises(CtsrError, match="are free"):
         preprocess(root, out, target_spacing=0.05)
     assert not (out / "Ppp").exists()

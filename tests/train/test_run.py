@@ -77,7 +77,8 @@ def test_a_conditional_network_is_trained_continued_and_known_as_one(options: Tr
     assert [row.val_l1 for row in resumed.state.history] == [row.val_l1 for row in whole.state.history]
     generator = load_generator(whole.best)
     assert generator.architecture.conditional
-    assert generator.degradation == wide
+    assert generator.trained_for == wide
+    assert generator.degradation == Degradation()
 
 
 def test_training_lowers_the_loss(options: TrainOptions) -> None:

@@ -36,7 +36,7 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of the result; columns whose cells are all numbers are set flush right."""
-        cells = [tuple(row) for row in rows]
+        cells = [tuple(map(with_flags, row)) for row in rows]
         table = Table(show_edge=False, pad_edge=False)
         for i, name in enumerate(columns):
             numeric = bool(cells) and all(_is_number(row[i]) for row in cells)

@@ -16,6 +16,8 @@ FIELDS = frozenset(
         "seed",
         "split_json",
         "target_spacing",
+        "window_center",
+        "window_width",
     }
 )
 """Arguments of library functions that errors name in backticks, and that have a flag of the same name."""

@@ -37,7 +37,7 @@ class View:
     """The folder, as a flag."""
     model_path: str | None = None
     """Checkpoint file, run folder or name; by default the newest run, else the bundled model."""
-    no_model: tyro.conf.FlagCreatePairsOff[bool] = False
+    no_model: bool = False
     """Show LR, interpolations and HR only."""
     options: Annotated[ViewOptions, tyro.conf.arg(name="viewer")] = field(default_factory=ViewOptions)
     degradation: DegradationFlags = field(default_factory=DegradationFlags)
