@@ -347,10 +347,18 @@ OVERLAPS = """() => {
   const shown = [...document.querySelectorAll(kinds)].filter((one) => one.checkVisibility()
     && one.getClientRects().length && one.textContent + (one.value ?? '') !== '');
   const footer = document.getElementById('status'); // floats above the rest where the window is narrow
+  const side = document.getElementById('side'); // scrolls: what is beyond its ends is not seen
+  const seen = (one) => {
+    const box = one.getBoundingClientRect();
+    if (!side.contains(one)) return box;
+    const frame = side.getBoundingClientRect();
+    const [top, bottom] = [Math.max(box.top, frame.top), Math.min(box.bottom, frame.bottom)];
+    return { left: box.left, right: box.right, top, bottom };
+  };
   const found = [];
   for (const [i, one] of shown.entries()) for (const other of shown.slice(i + 1)) {
     if (one.contains(other) || other.contains(one) || footer.contains(one) !== footer.contains(other)) continue;
-    const [a, b] = [one.getBoundingClientRect(), other.getBoundingClientRect()];
+    const [a, b] = [seen(one), seen(other)];
     const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
     const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
     if (across > 1.5 && down > 1.5) found.push(`${one.textContent} × ${other.textContent}`);

@@ -67,7 +67,7 @@ def test_what_cannot_be_shown_is_left_out_and_said(tmp_path: Path) -> None:
     listener = Listener()
     found = find_series(tmp_path / "p", progress=listener)
     assert [one.series_uid for one in found.series] == ["1.2.1"]
-    assert any("--assume_hu" in note for note in listener.notes)
+    assert any("`assume_hu`" in note for note in listener.notes)
     assert len(find_series(tmp_path / "p", assume_hu=True).series) == 2
 
 
