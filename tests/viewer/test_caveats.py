@@ -110,6 +110,7 @@ def test_the_form_takes_every_value_that_the_page_shows(view: BrowserPage, name:
     view.page.click("#controls button >> nth=0")
     drawn = {"dose": "dose", "sigma": "sigma", "noise": "noise_sigma"}[name]
     view.settle(f"view.setting > 0 && now.drawn?.{drawn} === {float(value)}")
+    assert view.js(f"now.drawn.{drawn}") == float(value)
 
 
 def test_the_csv_says_how_its_numbers_came_about(view: BrowserPage, tmp_path: Path) -> None:
