@@ -1,5 +1,6 @@
 """HR → LR: draw the parameters, then apply them. Tensors in, tensors out; `degrade_hu` for one slice in HU."""
 
+from ctsr.callable_package import make_callable
 from ctsr.degrade.apply import degrade, margin_of
 from ctsr.degrade.degradation import Degradation, DegradationParams, Mode
 from ctsr.degrade.in_hu import degrade_hu
@@ -19,3 +20,5 @@ __all__ = [
     "degrade_hu",
     "margin_of",
 ]
+
+make_callable(__name__, "ctsr.api.images:degrade")

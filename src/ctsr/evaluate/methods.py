@@ -153,8 +153,8 @@ def load_model(
     generator = find_generator(reference, scale=scale, progress=progress)
     if scale is not None and scale != generator.scale:
         raise UsageError(
-            f"--scale {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
-            "leave --scale out or name another --model_path"
+            f"`scale` {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
+            "leave `scale` out or name another `model_path`"
         )
     if generator.meta is None:
         progress.note(f"warning: {generator.path} does not say how it was trained; default degradation, split unknown")

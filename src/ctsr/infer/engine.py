@@ -72,7 +72,7 @@ class TorchEngine:
         if precision == "int8":
             raise UsageError("PyTorch has no int8 here; OpenVINO has")
         if precision == "fp16" and self._device.type == "cpu":
-            raise UsageError("--precision fp16 is for GPUs; on a CPU choose fp32, or int8 with --engine openvino")
+            raise UsageError("`precision` fp16 is for GPUs; on a CPU choose fp32, or int8 with `engine` openvino")
         self._precision: Precision = precision
         self._net = copy.deepcopy(net).half() if precision == "fp16" else net
 

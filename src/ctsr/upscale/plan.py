@@ -204,7 +204,7 @@ def _why_none(
 ) -> str:
     if fitting:
         counts = ", ".join(str(len(one.series.slices)) for one in fitting)
-        return f"--slices {options.slices} leaves none: the series has {counts} slices, counted from 0"
+        return f"`slices` {options.slices} leaves none: the series has {counts} slices, counted from 0"
     if everything:
         names = (f"{one.patient_id}: {one.description} {one.series_uid}" for _, one in everything)
         return f"no series fits what was asked for; there are {'; '.join(names)}"
@@ -248,9 +248,9 @@ def plan_series(
     for patient, series in wanted:
         kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
         if kind == "dicom" and is_nifti(series.path):
-            raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; --format nifti")
+            raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; `format=nifti`")
         if is_nifti(out) and kind == "dicom":
-            raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose --format nifti")
+            raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
         if is_nifti(out) and not alone:
             raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
         output = out if alone else out / safe_name(patient.patient_id) / series_name(series)
@@ -270,7 +270,7 @@ def plan_series(
         if min(job.plane(0).shape) < SMALLEST_RESULT:
             rows, columns = job.plane(0).shape
             raise UsageError(
-                f"--target_spacing {options.target_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
+                f"`target_spacing` {options.target_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
             )
         yield job
 

@@ -30,7 +30,7 @@ from ctsr.upscale.card import unusual
 from ctsr.upscale.picture import draw
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
-from ctsr.upscale.tuning import SAMPLES, Tuning, tune
+from ctsr.upscale.tuning import Tuning, sample_indices, tune
 from ctsr.upscale.work import Made, make_slices
 
 SLICE = re.compile(r"\d{4,}\.dcm")
@@ -117,7 +117,7 @@ def check_output(job: Job) -> None:
             f"{job.output}: holds {listed(foreign, 3)} beside a result; move that, or choose another place"
         )
     if not job.options.overwrite:
-        raise UsageError(f"{job.output}: is there, made from something else or otherwise; --overwrite replaces it")
+        raise UsageError(f"{job.output}: is there, made from something else or otherwise; `overwrite=True` replaces it")
 
 
 def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILENT) -> Outcome:
@@ -176,9 +176,7 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
 
 def _samples(job: Job) -> list[SlicePixels]:
     """A few slices of the series, evenly spread."""
-    count = len(job.series.slices)
-    wanted = min(SAMPLES, count)
-    indices = [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
+    indices = sample_indices(len(job.series.slices))
     with quiet():
         return [read_slice(job.series, index, assume_hu=job.options.assume_hu) for index in indices]
 

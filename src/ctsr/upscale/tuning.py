@@ -53,7 +53,7 @@ class Tuning:
         if self.network_share < 1:
             lines.append(
                 f"the model alone would be noisier than the source: {1 - self.network_share:.0%} interpolation is "
-                "mixed in (--no_limit_noise leaves that out)"
+                "mixed in (`limit_noise=False` leaves that out)"
             )
         return lines
 
@@ -87,6 +87,12 @@ def strength_of(options: UpscaleOptions) -> Strength:
         named.denoise if options.denoise is None else options.denoise,
         named.sharpen if options.sharpen is None else options.sharpen,
     )
+
+
+def sample_indices(count: int) -> list[int]:
+    """The slices that are looked at, evenly spread over a series of `count` slices."""
+    wanted = min(SAMPLES, count)
+    return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
 
 
 def tune(

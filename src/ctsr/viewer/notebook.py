@@ -41,7 +41,7 @@ class NotebookFrame:
         return f'<iframe src="{source}" width="100%" height="{self.height}" style="border: 0"></iframe>'
 
 
-def show(
+def view(
     subject: Volume | Path | str,
     *,
     model_path: str | None = None,
@@ -60,7 +60,16 @@ def show(
         degradation: how LR is made; by default the model's.
         device: see `ctsr.device.pick_device`.
         height: height of the frame in pixels.
-        options: fields of `ViewOptions`, for instance ``preset="lung"``.
+        options: fields of `ctsr.viewer.options.ViewOptions`, for instance ``preset="lung"``.
+
+    Returns:
+        A frame that a notebook shows; `address` opens the same page in a browser, `close` ends it.
+
+    Raises:
+        MissingInputError: there is no such file, folder or model.
+
+    Examples:
+        >>> frame = ctsr.view(volume, preset="lung")
     """
     model = None if no_model else load_model(model_path, device=device)
     default = model.degradation if model else Degradation(scale=DEFAULT_SCALE)

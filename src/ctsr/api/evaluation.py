@@ -1,0 +1,178 @@
+"""Evaluation of a model on a volume or on held-out patients of a folder."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+
+from ctsr.api.arrays import ArrayHU, Spacing, given
+from ctsr.api.images import DEFAULT_METRICS, PathLike, evaluator_for, mean_of
+from ctsr.api.models import DEFAULT_MODEL, ModelLike, load_model
+from ctsr.data.pairs import SlicePair, centered_crop
+from ctsr.degrade import Degradation, DegradationSampler, WholeSlice
+from ctsr.degrade import degrade as degrade_tensor
+from ctsr.degrade.degradation import Mode
+from ctsr.device import pick_device
+from ctsr.errors import DomainError, UsageError
+from ctsr.evaluate.evaluation import Evaluation
+from ctsr.evaluate.evaluation import evaluate as evaluate_folder
+from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names, reconstruct
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.slice_metrics import MaskName
+from ctsr.models.interpolation import Interpolation
+from ctsr.progress import SILENT, Progress
+from ctsr.volume import Volume
+
+MeanByMethod = dict[str, dict[str, float | None]]
+"""Method → metric → mean over slices."""
+
+
+@overload
+def evaluate(
+    source: Volume | ArrayHU,
+    *,
+    spacing: Spacing | None = ...,
+    model: ModelLike = ...,
+    degradation: Mode | Degradation | None = ...,
+    seed: int = ...,
+    names: Sequence[str] = ...,
+    preset: str | None = ...,
+    mask: MaskName = ...,
+    baselines: tuple[Interpolation, ...] = ...,
+    device: str = ...,
+) -> MeanByMethod: ...
+
+
+@overload
+def evaluate(
+    source: PathLike,
+    out: PathLike,
+    *,
+    model: ModelLike = ...,
+    degradation: Mode | Degradation | None = ...,
+    seed: int = ...,
+    names: Sequence[str] = ...,
+    preset: str | None = ...,
+    mask: MaskName = ...,
+    baselines: tuple[Interpolation, ...] = ...,
+    device: str = ...,
+    progress: Progress = ...,
+    **options: Any,
+) -> Evaluation: ...
+
+
+def evaluate(
+    source: Volume | ArrayHU | PathLike,
+    out: PathLike | None = None,
+    *,
+    spacing: Spacing | None = None,
+    model: ModelLike = DEFAULT_MODEL,
+    degradation: Mode | Degradation | None = None,
+    seed: int = 42,
+    names: Sequence[str] = DEFAULT_METRICS,
+    preset: str | None = None,
+    mask: MaskName = "none",
+    baselines: tuple[Interpolation, ...] = ("bilinear", "bicubic"),
+    device: str = "auto",
+    progress: Progress = SILENT,
+    **options: Any,
+) -> MeanByMethod | Evaluation:
+    """Degrade images, super-resolve them by a model and by interpolation, and compare with the originals.
+
+    SR is computed by the algorithm of `ctsr.upscale`; a conditional model is told the blur and the noise that were
+    drawn.
+
+    Args:
+        source: high resolution: a volume, an array in HU with the axes (row, column) or (slice, row, column), or a
+            folder with one folder for each patient.
+        out: where `source` is a folder: receives one folder with rows, summary, plots and report.
+        spacing: mm along each axis of an array; only noise of projections depends on it.
+        model: name, path, or a model of `ctsr.load_model`.
+        degradation: `clean`, `blur` or `blurnoise`, or ranges of one's own; by default the model's.
+        seed: of the degradation.
+        names: see `ctsr.metrics`; for a folder also LPIPS, NIQE, MA and PI.
+        preset: see `ctsr.metrics`.
+        mask: see `ctsr.metrics`.
+        baselines: interpolations to compare with: `bilinear`, `bicubic`, `lanczos`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        progress: where `source` is a folder: told what is done.
+        options: where `source` is a folder: other fields of `ctsr.evaluate.options.EvaluateOptions`, such as
+            ``split="test"``, ``max_patients=3`` or ``no_plots=True``.
+
+    Returns:
+        For a volume or an array the means over slices, method → metric → value (None where it cannot be computed).
+        For a folder the evaluation: `folder`, `means` over patients, `num_patients`, `failures`.
+
+    Raises:
+        DomainError: an image smaller than the scale, or with other axes; no preset of that name.
+        UsageError: an unknown metric; a degradation for another scale; `out` is missing.
+        MissingInputError: there is no such model or folder.
+        SplitError: the model was trained on patients it is to be evaluated on.
+
+    Examples:
+        >>> table = ctsr.evaluate(volume, model="ctsr-x2", names=["PSNR", "MAE_HU"])
+        >>> table["Model (EDSR)"]["PSNR"] > table["Interpolation (Bicubic)"]["PSNR"]
+        True
+        >>> evaluation = ctsr.evaluate("preprocessed_data", "eval_results", split="test")
+    """
+    network = load_model(model)
+    if isinstance(degradation, str):
+        degradation = Degradation(mode=degradation, scale=network.scale)
+    ranges = degradation or network.degradation
+    if ranges.scale != network.scale:
+        raise UsageError(f"`degradation` has scale {ranges.scale}, the model {network.scale}")
+    torch_device = pick_device(device)
+    tested = ModelUnderTest(network, torch_device)
+    network.net.to(torch_device)
+    if isinstance(source, str | os.PathLike):
+        if out is None:
+            raise UsageError("a folder as `source` needs `out`, the folder that receives the result")
+        settings = EvaluateOptions(
+            root=(Path(source),),
+            output_dir=Path(out),
+            metrics=tuple(names),
+            preset=preset,
+            mask=(mask,),
+            baselines=baselines,
+            deg_seed=seed,
+            **options,
+        )
+        return evaluate_folder([tested], ranges, settings, progress=progress)
+    if options or out is not None:
+        extra = ", ".join(f"`{name}`" for name in (*options, *(() if out is None else ("out",))))
+        raise UsageError(f"{extra}: only where `source` is a folder")
+    volume = given(source, spacing, needs_spacing=False).volume
+    if min(volume.grid.shape[1:]) < network.scale:
+        raise DomainError(f"an image of shape {volume.grid.shape[1:]} is smaller than the scale {network.scale}")
+    evaluator = evaluator_for(names, preset, None, mask, network.hu_range)
+    methods = (*(BASELINES[kind] for kind in baselines), *method_names([tested]))
+    found: dict[str, list[dict[str, float | None]]] = {method: [] for method in methods}
+    for pair in _pairs(volume, ranges, seed, tested):
+        images = reconstruct([tested], pair, baselines)
+        by_method = next(iter(evaluator(images, pair.hr_hu).values()))
+        for method, values in zip(methods, by_method, strict=True):
+            found[method].append({name: value.value for name, value in values.items()})
+    return {method: mean_of(slices) for method, slices in found.items()}
+
+
+def _pairs(volume: Volume, degradation: Degradation, seed: int, tested: ModelUnderTest) -> list[SlicePair]:
+    """HR and LR of each slice, with the draws of `ctsr.degrade` for the same seed."""
+    sampler = DegradationSampler(degradation, deg_seed=seed, seed_mode="global")
+    rows, columns = (centered_crop(size, degradation.scale) for size in volume.grid.shape[1:])
+    pairs: list[SlicePair] = []
+    for index, whole in enumerate(volume.hu):
+        hu = whole[rows, columns]
+        draw = sampler.draw("", "", str(index), index)
+        hr = torch.from_numpy(tested.hu_range.to_unit(hu))[None, None]
+        lr = degrade_tensor(
+            hr,
+            [draw.params],
+            [draw.noise_seed],
+            scale=degradation.scale,
+            antialias=degradation.antialias,
+            whole=WholeSlice(volume.grid.spacing[1], tested.hu_range),
+        )
+        pairs.append(SlicePair(lr, hr, hu, draw))
+    return pairs

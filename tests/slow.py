@@ -1,0 +1,2 @@
+"""Tests that take long."""
+SLOW: dict[str, frozenset[str] | None] = {}
