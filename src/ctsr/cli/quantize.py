@@ -34,12 +34,12 @@ class Quantize:
 
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 if the loss was too large or a series could not be used."""
-        from ctsr.checkpoint import find_generator
+        from ctsr.checkpoint import find_model
         from ctsr.checkpoint.bundled import check_own_folder
         from ctsr.quantization.quantize import quantize
         from ctsr.quantization.quantized_model import quantized_path, save_quantized
 
-        generator = find_generator(self.model, progress=console)
+        generator = find_model(self.model, progress=console)
         if self.out is None:
             check_own_folder(generator.path)
         out = native_path(self.out) if self.out else quantized_path(generator.path)

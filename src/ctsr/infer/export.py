@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ctsr import __version__
-from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.packed import PACKED, read_card, save_packed
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.files import PART
@@ -86,9 +86,7 @@ def target(out: Path | None, kind: Format | None, model: Path) -> Target:
     return Target(out, told)
 
 
-def export(
-    generator: Generator, path: Path, kind: Format, card: str | None = None, *, overwrite: bool = False
-) -> Exported:
+def export(generator: Model, path: Path, kind: Format, card: str | None = None, *, overwrite: bool = False) -> Exported:
     """Write the network for other programs, its height and width free.
 
     Input ``(1, 1, h, w)``, output ``(1, 1, s·h, s·w)``, both float32 in [-1, 1]; the meta says which HU that is. The
@@ -132,7 +130,7 @@ def export(
     return Exported(path, differences)
 
 
-def _meta(generator: Generator) -> dict[str, Any]:
+def _meta(generator: Model) -> dict[str, Any]:
     meta = generator.meta
     return {
         "version": __version__,
@@ -197,7 +195,7 @@ def _run_torchscript(path: Path) -> Run:
     return cast("Run", torch.jit.load(path))
 
 
-def _pack(generator: Generator, path: Path, card: str | None) -> None:
+def _pack(generator: Model, path: Path, card: str | None) -> None:
     if card is None:
         card = read_card(generator.path) if generator.path.suffix == PACKED else ""
     if generator.meta is None:
@@ -206,7 +204,7 @@ def _pack(generator: Generator, path: Path, card: str | None) -> None:
 
 
 def _run_packed(path: Path) -> Run:
-    return load_generator(path).net
+    return load_model(path).net
 
 
 WRITERS: dict[Format, Callable[[nn.Module, Path, str], None]] = {

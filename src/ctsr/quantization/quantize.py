@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.hu_cache import Opened, StoredSeries, default_store
 from ctsr.data.pairs import slice_pair
@@ -50,7 +50,7 @@ class QuantizationResult:
 
 
 def quantize(
-    generator: Generator, options: QuantizeOptions, *, cache: Path | None = None, progress: Progress = SILENT
+    generator: Model, options: QuantizeOptions, *, cache: Path | None = None, progress: Progress = SILENT
 ) -> QuantizationResult:
     """Quantize a model and compare it with fp32 on the validation part.
 
@@ -134,7 +134,7 @@ class Patches:
     """Random patches of the training part."""
 
     series: tuple[StoredSeries, ...]
-    generator: Generator
+    generator: Model
     options: QuantizeOptions
 
     def batches(self, use: str, number: int) -> Iterator[PatchPair]:
@@ -159,7 +159,7 @@ def _endless(sampler: EpochSampler) -> Iterator[Ticket]:
         yield from sampler
 
 
-def _exams(generator: Generator, options: QuantizeOptions, progress: Progress) -> SplitExams:
+def _exams(generator: Model, options: QuantizeOptions, progress: Progress) -> SplitExams:
     """Open the roots with the model's own split: test patients must not be used for calibration."""
     roots = [resolve_path(root, progress=progress) for root in options.data_root]
     named = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
@@ -185,7 +185,7 @@ def _part(exams: SplitExams, name: str, options: QuantizeOptions, progress: Prog
     return opened
 
 
-def _accept(net: nn.Module, generator: Generator, val: Sequence[StoredSeries], cache: Path | None) -> Acceptance:
+def _accept(net: nn.Module, generator: Model, val: Sequence[StoredSeries], cache: Path | None) -> Acceptance:
     """Compare the OpenVINO engines of the quantized and the original network on validation slices."""
     sampler = DegradationSampler(generator.trained_for)
     slices = [(stored, index) for stored in val for index in range(len(stored))]

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from ctsr.checkpoint.generator import Generator
+from ctsr.checkpoint.model import Model
 from ctsr.checkpoint.packed import PACKED, read_tensors
 from ctsr.errors import CheckpointError, DomainError, ReadError, UsageError
 from ctsr.exams import read_slice
@@ -81,7 +81,7 @@ def save_quantized(path: Path, model: QuantizedModel) -> None:
         save_file(state, part, metadata=header)
 
 
-def load_quantized(generator: Generator) -> QuantizedModel | None:
+def load_quantized(generator: Model) -> QuantizedModel | None:
     """Load the quantized version beside a model; None if there is none.
 
     Raises:
@@ -133,7 +133,7 @@ class Int8Network:
     calibration: Calibration | None = None
     """Images for calibration, needed only for models without a quantized version."""
 
-    def source(self, generator: Generator) -> str:
+    def source(self, generator: Model) -> str:
         """Where the network comes from, for messages.
 
         Raises:
@@ -146,7 +146,7 @@ class Int8Network:
             raise UsageError("int8 needs calibration images for a model that is not quantized; or choose fp32")
         return "calibrated without training"
 
-    def open(self, generator: Generator, *, threads: int | None = None, cache: Path | None = None) -> Engine:
+    def open(self, generator: Model, *, threads: int | None = None, cache: Path | None = None) -> Engine:
         """The INT8 engine of a model.
 
         Raises:
@@ -166,7 +166,7 @@ class Int8Network:
         return OpenvinoEngine(xml, "int8", threads=threads, variant=variant)
 
     def check_on_series(
-        self, generator: Generator, series: Iterable[Series], *, assume_hu: bool = False
+        self, generator: Model, series: Iterable[Series], *, assume_hu: bool = False
     ) -> Callable[[Engine, Engine], Acceptance]:
         """A check of an INT8 engine against fp32 on the first readable series not used for calibration or training.
 
@@ -192,7 +192,7 @@ class Int8Network:
         return check
 
     def _pairs(
-        self, generator: Generator, series: Iterable[Series], excluded_patients: frozenset[str], assume_hu: bool
+        self, generator: Model, series: Iterable[Series], excluded_patients: frozenset[str], assume_hu: bool
     ) -> Sequence[Pair]:
         excluded_series = self.calibration.series_uids if self.calibration else frozenset[str]()
         for candidate in series:

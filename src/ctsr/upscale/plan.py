@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ctsr import __version__
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.checkpoint.packed import PACKED
 from ctsr.dicom.defect_detection import part_of
 from ctsr.dicom.write import Derivation
@@ -51,7 +51,7 @@ class ModelName:
     hu_range: HURange
 
     @classmethod
-    def of(cls, generator: Generator) -> "ModelName":
+    def of(cls, generator: Model) -> "ModelName":
         """Of a loaded network: its experiment's name; that of the file where it was made to be passed on."""
         passed_on = generator.path.suffix == PACKED
         name = generator.meta.experiment if generator.meta and not passed_on else generator.path.stem
@@ -226,7 +226,7 @@ def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
 def plan_series(
     inventory: Inventory,
     wanted: Sequence[Chosen],
-    generator: Generator,
+    generator: Model,
     engine: str,
     options: UpscaleOptions,
     out: Path,
