@@ -39,12 +39,12 @@ class Quantize:
         from ctsr.quantization.quantize import quantize
         from ctsr.quantization.quantized_model import quantized_path, save_quantized
 
-        generator = find_model(self.model, progress=console)
+        model = find_model(self.model, progress=console)
         if self.out is None:
-            check_own_folder(generator.path)
-        out = native_path(self.out) if self.out else quantized_path(generator.path)
-        check_free(out, generator.path, overwrite=self.overwrite)
-        result = quantize(generator, self.quantize, progress=console)
+            check_own_folder(model.path)
+        out = native_path(self.out) if self.out else quantized_path(model.path)
+        check_free(out, model.path, overwrite=self.overwrite)
+        result = quantize(model, self.quantize, progress=console)
         console.print(f"int8 {result.acceptance.text}")
         if result.failures:
             console.error(f"{len(result.failures)} series were not used, see above")

@@ -66,8 +66,8 @@ class Network:
 @lru_cache(maxsize=1)
 def open_network(spec: EngineSpec) -> Network:
     """A model in a process that was told of it only: opened once for all its series."""
-    generator = load_model(spec.model_path)
-    return Network(open_engine(spec, generator), generator.meta, generator.architecture.conditional)
+    model = load_model(spec.model_path)
+    return Network(open_engine(spec, model), model.meta, model.architecture.conditional)
 
 
 def is_done(job: Job) -> bool:
