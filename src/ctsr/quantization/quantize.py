@@ -68,9 +68,7 @@ def quantize(
     """
     if options.patch_size < model.scale or options.patch_size % model.scale:
         fitting = max(model.scale, options.patch_size - options.patch_size % model.scale)
-        raise UsageError(
-            f"--patch_size {options.patch_size} is not divisible by the scale {model.scale}; {fitting} is"
-        )
+        raise UsageError(f"--patch_size {options.patch_size} is not divisible by the scale {model.scale}; {fitting} is")
     if not is_installed():
         raise UsageError(f"quantization is checked in OpenVINO, which is not installed: {GET_IT}")
     exams = _exams(model, options, progress)
