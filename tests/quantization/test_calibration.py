@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint import Model, load_model
 from ctsr.degrade import Degradation
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import Engine, TorchEngine
@@ -65,7 +65,7 @@ def check(int8: Engine, fp32: Engine) -> Acceptance:
 
 def choose(net: nn.Module, path: Path, calibration: Discs) -> tuple[str, str]:
     """The engine that is used, and what was said of it."""
-    generator: Generator = replace(load_generator(save_model(path / "best.pth")), net=net)
+    generator: Model = replace(load_model(save_model(path / "best.pth")), net=net)
     asked = AskedFor("openvino", "int8", int8=Int8Network(calibration), cache=path / "cache")
     listener = Listener()
     spec = choose_engine(generator, asked, check, listener)
@@ -146,7 +146,7 @@ def test_a_verdict_measures_loss_and_shift() -> None:
 
 def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
     root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=5, size=40)
-    generator = load_generator(save_model(tmp_path / "model" / "best.pth"))
+    generator = load_model(save_model(tmp_path / "model" / "best.pth"))
     one = ExamSlices.below(root, generator)
     assert [image.shape for image in one()] == [(1, 1, 20, 20)] * 4
     assert one.key == ExamSlices.below(root, generator).key
