@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ctsr
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.degrade import Degradation
 from ctsr.errors import DomainError, MissingInputError, UsageError
 from ctsr.volume import Volume
@@ -38,7 +38,7 @@ def test_a_volume_gets_the_hu_that_the_command_writes(tmp_path: Path) -> None:
     assert fine.grid == written.grid
 
 
-def test_an_array_comes_back_as_an_array(volume: Volume, bilinear: Generator) -> None:
+def test_an_array_comes_back_as_an_array(volume: Volume, bilinear: Model) -> None:
     fine = ctsr.upscale(volume, model=bilinear, engine="torch")
     array = ctsr.upscale(volume.hu, spacing=volume.grid.spacing, model=bilinear, engine="torch")
     single = ctsr.upscale(volume.hu[0], spacing=(0.8, 0.8), model=bilinear, engine="torch")
@@ -48,7 +48,7 @@ def test_an_array_comes_back_as_an_array(volume: Volume, bilinear: Generator) ->
     assert single.shape == (2 * SIDE, 2 * SIDE)
 
 
-def test_padding_stays_padding(volume: Volume, bilinear: Generator) -> None:
+def test_padding_stays_padding(volume: Volume, bilinear: Model) -> None:
     padding = np.zeros(volume.hu.shape, np.bool_)
     padding[0, :4] = True
     fine = ctsr.upscale(Volume(volume.hu, volume.grid, padding), model=bilinear, engine="torch")
@@ -57,7 +57,7 @@ def test_padding_stays_padding(volume: Volume, bilinear: Generator) -> None:
     assert (fine.hu[fine.padding] == -1000).all()
 
 
-def test_a_target_spacing_is_reached_around_the_same_centre(volume: Volume, bilinear: Generator) -> None:
+def test_a_target_spacing_is_reached_around_the_same_centre(volume: Volume, bilinear: Model) -> None:
     fine = ctsr.upscale(volume, model=bilinear, engine="torch", target_spacing=0.5)
     assert fine.grid.spacing == (2.5, 0.5, 0.5)
     middle = tuple((size - 1) / 2 for size in fine.grid.shape)
@@ -90,7 +90,7 @@ def test_metrics_are_means_over_slices_in_hu(volume: Volume) -> None:
     assert found["PSNR"] == pytest.approx(20 * np.log10(3000 / 5), abs=1e-3)
 
 
-def test_evaluation_of_a_volume_takes_the_lr_of_degrade(volume: Volume, bilinear: Generator) -> None:
+def test_evaluation_of_a_volume_takes_the_lr_of_degrade(volume: Volume, bilinear: Model) -> None:
     table = ctsr.evaluate(volume, model=bilinear, names=["MAE_HU"], degradation="blurnoise", seed=3)
     lr = ctsr.degrade(volume, degradation="blurnoise", seed=3)
     sr = ctsr.upscale(lr, model=bilinear, engine="torch", limit_noise=False)

@@ -5,8 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias, get_args
 
-from ctsr.checkpoint import Generator as Model
-from ctsr.checkpoint import load_generator, resolve_model
+from ctsr.checkpoint import Model, resolve_model
+from ctsr.checkpoint import load_model as load_checkpoint_model
 from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.files import file_state
@@ -65,7 +65,7 @@ def open_for(model: Model, asked: AskedFor) -> Engine:
 
 @lru_cache(maxsize=4)
 def _loaded(path: Path, _state: tuple[int, int]) -> Model:
-    return load_generator(path)
+    return load_checkpoint_model(path)
 
 
 @lru_cache(maxsize=4)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.infer.engine import Engine
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.infer.tiles import Tiled, plan_tiles
@@ -24,7 +24,7 @@ class UpscaledVolume:
 
 
 def upscale_volume(
-    volume: Volume, model: Generator, engine: Engine, options: UpscaleOptions, progress: Progress = SILENT
+    volume: Volume, model: Model, engine: Engine, options: UpscaleOptions, progress: Progress = SILENT
 ) -> UpscaledVolume:
     """Super-resolve every slice of a volume in plane.
 
