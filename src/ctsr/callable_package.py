@@ -25,6 +25,10 @@ class CallablePackage(ModuleType):
         """That of the function."""
         return inspect.signature(self.__wrapped__)
 
+    def getdoc(self) -> str:
+        """Docstring of the function: what IPython shows for ``ctsr.upscale?``."""
+        return inspect.getdoc(self.__wrapped__) or ""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         return self.__wrapped__(*args, **kwargs)

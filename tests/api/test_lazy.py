@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import ctsr
+from ctsr.callable_package import CallablePackage
 
 PROBE = """
 import sys, time
@@ -46,6 +47,9 @@ def test_every_name_of_the_api_is_documented(name: str) -> None:
 def test_a_callable_package_has_the_signature_of_its_function() -> None:
     parameters = inspect.signature(ctsr.upscale).parameters
     assert list(parameters)[:3] == ["source", "out", "spacing"]
+    package = sys.modules["ctsr.upscale"]
+    assert isinstance(package, CallablePackage)
+    assert package.getdoc().startswith("Super-resolve CT in plane")
 
 
 def test_another_name_is_an_attribute_error() -> None:
