@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ctsr.api.evaluation import evaluate
+    from ctsr.api.evaluation import evaluate, metrics
     from ctsr.api.files import read_volume, scan, write_series
-    from ctsr.api.images import degrade, metrics, preprocess, upscale
+    from ctsr.api.images import degrade, preprocess, upscale
     from ctsr.api.models import Model, load_model
     from ctsr.phantom.example import example_volume
     from ctsr.viewer.notebook import view

@@ -11,23 +11,23 @@ from ctsr.callable_package import CallablePackage
 
 PROBE = """
 import sys, time
-started = time.perf_counter()
+started = time.process_time()
 import ctsr
-seconds = time.perf_counter() - started
-assert seconds < {limit}, seconds
+seconds = time.process_time() - started
+assert seconds < 0.1, seconds
 assert "numpy" not in sys.modules and "torch" not in sys.modules
 ctsr.Volume, ctsr.scan, ctsr.example_volume
 assert "torch" not in sys.modules
 import ctsr.upscale.options
 assert ctsr.upscale.options.UpscaleOptions().strength == "standard"
-assert callable(ctsr.upscale) and callable(ctsr.metrics)
+assert callable(ctsr.upscale) and callable(ctsr.preprocess)
 assert "torch" not in sys.modules
 print(len(dir(ctsr)))
 """
 
 
 def test_import_ctsr_imports_neither_numpy_nor_torch() -> None:
-    done = subprocess.run([sys.executable, "-c", PROBE.format(limit=5)], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(ctsr.__all__) + 1
 

@@ -1,14 +1,15 @@
-"""Evaluation of a model on a volume or on held-out patients of a folder."""
+"""Metrics of an image against a reference, and evaluation of a model on a volume or on a folder of patients."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
+import numpy as np
 import torch
 
 from ctsr.api.arrays import ArrayHU, Spacing, given
-from ctsr.api.images import DEFAULT_METRICS, PathLike, evaluator_for, mean_of
+from ctsr.api.images import PathLike
 from ctsr.api.models import DEFAULT_MODEL, ModelLike, load_model
 from ctsr.data.pairs import SlicePair, centered_crop
 from ctsr.degrade import Degradation, DegradationSampler, WholeSlice
@@ -20,13 +21,67 @@ from ctsr.evaluate.evaluation import Evaluation
 from ctsr.evaluate.evaluation import evaluate as evaluate_folder
 from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names, reconstruct
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.slice_metrics import MaskName
+from ctsr.evaluate.slice_metrics import Domain, MaskName, MetricEvaluator
+from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
+from ctsr.metrics import METRICS, choose_metrics
 from ctsr.models.interpolation import Interpolation
 from ctsr.progress import SILENT, Progress
 from ctsr.volume import Volume
 
-MeanByMethod = dict[str, dict[str, float | None]]
+Means: TypeAlias = dict[str, float | None]
+"""Metric → mean over slices; None where no slice has a value."""
+MeansByMethod: TypeAlias = dict[str, Means]
 """Method → metric → mean over slices."""
+DEFAULT_METRICS = ("PSNR", "SSIM", "MAE_HU", "RMSE_HU", "BIAS_HU")
+
+
+def metrics(
+    image: Volume | ArrayHU,
+    reference: Volume | ArrayHU,
+    *,
+    names: Sequence[str] = DEFAULT_METRICS,
+    preset: str | None = None,
+    window: tuple[float, float] | None = None,
+    mask: MaskName = "none",
+    hu_range: HURange = DEFAULT_RANGE,
+) -> Means:
+    """Compare an image with a reference, as `ctsr evaluate` does.
+
+    Args:
+        image: a volume, or an array in HU with the axes (row, column) or (slice, row, column); clipped to `hu_range`.
+        reference: of the same shape.
+        names: metrics of `ctsr.metrics.METRICS`, or groups (`fidelity`, `hu`, `tissue`, `structure`). Those that need
+            weights (LPIPS, NIQE, MA, PI) are computed by `ctsr.evaluate` on folders only.
+        preset: window of the metrics on [0, 1] by name: `soft_tissue`, `lung`, `bone`, …
+        window: centre and width of that window in HU; by default the whole `hu_range`.
+        mask: `body` confines the metrics to the body in the reference.
+        hu_range: HU that models are made for.
+
+    Returns:
+        The mean over slices by name, in the unit of `ctsr.metrics.METRICS`; None where no slice has a value, such as
+        a tissue that does not occur.
+
+    Raises:
+        DomainError: the shapes differ, or no window has that name.
+        UsageError: an unknown metric, or one that needs weights.
+
+    Examples:
+        >>> ctsr.metrics(sr, hr, names=["PSNR", "MAE_HU"], preset="soft_tissue")
+        {'PSNR': 31.2, 'MAE_HU': 9.4}
+    """
+    compared, target = (
+        given(image, None, needs_spacing=False).volume,
+        given(reference, None, needs_spacing=False).volume,
+    )
+    if compared.hu.shape != target.hu.shape:
+        raise DomainError(f"image and reference differ in shape: {compared.hu.shape} and {target.hu.shape}")
+    evaluator = _evaluator(names, preset, window, mask, hu_range)
+    found: list[Means] = []
+    for hu, reference_hu in zip(compared.hu, target.hu, strict=True):
+        unit = torch.from_numpy(hu_range.to_unit(hu))[None, None]
+        (values,) = next(iter(evaluator(unit, reference_hu).values()))
+        found.append({name: value.value for name, value in values.items()})
+    return _mean(found)
 
 
 @overload
@@ -42,7 +97,7 @@ def evaluate(
     mask: MaskName = ...,
     baselines: tuple[Interpolation, ...] = ...,
     device: str = ...,
-) -> MeanByMethod: ...
+) -> MeansByMethod: ...
 
 
 @overload
@@ -78,7 +133,7 @@ def evaluate(
     device: str = "auto",
     progress: Progress = SILENT,
     **options: Any,
-) -> MeanByMethod | Evaluation:
+) -> MeansByMethod | Evaluation:
     """Degrade images, super-resolve them by a model and by interpolation, and compare with the originals.
 
     SR is computed by the algorithm of `ctsr.upscale`; a conditional model is told the blur and the noise that were
@@ -144,24 +199,35 @@ def evaluate(
         extra = ", ".join(f"`{name}`" for name in (*options, *(() if out is None else ("out",))))
         raise UsageError(f"{extra}: only where `source` is a folder")
     volume = given(source, spacing, needs_spacing=False).volume
-    if min(volume.grid.shape[1:]) < network.scale:
-        raise DomainError(f"an image of shape {volume.grid.shape[1:]} is smaller than the scale {network.scale}")
-    evaluator = evaluator_for(names, preset, None, mask, network.hu_range)
+    return _evaluate_volume(
+        volume, tested, ranges, seed, _evaluator(names, preset, None, mask, network.hu_range), baselines
+    )
+
+
+def _evaluate_volume(
+    volume: Volume,
+    tested: ModelUnderTest,
+    degradation: Degradation,
+    seed: int,
+    evaluator: MetricEvaluator,
+    baselines: tuple[Interpolation, ...],
+) -> MeansByMethod:
+    if min(volume.grid.shape[1:]) < tested.scale:
+        raise DomainError(f"an image of shape {volume.grid.shape[1:]} is smaller than the scale {tested.scale}")
     methods = (*(BASELINES[kind] for kind in baselines), *method_names([tested]))
-    found: dict[str, list[dict[str, float | None]]] = {method: [] for method in methods}
-    for pair in _pairs(volume, ranges, seed, tested):
+    found: dict[str, list[Means]] = {method: [] for method in methods}
+    for pair in _pairs(volume, degradation, seed, tested):
         images = reconstruct([tested], pair, baselines)
         by_method = next(iter(evaluator(images, pair.hr_hu).values()))
         for method, values in zip(methods, by_method, strict=True):
             found[method].append({name: value.value for name, value in values.items()})
-    return {method: mean_of(slices) for method, slices in found.items()}
+    return {method: _mean(slices) for method, slices in found.items()}
 
 
-def _pairs(volume: Volume, degradation: Degradation, seed: int, tested: ModelUnderTest) -> list[SlicePair]:
+def _pairs(volume: Volume, degradation: Degradation, seed: int, tested: ModelUnderTest) -> Iterator[SlicePair]:
     """HR and LR of each slice, with the draws of `ctsr.degrade` for the same seed."""
     sampler = DegradationSampler(degradation, deg_seed=seed, seed_mode="global")
     rows, columns = (centered_crop(size, degradation.scale) for size in volume.grid.shape[1:])
-    pairs: list[SlicePair] = []
     for index, whole in enumerate(volume.hu):
         hu = whole[rows, columns]
         draw = sampler.draw("", "", str(index), index)
@@ -174,5 +240,38 @@ def _pairs(volume: Volume, degradation: Degradation, seed: int, tested: ModelUnd
             antialias=degradation.antialias,
             whole=WholeSlice(volume.grid.spacing[1], tested.hu_range),
         )
-        pairs.append(SlicePair(lr, hr, hu, draw))
-    return pairs
+        yield SlicePair(lr, hr, hu, draw)
+
+
+def _evaluator(
+    names: Sequence[str],
+    preset: str | None,
+    window: tuple[float, float] | None,
+    mask: MaskName,
+    hu_range: HURange,
+) -> MetricEvaluator:
+    """Computes metrics that need no weights, on one window and mask.
+
+    Raises:
+        UsageError: an unknown metric, or one that needs weights.
+        DomainError: no window has that name.
+    """
+    chosen = choose_metrics(names)
+    weighty = [name for name in chosen if METRICS[name].function is None]
+    if weighty:
+        raise UsageError(
+            f"{', '.join(weighty)} need weights of other networks: leave them out of `names`, or evaluate a folder"
+        )
+    center, width = window if window is not None else (None, None)
+    domain = Domain(choose_window(hu_range, preset, center, width), mask)
+    return MetricEvaluator(hu_range, (domain,), chosen)
+
+
+def _mean(slices: Sequence[Means]) -> Means:
+    """The mean of each metric over the slices that have it."""
+    means: Means = {}
+    for name in slices[0]:
+        values = [values[name] for values in slices]
+        numbers = [value for value in values if value is not None]
+        means[name] = float(np.mean(numbers)) if numbers else None
+    return means

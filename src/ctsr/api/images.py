@@ -1,12 +1,10 @@
-"""Super-resolution, degradation, resampling and metrics of volumes, arrays and folders."""
+"""Super-resolution, degradation and resampling of volumes, arrays and folders."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import TypeAlias, overload
 
 import numpy as np
-import torch
 
 from ctsr.api.arrays import ArrayHU, Spacing, given
 from ctsr.api.models import DEFAULT_MODEL, ModelLike, asked_for, load_model, open_for
@@ -14,11 +12,9 @@ from ctsr.data.pairs import centered_crop
 from ctsr.degrade import Degradation, DegradationSampler, degrade_hu
 from ctsr.degrade.degradation import Mode
 from ctsr.errors import DomainError, UsageError
-from ctsr.evaluate.slice_metrics import Domain, MaskName, MetricEvaluator
-from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
+from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.infer.engine import EngineName, Precision
 from ctsr.infer.strength import StrengthName
-from ctsr.metrics import METRICS, choose_metrics
 from ctsr.padding import SlicePixels
 from ctsr.preprocess.run import PreprocessReport
 from ctsr.preprocess.run import preprocess as preprocess_folder
@@ -31,8 +27,7 @@ from ctsr.upscale.volume import upscale_volume
 from ctsr.volume import Volume, VoxelsHU
 from ctsr.volume_slices import plane_of, slice_of, volume_of
 
-PathLike = str | os.PathLike[str]
-DEFAULT_METRICS = ("PSNR", "SSIM", "MAE_HU", "RMSE_HU", "BIAS_HU")
+PathLike: TypeAlias = str | os.PathLike[str]
 
 
 @overload
@@ -326,86 +321,3 @@ def preprocess(
         resampled = resample(pixels.hu, pixels.padding, before, after, antialias=antialias)
         slices.append(SlicePixels.from_padded(resampled.hu, resampled.padding))
     return image.like(volume_of(slices, after, image.volume))
-
-
-def metrics(
-    image: Volume | ArrayHU,
-    reference: Volume | ArrayHU,
-    *,
-    names: Sequence[str] = DEFAULT_METRICS,
-    preset: str | None = None,
-    window: tuple[float, float] | None = None,
-    mask: Literal["none", "body"] = "none",
-    hu_range: HURange = DEFAULT_RANGE,
-) -> dict[str, float | None]:
-    """Compare an image with a reference, as `ctsr evaluate` does.
-
-    Args:
-        image: a volume, or an array in HU with the axes (row, column) or (slice, row, column); clipped to `hu_range`.
-        reference: of the same shape.
-        names: metrics of `ctsr.metrics.METRICS`, or groups (`fidelity`, `hu`, `tissue`, `structure`). Those that need
-            weights (LPIPS, NIQE, MA, PI) are computed by `ctsr.evaluate` on folders only.
-        preset: window of the metrics on [0, 1] by name: `soft_tissue`, `lung`, `bone`, …
-        window: centre and width of that window in HU; by default the whole `hu_range`.
-        mask: `body` confines the metrics to the body in the reference.
-        hu_range: HU that models are made for.
-
-    Returns:
-        The mean over slices by name, in the unit of `ctsr.metrics.METRICS`; None where no slice has a value, such as
-        a tissue that does not occur.
-
-    Raises:
-        DomainError: the shapes differ, or no window has that name.
-        UsageError: an unknown metric, or one that needs weights.
-
-    Examples:
-        >>> ctsr.metrics(sr, hr, names=["PSNR", "MAE_HU"], preset="soft_tissue")
-        {'PSNR': 31.2, 'MAE_HU': 9.4}
-    """
-    compared, target = (
-        given(image, None, needs_spacing=False).volume,
-        given(reference, None, needs_spacing=False).volume,
-    )
-    if compared.hu.shape != target.hu.shape:
-        raise DomainError(f"image and reference differ in shape: {compared.hu.shape} and {target.hu.shape}")
-    evaluator = evaluator_for(names, preset, window, mask, hu_range)
-    found: list[dict[str, float | None]] = []
-    for hu, reference_hu in zip(compared.hu, target.hu, strict=True):
-        unit = torch.from_numpy(hu_range.to_unit(hu))[None, None]
-        (values,) = next(iter(evaluator(unit, reference_hu).values()))
-        found.append({name: value.value for name, value in values.items()})
-    return mean_of(found)
-
-
-def evaluator_for(
-    names: Sequence[str],
-    preset: str | None,
-    window: tuple[float, float] | None,
-    mask: MaskName,
-    hu_range: HURange,
-) -> MetricEvaluator:
-    """Computes metrics that need no weights, on one window and mask.
-
-    Raises:
-        UsageError: an unknown metric, or one that needs weights.
-        DomainError: no window has that name.
-    """
-    chosen = choose_metrics(names)
-    weighty = [name for name in chosen if METRICS[name].function is None]
-    if weighty:
-        raise UsageError(
-            f"{', '.join(weighty)} need weights of other networks: leave them out of `names`, or evaluate a folder"
-        )
-    center, width = window if window is not None else (None, None)
-    domain = Domain(choose_window(hu_range, preset, center, width), mask)
-    return MetricEvaluator(hu_range, (domain,), chosen)
-
-
-def mean_of(slices: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
-    """The mean of each metric over the slices that have it."""
-    means: dict[str, float | None] = {}
-    for name in slices[0]:
-        values = [values[name] for values in slices]
-        numbers = [value for value in values if value is not None]
-        means[name] = float(np.mean(numbers)) if numbers else None
-    return means

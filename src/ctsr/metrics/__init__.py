@@ -24,4 +24,4 @@ __all__ = [
     "ssim",
 ]
 
-make_callable(__name__, "ctsr.api.images:metrics")
+make_callable(__name__, "ctsr.api.evaluation:metrics")
