@@ -43,7 +43,9 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     needs(importlib.util.find_spec("nbclient") is not None, "pip install nbclient ipykernel to run this")
     nbformat, nbclient = importlib.import_module("nbformat"), importlib.import_module("nbclient")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=300, startup_timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "(2, 192, 192)" in printed
     assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ()))
