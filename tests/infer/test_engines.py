@@ -1,5 +1,7 @@
 """Engines give the same image as PyTorch, whichever runs, and what was asked for is used or its absence said."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +55,33 @@ def test_openvino_agrees_with_pytorch_at_every_size(architecture: Architecture, 
     for size in ((16, 16), (17, 31), (64, 40)):
         lr = torch.rand(2, 1, *size) * 2 - 1
         assert (super_resolve(engine, lr) - super_resolve(net, lr)).abs().max() * 1500 < 0.01
+
+
+INTERRUPTED_AFTER_TWO_ENGINES = """
+import signal, sys
+from pathlib import Path
+import torch
+from ctsr.infer.openvino_engine import OpenvinoEngine
+engines = [OpenvinoEngine(Path(sys.argv[1])) for _ in range(2)]
+for engine in engines:
+    engine(torch.zeros(1, 1, 8, 8))
+while engines:
+    del engine
+    engine = engines.pop(0)
+del engine
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.usefixtures("openvino")
+def test_a_process_can_be_interrupted_when_its_engines_are_gone(generator: Model, tmp_path: Path) -> None:
+    """A core that was freed after another left the process a stack for signals that was freed, too."""
+    command = [sys.executable, "-c", INTERRUPTED_AFTER_TWO_ENGINES, str(converted(generator.net, tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 @pytest.mark.usefixtures("openvino")
