@@ -1,190 +1,208 @@
-"""Tests that take more than a few seconds on a quiet core, by module; None stands for all of a module.
+"""Tests that take more than a few seconds on a quiet core, all their parameters together.
 
-All parameters of a test count together. `python -m pytest --durations 50` says what belongs here.
+`python -m pytest --durations 50` says what belongs here. Names rather than files: a test may move.
 """
 
-SLOW: dict[str, frozenset[str] | None] = {
-    "tests/checkpoint/test_files.py": frozenset(
-        {
-            "test_a_disk_that_refuses_leaves_the_checkpoint_before_it",
-            "test_a_save_that_is_killed_leaves_the_checkpoint_before_it",
-        }
-    ),
-    "tests/cli/test_evaluate.py": frozenset(
-        {
-            "test_several_roots_may_follow_one_flag_or_each_its_own",
-            "test_the_config_beside_the_results_repeats_the_evaluation",
-        }
-    ),
-    "tests/cli/test_main.py": frozenset({"test_help_lists_every_verb_with_what_it_is_for"}),
-    "tests/cli/test_options.py": frozenset({"test_what_a_training_writes_can_be_given_to_train_again"}),
-    "tests/cli/test_view.py": frozenset({"test_it_prints_its_address_and_ends_with_ctrl_c"}),
-    "tests/degrade/test_apply.py": frozenset(
-        {
-            "test_noise_of_projections_is_that_of_an_exam_at_less_dose",
-            "test_the_bits_do_not_depend_on_the_process_or_its_threads",
-        }
-    ),
-    "tests/degrade/test_sampling.py": frozenset({"test_draws_are_the_same_in_another_process"}),
-    "tests/dicom/test_oracles.py": frozenset(
-        {"test_dcm2niix_sees_the_same_volume", "test_highdicom_sees_the_same_volume"}
-    ),
-    "tests/docs/test_site.py": frozenset(
-        {"test_the_notebook_runs", "test_the_site_is_built_and_loads_nothing_from_elsewhere"}
-    ),
-    "tests/esrgan/test_commands.py": None,
-    "tests/evaluate/test_comparison.py": frozenset({"test_holms_correction_grows_with_the_rank_and_never_falls"}),
-    "tests/evaluate/test_curve.py": frozenset(
-        {
-            "test_a_curve_that_was_cut_off_is_continued",
-            "test_each_end_has_the_numbers_of_that_generators_own_evaluation",
-        }
-    ),
-    "tests/evaluate/test_odd_options.py": frozenset(
-        {
-            "test_any_subset_of_metrics_has_a_table_plots_and_a_report",
-            "test_hu_metrics_are_not_said_to_be_on_a_window",
-            "test_lanczos_alone_is_enough_of_a_baseline",
-            "test_long_and_foreign_names_are_drawn_without_a_warning",
-            "test_without_noise_there_is_no_detectability_and_no_frequency_of_noise",
-        }
-    ),
-    "tests/evaluate/test_plots.py": frozenset(
-        {"test_no_plot_is_a_blank_page", "test_plots_do_without_values_that_could_not_be_computed"}
-    ),
-    "tests/evaluate/test_report.py": frozenset(
-        {
-            "test_studies_are_the_same_again",
-            "test_the_page_has_a_part_for_everything_that_was_computed",
-            "test_the_page_opens_in_a_browser_and_prints",
-        }
-    ),
-    "tests/evaluate/test_run.py": frozenset(
-        {
-            "test_a_killed_evaluation_is_continued_to_the_same_bytes",
-            "test_a_net_for_scale_4_sees_slices_cropped_to_a_multiple_of_4",
-            "test_an_interrupted_evaluation_is_continued_to_the_same_result",
-            "test_another_engine_gives_the_same_numbers_to_rounding",
-            "test_limits_choose_slices_by_seed_and_patient_alone",
-            "test_only_the_metrics_that_were_asked_for_have_columns",
-            "test_other_settings_do_not_continue_it",
-            "test_plots_and_a_picture_come_with_the_numbers",
-        }
-    ),
-    "tests/hallucination/test_study.py": frozenset(
-        {"test_on_real_ct_interpolation_invents_nothing_and_noise_is_found_in_organs"}
-    ),
-    "tests/infer/test_engines.py": None,
-    "tests/infer/test_export.py": None,
-    "tests/losses/test_losses.py": frozenset({"test_the_perceptual_loss_alone_moves_sr"}),
-    "tests/metrics/test_lpips.py": frozenset(
-        {"test_heads_of_another_trunk_are_refused", "test_it_agrees_with_the_package_lpips"}
-    ),
-    "tests/metrics/test_niqe.py": frozenset({"test_it_agrees_on_the_calibration_images", "test_it_agrees_with_pyiqa"}),
-    "tests/metrics/test_perceptual.py": frozenset({"test_auto_is_this_package_where_its_weights_were_fetched"}),
-    "tests/models/test_critics.py": frozenset({"test_iterating_brings_the_largest_singular_value_to_one"}),
-    "tests/phantom/test_synthetic_exams.py": None,
-    "tests/physics/test_docs.py": frozenset({"test_the_pages_numbers_come_from_its_lines"}),
-    "tests/physics/test_real_scan.py": frozenset(
-        {
-            "test_a_finer_scan_of_one_phantom_has_sharper_rods_and_more_noise",
-            "test_the_command_writes_curves_and_a_picture",
-        }
-    ),
-    "tests/physics/test_simulated_scanner.py": frozenset({"test_a_slice_enlarged_is_the_object_at_that_size"}),
-    "tests/preprocess/test_output_folder.py": frozenset({"test_headers_read_in_other_processes_tell_the_same"}),
-    "tests/preprocess/test_real_ct.py": frozenset(
-        {
-            "test_dciodvfy_finds_no_error_that_the_source_did_not_have",
-            "test_every_slice_of_every_patient_is_made",
-            "test_slices_lie_where_those_of_the_source_do",
-        }
-    ),
-    "tests/preprocess/test_run.py": frozenset(
-        {
-            "test_a_disk_too_small_is_refused_before_anything_is_written",
-            "test_an_interrupted_run_is_continued_to_the_same_result",
-            "test_results_do_not_depend_on_the_number_of_processes",
-        }
-    ),
-    "tests/projection/test_noise.py": None,
-    "tests/projection/test_projection.py": frozenset(
-        {
-            "test_a_part_of_the_plane_is_that_part",
-            "test_a_smooth_image_comes_back",
-            "test_a_structure_lies_where_it_was_put",
-            "test_an_image_of_water_is_water_too",
-            "test_an_image_projects_as_the_shapes_it_shows",
-            "test_contrast_is_kept",
-            "test_water_is_water_from_the_middle_to_the_rim",
-        }
-    ),
-    "tests/quality/test_before_after.py": frozenset(
-        {
-            "test_a_shift_of_one_tissue_is_its_bias_and_a_disagreement",
-            "test_a_source_repeated_is_its_own_equal",
-            "test_edges_are_compared_with_those_of_another_result",
-            "test_noise_that_grows_or_shrinks_shows_in_the_ratio_and_not_in_agreement",
-        }
-    ),
-    "tests/quality/test_noise.py": frozenset(
-        {"test_known_noise_is_found_to_5_percent", "test_noise_added_to_a_quiet_real_slice_is_found_to_5_percent"}
-    ),
-    "tests/quality/test_sharpness.py": frozenset(
-        {
-            "test_a_known_blur_is_found_to_a_tenth_of_a_pixel",
-            "test_a_real_series_blurred_by_a_known_amount_shows_it",
-            "test_lung_and_fat_have_edges_as_air_has",
-            "test_two_scans_by_one_kernel_are_as_sharp_and_a_sharper_kernel_is_sharper",
-        }
-    ),
-    "tests/quantization/test_calibration.py": None,
-    "tests/quantization/test_quantized_model.py": None,
-    "tests/test_boundary.py": frozenset(
-        {
-            "test_absurd_numbers_in_one_patient_do_not_stop_the_others",
-            "test_names_with_dollars_and_braces_are_drawn_as_they_are",
-        }
-    ),
-    "tests/test_defect_policy.py": frozenset({"test_each_command_refuses_warns_or_goes_on_as_the_table_says"}),
-    "tests/test_exams.py": frozenset({"test_the_report_of_a_real_root_is_right"}),
-    "tests/test_figures.py": frozenset(
-        {
-            "test_a_picture_is_written_whole_and_is_the_same_each_time",
-            "test_flat_planes_are_shown_below_each_other_and_high_ones_side_by_side",
-        }
-    ),
-    "tests/test_files.py": frozenset(
-        {"test_a_process_killed_inside_the_block_leaves_the_old_file", "test_only_the_leftovers_of_that_name_go"}
-    ),
-    "tests/test_hashing.py": frozenset(
-        {
-            "test_a_seed_fits_into_its_bits",
-            "test_a_seed_is_the_same_in_another_process",
-            "test_other_parts_give_another_seed",
-        }
-    ),
-    "tests/test_hu.py": frozenset(
-        {
-            "test_a_window_shows_its_ends_as_0_and_1",
-            "test_hu_come_back_from_the_networks_range_clipped_and_else_unchanged",
-        }
-    ),
-    "tests/test_nifti.py": frozenset({"test_however_the_file_runs_the_voxels_keep_their_places"}),
-    "tests/test_padding.py": frozenset({"test_padding_of_real_scanners_is_found_without_a_tag"}),
-    "tests/test_pool.py": frozenset(
-        {
-            "test_a_process_that_is_killed_is_one_clear_error",
-            "test_a_process_that_is_killed_once_costs_no_result",
-            "test_an_interruption_ends_what_is_under_way_at_once",
-            "test_the_others_are_done_when_one_takes_its_process_down_every_time",
-        }
-    ),
-    "tests/test_recipes.py": frozenset({"test_the_command_gives_the_committed_list"}),
-    "tests/test_resample.py": frozenset({"test_a_structure_keeps_its_position_in_mm"}),
-    "tests/train/test_finetune.py": None,
-    "tests/train/test_resume.py": None,
-    "tests/train/test_run.py": None,
-    "tests/upscale/test_demo.py": None,
-    "tests/upscale/test_tuning.py": None,
-}
+SLOW_FOLDERS = ("tests/esrgan/", "tests/quantization/")
+"""Every test below is slow: whole commands, and trainings."""
+SLOW_TESTS = frozenset(
+    {
+        "test_a_bare_state_dict_cannot_be_resumed",
+        "test_a_checkpoint_to_resume_that_is_not_there_is_an_error_rather_than_a_fresh_start",
+        "test_a_conditional_model_is_told_what_was_measured",
+        "test_a_conditional_network_is_trained_continued_and_known_as_one",
+        "test_a_conversion_that_was_damaged_is_made_again",
+        "test_a_converted_network_is_kept_by_its_weights",
+        "test_a_curve_that_was_cut_off_is_continued",
+        "test_a_disk_that_refuses_leaves_the_checkpoint_before_it",
+        "test_a_disk_too_small_is_refused_before_anything_is_written",
+        "test_a_file_agrees_with_pytorch_and_carries_its_meta",
+        "test_a_file_that_differs_is_not_left_behind",
+        "test_a_file_that_is_there_is_replaced_on_demand_only",
+        "test_a_finer_scan_of_one_phantom_has_sharper_rods_and_more_noise",
+        "test_a_finished_run_is_not_trained_again",
+        "test_a_flag_that_does_not_fit_the_resumed_run_is_refused",
+        "test_a_generator_trained_on_patients_that_are_to_judge_it_is_refused",
+        "test_a_killed_evaluation_is_continued_to_the_same_bytes",
+        "test_a_known_blur_is_found_to_a_tenth_of_a_pixel",
+        "test_a_loss_that_stays_not_finite_ends_the_training_with_advice",
+        "test_a_model_that_is_gone_says_what_takes_its_place",
+        "test_a_model_that_is_passed_on_again_keeps_its_card_unless_another_is_given",
+        "test_a_model_that_makes_noise_is_mixed_until_it_makes_none",
+        "test_a_model_to_pass_on_is_a_model_again_with_its_card",
+        "test_a_name_without_a_known_ending_gets_the_formats_whole_behind_it",
+        "test_a_net_for_scale_4_sees_slices_cropped_to_a_multiple_of_4",
+        "test_a_network_with_a_skip_is_trained_continued_and_found_by_its_weights",
+        "test_a_part_of_the_plane_is_that_part",
+        "test_a_patch_size_that_the_scale_does_not_divide_is_refused",
+        "test_a_picture_is_written_whole_and_is_the_same_each_time",
+        "test_a_precision_that_an_engine_lacks_is_wrong_usage",
+        "test_a_process_can_be_interrupted_when_its_engines_are_gone",
+        "test_a_process_killed_inside_the_block_leaves_the_old_file",
+        "test_a_process_that_is_killed_is_one_clear_error",
+        "test_a_process_that_is_killed_once_costs_no_result",
+        "test_a_real_series_blurred_by_a_known_amount_shows_it",
+        "test_a_run_folder_holds_what_a_user_looks_for",
+        "test_a_run_goes_on_in_another_precision",
+        "test_a_run_keeps_its_split_whatever_the_split_file_says_by_now",
+        "test_a_run_may_be_continued_with_its_own_degradation_spelled_out",
+        "test_a_run_that_was_killed_is_continued_to_the_same_bits",
+        "test_a_save_that_is_killed_leaves_the_checkpoint_before_it",
+        "test_a_seed_fits_into_its_bits",
+        "test_a_seed_is_the_same_in_another_process",
+        "test_a_set_of_no_patients_is_refused",
+        "test_a_shift_of_one_tissue_is_its_bias_and_a_disagreement",
+        "test_a_single_loss_that_is_not_finite_is_skipped_and_counted",
+        "test_a_slice_enlarged_is_the_object_at_that_size",
+        "test_a_smooth_image_comes_back",
+        "test_a_source_repeated_is_its_own_equal",
+        "test_a_step_that_is_not_finite_is_skipped_and_counted",
+        "test_a_structure_keeps_its_position_in_mm",
+        "test_a_structure_lies_where_it_was_put",
+        "test_a_window_shows_its_ends_as_0_and_1",
+        "test_absurd_numbers_in_one_patient_do_not_stop_the_others",
+        "test_accumulated_batches_give_the_gradients_of_one_large_batch",
+        "test_added_variance_is_that_of_the_formula_and_ends_where_no_photon_comes_through",
+        "test_an_exposure_without_photons_is_refused",
+        "test_an_image_of_water_is_water_too",
+        "test_an_image_projects_as_the_shapes_it_shows",
+        "test_an_implant_is_above_what_models_are_trained_on",
+        "test_an_interrupted_evaluation_is_continued_to_the_same_result",
+        "test_an_interrupted_run_is_continued_to_the_same_result",
+        "test_an_interruption_ends_what_is_under_way_at_once",
+        "test_an_option_that_is_named_counts_even_where_it_is_the_default",
+        "test_anatomy_changes_little_from_slice_to_slice_and_more_over_many",
+        "test_another_engine_gives_the_same_numbers_to_rounding",
+        "test_another_process_opens_the_same_engine_from_its_spec",
+        "test_any_subset_of_metrics_has_a_table_plots_and_a_report",
+        "test_auto_is_this_package_where_its_weights_were_fetched",
+        "test_auto_takes_openvino_on_a_cpu",
+        "test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it",
+        "test_best_is_the_epoch_with_the_least_validation_loss_and_last_the_last",
+        "test_columns_add_up_and_what_was_not_computed_is_empty",
+        "test_contrast_is_kept",
+        "test_counts_are_poisson_and_electronic",
+        "test_dciodvfy_finds_no_error_that_the_source_did_not_have",
+        "test_dcm2niix_sees_the_same_volume",
+        "test_denoise_and_sharpen_take_the_place_of_the_strengths",
+        "test_draws_are_the_same_in_another_process",
+        "test_each_command_refuses_warns_or_goes_on_as_the_table_says",
+        "test_each_end_has_the_numbers_of_that_generators_own_evaluation",
+        "test_each_kind_of_run_is_continued_by_its_own_verb",
+        "test_edges_are_compared_with_those_of_another_result",
+        "test_every_landmark_has_its_hu_where_dicom_geometry_says",
+        "test_every_patient_has_a_folder_with_a_folder_for_each_series",
+        "test_every_slice_of_every_patient_is_made",
+        "test_fat_muscle_contrast_liver_nodules_and_lesions_are_all_known_somewhere",
+        "test_flat_planes_are_shown_below_each_other_and_high_ones_side_by_side",
+        "test_fp16_on_a_cpu_is_wrong_usage",
+        "test_gradients_survive_the_scale_of_half_precision",
+        "test_half_precision_is_close_to_single",
+        "test_headers_read_in_other_processes_tell_the_same",
+        "test_heads_of_another_trunk_are_refused",
+        "test_help_lists_every_verb_with_what_it_is_for",
+        "test_highdicom_sees_the_same_volume",
+        "test_holms_correction_grows_with_the_rank_and_never_falls",
+        "test_however_the_file_runs_the_voxels_keep_their_places",
+        "test_hu_come_back_from_the_networks_range_clipped_and_else_unchanged",
+        "test_hu_metrics_are_not_said_to_be_on_a_window",
+        "test_impossible_settings_are_refused_by_name",
+        "test_it_agrees_on_the_calibration_images",
+        "test_it_agrees_with_pyiqa",
+        "test_it_agrees_with_the_package_lpips",
+        "test_it_prints_its_address_and_ends_with_ctrl_c",
+        "test_it_stops_when_patience_runs_out_and_says_so",
+        "test_iterating_brings_the_largest_singular_value_to_one",
+        "test_known_noise_is_found_to_5_percent",
+        "test_lanczos_alone_is_enough_of_a_baseline",
+        "test_left_out_the_generator_is_the_newest_l1_run",
+        "test_limits_choose_slices_by_seed_and_patient_alone",
+        "test_long_and_foreign_names_are_drawn_without_a_warning",
+        "test_losses_that_are_not_finite_add_up_over_epochs",
+        "test_losses_that_stay_not_finite_end_the_run",
+        "test_lung_and_fat_have_edges_as_air_has",
+        "test_micro_batches_are_equal_shares_of_as_few_pieces_as_fit",
+        "test_micro_batches_give_the_step_of_the_whole_batch",
+        "test_more_is_told_the_stronger_it_is_to_be",
+        "test_names_with_dollars_and_braces_are_drawn_as_they_are",
+        "test_networks_that_differ_in_one_weight_have_other_hashes",
+        "test_networks_with_a_skip_are_exported_for_every_size",
+        "test_no_plot_is_a_blank_page",
+        "test_no_uid_is_random_and_ours_is_named_as_the_writer",
+        "test_noise_added_to_a_quiet_real_slice_is_found_to_5_percent",
+        "test_noise_added_to_an_image_is_that_of_a_scan_at_the_dose",
+        "test_noise_follows_from_its_seed_and_is_none_at_full_dose",
+        "test_noise_of_projections_is_that_of_an_exam_at_less_dose",
+        "test_noise_that_grows_or_shrinks_shows_in_the_ratio_and_not_in_agreement",
+        "test_on_real_ct_interpolation_invents_nothing_and_noise_is_found_in_organs",
+        "test_one_image_of_every_series_has_no_error_for_dciodvfy",
+        "test_one_patient_has_a_localizer_and_one_has_two_series_of_one_study",
+        "test_only_the_leftovers_of_that_name_go",
+        "test_only_the_metrics_that_were_asked_for_have_columns",
+        "test_openvino_agrees_with_pytorch_at_every_size",
+        "test_other_parts_give_another_seed",
+        "test_other_settings_do_not_continue_it",
+        "test_out_dir_does_not_take_the_place_of_an_l1_run",
+        "test_out_dir_receives_the_run_itself_and_keeps_an_earlier_one",
+        "test_outside_the_field_of_view_there_is_padding_and_inside_there_is_none",
+        "test_padding_of_real_scanners_is_found_without_a_tag",
+        "test_paddings_signs_intercepts_and_transfer_syntaxes_differ",
+        "test_parts_of_a_batch_give_the_gradients_of_the_whole",
+        "test_parts_of_a_batch_work_in_every_precision",
+        "test_patience_ends_a_run_that_makes_no_progress",
+        "test_plots_and_a_picture_come_with_the_numbers",
+        "test_plots_do_without_values_that_could_not_be_computed",
+        "test_results_do_not_depend_on_the_number_of_processes",
+        "test_resuming_equals_not_having_stopped_to_the_bit",
+        "test_several_roots_are_one_set_of_patients",
+        "test_several_roots_may_follow_one_flag_or_each_its_own",
+        "test_slices_lie_where_those_of_the_source_do",
+        "test_spacings_matrices_kernels_and_sizes_differ",
+        "test_studies_are_the_same_again",
+        "test_the_average_follows_by_its_decay",
+        "test_the_average_has_a_key_of_its_own_and_is_what_is_used",
+        "test_the_best_epoch_is_the_one_that_early_metric_says",
+        "test_the_bits_do_not_depend_on_the_process_or_its_threads",
+        "test_the_checkers_find_nothing_that_the_synthetic_exams_did_not_have",
+        "test_the_checkpoint_knows_what_evaluation_needs",
+        "test_the_command_gives_the_committed_list",
+        "test_the_command_of_a_run_continues_it_with_resume",
+        "test_the_command_writes_curves_and_a_picture",
+        "test_the_config_beside_the_results_repeats_the_evaluation",
+        "test_the_cost_is_said_before_it_starts",
+        "test_the_ending_tells_the_format_where_none_is_given",
+        "test_the_generator_alone_is_trained_while_warming_up",
+        "test_the_generators_split_degradation_and_scale_hold",
+        "test_the_header_says_what_the_truth_says",
+        "test_the_images_agree_on_patient_study_and_frame_of_reference",
+        "test_the_model_itself_is_never_replaced",
+        "test_the_model_that_comes_with_ctsr_is_the_default_whatever_was_trained_here",
+        "test_the_notebook_runs",
+        "test_the_number_of_workers_changes_nothing",
+        "test_the_others_are_done_when_one_takes_its_process_down_every_time",
+        "test_the_page_has_a_part_for_everything_that_was_computed",
+        "test_the_page_opens_in_a_browser_and_prints",
+        "test_the_pages_numbers_come_from_its_lines",
+        "test_the_perceptual_loss_alone_moves_sr",
+        "test_the_rate_falls_by_half_after_60_and_80_percent_of_the_epochs",
+        "test_the_real_trunk_makes_the_perceptual_loss",
+        "test_the_report_of_a_real_root_is_right",
+        "test_the_same_seed_gives_the_same_bytes_and_another_seed_others",
+        "test_the_seed_of_a_training_leaves_the_split_alone",
+        "test_the_site_is_built_and_loads_nothing_from_elsewhere",
+        "test_the_size_of_micro_batches_is_kept_so_that_memory_does_not_change_the_sums",
+        "test_the_test_part_is_never_read",
+        "test_the_verb_names_the_file_by_its_format",
+        "test_the_verb_refuses_an_ending_of_another_format_in_one_line",
+        "test_training_lowers_the_loss",
+        "test_two_scans_by_one_kernel_are_as_sharp_and_a_sharper_kernel_is_sharper",
+        "test_validation_computes_the_adversarial_loss_when_asked",
+        "test_water_is_water_from_the_middle_to_the_rim",
+        "test_what_a_training_writes_can_be_given_to_train_again",
+        "test_what_is_measured_is_what_is_delivered",
+        "test_whom_the_generator_was_trained_on_is_not_forgotten",
+        "test_without_noise_there_is_no_detectability_and_no_frequency_of_noise",
+        "test_without_plots_there_are_numbers_only",
+        "test_without_the_perceptual_weights_the_error_says_which_command_brings_them",
+    }
+)

@@ -1,17 +1,23 @@
-"""The list of slow tests names tests that exist."""
+"""Tests are marked by what they use, and by name where they take long."""
 
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.markers import CLUSTER
-from tests.slow import SLOW
-
-REPOSITORY = Path(__file__).parents[1]
+from tests.slow import SLOW_TESTS
 
 
-@pytest.mark.parametrize("module", [*SLOW, *CLUSTER])
-def test_a_listed_test_exists(module: str) -> None:
-    defined = set(re.findall(r"def (test_\w+)\(", (REPOSITORY / module).read_text(encoding="utf-8")))
-    assert defined >= (SLOW.get(module) or set())
+def names(request: pytest.FixtureRequest) -> set[str]:
+    return {marker.name for marker in request.node.iter_markers()}
+
+
+def test_a_test_that_uses_real_ct_is_marked(real_ct: Path, request: pytest.FixtureRequest) -> None:
+    assert "real_ct" in names(request)
+
+
+def test_another_is_not(request: pytest.FixtureRequest) -> None:
+    assert names(request).isdisjoint({"real_ct", "browser", "cluster", "slow"})
+
+
+def test_slow_tests_are_listed_by_name() -> None:
+    assert all(name.startswith("test_") for name in SLOW_TESTS)

@@ -1,5 +1,7 @@
 """Engines give the same image as PyTorch, whichever runs, and what was asked for is used or its absence said."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,10 +11,9 @@ import torch
 
 from ctsr.checkpoint import Model, load_model
 from ctsr.errors import UsageError
-from ctsr.infer import TorchEngine, choose, super_resolve
-from ctsr.infer.cache import weights_hash
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted
+from ctsr.infer import TorchEngine, selection, super_resolve
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
+from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from tests.made.listener import Listener
 from tests.made.model import save_model
@@ -55,6 +56,33 @@ def test_openvino_agrees_with_pytorch_at_every_size(architecture: Architecture, 
         assert (super_resolve(engine, lr) - super_resolve(net, lr)).abs().max() * 1500 < 0.01
 
 
+INTERRUPTED_AFTER_TWO_ENGINES = """
+import signal, sys
+from pathlib import Path
+import torch
+from ctsr.infer.openvino_engine import OpenvinoEngine
+engines = [OpenvinoEngine(Path(sys.argv[1])) for _ in range(2)]
+for engine in engines:
+    engine(torch.zeros(1, 1, 8, 8))
+while engines:
+    del engine
+    engine = engines.pop(0)
+del engine
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.usefixtures("openvino")
+def test_a_process_can_be_interrupted_when_its_engines_are_gone(generator: Model, tmp_path: Path) -> None:
+    """A core that was freed after another left the process a stack for signals that was freed, too."""
+    command = [sys.executable, "-c", INTERRUPTED_AFTER_TWO_ENGINES, str(converted(generator.net, tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 @pytest.mark.usefixtures("openvino")
 @pytest.mark.parametrize("damaged", ["model.bin", "model.xml"])
 def test_a_conversion_that_was_damaged_is_made_again(generator: Model, tmp_path: Path, damaged: str) -> None:
@@ -93,7 +121,7 @@ def test_auto_takes_openvino_on_a_cpu(generator: Model, tmp_path: Path) -> None:
 def test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it(
     generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "is_installed", lambda **_: False)
+    monkeypatch.setattr(selection, "is_installed", lambda **_: False)
     listener = Listener()
     spec = choose_engine(generator, asked(tmp_path, "auto"), tuple, listener)
     assert open_engine(spec, generator).name == "torch fp32"

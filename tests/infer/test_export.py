@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from ctsr.checkpoint import Model, load_model
-from ctsr.checkpoint.packed import read_card
+from ctsr.checkpoint.checkpoint_io import read_card
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.infer import export as module
 from ctsr.infer.export import META_KEY, Format, export, target
-from ctsr.infer.private import import_openvino
+from ctsr.infer.openvino_engine import openvino_core
 from ctsr.models import Architecture, build
 from tests.made.model import save_model
 
@@ -30,7 +30,7 @@ def meta_in(path: Path, kind: Format) -> dict[str, object]:
 
             return json.loads({prop.key: prop.value for prop in onnx.load(path).metadata_props}[META_KEY])
         case "openvino":
-            return json.loads(import_openvino().Core().read_model(path).get_rt_info([META_KEY]).astype(str))
+            return json.loads(openvino_core().read_model(path).get_rt_info([META_KEY]).astype(str))
         case "torchscript":
             files = {f"{META_KEY}.json": ""}
             torch.jit.load(path, _extra_files=files)

@@ -15,11 +15,10 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.degrade import Degradation
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import Engine, TorchEngine
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.openvino_engine import OpenvinoEngine
-from ctsr.infer.private import import_openvino
+from ctsr.infer.openvino_engine import OpenvinoEngine, openvino_core
+from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
-from ctsr.models.rrdb import RRDBNet
+from ctsr.models.networks import RRDBNet
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs
 from ctsr.quantization.calibration import ExamSlices, convert_calibrated
 from ctsr.quantization.quantized_model import Int8Network
@@ -96,7 +95,7 @@ def test_int8_that_is_worse_gives_way_to_fp32_and_says_so(busy_net: nn.Module, t
 
 def in_fp32(net: nn.Module, folder: Path) -> tuple[list[str], int]:
     """The convolutions that were not quantised, and how many there are."""
-    model = import_openvino().Core().read_model(convert_calibrated(net, Discs(), folder))
+    model = openvino_core().read_model(convert_calibrated(net, Discs(), folder))
     convolutions = [one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution"]
     weights = {one.get_friendly_name(): one.input_value(1).get_node() for one in convolutions}
     # Weights of 8 bits are widened and scaled where they are used.

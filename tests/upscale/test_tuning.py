@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.checkpoint import Model
-from ctsr.checkpoint.bundled import BUNDLED, bundled_for
 from ctsr.checkpoint.model import load_model
+from ctsr.checkpoint.model_lookup import BUNDLED, bundled_for
 from ctsr.degrade import DegradationParams
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import read_slice
-from ctsr.infer.choose import AskedFor
-from ctsr.infer.strength import STRENGTHS, Strength
+from ctsr.infer.conditions import STRENGTHS, Strength
+from ctsr.infer.selection import AskedFor
 from ctsr.models.interpolation import enlarge
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale
@@ -120,5 +120,5 @@ def test_the_model_that_comes_with_ctsr_is_the_default_whatever_was_trained_here
 def test_a_model_that_is_gone_says_what_takes_its_place() -> None:
     from ctsr.checkpoint import resolve_model
 
-    with pytest.raises(MissingInputError, match="--strength strong"):
+    with pytest.raises(MissingInputError, match="`strength` strong"):
         resolve_model("ctsr-x2-sharp")

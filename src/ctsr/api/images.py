@@ -13,8 +13,8 @@ from ctsr.degrade import Degradation, DegradationSampler, degrade_hu
 from ctsr.degrade.degradation import Mode
 from ctsr.errors import DomainError, UsageError
 from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.infer.conditions import StrengthName
 from ctsr.infer.engine import EngineName, Precision
-from ctsr.infer.strength import StrengthName
 from ctsr.padding import SlicePixels
 from ctsr.preprocess.run import PreprocessReport
 from ctsr.preprocess.run import preprocess as preprocess_folder

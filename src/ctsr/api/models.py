@@ -10,8 +10,8 @@ from ctsr.checkpoint import load_model as load_checkpoint_model
 from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.files import file_state
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
 from ctsr.infer.engine import Engine, EngineName, Precision
+from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
 """A model of `ctsr.load_model`, or what that function takes."""

@@ -42,6 +42,7 @@ FIELDS = frozenset(
         "slices",
         "split",
         "split_json",
+        "strength",
         "study_slices",
         "target_spacing",
         "window_center",

@@ -20,9 +20,9 @@ from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
-from ctsr.infer.choose import EngineSpec, open_engine
+from ctsr.infer.engine import Tiled, seam_error
+from ctsr.infer.selection import EngineSpec, open_engine
 from ctsr.infer.super_resolver import SliceSuperResolver
-from ctsr.infer.tiles import Tiled, seam_error
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
 from ctsr.text import listed, one_line

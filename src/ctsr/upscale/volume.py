@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from ctsr.checkpoint import Model
-from ctsr.infer.engine import Engine
+from ctsr.infer.engine import Engine, Tiled, plan_tiles
 from ctsr.infer.super_resolver import SliceSuperResolver
-from ctsr.infer.tiles import Tiled, plan_tiles
 from ctsr.padding import SlicePixels
 from ctsr.progress import SILENT, Progress
 from ctsr.resample import at_spacing, resample
