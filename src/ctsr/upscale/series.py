@@ -21,16 +21,18 @@ from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.choose import EngineSpec, open_engine
+from ctsr.infer.conditions import SAMPLE_SLICES
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.infer.tiles import Tiled, seam_error
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
+from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
 from ctsr.upscale.card import unusual
 from ctsr.upscale.picture import draw
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
-from ctsr.upscale.tuning import SAMPLES, Tuning, tune
+from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.work import Made, make_slices
 
 SLICE = re.compile(r"\d{4,}\.dcm")
@@ -176,9 +178,7 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
 
 def _samples(job: Job) -> list[SlicePixels]:
     """A few slices of the series, evenly spread."""
-    count = len(job.series.slices)
-    wanted = min(SAMPLES, count)
-    indices = [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
+    indices = spread_indices(len(job.series.slices), SAMPLE_SLICES)
     with quiet():
         return [read_slice(job.series, index, assume_hu=job.options.assume_hu) for index in indices]
 

@@ -19,8 +19,6 @@ from ctsr.quality.noise import NoiseEstimate, homogeneous_windows, measure_noise
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import VoxelsHU
 
-SAMPLES = 3
-"""Slices of a series that are looked at, evenly spread."""
 MOST_NOISE_RATIO = 1.0
 """Noise of a result over that of its source, with `limit_noise`."""
 HALVINGS = 12

@@ -12,6 +12,7 @@ from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Dra
 from ctsr.errors import DomainError, MissingInputError, ReadError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.hu import Window
+from ctsr.told import DRAWN, ConditionsSource
 
 MAX_SETTINGS = 32
 """Settings remembered; older ones are computed again if a page returns to them."""
@@ -27,9 +28,10 @@ CHANGEABLE = ("mode", "sigma", "noise", "dose", "deg_seed", "sampling")
 class RecordedSampler(DegradationSampler):
     """A sampler that returns recorded parameters, and draws where none were recorded."""
 
-    by_series: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict)
+    # Not hashed: mappings are not hashable, and samplers are keys of caches.
+    by_series: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict, hash=False)
     """(patient, series) → parameters shared by all its slices."""
-    by_slice: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict)
+    by_slice: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict, hash=False)
     """(patient, slice identity) → parameters of this slice."""
 
     def draw(self, patient_id: str, series_uid: str, slice_identity: str, slice_index: int) -> Draw:
@@ -58,6 +60,8 @@ class RecordedEvaluation:
     """SHA-256 of each model → engine and precision: `torch fp32`."""
     device: str
     """Device of PyTorch engines."""
+    conditions: ConditionsSource = DRAWN
+    """What a conditional model was told."""
     mask: str = "none"
     """Region of the evaluation's metrics; the viewer measures the whole slice."""
 
@@ -91,9 +95,10 @@ def read_summary(path: Path) -> RecordedEvaluation:
             window_tag=str(document["window"]["tag"]),
             engines={str(model["sha256"]): str(model["engine"]) for model in document["models"].values()},
             device=str(document["config"]["device"]),
+            conditions=ConditionsSource.parse(str((document.get("conditions") or {}).get("source", str(DRAWN)))),
             mask=str(document["mask"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, DomainError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, DomainError, UsageError) as error:
         raise ReadError(f"--eval_summary {path} is no summary.json of `ctsr evaluate` ({error!r})") from error
 
 
