@@ -1,12 +1,13 @@
 """Whole slices as evaluation, validation and viewer see them: HR, and the LR that was made from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.degrade import DegradationSampler, Draw, WholeSlice, degrade
+from ctsr.degrade import DegradationSampler, Draw, WholeSlice, degrade, with_own_noise
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.volume import VoxelsHU
 
@@ -28,6 +29,7 @@ class SlicePair:
     hr_hu: VoxelsHU
     """``(scale·h, scale·w)``, HU: what `hr` was before the model's range clipped it."""
     draw: Draw
+    """As drawn; noise of an exam at less dose with the strength that was measured."""
 
 
 def slice_pair(
@@ -38,12 +40,10 @@ def slice_pair(
     crop = tuple(centered_crop(size, degradation.scale) for size in (stored.rows, stored.columns))
     hr = torch.from_numpy(hu_range.to_unit(stored.hu[index][crop]))[None, None]
     draw = sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
-    lr = degrade(
-        hr,
-        [draw.params],
-        [draw.noise_seed],
-        scale=degradation.scale,
-        antialias=degradation.antialias,
-        whole=WholeSlice(stored.pixel_spacing[0], hu_range),
-    )
+    whole = WholeSlice(stored.pixel_spacing[0], hu_range)
+    degraded = partial(degrade, hr, scale=degradation.scale, antialias=degradation.antialias, whole=whole)
+    if draw.params.noise_model == "exam" and draw.params.has_noise:
+        clean = degraded([draw.params.noiseless], [0])[0, 0].numpy()
+        draw = replace(draw, params=with_own_noise(clean, draw.params, whole, degradation.scale))
+    lr = degraded([draw.params], [draw.noise_seed])
     return SlicePair(lr, hr, stored.slice_hu(index)[crop], draw)

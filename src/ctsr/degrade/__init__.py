@@ -2,6 +2,7 @@
 
 from ctsr.degrade.apply import degrade, margin_of
 from ctsr.degrade.degradation import Degradation, DegradationParams, Mode
+from ctsr.degrade.exam_dose import with_own_noise
 from ctsr.degrade.in_hu import degrade_hu
 from ctsr.degrade.projected import WholeSlice
 from ctsr.degrade.sampling import DegradationSampler, Draw, Sampling, SeedMode
@@ -18,4 +19,5 @@ __all__ = [
     "degrade",
     "degrade_hu",
     "margin_of",
+    "with_own_noise",
 ]

@@ -34,6 +34,8 @@ def told_conditions(
     match source.kind:
         case "drawn":
             draw = sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
+            if draw.params.noise_model == "exam":
+                return _measured_dose(stored, index, sampler, hu_range)
             return drawn_conditions(draw.params)
         case "fixed":
             return Conditions(source.blur_sigma, source.noise_hu / hu_range.hu_per_unit)
@@ -41,6 +43,12 @@ def told_conditions(
             whole_series = sampler.sampling == "volume"
             indices = spread_indices(len(stored), SAMPLE_SLICES) if whole_series else (index,)
             return _estimated(stored, indices, sampler, hu_range)
+
+
+@lru_cache(maxsize=64)
+def _measured_dose(stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange) -> Conditions:
+    """Noise of an exam at less dose is known when its LR has been made."""
+    return drawn_conditions(slice_pair(stored, index, sampler, hu_range).draw.params)
 
 
 @lru_cache(maxsize=64)

@@ -288,11 +288,16 @@ def _common(params: Iterable[DegradationParams]) -> dict[str, Any]:
     return common
 
 
-def _params_document(params: DegradationParams) -> dict[str, float]:
+def _params_document(params: DegradationParams) -> dict[str, float | str | None]:
+    """Noise of exams is measured in each slice: only its dose is drawn."""
+    measured = params.noise_model == "exam"
     return {
         "sigma": params.blur_sigma,
         "kernel": params.blur_kernel,
-        "noise_sigma": params.noise_sigma,
+        "noise_sigma": None if measured else params.noise_sigma,
         "dose": params.dose,
-        "noise_eff": params.noise_std,
+        "noise_eff": None if measured else params.noise_std,
+        "downsampling": params.downsampling,
+        "noise_model": params.noise_model,
+        "noise_cutoff": params.noise_cutoff,
     }

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, cast, get_args
 
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
+from ctsr.degrade.degradation import Downsampling, NoiseModel
 from ctsr.errors import DomainError, MissingInputError, ReadError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.hu import Window
@@ -128,7 +129,19 @@ def _recorded_sampler(document: Mapping[str, Any]) -> RecordedSampler:
 def _params(drawn: Mapping[str, Any]) -> DegradationParams:
     sigma, kernel = float(drawn["sigma"]), int(drawn["kernel"])
     check_blur(sigma, kernel)
-    return DegradationParams(sigma, kernel, float(drawn["noise_sigma"]), float(drawn["dose"]))
+    downsampling = drawn.get("downsampling", "bilinear")
+    noise_model = drawn.get("noise_model", "white")
+    if downsampling not in get_args(Downsampling) or noise_model not in get_args(NoiseModel):
+        raise ValueError(f"unknown downsampling {downsampling!r} or noise model {noise_model!r}")
+    return DegradationParams(
+        sigma,
+        kernel,
+        float(drawn["noise_sigma"] or 0.0),  # null where it is measured in each slice
+        float(drawn["dose"]),
+        cast("Downsampling", downsampling),
+        cast("NoiseModel", noise_model),
+        float(drawn.get("noise_cutoff", 1.0)),
+    )
 
 
 def check_blur(sigma: float, kernel: int | None) -> None:

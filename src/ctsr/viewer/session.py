@@ -8,6 +8,7 @@ from threading import Condition, Lock
 from typing import Any, Literal
 
 from ctsr.data.hu_cache import default_store, open_series
+from ctsr.data.pairs import slice_pair
 from ctsr.hu import Window
 from ctsr.metrics import MetricValue
 from ctsr.series import Series
@@ -111,6 +112,8 @@ class ViewerSession:
         params = sampler.draw(
             stored.patient_id, stored.series_uid, stored.identities[viewed.index], viewed.index
         ).params
+        if params.noise_model == "exam":  # its strength is measured when LR is made
+            params = slice_pair(stored, viewed.index, sampler, self.state.hu_range).draw.params
         return {
             "mode": sampler.degradation.mode,
             "sampling": sampler.sampling,
