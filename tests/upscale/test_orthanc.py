@@ -16,7 +16,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from ctsr.checkpoint import Generator as Model
+from ctsr.checkpoint import Model
 from ctsr.infer.choose import AskedFor
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale

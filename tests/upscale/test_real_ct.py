@@ -13,7 +13,7 @@ from highdicom import get_volume_from_series
 from pydicom import dcmread
 
 from ctsr.body_mask import tissue_blocks
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.exams import read_slice, read_volume, scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
@@ -37,7 +37,7 @@ EACH = 8
 
 
 @pytest.fixture(scope="module")
-def result(real_ct: Path, tmp_path_factory: pytest.TempPathFactory, bilinear: Generator) -> Report:
+def result(real_ct: Path, tmp_path_factory: pytest.TempPathFactory, bilinear: Model) -> Report:
     out = tmp_path_factory.mktemp("upscaled")
     options = UpscaleOptions(slices=None if wants_all_slices() else f":{EACH}")
     return upscale(real_ct / "patients", out, bilinear, AskedFor("torch"), options)

@@ -4,8 +4,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ctsr.checkpoint.files import Checkpoint, save_checkpoint
-from ctsr.checkpoint.generator import Blend, Generator
 from ctsr.checkpoint.meta import Meta, current_versions
+from ctsr.checkpoint.model import Blend, Model
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.hashing import digest
 from ctsr.models.architecture import load_state
@@ -13,7 +13,7 @@ from ctsr.models.architecture import load_state
 __all__ = ["blend", "blended_path", "save_blend"]
 
 
-def blend(first: Generator, second: Generator, alpha: float) -> Generator:
+def blend(first: Model, second: Model, alpha: float) -> Model:
     """``(1 − α)·first + α·second``, weight by weight (network interpolation, ESRGAN section 3.4).
 
     Meaningful for generators of which one was trained on from the other. The averaged weights are taken where a file
@@ -41,7 +41,7 @@ def blend(first: Generator, second: Generator, alpha: float) -> Generator:
     state = {key: ours[key].cpu().lerp(theirs[key].cpu(), alpha) for key in ours}
     _, net = load_state(state)
     made_of = Blend(str(first.path), first.sha256, str(second.path), second.sha256, alpha)
-    return Generator(
+    return Model(
         net=net,
         architecture=second.architecture,
         meta=_joined(first, second),
@@ -56,7 +56,7 @@ def blended_path(second: Path, alpha: float) -> Path:
     return second.with_name(f"{second.stem}_alpha{alpha:g}.pth")
 
 
-def save_blend(path: Path, first: Generator, second: Generator, alpha: float) -> None:
+def save_blend(path: Path, first: Model, second: Model, alpha: float) -> None:
     """Write the blend as a checkpoint that evaluates and is applied like any other, and knows what it was made of.
 
     Raises:
@@ -72,7 +72,7 @@ def save_blend(path: Path, first: Generator, second: Generator, alpha: float) ->
     save_checkpoint(path, Checkpoint(blended.meta, blended.net.state_dict(), training=made_of))
 
 
-def _joined(first: Generator, second: Generator) -> Meta | None:
+def _joined(first: Model, second: Model) -> Meta | None:
     """The second's meta; whoever one of the two was trained on counts as trained on."""
     if second.meta is None or first.meta is None:
         return second.meta

@@ -44,9 +44,9 @@ class Models:
 
 
 def _row(model: "BundledModel") -> tuple[str, ...]:
-    from ctsr.checkpoint import load_generator
+    from ctsr.checkpoint import load_model
 
-    generator = load_generator(model.file)
+    generator = load_model(model.file)
     spacing = generator.meta.card.pixel_spacing_mm if generator.meta else None
     return (
         model.name,

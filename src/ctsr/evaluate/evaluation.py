@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.checkpoint.blend import blend
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
@@ -163,8 +163,8 @@ class Curve:
 
 
 def evaluate_curve(
-    first: Generator,
-    second: Generator,
+    first: Model,
+    second: Model,
     alphas: Sequence[float],
     device: torch.device,
     degradation: Degradation,

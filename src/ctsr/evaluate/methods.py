@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint.generator import Generator, find_generator
+from ctsr.checkpoint.model import Model, find_model
 from ctsr.checkpoint.reference import BEST, LAST, STAMPED
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, DegradationParams
@@ -46,7 +46,7 @@ FAMILIES = {"rrdb": "RRDB", "real_esrgan": "RRDB", "rrdb_skip": "RRDB"}
 class ModelUnderTest:
     """A generator that is to be evaluated."""
 
-    generator: Generator
+    generator: Model
     device: torch.device
     """Where the network is."""
     engine: Engine | None = None
@@ -145,7 +145,7 @@ class ModelUnderTest:
         return self.name if self.name.startswith(experiment) else safe_name(f"{experiment}_{self.name}")
 
 
-def load_model(
+def load_model_under_test(
     reference: str | None, *, device: str = "auto", scale: int | None = None, progress: Progress = SILENT
 ) -> ModelUnderTest:
     """Load the model that `reference` names onto a device.
@@ -161,7 +161,7 @@ def load_model(
         CheckpointError: the file holds none that can be loaded.
         UsageError: its scale is another one, or there is no such device.
     """
-    generator = find_generator(reference, scale=scale, progress=progress)
+    generator = find_model(reference, scale=scale, progress=progress)
     if scale is not None and scale != generator.scale:
         raise UsageError(
             f"--scale {scale} does not fit {generator.path}, a network for ×{generator.scale}; "

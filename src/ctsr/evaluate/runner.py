@@ -19,10 +19,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ctsr.checkpoint import Generator as GeneratorNet
-from ctsr.checkpoint import load_generator
+from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.blend import blend
-from ctsr.checkpoint.generator import Blend
+from ctsr.checkpoint.model import Blend
 from ctsr.cluster import LostError, each_in_order
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
@@ -296,11 +295,11 @@ class ModelRecipe:
         generator.net.to(device)
         return ModelUnderTest(generator, device)
 
-    def _generator(self, folder: Path) -> GeneratorNet:
+    def _generator(self, folder: Path) -> Model:
         if self.blend is None:
-            return load_generator(folder / self.path)
-        first = load_generator(folder / self.blend.first)
-        second = load_generator(folder / self.blend.second)
+            return load_model(folder / self.path)
+        first = load_model(folder / self.blend.first)
+        second = load_model(folder / self.blend.second)
         return blend(first, second, self.blend.alpha)
 
 

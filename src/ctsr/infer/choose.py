@@ -7,7 +7,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import torch
 
-from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint import Model, load_model
 from ctsr.errors import UsageError
 from ctsr.infer.engine import Engine, EngineName, Precision, TorchEngine
 from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
@@ -39,17 +39,15 @@ class Int8Support(Protocol):
     Implemented by `ctsr.quantization.quantized_model.Int8Network`, which is above this package.
     """
 
-    def source(self, generator: Generator) -> str:
+    def source(self, model: Model) -> str:
         """Where the network comes from, for messages."""
         ...
 
-    def open(self, generator: Generator, *, threads: int | None = None, cache: Path | None = None) -> Engine:
+    def open(self, model: Model, *, threads: int | None = None, cache: Path | None = None) -> Engine:
         """The INT8 engine."""
         ...
 
-    def check_on_series(
-        self, generator: Generator, series: Iterable[Series], *, assume_hu: bool = False
-    ) -> EngineCheck:
+    def check_on_series(self, model: Model, series: Iterable[Series], *, assume_hu: bool = False) -> EngineCheck:
         """A check of the INT8 engine on slices of series that were not used to make it."""
         ...
 
@@ -88,13 +86,11 @@ class AskedFor:
     """Of converted networks; the user's when None."""
 
 
-def choose_engine(
-    generator: Generator, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT
-) -> EngineSpec:
+def choose_engine(model: Model, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT) -> EngineSpec:
     """What runs a network from now on; a choice that is not the one asked for is said.
 
     Args:
-        generator: the network.
+        model: the network.
         asked: what the user wants.
         check: compares INT8 with fp32; needed for int8.
         progress: hears what was chosen and why.
@@ -104,7 +100,7 @@ def choose_engine(
     """
     chosen = _available(asked, progress)
     spec = EngineSpec(
-        generator.path.absolute(), chosen, asked.precision, asked.device, asked.threads, asked.cache, asked.int8
+        model.path.absolute(), chosen, asked.precision, asked.device, asked.threads, asked.cache, asked.int8
     )
     if spec.precision != "int8":
         return spec
@@ -114,23 +110,23 @@ def choose_engine(
         return fp32
     if asked.int8 is None or check is None:
         raise UsageError("no INT8 network is available for this model; choose fp32")
-    progress.note(f"int8: {asked.int8.source(generator)}")
-    result = check(open_engine(spec, generator), open_engine(fp32, generator))
+    progress.note(f"int8: {asked.int8.source(model)}")
+    result = check(open_engine(spec, model), open_engine(fp32, model))
     progress.note(f"int8 {result.text}: {'in use' if result.passes else 'too much, computing in fp32'}")
     return spec if result.passes else fp32
 
 
-def open_engine(spec: EngineSpec, generator: Generator | None = None) -> Engine:
-    """The engine that `spec` names; `generator` saves loading its model again."""
-    generator = generator or load_generator(spec.model_path)
-    net = generator.net
+def open_engine(spec: EngineSpec, model: Model | None = None) -> Engine:
+    """The engine that `spec` names; `model` saves loading its model again."""
+    model = model or load_model(spec.model_path)
+    net = model.net
     if spec.engine == "torch":
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         return TorchEngine(net.to(spec.device), spec.precision)
     if spec.precision == "int8":
         assert spec.int8 is not None, "choose_engine gives int8 only with an INT8 network"
-        return spec.int8.open(generator, threads=spec.threads, cache=spec.cache)
+        return spec.int8.open(model, threads=spec.threads, cache=spec.cache)
     return OpenvinoEngine(converted(net.cpu(), spec.cache), spec.precision, threads=spec.threads)
 
 

@@ -13,7 +13,7 @@ from ctsr.files import atomic_folder
 from ctsr.hashing import digest
 from ctsr.infer.cache import default_cache, weights_hash
 from ctsr.infer.engine import Precision
-from ctsr.infer.private import import_openvino
+from ctsr.infer.private import import_openvino, openvino_core
 from ctsr.models.conditioning import input_channels
 
 __all__ = ["GET_IT", "MODEL_XML", "OpenvinoEngine", "convert", "converted", "is_installed", "kept"]
@@ -50,8 +50,7 @@ class OpenvinoEngine:
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         self._options = options
-        self._core = import_openvino().Core()
-        self._model = self._core.read_model(xml)
+        self._model = openvino_core().read_model(xml)
         self._shape: tuple[int, ...] = ()
         self._compiled: Any = None
         self._name = f"openvino {precision} {variant}".strip()
@@ -75,7 +74,7 @@ class OpenvinoEngine:
             self._compiled = None  # its buffers go before others come
             model = self._model.clone()
             model.reshape(list(shape))
-            self._compiled = self._core.compile_model(model, "CPU", self._options)
+            self._compiled = openvino_core().compile_model(model, "CPU", self._options)
             self._shape = shape
         return self._compiled
 
@@ -106,7 +105,7 @@ def _is_whole(folder: Path) -> bool:
     if not (folder / MODEL_XML).is_file():
         return False
     try:
-        import_openvino().Core().read_model(folder / MODEL_XML)
+        openvino_core().read_model(folder / MODEL_XML)
     except RuntimeError:
         return False
     return True

@@ -1,9 +1,10 @@
 """The one door to OpenVINO, which reports to its makers unless told not to before it is imported."""
 
 import importlib
+from functools import cache
 from typing import Any
 
-__all__ = ["import_openvino"]
+__all__ = ["import_openvino", "openvino_core"]
 
 
 def import_openvino() -> Any:
@@ -14,6 +15,19 @@ def import_openvino() -> Any:
     """
     _decline()
     return importlib.import_module("openvino")
+
+
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, which lives as long as the process does.
+
+    Every core loads its own CPU plugin, which gives the thread a stack for signals. The first of two that goes frees
+    its stack, the second puts that back: the next Ctrl-C would be a segmentation fault.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    return import_openvino().Core()
 
 
 def _decline() -> None:

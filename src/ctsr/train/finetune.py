@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_generator, resolve_model
+from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_model, resolve_model
 from ctsr.checkpoint.reference import FINETUNED
 from ctsr.data.datasets import trained_on
 from ctsr.data.split import PARTS
@@ -131,7 +131,7 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
         note = f"continuing {folder}"
         return options, Start(architecture, build(architecture), checkpoint.meta, note, folder, checkpoint)
     resolved = resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, flag="--pretrained_g")
-    generator = load_generator(resolved.path)
+    generator = load_model(resolved.path)
     scale = generator.architecture.scale
     if options.scale not in {None, scale}:
         raise UsageError(

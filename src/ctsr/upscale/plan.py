@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ctsr import __version__
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.checkpoint.packed import PACKED
 from ctsr.dicom.defect_detection import part_of
 from ctsr.dicom.write import Derivation
@@ -51,11 +51,11 @@ class ModelName:
     hu_range: HURange
 
     @classmethod
-    def of(cls, generator: Generator) -> "ModelName":
+    def of(cls, model: Model) -> "ModelName":
         """Of a loaded network: its experiment's name; that of the file where it was made to be passed on."""
-        passed_on = generator.path.suffix == PACKED
-        name = generator.meta.experiment if generator.meta and not passed_on else generator.path.stem
-        return cls(safe_name(name), generator.sha256, generator.scale, generator.hu_range)
+        passed_on = model.path.suffix == PACKED
+        name = model.meta.experiment if model.meta and not passed_on else model.path.stem
+        return cls(safe_name(name), model.sha256, model.scale, model.hu_range)
 
     @property
     def label(self) -> str:
@@ -226,7 +226,7 @@ def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
 def plan_series(
     inventory: Inventory,
     wanted: Sequence[Chosen],
-    generator: Generator,
+    model: Model,
     engine: str,
     options: UpscaleOptions,
     out: Path,
@@ -257,12 +257,12 @@ def plan_series(
         if output in taken:
             raise UsageError(f"{series.path}: two results would be called {output}; upscale them one by one")
         taken.add(output)
-        tiling = plan_tiles(generator.architecture, (series.rows, series.columns), memory)
+        tiling = plan_tiles(model.architecture, (series.rows, series.columns), memory)
         job = Job(
             series=series,
             output=output,
             format=kind,
-            model=ModelName.of(generator),
+            model=ModelName.of(model),
             engine=f"{engine} {tiling.label}" if tiling else engine,
             tiling=tiling,
             options=options,

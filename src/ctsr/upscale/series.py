@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ctsr.checkpoint import Meta, current_versions, load_generator
+from ctsr.checkpoint import Meta, current_versions, load_model
 from ctsr.defect_policy import check
 from ctsr.dicom.reading import quiet
 from ctsr.errors import CtsrError, SeriesError, UsageError
@@ -68,8 +68,8 @@ class Network:
 @lru_cache(maxsize=1)
 def open_network(spec: EngineSpec) -> Network:
     """A model in a process that was told of it only: opened once for all its series."""
-    generator = load_generator(spec.model_path)
-    return Network(open_engine(spec, generator), generator.meta, generator.architecture.conditional)
+    model = load_model(spec.model_path)
+    return Network(open_engine(spec, model), model.meta, model.architecture.conditional)
 
 
 def is_done(job: Job) -> bool:

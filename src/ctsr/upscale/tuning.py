@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.infer import TorchEngine
 from ctsr.infer.strength import STRENGTHS, Strength
 from ctsr.infer.super_resolver import SliceSuperResolver
@@ -120,7 +120,7 @@ def tune(
 
 def super_resolve_sample(
     slices: Sequence[SlicePixels],
-    generator: Generator,
+    model: Model,
     pixel_spacing: tuple[float, float],
     options: UpscaleOptions | None = None,
 ) -> Sample:
@@ -128,15 +128,15 @@ def super_resolve_sample(
 
     Args:
         slices: of one series, HU.
-        generator: the model.
+        model: the model.
         pixel_spacing: of the source, mm between rows, between columns.
         options: the defaults when left out.
     """
     resolver = SliceSuperResolver(
-        TorchEngine(generator.net),
-        generator.architecture.scale,
-        generator.hu_range,
-        conditional=generator.architecture.conditional,
+        TorchEngine(model.net),
+        model.architecture.scale,
+        model.hu_range,
+        conditional=model.architecture.conditional,
     )
     tuning = tune(slices, resolver, pixel_spacing, options or UpscaleOptions())
     chosen = tuning.apply_to(resolver)

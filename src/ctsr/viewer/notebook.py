@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctsr.degrade import Degradation
-from ctsr.evaluate.methods import load_model
+from ctsr.evaluate.methods import load_model_under_test
 from ctsr.nifti import save_volume
 from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 from ctsr.viewer.server import ViewServer
@@ -62,7 +62,7 @@ def show(
         height: height of the frame in pixels.
         options: fields of `ViewOptions`, for instance ``preset="lung"``.
     """
-    model = None if no_model else load_model(model_path, device=device)
+    model = None if no_model else load_model_under_test(model_path, device=device)
     default = model.degradation if model else Degradation(scale=DEFAULT_SCALE)
     # The decoded form of a volume in memory is of no use to a later process: keep it out of the user's store.
     folder = tempfile.TemporaryDirectory(prefix="ctsr-view-", ignore_cleanup_errors=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ctsr.checkpoint import load_generator, save_checkpoint
+from ctsr.checkpoint import load_model, save_checkpoint
 from ctsr.errors import CheckpointError, MissingInputError
 from tests.made.model import META, example
 from tests.models.foreign import basicsr_forward, basicsr_state, user_forward, user_state
@@ -21,7 +21,7 @@ def image() -> Tensor:
 
 def output_of(path: Path, *, use_ema: bool = True) -> Tensor:
     with torch.inference_mode():
-        return load_generator(path, use_ema=use_ema).net(image())
+        return load_model(path, use_ema=use_ema).net(image())
 
 
 def assert_close(one: Tensor, other: Tensor) -> None:
@@ -36,7 +36,7 @@ def test_files_from_before_ctsr_load(tmp_path: Path, scale: int, key: str | None
     earlier_meta = {"degradation": "blurnoise", "scale": scale}
     content = state if key is None else {key: state, "epoch": 7, "best": np.float64(0.25), "meta": earlier_meta}
     torch.save(content, tmp_path / "best.pth", _use_new_zipfile_serialization=not legacy)
-    generator = load_generator(tmp_path / "best.pth")
+    generator = load_model(tmp_path / "best.pth")
     assert (generator.architecture.name, generator.architecture.scale) == ("rrdb", scale)
     assert generator.meta is None
     assert_close(output_of(tmp_path / "best.pth"), user_forward(state, image()))
@@ -76,7 +76,7 @@ def test_where_a_file_has_no_average_its_live_weights_are_used(tmp_path: Path) -
 def test_a_generator_tells_where_it_is_from(tmp_path: Path) -> None:
     path = tmp_path / "best.pth"
     save_checkpoint(path, example())
-    generator = load_generator(path)
+    generator = load_model(path)
     assert generator.meta == META
     assert generator.path == path
     assert generator.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -102,7 +102,7 @@ def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path, form: st
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(CheckpointError, match="needs code to load"):
-        load_generator(path)
+        load_model(path)
     assert not trace.exists()
     if "pickle" in form:
         pickle.loads(path.read_bytes())
@@ -114,7 +114,7 @@ def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path, form: st
 def test_a_whole_module_is_refused_by_the_name_of_its_class(tmp_path: Path) -> None:
     torch.save(torch.nn.Conv2d(1, 1, 3), tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match=r"needs code to load \(torch\.nn\.modules\.conv\.Conv2d\)"):
-        load_generator(tmp_path / "net.pth")
+        load_model(tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -125,35 +125,35 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, share: float, lega
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(CheckpointError, match=r"best\.pth cannot be read as a checkpoint"):
-        load_generator(path)
+        load_model(path)
 
 
 @pytest.mark.parametrize("content", [b"hello world\n", b"PK\x03\x04 not really", bytes(range(256)) * 40])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "best.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
-        load_generator(tmp_path / "best.pth")
+        load_model(tmp_path / "best.pth")
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, {"model": {}}, {"model": {"lr": 0.1}}, {}])
 def test_a_file_without_weights_is_refused_by_what_it_holds(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "best.pth")
     with pytest.raises(CheckpointError, match=r"best\.pth.*holds no weights.*found"):
-        load_generator(tmp_path / "best.pth")
+        load_model(tmp_path / "best.pth")
 
 
 def test_a_list_is_no_checkpoint(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "best.pth")
     with pytest.raises(CheckpointError, match="but a list"):
-        load_generator(tmp_path / "best.pth")
+        load_model(tmp_path / "best.pth")
 
 
 def test_weights_that_fit_no_network_are_refused_with_the_files_name(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"other\.pth: no known network has these weights"):
-        load_generator(tmp_path / "other.pth")
+        load_model(tmp_path / "other.pth")
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"gone\.pth"):
-        load_generator(tmp_path / "gone.pth")
+        load_model(tmp_path / "gone.pth")

@@ -17,7 +17,7 @@ from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.models.architecture import Architecture, load_state
 from ctsr.progress import SILENT, Progress
 
-__all__ = ["Blend", "Generator", "find_generator", "load_generator"]
+__all__ = ["Blend", "Model", "find_model", "load_model"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Blend:
 
 
 @dataclass(frozen=True, eq=False)
-class Generator:
-    """A network with its weights and where they are from."""
+class Model:
+    """A network with its weights, what its file tells about it, and where it is from."""
 
     net: nn.Module
     """``(N, 1, H, W)`` in [-1, 1] → ``(N, 1, scale·H, scale·W)``; float32, evaluation mode, on the CPU."""
@@ -73,7 +73,7 @@ class Generator:
         return Degradation(scale=self.scale) if self.architecture.conditional else self.trained_for
 
 
-def find_generator(reference: str | None, *, scale: int | None = None, progress: Progress = SILENT) -> Generator:
+def find_model(reference: str | None, *, scale: int | None = None, progress: Progress = SILENT) -> Model:
     """The network that a model reference means; `progress` hears which file was chosen.
 
     Args:
@@ -88,10 +88,10 @@ def find_generator(reference: str | None, *, scale: int | None = None, progress:
     resolved = resolve_model(reference, scale=scale)
     if resolved.note:
         progress.note(resolved.note)
-    return load_generator(resolved.path)
+    return load_model(resolved.path)
 
 
-def load_generator(path: Path, *, use_ema: bool = True) -> Generator:
+def load_model(path: Path, *, use_ema: bool = True) -> Model:
     """The network in a checkpoint: our own, a bare state dict, one under `model`, or BasicSR's.
 
     Args:
@@ -112,7 +112,7 @@ def load_generator(path: Path, *, use_ema: bool = True) -> Generator:
         raise CheckpointError(f"{path}: {error}") from error
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Generator(net, architecture, meta, path, digest)
+    return Model(net, architecture, meta, path, digest)
 
 
 def _meta(container: Mapping[str, Any]) -> Meta | None:
