@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ctsr.degrade import Degradation, DegradationParams, degrade_hu
-from ctsr.evaluate.methods import ModelUnderTest, load_model
+from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
 from ctsr.exams import read_slice, scan
 from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, estimated_conditions
 from ctsr.models.conditioning import Conditions
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--model", default="ctsr-x2", help="conditional: bundled model, run folder or checkpoint")
     parser.add_argument("--slices", type=int, default=SAMPLE_SLICES, help="of each series")
     given = parser.parse_args()
-    model = load_model(given.model, device="cpu")
+    model = load_model_under_test(given.model, device="cpu")
     print(f"{given.model}, SHA-256 {model.generator.sha256}; noise of {NOISE_HU:g} HU is added to LR\n")
     print("| series | kernel | blur | estimated | noise estimated, HU | PSNR told what is, dB | told estimates |")
     print("|---|---|---:|---:|---:|---:|---:|")

@@ -15,7 +15,7 @@ from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import UsageError
 from ctsr.evaluate.conditions import told_conditions
 from ctsr.evaluate.evaluation import Evaluation, evaluate
-from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model
+from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, Told, read_rows
 from ctsr.hu import DEFAULT_RANGE
@@ -52,7 +52,7 @@ def told(root: Path, store: Path, conditional_path: Path, tmp_path: Path):
     """``told("0.8,5")`` evaluates fred, who has three slices."""
 
     def told(conditions: str, listener: Listener | None = None, **flags: Any) -> Evaluation:
-        model = load_model(str(flags.pop("model", conditional_path)), device="cpu")
+        model = load_model_under_test(str(flags.pop("model", conditional_path)), device="cpu")
         options = EvaluateOptions(
             root=(root,),
             store=store,
@@ -96,7 +96,7 @@ def test_fixed_values_reach_the_network_the_rows_and_the_report(
     pairs = zip(rows, model_rows(drawn), strict=True)
     assert all(ours.metrics["PSNR"] != theirs.metrics["PSNR"] for ours, theirs in pairs)
     # And to the network itself: the same slice by hand.
-    model = load_model(str(conditional_path), device="cpu")
+    model = load_model_under_test(str(conditional_path), device="cpu")
     (stored,) = open_exams([root], checkpoint_split=SPLIT).part("test", "evaluate", store).series
     sampler = DegradationSampler(Degradation())
     pair = slice_pair(stored, 0, sampler, DEFAULT_RANGE)
@@ -173,7 +173,7 @@ def test_the_viewer_tells_the_network_what_the_evaluation_did(told, conditional_
     from ctsr.viewer.state import ViewRequest, prepare
 
     evaluation = told("estimated")
-    model: ModelUnderTest = load_model(str(conditional_path), device="cpu")
+    model: ModelUnderTest = load_model_under_test(str(conditional_path), device="cpu")
     options = ViewOptions(store=store, eval_summary=evaluation.folder / "summary.json", conditions="2,2")
     listener = Listener()
     request = ViewRequest(root / "fred", model, model.degradation, options, frozenset({"conditions"}))
