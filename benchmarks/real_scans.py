@@ -12,7 +12,7 @@ from typing import get_args
 from ctsr.checkpoint import Model, find_model
 from ctsr.errors import CtsrError, DomainError
 from ctsr.exams import read_slice, scan
-from ctsr.infer.strength import StrengthName
+from ctsr.infer.conditions import StrengthName
 from ctsr.physics.real_scan import measure_scan
 from ctsr.quality.before_after import BOUNDS, SlicePair, check, measure_before_after
 from ctsr.series import Series

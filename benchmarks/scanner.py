@@ -20,7 +20,7 @@ from ctsr.checkpoint.model import Model
 from ctsr.hu import DEFAULT_RANGE, FloatArray
 from ctsr.infer import by_interpolation, super_resolve
 from ctsr.models.conditioning import Conditions, is_conditional, with_conditions
-from ctsr.models.linear import fit_linear_filter
+from ctsr.models.interpolation import fit_linear_filter
 from ctsr.physics import DiscTask, detectability, edge_profile, transfer_function
 from ctsr.physics.simulated_scanner import (
     DISC_MM,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ctsr.checkpoint import Model, load_checkpoint, load_model
-from ctsr.checkpoint.blend import blend, save_blend
+from ctsr.checkpoint.model import blend, save_blend
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.hu import HURange

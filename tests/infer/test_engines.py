@@ -11,10 +11,9 @@ import torch
 
 from ctsr.checkpoint import Model, load_model
 from ctsr.errors import UsageError
-from ctsr.infer import TorchEngine, choose, super_resolve
-from ctsr.infer.cache import weights_hash
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted
+from ctsr.infer import TorchEngine, selection, super_resolve
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
+from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from tests.made.listener import Listener
 from tests.made.model import save_model
@@ -122,7 +121,7 @@ def test_auto_takes_openvino_on_a_cpu(generator: Model, tmp_path: Path) -> None:
 def test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it(
     generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "is_installed", lambda **_: False)
+    monkeypatch.setattr(selection, "is_installed", lambda **_: False)
     listener = Listener()
     spec = choose_engine(generator, asked(tmp_path, "auto"), tuple, listener)
     assert open_engine(spec, generator).name == "torch fp32"

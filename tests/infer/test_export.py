@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from ctsr.checkpoint import Model, load_model
-from ctsr.checkpoint.packed import read_card
+from ctsr.checkpoint.checkpoint_io import read_card
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.infer import export as module
 from ctsr.infer.export import META_KEY, Format, export, target
-from ctsr.infer.private import openvino_core
+from ctsr.infer.openvino_engine import openvino_core
 from ctsr.models import Architecture, build
 from tests.made.model import save_model
 

@@ -10,8 +10,8 @@ from scipy.special import ndtr
 from ctsr.cli.main import main
 from ctsr.errors import DomainError
 from ctsr.exams import read_slice, scan
-from ctsr.physics.phantom import distances
 from ctsr.physics.real_scan import Kind, find_rods, find_wire, measure_scan
+from ctsr.physics.transfer import distances
 from ctsr.quality.sharpness import TEN_TO_NINETY
 from tests.quality.images import Image, blurred_discs
 

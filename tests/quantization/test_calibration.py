@@ -15,11 +15,10 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.degrade import Degradation
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import Engine, TorchEngine
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.openvino_engine import OpenvinoEngine
-from ctsr.infer.private import openvino_core
+from ctsr.infer.openvino_engine import OpenvinoEngine, openvino_core
+from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
-from ctsr.models.rrdb import RRDBNet
+from ctsr.models.networks import RRDBNet
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs
 from ctsr.quantization.calibration import ExamSlices, convert_calibrated
 from ctsr.quantization.quantized_model import Int8Network

@@ -12,14 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ctsr.checkpoint import Model, load_model
-from ctsr.checkpoint.bundled import BUNDLED, check_own_folder
+from ctsr.checkpoint.model_lookup import BUNDLED, check_own_folder
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError, UsageError
 from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted
-from ctsr.infer.private import openvino_core
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted, openvino_core
+from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from ctsr.quantization.calibration import calibrate_ranges, correct_bias
 from ctsr.quantization.fake_quantize import (

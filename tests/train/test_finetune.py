@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
 from ctsr.checkpoint import load_checkpoint, load_model
-from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.data.datasets import trained_on
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, SplitError, UsageError

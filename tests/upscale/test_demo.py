@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.checkpoint import Model
-from ctsr.infer.choose import AskedFor
+from ctsr.infer.selection import AskedFor
 from ctsr.phantom.exams import make_exams
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale

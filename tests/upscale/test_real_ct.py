@@ -17,13 +17,12 @@ from ctsr.checkpoint import Model
 from ctsr.exams import read_slice, read_volume, scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
-from ctsr.infer.body_roi import body_roi
-from ctsr.infer.choose import AskedFor
-from ctsr.infer.super_resolver import SliceSuperResolver
+from ctsr.infer.selection import AskedFor
+from ctsr.infer.super_resolver import SliceSuperResolver, body_roi
 from ctsr.models import Architecture, build
+from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.interpolation import enlarge
-from ctsr.models.rrdb import RRDBNet
-from ctsr.models.warm_start import start_as_bilinear
+from ctsr.models.networks import RRDBNet
 from ctsr.series import Series
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale

@@ -15,10 +15,10 @@ import pytest
 from pydicom import dcmread
 
 from ctsr.checkpoint import Model, load_model
-from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
-from ctsr.infer.choose import AskedFor
+from ctsr.infer.selection import AskedFor
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.checkpoint import Model
-from ctsr.checkpoint.bundled import BUNDLED, bundled_for
 from ctsr.checkpoint.model import load_model
+from ctsr.checkpoint.model_lookup import BUNDLED, bundled_for
 from ctsr.degrade import DegradationParams
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import read_slice
-from ctsr.infer.choose import AskedFor
-from ctsr.infer.strength import STRENGTHS, Strength
+from ctsr.infer.conditions import STRENGTHS, Strength
+from ctsr.infer.selection import AskedFor
 from ctsr.models.interpolation import enlarge
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale

@@ -1,23 +1,22 @@
-"""A network ready to use, from any file that holds one."""
+"""A network ready to use, from any file that holds one, and blends of two."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from ctsr.checkpoint.container import read_container, weights_in
-from ctsr.checkpoint.meta import Meta
-from ctsr.checkpoint.reference import resolve_model
+from ctsr.checkpoint.checkpoint_io import Checkpoint, read_container, save_checkpoint, weights_in
+from ctsr.checkpoint.meta import Meta, current_versions
+from ctsr.checkpoint.model_lookup import resolve_model
 from ctsr.degrade import Degradation
-from ctsr.errors import CheckpointError
+from ctsr.errors import CheckpointError, DomainError
+from ctsr.hashing import digest
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.models.architecture import Architecture, load_state
 from ctsr.progress import SILENT, Progress
-
-__all__ = ["Blend", "Model", "find_model", "load_model"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def find_model(reference: str | None, *, scale: int | None = None, progress: Pro
     """The network that a model reference means; `progress` hears which file was chosen.
 
     Args:
-        reference: see `ctsr.checkpoint.reference.resolve_model`; None takes the newest run.
+        reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
         scale: of the bundled model, where no run is found.
         progress: told what was chosen, where that was not plain.
 
@@ -95,7 +94,7 @@ def load_model(path: Path, *, use_ema: bool = True) -> Model:
     """The network in a checkpoint: our own, a bare state dict, one under `model`, or BasicSR's.
 
     Args:
-        path: see `ctsr.checkpoint.reference.resolve_model` for what users write.
+        path: see `ctsr.checkpoint.model_lookup.resolve_model` for what users write.
         use_ema: take averaged weights where the file has them, otherwise the live ones; False is the other way round.
 
     Raises:
@@ -115,8 +114,75 @@ def load_model(path: Path, *, use_ema: bool = True) -> Model:
     return Model(net, architecture, meta, path, digest)
 
 
+def blend(first: Model, second: Model, alpha: float) -> Model:
+    """``(1 − α)·first + α·second``, weight by weight (network interpolation, ESRGAN section 3.4).
+
+    Meaningful for generators of which one was trained on from the other. The averaged weights are taken where a file
+    has them.
+
+    Args:
+        first: what α = 0 gives back.
+        second: what α = 1 gives back; the blend carries its meta, and counts as trained on the patients of both.
+        alpha: in [0, 1].
+
+    Raises:
+        DomainError: α lies outside.
+        CheckpointError: the two are different networks, or see HU differently.
+    """
+    if not 0 <= alpha <= 1:
+        raise DomainError(f"--alpha must be in [0, 1], got {alpha:g}")
+    if first.architecture != second.architecture:
+        raise CheckpointError(
+            f"{first.path} ({first.architecture}) and {second.path} ({second.architecture}) are different networks"
+        )
+    if first.hu_range != second.hu_range:
+        raise CheckpointError(f"{first.path} and {second.path} were trained on different HU ranges")
+    ours, theirs = first.net.state_dict(), second.net.state_dict()
+    # Where α is 0 or 1 the weights come back to the bit.
+    state = {key: ours[key].cpu().lerp(theirs[key].cpu(), alpha) for key in ours}
+    _, net = load_state(state)
+    made_of = Blend(str(first.path), first.sha256, str(second.path), second.sha256, alpha)
+    return Model(
+        net=net,
+        architecture=second.architecture,
+        meta=_joined(first, second),
+        path=blended_path(second.path, alpha),
+        sha256=digest(first.sha256, second.sha256, repr(alpha), size=32).hex(),
+        blend=made_of,
+    )
+
+
+def blended_path(second: Path, alpha: float) -> Path:
+    """Where a blend goes that nobody has named: beside its second generator."""
+    return second.with_name(f"{second.stem}_alpha{alpha:g}.pth")
+
+
+def save_blend(path: Path, first: Model, second: Model, alpha: float) -> None:
+    """Write the blend as a checkpoint that evaluates and is applied like any other, and knows what it was made of.
+
+    Raises:
+        CheckpointError: see `blend`; or neither file tells how it was trained.
+        DomainError: α lies outside [0, 1].
+    """
+    blended = blend(first, second, alpha)
+    if blended.meta is None or blended.blend is None:
+        raise CheckpointError(
+            f"{second.path} does not say how it was trained; only files that ctsr wrote can be blended"
+        )
+    made_of = {"blend": asdict(blended.blend)}
+    save_checkpoint(path, Checkpoint(blended.meta, blended.net.state_dict(), training=made_of))
+
+
 def _meta(container: Mapping[str, Any]) -> Meta | None:
     meta = container.get("meta")
     if not isinstance(meta, Mapping) or "format" not in meta:
         return None
     return Meta.from_plain(cast("Mapping[str, Any]", meta))
+
+
+def _joined(first: Model, second: Model) -> Meta | None:
+    """The second's meta; whoever one of the two was trained on counts as trained on."""
+    if second.meta is None or first.meta is None:
+        return second.meta
+    others = (first.meta.trained_on | second.meta.trained_on) - set(second.meta.split.get("train", ()))
+    return replace(second.meta, also_trained_on=tuple(sorted(others)), versions=current_versions())

@@ -127,7 +127,7 @@ def _codecs() -> Iterator[Finding]:
 
 def _caches() -> Iterator[Finding]:
     from ctsr.data.hu_cache import default_store
-    from ctsr.infer.cache import default_cache as engine_cache
+    from ctsr.infer.openvino_engine import default_cache as engine_cache
     from ctsr.weights import default_cache as weights_cache
 
     for folder in (default_store(), engine_cache(), weights_cache()):
@@ -140,7 +140,7 @@ def _caches() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from ctsr.checkpoint.bundled import BUNDLED
+    from ctsr.checkpoint.model_lookup import BUNDLED
     from ctsr.weights import WEIGHTS
     from ctsr.weights.cache import cached_path
 
@@ -163,7 +163,7 @@ def _extras() -> Iterator[Finding]:
 
 def _engines() -> Iterator[Finding]:
     from ctsr.checkpoint import load_model
-    from ctsr.checkpoint.bundled import BUNDLED
+    from ctsr.checkpoint.model_lookup import BUNDLED
     from ctsr.infer.engine import TorchEngine
     from ctsr.infer.openvino_engine import OpenvinoEngine, converted, is_installed
     from ctsr.models.conditioning import input_channels

@@ -12,7 +12,7 @@ from ctsr.errors import UsageError
 from ctsr.text import size
 
 if TYPE_CHECKING:  # torch is imported when there is something to load, not for `--help`
-    from ctsr.checkpoint.bundled import BundledModel
+    from ctsr.checkpoint.model_lookup import BundledModel
 
 __all__ = ["Models"]
 
@@ -32,7 +32,7 @@ class Models:
 
     def run(self, console: Console) -> int:
         """Exit status 0."""
-        from ctsr.checkpoint.bundled import BUNDLED
+        from ctsr.checkpoint.model_lookup import BUNDLED
 
         if self.name is not None:
             console.print(_card(self.name, console))
@@ -60,7 +60,7 @@ def _row(model: "BundledModel") -> tuple[str, ...]:
 
 def _card(reference: str, console: Console) -> str:
     from ctsr.checkpoint import resolve_model
-    from ctsr.checkpoint.packed import PACKED, read_card
+    from ctsr.checkpoint.checkpoint_io import PACKED, read_card
 
     resolved = resolve_model(reference)
     if resolved.note:

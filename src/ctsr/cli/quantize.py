@@ -35,7 +35,7 @@ class Quantize:
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 if the loss was too large or a series could not be used."""
         from ctsr.checkpoint import find_model
-        from ctsr.checkpoint.bundled import check_own_folder
+        from ctsr.checkpoint.model_lookup import check_own_folder
         from ctsr.quantization.quantize import quantize
         from ctsr.quantization.quantized_model import quantized_path, save_quantized
 

@@ -68,7 +68,7 @@ class Upscale:
         from ctsr.checkpoint import find_model
         from ctsr.cluster import executor_for
         from ctsr.device import pick_device
-        from ctsr.infer.choose import AskedFor
+        from ctsr.infer.selection import AskedFor
         from ctsr.pool import threads_each
         from ctsr.upscale.run import upscale
 

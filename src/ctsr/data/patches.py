@@ -14,8 +14,8 @@ from ctsr.body_mask import BLOCK
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import centered_crop
 from ctsr.degrade import Degradation, DegradationParams, Draw, degrade, margin_of
+from ctsr.degrade.apply import reflected
 from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
-from ctsr.degrade.kernels import reflected
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import HURange

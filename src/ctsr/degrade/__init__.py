@@ -1,11 +1,9 @@
 """HR → LR: draw the parameters, then apply them. Tensors in, tensors out; `degrade_hu` for one slice in HU."""
 
-from ctsr.degrade.apply import degrade, margin_of
-from ctsr.degrade.degradation import Degradation, DegradationParams, Mode
+from ctsr.degrade.apply import degrade, degrade_hu, margin_of
+from ctsr.degrade.degradation import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
 from ctsr.degrade.exam_dose import with_own_noise
-from ctsr.degrade.in_hu import degrade_hu
-from ctsr.degrade.projected import WholeSlice
-from ctsr.degrade.sampling import DegradationSampler, Draw, Sampling, SeedMode
+from ctsr.degrade.noise import WholeSlice
 
 __all__ = [
     "Degradation",

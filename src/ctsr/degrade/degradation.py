@@ -1,4 +1,7 @@
-"""The range of degradations a model is made for, and the one that was drawn for an image."""
+"""The range of degradations that a model is made for, and drawing one of it for an image.
+
+A draw is a function of seeds and names, never of order, workers or process.
+"""
 
 import math
 from collections.abc import Mapping
@@ -8,13 +11,14 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 
 from ctsr.errors import DomainError
+from ctsr.hashing import rng_from, seed_from
 
 Mode: TypeAlias = Literal["clean", "blur", "blurnoise"]
 Downsampling: TypeAlias = Literal["bilinear", "area"]
 """`bilinear` samples between the two middle pixels of a cell; `area` is the cell's mean, as a detector takes it."""
 NoiseModel: TypeAlias = Literal["white", "correlated", "projection", "exam"]
 """`white` has independent pixels; `correlated` the spectrum of CT, a ramp under an apodisation;
-`projection` is drawn in projections of a whole slice, see `ctsr.degrade.projected`; `exam` has the strength and
+`projection` is drawn in projections of a whole slice, see `ctsr.degrade.noise`; `exam` has the strength and
 correlation of the slice's own noise, see `ctsr.degrade.exam_dose`."""
 WHOLE_SLICE_MODELS: tuple[NoiseModel, ...] = ("projection", "exam")
 """Those that patches cannot have."""
@@ -25,6 +29,9 @@ LEAST_BLUR = 0.05
 """HR pixels: below it, neighbours weigh less than 1e-86."""
 BLUR_SIGMA: dict[int, Range] = {2: (0.7, 0.9), 4: (1.05, 1.35)}
 """Default blur by scale, HR pixels: 0.8 ± 0.1 at ×2, 1.2 ± 0.15 at ×4."""
+
+Sampling: TypeAlias = Literal["volume", "slice", "det-slice"]
+SeedMode: TypeAlias = Literal["per_patient", "global"]
 
 
 @dataclass(frozen=True)
@@ -197,6 +204,53 @@ class Degradation:
         return DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose, downsampling, noise_model, cutoff)
 
 
+def odd_nearest(width: float) -> int:
+    """The odd number nearest to `width`, at least 3."""
+    return max(3, 2 * math.floor((width - 1) / 2 + 0.5) + 1)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Everything that is random about one LR slice."""
+
+    params: DegradationParams
+    noise_seed: int
+
+
+@dataclass(frozen=True)
+class DegradationSampler:
+    """Draws a degradation for each slice.
+
+    `volume`: one set of parameters for a whole series. `slice`: one for each slice, by its identity. `det-slice`:
+    one for each slice, by ``seed + slice_index``. The noise field always belongs to the slice.
+    """
+
+    degradation: Degradation
+    sampling: Sampling = "volume"
+    deg_seed: int = 42
+    seed_mode: SeedMode = "per_patient"
+    """`global` leaves the patient out: every patient's series then share one draw."""
+
+    def patient_seed(self, patient_id: str) -> int:
+        """The seed that a patient's draws are made from, 32 bits."""
+        return self.deg_seed if self.seed_mode == "global" else seed_from(self.deg_seed, patient_id, bits=32)
+
+    def draw(self, patient_id: str, series_uid: str, slice_identity: str, slice_index: int) -> Draw:
+        """The parameters and the noise seed of one slice."""
+        seed = self.patient_seed(patient_id)
+        rng = self._rng(seed, series_uid, slice_identity, slice_index)
+        return Draw(self.degradation.sample(rng), seed_from(seed, "noise", slice_identity))
+
+    def _rng(self, seed: int, series_uid: str, slice_identity: str, slice_index: int) -> np.random.Generator:
+        match self.sampling:
+            case "volume":
+                return rng_from(seed, "volume", "" if self.seed_mode == "global" else series_uid)
+            case "slice":
+                return rng_from(seed, "slice", slice_identity)
+            case "det-slice":
+                return np.random.default_rng(seed + slice_index)
+
+
 def _between(bounds: Range, share: float) -> float:
     low, high = bounds
     return low + (high - low) * float(share)
@@ -204,8 +258,3 @@ def _between(bounds: Range, share: float) -> float:
 
 def _choice(count: int, rng: np.random.Generator) -> int:
     return 0 if count == 1 else int(rng.integers(count))
-
-
-def odd_nearest(width: float) -> int:
-    """The odd number nearest to `width`, at least 3."""
-    return max(3, 2 * math.floor((width - 1) / 2 + 0.5) + 1)

@@ -3,7 +3,7 @@
 Quantum noise grows as 1/√dose, so an exam at a fraction a of the dose has ``1/a − 1`` times the variance more. How
 strong the noise of an image is, and how it is correlated, is measured in the image itself, so nothing need be known of
 scanner, kernel or exposure. Streaks, whose correlation changes over a slice, are those of projections alone: see
-`ctsr.degrade.projected`.
+`ctsr.degrade.noise`.
 """
 
 import math
@@ -14,8 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ctsr.degrade.degradation import DegradationParams
-from ctsr.degrade.noise import standard_normal
-from ctsr.degrade.projected import WholeSlice
+from ctsr.degrade.noise import WholeSlice, standard_normal
 from ctsr.quality.noise import HomogeneousWindows, homogeneous_windows
 from ctsr.quality.noise_spectrum import rings_of
 from ctsr.volume import VoxelsHU

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.data.split import split_file
 from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import load_model_under_test

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ctsr.checkpoint import Model
-from ctsr.checkpoint.blend import blend
+from ctsr.checkpoint.model import blend
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.examples import agreement, choose_examples, example_slice
@@ -29,7 +29,7 @@ from ctsr.evaluate.summary import ResultTables, summary_document
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
 from ctsr.hashing import digest
-from ctsr.infer.choose import Int8Support
+from ctsr.infer.selection import Int8Support
 from ctsr.progress import SILENT, Progress
 from ctsr.text import safe_name
 

@@ -13,7 +13,7 @@ from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
-from ctsr.models.linear import LinearFilter, Pair, fit_linear_filter
+from ctsr.models.interpolation import LinearFilter, Pair, fit_linear_filter
 from ctsr.progress import SILENT, Progress
 from ctsr.series_quality import spread_indices
 

@@ -13,18 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.checkpoint.model import Model, find_model
-from ctsr.checkpoint.reference import BEST, LAST, STAMPED
+from ctsr.checkpoint.model_lookup import BEST, LAST, STAMPED
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, DegradationParams
 from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
 from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
-from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
-from ctsr.infer.resolver import NetworkMethod
+from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
+from ctsr.infer.super_resolver import NetworkMethod
 from ctsr.models.conditioning import Conditions
-from ctsr.models.interpolation import Interpolation, interpolate
-from ctsr.models.linear import LinearFilter
+from ctsr.models.interpolation import Interpolation, LinearFilter, interpolate
 from ctsr.progress import SILENT, Progress
 from ctsr.text import safe_name
 
@@ -88,7 +87,7 @@ class ModelUnderTest:
         return (self.engine or TorchEngine(self.generator.net)).name
 
     def on_engine(self, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT) -> "ModelUnderTest":
-        """The model on another engine, see `ctsr.infer.choose.choose_engine`; unchanged for torch in fp32."""
+        """The model on another engine, see `ctsr.infer.selection.choose_engine`; unchanged for torch in fp32."""
         if (asked.engine, asked.precision) == ("torch", "fp32"):
             return self
         spec = choose_engine(self.generator, asked, check, progress)
@@ -151,7 +150,7 @@ def load_model_under_test(
     """Load the model that `reference` names onto a device.
 
     Args:
-        reference: see `ctsr.checkpoint.reference.resolve_model`; None takes the newest run.
+        reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
         device: see `ctsr.device.pick_device`.
         scale: the scale that the user expects, if any.
         progress: receives a note of the file that was chosen.

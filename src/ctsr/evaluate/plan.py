@@ -22,8 +22,8 @@ from ctsr.evaluate.output_folder import SliceRef
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.hashing import digest, rng_from
 from ctsr.hu import HURange, choose_windows
-from ctsr.infer.choose import AskedFor, Int8Support
 from ctsr.infer.engine import Engine
+from ctsr.infer.selection import AskedFor, Int8Support
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import MA_CPU_SECONDS, PerceptualMetrics, choose_perceptual
 from ctsr.models.conditioning import Conditions

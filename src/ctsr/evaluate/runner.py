@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from ctsr.checkpoint import Model, load_model
-from ctsr.checkpoint.blend import blend
-from ctsr.checkpoint.model import Blend
+from ctsr.checkpoint.model import Blend, blend
 from ctsr.cluster import LostError, each_in_order
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
@@ -33,7 +32,7 @@ from ctsr.evaluate.output_folder import Columns, OutputFolder, Row, RowWriter, S
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
 from ctsr.evaluate.slice_metrics import Domain
 from ctsr.files import write_atomically
-from ctsr.infer.choose import EngineSpec, open_engine
+from ctsr.infer.selection import EngineSpec, open_engine
 from ctsr.metrics.perceptual import choose_perceptual
 from ctsr.pool import available_cores
 from ctsr.progress import Progress

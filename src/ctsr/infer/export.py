@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from ctsr import __version__
 from ctsr.checkpoint import Model, load_model
-from ctsr.checkpoint.packed import PACKED, read_card, save_packed
+from ctsr.checkpoint.checkpoint_io import PACKED, read_card, save_packed
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.files import PART
 from ctsr.hu import HURange
-from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert
-from ctsr.infer.private import import_openvino
+from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert, import_openvino
 from ctsr.models.conditioning import input_channels
 from ctsr.paths import check_free
 

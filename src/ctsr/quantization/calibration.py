@@ -17,8 +17,7 @@ from ctsr.exams import read_slice, scan
 from ctsr.files import file_state
 from ctsr.hashing import digest
 from ctsr.hu import HURange
-from ctsr.infer.cache import weights_hash
-from ctsr.infer.openvino_engine import kept
+from ctsr.infer.openvino_engine import kept, weights_hash
 from ctsr.quantization.acceptance import degraded_pairs
 from ctsr.quantization.fake_quantize import fake_quantized, input_quantizers
 from ctsr.series import Series

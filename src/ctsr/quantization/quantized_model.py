@@ -10,14 +10,13 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
+from ctsr.checkpoint.checkpoint_io import PACKED, read_tensors
 from ctsr.checkpoint.model import Model
-from ctsr.checkpoint.packed import PACKED, read_tensors
 from ctsr.errors import CheckpointError, DomainError, ReadError, UsageError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_path
-from ctsr.infer.cache import weights_hash
 from ctsr.infer.engine import Engine
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
 from ctsr.models.architecture import StateDict
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs
 from ctsr.quantization.calibration import Calibration, convert_calibrated

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_model, resolve_model
-from ctsr.checkpoint.reference import FINETUNED
+from ctsr.checkpoint.model_lookup import FINETUNED
 from ctsr.data.datasets import trained_on
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
@@ -18,7 +18,7 @@ from ctsr.features import Trunk, convolutions_of
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.losses import PerceptualLoss
 from ctsr.models import Architecture, build
-from ctsr.models.critics import build_critic
+from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT, Progress
 from ctsr.train.adversarial import FinetuneStage
 from ctsr.train.curves import draw_finetune_curves

@@ -8,14 +8,14 @@ from typing import Literal, NamedTuple
 
 from ctsr import __version__
 from ctsr.checkpoint import Model
-from ctsr.checkpoint.packed import PACKED
+from ctsr.checkpoint.checkpoint_io import PACKED
 from ctsr.dicom.defect_detection import part_of
 from ctsr.dicom.write import Derivation
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import file_state
 from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
-from ctsr.infer.tiles import Tiling, plan_tiles
+from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.resample import at_spacing
 from ctsr.series import Inventory, PatientExams, Series, is_nifti
 from ctsr.text import listed, printable, safe_name

@@ -11,7 +11,7 @@ from ctsr.cluster import LostError, each_in_order
 from ctsr.data.datasets import patient_names
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
-from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
+from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory

@@ -20,10 +20,10 @@ from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
-from ctsr.infer.choose import EngineSpec, open_engine
 from ctsr.infer.conditions import SAMPLE_SLICES
+from ctsr.infer.engine import Tiled, seam_error
+from ctsr.infer.selection import EngineSpec, open_engine
 from ctsr.infer.super_resolver import SliceSuperResolver
-from ctsr.infer.tiles import Tiled, seam_error
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
 from ctsr.series_quality import spread_indices

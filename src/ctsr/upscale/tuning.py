@@ -9,7 +9,7 @@ import torch
 
 from ctsr.checkpoint import Model
 from ctsr.infer import TorchEngine
-from ctsr.infer.strength import STRENGTHS, Strength
+from ctsr.infer.conditions import STRENGTHS, Strength
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge

@@ -55,7 +55,7 @@ def show(
 
     Args:
         subject: volume in HU, patient's folder, or NIfTI file.
-        model_path: see `ctsr.checkpoint.reference.resolve_model`; by default the newest run, else the bundled model.
+        model_path: see `ctsr.checkpoint.model_lookup.resolve_model`; by default the newest run, else the bundled model.
         no_model: show LR, interpolations and HR only.
         degradation: how LR is made; by default the model's.
         device: see `ctsr.device.pick_device`.

@@ -10,7 +10,7 @@ from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_names
 from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange, MetricWindow, choose_window
-from ctsr.infer.choose import AskedFor, EngineCheck, Int8Support
+from ctsr.infer.selection import AskedFor, EngineCheck, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.checkpoint import resolve_model
-from ctsr.checkpoint.bundled import BUNDLED
-from ctsr.checkpoint.reference import run_time
+from ctsr.checkpoint.model_lookup import BUNDLED, run_time
 from ctsr.errors import MissingInputError
 
 OLD, NEW = "rrdb_x2_blurnoise_20250912-114004", "rrdb_x2_blurnoise_20251001-080000"

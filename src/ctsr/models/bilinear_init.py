@@ -1,12 +1,9 @@
-"""A fresh network that begins as bilinear interpolation instead of as noise."""
+"""Initial weights with which a network is bilinear interpolation."""
 
 import torch
 from torch import nn
 
-from ctsr.models.rrdb import RRDBNet
-from ctsr.models.skip import SkipNet
-
-__all__ = ["start_as_bilinear"]
+from ctsr.models.networks import RRDBNet, SkipNet
 
 CARRIER = 0
 """The feature channel that carries the image through the network."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctsr.models.critics import CRITICS, PATCH_CHANNELS, PATCH_STRIDES, CriticName, build_critic, iterate_norms
+from ctsr.models.discriminators import CRITICS, PATCH_CHANNELS, PATCH_STRIDES, CriticName, build_critic, iterate_norms
 
 
 @pytest.fixture(params=list(CRITICS))

@@ -10,15 +10,15 @@ from ctsr.degrade import DegradationParams, degrade
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.features import TRUNKS, Conv, Trunk, as_imagenet, convolutions_of
 from ctsr.losses import (
+    GanType,
     PerceptualLoss,
     artifact_loss,
+    artifact_map,
     consistency_loss,
     discriminator_loss,
     generator_loss,
     l1_loss,
 )
-from ctsr.losses.adversarial import GanType
-from ctsr.losses.reconstruction import artifact_map
 from ctsr.weights import load_weights
 from tests.needs import needs_weights
 

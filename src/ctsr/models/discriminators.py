@@ -10,9 +10,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from ctsr.models.blocks import SLOPE
-
-__all__ = ["CRITICS", "CriticName", "PatchCritic", "UNetCritic", "build_critic", "iterate_norms"]
+from ctsr.models.networks import SLOPE
 
 CriticName: TypeAlias = Literal["patch", "unet"]
 

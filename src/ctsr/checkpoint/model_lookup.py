@@ -1,27 +1,16 @@
-r"""Model references: what a user may write after ``--model_path``, and the checkpoint file that it means."""
+"""Model references: what a user may write after ``--model_path``, and the file that it means."""
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctsr.checkpoint.bundled import BUNDLED, WITHDRAWN, bundled_for
-from ctsr.errors import MissingInputError
+import ctsr
+from ctsr.checkpoint.checkpoint_io import PACKED
+from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import STAMP
 from ctsr.paths import FoundPath, native_path, search_path
-
-__all__ = [
-    "ANY_RUN",
-    "BEST",
-    "FINETUNED",
-    "LAST",
-    "RUN_FOLDERS",
-    "STAMPED",
-    "Resolved",
-    "resolve_model",
-    "run_time",
-]
 
 BEST, LAST = "best.pth", "last.pth"
 """The two checkpoints of a run folder."""
@@ -35,6 +24,11 @@ FINETUNED = "finetune"
 EXPERIMENT_FILE = re.compile(r"(?P<experiment>.+)_(?P<which>best|last)(?:\.pth)?|(?P<bare>[^.]+)")
 STAMPED = re.compile(r"(?P<experiment>.+)_(?P<stamp>\d{8}-\d{6})")
 """The name of a run's folder."""
+
+FOLDER = Path(ctsr.__file__).parent / "bundled"
+
+WITHDRAWN = {"ctsr-x2-sharp": "use ctsr-x2 with --strength strong, which `ctsr upscale` takes"}
+"""Models that came with earlier versions, and what takes their place."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +116,49 @@ def run_time(folder: Path) -> float | None:
         return time.mktime(time.strptime(match["stamp"], STAMP))
     except (ValueError, OverflowError):
         return None
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """One model of the package; what it is and was trained on stands in its file."""
+
+    name: str
+    scale: int
+    licence: str
+    """Of the weights; the images they were trained on are not part of the package."""
+
+    @property
+    def file(self) -> Path:
+        """Where its weights are."""
+        return FOLDER / f"{self.name}{PACKED}"
+
+
+BUNDLED: Mapping[str, BundledModel] = {
+    model.name: model
+    for model in (
+        BundledModel("ctsr-x2", 2, "Apache-2.0"),
+        BundledModel("ctsr-x4", 4, "Apache-2.0"),
+    )
+}
+"""By name; the first of its scale is used where no run is found."""
+
+
+def bundled_for(scale: int | None) -> BundledModel | None:
+    """The model that is used where no run is found: the first of that scale, or of all; None where there is none."""
+    return next((model for model in BUNDLED.values() if scale in {None, model.scale}), None)
+
+
+def check_own_folder(model: Path) -> None:
+    """Refuse to write beside a bundled model, where nobody named a file: that folder is the installed package's.
+
+    Raises:
+        UsageError: the model comes with the package.
+    """
+    if model.resolve().parent == FOLDER.resolve():
+        raise UsageError(
+            f"{model.stem} comes with ctsr, whose folder is not for results: name the file to write with --out, or "
+            f"work on a copy, which `ctsr export copy{PACKED} --model_path {model.stem}` makes"
+        )
 
 
 def _default(roots: Sequence[Path], scale: int | None, only_l1: bool, flag: str) -> Resolved:

@@ -1,4 +1,4 @@
-"""Which engine runs a network: settled once, from what was asked for and what is there."""
+"""Selection of the engine that runs a network: settled once, from what was asked for and what is there."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace

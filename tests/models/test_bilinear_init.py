@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ctsr.models import Architecture, build
+from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.interpolation import interpolate
-from ctsr.models.rrdb import RRDBNet
-from ctsr.models.warm_start import start_as_bilinear
+from ctsr.models.networks import RRDBNet
 
 
 @pytest.mark.parametrize("scale", [2, 4])
