@@ -1,7 +1,7 @@
 """Metrics of an image against a reference, and evaluation of a model on a volume or on a folder of patients."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -11,9 +11,8 @@ import torch
 from ctsr.api.arrays import ArrayHU, Spacing, given
 from ctsr.api.images import PathLike
 from ctsr.api.models import DEFAULT_MODEL, ModelLike, load_model
-from ctsr.data.pairs import SlicePair, centered_crop
-from ctsr.degrade import Degradation, DegradationSampler, WholeSlice
-from ctsr.degrade import degrade as degrade_tensor
+from ctsr.data.pairs import image_pair
+from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
 from ctsr.device import pick_device
 from ctsr.errors import DomainError, UsageError
@@ -216,31 +215,14 @@ def _evaluate_volume(
         raise DomainError(f"an image of shape {volume.grid.shape[1:]} is smaller than the scale {tested.scale}")
     methods = (*(BASELINES[kind] for kind in baselines), *method_names([tested]))
     found: dict[str, list[Means]] = {method: [] for method in methods}
-    for pair in _pairs(volume, degradation, seed, tested):
+    sampler = DegradationSampler(degradation, deg_seed=seed, seed_mode="global")
+    for index, hu in enumerate(volume.hu):
+        pair = image_pair(hu, index, sampler, volume.grid.spacing[1], tested.hu_range)
         images = reconstruct([tested], pair, baselines)
         by_method = next(iter(evaluator(images, pair.hr_hu).values()))
         for method, values in zip(methods, by_method, strict=True):
             found[method].append({name: value.value for name, value in values.items()})
     return {method: _mean(slices) for method, slices in found.items()}
-
-
-def _pairs(volume: Volume, degradation: Degradation, seed: int, tested: ModelUnderTest) -> Iterator[SlicePair]:
-    """HR and LR of each slice, with the draws of `ctsr.degrade` for the same seed."""
-    sampler = DegradationSampler(degradation, deg_seed=seed, seed_mode="global")
-    rows, columns = (centered_crop(size, degradation.scale) for size in volume.grid.shape[1:])
-    for index, whole in enumerate(volume.hu):
-        hu = whole[rows, columns]
-        draw = sampler.draw("", "", str(index), index)
-        hr = torch.from_numpy(tested.hu_range.to_unit(hu))[None, None]
-        lr = degrade_tensor(
-            hr,
-            [draw.params],
-            [draw.noise_seed],
-            scale=degradation.scale,
-            antialias=degradation.antialias,
-            whole=WholeSlice(volume.grid.spacing[1], tested.hu_range),
-        )
-        yield SlicePair(lr, hr, hu, draw)
 
 
 def _evaluator(

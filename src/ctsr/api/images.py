@@ -8,8 +8,8 @@ import numpy as np
 
 from ctsr.api.arrays import ArrayHU, Spacing, given
 from ctsr.api.models import DEFAULT_MODEL, ModelLike, asked_for, load_model, open_for
-from ctsr.data.pairs import centered_crop
-from ctsr.degrade import Degradation, DegradationSampler, degrade_hu
+from ctsr.data.pairs import image_pair
+from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
 from ctsr.errors import DomainError, UsageError
 from ctsr.hu import DEFAULT_RANGE, HURange
@@ -222,20 +222,10 @@ def degrade(
     ranges = degradation if isinstance(degradation, Degradation) else Degradation(mode=degradation, scale=scale)
     sampler = DegradationSampler(ranges, deg_seed=seed, seed_mode="global")
     volume = image.volume
-    rows, columns = (centered_crop(size, ranges.scale) for size in volume.grid.shape[1:])
     slices: list[SlicePixels] = []
     for index, hu in enumerate(volume.hu):
-        draw = sampler.draw("", "", str(index), index)
-        lr = degrade_hu(
-            hu[rows, columns],
-            draw.params,
-            draw.noise_seed,
-            scale=ranges.scale,
-            hu_range=hu_range,
-            antialias=ranges.antialias,
-            pixel_mm=volume.grid.spacing[1],
-        )
-        slices.append(SlicePixels(np.asarray(lr, np.float32), None))
+        lr = image_pair(hu, index, sampler, volume.grid.spacing[1], hu_range).lr
+        slices.append(SlicePixels(np.asarray(hu_range.to_hu(lr[0, 0].numpy()), np.float32), None))
     plane = plane_of(volume)
     coarse = plane.recentred(slices[0].hu.shape, (plane.spacing[0] * ranges.scale, plane.spacing[1] * ranges.scale))
     return image.like(volume_of(slices, coarse, volume))

@@ -3,6 +3,7 @@
 from ctsr.callable_package import make_callable
 from ctsr.degrade.apply import degrade, degrade_hu, margin_of
 from ctsr.degrade.degradation import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
+from ctsr.degrade.exam_dose import with_own_noise
 from ctsr.degrade.noise import WholeSlice
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "degrade",
     "degrade_hu",
     "margin_of",
+    "with_own_noise",
 ]
 
 make_callable(__name__, "ctsr.api.images:degrade")

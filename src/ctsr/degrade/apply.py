@@ -8,7 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ctsr.degrade.degradation import Degradation, DegradationParams, odd_nearest
+from ctsr.degrade.degradation import WHOLE_SLICE_MODELS, Degradation, DegradationParams, odd_nearest
+from ctsr.degrade.exam_dose import exam_noise
 from ctsr.degrade.noise import WholeSlice, correlated_normal, projected_noise, standard_normal
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray, HURange
@@ -49,14 +50,14 @@ def degrade(
         margin: real HR pixels around the patch on each side; beyond them, and with 0 beyond the image, the
             borders are reflected.
         origin: LR row and column of the first pixel within its slice: the noise is that slice's noise there.
-        whole: given where the images are whole slices, which noise of projections needs.
+        whole: given where the images are whole slices, which noise of projections and of exams needs.
 
     Returns:
         ``(N, 1, (H − 2·margin)/scale, (W − 2·margin)/scale)`` in [-1, 1], on the device of `hr`.
 
     Raises:
         DomainError: the size is not a multiple of `scale`, params and seeds do not fit the batch, or
-            noise of projections is asked for and the images are not whole slices.
+            noise that needs whole slices is asked for and the images are none.
     """
     n, _, height, width = hr.shape
     if (height - 2 * margin) % scale or (width - 2 * margin) % scale:
@@ -65,7 +66,7 @@ def degrade(
         raise DomainError(f"{n} images need as many parameters and seeds, got {len(params)} and {len(noise_seeds)}")
     taps = [_taps(p, scale, antialias=antialias) for p in params]
     lr = _downsample(hr, taps, scale, margin)
-    if any(p.noise_std > 0 for p in params):
+    if any(p.has_noise for p in params):
         lr = lr + _noise(lr, params, noise_seeds, origin, scale, whole).to(lr.device)
     return lr.clamp_(-1, 1)
 
@@ -165,12 +166,13 @@ def _noise(
     shape = (lr.shape[-2], lr.shape[-1])
     fields = list[npt.NDArray[np.float32]]()
     for image, drawn, seed in zip(lr, params, seeds, strict=True):
-        if drawn.noise_model == "projection" and drawn.noise_std > 0:
+        if drawn.noise_model in WHOLE_SLICE_MODELS and drawn.has_noise:
             if whole is None:
                 raise DomainError(
-                    "noise_model projection needs whole slices with their pixel size; use white or correlated"
+                    f"noise_model {drawn.noise_model} needs whole slices with their pixel size; use white or correlated"
                 )
-            fields.append(projected_noise(image[0].cpu().numpy(), drawn, seed, whole, scale))
+            noise_of = exam_noise if drawn.noise_model == "exam" else projected_noise
+            fields.append(noise_of(image[0].cpu().numpy(), drawn, seed, whole, scale))
         else:
             fields.append(np.float32(drawn.noise_std) * _noise_field(drawn, seed, shape, origin))
     return torch.from_numpy(np.stack(fields)[:, None])

@@ -16,9 +16,12 @@ from ctsr.hashing import rng_from, seed_from
 Mode: TypeAlias = Literal["clean", "blur", "blurnoise"]
 Downsampling: TypeAlias = Literal["bilinear", "area"]
 """`bilinear` samples between the two middle pixels of a cell; `area` is the cell's mean, as a detector takes it."""
-NoiseModel: TypeAlias = Literal["white", "correlated", "projection"]
+NoiseModel: TypeAlias = Literal["white", "correlated", "projection", "exam"]
 """`white` has independent pixels; `correlated` the spectrum of CT, a ramp under an apodisation;
-`projection` is drawn in projections of a whole slice, see `ctsr.degrade.noise`."""
+`projection` is drawn in projections of a whole slice, see `ctsr.degrade.noise`; `exam` has the strength and
+correlation of the slice's own noise, see `ctsr.degrade.exam_dose`."""
+WHOLE_SLICE_MODELS: tuple[NoiseModel, ...] = ("projection", "exam")
+"""Those that patches cannot have."""
 Range: TypeAlias = tuple[float, float]
 
 SCALES = (2, 4)
@@ -40,7 +43,7 @@ class DegradationParams:
     blur_kernel: int
     """HR pixels, odd; 1 is no blur."""
     noise_sigma: float
-    """Standard deviation in [-1, 1] units at full dose; 0 is no noise."""
+    """Standard deviation in [-1, 1] units at full dose; 0 is no noise. Of `exam`, 0 until it is measured in a slice."""
     dose: float
     """Fraction of full dose, in (0, 1]."""
     downsampling: Downsampling = "bilinear"
@@ -60,17 +63,22 @@ class DegradationParams:
     def noise_std(self) -> float:
         """Standard deviation of the added noise in [-1, 1] units: quantum noise grows as 1/√dose.
 
-        Noise of projections is that of an exam: what an image with `noise_sigma` of its own lacks to
-        the noise of the dose, ``σ·√(1/dose − 1)``; none at full dose.
+        Noise of projections and of exams is what an image with `noise_sigma` of its own lacks to the noise of the
+        dose, ``σ·√(1/dose − 1)``; none at full dose.
         """
-        if self.noise_model == "projection":
+        if self.noise_model in WHOLE_SLICE_MODELS:
             return self.noise_sigma * math.sqrt(1 / self.dose - 1)
         return self.noise_sigma / math.sqrt(self.dose)
 
     @property
+    def has_noise(self) -> bool:
+        """Whether noise is added."""
+        return self.dose < 1 if self.noise_model == "exam" else self.noise_std > 0
+
+    @property
     def noiseless(self) -> "DegradationParams":
         """The same blur without the noise: what the optics of the degradation do to an image."""
-        return replace(self, noise_sigma=0.0)
+        return replace(self, noise_sigma=0.0, noise_model="white")
 
 
 @dataclass(frozen=True)
@@ -190,6 +198,8 @@ class Degradation:
             sigma, noise, dose = 0.0, 0.0, 1.0
         elif self.mode == "blur":
             noise, dose = 0.0, 1.0
+        elif noise_model == "exam":
+            noise = 0.0  # measured in the slice, see `ctsr.degrade.exam_dose`
         kernel = self.kernel_for(sigma)
         return DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose, downsampling, noise_model, cutoff)
 

@@ -14,7 +14,9 @@ from ctsr.data.hu_cache import StoredSeries, default_store
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
-from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names
+from ctsr.evaluate.conditions import told_conditions
+from ctsr.evaluate.linear_baseline import LinearBaseline, fit_linear_baseline
+from ctsr.evaluate.methods import BASELINES, LINEAR, Baseline, ModelUnderTest, method_names
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import SliceRef
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
@@ -24,9 +26,11 @@ from ctsr.infer.engine import Engine
 from ctsr.infer.selection import AskedFor, Int8Support
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import MA_CPU_SECONDS, PerceptualMetrics, choose_perceptual
+from ctsr.models.conditioning import Conditions
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
+from ctsr.text import safe_name
 
 LONGEST_TAG = 80
 """Characters of a model's name, and of the windows' tags, in the name of a folder or a file."""
@@ -65,6 +69,8 @@ class EvaluationPlan:
     """A line for each patient or series that was left out, wholly or in part."""
     numbers_with_ma: frozenset[int]
     """Of the slices on which MA is computed; kept apart from `slices`, which worker processes do not have."""
+    linear: LinearBaseline | None = None
+    """Where `linear` is one of the baselines."""
 
     @property
     def model(self) -> ModelUnderTest:
@@ -77,9 +83,42 @@ class EvaluationPlan:
         return method_names(self.models)
 
     @property
+    def conditional_methods(self) -> frozenset[str]:
+        """Names of the models that are told the blur and noise of LR."""
+        named = zip(self.model_methods, self.models, strict=True)
+        return frozenset(name for name, model in named if model.conditional)
+
+    def told(self, planned: PlannedSlice) -> Conditions | None:
+        """What conditional models are told of a slice; None where no model is conditional."""
+        if not self.conditional_methods:
+            return None
+        source = self.options.conditions_source
+        return told_conditions(source, planned.stored, planned.index, self.sampler, self.model.hu_range)
+
+    @property
+    def fixed_conditions(self) -> Conditions | None:
+        """What conditional models are told of every image; None where that depends on the image."""
+        source = self.options.conditions_source
+        if source.kind != "fixed":
+            return None
+        return Conditions(source.blur_sigma, source.noise_hu / self.model.hu_range.hu_per_unit)
+
+    @property
     def baselines(self) -> tuple[str, ...]:
-        """Names of the interpolations in rows."""
-        return tuple(BASELINES[kind] for kind in self.options.baselines)
+        """Names of the interpolations, and of the linear filter, in rows."""
+        return tuple(LINEAR if kind == "linear" else BASELINES[kind] for kind in self.options.baselines)
+
+    @property
+    def baseline_methods(self) -> tuple[Baseline, ...]:
+        """What they are, in the same order."""
+        found: list[Baseline] = []
+        for kind in self.options.baselines:
+            if kind == "linear":
+                assert self.linear is not None, "fitted where it is asked for"
+                found.append(self.linear.filter)
+            else:
+                found.append(kind)
+        return tuple(found)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -111,7 +150,9 @@ class EvaluationPlan:
         """The folder's name without its time: `test__best__globalHU_-1000_2000_on_test_set`."""
         split = self.options.split
         limited = "limited_" if self.options.is_limited else ""
-        return f"{split}__{self._model_tag(self.model.name)}__{self.tag}_on_{limited}{split}_set"
+        source = self.options.conditions_source
+        told = "" if source.kind == "drawn" else f"__told_{safe_name(str(source))}"
+        return f"{split}__{self._model_tag(self.model.name)}__{self.tag}_on_{limited}{split}_set{told}"
 
     @property
     def tag(self) -> str:
@@ -175,6 +216,10 @@ class EvaluationPlan:
             # The name of a series' folder in the store stands for the state of its files.
             "slices": [(planned.stored.folder.name, asdict(planned.ref)) for planned in self.slices],
         }
+        if self.linear is not None:
+            content["linear"] = self.linear.sha256
+        if self.conditional_methods:
+            content["conditions"] = str(self.options.conditions_source)
         return digest(json.dumps(content, sort_keys=True)).hex()
 
 
@@ -194,6 +239,8 @@ def plan_evaluation(
     model = _comparable(models)
     if degradation.scale != model.scale:
         raise UsageError(f"a degradation for ×{degradation.scale} does not fit a network for ×{model.scale}")
+    if options.conditions_source.kind != "drawn" and not any(model.conditional for model in models):
+        raise UsageError(f"--conditions {options.conditions}: no model here is told the blur and noise of its input")
     domains, metrics = _domains(options), choose_metrics(options.metrics)
     roots = [resolve_path(root, progress=progress) for root in options.root]
     split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
@@ -214,6 +261,11 @@ def plan_evaluation(
     if "MA" in perceptual.provenance:
         images_per_slice = len(domains) * (len(models) + len(options.baselines))
         announce_ma(slices, options.ma_every, images_per_slice, progress)
+    linear = None
+    if "linear" in options.baselines:
+        linear = fit_linear_baseline(
+            exams, chosen, store, sampler, model.hu_range, assume_hu=options.assume_hu, progress=progress
+        )
     return EvaluationPlan(
         tuple(models),
         options,
@@ -225,6 +277,7 @@ def plan_evaluation(
         slices,
         failures,
         slices_with_ma(slices, options.ma_every),
+        linear,
     )
 
 

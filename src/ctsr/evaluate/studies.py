@@ -65,7 +65,7 @@ def study_names(plan: EvaluationPlan) -> dict[str, str]:
 
 def _resolvers(plan: EvaluationPlan) -> dict[str, SuperResolver]:
     """Name in studies → method."""
-    methods = super_resolvers(plan.models, plan.options.baselines)
+    methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions)
     return dict(zip(study_names(plan).values(), methods, strict=True))
 
 

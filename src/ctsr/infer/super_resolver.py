@@ -183,6 +183,8 @@ class NetworkMethod:
 
     resolver: SliceSuperResolver
     conditions: Conditions | None = None
+    fixed: Conditions | None = None
+    """What it is told of every image, whatever that was made with."""
 
     def __call__(self, lr_hu: FloatArray) -> FloatArray:
         """(rows, columns) in HU → (scale·rows, scale·columns) in HU, within the network's range."""
@@ -205,10 +207,11 @@ def by_network(net: nn.Module | Engine, scale: int, hu_range: HURange, *, condit
     return NetworkMethod(SliceSuperResolver(net, scale, hu_range, conditional=conditional))
 
 
-def telling(method: SuperResolver, params: DegradationParams) -> SuperResolver:
-    """The method told how its LR images were made; a method that cannot be told is returned as it is."""
+def telling(method: SuperResolver, made_with: DegradationParams | Conditions) -> SuperResolver:
+    """The method told how its LR images were made, or what to take them for; others are returned as they are."""
     if isinstance(method, NetworkMethod) and method.resolver.conditional:
-        return replace(method, conditions=drawn_conditions(params))
+        drawn = drawn_conditions(made_with) if isinstance(made_with, DegradationParams) else made_with
+        return replace(method, conditions=method.fixed or drawn)
     return method
 
 

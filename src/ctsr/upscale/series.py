@@ -20,17 +20,19 @@ from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
+from ctsr.infer.conditions import SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, seam_error
 from ctsr.infer.selection import EngineSpec, open_engine
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
+from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
 from ctsr.upscale.card import unusual
 from ctsr.upscale.picture import draw
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
-from ctsr.upscale.tuning import Tuning, sample_indices, tune
+from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.work import Made, make_slices
 
 SLICE = re.compile(r"\d{4,}\.dcm")
@@ -176,7 +178,7 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
 
 def _samples(job: Job) -> list[SlicePixels]:
     """A few slices of the series, evenly spread."""
-    indices = sample_indices(len(job.series.slices))
+    indices = spread_indices(len(job.series.slices), SAMPLE_SLICES)
     with quiet():
         return [read_slice(job.series, index, assume_hu=job.options.assume_hu) for index in indices]
 

@@ -19,8 +19,6 @@ from ctsr.quality.noise import NoiseEstimate, homogeneous_windows, measure_noise
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import VoxelsHU
 
-SAMPLES = 3
-"""Slices of a series that are looked at, evenly spread."""
 MOST_NOISE_RATIO = 1.0
 """Noise of a result over that of its source, with `limit_noise`."""
 HALVINGS = 12
@@ -87,12 +85,6 @@ def strength_of(options: UpscaleOptions) -> Strength:
         named.denoise if options.denoise is None else options.denoise,
         named.sharpen if options.sharpen is None else options.sharpen,
     )
-
-
-def sample_indices(count: int) -> list[int]:
-    """The slices that are looked at, evenly spread over a series of `count` slices."""
-    wanted = min(SAMPLES, count)
-    return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
 
 
 def tune(

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 from ctsr.checkpoint import Model
+from ctsr.infer.conditions import SAMPLE_SLICES
 from ctsr.infer.engine import Engine, Tiled, plan_tiles
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.padding import SlicePixels
 from ctsr.progress import SILENT, Progress
 from ctsr.resample import at_spacing, resample
+from ctsr.series_quality import spread_indices
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.tuning import Tuning, sample_indices, tune
+from ctsr.upscale.tuning import Tuning, tune
 from ctsr.volume import Volume
 from ctsr.volume_slices import finer_plane, plane_of, slice_of, volume_of
 
@@ -47,7 +49,7 @@ def upscale_volume(
         consistent=options.consistent,
     )
     count = volume.grid.shape[0]
-    samples = [slice_of(volume, index) for index in sample_indices(count)]
+    samples = [slice_of(volume, index) for index in spread_indices(count, SAMPLE_SLICES)]
     tuning = tune(samples, resolver, volume.grid.spacing[1:], options)
     for warning in tuning.warnings():
         progress.note(f"warning: {warning}")
