@@ -17,7 +17,7 @@ from recipes.train import ROOTS
 
 from benchmarks.race import RESAMPLED, seconds_on_two_cores
 from ctsr.body_mask import BLOCK, body_blocks
-from ctsr.checkpoint import find_generator
+from ctsr.checkpoint import find_model
 from ctsr.data.datasets import open_exams
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, degrade
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where training has put its data")
     parser.add_argument("--model", default="ctsr-x2", help="bundled model, run folder or checkpoint")
     given = parser.parse_args()
-    model = ModelUnderTest(find_generator(given.model), torch.device("cpu"))
+    model = ModelUnderTest(find_model(given.model), torch.device("cpu"))
     roots = {NATIVE_GRIDS: tuple(given.ct / root for root in ROOTS)}
     if (given.folder / RESAMPLED).is_dir():
         roots[RESAMPLED_GRIDS] = tuple(given.folder / RESAMPLED / root for root in ROOTS)

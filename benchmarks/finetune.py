@@ -18,7 +18,7 @@ from ctsr.features import TRUNKS, Conv, Trunk
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.losses import PerceptualLoss
 from ctsr.models import Architecture, build
-from ctsr.models.critics import build_critic
+from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT
 from ctsr.train.adversarial import FinetuneStage
 from ctsr.train.learner import learner

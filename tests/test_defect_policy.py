@@ -10,7 +10,7 @@ from ctsr.series import Defect, DefectKind, Series
 from tests.made.ct import write_series
 from tests.made.exams import only_series
 
-DOCS = Path(__file__).parents[1] / "docs" / "reading.md"
+DOCS = Path(__file__).parents[1] / "docs" / "reference" / "reading.md"
 
 
 def with_defect(folder: Path, kind: DefectKind) -> Series:

@@ -13,14 +13,14 @@ def test_cuda_without_a_gpu_warns_and_computes_on_the_cpu() -> None:
     listener = Listener()
     assert pick_device("cuda", progress=listener) == torch.device("cpu")
     (note,) = listener.notes
-    assert note.startswith("warning: --device cuda: no GPU is available here")
+    assert note.startswith("warning: `device` cuda: no GPU is available here")
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 7, reason="this machine has eight GPUs")
 @pytest.mark.parametrize("name", ["cuda:7", "cuda:200"])
 def test_a_gpu_that_is_named_by_its_number_must_be_there(name: str) -> None:
     listener = Listener()
-    with pytest.raises(UsageError, match=rf"--device {name}: this machine has \d CUDA devices"):
+    with pytest.raises(UsageError, match=rf"`device` {name}: this machine has \d CUDA devices"):
         pick_device(name, progress=listener)
     assert listener.notes == []
 

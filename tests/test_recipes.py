@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from recipes.train import MODELS
 
-from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.cli.main import parse
 from ctsr.cli.train import Train
 from ctsr.cli.verbs import VERBS

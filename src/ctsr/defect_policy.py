@@ -1,4 +1,4 @@
-"""What each command does about each defect of a series: one table, shown as it is in `docs/reading.md`."""
+"""What each command does about each defect of a series: one table, shown as it is in `docs/reference/reading.md`."""
 
 from enum import Enum
 from typing import Literal, TypeAlias, get_args

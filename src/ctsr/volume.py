@@ -96,8 +96,37 @@ class Volume:
     """Voxels in HU and the grid they stand on; padding reads as air and is remembered in a mask."""
 
     hu: VoxelsHU
+    """(slices, rows, columns), float32."""
     grid: Grid
     padding: PaddingMask | None = None
+    """True where nothing was reconstructed; None where every voxel was."""
+
+    @classmethod
+    def from_array(cls, hu: npt.ArrayLike, spacing: Vector, *, origin: Vector = (0.0, 0.0, 0.0)) -> "Volume":
+        """Make an axial volume of an array.
+
+        Args:
+            hu: (slices, rows, columns) in HU; first slice lowest, first row anterior, first column on the patient's
+                right.
+            spacing: mm between slices, rows and columns.
+            origin: position of the first voxel's centre in mm, LPS.
+
+        Raises:
+            DomainError: the array does not have three axes, or holds NaN or infinity; a spacing that is not positive.
+
+        Examples:
+            >>> volume = Volume.from_array(np.zeros((3, 64, 64)), spacing=(2.5, 0.8, 0.8))
+            >>> volume.grid.spacing
+            (2.5, 0.8, 0.8)
+        """
+        voxels = np.asarray(hu, np.float32)
+        if voxels.ndim != 3:
+            raise DomainError(f"`hu` needs the axes (slice, row, column), got an array of shape {voxels.shape}")
+        if not np.isfinite(voxels).all():
+            raise DomainError("`hu` holds NaN or infinity; set such voxels to -1000 and mark them in `padding`")
+        slices, rows, columns = voxels.shape
+        axes: tuple[Vector, Vector, Vector] = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+        return cls(voxels, Grid((slices, rows, columns), spacing, origin, axes))
 
     def __post_init__(self) -> None:
         if self.hu.shape != self.grid.shape:

@@ -9,16 +9,13 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
 
 from ctsr.node.queue import Queue
 from ctsr.node.receiver import VERIFICATION, Receiver
 from ctsr.node.settings import EventLog, NodeOptions
 from tests.made.ct import body, slices
-
-pytest.importorskip("pynetdicom")
-
-from pynetdicom.ae import ApplicationEntity
-from pynetdicom.association import Association
 
 
 class Log:

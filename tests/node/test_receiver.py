@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from ctsr.errors import CtsrError
 from ctsr.node.receiver import CANNOT_UNDERSTAND, MISMATCH, OUT_OF_RESOURCES, SUCCESS, _check_inflated
@@ -117,6 +117,16 @@ def test_a_hostile_pdu_ends_its_own_connection_only(listen: Listen, hostile: byt
     with listen() as node, socket.create_connection(("127.0.0.1", node.port), timeout=10) as caller:
         caller.sendall(hostile)
         assert store(node.port, ct_slices(1)) == [SUCCESS]
+
+
+def test_results_of_ctsr_that_an_archive_routes_back_are_not_upscaled_again(listen: Listen) -> None:
+    (dataset,) = ct_slices(1)
+    dataset.ContributingEquipmentSequence = [Dataset()]
+    dataset.ContributingEquipmentSequence[0].Manufacturer = "ctsr"
+    with listen() as node:
+        assert store(node.port, [dataset]) == [SUCCESS]
+        assert node.num_images() == 0
+        assert len(node.log["ignored"]) == 1
 
 
 def test_an_image_above_the_limit_is_cut_off(listen: Listen) -> None:

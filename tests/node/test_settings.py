@@ -19,7 +19,7 @@ def test_destinations_are_read() -> None:
     ["PACS", "PACS@host", "PACS@host:0", "PACS@host:70000", "A-TITLE-TOO-LONG-BY-1@h:1", "ftp://h/x", "https://"],
 )
 def test_other_destinations_are_wrong_usage(text: str) -> None:
-    with pytest.raises(UsageError, match="--send_to"):
+    with pytest.raises(UsageError, match="`send_to`"):
         parse_destination(text)
 
 
@@ -29,7 +29,7 @@ def test_patient_data_does_not_leave_the_computer_unencrypted_by_http() -> None:
 
 
 def test_the_network_is_let_in_with_an_allow_list_only() -> None:
-    with pytest.raises(UsageError, match="--allow"):
+    with pytest.raises(UsageError, match="`allow`"):
         NodeOptions(host="0.0.0.0")
     assert NodeOptions(host="0.0.0.0", allow=("ROUTER",)).allow == ("ROUTER",)
     assert NodeOptions(host="::1").host == "::1"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from playwright import sync_api as playwright
 
-from ctsr.evaluate.methods import load_model
+from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import Window
 from ctsr.viewer.images import PanelName
 from ctsr.viewer.options import ViewOptions
@@ -48,7 +48,7 @@ def exams(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(exams: Path, model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
     options = ViewOptions(store=tmp_path_factory.mktemp("store"))
-    model = load_model(str(model_path), device="cpu")
+    model = load_model_under_test(str(model_path), device="cpu")
     session = open_session(prepare(ViewRequest(exams, model, model.degradation, options)), options)
     with ViewServer(session) as server:
         Thread(target=server.serve_forever, daemon=True).start()

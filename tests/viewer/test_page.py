@@ -313,7 +313,7 @@ def test_a_changed_degradation_is_shown_and_said(view: BrowserPage) -> None:
     view.page.evaluate("document.getElementById('controls').noValidate = true")
     view.page.click("#controls button >> nth=0")
     view.settle("document.getElementById('news').className === 'bad'")
-    assert "--dose_factor_range" in view.page.inner_text("#news")
+    assert "`dose_factor_range`" in view.page.inner_text("#news")
     view.troubles.clear()  # the browser itself notes an answer of 400
     view.page.click("#degradation-reset")
     view.settle("view.setting === 0 && now.drawn.mode === 'blurnoise' && stage.panes[0].shown[0]")

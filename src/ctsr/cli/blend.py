@@ -35,14 +35,14 @@ class Blend:
 
     def run(self, console: Console) -> int:
         """Exit status 0."""
-        from ctsr.checkpoint import load_generator, resolve_model
-        from ctsr.checkpoint.blend import blended_path, save_blend
-        from ctsr.checkpoint.bundled import check_own_folder
+        from ctsr.checkpoint import load_model, resolve_model
+        from ctsr.checkpoint.model import blended_path, save_blend
+        from ctsr.checkpoint.model_lookup import check_own_folder
 
         found = [resolve_model(name) for name in (self.first, self.second)]
         for note in (one.note for one in found if one.note):
             console.note(note)
-        first, second = (load_generator(one.path) for one in found)
+        first, second = (load_model(one.path) for one in found)
         if self.out is None:
             check_own_folder(second.path)
         out = self.out or blended_path(second.path, self.alpha)

@@ -58,12 +58,12 @@ class Evaluate:
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a patient or a series could not be used, wholly or in part."""
         from ctsr.cluster import executor_for
-        from ctsr.evaluate.methods import load_model
+        from ctsr.evaluate.methods import load_model_under_test
         from ctsr.evaluate.runner import WorkerPool
         from ctsr.pool import threads_each
 
         models = [
-            load_model(path, device=self.device, scale=self.scale, progress=console)
+            load_model_under_test(path, device=self.device, scale=self.scale, progress=console)
             for path in self.model_path or (None,)
         ]
         if self.pretrained_g is not None and not self.alphas:
@@ -84,7 +84,7 @@ class Evaluate:
         return int(bool(evaluation.failures))
 
     def _curve(self, models: "Sequence[ModelUnderTest]", workers: "WorkerPool | None", console: Console) -> int:
-        from ctsr.checkpoint import load_generator, resolve_model
+        from ctsr.checkpoint import load_model, resolve_model
         from ctsr.evaluate.evaluation import evaluate_curve
 
         if len(models) > 1:
@@ -93,7 +93,7 @@ class Evaluate:
         found = resolve_model(self.pretrained_g, scale=model.scale, only_l1=True, flag="--pretrained_g")
         if found.note:
             console.note(found.note)
-        first, degradation = load_generator(found.path), self.degradation_for(model, console)
+        first, degradation = load_model(found.path), self.degradation_for(model, console)
         curve = evaluate_curve(
             first,
             model.generator,

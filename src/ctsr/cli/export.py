@@ -39,15 +39,15 @@ class Export:
 
     def run(self, console: Console) -> int:
         """Exit status 0."""
-        from ctsr.checkpoint import find_generator
+        from ctsr.checkpoint import find_model
         from ctsr.infer.export import export, target
 
-        generator = find_generator(self.model_path, progress=console)
-        path, kind = target(native_path(self.out) if self.out else None, self.format, generator.path)
+        model = find_model(self.model_path, progress=console)
+        path, kind = target(native_path(self.out) if self.out else None, self.format, model.path)
         card = resolve_path(self.card, progress=console).read_text(encoding="utf-8") if self.card else None
-        exported = export(generator, path, kind, card, overwrite=self.overwrite)
+        exported = export(model, path, kind, card, overwrite=self.overwrite)
         columns = ("LR pixels", "largest difference from PyTorch, HU")
         rows = [(f"{h} × {w}", f"{hu:.5f}") for (h, w), hu in exported.differences_hu.items()]
-        console.table(f"{generator.architecture} as {kind}", columns, rows)
+        console.table(f"{model.architecture} as {kind}", columns, rows)
         console.print(f"written: {exported.path}")
         return 0

@@ -12,7 +12,7 @@ from ctsr.errors import UsageError
 from ctsr.text import size
 
 if TYPE_CHECKING:  # torch is imported when there is something to load, not for `--help`
-    from ctsr.checkpoint.bundled import BundledModel
+    from ctsr.checkpoint.model_lookup import BundledModel
 
 __all__ = ["Models"]
 
@@ -32,7 +32,7 @@ class Models:
 
     def run(self, console: Console) -> int:
         """Exit status 0."""
-        from ctsr.checkpoint.bundled import BUNDLED
+        from ctsr.checkpoint.model_lookup import BUNDLED
 
         if self.name is not None:
             console.print(_card(self.name, console))
@@ -44,9 +44,9 @@ class Models:
 
 
 def _row(model: "BundledModel") -> tuple[str, ...]:
-    from ctsr.checkpoint import load_generator
+    from ctsr.checkpoint import load_model
 
-    generator = load_generator(model.file)
+    generator = load_model(model.file)
     spacing = generator.meta.card.pixel_spacing_mm if generator.meta else None
     return (
         model.name,
@@ -60,7 +60,7 @@ def _row(model: "BundledModel") -> tuple[str, ...]:
 
 def _card(reference: str, console: Console) -> str:
     from ctsr.checkpoint import resolve_model
-    from ctsr.checkpoint.packed import PACKED, read_card
+    from ctsr.checkpoint.checkpoint_io import PACKED, read_card
 
     resolved = resolve_model(reference)
     if resolved.note:

@@ -18,8 +18,8 @@ from ctsr.node.settings import EventLog, NodeOptions
 from ctsr.upscale.options import UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
-    from ctsr.checkpoint import Generator
-    from ctsr.infer.choose import AskedFor
+    from ctsr.checkpoint import Model
+    from ctsr.infer.selection import AskedFor
     from ctsr.progress import Progress
     from ctsr.upscale.run import Report
 
@@ -65,12 +65,12 @@ class Node:
             raise UsageError("ctsr node needs pynetdicom: pip install '.[node]' in ctsr's source folder")
         if self.options.format == "nifti":
             raise UsageError("--format nifti: an archive takes DICOM only")
-        from ctsr.checkpoint import find_generator
+        from ctsr.checkpoint import find_model
         from ctsr.device import pick_device
-        from ctsr.infer.choose import AskedFor
+        from ctsr.infer.selection import AskedFor
         from ctsr.node.service import serve
 
-        generator = find_generator(self.model_path or DEFAULT_MODEL, progress=console)
+        model = find_model(self.model_path or DEFAULT_MODEL, progress=console)
         device = pick_device(self.device, progress=console)
         asked = AskedFor(self.engine, self.precision, str(device))
         # Nobody looks at pictures in a queue.
@@ -78,7 +78,7 @@ class Node:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        serve(self.node, _Upscaler(generator, asked, options), EventLog(_line_writer()), stop)
+        serve(self.node, _Upscaler(model, asked, options), EventLog(_line_writer()), stop)
         return 0
 
     def _manage(self, console: Console) -> int:
@@ -114,7 +114,7 @@ class Node:
 class _Upscaler:
     """`ctsr.upscale.run.upscale` with a model and options; see `ctsr.node.worker.Upscaler`."""
 
-    generator: "Generator"
+    model: "Model"
     asked: "AskedFor"
     options: UpscaleOptions
 
@@ -122,13 +122,13 @@ class _Upscaler:
     def settings(self) -> str:
         """A digest of model and options."""
         engine = f"{self.asked.engine} {self.asked.precision}"
-        return digest(self.generator.sha256, repr(self.options), engine, size=6).hex()
+        return digest(self.model.sha256, repr(self.options), engine, size=6).hex()
 
     def __call__(self, source: Path, out: Path, progress: "Progress") -> "Report":
         """Upscale the series in a folder."""
         from ctsr.upscale.run import upscale
 
-        return upscale(source, out, self.generator, self.asked, self.options, progress=progress)
+        return upscale(source, out, self.model, self.asked, self.options, progress=progress)
 
 
 def _line_writer() -> Callable[[str], object]:

@@ -61,12 +61,12 @@ class Params:
         return 0
 
     def _architecture(self, console: Console) -> "Architecture":
-        from ctsr.checkpoint import find_generator
+        from ctsr.checkpoint import find_model
         from ctsr.models import Architecture
 
         if self.model_path is None:
             return Architecture(self.arch, self.scale, self.nf, self.nb, self.gc)
-        return find_generator(self.model_path, progress=console).architecture
+        return find_model(self.model_path, progress=console).architecture
 
 
 def _totals(architecture: "Architecture", cost: "Profile") -> list[tuple[str, str]]:

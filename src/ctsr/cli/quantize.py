@@ -34,17 +34,17 @@ class Quantize:
 
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 if the loss was too large or a series could not be used."""
-        from ctsr.checkpoint import find_generator
-        from ctsr.checkpoint.bundled import check_own_folder
+        from ctsr.checkpoint import find_model
+        from ctsr.checkpoint.model_lookup import check_own_folder
         from ctsr.quantization.quantize import quantize
         from ctsr.quantization.quantized_model import quantized_path, save_quantized
 
-        generator = find_generator(self.model, progress=console)
+        model = find_model(self.model, progress=console)
         if self.out is None:
-            check_own_folder(generator.path)
-        out = native_path(self.out) if self.out else quantized_path(generator.path)
-        check_free(out, generator.path, overwrite=self.overwrite)
-        result = quantize(generator, self.quantize, progress=console)
+            check_own_folder(model.path)
+        out = native_path(self.out) if self.out else quantized_path(model.path)
+        check_free(out, model.path, overwrite=self.overwrite)
+        result = quantize(model, self.quantize, progress=console)
         console.print(f"int8 {result.acceptance.text}")
         if result.failures:
             console.error(f"{len(result.failures)} series were not used, see above")

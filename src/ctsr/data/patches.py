@@ -14,7 +14,8 @@ from ctsr.body_mask import BLOCK
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import centered_crop
 from ctsr.degrade import Degradation, DegradationParams, Draw, degrade, margin_of
-from ctsr.degrade.kernels import reflected
+from ctsr.degrade.apply import reflected
+from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import HURange
@@ -92,10 +93,11 @@ class PatchDataset(Dataset[PatchPair]):
                 f"--patch_size {patch_size} is not divisible by --scale {degradation.scale}; "
                 f"the nearest that is: {patch_size - patch_size % degradation.scale}"
             )
-        if "projection" in degradation.noise_model:
-            raise DomainError(
-                "--noise_model projection needs whole slices, and training takes patches: use white or correlated"
-            )
+        for model in WHOLE_SLICE_MODELS:
+            if model in degradation.noise_model:
+                raise DomainError(
+                    f"--noise_model {model} needs whole slices, and training takes patches: use white or correlated"
+                )
         self.series = tuple(series)
         self.patch_size = patch_size
         self.degradation = degradation

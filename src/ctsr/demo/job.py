@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.data.split import split_file
 from ctsr.evaluate.evaluation import Evaluation, evaluate
-from ctsr.evaluate.methods import load_model
+from ctsr.evaluate.methods import load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.phantom.exams import make_exams
 from ctsr.preprocess import preprocess
@@ -55,7 +55,10 @@ def run_demo(out_dir: Path, *, epochs: int = 10, seed: int = 0, progress: Progre
         output_dir=out_dir / "eval_results",
         store=out_dir / "store",
     )
-    models = [load_model(name, device="cpu", progress=progress) for name in (str(trained.best), next(iter(BUNDLED)))]
+    models = [
+        load_model_under_test(name, device="cpu", progress=progress)
+        for name in (str(trained.best), next(iter(BUNDLED)))
+    ]
     return DemoResult(trained.folder, evaluate(models, models[0].degradation, options, progress=progress))
 
 

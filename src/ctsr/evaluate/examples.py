@@ -61,7 +61,7 @@ def example_slice(plan: EvaluationPlan, planned: PlannedSlice) -> ExampleSlice:
     """Super-resolve one slice by every method."""
     hu_range = plan.model.hu_range
     pair = slice_pair(planned.stored, planned.index, plan.sampler, hu_range)
-    images = reconstruct(plan.models, pair, plan.options.baselines)
+    images = reconstruct(plan.models, pair, plan.baseline_methods, plan.told(planned))
     images_hu = [hu_range.to_hu(image[0].cpu().numpy()) for image in images]
     return ExampleSlice(
         planned,

@@ -15,7 +15,7 @@ from ctsr.errors import DomainError
 from ctsr.hu import FloatArray, HURange
 from ctsr.infer import SuperResolver, telling
 from ctsr.physics import soft_disc
-from ctsr.physics.phantom import distances
+from ctsr.physics.transfer import distances
 from ctsr.tissue import AERATED_LUNG, SOFT_TISSUE, tissue_mask
 
 Tissue: TypeAlias = Literal["soft tissue", "lung"]

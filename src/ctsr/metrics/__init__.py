@@ -1,5 +1,6 @@
 """Image metrics: tensors in, a value or a reason for each image out."""
 
+from ctsr.callable_package import make_callable
 from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
 from ctsr.metrics.structural import ssim
 from ctsr.metrics.table import METRICS, Better, Group, Metric, MetricFunction, choose_metrics, of_group
@@ -22,3 +23,5 @@ __all__ = [
     "rmse",
     "ssim",
 ]
+
+make_callable(__name__, "ctsr.api.evaluation:metrics")

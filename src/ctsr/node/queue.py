@@ -436,7 +436,7 @@ def _open(path: Path) -> sqlite3.Connection:
     if version == 0:
         database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
     elif version != FORMAT:
-        raise UsageError(f"{path}: written by another version of ctsr; choose another --queue")
+        raise UsageError(f"{path}: written by another version of ctsr; choose another `queue`")
     return database
 
 
@@ -445,7 +445,7 @@ def _locked(path: Path) -> sqlite3.Connection:
     try:
         database.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
-        raise UsageError(f"{path.parent}: another node works on this queue; choose another --queue") from error
+        raise UsageError(f"{path.parent}: another node works on this queue; choose another `queue`") from error
     return database
 
 

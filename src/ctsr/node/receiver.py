@@ -11,6 +11,7 @@ from socketserver import BaseServer
 from typing import Any, Protocol, cast
 
 from pydicom import uid as syntaxes
+from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 from pynetdicom import evt
@@ -58,6 +59,9 @@ IDLE_S = 60.0
 """An association in which nothing comes for so long is ended."""
 
 SOP_UID, STUDY_UID, SERIES_UID = Tag(0x0008, 0x0018), Tag(0x0020, 0x000D), Tag(0x0020, 0x000E)
+EQUIPMENT = Tag(0x0018, 0xA001)
+PROGRAM = "ctsr"
+"""Manufacturer of the contributing equipment in images that `ctsr.dicom.write` derives."""
 PREAMBLE_BYTES = 132
 
 
@@ -171,13 +175,18 @@ class Receiver:
         try:
             content = event.encoded_dataset()
             syntax = UID(str(event.context.transfer_syntax))
-            instance = _identified(content, syntax, caller, self._options.max_instance_bytes)
+            header = _header(content, syntax, self._options.max_instance_bytes)
+            instance = _identified(header, caller)
         except (ReadError, AttributeError) as error:
             self._log("refused", caller=caller, reason=one_line(error))
             return CANNOT_UNDERSTAND
         if instance.sop_uid != str(request.AffectedSOPInstanceUID):
             self._log("refused", caller=caller, reason="the request names another image than the data set")
             return MISMATCH
+        if _is_own_result(header):
+            # An archive that routes all CT here would have its results upscaled again, without end.
+            self._log("ignored", caller=caller, reason="made by ctsr")
+            return SUCCESS
         try:
             receipt = self._queue.receive(instance, content)
         except (OSError, sqlite3.Error) as error:
@@ -235,22 +244,34 @@ def _limited(recv: _Reads, connection: _Connection, max_instance_bytes: int) -> 
     return read
 
 
-def _identified(content: bytes, syntax: UID, caller: str, max_bytes: int) -> Instance:
-    """What a received file says it is.
+def _header(content: bytes, syntax: UID, max_bytes: int) -> Dataset:
+    """What a received file says of itself, as far as a node wants to know it.
 
     Raises:
-        ReadError: it is no data set, lacks a UID, or grows beyond `max_bytes` when it is inflated.
+        ReadError: it is no data set, or grows beyond `max_bytes` when it is inflated.
     """
     if syntax == syntaxes.DeflatedExplicitVRLittleEndian:
         _check_inflated(content, max_bytes)
     with quiet():
-        header = read_header(BytesIO(content), [SOP_UID, STUDY_UID, SERIES_UID])
-        study_uid, series_uid, sop_uid = (
-            str(header[tag].value if tag in header else "") for tag in (STUDY_UID, SERIES_UID, SOP_UID)
-        )
-    if not (study_uid and series_uid and sop_uid):
+        return read_header(BytesIO(content), [SOP_UID, STUDY_UID, SERIES_UID, EQUIPMENT])
+
+
+def _identified(header: Dataset, caller: str) -> Instance:
+    """The identity of a received image.
+
+    Raises:
+        ReadError: it lacks a UID.
+    """
+    uids = [str(header[tag].value if tag in header else "") for tag in (STUDY_UID, SERIES_UID, SOP_UID)]
+    if not all(uids):
         raise ReadError("the image lacks the UID of its study, its series or itself")
-    return Instance(study_uid, series_uid, sop_uid, caller)
+    return Instance(uids[0], uids[1], uids[2], caller)
+
+
+def _is_own_result(header: Dataset) -> bool:
+    """Whether ctsr made an image, by its ContributingEquipmentSequence."""
+    items = header[EQUIPMENT].value if EQUIPMENT in header else None
+    return any(item.get("Manufacturer") == PROGRAM for item in items or ())
 
 
 def _check_inflated(content: bytes, max_bytes: int) -> None:

@@ -50,13 +50,13 @@ def parse_destination(text: str) -> Destination:
     if "://" in text:
         url = urlsplit(text)
         if not url.hostname or url.scheme not in {"http", "https"}:
-            raise UsageError(f"--send_to {text}: expected https://host/path of a DICOMweb service")
+            raise UsageError(f"`send_to` {text}: expected https://host/path of a DICOMweb service")
         if url.scheme == "http" and not is_loopback(url.hostname):
-            raise UsageError(f"--send_to {text}: patient data would be sent unencrypted; use https")
+            raise UsageError(f"`send_to` {text}: patient data would be sent unencrypted; use https")
         return StowServer(text.rstrip("/"))
     match = PEER.fullmatch(text)
     if match is None or not AE_TITLE.fullmatch(match["aet"]) or not _is_port(int(match["port"])):
-        raise UsageError(f"--send_to {text}: expected AE@host:port, or https://… for STOW-RS")
+        raise UsageError(f"`send_to` {text}: expected AE@host:port, or https://… for STOW-RS")
     return DicomPeer(match["aet"], match["ipv6"] or match["host"], int(match["port"]))
 
 
@@ -114,19 +114,19 @@ class NodeOptions:
             if not AE_TITLE.fullmatch(title):
                 raise UsageError(f"{title!r} is no AE title: 1 to 16 ASCII characters without backslash")
         if self.port != 0 and not _is_port(self.port):
-            raise UsageError(f"--port must be 0 to {MAX_PORT}, got {self.port}")
+            raise UsageError(f"`port` must be 0 to {MAX_PORT}, got {self.port}")
         for name in ("quiet", "keep", "min_free"):
             if not getattr(self, name) >= 0:
-                raise UsageError(f"--{name} must not be negative, got {getattr(self, name):g}")
+                raise UsageError(f"`{name}` must not be negative, got {getattr(self, name):g}")
         for name in ("retry_after", "max_associations", "max_instance"):
             if not getattr(self, name) > 0:
-                raise UsageError(f"--{name} must be above 0, got {getattr(self, name):g}")
+                raise UsageError(f"`{name}` must be above 0, got {getattr(self, name):g}")
         if not is_loopback(self.host) and not self.allow:
             raise UsageError(
-                f"--host {self.host} is reachable from the network: name the AE titles that may call with --allow"
+                f"`host` {self.host} is reachable from the network: name the AE titles that may call with `allow`"
             )
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise UsageError("--tls_cert and --tls_key belong together; give both")
+            raise UsageError("`tls_cert` and `tls_key` belong together; give both")
         for path in (self.tls_cert, self.tls_key, self.tls_ca):
             if path is not None and not path.is_file():
                 raise UsageError(f"{path}: there is no such certificate or key file")

@@ -11,8 +11,7 @@ from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.errors import DomainError
 from ctsr.hu import HURange
 from ctsr.infer.conditions import network_input
-from ctsr.infer.engine import Engine
-from ctsr.infer.slices import super_resolve
+from ctsr.infer.engine import Engine, super_resolve
 from ctsr.volume import VoxelsHU
 
 MAX_LOSS_DB = 0.05

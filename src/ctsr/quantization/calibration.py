@@ -10,15 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.degrade import Degradation
 from ctsr.errors import MissingInputError
 from ctsr.exams import read_slice, scan
 from ctsr.files import file_state
 from ctsr.hashing import digest
 from ctsr.hu import HURange
-from ctsr.infer.cache import weights_hash
-from ctsr.infer.openvino_engine import kept
+from ctsr.infer.openvino_engine import kept, weights_hash
 from ctsr.quantization.acceptance import degraded_pairs
 from ctsr.quantization.fake_quantize import fake_quantized, input_quantizers
 from ctsr.series import Series
@@ -63,7 +62,7 @@ class ExamSlices:
     """Whether the model takes conditions."""
 
     @classmethod
-    def below(cls, root: Path, generator: Generator) -> "ExamSlices":
+    def below(cls, root: Path, model: Model) -> "ExamSlices":
         """Use the first series below a folder, degraded as a model's training data.
 
         Raises:
@@ -72,7 +71,7 @@ class ExamSlices:
         found = tuple(scan(root.absolute()).all_series())[:MAX_SERIES]
         if not found:
             raise MissingInputError(f"{root}: no usable CT series for INT8 calibration")
-        return cls(found, generator.trained_for, generator.hu_range, generator.architecture.conditional)
+        return cls(found, model.trained_for, model.hu_range, model.architecture.conditional)
 
     @property
     def key(self) -> str:

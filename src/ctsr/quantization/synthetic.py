@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.degrade import Degradation
 from ctsr.exams import read_slice, scan
 from ctsr.hu import HURange
@@ -30,9 +30,9 @@ class SyntheticSlices:
     """Whether the model takes conditions."""
 
     @classmethod
-    def of(cls, generator: Generator) -> "SyntheticSlices":
+    def of(cls, model: Model) -> "SyntheticSlices":
         """Images such as a model was trained on."""
-        return cls(generator.trained_for, generator.hu_range, generator.architecture.conditional)
+        return cls(model.trained_for, model.hu_range, model.architecture.conditional)
 
     @property
     def key(self) -> str:

@@ -15,7 +15,7 @@ from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
 from ctsr.losses import consistency_loss, discriminator_loss
 from ctsr.models.conditioning import is_conditional
-from ctsr.models.critics import iterate_norms
+from ctsr.models.discriminators import iterate_norms
 from ctsr.train.devices import scaler_of
 from ctsr.train.history import EpochRow, FinetuneRow
 from ctsr.train.learner import Learner

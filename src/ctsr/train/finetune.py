@@ -8,8 +8,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_generator, resolve_model
-from ctsr.checkpoint.reference import FINETUNED
+from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_model, resolve_model
+from ctsr.checkpoint.model_lookup import FINETUNED
 from ctsr.data.datasets import trained_on
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
@@ -18,7 +18,7 @@ from ctsr.features import Trunk, convolutions_of
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.losses import PerceptualLoss
 from ctsr.models import Architecture, build
-from ctsr.models.critics import build_critic
+from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT, Progress
 from ctsr.train.adversarial import FinetuneStage
 from ctsr.train.curves import draw_finetune_curves
@@ -131,7 +131,7 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
         note = f"continuing {folder}"
         return options, Start(architecture, build(architecture), checkpoint.meta, note, folder, checkpoint)
     resolved = resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, flag="--pretrained_g")
-    generator = load_generator(resolved.path)
+    generator = load_model(resolved.path)
     scale = generator.architecture.scale
     if options.scale not in {None, scale}:
         raise UsageError(

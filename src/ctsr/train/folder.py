@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ctsr.checkpoint.reference import BEST, FINETUNED, LAST
+from ctsr.checkpoint.model_lookup import BEST, FINETUNED, LAST
 from ctsr.errors import UsageError
 from ctsr.files import STAMP, new_folder
 from ctsr.progress import Progress

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from torch.utils.tensorboard import SummaryWriter
 
 from ctsr.checkpoint import Checkpoint, save_checkpoint
-from ctsr.checkpoint.reference import BEST, LAST
+from ctsr.checkpoint.model_lookup import BEST, LAST
 from ctsr.files import write_atomically, write_json
 from ctsr.train.history import EpochRow, TrainingState, as_csv
 

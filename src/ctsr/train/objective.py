@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from ctsr.degrade import Degradation, DegradationParams
 from ctsr.losses import (
     GanType,
+    Mean,
     PerceptualLoss,
     artifact_loss,
     consistency_loss,
     generator_loss,
     l1_loss,
 )
-from ctsr.losses.adversarial import Mean
 from ctsr.train.rig import Losses
 
 __all__ = ["Objective", "Terms"]

@@ -12,7 +12,7 @@ from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.files import new_folder
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.models import Architecture, build, describe
-from ctsr.models.warm_start import start_as_bilinear
+from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.progress import SILENT, Progress
 from ctsr.train.curves import draw_l1_curve
 from ctsr.train.data import Data, make_patches, open_data

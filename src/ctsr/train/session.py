@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from ctsr.checkpoint import Checkpoint, Meta, load_checkpoint
-from ctsr.checkpoint.reference import BEST, LAST
+from ctsr.checkpoint.model_lookup import BEST, LAST
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.paths import resolve_path

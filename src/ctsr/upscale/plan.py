@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ctsr import __version__
-from ctsr.checkpoint import Generator
-from ctsr.checkpoint.packed import PACKED
+from ctsr.checkpoint import Model
+from ctsr.checkpoint.checkpoint_io import PACKED
 from ctsr.dicom.defect_detection import part_of
 from ctsr.dicom.write import Derivation
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import file_state
 from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
-from ctsr.infer.tiles import Tiling, plan_tiles
+from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.resample import at_spacing
 from ctsr.series import Inventory, PatientExams, Series, is_nifti
 from ctsr.text import listed, printable, safe_name
@@ -51,11 +51,11 @@ class ModelName:
     hu_range: HURange
 
     @classmethod
-    def of(cls, generator: Generator) -> "ModelName":
+    def of(cls, model: Model) -> "ModelName":
         """Of a loaded network: its experiment's name; that of the file where it was made to be passed on."""
-        passed_on = generator.path.suffix == PACKED
-        name = generator.meta.experiment if generator.meta and not passed_on else generator.path.stem
-        return cls(safe_name(name), generator.sha256, generator.scale, generator.hu_range)
+        passed_on = model.path.suffix == PACKED
+        name = model.meta.experiment if model.meta and not passed_on else model.path.stem
+        return cls(safe_name(name), model.sha256, model.scale, model.hu_range)
 
     @property
     def label(self) -> str:
@@ -204,7 +204,7 @@ def _why_none(
 ) -> str:
     if fitting:
         counts = ", ".join(str(len(one.series.slices)) for one in fitting)
-        return f"--slices {options.slices} leaves none: the series has {counts} slices, counted from 0"
+        return f"`slices` {options.slices} leaves none: the series has {counts} slices, counted from 0"
     if everything:
         names = (f"{one.patient_id}: {one.description} {one.series_uid}" for _, one in everything)
         return f"no series fits what was asked for; there are {'; '.join(names)}"
@@ -226,7 +226,7 @@ def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
 def plan_series(
     inventory: Inventory,
     wanted: Sequence[Chosen],
-    generator: Generator,
+    model: Model,
     engine: str,
     options: UpscaleOptions,
     out: Path,
@@ -248,21 +248,21 @@ def plan_series(
     for patient, series in wanted:
         kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
         if kind == "dicom" and is_nifti(series.path):
-            raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; --format nifti")
+            raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; `format=nifti`")
         if is_nifti(out) and kind == "dicom":
-            raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose --format nifti")
+            raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
         if is_nifti(out) and not alone:
             raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
         output = out if alone else out / safe_name(patient.patient_id) / series_name(series)
         if output in taken:
             raise UsageError(f"{series.path}: two results would be called {output}; upscale them one by one")
         taken.add(output)
-        tiling = plan_tiles(generator.architecture, (series.rows, series.columns), memory)
+        tiling = plan_tiles(model.architecture, (series.rows, series.columns), memory)
         job = Job(
             series=series,
             output=output,
             format=kind,
-            model=ModelName.of(generator),
+            model=ModelName.of(model),
             engine=f"{engine} {tiling.label}" if tiling else engine,
             tiling=tiling,
             options=options,
@@ -270,7 +270,7 @@ def plan_series(
         if min(job.plane(0).shape) < SMALLEST_RESULT:
             rows, columns = job.plane(0).shape
             raise UsageError(
-                f"--target_spacing {options.target_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
+                f"`target_spacing` {options.target_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
             )
         yield job
 

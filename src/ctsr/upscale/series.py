@@ -13,24 +13,26 @@ from typing import Any
 
 import torch
 
-from ctsr.checkpoint import Meta, current_versions, load_generator
+from ctsr.checkpoint import Meta, current_versions, load_model
 from ctsr.defect_policy import check
 from ctsr.dicom.reading import quiet
 from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
-from ctsr.infer.choose import EngineSpec, open_engine
+from ctsr.infer.conditions import SAMPLE_SLICES
+from ctsr.infer.engine import Tiled, seam_error
+from ctsr.infer.selection import EngineSpec, open_engine
 from ctsr.infer.super_resolver import SliceSuperResolver
-from ctsr.infer.tiles import Tiled, seam_error
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
+from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
 from ctsr.upscale.card import unusual
 from ctsr.upscale.picture import draw
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
-from ctsr.upscale.tuning import SAMPLES, Tuning, tune
+from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.work import Made, make_slices
 
 SLICE = re.compile(r"\d{4,}\.dcm")
@@ -66,8 +68,8 @@ class Network:
 @lru_cache(maxsize=1)
 def open_network(spec: EngineSpec) -> Network:
     """A model in a process that was told of it only: opened once for all its series."""
-    generator = load_generator(spec.model_path)
-    return Network(open_engine(spec, generator), generator.meta, generator.architecture.conditional)
+    model = load_model(spec.model_path)
+    return Network(open_engine(spec, model), model.meta, model.architecture.conditional)
 
 
 def is_done(job: Job) -> bool:
@@ -117,7 +119,7 @@ def check_output(job: Job) -> None:
             f"{job.output}: holds {listed(foreign, 3)} beside a result; move that, or choose another place"
         )
     if not job.options.overwrite:
-        raise UsageError(f"{job.output}: is there, made from something else or otherwise; --overwrite replaces it")
+        raise UsageError(f"{job.output}: is there, made from something else or otherwise; `overwrite=True` replaces it")
 
 
 def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILENT) -> Outcome:
@@ -176,9 +178,7 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
 
 def _samples(job: Job) -> list[SlicePixels]:
     """A few slices of the series, evenly spread."""
-    count = len(job.series.slices)
-    wanted = min(SAMPLES, count)
-    indices = [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
+    indices = spread_indices(len(job.series.slices), SAMPLE_SLICES)
     with quiet():
         return [read_slice(job.series, index, assume_hu=job.options.assume_hu) for index in indices]
 

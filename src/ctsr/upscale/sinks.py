@@ -91,7 +91,7 @@ class _Nifti:
         stored = to_stored(pixels.hu, pixels.padding)
         if (stored.slope, stored.intercept) != (1, 0):
             source = self.job.series.path
-            remedy = "clip them, or scale them to HU" if is_nifti(source) else "choose --format dicom"
+            remedy = "clip them, or scale them to HU" if is_nifti(source) else "choose `format=dicom`"
             raise SeriesError(f"{source}: slice {index + 1} has HU beyond 16 bits; {remedy}")
         self.checksums.append(zlib.crc32(stored.values.tobytes()))
         self.add(stored.values)

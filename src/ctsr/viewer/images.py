@@ -12,8 +12,11 @@ from cachetools import LRUCache
 
 from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import slice_pair
+from ctsr.evaluate.conditions import told_conditions
 from ctsr.hu import AIR, HURange
+from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, interpolate
+from ctsr.told import DRAWN, ConditionsSource
 from ctsr.viewer.geometry import NO_SLICE, ViewGeometry
 from ctsr.viewer.inference import InterruptibleModel
 from ctsr.viewer.options import PlaneName
@@ -106,8 +109,15 @@ class PanelImage:
 class PanelImages:
     """Computes and caches LR and SR slices, and assembles panel images from them. Thread-safe."""
 
-    def __init__(self, cache: SliceCache, scale: int, hu_range: HURange, model: InterruptibleModel | None) -> None:
-        self.cache, self.scale, self.hu_range, self.model = cache, scale, hu_range, model
+    def __init__(
+        self,
+        cache: SliceCache,
+        scale: int,
+        hu_range: HURange,
+        model: InterruptibleModel | None,
+        source: ConditionsSource = DRAWN,
+    ) -> None:
+        self.cache, self.scale, self.hu_range, self.model, self.source = cache, scale, hu_range, model, source
 
     def lr(self, series: OpenedSeries, setting: Setting, index: int) -> Pixels:
         """LR of one slice, (h, w) in [-1, 1], bit-identical to the evaluation's."""
@@ -129,10 +139,13 @@ class PanelImages:
             StaleRequestError: `is_cancelled` returned True before the slice was finished.
         """
         assert self.model is not None, "asked for SR without a model"
-        stored = series.stored
-        draw = setting.sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
-        sr = self.model(self.lr(series, setting, index), draw.params, is_cancelled)
+        told = self.told(series, setting, index)
+        sr = self.model(self.lr(series, setting, index), told, is_cancelled)
         self.cache.put(_key("SR", series, setting, index), sr)
+
+    def told(self, series: OpenedSeries, setting: Setting, index: int) -> Conditions:
+        """What a conditional model is told of one slice, as in an evaluation."""
+        return told_conditions(self.source, series.stored, index, setting.sampler, self.hu_range)
 
     def image(
         self, panel: PanelName, series: OpenedSeries, setting: Setting, plane: PlaneName, index: int

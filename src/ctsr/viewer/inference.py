@@ -11,6 +11,7 @@ from torch import nn
 
 from ctsr.degrade import DegradationParams
 from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.models.conditioning import Conditions
 
 Pixels = npt.NDArray[np.float32]
 
@@ -33,12 +34,19 @@ class InterruptibleModel:
             if not any(module.children()):
                 module.register_forward_pre_hook(self._before_layer)
 
-    def __call__(self, lr: Pixels, params: DegradationParams, is_cancelled: Callable[[], bool]) -> Pixels:
+    @property
+    def conditional(self) -> bool:
+        """Whether it is told the blur and noise of LR."""
+        return self._model.conditional
+
+    def __call__(
+        self, lr: Pixels, made_with: DegradationParams | Conditions, is_cancelled: Callable[[], bool]
+    ) -> Pixels:
         """SR of one slice, bit-identical to the evaluation's.
 
         Args:
             lr: (h, w) in [-1, 1].
-            params: what it was made with.
+            made_with: what it was made with, or what a conditional model is to take it for.
             is_cancelled: called before the slice, and before each layer where the engine allows it.
 
         Returns:
@@ -51,7 +59,7 @@ class InterruptibleModel:
             self._is_cancelled = is_cancelled
             try:
                 self._stop_if_cancelled()
-                return self._model.super_resolve(torch.from_numpy(lr)[None, None], params)[0, 0].numpy()
+                return self._model.super_resolve(torch.from_numpy(lr)[None, None], made_with)[0, 0].numpy()
             finally:
                 self._is_cancelled = _never
 

@@ -8,6 +8,7 @@ from threading import Condition, Lock
 from typing import Any, Literal
 
 from ctsr.data.hu_cache import default_store, open_series
+from ctsr.data.pairs import slice_pair
 from ctsr.hu import Window
 from ctsr.metrics import MetricValue
 from ctsr.series import Series
@@ -65,7 +66,7 @@ class ViewerSession:
         self.series = SeriesOpener(state.series, store, state.scale, assume_hu=assume_hu)
         self.settings = SettingRegistry(state.sampler)
         model = InterruptibleModel(state.model) if state.model else None
-        self.images = PanelImages(SliceCache(cache_bytes), state.scale, state.hu_range, model)
+        self.images = PanelImages(SliceCache(cache_bytes), state.scale, state.hu_range, model, state.conditions)
         self._prefetcher = Prefetcher(self.images, self._report)
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self._last_event = 0
@@ -111,6 +112,8 @@ class ViewerSession:
         params = sampler.draw(
             stored.patient_id, stored.series_uid, stored.identities[viewed.index], viewed.index
         ).params
+        if params.noise_model == "exam":  # its strength is measured when LR is made
+            params = slice_pair(stored, viewed.index, sampler, self.state.hu_range).draw.params
         return {
             "mode": sampler.degradation.mode,
             "sampling": sampler.sampling,
@@ -121,8 +124,18 @@ class ViewerSession:
             "noise_sigma": params.noise_sigma,
             "dose": params.dose,
             "noise_hu": params.noise_std * self.state.hu_range.hu_per_unit,
+            "told": self._told(viewed),
             "departures": self._departures(viewed),
         }
+
+    def _told(self, viewed: ViewedSlice) -> dict[str, Any] | None:
+        """What the model is told of a slice where that is not what LR was made with."""
+        model, source = self.state.model, self.state.conditions
+        if model is None or not model.conditional or source.kind == "drawn":
+            return None
+        told = self.images.told(viewed.series, viewed.setting, viewed.index)
+        noise_hu = told.noise_sigma * self.state.hu_range.hu_per_unit
+        return {"source": source.kind, "sigma": told.blur_sigma, "noise_hu": noise_hu}
 
     def _departures(self, viewed: ViewedSlice) -> list[str]:
         """Reasons why LR or metrics are not those asked for at the start; empty where they are, bit for bit."""
