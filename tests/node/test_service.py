@@ -6,25 +6,30 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydicom import dcmread
 
+from ctsr.checkpoint import load_model
 from ctsr.cli.main import main
+from ctsr.cli.node import ModelUpscaler
+from ctsr.infer.selection import AskedFor
 from ctsr.node.queue import JobState, Queue
 from ctsr.node.service import serve
 from ctsr.node.settings import NodeOptions
-from ctsr.progress import Progress
-from ctsr.upscale.run import Report
+from ctsr.upscale.options import UpscaleOptions
 from tests.made.ct import save
 from tests.made.model import save_model
-from tests.made.orthanc import Archive, running
+from tests.made.orthanc import Archive, free_ports, running
 from tests.needs import needs_program
+from tests.node import light
 from tests.node.conftest import Log, associate, ct_slices, store
 
 ENDS_WITHIN_S = 120.0
+REPOSITORY = Path(__file__).parents[2]
 
 
 def wait_for(what: Callable[[], bool]) -> None:
@@ -42,45 +47,37 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
             yield archive
 
 
-class Process:
-    """`ctsr node` in a process of its own."""
-
-    def __init__(self, queue: Path, *flags: str) -> None:
-        words = ["node", "--port", "0", "--queue", str(queue), "--min_free", "0", *flags]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ctsr", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.stderr.read() if self.process.stderr else ""
-        self.port = int(json.loads(line)["port"])
-
-    def end(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        self.process.communicate(timeout=ENDS_WITHIN_S)
-        return self.process.returncode
+@contextmanager
+def node_process(queue: Path, send_to: str, quiet: float) -> Generator[int]:
+    """A node in a process of its own, which is killed in the end; gives its port."""
+    words = [sys.executable, "-m", "tests.node.light", str(queue), send_to, str(quiet)]
+    process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield int(json.loads(process.stdout.readline())["port"])
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_what_a_killed_node_had_acknowledged_comes_back_once(
     orthanc: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storescu = needs_program("storescu", "dcmtk")
-    model = save_model(tmp_path / "best.pth")
     files = [str(save(ds, tmp_path / "in" / f"{ds.InstanceNumber}.dcm")) for ds in ct_slices(3)]
-    send_to = f"ORTHANC@127.0.0.1:{orthanc.dicom_port}"
-    flags = ["--send_to", send_to, "--model_path", str(model), "--engine", "torch", "--retry_after", "0.2"]
-    node = Process(tmp_path / "queue", *flags, "--quiet", "3600")
-    sent = [storescu, "-aet", "ROUTER", "-aec", "CTSR", "127.0.0.1", str(node.port), *files]
-    subprocess.run(sent, check=True, capture_output=True)
-    assert node.end(signal.SIGKILL) == -signal.SIGKILL
-    assert main(["node", "--list", "--queue", str(tmp_path / "queue")]) == 0
+    queue, send_to = tmp_path / "queue", f"ORTHANC@127.0.0.1:{orthanc.dicom_port}"
+    for file in files[:2]:
+        with node_process(queue, send_to, 3600) as port:
+            sent = [storescu, "-aet", "ROUTER", "-aec", "CTSR", "127.0.0.1", str(port), file]
+            subprocess.run(sent, check=True, capture_output=True)
+    assert main(["node", "--list", "--queue", str(queue)]) == 0
     assert " receiving " in capsys.readouterr().out
-    node = Process(tmp_path / "queue", *flags, "--quiet", "0")
-    wait_for(lambda: len(orthanc.get("/instances")) == 3)
-    # A caller that was not told so in time sends again: known, and nothing is done twice.
-    store(node.port, ct_slices(1))
-    wait_for(lambda: _states(tmp_path / "queue") == [JobState.SENT])
-    assert node.end(signal.SIGTERM) == 0
+    with node_process(queue, send_to, 1) as port:
+        assert store(port, ct_slices(3), calling="ROUTER") == [0, 0, 0]  # two of them are known
+        wait_for(lambda: bool(orthanc.get("/instances")))
+    # Killed in the middle of the delivery, or just after it.
+    with node_process(queue, send_to, 0):
+        wait_for(lambda: set(_states(queue)) == {JobState.SENT})
     (series,) = orthanc.get("/series")
     assert len(orthanc.get(f"/series/{series}")["Instances"]) == 3
     (study,) = orthanc.get("/studies")
@@ -95,58 +92,80 @@ def _states(folder: Path) -> list[JobState]:
         queue.close()
 
 
-class Interpolator:
-    """Stands for a network: hands the images on as they are, or fails, and counts."""
-
-    settings = "test"
-
-    def __init__(self) -> None:
-        self.broken = True
-
-    def __call__(self, source: Path, out: Path, progress: Progress) -> Report:
-        if self.broken:
-            raise RuntimeError("a mistake of a library")
-        for path in source.iterdir():
-            save(dcmread(path), out / path.name)
-        return Report((), (), ())
-
-
-def test_what_failed_is_listed_and_tried_again_when_told_and_results_go_by_stow_rs(
-    orthanc: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-    before = len(orthanc.get("/instances"))
-    queue = tmp_path / "queue"
-    options = NodeOptions(port=0, queue=queue, quiet=0, min_free=0, send_to=f"{orthanc.url}/dicom-web")
-    log, stop, upscaler = Log(), threading.Event(), Interpolator()
+@contextmanager
+def node_thread(options: NodeOptions, upscaler: Any) -> Generator[Log]:
+    log, stop = Log(), threading.Event()
     thread = threading.Thread(target=serve, args=(options, upscaler, log.write, stop))
     thread.start()
     try:
         wait_for(lambda: bool(log["listening"]))
+        yield log
+    finally:
+        stop.set()
+        thread.join(ENDS_WITHIN_S)
+
+
+def test_results_of_a_model_go_back_by_stow_rs(
+    orthanc: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    model = load_model(save_model(tmp_path / "best.pth"))
+    upscaler = ModelUpscaler(model, AskedFor("torch"), UpscaleOptions(picture=False))
+    options = light.options(tmp_path / "queue", f"{orthanc.url}/dicom-web", 2)
+    before = set(orthanc.get("/instances"))
+    with node_thread(options, upscaler) as log:
         assert store(log["listening"][0]["port"], ct_slices(2, series="1.2.7")) == [0, 0]
+        wait_for(lambda: len(set(orthanc.get("/instances")) - before) == 2)
+    for instance in set(orthanc.get("/instances")) - before:
+        tags = orthanc.get(f"/instances/{instance}/simplified-tags")
+        assert (tags["Rows"], tags["SeriesDescription"]) == ("64", "CHEST [SR x2]")
+    assert not any(word in json.dumps(log.lines) for word in ("Doe", "Jane", '"P1"'))
+
+
+def test_what_failed_is_listed_tried_again_when_told_and_waits_for_its_destination(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, upscaler = tmp_path / "queue", light.Copier()
+    upscaler.broken = True
+    with node_thread(light.options(queue, f"PACS@127.0.0.1:{free_ports()[0]}", 0), upscaler) as log:
+        assert store(log["listening"][0]["port"], ct_slices(1)) == [0]
         wait_for(lambda: bool(log["failed"]))
         assert main(["node", "--list", "--queue", str(queue)]) == 0
         assert "a mistake of a library (RuntimeError)" in capsys.readouterr().out
         upscaler.broken = False
         assert main(["node", "--retry", "--queue", str(queue)]) == 0
-        wait_for(lambda: bool(log["sent"]))
-        assert len(orthanc.get("/instances")) == before + 2
-    finally:
-        stop.set()
-        thread.join(ENDS_WITHIN_S)
-    assert not associate(log["listening"][0]["port"]).is_established
+        wait_for(lambda: bool(log["postponed"]))
     assert log.lines[-1]["event"] == "stopped"
-    assert not any(word in json.dumps(log.lines) for word in ("Doe", "Jane", '"P1"'))
+    assert not associate(log["listening"][0]["port"]).is_established
 
 
+@pytest.fixture
+def signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_verb_ends_well_when_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def served(options: NodeOptions, upscaler: Any, log: object, stop: threading.Event) -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)
+        handler(signal.SIGTERM, None)
+        assert stop.is_set()
+        assert (options.aet, options.allow) == ("X", ("A", "B"))
+        assert upscaler.options.strength == "strong"
+
+    monkeypatch.setattr("ctsr.node.service.serve", served)
+    model = save_model(tmp_path / "best.pth")
+    words = ["--aet", "X", "--allow", "A", "--allow", "B", "--strength", "strong", "--model_path", str(model)]
+    assert main(["node", "--send_to", "PACS@h:1", *words]) == 0
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_node_without_destination_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_model(tmp_path / "best.pth")
-    words = ["node", "--model_path", str(model), "--queue", str(tmp_path / "queue")]
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    try:
-        assert main(words) == 2
-    finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
+    assert main(["node", "--model_path", str(model), "--queue", str(tmp_path / "queue")]) == 2
     assert "--send_to" in capsys.readouterr().err
     assert main(["node", "--list", "--queue", str(tmp_path / "none")]) == 1

@@ -78,7 +78,7 @@ class Node:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        serve(self.node, _Upscaler(model, asked, options), EventLog(_line_writer()), stop)
+        serve(self.node, ModelUpscaler(model, asked, options), EventLog(_line_writer()), stop)
         return 0
 
     def _manage(self, console: Console) -> int:
@@ -111,7 +111,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class _Upscaler:
+class ModelUpscaler:
     """`ctsr.upscale.run.upscale` with a model and options; see `ctsr.node.worker.Upscaler`."""
 
     model: "Model"

@@ -3,14 +3,16 @@
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ctsr.boundary import boundary
 from ctsr.errors import CtsrError
 from ctsr.node.queue import Job, JobState, Queue
 from ctsr.node.settings import EventLog
 from ctsr.progress import Progress
-from ctsr.upscale.run import Report
+
+if TYPE_CHECKING:  # the node itself needs no torch
+    from ctsr.upscale.run import Report
 
 T = TypeVar("T")
 
@@ -26,7 +28,7 @@ class Upscaler(Protocol):
         """Names model and options: other settings, another folder of results."""
         ...
 
-    def __call__(self, source: Path, out: Path, progress: Progress) -> Report:
+    def __call__(self, source: Path, out: Path, progress: Progress) -> "Report":
         """Upscale all series in `source` into `out`; those that are done already are kept."""
         ...
 
