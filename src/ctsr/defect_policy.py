@@ -30,6 +30,8 @@ POLICY = {
     DefectKind.MIXED_GEOMETRY:     (WARN,   WARN,   FINE,   FINE,   FINE,   WARN,   WARN),
     DefectKind.MISSING_RESCALE:    (REFUSE, REFUSE, FINE,   REFUSE, REFUSE, REFUSE, REFUSE),
     DefectKind.DIFFERING_RESCALE:  (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
+    DefectKind.IMPLAUSIBLE_HU:     (WARN,   REFUSE, FINE,   REFUSE, REFUSE, WARN,   REFUSE),
+    DefectKind.SHIFTED_HU:         (FINE,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.MISSING_GEOMETRY:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.UNREADABLE_SLICE:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.REPEATED_UID:       (FINE,   REFUSE, FINE,   WARN,   WARN,   FINE,   REFUSE),
@@ -45,6 +47,7 @@ REMEDY = {
     DefectKind.IRREGULAR_SPACING: "Use it slice by slice",
     DefectKind.GANTRY_TILT: "Use it slice by slice, or have the tilt corrected first",
     DefectKind.MISSING_RESCALE: "Pass `assume_hu` if the stored values are HU",
+    DefectKind.IMPLAUSIBLE_HU: "Or pass `assume_hu` if they are HU all the same",
     DefectKind.MISSING_GEOMETRY: "Export the series again",
     DefectKind.UNREADABLE_SLICE: "Copy or export the series again",
     DefectKind.REPEATED_UID: "Its slices cannot be told apart; export or anonymise the series again",
@@ -58,13 +61,13 @@ def check(series: Series, command: Command, *, assume_hu: bool = False, allow_ga
     Args:
         series: as the scan found it.
         command: whose column of the table holds.
-        assume_hu: a missing rescale is a warning.
+        assume_hu: a missing rescale, and values that do not look like HU, are warnings.
         allow_gaps: gaps, and slices that cannot be read, are warnings.
 
     Raises:
         SeriesError: the command cannot use the series; the message names every reason.
     """
-    forgiven = {DefectKind.MISSING_RESCALE} if assume_hu else set[DefectKind]()
+    forgiven = {DefectKind.MISSING_RESCALE, DefectKind.IMPLAUSIBLE_HU} if assume_hu else set[DefectKind]()
     if allow_gaps:
         forgiven |= {DefectKind.GAP, DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
     column = COMMANDS.index(command)

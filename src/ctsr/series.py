@@ -26,6 +26,8 @@ class DefectKind(StrEnum):
     DIFFERING_RESCALE = "differing rescale"
     MISSING_GEOMETRY = "missing geometry"
     UNREADABLE_SLICE = "unreadable slice"
+    IMPLAUSIBLE_HU = "implausible HU"
+    SHIFTED_HU = "shifted HU"
     REPEATED_UID = "repeated SOP Instance UID"
     UNSTATED_UNITS = "unstated units"
     LOSSY_COMPRESSION = "lossy compression"
@@ -86,13 +88,17 @@ class SeriesHeader:
     kernel: str = ""
     description: str = ""
     body_part: str = ""
+    variant: tuple[str, ...] = ()
+    """What tells it from other readings of the same series UID: a corrected rescale."""
+    identities: tuple[str, ...] = ()
+    """Hashes of study and patient; see `ctsr.identity`."""
 
     @property
     def geometry_key(self) -> GeometryKey:
         """What slices must share to be one series; rounded, because writers disagree in the last digit."""
         spacing = tuple(round(mm, 4) for mm in self.pixel_spacing)
         orientation = tuple(round(cosine, 3) + 0.0 for cosine in self.orientation)
-        return self.image_type, self.rows, self.columns, spacing, orientation
+        return (*self.image_type, *self.variant), self.rows, self.columns, spacing, orientation
 
     @property
     def scanner(self) -> str:
@@ -144,6 +150,11 @@ class PatientExams:
     """CT that is no training data (localizers, reformats) or cannot be read, each with its reason."""
     ignored: dict[str, int] = field(default_factory=dict[str, int])
     """Files that are not CT at all, counted by modality ("SEG": 1, "not DICOM": 3)."""
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """Hashes of the studies and patients that the usable series name; see `ctsr.identity`."""
+        return frozenset(identity for series in self.series for identity in series.identities)
 
     @property
     def num_slices(self) -> int:

@@ -77,4 +77,10 @@ def _joined(first: Generator, second: Generator) -> Meta | None:
     if second.meta is None or first.meta is None:
         return second.meta
     others = (first.meta.trained_on | second.meta.trained_on) - set(second.meta.split.get("train", ()))
-    return replace(second.meta, also_trained_on=tuple(sorted(others)), versions=current_versions())
+    identities = {*first.meta.trained_identities, *second.meta.trained_identities}
+    return replace(
+        second.meta,
+        also_trained_on=tuple(sorted(others)),
+        trained_identities=tuple(sorted(identities)),
+        versions=current_versions(),
+    )

@@ -11,6 +11,9 @@ from ctsr.errors import UsageError
 __all__ = ["BUNDLED", "BundledModel", "bundled_for", "check_own_folder"]
 
 FOLDER = Path(ctsr.__file__).parent / "bundled"
+IDENTITIES = FOLDER / "identities.json"
+"""Hashes of the studies and patients of the training part of every bundled model, as `recipes/identities.py` wrote
+them."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """A network ready to use, from any file that holds one."""
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
+from ctsr.checkpoint.bundled import FOLDER, IDENTITIES
 from ctsr.checkpoint.container import read_container, weights_in
 from ctsr.checkpoint.meta import Meta
 from ctsr.checkpoint.reference import resolve_model
@@ -105,7 +107,7 @@ def load_generator(path: Path, *, use_ema: bool = True) -> Generator:
     container = read_container(path)
     try:
         architecture, net = load_state(weights_in(container, use_ema=use_ema))
-        meta = _meta(container)
+        meta = _known_patients(path, _meta(container))
         if meta is not None and meta.architecture != architecture:
             raise CheckpointError(f"its meta says {meta.architecture}, its weights are {architecture}")
     except CheckpointError as error:
@@ -113,6 +115,13 @@ def load_generator(path: Path, *, use_ema: bool = True) -> Generator:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Generator(net, architecture, meta, path, digest)
+
+
+def _known_patients(path: Path, meta: Meta | None) -> Meta | None:
+    """The meta of a bundled model whose file is older than hashes of patients, with the hashes that lie beside it."""
+    if meta is None or meta.trained_identities or path.resolve().parent != FOLDER.resolve():
+        return meta
+    return replace(meta, trained_identities=tuple(json.loads(IDENTITIES.read_text(encoding="utf-8"))))
 
 
 def _meta(container: Mapping[str, Any]) -> Meta | None:

@@ -13,6 +13,7 @@ from ctsr.cli.console import Console
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.exams import read_slice, scan
+from ctsr.hu import HUCorrection
 from ctsr.paths import native_path, resolve_path
 from ctsr.series import Series
 from ctsr.series_quality import spread_indices
@@ -62,6 +63,10 @@ class Physics:
     """Receives transfer.csv, noise.csv and physics.png."""
     assume_hu: bool = False
     """Take stored values for HU where a header gives no rescale."""
+    hu_offset: float = 0.0
+    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
+    hu_scale: float = 1.0
+    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -91,7 +96,8 @@ class Physics:
 
     def _series(self, console: Console) -> Series:
         assert self.source is not None, "checked before"
-        inventory = scan(resolve_path(self.source, progress=console), progress=console)
+        correction = HUCorrection(self.hu_scale, self.hu_offset)
+        inventory = scan(resolve_path(self.source, progress=console), correction=correction, progress=console)
         found = [one for one in inventory.all_series() if self.series in {None, one.series_uid}]
         if len(found) != 1:
             names = ", ".join(one.series_uid for one in found) or "none"

@@ -11,6 +11,7 @@ from ctsr.cli.cells import NONE, mm, pixels
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common, resolved
 from ctsr.files import write_atomically
+from ctsr.hu import HUCorrection
 from ctsr.paths import native_path, resolve_path
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Preprocess:
     """Low-pass where pixels get coarser; without it, plain bilinear."""
     assume_hu: bool = False
     """Take stored values for HU where a header gives no rescale."""
+    hu_offset: float = 0.0
+    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
+    hu_scale: float = 1.0
+    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     workers: Annotated[int | None, tyro.conf.arg(aliases=["--jobs"])] = None
     """Processes; as many as there are cores when left out."""
     dask: str | None = None
@@ -60,6 +65,7 @@ class Preprocess:
             target_spacing=self.target_spacing,
             antialias=self.antialias,
             assume_hu=self.assume_hu,
+            correction=HUCorrection(self.hu_scale, self.hu_offset),
             workers=self.workers,
             dask=self.dask,
             progress=console,

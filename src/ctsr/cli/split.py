@@ -34,7 +34,9 @@ class Split:
         """Write the split and print its table. Exit status: 0, or 1 when a patient's CT cannot be read."""
         roots = [resolve_path(root, progress=console) for root in self.root]
         patients = open_roots(roots, progress=console)
-        split = split_patients(patients.ids, self.seed)
+        split = split_patients(patients.ids, self.seed, together=patients.people.groups)
+        for note in patients.people.notes:
+            console.note(note)
         path = split_file(self.out_dir, self.seed)
         write_split(path, split, patients.usable, roots, self.seed)
         columns = ("part", "patient", "slices", "modality", "scanner", "thickness mm", "spacing mm")

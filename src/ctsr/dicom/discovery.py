@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from pydicom.tag import BaseTag
@@ -20,7 +20,9 @@ FIRST_GROUPS = {b"\x02\x00", b"\x08\x00", b"\x00\x08"}
 """Group numbers a data set without a preamble starts with: 0002 or 0008, little endian or big."""
 
 
-def files_below(folder: Path, *, on_error: Callable[[OSError], object] | None = None) -> Iterator[Path]:
+def files_below(
+    folder: Path, *, on_error: Callable[[OSError], object] | None = None, elsewhere: Collection[str] = ()
+) -> Iterator[Path]:
     """Every file below `folder` in plain string order; hidden files and folders are not looked at.
 
     Symbolic links are followed, each real folder once.
@@ -28,8 +30,9 @@ def files_below(folder: Path, *, on_error: Callable[[OSError], object] | None = 
     Args:
         folder: where to look.
         on_error: called for each folder that cannot be read, which is then skipped.
+        elsewhere: real folders that belong to others; links to them and to files in them are not followed.
     """
-    seen: set[str] = set()
+    seen = set(elsewhere)
     for here, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
         if (real := os.path.realpath(here)) in seen:
             folders.clear()
@@ -39,8 +42,16 @@ def files_below(folder: Path, *, on_error: Callable[[OSError], object] | None = 
         for name in sorted(files):
             path = Path(here, name)
             # Opening a pipe would wait for a writer for ever. What cannot be looked at is reported when it is read.
-            if not name.startswith(".") and not is_special(path):
+            is_taken = bool(elsewhere) and path.is_symlink() and str(path.resolve().parent) in elsewhere
+            if not (name.startswith(".") or is_taken or is_special(path)):
                 yield path
+
+
+def real_folders(folder: Path) -> frozenset[str]:
+    """The folders below `folder`, and itself, that no link leads to; none where it is a link itself."""
+    if folder.is_symlink():
+        return frozenset()
+    return frozenset(os.path.realpath(here) for here, _, _ in os.walk(folder))
 
 
 def is_special(path: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ctsr.data.datasets import PREPROCESSING_LOG, trained_on
 from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.identity import is_same_person
 from ctsr.preprocess.manifest import SeriesRow, read_log
 from ctsr.series import Series
 from ctsr.upscale.card import unusual
@@ -40,7 +41,8 @@ def find_caveats(series: Sequence[Series], model: ModelUnderTest | None) -> tupl
 
 def _of_model(series: Series, model: ModelUnderTest) -> list[Caveat]:
     found: list[Caveat] = []
-    if trained_on([series.patient_id], model.split or {}, model.also_trained_on):
+    by_name = trained_on([series.patient_id], model.split or {}, model.also_trained_on)
+    if by_name or is_same_person(model.trained_identities, series.identities):
         text = f"The model was trained on patient {series.patient_id}: figures of SR are not a test."
         found.append(Caveat("trained", text))
     # The model's domain is a matter of its input: LR, whose pixels are larger by the scale.
