@@ -69,7 +69,9 @@ def scan(
     # All at once, so that no process waits for another patient's files to be grouped.
     headers = _headers([path for folder in folders for path in folder.dicom], executor)
     patients = [
-        _patient(folder, names.get(folder.path.name) or _name(folder.path), islice(headers, len(folder.dicom)), correction)
+        _patient(
+            folder, names.get(folder.path.name) or _name(folder.path), islice(headers, len(folder.dicom)), correction
+        )
         for folder in progress.track(folders, total=len(folders), what="Scanning patients")
     ]
     loose = _scan(_Listing(root, [entry for entry in entries if entry.is_file()]), names.get(root.name), correction)
@@ -87,9 +89,7 @@ def scan(
     return Inventory(root, tuple(sorted(patients, key=lambda patient: patient.patient_id)), strays)
 
 
-def scan_patient(
-    folder: Path, *, patient_id: str | None = None, correction: HUCorrection = AS_READ
-) -> PatientExams:
+def scan_patient(folder: Path, *, patient_id: str | None = None, correction: HUCorrection = AS_READ) -> PatientExams:
     """One patient: a folder with all that lies below it, or a single file.
 
     Args:
@@ -144,9 +144,7 @@ def _has_links(folder: Path) -> bool:
     """Whether a folder is a symbolic link or holds some."""
     if folder.is_symlink():
         return True
-    return any(
-        Path(here, name).is_symlink() for here, folders, files in os.walk(folder) for name in (*folders, *files)
-    )
+    return any(Path(here, name).is_symlink() for here, folders, files in os.walk(folder) for name in (*folders, *files))
 
 
 def _listed(path: Path, elsewhere: Collection[str] = ()) -> _Listing:

@@ -50,7 +50,7 @@ class HUCorrection:
     @property
     def text(self) -> str:
         """As files of results record it."""
-        return f"HU x {self.scale!r} + {self.offset!r}"
+        return f"HU x {float(self.scale)!r} + {float(self.offset)!r}"
 
     def rescale(self, slope: float | None, intercept: float | None) -> tuple[float, float]:
         """Make slope and intercept that include the correction; those of stored values where a header has none."""
@@ -72,8 +72,8 @@ class HURange:
     high: float = 2000.0
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise DomainError(f"an HU range needs low < high, got {self.low:g} … {self.high:g}")
+        if not (self.low < self.high and math.isfinite(self.low) and math.isfinite(self.high)):
+            raise DomainError(f"an HU range needs low < high, both finite, got {self.low:g} … {self.high:g}")
 
     @property
     def width(self) -> float:

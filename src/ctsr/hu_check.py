@@ -83,7 +83,9 @@ def check_hu(hu: VoxelsHU, padding: PaddingMask | None = None) -> HUFinding:
     if high - low < SMALL_RANGE and not is_whole:
         return _implausible(f"its values lie between {low:.3g} and {high:.3g}, as if scaled to −1 … 1 or z-scores")
     if (values > LOST_SIGN).mean() > 0.05:
-        return _implausible(f"{(values > LOST_SIGN).mean():.0%} of its values are above {LOST_SIGN:g}: their sign is lost")
+        return _implausible(
+            f"{(values > LOST_SIGN).mean():.0%} of its values are above {LOST_SIGN:g}: their sign is lost"
+        )
     ends = max(float((values == low).mean()), float((values == high).mean()))
     if is_whole and 100 < high - low <= EIGHT_BITS and (low >= 0 or ends > SATURATED):
         return _implausible(f"its values are whole numbers from {low:g} to {high:g}: windowed to 8 bits")

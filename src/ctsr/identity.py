@@ -61,9 +61,7 @@ def is_same_person(some: Collection[str], others: Collection[str]) -> bool:
     keys: dict[str, list[str]] = defaultdict(list)
     for identity in proven(others):
         keys[_name(identity)].append(identity)
-    return any(
-        not _contradict(identity, other) for identity in proven(some) for other in keys.get(_name(identity), ())
-    )
+    return any(not _contradict(identity, other) for identity in proven(some) for other in keys.get(_name(identity), ()))
 
 
 @dataclass(frozen=True)

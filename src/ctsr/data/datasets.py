@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Patients:
     usable: tuple[PatientExams, ...]
     failures: tuple[str, ...]
     """A line for each patient some of whose CT cannot be read."""
-    people: People = People()
+    people: People = field(default_factory=People)
     """Which of the usable ones are one person."""
 
     @property
@@ -40,9 +40,7 @@ class Patients:
         return tuple(patient.patient_id for patient in self.usable)
 
 
-def open_roots(
-    roots: Sequence[Path], *, correction: HUCorrection = AS_READ, progress: Progress = SILENT
-) -> Patients:
+def open_roots(roots: Sequence[Path], *, correction: HUCorrection = AS_READ, progress: Progress = SILENT) -> Patients:
     """Everything below the roots; patients of a preprocessed root go by their names in its log.
 
     A patient found in several roots is one patient; `progress` is notified, also of files that cannot be read, of

@@ -14,7 +14,7 @@ import numpy as np
 from ctsr.errors import DomainError, MissingInputError, SplitError
 from ctsr.files import write_json
 from ctsr.series import PatientExams
-from ctsr.text import listed
+from ctsr.text import listed, one_line
 
 Part: TypeAlias = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -121,10 +121,12 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         raise MissingInputError(f"{path}: no such split file; `ctsr split --root ROOT` writes one")
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         parts = {name: [str(row["patient_id"]) for row in document["splits"][name]] for name in PARTS}
-    except (ValueError, KeyError, TypeError) as error:
-        raise SplitError(f"{path}: not a split file ({error!r}); `ctsr split --root ROOT` writes one") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SplitError(
+            f"{path}: not a split file ({one_line(repr(error))}); `ctsr split --root ROOT` writes one"
+        ) from error
     return Split.from_dict(parts)
 
 

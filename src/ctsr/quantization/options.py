@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctsr.hu import HUCorrection
 from ctsr.errors import UsageError
+from ctsr.hu import HUCorrection
 
 
 @dataclass(frozen=True, kw_only=True)

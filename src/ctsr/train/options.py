@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_type_hints
 
-from ctsr.hu import HUCorrection
 from ctsr.errors import UsageError
+from ctsr.hu import HUCorrection
 
 __all__ = ["FinetuneOptions", "RunOptions", "TrainOptions", "continued", "from_plain", "plain_options"]
 

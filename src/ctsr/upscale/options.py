@@ -6,8 +6,8 @@ from typing import Literal
 
 import psutil
 
-from ctsr.hu import HUCorrection
 from ctsr.errors import UsageError
+from ctsr.hu import HUCorrection
 
 SLICES = re.compile(r"(-?\d*):(-?\d*)")
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from ctsr.hu import HUCorrection
 from ctsr.errors import UsageError
+from ctsr.hu import HUCorrection
 
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
 

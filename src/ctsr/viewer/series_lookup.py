@@ -57,9 +57,7 @@ def find_series(
     return FoundSeries(usable, max(inside or range(len(usable)), key=lambda i: len(usable[i].slices)))
 
 
-def _exams(
-    path: Path, known: Collection[str], correction: HUCorrection, progress: Progress
-) -> Iterator[PatientExams]:
+def _exams(path: Path, known: Collection[str], correction: HUCorrection, progress: Progress) -> Iterator[PatientExams]:
     patient = _patient_of(path, known)
     if patient is not None:
         yield scan_patient(patient[0], patient_id=patient[1], correction=correction)
@@ -78,9 +76,7 @@ def _patient_of(path: Path, known: Collection[str]) -> tuple[Path, str] | None:
     return next(((place, place.name) for place in places if place.name in known), None)
 
 
-def _by_header(
-    path: Path, alone: PatientExams, correction: HUCorrection, progress: Progress
-) -> Iterator[PatientExams]:
+def _by_header(path: Path, alone: PatientExams, correction: HUCorrection, progress: Progress) -> Iterator[PatientExams]:
     """Patients according to the images' PatientID, where no folder name is known."""
     owners: set[str] = set()
     for series in alone.series:
