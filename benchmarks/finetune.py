@@ -20,11 +20,10 @@ from ctsr.losses import PerceptualLoss
 from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT
-from ctsr.train.adversarial import FinetuneStage
-from ctsr.train.learner import learner
-from ctsr.train.objective import Objective
+from ctsr.train.adversarial import FinetuneStage, Objective
+from ctsr.train.context import Rig, Validation
 from ctsr.train.options import FinetuneOptions
-from ctsr.train.rig import Rig, Validation
+from ctsr.train.trainable_model import learner
 
 PATCH, ROUNDS = 96, 2
 NETS = {

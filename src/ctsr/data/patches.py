@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ctsr.body_mask import BLOCK
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import centered_crop
 from ctsr.degrade import Degradation, DegradationParams, Draw, degrade, margin_of
@@ -19,6 +18,7 @@ from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import HURange
+from ctsr.tissue import BLOCK
 
 
 @dataclass(frozen=True)

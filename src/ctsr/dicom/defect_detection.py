@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.dicom.header import PHASES, AxialImage, RejectedImage
-from ctsr.geometry import angle_to_axial, spread
 from ctsr.series import Defect, DefectKind, Series
 from ctsr.text import listed
+from ctsr.volume import angle_to_axial, spread
 
 SAME_PLACE_MM = 0.01
 """Slices nearer to each other than this lie at the same position."""

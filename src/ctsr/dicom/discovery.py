@@ -7,9 +7,8 @@ from pathlib import Path
 
 from pydicom.tag import BaseTag
 
-from ctsr.boundary import boundary
 from ctsr.dicom.reading import quiet, read_header
-from ctsr.errors import ReadError
+from ctsr.errors import ReadError, boundary
 
 HEAD_BYTES = 512
 """How much of a file `looks_like_dicom` wants to see."""

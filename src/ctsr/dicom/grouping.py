@@ -9,12 +9,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ctsr.boundary import boundary
 from ctsr.dicom.defect_detection import find_defects, slice_step
 from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
-from ctsr.errors import CtsrError
-from ctsr.geometry import spread
+from ctsr.errors import CtsrError, boundary
 from ctsr.series import DefectKind, Excluded, GeometryKey, Series, SeriesHeader
+from ctsr.volume import spread
 
 FAILURES = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
 """Reasons for which an image is missing from a series it belongs to."""

@@ -20,8 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from ctsr.boundary import PASSED_ON
-from ctsr.errors import CtsrError, ReadError
+from ctsr.errors import PASSED_ON, CtsrError, ReadError
 from ctsr.files import cached_by_file
 from ctsr.text import one_line
 

@@ -24,8 +24,7 @@ from ctsr.models.conditioning import is_conditional
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
-from ctsr.quantization.calibration import calibrate_ranges, correct_bias
-from ctsr.quantization.fake_quantize import QuantizedConv2d, fake_quantized
+from ctsr.quantization.calibration import QuantizedConv2d, calibrate_ranges, correct_bias, fake_quantized
 from ctsr.quantization.options import QuantizeOptions
 from ctsr.quantization.quantized_model import QuantizationRecord, QuantizedModel
 from ctsr.text import listed

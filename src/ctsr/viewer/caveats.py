@@ -9,7 +9,7 @@ from ctsr.data.datasets import PREPROCESSING_LOG, trained_on
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.preprocess.manifest import SeriesRow, read_log
 from ctsr.series import Series
-from ctsr.upscale.card import unusual
+from ctsr.upscale.plan import unusual
 
 
 @dataclass(frozen=True)

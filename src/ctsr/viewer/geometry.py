@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.data.pairs import centered_crop
-from ctsr.geometry import normal, spread
 from ctsr.series import Series
 from ctsr.viewer.options import PlaneName
-from ctsr.volume import Vector
+from ctsr.volume import Vector, normal, spread
 
 PLANES: tuple[PlaneName, ...] = get_args(PlaneName)
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctsr.data.datasets import patient_names
-from ctsr.defect_policy import check
 from ctsr.dicom.discovery import patient_id_in
 from ctsr.errors import MissingInputError, SeriesError
 from ctsr.exams import scan, scan_patient
 from ctsr.progress import SILENT, Progress
-from ctsr.series import PatientExams, Series, is_nifti
+from ctsr.series import PatientExams, Series, check, is_nifti
 
 
 @dataclass(frozen=True)
