@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from benchmarks.common import exams, opened, workspace
-from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
+from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.features import TRUNKS, Conv, Trunk
 from ctsr.hu import DEFAULT_RANGE

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.common import workspace
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.data.patches import PatchDataset, Ticket
+from ctsr.data.pairs import PatchDataset, Ticket
 from ctsr.degrade import Degradation
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.tissue import body_blocks

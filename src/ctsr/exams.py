@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ctsr.dicom import pixels as dicom_pixels
-from ctsr.dicom.discovery import files_below
 from ctsr.dicom.grouping import group
 from ctsr.dicom.header import FileContents, read_file
+from ctsr.dicom.reading import files_below
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, boundary
 from ctsr.hu import AIR
 from ctsr.padding import SlicePixels

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
-from ctsr.dicom.discovery import files_below
+from ctsr.dicom.reading import files_below
 from ctsr.errors import MissingInputError, ReadError, SeriesError, boundary
 from ctsr.exams import scan
 from ctsr.files import check_disk_space, clear_leftovers

@@ -18,7 +18,6 @@ from ctsr.exams import read_slice, scan
 from ctsr.hu import HURange
 from ctsr.infer.conditions import network_input
 from ctsr.infer.engine import Engine, super_resolve
-from ctsr.phantom.exams import make_exams
 from ctsr.volume import VoxelsHU
 
 MAX_LOSS_DB = 0.05
@@ -131,6 +130,9 @@ class SyntheticSlices:
 
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
         """``(1, 1, h, w)`` in [-1, 1], one per series."""
+        # The anatomy is ten modules, which nobody needs who only compares engines.
+        from ctsr.phantom.exams import make_exams
+
         with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:
             make_exams(Path(folder), patients=PATIENTS, slices=1, workers=1)
             slices = [read_slice(series, 0).hu for series in scan(Path(folder)).all_series()]

@@ -12,8 +12,7 @@ from torch import nn
 from ctsr.checkpoint import Model
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.hu_cache import Opened, StoredSeries, default_store
-from ctsr.data.pairs import slice_pair
-from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
+from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket, slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.hashing import seed_from

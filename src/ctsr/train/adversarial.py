@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctsr.data.pairs import SlicePair
-from ctsr.data.patches import PatchPair
+from ctsr.data.pairs import PatchPair, SlicePair
 from ctsr.degrade import Degradation, DegradationParams
 from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input

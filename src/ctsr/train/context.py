@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader
 from ctsr.checkpoint import TrainingCard
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.hu_cache import StoredSeries, default_store
-from ctsr.data.pairs import SlicePair, slice_pair
-from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair
+from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, SlicePair, slice_pair
 from ctsr.data.split import DEFAULT_SEED, split_file, write_split
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import MissingInputError

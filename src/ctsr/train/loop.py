@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-from ctsr.data.patches import PatchPair
+from ctsr.data.pairs import PatchPair
 from ctsr.errors import CtsrError
 from ctsr.train.context import Losses, Rig
 from ctsr.train.history import EpochRow, TrainingState

@@ -9,8 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ctsr.checkpoint import Meta, current_versions
-from ctsr.data.pairs import SlicePair
-from ctsr.data.patches import PatchPair
+from ctsr.data.pairs import PatchPair, SlicePair
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.files import new_folder

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from ctsr import __version__
 from ctsr.checkpoint import Meta, Model
 from ctsr.checkpoint.checkpoint_io import PACKED
-from ctsr.dicom.defect_detection import part_of
+from ctsr.dicom.grouping import part_of
 from ctsr.dicom.write import Derivation
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import file_state

@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ctsr.dicom.frames import slice_header
-from ctsr.dicom.readback import WrittenIdentity, verify_slice
-from ctsr.dicom.rescale import to_stored
+from ctsr.dicom.frames import WrittenIdentity, slice_header, to_stored, verify_slice
 from ctsr.dicom.write import derive_slice, save_slice
 from ctsr.errors import SeriesError
 from ctsr.exams import SlicePixels, even_grid
