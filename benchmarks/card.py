@@ -16,8 +16,7 @@ import torch
 from recipes.train import ROOTS
 
 from benchmarks.race import RESAMPLED, seconds_on_two_cores
-from ctsr.body_mask import BLOCK, body_blocks
-from ctsr.checkpoint import find_generator
+from ctsr.checkpoint import find_model
 from ctsr.data.datasets import open_exams
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, degrade
@@ -29,7 +28,7 @@ from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import SuperResolver, by_interpolation
 from ctsr.models.interpolation import interpolate
 from ctsr.physics import NoiseSlice, NoiseSpectrum, noise_study, study
-from ctsr.tissue import CORE_SMOOTHING, TISSUE_CORES, core_masks
+from ctsr.tissue import BLOCK, CORE_SMOOTHING, TISSUE_CORES, body_blocks, core_masks
 
 METRICS = ("PSNR", "SSIM", "LPIPS", "MAE_HU", "BIAS_HU")
 BY_TISSUE = ("BIAS_HU_fat", "BIAS_HU_soft", "BIAS_HU_bone")
@@ -289,7 +288,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where training has put its data")
     parser.add_argument("--model", default="ctsr-x2", help="bundled model, run folder or checkpoint")
     given = parser.parse_args()
-    model = ModelUnderTest(find_generator(given.model), torch.device("cpu"))
+    model = ModelUnderTest(find_model(given.model), torch.device("cpu"))
     roots = {NATIVE_GRIDS: tuple(given.ct / root for root in ROOTS)}
     if (given.folder / RESAMPLED).is_dir():
         roots[RESAMPLED_GRIDS] = tuple(given.folder / RESAMPLED / root for root in ROOTS)

@@ -19,16 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.race import RESAMPLED, ROOTS
-from ctsr.checkpoint import Generator, find_generator
+from ctsr.checkpoint import Model, find_model
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
-from ctsr.infer.openvino_engine import OpenvinoEngine, convert, converted
-from ctsr.infer.private import import_openvino
+from ctsr.infer.openvino_engine import OpenvinoEngine, convert, converted, import_openvino
 from ctsr.models.architecture import TRUNKS
 from ctsr.quantization.acceptance import Pair, compare_engines
-from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, correct_bias
-from ctsr.quantization.fake_quantize import fake_quantized
+from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, correct_bias, fake_quantized
 from ctsr.quantization.options import QuantizeOptions
 from ctsr.quantization.quantize import CALIBRATION_BATCHES, Patches, finetune
 
@@ -47,7 +45,7 @@ TRACED = "__module."
 class Bench:
     """A model, the images that calibrate its variants, and those that judge them."""
 
-    generator: Generator
+    generator: Model
     patches: Patches
     judges: dict[str, list[Pair]]
     """By part of the split."""
@@ -155,7 +153,7 @@ def quantized_in_pytorch(
     )
 
 
-def judges(exams: SplitExams, generator: Generator, store: Path) -> Iterator[tuple[str, list[Pair]]]:
+def judges(exams: SplitExams, generator: Model, store: Path) -> Iterator[tuple[str, list[Pair]]]:
     """Slices of validation and test patients, evenly spread, with their LR."""
     sampler = DegradationSampler(generator.degradation)
     for part in PARTS:
@@ -177,7 +175,7 @@ def main() -> None:
     parser.add_argument("--outliers", type=float, default=OUTLIERS, help="share of values beyond a range")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    generator = find_generator(given.model)
+    generator = find_model(given.model)
     roots = tuple(parent / root for parent in (given.ct, given.folder / RESAMPLED) for root in ROOTS)
     exams, store = open_exams(roots, split_json=SPLIT), given.folder / "store"
     options = QuantizeOptions(steps=given.steps)

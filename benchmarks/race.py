@@ -18,7 +18,7 @@ import torch
 import yaml
 from torch import nn
 
-from ctsr.checkpoint import load_generator
+from ctsr.checkpoint import load_model
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
@@ -137,7 +137,7 @@ class Track:
 
     def judge(self, checkpoint: Path, roots: tuple[Path, ...]) -> dict[str, float]:
         """PSNR over bicubic, mean absolute error and bias on the validation patient."""
-        model = ModelUnderTest(load_generator(checkpoint), torch.device("cpu"))
+        model = ModelUnderTest(load_model(checkpoint), torch.device("cpu"))
         options = EvaluateOptions(
             root=roots,
             split="val",

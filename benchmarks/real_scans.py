@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from ctsr.checkpoint import Generator, find_generator
+from ctsr.checkpoint import Model, find_model
 from ctsr.errors import CtsrError, DomainError
 from ctsr.exams import read_slice, scan
-from ctsr.infer.strength import StrengthName
+from ctsr.infer.conditions import StrengthName
 from ctsr.physics.real_scan import measure_scan
 from ctsr.quality.before_after import BOUNDS, SlicePair, check, measure_before_after
 from ctsr.series import Series
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--strength", choices=get_args(StrengthName), default=UpscaleOptions().strength)
     parser.add_argument("--slices", type=int, default=SLICES, help="of each series")
     given = parser.parse_args()
-    generator = find_generator(given.model)
+    generator = find_model(given.model)
     options = UpscaleOptions(strength=given.strength)
     print(
         f"{given.model}, SHA-256 {generator.sha256}, strength {given.strength}, {given.slices} slices of each series\n"
@@ -52,7 +52,7 @@ def main() -> None:
         print("|---|---|---|---:|---:|---:|---:|", *rods, sep="\n")
 
 
-def _series(series: Series, generator: Generator, options: UpscaleOptions, count: int) -> list[str]:
+def _series(series: Series, generator: Model, options: UpscaleOptions, count: int) -> list[str]:
     """Print the row of a series; the rows of its rods, where it has some."""
     slices = [read_slice(series, index) for index in spread_indices(len(series.slices), count)]
     scale = generator.architecture.scale

@@ -15,12 +15,12 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from ctsr.checkpoint import find_generator
-from ctsr.checkpoint.generator import Generator
+from ctsr.checkpoint import find_model
+from ctsr.checkpoint.model import Model
 from ctsr.hu import DEFAULT_RANGE, FloatArray
 from ctsr.infer import by_interpolation, super_resolve
 from ctsr.models.conditioning import Conditions, is_conditional, with_conditions
-from ctsr.models.linear import fit_linear_filter
+from ctsr.models.interpolation import fit_linear_filter
 from ctsr.physics import DiscTask, detectability, edge_profile, transfer_function
 from ctsr.physics.simulated_scanner import (
     DISC_MM,
@@ -131,7 +131,7 @@ class Bench:
             judged=project_shapes(random_phantom(JUDGED_ON), geometry),
         )
 
-    def measure(self, scanner: SimulatedScanner, models: Mapping[str, Generator], told: Sequence[Told]) -> list[Row]:
+    def measure(self, scanner: SimulatedScanner, models: Mapping[str, Model], told: Sequence[Told]) -> list[Row]:
         """One setting: fit the linear filter, scan, apply every method."""
         whole = ImageGrid((PHANTOM, PHANTOM), self.pixel_mm)
         pairs = [scan(one, scanner, [whole], seed=7)[0] for one in self.fitted]
@@ -185,7 +185,7 @@ class Bench:
                 found[name].profiles.setdefault(contrast, []).append(profile)
 
 
-def super_resolve_slice(generator: Generator, hu: FloatArray, *, told: Told, noise_hu: float) -> FloatArray:
+def super_resolve_slice(generator: Model, hu: FloatArray, *, told: Told, noise_hu: float) -> FloatArray:
     """One slice by a model as it is, HU → HU; what it is told goes to conditional models alone."""
     lr = torch.from_numpy(generator.hu_range.to_unit(hu))[None, None]
     if is_conditional(generator.net):
@@ -194,7 +194,7 @@ def super_resolve_slice(generator: Generator, hu: FloatArray, *, told: Told, noi
     return generator.hu_range.to_hu(super_resolve(generator.net, lr)[0, 0].numpy())
 
 
-def model_methods(name: str, model: Generator, told: Sequence[Told], noise_hu: float) -> dict[str, Method]:
+def model_methods(name: str, model: Model, told: Sequence[Told], noise_hu: float) -> dict[str, Method]:
     """A model once for everything that it is told, or once where it cannot be told."""
 
     def method(what: Told) -> Method:
@@ -279,7 +279,7 @@ def run(
 ) -> None:
     """Print a table for each kernel and dose, then all bounds."""
     torch.set_num_threads(1)
-    generators = {name: find_generator(name) for name in models}
+    generators = {name: find_model(name) for name in models}
     bench = Bench.prepared(pixel_mm, scans)
     verdicts = list[str]()
     print(f"Pixels of {pixel_mm:g} mm made {pixel_mm / 2:g}; {scans} scans of each setting.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recipes.train import ROOTS
 
-from ctsr.checkpoint.bundled import IDENTITIES
+from ctsr.checkpoint.model_lookup import IDENTITIES
 from ctsr.data.datasets import open_roots
 from ctsr.data.split import read_split
 from ctsr.files import write_json

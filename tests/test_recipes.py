@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from recipes.train import MODELS
 
-from ctsr.checkpoint.bundled import BUNDLED
-from ctsr.cli.main import parse
+from ctsr.checkpoint.model_lookup import BUNDLED
+from ctsr.cli.main import VERBS, parse
 from ctsr.cli.train import Train
-from ctsr.cli.verbs import VERBS
 from ctsr.data.split import read_split
 
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -40,8 +40,8 @@ SMALL_RANGE = 20.0
 EIGHT_BITS = 255
 SATURATED = 0.2
 """Share of the pixels at one end of 256 grey values: a window has cut off what lies beyond."""
-LOST_SIGN = 20000.0
-"""HU beyond which no more than metal's few pixels lie."""
+LOST_SIGN, HUGE_SHARE = 20000.0, 0.05
+"""HU beyond which no more than metal's few pixels lie, and the share of pixels that is too many."""
 SCALES = (0.5, 2.0, 0.1, 10.0, 0.25, 4.0)
 """Factors that a wrong slope is tried for."""
 
@@ -82,10 +82,9 @@ def check_hu(hu: VoxelsHU, padding: PaddingMask | None = None) -> HUFinding:
     is_whole = bool((np.abs(values - values.round()) < 1e-3).mean() > 0.5)
     if high - low < SMALL_RANGE and not is_whole:
         return _implausible(f"its values lie between {low:.3g} and {high:.3g}, as if scaled to −1 … 1 or z-scores")
-    if (values > LOST_SIGN).mean() > 0.05:
-        return _implausible(
-            f"{(values > LOST_SIGN).mean():.0%} of its values are above {LOST_SIGN:g}: their sign is lost"
-        )
+    huge = float((values > LOST_SIGN).mean())
+    if huge > HUGE_SHARE:
+        return _implausible(f"{huge:.0%} of its values are above {LOST_SIGN:g}: their sign is lost")
     ends = max(float((values == low).mean()), float((values == high).mean()))
     if is_whole and 100 < high - low <= EIGHT_BITS and (low >= 0 or ends > SATURATED):
         return _implausible(f"its values are whole numbers from {low:g} to {high:g}: windowed to 8 bits")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctsr.checkpoint import load_generator, resolve_model
-from ctsr.checkpoint.bundled import BUNDLED
-from ctsr.checkpoint.packed import read_card
+from ctsr.checkpoint import load_model, resolve_model
+from ctsr.checkpoint.checkpoint_io import read_card
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.data.hu_cache import open_series
 from ctsr.data.pairs import slice_pair
 from ctsr.data.split import Split, read_split
@@ -28,7 +28,7 @@ models = pytest.mark.parametrize("name", BUNDLED)
 def test_a_bundled_model_is_small_and_says_how_it_was_trained(name: str) -> None:
     file = BUNDLED[name].file
     assert file.stat().st_size <= MOST_BYTES
-    found = load_generator(file)
+    found = load_model(file)
     assert found.meta is not None
     assert BUNDLED[name].scale == found.scale
     assert found.meta.degradation["mode"] == "blurnoise"
@@ -43,7 +43,7 @@ def test_its_card_is_the_page_in_the_documentation(name: str) -> None:
 
 @models
 def test_it_was_trained_on_the_split_of_its_recipe(name: str) -> None:
-    meta = load_generator(BUNDLED[name].file).meta
+    meta = load_model(BUNDLED[name].file).meta
     assert meta is not None
     split, recipe = Split.from_dict(meta.split), read_split(REPOSITORY / "recipes" / "split.json")
     assert (set(split.val), set(split.test)) == (set(recipe.val), set(recipe.test))
@@ -64,7 +64,7 @@ def test_a_bundled_model_is_found_by_its_name_and_said_so() -> None:
 def test_on_a_patient_kept_for_test_it_is_far_closer_to_the_truth_than_bicubic(
     real_ct: Path, tmp_path: Path, name: str, patient: str
 ) -> None:
-    found = load_generator(BUNDLED[name].file)
+    found = load_model(BUNDLED[name].file)
     (series,) = scan_patient(real_ct / "patients" / patient).series
     stored = open_series(replace(series, slices=series.slices[len(series.slices) // 2 :][:1]), tmp_path)
     pair = slice_pair(stored, 0, DegradationSampler(found.degradation), found.hu_range)

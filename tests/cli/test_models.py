@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.checkpoint.bundled import BUNDLED
-from ctsr.checkpoint.packed import read_card
+from ctsr.checkpoint.checkpoint_io import read_card
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.cli.main import main
 from tests.made.exams import save_patients
 from tests.made.model import save_model

@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ctsr.checkpoint import bundled, load_generator
+from ctsr.checkpoint import load_model
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.data.datasets import open_exams, open_roots, seen_in_training
 from ctsr.data.split import PARTS, read_split, split_patients
 from ctsr.errors import SplitError
@@ -108,7 +109,7 @@ def test_a_copied_volume_is_known_by_its_content(tmp_path: Path) -> None:
 
 
 def test_bundled_models_know_their_patients_by_hashes(real_ct: Path) -> None:
-    meta = load_generator(bundled.BUNDLED["ctsr-x2"].file).meta
+    meta = load_model(BUNDLED["ctsr-x2"].file).meta
     assert meta is not None
     exams = {patient.patient_id: patient.identities for patient in scan(real_ct / "more").usable}
     assert is_same_person(meta.trained_identities, exams["DTU-Aquilion"])

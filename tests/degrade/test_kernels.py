@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctsr.degrade.kernels import Taps, antialiased_taps, blur_taps, reflected
+from ctsr.degrade.apply import Taps, antialiased_taps, blur_taps, reflected
 
 
 @given(st.integers(1, 12), st.integers(-40, 40), st.integers(0, 60))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.evaluate.methods import ModelUnderTest, load_model
+from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
 from tests.made.exams import save_patient, save_patients
 from tests.made.model import save_model
 
@@ -31,7 +31,7 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def subject(model_path: Path) -> ModelUnderTest:
-    return load_model(str(model_path), device="cpu")
+    return load_model_under_test(str(model_path), device="cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -12,14 +12,14 @@ import psutil
 import pytest
 import torch
 
-from ctsr.checkpoint import load_generator
-from ctsr.cluster import executor_for
+from ctsr.checkpoint import load_model
 from ctsr.errors import CtsrError
 from ctsr.evaluate.evaluation import Evaluation, evaluate, evaluate_curve
-from ctsr.evaluate.methods import load_model
+from ctsr.evaluate.methods import load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import read_rows
 from ctsr.evaluate.runner import WorkerPool
+from ctsr.pool import executor_for
 from tests.made.cluster import begun, cluster
 from tests.made.exams import save_patients
 from tests.made.listener import Listener, T
@@ -124,7 +124,7 @@ def run(root: Path, store: Path, model_path: Path, tmp_path: Path):
         **options: object,
     ) -> Evaluation:
         settings = {"root": (root,), "store": store, "no_plots": True} | options
-        model = load_model(str(path), device="cpu")
+        model = load_model_under_test(str(path), device="cpu")
         chosen = EvaluateOptions(output_dir=tmp_path / out, **settings)
         return evaluate([model], model.degradation, chosen, workers=crew, progress=listener or Listener())
 
@@ -217,8 +217,8 @@ def test_a_worker_that_would_compute_learned_metrics_otherwise_measures_nothing(
 def test_blends_that_are_no_files_are_made_in_every_process(
     root: Path, store: Path, model_path: Path, tmp_path: Path, crew: WorkerPool
 ) -> None:
-    other = load_generator(save_model(tmp_path / "other" / "best.pth", seed=7))
-    model = load_model(str(model_path), device="cpu")
+    other = load_model(save_model(tmp_path / "other" / "best.pth", seed=7))
+    model = load_model_under_test(str(model_path), device="cpu")
     found = [
         evaluate_curve(
             other,

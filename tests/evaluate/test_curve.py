@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctsr import __version__
-from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint import Model, load_model
 from ctsr.cli.main import main
 from ctsr.evaluate import evaluation as curve_module
 from ctsr.evaluate.evaluation import Curve, evaluate, evaluate_curve
@@ -26,12 +26,12 @@ def options(root: Path, store: Path, tmp_path: Path) -> EvaluateOptions:
 
 
 @pytest.fixture
-def first(tmp_path: Path) -> Generator:
-    return load_generator(save_model(tmp_path / "l1" / "best.pth", seed=8))
+def first(tmp_path: Path) -> Model:
+    return load_model(save_model(tmp_path / "l1" / "best.pth", seed=8))
 
 
 def drawn(
-    first: Generator,
+    first: Model,
     subject: ModelUnderTest,
     options: EvaluateOptions,
     *alphas: float,
@@ -44,7 +44,7 @@ def drawn(
 
 
 def test_each_end_has_the_numbers_of_that_generators_own_evaluation(
-    first: Generator, subject: ModelUnderTest, options: EvaluateOptions
+    first: Model, subject: ModelUnderTest, options: EvaluateOptions
 ) -> None:
     found = drawn(first, subject, options, 0, 0.5, 1)
     assert [point.alpha for point in found.points] == [0, 0.5, 1]
@@ -63,7 +63,7 @@ def test_each_end_has_the_numbers_of_that_generators_own_evaluation(
 
 
 def test_a_curve_that_was_cut_off_is_continued(
-    first: Generator, subject: ModelUnderTest, options: EvaluateOptions, monkeypatch: pytest.MonkeyPatch
+    first: Model, subject: ModelUnderTest, options: EvaluateOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = drawn(first, subject, options, 0, 0.25, 1).points
     calls: list[str] = []

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.evaluate.methods import BASELINES, load_model, method_names, reconstruct, short_name
+from ctsr.evaluate.methods import BASELINES, load_model_under_test, method_names, reconstruct, short_name
 from ctsr.models.interpolation import interpolate
 from tests.made.model import save_model
 
@@ -17,7 +17,7 @@ def test_all_methods_enlarge_the_same_lr_in_their_order(tmp_path: Path) -> None:
     draw = DegradationSampler(Degradation()).draw("anna", "1.2", "1.2.0", 0)
     pair = SlicePair(lr, hr, hr[0, 0].numpy(), draw)
     paths = [save_model(tmp_path / f"{seed}.pth", seed=seed) for seed in (1, 2)]
-    models = [load_model(str(path), device="cpu") for path in paths]
+    models = [load_model_under_test(str(path), device="cpu") for path in paths]
     images = reconstruct(models, pair, ("lanczos", "bicubic"))
     assert images.shape == (4, 1, 18, 14)
     assert torch.equal(images[0], interpolate(lr, 2, "lanczos")[0])
@@ -54,7 +54,7 @@ def test_one_model_goes_by_its_family_and_several_by_their_runs(tmp_path) -> Non
         for i, folder in enumerate(("one_20250912-114004", "other_20250912-114004"))
     ]
     paths += [save_model(tmp_path / "elsewhere" / "one" / "best.pth"), save_model(tmp_path / "loose.pth")]
-    models = [load_model(str(path), device="cpu") for path in paths]
+    models = [load_model_under_test(str(path), device="cpu") for path in paths]
     assert method_names(models[:1]) == ("Model (RRDB)",)
     assert method_names(models[:2]) == ("Model (one)", "Model (other)")
     names = method_names([models[1], *models[2:], models[2]])

@@ -13,7 +13,7 @@ from ctsr.cli.evaluate import show
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.evaluation import Evaluation, evaluate
-from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model
+from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.viewer.samplers import read_summary
 from tests.made.exams import save_patients
@@ -70,7 +70,7 @@ def test_a_baseline_that_is_named_twice_is_wrong_usage() -> None:
 
 def test_a_run_that_is_called_like_a_baseline_does_not_take_its_place(run, tmp_path: Path) -> None:
     models = [
-        load_model(str(save_model(tmp_path / name / "best.pth", seed=seed)), device="cpu")
+        load_model_under_test(str(save_model(tmp_path / name / "best.pth", seed=seed)), device="cpu")
         for seed, name in enumerate(("Bicubic", "HR"))
     ]
     found = run(models=models, hallucination=True, study_slices=1, metrics=("MAE",), no_plots=True)
@@ -107,7 +107,7 @@ def test_long_and_foreign_names_are_drawn_without_a_warning(
     names = ["a patient whose name is far too long for any axis of any plot that was ever made", "患者"]
     exams = save_patients(tmp_path / "exams", names, slices=1, size=40)
     split = {"train": (), "val": (), "test": tuple(names)}
-    model = load_model(str(save_model(tmp_path / ("m" * 150 + ".pth"), split=split)), device="cpu")
+    model = load_model_under_test(str(save_model(tmp_path / ("m" * 150 + ".pth"), split=split)), device="cpu")
     found = run(models=[model], root=(exams,), windows=("global", "lung", "bone", "brain", "liver"), flat_names=True)
     assert len(found.folder.name.encode()) < 255
     assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []

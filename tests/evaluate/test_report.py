@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from ctsr.evaluate.evaluation import evaluate
-from ctsr.evaluate.methods import BICUBIC, MODEL, load_model
+from ctsr.evaluate.methods import BICUBIC, MODEL, load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
 from tests.made.exams import save_patients
 from tests.made.model import save_model
@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An evaluation of two patients with everything that a report can hold."""
     place = tmp_path_factory.mktemp("report")
     exams = save_patients(place / "exams", slices=2, size=144)
-    model = load_model(str(save_model(place / "runs" / "one" / "best.pth")), device="cpu")
+    model = load_model_under_test(str(save_model(place / "runs" / "one" / "best.pth")), device="cpu")
     options = EvaluateOptions(
         root=(exams,),
         store=place / "store",
@@ -83,7 +83,7 @@ def test_too_few_patients_are_said_instead_of_an_interval_and_a_p(page: str) -> 
 def test_a_name_that_looks_like_markup_is_shown_as_it_is(tmp_path: Path) -> None:
     exams = save_patients(tmp_path / "exams", ["<b>anna", "bert"], slices=1, size=40)
     path = save_model(tmp_path / "m" / "best.pth", split={"train": ("bert",), "val": ("<b>anna",), "test": ()})
-    model = load_model(str(path), device="cpu")
+    model = load_model_under_test(str(path), device="cpu")
     options = EvaluateOptions(root=(exams,), store=tmp_path / "s", output_dir=tmp_path / "e", no_plots=True)
     written = evaluate([model], model.degradation, options).folder / "report.html"
     text = written.read_text(encoding="utf-8")
@@ -122,7 +122,7 @@ def test_the_report_names_model_window_degradation_and_command(folder: Path, pag
 def test_studies_are_the_same_again(folder: Path, tmp_path: Path) -> None:
     """Seeds are those of names: a second evaluation elsewhere measures the same, to the digit."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model = load_model(config["model_path"], device="cpu")
+    model = load_model_under_test(config["model_path"], device="cpu")
     options = EvaluateOptions(
         root=tuple(map(Path, config["root"])),
         store=Path(config["store"]),

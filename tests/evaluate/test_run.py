@@ -20,7 +20,7 @@ from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, Sampling, degrade
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.evaluate.evaluation import Evaluation, evaluate
-from ctsr.evaluate.methods import BICUBIC, BILINEAR, LANCZOS, MODEL, ModelUnderTest, load_model
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, LANCZOS, MODEL, ModelUnderTest, load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.exams import scan_patient
@@ -166,14 +166,14 @@ def test_hu_clip_reaches_the_metrics(run) -> None:
 
 
 def test_the_degradation_comes_from_the_checkpoint(run, tmp_path: Path) -> None:
-    clean = load_model(str(save_model(tmp_path / "clean" / "best.pth", Degradation("clean"))), device="cpu")
+    clean = load_model_under_test(str(save_model(tmp_path / "clean" / "best.pth", Degradation("clean"))), device="cpu")
     summary = summary_of(run(model=clean, split="test"))
     assert summary["degradation"]["mode"] == "clean"
     assert summary["patient_to_degradation_sampled"]["fred"]["noise_eff"] == 0
 
 
 def test_a_net_for_scale_4_sees_slices_cropped_to_a_multiple_of_4(run, tmp_path: Path) -> None:
-    four = load_model(str(save_model(tmp_path / "four" / "best.pth", Degradation(scale=4))), device="cpu")
+    four = load_model_under_test(str(save_model(tmp_path / "four" / "best.pth", Degradation(scale=4))), device="cpu")
     evaluation = run(model=four, split="test", no_plots=False)
     assert summary_of(evaluation)["model"]["scale"] == 4
     assert all(row.metrics["SSIM"].value is not None for row in rows_of(evaluation))
@@ -228,7 +228,7 @@ def test_trained_patients_are_noticed_under_the_names_that_preprocessing_gives_t
     """A preprocessed folder that was copied without its log: `anna` has become `annapp`."""
     exams = save_patients(tmp_path / "exams", [f"{name}pp" for name in NAMES], slices=1, size=40)
     path = save_model(tmp_path / "m" / "best.pth", split={"train": NAMES, "val": ("x",), "test": ("y",)})
-    model = load_model(str(path), device="cpu")
+    model = load_model_under_test(str(path), device="cpu")
     with pytest.raises(
         SplitError, match=r"trained on (\w+)pp \(there called \1\) of the val part .* put preprocessing_log"
     ):
@@ -244,13 +244,13 @@ def test_who_is_known_by_his_own_name_is_not_taken_for_another(run, tmp_path: Pa
         ds.StudyInstanceUID = "1.2.4"  # another person's, as in life
         ds.save_as(path)
     path = save_model(tmp_path / "m" / "best.pth", split={"train": ("kru",), "val": ("krupp",), "test": ("anna",)})
-    assert run(model=load_model(str(path), device="cpu"), root=(exams,)).num_patients == 1
+    assert run(model=load_model_under_test(str(path), device="cpu"), root=(exams,)).num_patients == 1
 
 
 def test_a_checkpoint_that_knows_nobody_is_a_warning(run, tmp_path: Path) -> None:
     strangers = save_model(tmp_path / "m" / "best.pth", split={"train": ("p",), "val": ("q",), "test": ("r",)})
     listener = Listener()
-    run(model=load_model(str(strangers), device="cpu"), listener=listener)
+    run(model=load_model_under_test(str(strangers), device="cpu"), listener=listener)
     (warning,) = (note for note in listener.notes if note.startswith("warning: "))
     assert "names 3 patients in its split, and none of them is here" in warning
     listener = Listener()
@@ -261,7 +261,7 @@ def test_a_checkpoint_that_knows_nobody_is_a_warning(run, tmp_path: Path) -> Non
 def test_an_empty_part_is_an_error_that_says_so(run, tmp_path: Path) -> None:
     path = save_model(tmp_path / "m" / "best.pth", split=SPLIT | {"test": ()})
     with pytest.raises(SplitError, match="test part is empty"):
-        run(model=load_model(str(path), device="cpu"), split="test")
+        run(model=load_model_under_test(str(path), device="cpu"), split="test")
 
 
 def test_one_bad_series_does_not_stop_the_others(run, tmp_path: Path) -> None:
@@ -417,10 +417,10 @@ def test_a_precision_that_the_engine_lacks_is_wrong_usage(run) -> None:
 
 def test_several_windows_masks_and_models_are_measured_on_the_same_lr(run, tmp_path: Path) -> None:
     other = save_model(tmp_path / "runs" / "other" / "best.pth", seed=9)
-    models = [load_model(str(other), device="cpu")]
+    models = [load_model_under_test(str(other), device="cpu")]
     alone = run(model=models, split="test", output_dir=tmp_path / "alone")
     flags = {"windows": ("global", "lung"), "mask": ("none", "body"), "baselines": ("lanczos", "bicubic")}
-    found = run(model=[*models, load_model(str(other), device="cpu")], split="test", **flags)
+    found = run(model=[*models, load_model_under_test(str(other), device="cpu")], split="test", **flags)
     rows = rows_of(found)
     assert len(rows) == 3 * 2 * 2 * 4
     assert [row.method for row in rows[:4]] == [LANCZOS, BICUBIC, "Model (other 1)", "Model (other 2)"]
@@ -437,7 +437,7 @@ def test_several_windows_masks_and_models_are_measured_on_the_same_lr(run, tmp_p
 
 
 def test_models_that_need_another_lr_are_refused(run, subject: ModelUnderTest, tmp_path: Path) -> None:
-    four = load_model(str(save_model(tmp_path / "four" / "best.pth", Degradation(scale=4))), device="cpu")
+    four = load_model_under_test(str(save_model(tmp_path / "four" / "best.pth", Degradation(scale=4))), device="cpu")
     with pytest.raises(UsageError, match=r"compared on the same LR: .* is ×2 .* is ×4"):
         run(model=[subject, four])
 

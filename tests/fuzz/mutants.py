@@ -104,9 +104,8 @@ def _header_value(content: bytes, rng: Generator) -> bytes:
     if name in dataset:
         # Past pydicom, which would refuse to write it.
         value += b" " * (len(value) % 2)
-        dataset[name] = RawDataElement(
-            Tag(name), "DS", len(value), value, 0, is_implicit_VR=False, is_little_endian=True
-        )
+        form = {"is_implicit_VR": False, "is_little_endian": True}
+        dataset[name] = RawDataElement(Tag(name), "DS", len(value), value, 0, **form)
     return as_bytes(dataset)
 
 

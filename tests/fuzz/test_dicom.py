@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ SEEDS = seeds()
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("encoding", SEEDS)
-def test_a_mutated_file_is_read_right_or_refused_in_words(encoding: str, tmp_path: Path) -> None:
+def test_a_mutated_file_is_read_right_or_refused_in_words(
+    encoding: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     counts: Counter[Outcome] = Counter()
     for number in range(COUNT):
         path = tmp_path / f"{number}.dcm"
@@ -25,7 +28,7 @@ def test_a_mutated_file_is_read_right_or_refused_in_words(encoding: str, tmp_pat
         counts[found] += 1
         assert found not in {Outcome.TRACEBACK, Outcome.WRONG}, f"{encoding}, mutant {number}: {found}: {detail}"
         path.unlink()
-    print(f"{encoding}: {dict(counts)}")
+    record_property(encoding, dict(counts))
     assert counts[Outcome.NAMED] > COUNT / 10
     assert counts[Outcome.RIGHT] > COUNT / 10
 

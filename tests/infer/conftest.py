@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ctsr.models import Architecture, build
-from ctsr.models.rrdb import RRDBNet
-from ctsr.models.warm_start import start_as_bilinear
+from ctsr.models.bilinear_init import start_as_bilinear
+from ctsr.models.networks import RRDBNet
 
 
 def interpolating(nf: int = 4, nb: int = 1, gc: int = 2) -> RRDBNet:

@@ -1,5 +1,7 @@
 """Engines give the same image as PyTorch, whichever runs, and what was asked for is used or its absence said."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,12 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint import Model, load_model
 from ctsr.errors import UsageError
-from ctsr.infer import TorchEngine, choose, super_resolve
-from ctsr.infer.cache import weights_hash
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted
+from ctsr.infer import TorchEngine, selection, super_resolve
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
+from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from tests.made.listener import Listener
 from tests.made.model import save_model
@@ -20,8 +21,8 @@ from tests.needs import needs
 
 
 @pytest.fixture
-def generator(tmp_path: Path) -> Generator:
-    return load_generator(save_model(tmp_path / "best.pth"))
+def generator(tmp_path: Path) -> Model:
+    return load_model(save_model(tmp_path / "best.pth"))
 
 
 @pytest.fixture
@@ -55,9 +56,36 @@ def test_openvino_agrees_with_pytorch_at_every_size(architecture: Architecture, 
         assert (super_resolve(engine, lr) - super_resolve(net, lr)).abs().max() * 1500 < 0.01
 
 
+INTERRUPTED_AFTER_TWO_ENGINES = """
+import signal, sys
+from pathlib import Path
+import torch
+from ctsr.infer.openvino_engine import OpenvinoEngine
+engines = [OpenvinoEngine(Path(sys.argv[1])) for _ in range(2)]
+for engine in engines:
+    engine(torch.zeros(1, 1, 8, 8))
+while engines:
+    del engine
+    engine = engines.pop(0)
+del engine
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.usefixtures("openvino")
+def test_a_process_can_be_interrupted_when_its_engines_are_gone(generator: Model, tmp_path: Path) -> None:
+    """A core that was freed after another left the process a stack for signals that was freed, too."""
+    command = [sys.executable, "-c", INTERRUPTED_AFTER_TWO_ENGINES, str(converted(generator.net, tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 @pytest.mark.usefixtures("openvino")
 @pytest.mark.parametrize("damaged", ["model.bin", "model.xml"])
-def test_a_conversion_that_was_damaged_is_made_again(generator: Generator, tmp_path: Path, damaged: str) -> None:
+def test_a_conversion_that_was_damaged_is_made_again(generator: Model, tmp_path: Path, damaged: str) -> None:
     xml = converted(generator.net, tmp_path)
     file = xml.with_name(damaged)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -66,7 +94,7 @@ def test_a_conversion_that_was_damaged_is_made_again(generator: Generator, tmp_p
 
 
 @pytest.mark.usefixtures("openvino")
-def test_a_converted_network_is_kept_by_its_weights(generator: Generator, tmp_path: Path) -> None:
+def test_a_converted_network_is_kept_by_its_weights(generator: Model, tmp_path: Path) -> None:
     first = converted(generator.net, tmp_path)
     written = first.stat().st_mtime_ns
     assert converted(generator.net, tmp_path) == first
@@ -85,15 +113,15 @@ def test_networks_that_differ_in_one_weight_have_other_hashes() -> None:
 
 
 @pytest.mark.usefixtures("openvino")
-def test_auto_takes_openvino_on_a_cpu(generator: Generator, tmp_path: Path) -> None:
+def test_auto_takes_openvino_on_a_cpu(generator: Model, tmp_path: Path) -> None:
     spec = choose_engine(generator, asked(tmp_path, "auto"), tuple)
     assert open_engine(spec, generator).name == "openvino fp32"
 
 
 def test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it(
-    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "is_installed", lambda **_: False)
+    monkeypatch.setattr(selection, "is_installed", lambda **_: False)
     listener = Listener()
     spec = choose_engine(generator, asked(tmp_path, "auto"), tuple, listener)
     assert open_engine(spec, generator).name == "torch fp32"
@@ -104,19 +132,19 @@ def test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it(
 
 @pytest.mark.parametrize(("engine", "precision"), [("torch", "int8"), ("openvino", "fp16")])
 def test_a_precision_that_an_engine_lacks_is_wrong_usage(
-    generator: Generator, tmp_path: Path, engine: str, precision: str
+    generator: Model, tmp_path: Path, engine: str, precision: str
 ) -> None:
     with pytest.raises(UsageError, match=precision):
         choose_engine(generator, asked(tmp_path, engine, precision), tuple)
 
 
-def test_fp16_on_a_cpu_is_wrong_usage(generator: Generator, tmp_path: Path) -> None:
+def test_fp16_on_a_cpu_is_wrong_usage(generator: Model, tmp_path: Path) -> None:
     spec = choose_engine(generator, asked(tmp_path, "auto", "fp16"), tuple)
     with pytest.raises(UsageError, match="GPU"):
         open_engine(spec, generator)
 
 
-def test_another_process_opens_the_same_engine_from_its_spec(generator: Generator, tmp_path: Path) -> None:
+def test_another_process_opens_the_same_engine_from_its_spec(generator: Model, tmp_path: Path) -> None:
     spec = replace(choose_engine(generator, asked(tmp_path, "torch"), tuple), threads=torch.get_num_threads())
     lr = torch.rand(1, 1, 12, 14) * 2 - 1
     assert torch.equal(super_resolve(open_engine(spec), lr), super_resolve(TorchEngine(generator.net), lr))

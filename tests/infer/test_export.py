@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctsr.checkpoint import Generator, load_generator
-from ctsr.checkpoint.packed import read_card
+from ctsr.checkpoint import Model, load_model
+from ctsr.checkpoint.checkpoint_io import read_card
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.infer import export as module
 from ctsr.infer.export import META_KEY, Format, export, target
-from ctsr.infer.private import import_openvino
+from ctsr.infer.openvino_engine import openvino_core
 from ctsr.models import Architecture, build
 from tests.made.model import save_model
 
 
 @pytest.fixture
-def generator(tmp_path: Path) -> Generator:
-    return load_generator(save_model(tmp_path / "best.pth"))
+def generator(tmp_path: Path) -> Model:
+    return load_model(save_model(tmp_path / "best.pth"))
 
 
 def meta_in(path: Path, kind: Format) -> dict[str, object]:
@@ -30,7 +30,7 @@ def meta_in(path: Path, kind: Format) -> dict[str, object]:
 
             return json.loads({prop.key: prop.value for prop in onnx.load(path).metadata_props}[META_KEY])
         case "openvino":
-            return json.loads(import_openvino().Core().read_model(path).get_rt_info([META_KEY]).astype(str))
+            return json.loads(openvino_core().read_model(path).get_rt_info([META_KEY]).astype(str))
         case "torchscript":
             files = {f"{META_KEY}.json": ""}
             torch.jit.load(path, _extra_files=files)
@@ -39,7 +39,7 @@ def meta_in(path: Path, kind: Format) -> dict[str, object]:
 
 @pytest.mark.parametrize(("kind", "name"), [("onnx", "m.onnx"), ("openvino", "m.xml"), ("torchscript", "m.pt")])
 def test_a_file_agrees_with_pytorch_and_carries_its_meta(
-    generator: Generator, tmp_path: Path, kind: Format, name: str
+    generator: Model, tmp_path: Path, kind: Format, name: str
 ) -> None:
     exported = export(generator, tmp_path / "out" / name, kind)
     assert len(exported.differences_hu) == 3
@@ -54,7 +54,7 @@ def test_a_file_agrees_with_pytorch_and_carries_its_meta(
 @pytest.mark.parametrize("name", ["edsr", "rrdb_skip", "plain"])
 @pytest.mark.parametrize("file", [("onnx", "m.onnx"), ("openvino", "m.xml"), ("torchscript", "m.pt")])
 def test_networks_with_a_skip_are_exported_for_every_size(
-    generator: Generator, tmp_path: Path, name: str, file: tuple[Format, str]
+    generator: Model, tmp_path: Path, name: str, file: tuple[Format, str]
 ) -> None:
     torch.manual_seed(0)
     net = build(Architecture(name, 2, nf=4, nb=1, gc=2)).eval()
@@ -62,10 +62,10 @@ def test_networks_with_a_skip_are_exported_for_every_size(
     assert max(exported.differences_hu.values()) < 0.01
 
 
-def test_a_model_to_pass_on_is_a_model_again_with_its_card(generator: Generator, tmp_path: Path) -> None:
+def test_a_model_to_pass_on_is_a_model_again_with_its_card(generator: Model, tmp_path: Path) -> None:
     exported = export(generator, tmp_path / "m.safetensors", "safetensors", card="# About\n")
     assert max(exported.differences_hu.values()) == 0
-    again = load_generator(exported.path)
+    again = load_model(exported.path)
     assert (again.scale, again.degradation) == (generator.scale, generator.degradation)
     assert read_card(exported.path) == "# About\n"
     with pytest.raises(UsageError, match="--card goes into a safetensors file; onnx has no place"):
@@ -75,7 +75,7 @@ def test_a_model_to_pass_on_is_a_model_again_with_its_card(generator: Generator,
 
 
 def test_a_file_that_differs_is_not_left_behind(
-    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(module.RUNNERS, "torchscript", lambda _: lambda lr: generator.net(lr) + 0.01)
     with pytest.raises(CheckpointError, match="differs"):
@@ -84,7 +84,7 @@ def test_a_file_that_differs_is_not_left_behind(
 
 
 def test_the_verb_names_the_file_by_its_format(
-    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["export", "--model_path", str(generator.path), "--format", "torchscript"]) == 0
@@ -111,7 +111,7 @@ def test_a_name_without_a_known_ending_gets_the_formats_whole_behind_it() -> Non
 
 
 def test_the_verb_refuses_an_ending_of_another_format_in_one_line(
-    generator: Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    generator: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out" / "b.onnx"
     assert main(["export", str(out), "--model_path", str(generator.path), "--format", "openvino"]) == 2
@@ -136,7 +136,7 @@ def test_the_model_itself_is_never_replaced(
 
 @pytest.mark.parametrize(("there", "name"), [("m.pt", "m.pt"), ("m.xml", "m.xml"), ("m.bin", "m.xml")])
 def test_a_file_that_is_there_is_replaced_on_demand_only(
-    generator: Generator, tmp_path: Path, there: str, name: str
+    generator: Model, tmp_path: Path, there: str, name: str
 ) -> None:
     (tmp_path / there).write_bytes(b"mine")
     words = ["export", str(tmp_path / name), "--model_path", str(generator.path)]
@@ -147,7 +147,7 @@ def test_a_file_that_is_there_is_replaced_on_demand_only(
 
 
 def test_a_model_that_is_passed_on_again_keeps_its_card_unless_another_is_given(
-    generator: Generator, tmp_path: Path
+    generator: Model, tmp_path: Path
 ) -> None:
     first, again, other = (tmp_path / f"{name}.safetensors" for name in ("first", "again", "other"))
     export(generator, first, "safetensors", card="# About\n")

@@ -12,8 +12,7 @@ from torch import Tensor
 from ctsr.errors import DomainError
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
-from ctsr.infer.body_roi import FADE, MARGIN, STEP, body_roi
-from ctsr.infer.super_resolver import SliceSuperResolver
+from ctsr.infer.super_resolver import FADE, MARGIN, STEP, SliceSuperResolver, body_roi
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels

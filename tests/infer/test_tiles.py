@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ctsr.infer import TorchEngine
-from ctsr.infer.tiles import Tiled, Tiling, plan_tiles, seam_error
+from ctsr.infer.engine import Tiled, Tiling, plan_tiles, seam_error
 from ctsr.models import Architecture, build, receptive_radius
 
 SMALL = Architecture("rrdb", 2, nf=4, nb=1, gc=2)

@@ -8,7 +8,7 @@ from ctsr.errors import CheckpointError, DomainError
 from ctsr.models import Architecture, build, describe, load_state, receptive_radius
 from ctsr.models.architecture import FAMILIES
 from ctsr.models.interpolation import enlarge
-from ctsr.models.rrdb import RRDBNet
+from ctsr.models.networks import RRDBNet
 from tests.models.foreign import basicsr_forward, basicsr_state, user_forward, user_state
 
 SMALL = [

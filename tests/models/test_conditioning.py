@@ -5,9 +5,9 @@ import torch
 
 from ctsr.errors import DomainError
 from ctsr.models import Architecture, build, describe, load_state
+from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import Conditions, input_channels, is_conditional, with_conditions
 from ctsr.models.profile import profile
-from ctsr.models.warm_start import start_as_bilinear
 
 ALL = [Architecture(name, 2, 8, 2, 4, conditional=True) for name in ("rrdb", "rrdb_skip", "edsr", "plain")]
 

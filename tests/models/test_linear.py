@@ -9,7 +9,7 @@ from ctsr.degrade import DegradationParams, degrade_hu
 from ctsr.errors import DomainError
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import by_interpolation
-from ctsr.models.linear import LinearFilter, fit_linear_filter
+from ctsr.models.interpolation import LinearFilter, fit_linear_filter
 
 Image = npt.NDArray[np.float32]
 

@@ -10,8 +10,8 @@ from scipy.special import ndtr
 from ctsr.cli.main import main
 from ctsr.errors import DomainError
 from ctsr.exams import read_slice, scan
-from ctsr.physics.phantom import distances
-from ctsr.physics.real_scan import find_rods, find_wire, measure_scan
+from ctsr.physics.real_scan import Kind, find_rods, find_wire, measure_scan
+from ctsr.physics.transfer import distances
 from ctsr.quality.sharpness import TEN_TO_NINETY
 from tests.quality.images import Image, blurred_discs
 
@@ -72,9 +72,17 @@ def test_edges_show_the_blur_where_there_is_nothing_else() -> None:
     assert found.objects[0].transfer.mtf50_per_mm == pytest.approx(mtf50(0.8), rel=0.06)
 
 
-def test_a_scan_of_nothing_is_refused() -> None:
-    with pytest.raises(DomainError, match="found in 1 slices"):
-        measure_scan([np.zeros((128, 128), np.float32)], (0.5, 0.5))
+@pytest.mark.parametrize(
+    ("kind", "count", "sentence"),
+    [
+        (None, 1, "no wire, rods or clear edges found in the slice;"),
+        ("edge", 2, "no clear edges found in the 2 slices;"),
+        ("wire", 1, "no wire found in the slice;"),
+    ],
+)
+def test_a_scan_of_nothing_is_refused(kind: Kind | None, count: int, sentence: str) -> None:
+    with pytest.raises(DomainError, match=sentence):
+        measure_scan([np.zeros((128, 128), np.float32)] * count, (0.5, 0.5), kind=kind)
 
 
 def test_a_finer_scan_of_one_phantom_has_sharper_rods_and_more_noise(real_ct: Path) -> None:

@@ -11,19 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint import Generator, load_generator
+from ctsr.checkpoint import Model, load_model
 from ctsr.degrade import Degradation
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import Engine, TorchEngine
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.openvino_engine import OpenvinoEngine
-from ctsr.infer.private import import_openvino
+from ctsr.infer.openvino_engine import OpenvinoEngine, openvino_core
+from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
-from ctsr.models.rrdb import RRDBNet
-from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs
+from ctsr.models.networks import RRDBNet
+from ctsr.quantization.acceptance import Acceptance, Pair, SyntheticSlices, compare_engines, degraded_pairs
 from ctsr.quantization.calibration import ExamSlices, convert_calibrated
 from ctsr.quantization.quantized_model import Int8Network
-from ctsr.quantization.synthetic import SyntheticSlices
 from tests.made.ct import body
 from tests.made.exams import save_patients
 from tests.made.listener import Listener
@@ -65,7 +63,7 @@ def check(int8: Engine, fp32: Engine) -> Acceptance:
 
 def choose(net: nn.Module, path: Path, calibration: Discs) -> tuple[str, str]:
     """The engine that is used, and what was said of it."""
-    generator: Generator = replace(load_generator(save_model(path / "best.pth")), net=net)
+    generator: Model = replace(load_model(save_model(path / "best.pth")), net=net)
     asked = AskedFor("openvino", "int8", int8=Int8Network(calibration), cache=path / "cache")
     listener = Listener()
     spec = choose_engine(generator, asked, check, listener)
@@ -96,7 +94,7 @@ def test_int8_that_is_worse_gives_way_to_fp32_and_says_so(busy_net: nn.Module, t
 
 def in_fp32(net: nn.Module, folder: Path) -> tuple[list[str], int]:
     """The convolutions that were not quantised, and how many there are."""
-    model = import_openvino().Core().read_model(convert_calibrated(net, Discs(), folder))
+    model = openvino_core().read_model(convert_calibrated(net, Discs(), folder))
     convolutions = [one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution"]
     weights = {one.get_friendly_name(): one.input_value(1).get_node() for one in convolutions}
     # Weights of 8 bits are widened and scaled where they are used.
@@ -146,7 +144,7 @@ def test_a_verdict_measures_loss_and_shift() -> None:
 
 def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
     root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=5, size=40)
-    generator = load_generator(save_model(tmp_path / "model" / "best.pth"))
+    generator = load_model(save_model(tmp_path / "model" / "best.pth"))
     one = ExamSlices.below(root, generator)
     assert [image.shape for image in one()] == [(1, 1, 20, 20)] * 4
     assert one.key == ExamSlices.below(root, generator).key

@@ -11,23 +11,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ctsr.checkpoint import Generator, load_generator
-from ctsr.checkpoint.bundled import BUNDLED, check_own_folder
+from ctsr.checkpoint import Model, load_model
+from ctsr.checkpoint.model_lookup import BUNDLED, check_own_folder
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError, UsageError
 from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.infer.choose import AskedFor, choose_engine, open_engine
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted
-from ctsr.infer.private import import_openvino
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted, openvino_core
+from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
-from ctsr.quantization.calibration import calibrate_ranges, correct_bias
-from ctsr.quantization.fake_quantize import (
+from ctsr.quantization.calibration import (
     MAX_WEIGHT_STEP,
     NUM_LEVELS,
     FakeQuantize,
     QuantizedConv2d,
     build_quantized,
+    calibrate_ranges,
+    correct_bias,
     fake_quantized,
     input_quantizers,
 )
@@ -78,7 +78,7 @@ def shift_last(net: nn.Module, by: float) -> None:
     last.bias.data += by
 
 
-def record(generator: Generator) -> QuantizationRecord:
+def record(generator: Model) -> QuantizationRecord:
     return QuantizationRecord(generator.sha256, ("anna",), 0, 0.01, 0.1, 4)
 
 
@@ -94,8 +94,8 @@ class Recorder:
         return nn.functional.interpolate(lr, scale_factor=2.0)
 
 
-def save_beside(path: Path, quantized: nn.Module | None = None) -> Generator:
-    generator = load_generator(path)
+def save_beside(path: Path, quantized: nn.Module | None = None) -> Model:
+    generator = load_model(path)
     save_quantized(
         quantized_path(path), QuantizedModel(quantized or calibrated_ranges_of(generator.net), record(generator))
     )
@@ -128,8 +128,7 @@ def test_every_convolution_of_the_trunk_is_quantized_and_no_other(name: str) -> 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_openvino_runs_the_trunk_in_integers(name: str, tmp_path: Path) -> None:
     quantized = calibrated_ranges_of(network(name))
-    openvino = import_openvino()
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(converted(quantized, tmp_path))
     model.reshape([1, 1, 32, 32])
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -180,7 +179,7 @@ def test_bias_correction_gives_the_quantized_network_the_mean_of_its_model(name:
 
 def test_scales_and_weights_survive_the_file(tmp_path: Path) -> None:
     path = save_model(tmp_path / "best.pth")
-    generator = load_generator(path)
+    generator = load_model(path)
     quantized = calibrated_ranges_of(generator.net)
     save_beside(path, quantized)
     found = load_quantized(generator)
@@ -212,13 +211,13 @@ def test_files_with_the_former_names_of_quantizers_are_read(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", [name for name in sorted(BUNDLED) if quantized_path(BUNDLED[name].file).is_file()])
 def test_quantized_models_of_the_package_fit_their_models(name: str) -> None:
-    quantized = load_quantized(load_generator(BUNDLED[name].file))
+    quantized = load_quantized(load_model(BUNDLED[name].file))
     assert quantized is not None
     assert quantized.record.acceptance.passes
 
 
 def test_a_model_that_is_not_quantized_has_no_quantized_version(tmp_path: Path) -> None:
-    assert load_quantized(load_generator(save_model(tmp_path / "best.pth"))) is None
+    assert load_quantized(load_model(save_model(tmp_path / "best.pth"))) is None
 
 
 def test_the_quantized_version_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -226,7 +225,7 @@ def test_the_quantized_version_of_another_model_is_refused(tmp_path: Path) -> No
     save_beside(path)
     save_model(path, seed=4)
     with pytest.raises(CheckpointError, match="made from another model"):
-        load_quantized(load_generator(path))
+        load_quantized(load_model(path))
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "misfit"])
@@ -239,7 +238,7 @@ def test_a_damaged_quantized_model_is_an_error_that_names_it(tmp_path: Path, dam
     if damage == "foreign":
         save_file({"a": torch.zeros(1)}, quantized)
     with pytest.raises(CheckpointError, match=r"best\.int8\.safetensors"):
-        load_quantized(load_generator(path))
+        load_quantized(load_model(path))
 
 
 def test_ranges_of_another_network_do_not_fit() -> None:
@@ -306,7 +305,7 @@ QUANTIZE = ["quantize", "best.pth", "--steps", "2", "--patch_size", "32", "--bat
 
 def test_quantize_writes_a_model_that_upscale_uses(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(QUANTIZE) == 0
-    found = load_quantized(load_generator(trained))
+    found = load_quantized(load_model(trained))
     assert found is not None
     assert found.record.patients == ("anna", "bert", "cleo")
     assert found.record.steps == 2
@@ -315,7 +314,7 @@ def test_quantize_writes_a_model_that_upscale_uses(trained: Path, capsys: pytest
     assert main(QUANTIZE) == 2
     assert "is there already; pass --overwrite" in capsys.readouterr().err
     assert main([*QUANTIZE, "--overwrite", "--seed", "1"]) == 0
-    again = load_quantized(load_generator(trained))
+    again = load_quantized(load_model(trained))
     assert again is not None
     assert str(again.net.state_dict()) != str(found.net.state_dict())
 

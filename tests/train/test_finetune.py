@@ -12,8 +12,8 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
-from ctsr.checkpoint import load_checkpoint, load_generator
-from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.checkpoint import load_checkpoint, load_model
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.data.datasets import trained_on
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, SplitError, UsageError
@@ -104,8 +104,8 @@ def test_the_average_has_a_key_of_its_own_and_is_what_is_used(finetuning: Finetu
     checkpoint = load_checkpoint(result.best)
     assert checkpoint.ema is not None
     assert not same(checkpoint.weights, checkpoint.ema)
-    assert same(load_generator(result.best).net.state_dict(), checkpoint.ema)
-    assert same(load_generator(result.best, use_ema=False).net.state_dict(), checkpoint.weights)
+    assert same(load_model(result.best).net.state_dict(), checkpoint.ema)
+    assert same(load_model(result.best, use_ema=False).net.state_dict(), checkpoint.weights)
 
 
 def test_the_average_follows_by_its_decay(finetuning: FinetuneOptions, pretrained: Path) -> None:
@@ -255,7 +255,7 @@ def test_left_out_the_generator_is_the_newest_l1_run(
     listener = Listener()
     without = finetune(replace(finetuning, pretrained_g=None, epochs=1, lambda_gan=0.0), progress=listener)
     assert any(note.startswith("model: ctsr-x2, which comes with ctsr") for note in listener.notes)
-    assert load_generator(without.best).architecture == load_generator(BUNDLED["ctsr-x2"].file).architecture
+    assert load_model(without.best).architecture == load_model(BUNDLED["ctsr-x2"].file).architecture
     shutil.copytree(pretrained, tmp_path / "runs" / pretrained.name)
     finetune(replace(finetuning, epochs=1, lambda_gan=0.0))
     listener = Listener()
@@ -307,7 +307,7 @@ def test_half_precision_is_close_to_single(finetuning: FinetuneOptions) -> None:
 def test_the_real_trunk_makes_the_perceptual_loss(finetuning: FinetuneOptions) -> None:
     cache = needs_weights("vgg16")
     options = replace(finetuning, epochs=1, perceptual="vgg16", cache=cache, lambda_l1=0.0, lambda_gan=0.0)
-    start = load_generator(Path(options.pretrained_g or "") / "best.pth").net.state_dict()
+    start = load_model(Path(options.pretrained_g or "") / "best.pth").net.state_dict()
     result = finetune(replace(options, perc_layers=("conv2_2", "conv5_3"), perc_weights=(0.5, 1.0)))
     row: FinetuneRow = result.state.history[0]
     assert row.train_perc

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ctsr.checkpoint import load_checkpoint, load_generator
+from ctsr.checkpoint import load_checkpoint, load_model
 from ctsr.data.hu_cache import open_series
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, UsageError
@@ -47,7 +47,7 @@ def test_a_network_with_a_skip_is_trained_continued_and_found_by_its_weights(opt
     part = train(replace(options, arch=arch, epochs=1))
     resumed = train(TrainOptions(resume=str(part.folder), epochs=2, store=options.store, device="cpu"))
     assert_same_state(last(whole), last(resumed))
-    found = load_generator(whole.best)
+    found = load_model(whole.best)
     assert (found.architecture.name, found.architecture.nf, found.architecture.nb) == (arch, 4, 1)
     assert found.architecture.gc == (2 if arch == "rrdb_skip" else 0)
 
@@ -75,7 +75,7 @@ def test_a_conditional_network_is_trained_continued_and_known_as_one(options: Tr
     part = train(replace(told, epochs=1, runs=told.runs / "part"), wide)
     resumed = train(TrainOptions(resume=str(part.folder), epochs=2, store=options.store, device="cpu"))
     assert [row.val_l1 for row in resumed.state.history] == [row.val_l1 for row in whole.state.history]
-    generator = load_generator(whole.best)
+    generator = load_model(whole.best)
     assert generator.architecture.conditional
     assert generator.trained_for == wide
     assert generator.degradation == Degradation()
@@ -144,7 +144,7 @@ def test_a_flag_that_does_not_fit_the_resumed_run_is_refused(options: TrainOptio
 
 def test_a_bare_state_dict_cannot_be_resumed(options: TrainOptions) -> None:
     result = train(replace(options, epochs=1))
-    torch.save(dict(load_generator(result.best).net.state_dict()), result.folder / "last.pth")
+    torch.save(dict(load_model(result.best).net.state_dict()), result.folder / "last.pth")
     with pytest.raises(CheckpointError):
         train(TrainOptions(resume=str(result.folder), store=options.store, device="cpu", epochs=2))
 
@@ -167,9 +167,9 @@ def test_micro_batches_give_the_step_of_the_whole_batch(options: TrainOptions) -
 def test_a_loss_that_stays_not_finite_ends_the_training_with_advice(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctsr.train import l1
+    from ctsr.train import run as module
 
-    monkeypatch.setattr(l1, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
+    monkeypatch.setattr(module, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
     with pytest.raises(CtsrError, match=r"10 times in a row, at step 10: .* lower --lr"):
         train(replace(options, batch_size=1))
 
@@ -177,11 +177,12 @@ def test_a_loss_that_stays_not_finite_ends_the_training_with_advice(
 def test_a_single_loss_that_is_not_finite_is_skipped_and_counted(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctsr.train import l1
+    from ctsr.train import run as module
 
-    real, calls = l1.l1_loss, iter(range(10**6))
+    real, calls = module.l1_loss, iter(range(10**6))
     poison = {2}
-    monkeypatch.setattr(l1, "l1_loss", lambda sr, hr: real(sr, hr) * (float("inf") if next(calls) in poison else 1.0))
+    wrong = (float("inf") if call in poison else 1.0 for call in calls)
+    monkeypatch.setattr(module, "l1_loss", lambda sr, hr: real(sr, hr) * next(wrong))
     result = train(replace(options, epochs=1))
     assert result.state.skipped_steps == 1
     assert result.state.history[0].train_l1 < 1

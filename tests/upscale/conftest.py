@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctsr.checkpoint import Checkpoint, Generator, Meta, TrainingCard, current_versions, load_generator, save_checkpoint
+from ctsr.checkpoint import Checkpoint, Meta, Model, TrainingCard, current_versions, load_model, save_checkpoint
 from ctsr.degrade import Degradation
 from ctsr.models import Architecture, build
-from ctsr.models.rrdb import RRDBNet
-from ctsr.models.warm_start import start_as_bilinear
+from ctsr.models.bilinear_init import start_as_bilinear
+from ctsr.models.networks import RRDBNet
 
 CARD = TrainingCard((0.3, 0.5), (1.0, 5.0), {"STANDARD": 48}, {"train": 48})
 """Of a model at home in slices of 0.6 … 1.0 mm at ×2."""
@@ -42,5 +42,5 @@ def bilinear_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bilinear(bilinear_path: Path) -> Generator:
-    return load_generator(bilinear_path)
+def bilinear(bilinear_path: Path) -> Model:
+    return load_model(bilinear_path)

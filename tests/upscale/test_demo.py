@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.checkpoint import Generator
-from ctsr.infer.choose import AskedFor
+from ctsr.checkpoint import Model
+from ctsr.infer.selection import AskedFor
 from ctsr.phantom.exams import make_exams
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale
@@ -25,7 +25,7 @@ def exams(request: pytest.FixtureRequest, tmp_path: Path) -> DemoExams:
 
 
 def test_the_checkers_find_nothing_that_the_synthetic_exams_did_not_have(
-    exams: DemoExams, tmp_path: Path, bilinear: Generator
+    exams: DemoExams, tmp_path: Path, bilinear: Model
 ) -> None:
     options = UpscaleOptions(picture=False, slices=None if wants_all_slices() else ":2")
     report = upscale(exams.root, tmp_path / "out", bilinear, AskedFor("torch"), options)

@@ -16,8 +16,8 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from ctsr.checkpoint import Generator as Model
-from ctsr.infer.choose import AskedFor
+from ctsr.checkpoint import Model
+from ctsr.infer.selection import AskedFor
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale
 from tests.made.ct import body, padded, save_series

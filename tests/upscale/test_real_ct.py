@@ -12,19 +12,18 @@ import torch
 from highdicom import get_volume_from_series
 from pydicom import dcmread
 
-from ctsr.body_mask import tissue_blocks
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.exams import read_slice, read_volume, scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
-from ctsr.infer.body_roi import body_roi
-from ctsr.infer.choose import AskedFor
-from ctsr.infer.super_resolver import SliceSuperResolver
+from ctsr.infer.selection import AskedFor
+from ctsr.infer.super_resolver import SliceSuperResolver, body_roi
 from ctsr.models import Architecture, build
+from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.interpolation import enlarge
-from ctsr.models.rrdb import RRDBNet
-from ctsr.models.warm_start import start_as_bilinear
+from ctsr.models.networks import RRDBNet
 from ctsr.series import Series
+from ctsr.tissue import tissue_blocks
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from ctsr.volume import Volume
@@ -37,7 +36,7 @@ EACH = 8
 
 
 @pytest.fixture(scope="module")
-def result(real_ct: Path, tmp_path_factory: pytest.TempPathFactory, bilinear: Generator) -> Report:
+def result(real_ct: Path, tmp_path_factory: pytest.TempPathFactory, bilinear: Model) -> Report:
     out = tmp_path_factory.mktemp("upscaled")
     options = UpscaleOptions(slices=None if wants_all_slices() else f":{EACH}")
     return upscale(real_ct / "patients", out, bilinear, AskedFor("torch"), options)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from ctsr.checkpoint import Generator, load_generator
-from ctsr.checkpoint.bundled import BUNDLED
+from ctsr.checkpoint import Model, load_model
+from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
-from ctsr.infer.choose import AskedFor
+from ctsr.infer.selection import AskedFor
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
@@ -29,9 +29,9 @@ from tests.oracles import dciodvfy_errors
 T = TypeVar("T")
 
 
-def run(source: Path, out: Path, generator: Generator, listener: Listener | None = None, **options: object) -> Report:
+def run(source: Path, out: Path, model: Model, listener: Listener | None = None, **options: object) -> Report:
     settings = UpscaleOptions(**({"picture": False} | options))  # pyright: ignore[reportArgumentType]
-    return upscale(source, out, generator, AskedFor("torch"), settings, progress=listener or Listener())
+    return upscale(source, out, model, AskedFor("torch"), settings, progress=listener or Listener())
 
 
 @pytest.fixture
@@ -55,9 +55,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_series_becomes_a_finer_one_on_the_same_field_of_view(
-    series: Path, tmp_path: Path, bilinear: Generator
-) -> None:
+def test_a_series_becomes_a_finer_one_on_the_same_field_of_view(series: Path, tmp_path: Path, bilinear: Model) -> None:
     report = run(series, tmp_path / "out", bilinear)
     assert report.failed == 0
     before, after = only_series(series), only_series(tmp_path / "out")
@@ -72,7 +70,7 @@ def test_a_series_becomes_a_finer_one_on_the_same_field_of_view(
         assert after.plane(i).position(-0.5, -0.5) == pytest.approx(before.plane(i).position(-0.5, -0.5), abs=1e-6)
 
 
-def test_hu_are_those_of_the_network(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_hu_are_those_of_the_network(series: Path, tmp_path: Path, bilinear: Model) -> None:
     run(series, tmp_path / "out", bilinear)
     before, after = only_series(series), only_series(tmp_path / "out")
     for i in range(3):
@@ -83,7 +81,7 @@ def test_hu_are_those_of_the_network(series: Path, tmp_path: Path, bilinear: Gen
 
 
 def test_headers_say_what_was_done_by_which_model_and_that_it_is_not_for_diagnosis(
-    series: Path, tmp_path: Path, bilinear: Generator
+    series: Path, tmp_path: Path, bilinear: Model
 ) -> None:
     run(series, tmp_path / "out", bilinear)
     source, new = dcmread(series / "IM1"), dcmread(tmp_path / "out" / "0001.dcm")
@@ -102,12 +100,12 @@ def test_headers_say_what_was_done_by_which_model_and_that_it_is_not_for_diagnos
 
 
 def test_a_model_that_comes_with_ctsr_is_named_as_such_in_the_header(series: Path, tmp_path: Path) -> None:
-    run(series, tmp_path / "out", load_generator(BUNDLED["ctsr-x2"].file), slices=":1")
+    run(series, tmp_path / "out", load_model(BUNDLED["ctsr-x2"].file), slices=":1")
     (program,) = dcmread(tmp_path / "out" / "0001.dcm").ContributingEquipmentSequence
     assert program.ManufacturerModelName.startswith("ctsr-x2 sha256:")
 
 
-def test_run_json_says_how_the_result_was_made(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_run_json_says_how_the_result_was_made(series: Path, tmp_path: Path, bilinear: Model) -> None:
     run(series, tmp_path / "out", bilinear)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["model"]["sha256"] == bilinear.sha256
@@ -119,14 +117,14 @@ def test_run_json_says_how_the_result_was_made(series: Path, tmp_path: Path, bil
     assert record["versions"]["ctsr"]
 
 
-def test_a_picture_shows_the_middle_slice_before_and_after(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_a_picture_shows_the_middle_slice_before_and_after(series: Path, tmp_path: Path, bilinear: Model) -> None:
     run(series, tmp_path / "out", bilinear, picture=True)
     shown = plt.imread(tmp_path / "out" / "preview.png")[..., :3]
     for third in np.split(shown[:, : shown.shape[1] // 3 * 3], 3, axis=1):
         assert third[third.shape[0] // 6 : third.shape[0] // 2].std() > 0.1  # a body in each of the three panels
 
 
-def test_a_picture_that_is_not_wanted_is_not_there(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_a_picture_that_is_not_wanted_is_not_there(series: Path, tmp_path: Path, bilinear: Model) -> None:
     out = tmp_path / "out" / "volume.nii.gz"
     run(series, out, bilinear, picture=True)
     assert (out.parent / "volume.nii.gz.preview.png").is_file()
@@ -134,7 +132,7 @@ def test_a_picture_that_is_not_wanted_is_not_there(series: Path, tmp_path: Path,
     assert {path.name for path in out.parent.iterdir()} == {"volume.nii.gz", "volume.nii.gz.run.json"}
 
 
-def test_implants_and_padding_come_through(tmp_path: Path, bilinear: Generator) -> None:
+def test_implants_and_padding_come_through(tmp_path: Path, bilinear: Model) -> None:
     hu = body(64, texture=5)
     hu[28:36, 28:36] = 3000
     hu = padded(hu, -1024)
@@ -150,7 +148,7 @@ def test_implants_and_padding_come_through(tmp_path: Path, bilinear: Generator) 
     assert any("above 2000 HU" in warning for warning in report.outcomes[0].warnings)
 
 
-def test_a_target_spacing_is_reached_exactly(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_a_target_spacing_is_reached_exactly(series: Path, tmp_path: Path, bilinear: Model) -> None:
     run(series, tmp_path / "out", bilinear, target_spacing=0.4)
     before, after = only_series(series), only_series(tmp_path / "out")
     assert after.pixel_spacing == (0.4, 0.4)
@@ -159,7 +157,7 @@ def test_a_target_spacing_is_reached_exactly(series: Path, tmp_path: Path, bilin
     assert after.plane(0).position(*middle) == pytest.approx(before.plane(0).position(23.5, 23.5), abs=1e-6)
 
 
-def test_several_series_go_below_their_patients(root: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_several_series_go_below_their_patients(root: Path, tmp_path: Path, bilinear: Model) -> None:
     report = run(root, tmp_path / "out", bilinear)
     assert [len(outcome.warnings) for outcome in report.outcomes] == [0, 0, 0]
     assert {path.parent.name for path in (tmp_path / "out").rglob("run.json")} == {
@@ -180,20 +178,18 @@ def test_several_series_go_below_their_patients(root: Path, tmp_path: Path, bili
     ],
 )
 def test_what_was_asked_for_is_made_and_nothing_else(
-    root: Path, tmp_path: Path, bilinear: Generator, options: dict[str, str], count: int
+    root: Path, tmp_path: Path, bilinear: Model, options: dict[str, str], count: int
 ) -> None:
     run(root, tmp_path / "out", bilinear, **options)
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == count
 
 
-def test_nothing_that_fits_is_an_error_that_names_what_is_there(
-    root: Path, tmp_path: Path, bilinear: Generator
-) -> None:
+def test_nothing_that_fits_is_an_error_that_names_what_is_there(root: Path, tmp_path: Path, bilinear: Model) -> None:
     with pytest.raises(MissingInputError, match="CHEST LUNG"):
         run(root, tmp_path / "out", bilinear, only="head*")
 
 
-def test_a_rerun_keeps_what_is_there_and_makes_what_is_missing(root: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_a_rerun_keeps_what_is_there_and_makes_what_is_missing(root: Path, tmp_path: Path, bilinear: Model) -> None:
     out = tmp_path / "out"
     first = run(root, out, bilinear)
     before = snapshot(out)
@@ -210,11 +206,11 @@ def test_a_rerun_keeps_what_is_there_and_makes_what_is_missing(root: Path, tmp_p
     }
 
 
-def test_a_result_is_only_replaced_when_that_was_asked_for(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_a_result_is_only_replaced_when_that_was_asked_for(series: Path, tmp_path: Path, bilinear: Model) -> None:
     out = tmp_path / "out"
     run(series, out, bilinear)
     before = snapshot(out)
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="`overwrite=True`"):
         run(series, out, bilinear, target_spacing=0.5)
     assert snapshot(out) == before
     assert run(series, out, bilinear, target_spacing=0.5, overwrite=True).failed == 0
@@ -222,7 +218,7 @@ def test_a_result_is_only_replaced_when_that_was_asked_for(series: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_folder_of_somebody_else_is_never_replaced(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_a_folder_of_somebody_else_is_never_replaced(series: Path, tmp_path: Path, bilinear: Model) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
@@ -231,7 +227,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(series: Path, tmp_path: Pat
     assert (out / "thesis.txt").read_text() == "mine"
 
 
-def test_not_even_overwrite_takes_what_is_none_of_ours(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_not_even_overwrite_takes_what_is_none_of_ours(series: Path, tmp_path: Path, bilinear: Model) -> None:
     alien, mixed = tmp_path / "alien", tmp_path / "mixed"
     alien.mkdir()
     (alien / "run.json").write_text('{"wandb": 1}')
@@ -246,17 +242,17 @@ def test_not_even_overwrite_takes_what_is_none_of_ours(series: Path, tmp_path: P
     assert (mixed / "notes.txt").is_file()
 
 
-def test_a_result_that_was_damaged_is_not_taken_for_whole(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_a_result_that_was_damaged_is_not_taken_for_whole(series: Path, tmp_path: Path, bilinear: Model) -> None:
     run(series, tmp_path / "out", bilinear)
     (tmp_path / "out" / "0002.dcm").write_bytes(b"")
-    with pytest.raises(UsageError, match="--overwrite replaces it"):
+    with pytest.raises(UsageError, match="`overwrite=True` replaces it"):
         run(series, tmp_path / "out", bilinear)
     run(series, tmp_path / "out", bilinear, overwrite=True)
     assert len(only_series(tmp_path / "out").slices) == 3
 
 
 def test_a_series_whose_files_vanish_while_they_are_written_is_no_result(
-    series: Path, tmp_path: Path, bilinear: Generator
+    series: Path, tmp_path: Path, bilinear: Model
 ) -> None:
     class Cleaner(Listener):
         def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
@@ -271,9 +267,7 @@ def test_a_series_whose_files_vanish_while_they_are_written_is_no_result(
     assert not (tmp_path / "out").exists()
 
 
-def test_two_runs_whose_names_begin_alike_leave_each_other_alone(
-    series: Path, tmp_path: Path, bilinear: Generator
-) -> None:
+def test_two_runs_whose_names_begin_alike_leave_each_other_alone(series: Path, tmp_path: Path, bilinear: Model) -> None:
     class Beside(Listener):
         def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
             for number, item in enumerate(items):
@@ -286,7 +280,7 @@ def test_two_runs_whose_names_begin_alike_leave_each_other_alone(
 
 
 def test_a_root_that_has_grown_is_not_mixed_with_the_result_of_one_series(
-    series: Path, tmp_path: Path, bilinear: Generator
+    series: Path, tmp_path: Path, bilinear: Model
 ) -> None:
     run(series.parent.parent, tmp_path / "out", bilinear)
     save_series(series.parent.parent / "P2" / "a", [body(40)] * 2, series="1.2.5")
@@ -295,14 +289,14 @@ def test_a_root_that_has_grown_is_not_mixed_with_the_result_of_one_series(
 
 
 def test_a_file_in_the_place_of_the_result_is_told_before_anything_is_computed(
-    series: Path, tmp_path: Path, bilinear: Generator
+    series: Path, tmp_path: Path, bilinear: Model
 ) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UsageError, match="is a file; name a folder"):
         run(series, tmp_path / "out", bilinear, overwrite=True)
 
 
-def test_slices_that_are_left_out_take_their_defects_with_them(tmp_path: Path, bilinear: Generator) -> None:
+def test_slices_that_are_left_out_take_their_defects_with_them(tmp_path: Path, bilinear: Model) -> None:
     for i, dataset in enumerate(slices([body(32)] * 6)):
         if i != 3:
             save(dataset, tmp_path / "in" / f"IM{i}")
@@ -321,13 +315,13 @@ def test_slices_that_are_left_out_take_their_defects_with_them(tmp_path: Path, b
     ],
 )
 def test_what_leaves_nothing_to_do_is_told_with_what_there_is(
-    series: Path, tmp_path: Path, bilinear: Generator, options: dict[str, object], message: str
+    series: Path, tmp_path: Path, bilinear: Model, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises((MissingInputError, UsageError), match=re.escape(message)):
         run(series.parent.parent, tmp_path / "out", bilinear, **options)
 
 
-def test_an_infinite_voxel_is_nowhere_and_stops_nobody(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_an_infinite_voxel_is_nowhere_and_stops_nobody(series: Path, tmp_path: Path, bilinear: Model) -> None:
     values = np.full((16, 16, 2), -50, np.float32)
     values[3, 4, 0] = np.inf
     nib.save(nib.Nifti1Image(values, np.diag([-0.7, -0.7, 1, 1])), tmp_path / "odd.nii.gz")
@@ -336,12 +330,12 @@ def test_an_infinite_voxel_is_nowhere_and_stops_nobody(series: Path, tmp_path: P
     assert np.isfinite(np.asarray(nib.load(tmp_path / "out.nii.gz").dataobj)).all()
 
 
-def test_the_result_may_not_lie_in_the_source(series: Path, bilinear: Generator) -> None:
+def test_the_result_may_not_lie_in_the_source(series: Path, bilinear: Model) -> None:
     with pytest.raises(UsageError, match="lie in each other"):
         run(series, series / "out", bilinear)
 
 
-def test_one_bad_patient_does_not_stop_the_others(root: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_one_bad_patient_does_not_stop_the_others(root: Path, tmp_path: Path, bilinear: Model) -> None:
     bad = dcmread(root / "P1" / "s" / "IM2")
     bad.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.90"
     bad["PixelData"].is_undefined_length = True
@@ -355,13 +349,13 @@ def test_one_bad_patient_does_not_stop_the_others(root: Path, tmp_path: Path, bi
     assert list((tmp_path / "out").rglob(".*")) == []
 
 
-def test_originals_are_not_touched(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_originals_are_not_touched(series: Path, tmp_path: Path, bilinear: Model) -> None:
     before = snapshot(series)
     run(series, tmp_path / "out", bilinear)
     assert snapshot(series) == before
 
 
-def test_frames_of_a_multi_frame_object_become_slices(tmp_path: Path, bilinear: Generator) -> None:
+def test_frames_of_a_multi_frame_object_become_slices(tmp_path: Path, bilinear: Model) -> None:
     save(enhanced(slices([body(40, seed=i) for i in range(3)])), tmp_path / "in" / "multi.dcm")
     run(tmp_path / "in", tmp_path / "out", bilinear)
     after = only_series(tmp_path / "out")
@@ -371,7 +365,7 @@ def test_frames_of_a_multi_frame_object_become_slices(tmp_path: Path, bilinear: 
 
 @pytest.mark.parametrize("name", ["out.nii.gz", "out.nii", "out"])
 def test_dicom_becomes_nifti_of_the_same_hu_and_places(
-    series: Path, tmp_path: Path, bilinear: Generator, name: str
+    series: Path, tmp_path: Path, bilinear: Model, name: str
 ) -> None:
     run(series, tmp_path / "dicom", bilinear)
     run(series, tmp_path / name, bilinear, format="nifti")
@@ -383,7 +377,7 @@ def test_dicom_becomes_nifti_of_the_same_hu_and_places(
     assert np.allclose(dicom.grid.affine, nifti.grid.affine, atol=1e-4)
 
 
-def test_nifti_in_is_nifti_out_and_cannot_be_dicom(tmp_path: Path, bilinear: Generator) -> None:
+def test_nifti_in_is_nifti_out_and_cannot_be_dicom(tmp_path: Path, bilinear: Model) -> None:
     volume = np.stack([body(40, seed=i) for i in range(3)]).transpose(2, 1, 0)
     path = tmp_path / "ct.nii.gz"
     nib.save(nib.Nifti1Image(volume, np.diag([-0.7, -0.7, 2.5, 1])), path)
@@ -395,7 +389,7 @@ def test_nifti_in_is_nifti_out_and_cannot_be_dicom(tmp_path: Path, bilinear: Gen
         run(path, tmp_path / "dicom", bilinear, format="dicom")
 
 
-def test_a_series_unlike_the_training_is_warned_about(tmp_path: Path, bilinear: Generator) -> None:
+def test_a_series_unlike_the_training_is_warned_about(tmp_path: Path, bilinear: Model) -> None:
     save_series(tmp_path / "in", [body(40)], spacing=(1.4, 1.4), ConvolutionKernel="B70f", SliceThickness=8)
     (outcome,) = run(tmp_path / "in", tmp_path / "out", bilinear).outcomes
     assert [warning.split(":")[0] for warning in outcome.warnings] == [
@@ -407,14 +401,14 @@ def test_a_series_unlike_the_training_is_warned_about(tmp_path: Path, bilinear: 
     assert unknown.hu_range.low == -1000
 
 
-def test_a_run_that_is_interrupted_leaves_no_result(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_a_run_that_is_interrupted_leaves_no_result(series: Path, tmp_path: Path, bilinear: Model) -> None:
     stopping = Listener(stop_in="Upscaling s", stop_after=1)
     with pytest.raises(KeyboardInterrupt):
         run(series, tmp_path / "out", bilinear, stopping)
     assert [path.name for path in tmp_path.iterdir()] == ["exams"]
 
 
-def test_tiles_bound_the_memory_and_their_error_is_told(series: Path, tmp_path: Path, bilinear: Generator) -> None:
+def test_tiles_bound_the_memory_and_their_error_is_told(series: Path, tmp_path: Path, bilinear: Model) -> None:
     run(series, tmp_path / "whole", bilinear, skip_air=False)
     report = run(series, tmp_path / "tiles", bilinear, skip_air=False, max_memory=1e-4)
     assert "in tiles of" in report.jobs[0].engine

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint import Generator
-from ctsr.checkpoint.bundled import BUNDLED, bundled_for
-from ctsr.checkpoint.generator import load_generator
+from ctsr.checkpoint import Model
+from ctsr.checkpoint.model import load_model
+from ctsr.checkpoint.model_lookup import BUNDLED, bundled_for
 from ctsr.degrade import DegradationParams
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import read_slice
-from ctsr.infer.choose import AskedFor
-from ctsr.infer.strength import STRENGTHS, Strength
+from ctsr.infer.conditions import STRENGTHS, Strength
+from ctsr.infer.selection import AskedFor
 from ctsr.models.interpolation import enlarge
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale
@@ -51,16 +51,14 @@ class Louder(nn.Module):
         return enlarge(x + 2 * (x - smooth), 2, "bilinear")
 
 
-def run(source: Path, out: Path, generator: Generator, **options: object) -> dict[str, object]:
+def run(source: Path, out: Path, generator: Model, **options: object) -> dict[str, object]:
     settings = UpscaleOptions(**({"picture": False} | options))  # pyright: ignore[reportArgumentType]
     report = upscale(source, out, generator, AskedFor("torch"), settings, progress=Listener())
     assert report.failed == 0
     return json.loads((out / "run.json").read_text())["tuning"]
 
 
-def test_a_model_that_makes_noise_is_mixed_until_it_makes_none(
-    noisy: Path, tmp_path: Path, bilinear: Generator
-) -> None:
+def test_a_model_that_makes_noise_is_mixed_until_it_makes_none(noisy: Path, tmp_path: Path, bilinear: Model) -> None:
     loud = replace(bilinear, net=Louder(bilinear.net))
     free = run(noisy, tmp_path / "free", loud, limit_noise=False)
     kept = run(noisy, tmp_path / "kept", loud)
@@ -71,7 +69,7 @@ def test_a_model_that_makes_noise_is_mixed_until_it_makes_none(
 
 
 def test_a_conditional_model_is_told_what_was_measured(noisy: Path, tmp_path: Path) -> None:
-    generator = load_generator(BUNDLED[CONDITIONAL].file)
+    generator = load_model(BUNDLED[CONDITIONAL].file)
     assert generator.architecture.conditional
     tuning = run(noisy, tmp_path / "out", generator)
     noise, told = tuning["noise"]["sigma_hu"], tuning["told"]  # type: ignore[index]
@@ -81,7 +79,7 @@ def test_a_conditional_model_is_told_what_was_measured(noisy: Path, tmp_path: Pa
 
 
 def test_more_is_told_the_stronger_it_is_to_be(noisy: Path, tmp_path: Path) -> None:
-    generator = load_generator(BUNDLED[CONDITIONAL].file)
+    generator = load_model(BUNDLED[CONDITIONAL].file)
     tunings = [run(noisy, tmp_path / name, generator, strength=name) for name in STRENGTHS]
     ratios = [tuning["before_after"]["noise_ratio"] for tuning in tunings]  # type: ignore[index]
     assert ratios == sorted(ratios, reverse=True)
@@ -91,16 +89,14 @@ def test_more_is_told_the_stronger_it_is_to_be(noisy: Path, tmp_path: Path) -> N
 def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
     assert strength_of(UpscaleOptions(strength="strong", denoise=0.1)) == Strength(0.1, STRENGTHS["strong"].sharpen)
     assert strength_of(UpscaleOptions(sharpen=0.0)) == Strength(STRENGTHS["standard"].denoise, 0.0)
-    with pytest.raises(UsageError, match="--denoise lies between 0 and 1"):
+    with pytest.raises(UsageError, match="`denoise` lies between 0 and 1"):
         UpscaleOptions(denoise=1.5)
 
 
 @pytest.mark.parametrize("conditional", [True, False])
-def test_what_is_measured_is_what_is_delivered(
-    noisy: Path, tmp_path: Path, bilinear: Generator, conditional: bool
-) -> None:
+def test_what_is_measured_is_what_is_delivered(noisy: Path, tmp_path: Path, bilinear: Model, conditional: bool) -> None:
     """One LR slice through `upscale` and through the evaluation: the same HU."""
-    generator = load_generator(BUNDLED[CONDITIONAL].file) if conditional else bilinear
+    generator = load_model(BUNDLED[CONDITIONAL].file) if conditional else bilinear
     tuning = run(noisy, tmp_path / "out", generator, denoise=0.5, sharpen=0.5, limit_noise=False)
     told = tuning["told"] or {"blur_sigma_px": 0.0, "noise_hu": 0.0}
     blur = told["blur_sigma_px"]  # type: ignore[index]
@@ -124,5 +120,5 @@ def test_the_model_that_comes_with_ctsr_is_the_default_whatever_was_trained_here
 def test_a_model_that_is_gone_says_what_takes_its_place() -> None:
     from ctsr.checkpoint import resolve_model
 
-    with pytest.raises(MissingInputError, match="--strength strong"):
+    with pytest.raises(MissingInputError, match="`strength` strong"):
         resolve_model("ctsr-x2-sharp")

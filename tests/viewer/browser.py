@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from playwright import sync_api as playwright
 
-from ctsr.evaluate.methods import load_model
+from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import Window
 from ctsr.viewer.images import PanelName
 from ctsr.viewer.options import ViewOptions
-from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.server import ViewServer
-from ctsr.viewer.session import open_session
+from ctsr.viewer.session import ViewedSlice, open_session
 from ctsr.viewer.state import ViewRequest, prepare
 from tests.made.ct import body, save_series
 from tests.needs import needs_program
@@ -48,7 +47,7 @@ def exams(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(exams: Path, model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
     options = ViewOptions(store=tmp_path_factory.mktemp("store"))
-    model = load_model(str(model_path), device="cpu")
+    model = load_model_under_test(str(model_path), device="cpu")
     session = open_session(prepare(ViewRequest(exams, model, model.degradation, options)), options)
     with ViewServer(session) as server:
         Thread(target=server.serve_forever, daemon=True).start()

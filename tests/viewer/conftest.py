@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ctsr.degrade import Degradation
-from ctsr.evaluate.methods import ModelUnderTest, load_model
+from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import PageTurn, ViewerSession, open_session
@@ -34,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(model_path: Path) -> ModelUnderTest:
-    return load_model(str(model_path), device="cpu")
+    return load_model_under_test(str(model_path), device="cpu")
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
-from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.roi_metrics import METRICS
-from ctsr.viewer.session import ViewerSession
+from ctsr.viewer.session import ViewedSlice, ViewerSession
 from tests.needs import needs
 from tests.viewer.conftest import TURN, Open
 
@@ -30,9 +29,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, root: Path, store: Path,
     def evaluated(sampling: str, **options: object) -> Path:
         key = f"{sampling} {options}"
         if key not in made:
-            from ctsr.evaluate.methods import load_model
+            from ctsr.evaluate.methods import load_model_under_test
 
-            model = load_model(str(model_path), device="cpu")
+            model = load_model_under_test(str(model_path), device="cpu")
             out = tmp_path_factory.mktemp("evaluated")
             chosen = EvaluateOptions(
                 root=(root,), store=store, output_dir=out, no_plots=True, degradation_sampling=sampling, **options

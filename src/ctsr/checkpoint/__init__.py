@@ -1,21 +1,21 @@
 """Checkpoints: what is in one, saving it whole or not at all, loading foreign ones, finding the one that is meant."""
 
-from ctsr.checkpoint.files import Checkpoint, load_checkpoint, save_checkpoint
-from ctsr.checkpoint.generator import Generator, find_generator, load_generator
+from ctsr.checkpoint.checkpoint_io import Checkpoint, load_checkpoint, save_checkpoint
 from ctsr.checkpoint.meta import Meta, Plain, TrainingCard, current_versions
-from ctsr.checkpoint.reference import Resolved, resolve_model
+from ctsr.checkpoint.model import Model, find_model, load_model
+from ctsr.checkpoint.model_lookup import Resolved, resolve_model
 
 __all__ = [
     "Checkpoint",
-    "Generator",
     "Meta",
+    "Model",
     "Plain",
     "Resolved",
     "TrainingCard",
     "current_versions",
-    "find_generator",
+    "find_model",
     "load_checkpoint",
-    "load_generator",
+    "load_model",
     "resolve_model",
     "save_checkpoint",
 ]

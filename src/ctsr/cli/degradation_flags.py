@@ -30,9 +30,10 @@ class DegradationFlags:
     """Downsample `clean` softly, with a low-pass; off unless the checkpoint says otherwise."""
     downsampling: tuple[Literal["bilinear", "area"], ...] | None = None
     """bilinear (default) samples between two pixels, area averages as a detector does; both: one is drawn."""
-    noise_model: tuple[Literal["white", "correlated", "projection"], ...] | None = None
-    """white (default), correlated: with the spectrum of CT noise, or projection: drawn in projections of the slice, not
-    for training; of several, one is drawn."""
+    noise_model: tuple[Literal["white", "correlated", "projection", "exam"], ...] | None = None
+    """white (default), correlated: with the spectrum of CT noise; not for training: projection, drawn in projections of
+    the slice, or exam, the slice's own noise as often as --dose_factor_range of the exam's dose has it; of several, one
+    is drawn."""
     noise_cutoff_range: tuple[float, float] | None = None
     """Where the spectrum of noise that is not white ends, as a fraction of LR's Nyquist frequency; default 0.5 1.5."""
     noise_skew: float | None = None

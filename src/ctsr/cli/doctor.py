@@ -18,7 +18,7 @@ from ctsr.errors import CtsrError
 from ctsr.text import duration, one_line
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
-    from ctsr.checkpoint import Generator
+    from ctsr.checkpoint import Model
     from ctsr.infer.engine import Engine
 
 SIDE = 512
@@ -127,7 +127,7 @@ def _codecs() -> Iterator[Finding]:
 
 def _caches() -> Iterator[Finding]:
     from ctsr.data.hu_cache import default_store
-    from ctsr.infer.cache import default_cache as engine_cache
+    from ctsr.infer.openvino_engine import default_cache as engine_cache
     from ctsr.weights import default_cache as weights_cache
 
     for folder in (default_store(), engine_cache(), weights_cache()):
@@ -140,7 +140,7 @@ def _caches() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from ctsr.checkpoint.bundled import BUNDLED
+    from ctsr.checkpoint.model_lookup import BUNDLED
     from ctsr.weights import WEIGHTS
     from ctsr.weights.cache import cached_path
 
@@ -162,23 +162,23 @@ def _extras() -> Iterator[Finding]:
 
 
 def _engines() -> Iterator[Finding]:
-    from ctsr.checkpoint import load_generator
-    from ctsr.checkpoint.bundled import BUNDLED
+    from ctsr.checkpoint import load_model
+    from ctsr.checkpoint.model_lookup import BUNDLED
     from ctsr.infer.engine import TorchEngine
     from ctsr.infer.openvino_engine import OpenvinoEngine, converted, is_installed
     from ctsr.models.conditioning import input_channels
     from ctsr.quantization.quantized_model import Int8Network
 
-    def openvino(generator: "Generator") -> "Engine":
+    def openvino(generator: "Model") -> "Engine":
         return OpenvinoEngine(converted(generator.net))
 
-    makers: dict[str, Callable[[Generator], Engine]] = {"torch fp32": lambda generator: TorchEngine(generator.net)}
+    makers: dict[str, Callable[[Model], Engine]] = {"torch fp32": lambda generator: TorchEngine(generator.net)}
     if is_installed():
         makers |= {"openvino fp32": openvino, "openvino int8": Int8Network().open}
     name, model = next(iter(BUNDLED.items()))
     for engine, make in makers.items():
         try:
-            generator = load_generator(model.file)
+            generator = load_model(model.file)
             seconds = _seconds(make(generator), input_channels(generator.net))
             yield Finding("engine", f"{engine}: {duration(seconds)} for {SIDE}² pixels with {name}")
         except (CtsrError, OSError, RuntimeError) as error:

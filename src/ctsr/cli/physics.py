@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ctsr.cli.cells import NONE
-from ctsr.cli.console import Console
+from ctsr.cli.console import NONE, Console
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.exams import read_slice, scan
@@ -118,13 +117,13 @@ def _enlarged(
     pixels: "list[SlicePixels]", pixel_spacing: tuple[float, float], model_path: str, console: Console
 ) -> "dict[str, tuple[int, list[VoxelsHU]]]":
     """Bicubic interpolation and the model, as `ctsr upscale` runs it: name → scale and slices."""
-    from ctsr.checkpoint import find_generator
+    from ctsr.checkpoint import find_model
     from ctsr.upscale.tuning import super_resolve_sample
 
-    generator = find_generator(model_path, progress=console)
-    sample = super_resolve_sample(pixels, generator, pixel_spacing)
-    scale = generator.architecture.scale
-    return {"bicubic": (scale, sample.bicubic), generator.path.stem: (scale, sample.results)}
+    model = find_model(model_path, progress=console)
+    sample = super_resolve_sample(pixels, model, pixel_spacing)
+    scale = model.architecture.scale
+    return {"bicubic": (scale, sample.bicubic), model.path.stem: (scale, sample.results)}
 
 
 def _rows(name: str, pixel_mm: float, measured: "ScanPhysics") -> Iterator[tuple[str, ...]]:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ctsr.cli.cells import mm, pixels
-from ctsr.cli.console import Console
+from ctsr.cli.console import Console, mm, pixels
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.paths import native_path, resolve_path
@@ -15,7 +14,7 @@ from ctsr.text import duration
 from ctsr.upscale.options import UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
-    from ctsr.checkpoint import Generator
+    from ctsr.checkpoint import Model
     from ctsr.quantization.quantized_model import Int8Network
     from ctsr.upscale.plan import Job
     from ctsr.upscale.run import Report
@@ -65,33 +64,32 @@ class Upscale:
         """Exit status: 0, or 1 when a series or a file could not be used."""
         if self.source is None or self.out is None:
             raise UsageError("ctsr upscale: what, and where to? Give both: ctsr upscale IN OUT")
-        from ctsr.checkpoint import find_generator
-        from ctsr.cluster import executor_for
-        from ctsr.device import pick_device
-        from ctsr.infer.choose import AskedFor
-        from ctsr.pool import threads_each
+        from ctsr.checkpoint import find_model
+        from ctsr.infer.engine import pick_device
+        from ctsr.infer.selection import AskedFor
+        from ctsr.pool import executor_for, threads_each
         from ctsr.upscale.run import upscale
 
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
         # A network that was trained here as a trial is no reason to treat real series with it.
-        generator = find_generator(self.model_path or DEFAULT_MODEL, progress=console)
+        model = find_model(self.model_path or DEFAULT_MODEL, progress=console)
         device = pick_device(self.device, progress=console)
-        int8 = self._int8(generator, console) if self.precision == "int8" else None
+        int8 = self._int8(model, console) if self.precision == "int8" else None
         asked = AskedFor(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
         with executor_for(self.jobs, self.dask) as executor:
-            report = upscale(source, out, generator, asked, self.options, executor=executor, progress=console)
+            report = upscale(source, out, model, asked, self.options, executor=executor, progress=console)
         show(console, report, out)
         return int(report.failed > 0)
 
-    def _int8(self, generator: "Generator", console: Console) -> "Int8Network":
+    def _int8(self, model: "Model", console: Console) -> "Int8Network":
+        from ctsr.quantization.acceptance import SyntheticSlices
         from ctsr.quantization.calibration import ExamSlices
         from ctsr.quantization.quantized_model import Int8Network
-        from ctsr.quantization.synthetic import SyntheticSlices
 
         if self.calibration is None:
-            return Int8Network(SyntheticSlices.of(generator))
+            return Int8Network(SyntheticSlices.of(model))
         root = resolve_path(self.calibration, progress=console)
-        return Int8Network(ExamSlices.below(root, generator))
+        return Int8Network(ExamSlices.below(root, model))
 
 
 def show(console: Console, report: "Report", out: Path) -> None:

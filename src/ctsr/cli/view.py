@@ -67,8 +67,8 @@ class View:
         return 0
 
     def _request(self, console: Console) -> "ViewRequest":
+        from ctsr.quantization.acceptance import SyntheticSlices
         from ctsr.quantization.quantized_model import Int8Network
-        from ctsr.quantization.synthetic import SyntheticSlices
         from ctsr.viewer.state import ViewRequest
 
         folder = self.folder or self.dicom_folder
@@ -80,10 +80,10 @@ class View:
         return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":
-        from ctsr.evaluate.methods import load_model
+        from ctsr.evaluate.methods import load_model_under_test
 
         if not self.no_model:
-            return load_model(self.model_path, device=self.device, scale=self.scale, progress=console)
+            return load_model_under_test(self.model_path, device=self.device, scale=self.scale, progress=console)
         if self.model_path is not None:
             raise UsageError("--no_model and --model_path contradict each other; give only one of them")
         return None

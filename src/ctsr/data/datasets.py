@@ -8,13 +8,12 @@ from pathlib import Path
 
 from ctsr.data.hu_cache import Opened, open_all
 from ctsr.data.split import Split, check_together, choose_split
-from ctsr.defect_policy import Command, check
 from ctsr.errors import CtsrError, MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
 from ctsr.hu import AS_READ, HUCorrection
 from ctsr.identity import People, find_people, is_same_person, proven
 from ctsr.progress import SILENT, Progress
-from ctsr.series import PatientExams, Series
+from ctsr.series import Command, PatientExams, Series, check
 from ctsr.text import listed
 
 PREPROCESSING_LOG = "preprocessing_log.csv"
@@ -235,7 +234,7 @@ class SplitExams:
 
         Args:
             name: `train`, `val` or `test`.
-            command: column of `ctsr.defect_policy.POLICY`; warnings go to `progress`.
+            command: column of `ctsr.series.POLICY`; warnings go to `progress`.
             store: where decoded series are kept.
             only: the patients wanted; all of the part when left out.
             assume_hu: read series without a rescale as HU.

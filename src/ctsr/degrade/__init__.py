@@ -1,10 +1,10 @@
 """HR → LR: draw the parameters, then apply them. Tensors in, tensors out; `degrade_hu` for one slice in HU."""
 
-from ctsr.degrade.apply import degrade, margin_of
-from ctsr.degrade.degradation import Degradation, DegradationParams, Mode
-from ctsr.degrade.in_hu import degrade_hu
-from ctsr.degrade.projected import WholeSlice
-from ctsr.degrade.sampling import DegradationSampler, Draw, Sampling, SeedMode
+from ctsr.callable_package import make_callable
+from ctsr.degrade.apply import degrade, degrade_hu, margin_of
+from ctsr.degrade.degradation import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
+from ctsr.degrade.exam_dose import with_own_noise
+from ctsr.degrade.noise import WholeSlice
 
 __all__ = [
     "Degradation",
@@ -18,4 +18,7 @@ __all__ = [
     "degrade",
     "degrade_hu",
     "margin_of",
+    "with_own_noise",
 ]
+
+make_callable(__name__, "ctsr.api.images:degrade")

@@ -1,4 +1,7 @@
-"""The range of degradations a model is made for, and the one that was drawn for an image."""
+"""The range of degradations that a model is made for, and drawing one of it for an image.
+
+A draw is a function of seeds and names, never of order, workers or process.
+"""
 
 import math
 from collections.abc import Mapping
@@ -8,13 +11,17 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 
 from ctsr.errors import DomainError
+from ctsr.hashing import rng_from, seed_from
 
 Mode: TypeAlias = Literal["clean", "blur", "blurnoise"]
 Downsampling: TypeAlias = Literal["bilinear", "area"]
 """`bilinear` samples between the two middle pixels of a cell; `area` is the cell's mean, as a detector takes it."""
-NoiseModel: TypeAlias = Literal["white", "correlated", "projection"]
+NoiseModel: TypeAlias = Literal["white", "correlated", "projection", "exam"]
 """`white` has independent pixels; `correlated` the spectrum of CT, a ramp under an apodisation;
-`projection` is drawn in projections of a whole slice, see `ctsr.degrade.projected`."""
+`projection` is drawn in projections of a whole slice, see `ctsr.degrade.noise`; `exam` has the strength and
+correlation of the slice's own noise, see `ctsr.degrade.exam_dose`."""
+WHOLE_SLICE_MODELS: tuple[NoiseModel, ...] = ("projection", "exam")
+"""Those that patches cannot have."""
 Range: TypeAlias = tuple[float, float]
 
 SCALES = (2, 4)
@@ -22,6 +29,9 @@ LEAST_BLUR = 0.05
 """HR pixels: below it, neighbours weigh less than 1e-86."""
 BLUR_SIGMA: dict[int, Range] = {2: (0.7, 0.9), 4: (1.05, 1.35)}
 """Default blur by scale, HR pixels: 0.8 ± 0.1 at ×2, 1.2 ± 0.15 at ×4."""
+
+Sampling: TypeAlias = Literal["volume", "slice", "det-slice"]
+SeedMode: TypeAlias = Literal["per_patient", "global"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class DegradationParams:
     blur_kernel: int
     """HR pixels, odd; 1 is no blur."""
     noise_sigma: float
-    """Standard deviation in [-1, 1] units at full dose; 0 is no noise."""
+    """Standard deviation in [-1, 1] units at full dose; 0 is no noise. Of `exam`, 0 until it is measured in a slice."""
     dose: float
     """Fraction of full dose, in (0, 1]."""
     downsampling: Downsampling = "bilinear"
@@ -53,17 +63,22 @@ class DegradationParams:
     def noise_std(self) -> float:
         """Standard deviation of the added noise in [-1, 1] units: quantum noise grows as 1/√dose.
 
-        Noise of projections is that of an exam: what an image with `noise_sigma` of its own lacks to
-        the noise of the dose, ``σ·√(1/dose − 1)``; none at full dose.
+        Noise of projections and of exams is what an image with `noise_sigma` of its own lacks to the noise of the
+        dose, ``σ·√(1/dose − 1)``; none at full dose.
         """
-        if self.noise_model == "projection":
+        if self.noise_model in WHOLE_SLICE_MODELS:
             return self.noise_sigma * math.sqrt(1 / self.dose - 1)
         return self.noise_sigma / math.sqrt(self.dose)
 
     @property
+    def has_noise(self) -> bool:
+        """Whether noise is added."""
+        return self.dose < 1 if self.noise_model == "exam" else self.noise_std > 0
+
+    @property
     def noiseless(self) -> "DegradationParams":
         """The same blur without the noise: what the optics of the degradation do to an image."""
-        return replace(self, noise_sigma=0.0)
+        return replace(self, noise_sigma=0.0, noise_model="white")
 
 
 @dataclass(frozen=True)
@@ -100,31 +115,31 @@ class Degradation:
         if self.scale not in SCALES:
             raise DomainError(f"scale {self.scale} is not supported; choose 2 or 4")
         if self.blur_kernel is not None and (self.blur_kernel < 1 or self.blur_kernel % 2 == 0):
-            raise DomainError(f"--blur_kernel must be an odd number of pixels, got {self.blur_kernel}")
+            raise DomainError(f"`blur_kernel` must be an odd number of pixels, got {self.blur_kernel}")
         for name, (low, high), least in (
-            ("--blur_sigma_range", self.sigma_range, 0.0),
-            ("--noise_sigma_range_norm", self.noise_sigma_range, 0.0),
-            ("--dose_factor_range", self.dose_factor_range, 0.0),
+            ("`blur_sigma_range`", self.sigma_range, 0.0),
+            ("`noise_sigma_range`", self.noise_sigma_range, 0.0),
+            ("`dose_factor_range`", self.dose_factor_range, 0.0),
         ):
             if not least <= low <= high:
                 raise DomainError(f"{name} needs {least:g} ≤ low ≤ high, got {low:g} {high:g}")
         self._check_choices()
         if self.dose_factor_range[0] <= 0 or self.dose_factor_range[1] > 1:
             low, high = self.dose_factor_range
-            raise DomainError(f"--dose_factor_range lies in (0, 1], got {low:g} {high:g}")
+            raise DomainError(f"`dose_factor_range` lies in (0, 1], got {low:g} {high:g}")
 
     def _check_choices(self) -> None:
         for name, chosen, known in (
-            ("--downsampling", self.downsampling, get_args(Downsampling)),
-            ("--noise_model", self.noise_model, get_args(NoiseModel)),
+            ("`downsampling`", self.downsampling, get_args(Downsampling)),
+            ("`noise_model`", self.noise_model, get_args(NoiseModel)),
         ):
             if not chosen or not set(chosen) <= set(known):
                 raise DomainError(f"{name} takes {' and '.join(known)}, got {' '.join(chosen) or 'nothing'}")
         low, high = self.noise_cutoff_range
         if not 0.1 <= low <= high <= 4:
-            raise DomainError(f"--noise_cutoff_range needs 0.1 ≤ low ≤ high ≤ 4, got {low:g} {high:g}")
+            raise DomainError(f"`noise_cutoff_range` needs 0.1 ≤ low ≤ high ≤ 4, got {low:g} {high:g}")
         if not 0.1 <= self.noise_skew <= 10:
-            raise DomainError(f"--noise_skew must lie between 0.1 and 10, got {self.noise_skew:g}")
+            raise DomainError(f"`noise_skew` must lie between 0.1 and 10, got {self.noise_skew:g}")
 
     @property
     def sigma_range(self) -> Range:
@@ -183,8 +198,60 @@ class Degradation:
             sigma, noise, dose = 0.0, 0.0, 1.0
         elif self.mode == "blur":
             noise, dose = 0.0, 1.0
+        elif noise_model == "exam":
+            noise = 0.0  # measured in the slice, see `ctsr.degrade.exam_dose`
         kernel = self.kernel_for(sigma)
         return DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose, downsampling, noise_model, cutoff)
+
+
+def odd_nearest(width: float) -> int:
+    """The odd number nearest to `width`, at least 3."""
+    return max(3, 2 * math.floor((width - 1) / 2 + 0.5) + 1)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Everything that is random about one LR slice."""
+
+    params: DegradationParams
+    noise_seed: int
+
+
+@dataclass(frozen=True)
+class DegradationSampler:
+    """Draws a degradation for each slice.
+
+    `volume`: one set of parameters for a whole series. `slice`: one for each slice, by its identity. `det-slice`:
+    one for each slice, by ``seed + slice_index``. The noise field always belongs to the slice.
+    """
+
+    degradation: Degradation
+    sampling: Sampling = "volume"
+    deg_seed: int = 42
+    seed_mode: SeedMode = "per_patient"
+    """`global` leaves the patient out: every patient's series then share one draw."""
+
+    def patient_seed(self, patient_id: str) -> int:
+        """The seed that a patient's draws are made from, 32 bits."""
+        return self.deg_seed if self.seed_mode == "global" else seed_from(self.deg_seed, patient_id, bits=32)
+
+    def draw(self, patient_id: str, series_uid: str, slice_identity: str, slice_index: int) -> Draw:
+        """The parameters and the noise seed of one slice."""
+        seed = self.patient_seed(patient_id)
+        if self.seed_mode != "global" and "." not in slice_identity:
+            # No UID: the index within a NIfTI volume, which every volume of the patient has.
+            slice_identity = f"{series_uid}#{slice_identity}"
+        rng = self._rng(seed, series_uid, slice_identity, slice_index)
+        return Draw(self.degradation.sample(rng), seed_from(seed, "noise", slice_identity))
+
+    def _rng(self, seed: int, series_uid: str, slice_identity: str, slice_index: int) -> np.random.Generator:
+        match self.sampling:
+            case "volume":
+                return rng_from(seed, "volume", "" if self.seed_mode == "global" else series_uid)
+            case "slice":
+                return rng_from(seed, "slice", slice_identity)
+            case "det-slice":
+                return np.random.default_rng(seed + slice_index)
 
 
 def _between(bounds: Range, share: float) -> float:
@@ -194,8 +261,3 @@ def _between(bounds: Range, share: float) -> float:
 
 def _choice(count: int, rng: np.random.Generator) -> int:
     return 0 if count == 1 else int(rng.integers(count))
-
-
-def odd_nearest(width: float) -> int:
-    """The odd number nearest to `width`, at least 3."""
-    return max(3, 2 * math.floor((width - 1) / 2 + 0.5) + 1)

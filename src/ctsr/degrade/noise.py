@@ -1,13 +1,18 @@
-"""Gaussian noise, white or with the spectrum of CT, as a function of (seed, row, column).
+"""Noise: Gaussian, white or with the spectrum of CT, or that of a scan at less dose.
 
-Any crop of a field is that crop, whoever asks.
+A Gaussian field is a function of (seed, row, column): any crop of it is that crop, whoever asks.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
+
+from ctsr.degrade.degradation import DegradationParams
+from ctsr.hu import HURange
+from ctsr.projection import Exposure, FanBeam, Kernel, exam_dose_noise
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -15,6 +20,9 @@ MIX_2 = np.uint64(0x94D049BB133111EB)
 
 RADIUS = 8
 """Pixels that correlated noise reaches: beyond it the kernel has less than 1 % of its energy."""
+
+BODY_HU = -500.0
+"""Above it is the body, which the noise's standard deviation is that of."""
 
 
 def standard_normal(seed: int, shape: tuple[int, int], origin: tuple[int, int] = (0, 0)) -> npt.NDArray[np.float32]:
@@ -83,6 +91,44 @@ def noise_kernel(cutoff: float) -> npt.NDArray[np.float32]:
     middle = side // 2
     kernel = spatial[middle - RADIUS : middle + RADIUS + 1, middle - RADIUS : middle + RADIUS + 1]
     return np.asarray(kernel / np.sqrt((kernel**2).sum()), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class WholeSlice:
+    """What projections need to know of images: that they are whole, how large, and in which HU."""
+
+    pixel_mm: float
+    """Side of an HR pixel."""
+    hu_range: HURange
+    """HU of -1 and 1."""
+
+
+def projected_noise(
+    lr: npt.NDArray[np.float32], params: DegradationParams, seed: int, whole: WholeSlice, scale: int
+) -> npt.NDArray[np.float32]:
+    """The noise that an LR slice would have more at ``params.dose`` of its dose.
+
+    See `ctsr.projection.exam_dose_noise` for how it lies: streaked along thick parts, and stronger where
+    rays pass through more. Its root mean square over the body is ``params.noise_std``.
+
+    Args:
+        lr: (rows, columns) in [-1, 1], without noise.
+        params: its `noise_cutoff` is where the reconstruction kernel ends, as a fraction of LR's
+            Nyquist frequency.
+        seed: names the noise.
+        whole: the slice.
+        scale: LR pixel over HR pixel.
+
+    Returns:
+        (rows, columns), in [-1, 1] units; 0 beyond the field of the scanner.
+    """
+    hu, pixel_mm, geometry = whole.hu_range.to_hu(lr), whole.pixel_mm * scale, FanBeam()
+    kernel = Kernel(params.noise_cutoff * geometry.column_at_isocentre_mm / pixel_mm)
+    exposure = Exposure(dose=params.dose)
+    noise = exam_dose_noise(hu, pixel_mm, exposure, kernel=kernel, seed=seed, geometry=geometry)
+    body = hu > BODY_HU
+    level = float(np.sqrt(np.mean(noise[body if body.any() else slice(None)] ** 2)))
+    return noise * np.float32(params.noise_std / level if level > 0 else 0)
 
 
 def _mix(word: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ctsr.checkpoint import Generator
-from ctsr.checkpoint.blend import blend
+from ctsr.checkpoint import Model
+from ctsr.checkpoint.model import blend
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.examples import agreement, choose_examples, example_slice
@@ -29,7 +29,7 @@ from ctsr.evaluate.summary import ResultTables, summary_document
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
 from ctsr.hashing import digest
-from ctsr.infer.choose import Int8Support
+from ctsr.infer.selection import Int8Support
 from ctsr.progress import SILENT, Progress
 from ctsr.text import safe_name
 
@@ -163,8 +163,8 @@ class Curve:
 
 
 def evaluate_curve(
-    first: Generator,
-    second: Generator,
+    first: Model,
+    second: Model,
     alphas: Sequence[float],
     device: torch.device,
     degradation: Degradation,
@@ -193,7 +193,7 @@ def evaluate_curve(
         MissingInputError, SplitError: as `evaluate`.
     """
     if not alphas or min(alphas) < 0 or max(alphas) > 1:
-        raise UsageError(f"--alphas needs values from 0 to 1, got {' '.join(f'{a:g}' for a in alphas) or 'none'}")
+        raise UsageError(f"`alphas` needs values from 0 to 1, got {' '.join(f'{a:g}' for a in alphas) or 'none'}")
     stem = safe_name(f"{options.split}__alphas__{second.path.stem}")
     # The plan of the first generator stands for those of all blends.
     plan = plan_evaluation([ModelUnderTest(first, device)], degradation, options, SILENT)

@@ -6,21 +6,24 @@ All of an evaluation's contact with networks and engines is in this module.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint.generator import Generator, find_generator
-from ctsr.checkpoint.reference import BEST, LAST, STAMPED
+from ctsr.checkpoint.model import Model, find_model
+from ctsr.checkpoint.model_lookup import BEST, LAST, STAMPED
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, DegradationParams
-from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
 from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
-from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
-from ctsr.infer.resolver import NetworkMethod
-from ctsr.models.interpolation import Interpolation, interpolate
+from ctsr.infer.engine import pick_device
+from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
+from ctsr.infer.super_resolver import NetworkMethod
+from ctsr.models.conditioning import Conditions
+from ctsr.models.interpolation import Interpolation, LinearFilter, interpolate
 from ctsr.progress import SILENT, Progress
 from ctsr.text import safe_name
 
@@ -29,6 +32,9 @@ BICUBIC = "Interpolation (Bicubic)"
 LANCZOS = "Interpolation (Lanczos)"
 MODEL = "Model (RRDB)"
 """Name of a single model of this family."""
+LINEAR = "Filter (Linear)"
+"""Name of the least-squares filter, see `ctsr.evaluate.linear_baseline`."""
+Baseline: TypeAlias = Interpolation | LinearFilter
 BASELINES: Mapping[Interpolation, str] = {"bilinear": BILINEAR, "bicubic": BICUBIC, "lanczos": LANCZOS}
 """Names of the interpolations in rows, tables and plots."""
 FAMILIES = {"rrdb": "RRDB", "real_esrgan": "RRDB", "rrdb_skip": "RRDB"}
@@ -39,7 +45,7 @@ FAMILIES = {"rrdb": "RRDB", "real_esrgan": "RRDB", "rrdb_skip": "RRDB"}
 class ModelUnderTest:
     """A generator that is to be evaluated."""
 
-    generator: Generator
+    generator: Model
     device: torch.device
     """Where the network is."""
     engine: Engine | None = None
@@ -53,22 +59,26 @@ class ModelUnderTest:
         return self.engine or self.generator.net
 
     @property
+    def conditional(self) -> bool:
+        """Whether it is told the blur and the noise of its input."""
+        return self.generator.architecture.conditional
+
+    @property
     def method(self) -> NetworkMethod:
         """The model as `ctsr upscale` applies it to slices in HU."""
-        conditional = self.generator.architecture.conditional
-        return by_network(self.network, self.scale, self.hu_range, conditional=conditional)
+        return by_network(self.network, self.scale, self.hu_range, conditional=self.conditional)
 
-    def super_resolve(self, lr: Tensor, params: DegradationParams) -> Tensor:
+    def super_resolve(self, lr: Tensor, made_with: DegradationParams | Conditions) -> Tensor:
         """Super-resolve one slice as `ctsr upscale` does, where no value lies beyond the model's range.
 
         Args:
             lr: ``(1, 1, h, w)`` in [-1, 1].
-            params: what it was made with.
+            made_with: what it was made with, or what a conditional model is to take it for.
 
         Returns:
             ``(1, 1, scale·h, scale·w)`` in [-1, 1], on the CPU.
         """
-        sr_hu = telling(self.method, params)(self.hu_range.to_hu(lr[0, 0].cpu().numpy()))
+        sr_hu = telling(self.method, made_with)(self.hu_range.to_hu(lr[0, 0].cpu().numpy()))
         return torch.from_numpy(self.hu_range.to_unit(sr_hu))[None, None]
 
     @property
@@ -77,7 +87,7 @@ class ModelUnderTest:
         return (self.engine or TorchEngine(self.generator.net)).name
 
     def on_engine(self, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT) -> "ModelUnderTest":
-        """The model on another engine, see `ctsr.infer.choose.choose_engine`; unchanged for torch in fp32."""
+        """The model on another engine, see `ctsr.infer.selection.choose_engine`; unchanged for torch in fp32."""
         if (asked.engine, asked.precision) == ("torch", "fp32"):
             return self
         spec = choose_engine(self.generator, asked, check, progress)
@@ -139,14 +149,14 @@ class ModelUnderTest:
         return self.name if self.name.startswith(experiment) else safe_name(f"{experiment}_{self.name}")
 
 
-def load_model(
+def load_model_under_test(
     reference: str | None, *, device: str = "auto", scale: int | None = None, progress: Progress = SILENT
 ) -> ModelUnderTest:
     """Load the model that `reference` names onto a device.
 
     Args:
-        reference: see `ctsr.checkpoint.reference.resolve_model`; None takes the newest run.
-        device: see `ctsr.device.pick_device`.
+        reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
+        device: see `ctsr.infer.engine.pick_device`.
         scale: the scale that the user expects, if any.
         progress: receives a note of the file that was chosen.
 
@@ -155,11 +165,11 @@ def load_model(
         CheckpointError: the file holds none that can be loaded.
         UsageError: its scale is another one, or there is no such device.
     """
-    generator = find_generator(reference, scale=scale, progress=progress)
+    generator = find_model(reference, scale=scale, progress=progress)
     if scale is not None and scale != generator.scale:
         raise UsageError(
-            f"--scale {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
-            "leave --scale out or name another --model_path"
+            f"`scale` {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
+            "leave `scale` out or name another `model_path`"
         )
     if generator.meta is None:
         progress.note(f"warning: {generator.path} does not say how it was trained; default degradation, split unknown")
@@ -189,32 +199,54 @@ def short_name(method: str) -> str:
     return method.partition("(")[2].rpartition(")")[0]
 
 
-def reconstruct(models: Sequence[ModelUnderTest], pair: SlicePair, baselines: Sequence[Interpolation]) -> Tensor:
-    """Super-resolve one LR slice by every method: the baselines, then the models, told how it was made.
+def reconstruct(
+    models: Sequence[ModelUnderTest],
+    pair: SlicePair,
+    baselines: Sequence[Baseline],
+    told: Conditions | None = None,
+) -> Tensor:
+    """Super-resolve one LR slice by every method: the baselines, then the models.
 
     Args:
         models: of one scale and HU range, at least one.
         pair: the slice.
         baselines: in the order of the rows.
+        told: what conditional models are told of it; how it was made when None.
 
     Returns:
         ``(methods, 1, scale·h, scale·w)`` in [-1, 1], on the CPU.
     """
     scale = models[0].scale
-    interpolated = [interpolate(pair.lr, scale, kind) for kind in baselines]
-    super_resolved = [model.super_resolve(pair.lr, pair.draw.params) for model in models]
+    interpolated = [_by_baseline(pair.lr, scale, baseline) for baseline in baselines]
+    super_resolved = [model.super_resolve(pair.lr, told or pair.draw.params) for model in models]
     return torch.cat([*interpolated, *super_resolved])
 
 
-def super_resolvers(models: Sequence[ModelUnderTest], baselines: Sequence[Interpolation]) -> tuple[SuperResolver, ...]:
+def _by_baseline(lr: Tensor, scale: int, baseline: Baseline) -> Tensor:
+    """``(1, 1, h, w)`` → ``(1, 1, scale·h, scale·w)``, both in [-1, 1]."""
+    if isinstance(baseline, LinearFilter):
+        return torch.from_numpy(baseline(lr[0, 0].numpy()))[None, None].clamp(-1, 1)
+    return interpolate(lr, scale, baseline)
+
+
+def super_resolvers(
+    models: Sequence[ModelUnderTest], baselines: Sequence[Baseline], fixed: Conditions | None = None
+) -> tuple[SuperResolver, ...]:
     """The same methods, in the same order, as functions from LR in HU to SR in HU.
 
     Args:
         models: of one scale and HU range, at least one.
         baselines: in the order of the rows.
+        fixed: what conditional models are told of every image; how it was made when None.
     """
     scale, hu_range = models[0].scale, models[0].hu_range
     return (
-        *(by_interpolation(kind, scale, hu_range) for kind in baselines),
-        *(model.method for model in models),
+        *(_baseline_resolver(baseline, scale, hu_range) for baseline in baselines),
+        *(replace(model.method, fixed=fixed) for model in models),
     )
+
+
+def _baseline_resolver(baseline: Baseline, scale: int, hu_range: HURange) -> SuperResolver:
+    if not isinstance(baseline, LinearFilter):
+        return by_interpolation(baseline, scale, hu_range)
+    return lambda lr_hu: np.clip(baseline(lr_hu), hu_range.low, hu_range.high)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ctsr.errors import UsageError
 from ctsr.hu import HUCorrection
+from ctsr.told import ConditionsSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,9 @@ class EvaluateOptions:
     tissue are always computed on the whole image."""
     metrics: tuple[str, ...] = ("default",)
     """What to compute: names such as PSNR LPIPS, groups (fidelity perceptual hu tissue structure), default, or all."""
-    baselines: tuple[Literal["bilinear", "bicubic", "lanczos"], ...] = ("bilinear", "bicubic")
-    """Interpolations to compare with."""
+    baselines: tuple[Literal["bilinear", "bicubic", "lanczos", "linear"], ...] = ("bilinear", "bicubic")
+    """What to compare with: interpolations, and linear, the filter with the least squared error on patients of the
+    train part."""
     max_patients: int | None = None
     """Number of patients, the first of the part; by default all."""
     max_slices_per_patient: int | None = None
@@ -61,6 +63,9 @@ class EvaluateOptions:
     """Seed of the degradation's draws and of its noise."""
     deg_seed_mode: Literal["per_patient", "global"] = "per_patient"
     """Draw for each patient separately, or the same for all."""
+    conditions: str = "drawn"
+    """What a conditional model is told of LR: drawn, what LR was made with; estimated, noise and sharpness measured in
+    LR as in a real series; or fixed values σ,HU such as 0.8,5: blur in HR pixels, noise."""
     flat_names: bool = False
     """Also write metrics_<split>_<experiment>__<tag>.csv and summary_….json into output_dir."""
     no_plots: bool = False
@@ -87,17 +92,27 @@ class EvaluateOptions:
     """Folder of decoded series; by default the user's cache folder."""
 
     def __post_init__(self) -> None:
+        if self.conditions_source.kind == "estimated" and (self.physics or self.hallucination):
+            raise UsageError(
+                "--conditions estimated goes without --physics and --hallucination: phantoms and inserted lesions are "
+                "no series to be measured; leave one out, or give the values, as in --conditions 0.8,5"
+            )
         if self.workers < 0:
-            raise UsageError(f"--workers must not be negative, got {self.workers}")
+            raise UsageError(f"`workers` must not be negative, got {self.workers}")
         for name in ("mask", "metrics", "baselines"):
             if not getattr(self, name):
-                raise UsageError(f"--{name} needs at least one word")
+                raise UsageError(f"`{name}` needs at least one word")
         if len(set(self.baselines)) < len(self.baselines):
-            raise UsageError(f"--baselines names one twice: {' '.join(self.baselines)}")
+            raise UsageError(f"`baselines` names one twice: {' '.join(self.baselines)}")
         for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices"):
             value: int | None = getattr(self, name)
             if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, got {value}")
+                raise UsageError(f"`{name}` must be at least 1, got {value}")
+
+    @property
+    def conditions_source(self) -> ConditionsSource:
+        """`conditions`, read."""
+        return ConditionsSource.parse(self.conditions)
 
     @property
     def hu_correction(self) -> HUCorrection:

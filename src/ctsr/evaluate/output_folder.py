@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import psutil
 
@@ -26,6 +26,8 @@ LOCK_FILE = ".unfinished.json"
 STALE_SECONDS = 600.0
 """A run on another computer that has written nothing for this long is taken to have ended."""
 KEY_COLUMNS = ("patient_id", "series_uid", "deg_seed", "slice_index", "sop_instance_uid", "z_mm", "method")
+TOLD_COLUMNS = ("told_blur_sigma", "told_noise_hu")
+"""In evaluations of a conditional model: what it was told of the slice."""
 DOMAIN_COLUMNS = (
     *("pi_kind", "window", "mask", "window_center", "window_width", "data_range"),
     *("hu_low", "hu_high", "not_computed"),
@@ -151,6 +153,14 @@ class SliceRef:
     z_mm: float
 
 
+class Told(NamedTuple):
+    """What a conditional model was told of a slice."""
+
+    blur_sigma: float
+    """HR pixels."""
+    noise_hu: float
+
+
 @dataclass(frozen=True)
 class Row:
     """The metrics of one method on one slice and domain, in the order of the columns."""
@@ -162,6 +172,8 @@ class Row:
     """Tag of the metrics' window."""
     mask: str = "none"
     """`none`, or `body`."""
+    told: Told | None = None
+    """Of a conditional model."""
 
 
 def on_domain(rows: Iterable[Row], domain: Domain) -> list[Row]:
@@ -177,11 +189,13 @@ class Columns:
     domains: Sequence[Domain]
     hu_range: HURange
     pi_kind: str | None = None
+    told: bool = False
+    """Whether there is a conditional model, which was told something."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The header line. The last columns give window, mask and ranges, and the reason of each missing value."""
-        return (*KEY_COLUMNS, *self.metrics, *DOMAIN_COLUMNS)
+        return (*KEY_COLUMNS, *(TOLD_COLUMNS if self.told else ()), *self.metrics, *DOMAIN_COLUMNS)
 
     def cells(self, row: Row) -> tuple[object, ...]:
         """One line; floats in the shortest form that reads back to the same bits."""
@@ -192,6 +206,7 @@ class Columns:
         return (
             *(ref.patient_id, ref.series_uid, ref.deg_seed, ref.slice_index, ref.sop_instance_uid, ref.z_mm),
             row.method,
+            *((row.told or ("", "")) if self.told else ()),
             *("" if v.value is None else v.value for v in values),
             (self.pi_kind or "") if has_index else "",
             *(row.window, row.mask, window.center, window.width, 1.0, self.hu_range.low, self.hu_range.high),
@@ -249,8 +264,10 @@ def read_rows(path: Path) -> list[Row]:
     whole = text[: text.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(whole))
     names = tuple(reader.fieldnames or ())
-    metrics = names[len(KEY_COLUMNS) : -len(DOMAIN_COLUMNS)]
-    if whole and (names != (*KEY_COLUMNS, *metrics, *DOMAIN_COLUMNS) or not set(metrics) <= set(METRICS)):
+    between = names[len(KEY_COLUMNS) : -len(DOMAIN_COLUMNS)]
+    metrics = tuple(name for name in between if name not in TOLD_COLUMNS)
+    told = TOLD_COLUMNS if len(metrics) < len(between) else ()
+    if whole and (names != (*KEY_COLUMNS, *told, *metrics, *DOMAIN_COLUMNS) or not set(metrics) <= set(METRICS)):
         raise ReadError(f"{path}: these are not the columns of a metrics.csv; remove the folder to evaluate again")
     return list(_parsed(reader, metrics))
 
@@ -271,4 +288,6 @@ def _parsed(lines: Iterable[dict[str, str]], metrics: Sequence[str]) -> Iterator
         values = {
             name: MetricValue(float(line[name])) if line[name] else MetricValue(None, reasons[name]) for name in metrics
         }
-        yield Row(ref, line["method"], values, line["window"], line["mask"])
+        cells = [line.get(name, "") for name in TOLD_COLUMNS]
+        told = Told(float(cells[0]), float(cells[1])) if all(cells) else None
+        yield Row(ref, line["method"], values, line["window"], line["mask"], told)

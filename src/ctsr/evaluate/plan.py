@@ -14,19 +14,23 @@ from ctsr.data.hu_cache import StoredSeries, default_store
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
-from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names
+from ctsr.evaluate.conditions import told_conditions
+from ctsr.evaluate.linear_baseline import LinearBaseline, fit_linear_baseline
+from ctsr.evaluate.methods import BASELINES, LINEAR, Baseline, ModelUnderTest, method_names
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import SliceRef
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.hashing import digest, rng_from
 from ctsr.hu import HURange, choose_windows
-from ctsr.infer.choose import AskedFor, Int8Support
 from ctsr.infer.engine import Engine
+from ctsr.infer.selection import AskedFor, Int8Support
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import MA_CPU_SECONDS, PerceptualMetrics, choose_perceptual
+from ctsr.models.conditioning import Conditions
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
+from ctsr.text import safe_name
 
 LONGEST_TAG = 80
 """Characters of a model's name, and of the windows' tags, in the name of a folder or a file."""
@@ -65,6 +69,8 @@ class EvaluationPlan:
     """A line for each patient or series that was left out, wholly or in part."""
     numbers_with_ma: frozenset[int]
     """Of the slices on which MA is computed; kept apart from `slices`, which worker processes do not have."""
+    linear: LinearBaseline | None = None
+    """Where `linear` is one of the baselines."""
 
     @property
     def model(self) -> ModelUnderTest:
@@ -77,9 +83,42 @@ class EvaluationPlan:
         return method_names(self.models)
 
     @property
+    def conditional_methods(self) -> frozenset[str]:
+        """Names of the models that are told the blur and noise of LR."""
+        named = zip(self.model_methods, self.models, strict=True)
+        return frozenset(name for name, model in named if model.conditional)
+
+    def told(self, planned: PlannedSlice) -> Conditions | None:
+        """What conditional models are told of a slice; None where no model is conditional."""
+        if not self.conditional_methods:
+            return None
+        source = self.options.conditions_source
+        return told_conditions(source, planned.stored, planned.index, self.sampler, self.model.hu_range)
+
+    @property
+    def fixed_conditions(self) -> Conditions | None:
+        """What conditional models are told of every image; None where that depends on the image."""
+        source = self.options.conditions_source
+        if source.kind != "fixed":
+            return None
+        return Conditions(source.blur_sigma, source.noise_hu / self.model.hu_range.hu_per_unit)
+
+    @property
     def baselines(self) -> tuple[str, ...]:
-        """Names of the interpolations in rows."""
-        return tuple(BASELINES[kind] for kind in self.options.baselines)
+        """Names of the interpolations, and of the linear filter, in rows."""
+        return tuple(LINEAR if kind == "linear" else BASELINES[kind] for kind in self.options.baselines)
+
+    @property
+    def baseline_methods(self) -> tuple[Baseline, ...]:
+        """What they are, in the same order."""
+        found: list[Baseline] = []
+        for kind in self.options.baselines:
+            if kind == "linear":
+                assert self.linear is not None, "fitted where it is asked for"
+                found.append(self.linear.filter)
+            else:
+                found.append(kind)
+        return tuple(found)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -111,7 +150,9 @@ class EvaluationPlan:
         """The folder's name without its time: `test__best__globalHU_-1000_2000_on_test_set`."""
         split = self.options.split
         limited = "limited_" if self.options.is_limited else ""
-        return f"{split}__{self._model_tag(self.model.name)}__{self.tag}_on_{limited}{split}_set"
+        source = self.options.conditions_source
+        told = "" if source.kind == "drawn" else f"__told_{safe_name(str(source))}"
+        return f"{split}__{self._model_tag(self.model.name)}__{self.tag}_on_{limited}{split}_set{told}"
 
     @property
     def tag(self) -> str:
@@ -175,6 +216,10 @@ class EvaluationPlan:
             # The name of a series' folder in the store stands for the state of its files.
             "slices": [(planned.stored.folder.name, asdict(planned.ref)) for planned in self.slices],
         }
+        if self.linear is not None:
+            content["linear"] = self.linear.sha256
+        if self.conditional_methods:
+            content["conditions"] = str(self.options.conditions_source)
         return digest(json.dumps(content, sort_keys=True)).hex()
 
 
@@ -194,6 +239,8 @@ def plan_evaluation(
     model = _comparable(models)
     if degradation.scale != model.scale:
         raise UsageError(f"a degradation for ×{degradation.scale} does not fit a network for ×{model.scale}")
+    if options.conditions_source.kind != "drawn" and not any(model.conditional for model in models):
+        raise UsageError(f"--conditions {options.conditions}: no model here is told the blur and noise of its input")
     domains, metrics = _domains(options), choose_metrics(options.metrics)
     roots = [resolve_path(root, progress=progress) for root in options.root]
     split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
@@ -221,6 +268,11 @@ def plan_evaluation(
     if "MA" in perceptual.provenance:
         images_per_slice = len(domains) * (len(models) + len(options.baselines))
         announce_ma(slices, options.ma_every, images_per_slice, progress)
+    linear = None
+    if "linear" in options.baselines:
+        linear = fit_linear_baseline(
+            exams, chosen, store, sampler, model.hu_range, assume_hu=options.assume_hu, progress=progress
+        )
     return EvaluationPlan(
         tuple(models),
         options,
@@ -232,6 +284,7 @@ def plan_evaluation(
         slices,
         failures,
         slices_with_ma(slices, options.ma_every),
+        linear,
     )
 
 
@@ -242,7 +295,7 @@ def _comparable(models: Sequence[ModelUnderTest]) -> ModelUnderTest:
         UsageError: there is none, or they do not.
     """
     if not models:
-        raise UsageError("there is no model to evaluate; name one with --model_path")
+        raise UsageError("there is no model to evaluate; name one with `model_path`")
     first = models[0]
     for other in models[1:]:
         if (other.scale, other.hu_range) != (first.scale, first.hu_range):
@@ -286,10 +339,10 @@ def announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: in
     pixels = sum(slices[number].stored.rows * slices[number].stored.columns for number in chosen)
     hours = MA_CPU_SECONDS * pixels * images_per_slice / 512**2 / 3600
     fewer = len(slices_with_ma(slices, FEWER_MA)) * images_per_slice
-    advice = f"--ma_every {FEWER_MA} computes it on {fewer}, " if fewer < len(chosen) * images_per_slice else ""
+    advice = f"`ma_every={FEWER_MA}` computes it on {fewer}, " if fewer < len(chosen) * images_per_slice else ""
     progress.note(
         f"MA will take about {hours:.1f} CPU hours for {len(chosen) * images_per_slice} images; {advice}"
-        "--metrics fidelity LPIPS NIQE hu tissue does without"
+        "`metrics` fidelity LPIPS NIQE hu tissue does without"
     )
 
 
@@ -306,7 +359,7 @@ def choose_patients(
     """
     patients = exams.split.part(options.split)[: options.max_patients]
     if not patients:
-        raise SplitError(f"the {options.split} part is empty in {exams.source}; choose another --split or --split_json")
+        raise SplitError(f"the {options.split} part is empty in {exams.source}; choose another `split` or `split_json`")
     for model in models:
         _check_unseen(patients, exams, model, options, progress)
     return patients
@@ -331,11 +384,11 @@ def _check_unseen(
     if seen and options.split != "train" and not options.allow_train_patients:
         # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
         lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"
-        remedy = "leave --split_json out to take the checkpoint's split" if options.split_json else lost_names
+        remedy = "leave `split_json` out to take the checkpoint's split" if options.split_json else lost_names
         raise SplitError(
             f"{model.generator.path} was trained on {', '.join(seen)} of the {options.split} part "
             f"({exams.source}): numbers on them say nothing about new patients; "
-            f"{remedy}, or pass --allow_train_patients"
+            f"{remedy}, or pass `allow_train_patients=True`"
         )
 
 

@@ -108,6 +108,7 @@ def _context(
         "sections": sections,
         "command": f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}",
         "degradation": ", ".join(f"{flag} {value}" for flag, value in plan.sampler.degradation.as_flags().items()),
+        "told": plan.options.conditions_source.sentence if plan.conditional_methods else "",
         "config": yaml.safe_dump(_yaml(plan.config()), sort_keys=False, allow_unicode=True, default_flow_style=None),
     }
 

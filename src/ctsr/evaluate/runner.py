@@ -19,23 +19,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ctsr.checkpoint import Generator as GeneratorNet
-from ctsr.checkpoint import load_generator
-from ctsr.checkpoint.blend import blend
-from ctsr.checkpoint.generator import Blend
-from ctsr.cluster import LostError, each_in_order
+from ctsr.checkpoint import Model, load_model
+from ctsr.checkpoint.model import Blend, blend
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError
+from ctsr.evaluate.linear_baseline import LinearBaseline
 from ctsr.evaluate.methods import ModelUnderTest, reconstruct
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.output_folder import Columns, OutputFolder, Row, RowWriter, SliceRef, read_rows, to_csv
+from ctsr.evaluate.output_folder import Columns, OutputFolder, Row, RowWriter, SliceRef, Told, read_rows, to_csv
 from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
 from ctsr.evaluate.slice_metrics import Domain
 from ctsr.files import write_atomically
-from ctsr.infer.choose import EngineSpec, open_engine
+from ctsr.infer.selection import EngineSpec, open_engine
 from ctsr.metrics.perceptual import choose_perceptual
-from ctsr.pool import available_cores
+from ctsr.pool import LostError, available_cores, each_in_order
 from ctsr.progress import Progress
 from ctsr.text import one_line
 
@@ -65,7 +63,7 @@ class WorkerPool:
     """Processes that share the slices of an evaluation."""
 
     executor: Executor
-    """From `ctsr.cluster.executor_for`."""
+    """From `ctsr.pool.executor_for`."""
     threads: int | None = None
     """CPU threads of each process; the libraries' default when None."""
 
@@ -124,7 +122,8 @@ def evaluate_slices(
 
 def columns_of(plan: EvaluationPlan) -> Columns:
     """The columns of its `metrics.csv`."""
-    return Columns(plan.metrics, plan.domains, plan.model.hu_range, plan.perceptual.pi_kind)
+    told = bool(plan.conditional_methods)
+    return Columns(plan.metrics, plan.domains, plan.model.hu_range, plan.perceptual.pi_kind, told)
 
 
 def _kept_rows(plan: EvaluationPlan, metrics_csv: Path) -> dict[int, list[Row]]:
@@ -155,12 +154,13 @@ def _failure_lines(lost: Sequence[LostSlice]) -> Iterator[str]:
 
 def rows_of_slices(plan: EvaluationPlan, slices: Iterable[NumberedSlice]) -> Iterator[list[Row] | LostSlice]:
     """Compute the rows of each slice, in the order of `slices`, whatever the number of threads."""
-    evaluator, methods = plan.metric_evaluator, plan.methods
+    evaluator, methods, conditional = plan.metric_evaluator, plan.methods, plan.conditional_methods
 
     def rows(number: int, planned: PlannedSlice, images: Tensor, hr_hu: npt.NDArray[np.floating]) -> list[Row]:
         by_domain = evaluator(images, hr_hu, plan.left_out(number))
+        told = told_in_hu(plan, planned)
         return [
-            Row(planned.ref, method, values, domain.window.tag, domain.mask)
+            Row(planned.ref, method, values, domain.window.tag, domain.mask, told if method in conditional else None)
             for domain, by_method in by_domain.items()
             for method, values in zip(methods, by_method, strict=True)
         ]
@@ -192,7 +192,13 @@ def reconstruct_slice(plan: EvaluationPlan, planned: PlannedSlice) -> tuple[Tens
         ``(methods, 1, H, W)`` in [-1, 1], and the reference, (H, W) in HU.
     """
     pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
-    return reconstruct(plan.models, pair, plan.options.baselines), pair.hr_hu
+    return reconstruct(plan.models, pair, plan.baseline_methods, plan.told(planned)), pair.hr_hu
+
+
+def told_in_hu(plan: EvaluationPlan, planned: PlannedSlice) -> Told | None:
+    """What conditional models are told of a slice, as files hold it."""
+    told = plan.told(planned)
+    return told and Told(told.blur_sigma, told.noise_sigma * plan.model.hu_range.hu_per_unit)
 
 
 @contextmanager
@@ -287,11 +293,11 @@ class ModelRecipe:
         generator.net.to(device)
         return ModelUnderTest(generator, device)
 
-    def _generator(self, folder: Path) -> GeneratorNet:
+    def _generator(self, folder: Path) -> Model:
         if self.blend is None:
-            return load_generator(folder / self.path)
-        first = load_generator(folder / self.blend.first)
-        second = load_generator(folder / self.blend.second)
+            return load_model(folder / self.path)
+        first = load_model(folder / self.blend.first)
+        second = load_model(folder / self.blend.second)
         return blend(first, second, self.blend.alpha)
 
 
@@ -312,6 +318,7 @@ class PlanRecipe:
     """Of the perceptual metrics."""
     split_source: str = field(compare=False)
     numbers_with_ma: frozenset[int] = field(compare=False)
+    linear: LinearBaseline | None = field(compare=False)
     threads: int | None = field(compare=False)
 
     @classmethod
@@ -333,6 +340,7 @@ class PlanRecipe:
             provenance={name: dict(found) for name, found in plan.perceptual.provenance.items()},
             split_source=plan.split_source,
             numbers_with_ma=plan.numbers_with_ma,
+            linear=plan.linear,
             threads=threads,
         )
 
@@ -363,4 +371,5 @@ def _plan_of(recipe: PlanRecipe) -> EvaluationPlan:
         slices=(),
         failures=(),
         numbers_with_ma=recipe.numbers_with_ma,
+        linear=recipe.linear,
     )

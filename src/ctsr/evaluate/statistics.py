@@ -82,8 +82,8 @@ def _sd(numbers: Sequence[float], mean: float) -> float | None:
 def interval(numbers: Sequence[float], over: Over) -> Interval:
     """Student's t interval of the mean below `SMALL` values, from there on the percentile bootstrap.
 
-    The bootstrap (Efron & Tibshirani, 1993, ch. 13) has 2000 resamples, seeded by the number of values. It takes the spread
-    of a sample for that of the population and has no tail for how uncertain it is, which is what t adds.
+    The bootstrap (Efron & Tibshirani, 1993, ch. 13) has 2000 resamples, seeded by the number of values. It takes the
+    spread of a sample for that of the population, and has no tail for how uncertain that is, which t adds.
 
     None where it would mislead: with fewer than `FEWEST` values, and over slices of several patients, which are not
     independent. Neighbouring slices of one patient are not independent either: their interval describes how the mean

@@ -9,8 +9,9 @@ from ctsr.checkpoint.meta import current_versions
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationParams, DegradationSampler, Draw
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.evaluate.output_folder import OutputFolder, Row, SliceRef, on_domain
+from ctsr.evaluate.output_folder import OutputFolder, Row, SliceRef, Told, on_domain
 from ctsr.evaluate.plan import EvaluationPlan, one_or_list
+from ctsr.evaluate.runner import told_in_hu
 from ctsr.evaluate.slice_metrics import Domain
 from ctsr.evaluate.statistics import Comparison, Table, by_method, by_patient, by_series, compare, patient_level, strata
 from ctsr.hu import HURange
@@ -115,11 +116,37 @@ def summary_document(plan: EvaluationPlan, tables: ResultTables, folder: OutputF
         "perceptual": {name: dict(found) for name, found in plan.perceptual.provenance.items()},
         "pi_kind": plan.perceptual.pi_kind,
         **degradation_part(plan.sampler, _draws(plan)),
+        "conditions": _conditions(plan),
+        "linear_filter": None if plan.linear is None else plan.linear.document(),
         **statistics_part(tables.first),
         "by_domain": by_domain,
         "failures": list(plan.failures),
         "versions": current_versions(),
     }
+
+
+def _conditions(plan: EvaluationPlan) -> dict[str, Any] | None:
+    """What conditional models were told: by patient and series, and by slice where slices differ; None without one."""
+    if not plan.conditional_methods:
+        return None
+    by_patient_id: dict[str, dict[str, dict[str, Told]]] = {}
+    for planned in plan.slices:
+        told, ref = told_in_hu(plan, planned), planned.ref
+        assert told is not None, "a conditional model is told something"
+        by_uid = by_patient_id.setdefault(ref.patient_id, {})
+        by_uid.setdefault(ref.series_uid, {})[ref.sop_instance_uid] = told
+    documents: dict[str, dict[str, Any]] = {}
+    for patient, by_uid in by_patient_id.items():
+        documents[patient] = {uid: _told_document(by_slice) for uid, by_slice in by_uid.items()}
+    source = plan.options.conditions_source
+    return {"source": str(source), "methods": sorted(plan.conditional_methods), "by_patient": documents}
+
+
+def _told_document(by_slice: Mapping[str, Told]) -> dict[str, Any]:
+    """One pair of values where all slices of a series share it, else one for each."""
+    if len(set(by_slice.values())) == 1:
+        return next(iter(by_slice.values()))._asdict()
+    return {"by_slice": {identity: told._asdict() for identity, told in by_slice.items()}}
 
 
 def _model(plan: EvaluationPlan, model: ModelUnderTest) -> dict[str, Any]:
@@ -261,11 +288,16 @@ def _common(params: Iterable[DegradationParams]) -> dict[str, Any]:
     return common
 
 
-def _params_document(params: DegradationParams) -> dict[str, float]:
+def _params_document(params: DegradationParams) -> dict[str, float | str | None]:
+    """Noise of exams is measured in each slice: only its dose is drawn."""
+    measured = params.noise_model == "exam"
     return {
         "sigma": params.blur_sigma,
         "kernel": params.blur_kernel,
-        "noise_sigma": params.noise_sigma,
+        "noise_sigma": None if measured else params.noise_sigma,
         "dose": params.dose,
-        "noise_eff": params.noise_std,
+        "noise_eff": None if measured else params.noise_std,
+        "downsampling": params.downsampling,
+        "noise_model": params.noise_model,
+        "noise_cutoff": params.noise_cutoff,
     }

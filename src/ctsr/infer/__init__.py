@@ -1,8 +1,7 @@
 """Networks applied to whole slices, by an engine."""
 
-from ctsr.infer.engine import Clocked, Engine, TorchEngine
-from ctsr.infer.resolver import SuperResolver, by_interpolation, by_network, telling
-from ctsr.infer.slices import super_resolve
+from ctsr.infer.engine import Clocked, Engine, TorchEngine, super_resolve
+from ctsr.infer.super_resolver import SuperResolver, by_interpolation, by_network, telling
 
 __all__ = [
     "Clocked",

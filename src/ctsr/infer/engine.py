@@ -1,18 +1,32 @@
-"""What runs a network: the protocol that every engine keeps, and PyTorch's."""
+"""Engines: what runs a network on whole slices, or on tiles where a slice does not fit into memory, and where."""
 
 import copy
+import math
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
 from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ctsr.errors import UsageError
-
-__all__ = ["Clocked", "Engine", "EngineName", "Precision", "TorchEngine"]
+from ctsr.models import Architecture, receptive_radius
+from ctsr.models.profile import profile
+from ctsr.progress import SILENT, Progress
 
 EngineName: TypeAlias = Literal["auto", "torch", "openvino"]
 Precision: TypeAlias = Literal["fp32", "int8", "fp16"]
+
+WORKSPACE = 2.0
+"""What a convolution library takes beside the activations, as a factor on them."""
+PROBE_SIDE = 64
+"""LR pixels: activations grow with the area, so one size tells of all."""
+FAR_ENOUGH = 32
+"""LR pixels: a margin beyond it gains little, even where a network could see farther."""
+SMALLEST_CORE = 16
+"""LR pixels: smaller tiles would be all margin."""
 
 
 class Engine(Protocol):
@@ -72,7 +86,7 @@ class TorchEngine:
         if precision == "int8":
             raise UsageError("PyTorch has no int8 here; OpenVINO has")
         if precision == "fp16" and self._device.type == "cpu":
-            raise UsageError("--precision fp16 is for GPUs; on a CPU choose fp32, or int8 with --engine openvino")
+            raise UsageError("`precision` fp16 is for GPUs; on a CPU choose fp32, or int8 with `engine` openvino")
         self._precision: Precision = precision
         self._net = copy.deepcopy(net).half() if precision == "fp16" else net
 
@@ -92,3 +106,141 @@ class TorchEngine:
             return self._net(lr.to(self._device, kind, memory_format=torch.channels_last)).float()
         finally:
             self._net.train(was_training)
+
+
+@torch.inference_mode()
+def super_resolve(net: nn.Module | Engine, lr: Tensor) -> Tensor:
+    """The network's answer to whole slices, one at a time so that memory does not grow with the batch.
+
+    Args:
+        net: maps ``(N, 1, h, w)`` in [-1, 1] to ``(N, 1, s·h, s·w)``, used in evaluation mode; or an engine that runs
+            such a network.
+        lr: ``(N, 1, h, w)`` in [-1, 1]; for a conditional network ``(N, 3, h, w)``, see `ctsr.infer.conditions`.
+
+    Returns:
+        ``(N, 1, s·h, s·w)`` in [-1, 1]: what the network says beyond the range it was trained on is clipped.
+    """
+    engine = TorchEngine(net) if isinstance(net, nn.Module) else net
+    pieces = [engine(one[None]) for one in lr]
+    return torch.cat(pieces).clamp_(-1, 1).to(lr.device, memory_format=torch.contiguous_format)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Squares that cover a slice; each is inferred with a margin of real pixels around it, which is thrown away."""
+
+    core: int
+    """LR pixels along a side of what is kept."""
+    margin: int
+    """LR pixels around it."""
+    is_exact: bool
+    """The margin reaches as far as the network sees."""
+
+    @property
+    def label(self) -> str:
+        """For names: `in tiles of 128+32`."""
+        return f"in tiles of {self.core}+{self.margin}"
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        exact = "as far as the network sees" if self.is_exact else "less than the network sees"
+        return f"tiles of {self.core} LR pixels with a margin of {self.margin}, {exact}"
+
+
+def plan_tiles(architecture: Architecture, size: tuple[int, int], budget_bytes: float) -> Tiling | None:
+    """How a slice of `size` LR pixels must be cut for the network to stay within `budget_bytes`; None if not at all.
+
+    Where even the smallest tiles are too much, these are taken.
+    """
+    per_pixel = WORKSPACE * profile(architecture, (PROBE_SIDE, PROBE_SIDE)).inference_bytes / PROBE_SIDE**2
+    if per_pixel * size[0] * size[1] <= budget_bytes:
+        return None
+    radius = receptive_radius(architecture)
+    side = math.isqrt(int(budget_bytes / per_pixel))
+    margin = min(radius, FAR_ENOUGH)
+    if side > 2 * radius + FAR_ENOUGH:
+        margin = radius  # exact, and not mostly margin
+    return Tiling(max(SMALLEST_CORE, side - 2 * margin), margin, margin >= radius)
+
+
+@dataclass(frozen=True, eq=False)
+class Tiled:
+    """An engine that runs another one tile by tile."""
+
+    engine: Engine
+    scale: int
+    tiling: Tiling
+
+    @property
+    def name(self) -> str:
+        """The engine's, and how it is tiled: the result depends on it."""
+        return f"{self.engine.name} {self.tiling.label}"
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        """See `ctsr.infer.engine.Engine`."""
+        height, width = lr.shape[2:]
+        sr = torch.empty(1, 1, height * self.scale, width * self.scale)
+        for (top, bottom), (left, right) in product(self._parts(height), self._parts(width)):
+            above, before = max(0, top - self.tiling.margin), max(0, left - self.tiling.margin)
+            seen = lr[..., above : bottom + self.tiling.margin, before : right + self.tiling.margin]
+            answer = self.engine(seen)[
+                ...,
+                (top - above) * self.scale : (bottom - above) * self.scale,
+                (left - before) * self.scale : (right - before) * self.scale,
+            ]
+            sr[..., top * self.scale : bottom * self.scale, left * self.scale : right * self.scale] = answer
+        return sr
+
+    def _parts(self, length: int) -> Iterator[tuple[int, int]]:
+        count = -(-length // self.tiling.core)
+        for i in range(count):
+            yield i * length // count, (i + 1) * length // count
+
+
+def seam_error(engine: Engine, scale: int, tiling: Tiling, lr: Tensor) -> float:
+    """Largest difference between tiles and the whole, in units of [-1, 1].
+
+    Args:
+        engine: runs the network.
+        scale: the network's.
+        tiling: what is to be measured.
+        lr: ``(1, 1, h, w)``; a part of a slice from its middle, as large as memory allows, is enough: what matters is
+            the seams.
+    """
+    side = tiling.core + 2 * tiling.margin
+    top, left = (max(0, (length - side) // 2) for length in lr.shape[2:])
+    whole = lr[..., top : top + side, left : left + side]
+    halves = Tiled(engine, scale, Tiling(-(-min(whole.shape[2:]) // 2), tiling.margin, tiling.is_exact))
+    return float((halves(whole).cpu() - engine(whole).cpu()).abs().max())
+
+
+def pick_device(name: str = "auto", *, progress: Progress = SILENT) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    `cuda` on a machine without a GPU warns and gives the CPU: recipes written on a workstation run on a laptop.
+
+    Raises:
+        UsageError: no such kind of device, or one that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _mps() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"`device` {name}: not a device; choose auto, cpu, cuda, cuda:1 or mps") from error
+    if name == "cuda" and not torch.cuda.is_available():
+        progress.note("warning: `device` cuda: no GPU is available here; computing on the CPU, slowly")
+        return torch.device("cpu")
+    # PyTorch keeps the index in eight bits: cuda:200 reads as −56.
+    if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
+        raise UsageError(f"`device` {name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not _mps():
+        raise UsageError("`device` mps: this machine has no Metal device")
+    if device.type not in {"cpu", "cuda", "mps"}:
+        raise UsageError(f"`device` {name}: not supported; choose auto, cpu, cuda, cuda:1 or mps")
+    return device
+
+
+def _mps() -> bool:
+    return torch.backends.mps.is_available()

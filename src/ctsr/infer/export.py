@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ctsr import __version__
-from ctsr.checkpoint import Generator, load_generator
-from ctsr.checkpoint.packed import PACKED, read_card, save_packed
+from ctsr.checkpoint import Model, load_model
+from ctsr.checkpoint.checkpoint_io import PACKED, read_card, save_packed
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.files import PART
 from ctsr.hu import HURange
-from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert
-from ctsr.infer.private import import_openvino
+from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert, import_openvino
 from ctsr.models.conditioning import input_channels
 from ctsr.paths import check_free
 
@@ -86,16 +85,14 @@ def target(out: Path | None, kind: Format | None, model: Path) -> Target:
     return Target(out, told)
 
 
-def export(
-    generator: Generator, path: Path, kind: Format, card: str | None = None, *, overwrite: bool = False
-) -> Exported:
+def export(model: Model, path: Path, kind: Format, card: str | None = None, *, overwrite: bool = False) -> Exported:
     """Write the network for other programs, its height and width free.
 
     Input ``(1, 1, h, w)``, output ``(1, 1, s·h, s·w)``, both float32 in [-1, 1]; the meta says which HU that is. The
     input of a conditional network is ``(1, 3, h, w)``: the image, its blur in HR pixels, its noise in [-1, 1] units.
 
     Args:
-        generator: the network, on the CPU.
+        model: the network, on the CPU.
         path: the file, another than the model's. OpenVINO puts its weights beside it, as `.bin`.
         kind: the format; safetensors is the weights alone, for ctsr itself.
         card: Markdown that goes into a safetensors file, the model's own when None; no other format has a place for it.
@@ -113,18 +110,18 @@ def export(
     if card and kind != "safetensors":
         raise UsageError(f"--card goes into a safetensors file; {kind} has no place for it")
     for file in (path, path.with_suffix(WEIGHTS)) if kind == "openvino" else (path,):
-        check_free(file, generator.path, overwrite=overwrite, flag="name")
+        check_free(file, model.path, overwrite=overwrite, flag="name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    net, meta = generator.net.cpu().eval(), json.dumps(_meta(generator))
+    net, meta = model.net.cpu().eval(), json.dumps(_meta(model))
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=PART, dir=path.parent) as folder:
         part = Path(folder) / path.name
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # of tracing: what it warns of is verified below
             if kind == "safetensors":
-                _pack(generator, part, card)
+                _pack(model, part, card)
             else:
                 WRITERS[kind](net, part, meta)
-        differences = _differences(net, RUNNERS[kind](part), generator.hu_range)
+        differences = _differences(net, RUNNERS[kind](part), model.hu_range)
         if max(differences.values()) > MOST_HU:
             raise CheckpointError(f"{path}: the exported network differs from PyTorch's: {differences} HU")
         for file in sorted(Path(folder).iterdir()):  # weights before the file that names them
@@ -132,17 +129,17 @@ def export(
     return Exported(path, differences)
 
 
-def _meta(generator: Generator) -> dict[str, Any]:
-    meta = generator.meta
+def _meta(model: Model) -> dict[str, Any]:
+    meta = model.meta
     return {
         "version": __version__,
-        "model_sha256": generator.sha256,
+        "model_sha256": model.sha256,
         "experiment": meta.experiment if meta else None,
-        "architecture": dataclasses.asdict(generator.architecture),
-        "scale": generator.scale,
-        "hu_range": dataclasses.asdict(generator.hu_range),
+        "architecture": dataclasses.asdict(model.architecture),
+        "scale": model.scale,
+        "hu_range": dataclasses.asdict(model.hu_range),
         "card": dataclasses.asdict(meta.card) if meta else None,
-        "degradation": generator.trained_for.as_dict(),
+        "degradation": model.trained_for.as_dict(),
     }
 
 
@@ -197,16 +194,16 @@ def _run_torchscript(path: Path) -> Run:
     return cast("Run", torch.jit.load(path))
 
 
-def _pack(generator: Generator, path: Path, card: str | None) -> None:
+def _pack(model: Model, path: Path, card: str | None) -> None:
     if card is None:
-        card = read_card(generator.path) if generator.path.suffix == PACKED else ""
-    if generator.meta is None:
-        raise CheckpointError(f"{generator.path} does not say how it was trained, and so cannot be passed on")
-    save_packed(path, generator.meta, generator.net.state_dict(), card)
+        card = read_card(model.path) if model.path.suffix == PACKED else ""
+    if model.meta is None:
+        raise CheckpointError(f"{model.path} does not say how it was trained, and so cannot be passed on")
+    save_packed(path, model.meta, model.net.state_dict(), card)
 
 
 def _run_packed(path: Path) -> Run:
-    return load_generator(path).net
+    return load_model(path).net
 
 
 WRITERS: dict[Format, Callable[[nn.Module, Path, str], None]] = {

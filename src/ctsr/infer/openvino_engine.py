@@ -1,22 +1,22 @@
 """OpenVINO: the fast engine on a CPU. An optional extra; imported only where it is asked for."""
 
+import hashlib
+import importlib
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import torch
 from torch import Tensor, nn
 
 from ctsr.files import atomic_folder
 from ctsr.hashing import digest
-from ctsr.infer.cache import default_cache, weights_hash
 from ctsr.infer.engine import Precision
-from ctsr.infer.private import import_openvino
 from ctsr.models.conditioning import input_channels
-
-__all__ = ["GET_IT", "MODEL_XML", "OpenvinoEngine", "convert", "converted", "is_installed", "kept"]
 
 GET_IT = "pip install '.[fast]' in the source folder of ctsr"
 """For whom it is missing."""
@@ -50,8 +50,7 @@ class OpenvinoEngine:
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         self._options = options
-        self._core = import_openvino().Core()
-        self._model = self._core.read_model(xml)
+        self._model = openvino_core().read_model(xml)
         self._shape: tuple[int, ...] = ()
         self._compiled: Any = None
         self._name = f"openvino {precision} {variant}".strip()
@@ -75,7 +74,7 @@ class OpenvinoEngine:
             self._compiled = None  # its buffers go before others come
             model = self._model.clone()
             model.reshape(list(shape))
-            self._compiled = self._core.compile_model(model, "CPU", self._options)
+            self._compiled = openvino_core().compile_model(model, "CPU", self._options)
             self._shape = shape
         return self._compiled
 
@@ -101,17 +100,6 @@ def kept(key: Sequence[str | int], make: Callable[[], nn.Module], cache: Path | 
     return folder / MODEL_XML
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether a network lies there and can be read: a full disk or a power cut may have left half of one."""
-    if not (folder / MODEL_XML).is_file():
-        return False
-    try:
-        import_openvino().Core().read_model(folder / MODEL_XML)
-    except RuntimeError:
-        return False
-    return True
-
-
 def convert(net: nn.Module) -> Any:
     """The network as an `openvino.Model` with free height and width."""
     with torch.inference_mode():
@@ -119,3 +107,60 @@ def convert(net: nn.Module) -> Any:
         example = torch.zeros(1, channels, EXAMPLE_SIDE, EXAMPLE_SIDE)
         shape = [1, channels, -1, -1]
         return import_openvino().convert_model(net.eval(), example_input=example, input=shape)
+
+
+def default_cache() -> Path:
+    """The user's cache folder; what is in it can be removed at any time."""
+    return Path(platformdirs.user_cache_dir("ctsr")) / "engines"
+
+
+def weights_hash(net: nn.Module) -> str:
+    """SHA-256 over the names, shapes and values of a network's weights, in hexadecimal."""
+    found = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        found.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def import_openvino() -> Any:
+    """The module `openvino`, with its telemetry off.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    _decline()
+    return importlib.import_module("openvino")
+
+
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, which lives as long as the process does.
+
+    Every core loads its own CPU plugin, which gives the thread a stack for signals. The first of two that goes frees
+    its stack, the second puts that back: the next Ctrl-C would be a segmentation fault.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    return import_openvino().Core()
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a network lies there and can be read: a full disk or a power cut may have left half of one."""
+    if not (folder / MODEL_XML).is_file():
+        return False
+    try:
+        openvino_core().read_model(folder / MODEL_XML)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _decline() -> None:
+    """Answer "no" for the user, in this process; importing OpenVINO asks already, and takes silence for consent."""
+    try:
+        consent: Any = importlib.import_module("openvino_telemetry.utils.opt_in_checker")
+    except ImportError:
+        return  # then there is nothing that could send
+    consent.OptInChecker.check = lambda *_args, **_kwargs: consent.ConsentCheckResult.DECLINED

@@ -4,24 +4,27 @@ What the network does not decide is decided here: values beyond its range, paddi
 Evaluation, viewer and `upscale` all call it, so that what is measured is what is delivered.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 
+from ctsr.degrade import DegradationParams
 from ctsr.errors import DomainError
-from ctsr.hu import AIR, HURange
-from ctsr.infer.body_roi import Roi, body_roi
-from ctsr.infer.engine import Engine
-from ctsr.infer.slices import super_resolve
-from ctsr.models.conditioning import Conditions, with_conditions
-from ctsr.models.interpolation import enlarge
+from ctsr.hu import AIR, FloatArray, HURange
+from ctsr.infer.conditions import drawn_conditions
+from ctsr.infer.engine import Engine, TorchEngine, super_resolve
+from ctsr.models.conditioning import Conditions, is_conditional, with_conditions
+from ctsr.models.interpolation import Interpolation, enlarge, interpolate
 from ctsr.padding import SlicePixels
 from ctsr.quality.before_after import block_means
+from ctsr.tissue import BLOCK, tissue_blocks
 from ctsr.volume import PaddingMask, VoxelsHU
 
 BORDER = 4
@@ -32,6 +35,46 @@ ANCHOR = 2.0
 bring back a seventh of white noise at most, narrow enough to hold the mean HU of any organ."""
 PROJECTIONS = 6
 """Steps of `consistent`. Each halves, at least, what is left of the finest detail."""
+
+SuperResolver: TypeAlias = Callable[[FloatArray], FloatArray]
+"""(rows, columns) in HU → (scale·rows, scale·columns) in HU, on the same field of view."""
+
+MARGIN = 16
+"""LR pixels of air around the tissue that the network sees as well. What lies farther away changes its answer inside
+the body by less than 1 HU: `tests/upscale/test_real_ct.py` measures it on real series."""
+FADE = 8
+"""LR pixels, the outermost of the margin, over which the network's answer gives way to interpolation."""
+STEP = 32
+"""Regions grow to sides that are multiples of so many LR pixels: a series then has few different ones, and engines
+prepare for each size."""
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A part of a slice: rows and columns from the first to before the last, in LR pixels."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def part(self) -> tuple[slice, slice]:
+        """As an index into a slice."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def scaled(self, scale: int) -> "Roi":
+        """The same part of the slice made `scale` times finer."""
+        return Roi(self.top * scale, self.bottom * scale, self.left * scale, self.right * scale)
+
+    def fade(self, shape: tuple[int, int], scale: int) -> npt.NDArray[np.float32]:
+        """Weight of the network's answer over the region made finer: 1, falling linearly to 0 towards its sides.
+
+        A side that is the border of the slice, `shape` LR pixels large, does not fall.
+        """
+        rows = _ramp(self.bottom - self.top, scale, self.top > 0, self.bottom < shape[0])
+        columns = _ramp(self.right - self.left, scale, self.left > 0, self.right < shape[1])
+        return rows[:, None] * columns[None, :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +96,7 @@ class SliceSuperResolver:
     conditional: bool = False
     """Whether the network takes `Conditions`."""
     skip_air: bool = True
-    """Interpolate the air around the body instead of inferring it; see `ctsr.infer.body_roi`."""
+    """Interpolate the air around the body instead of inferring it; see `ctsr.infer.super_resolver`."""
     network_share: float = 1.0
     """Share of the network in a mixture with bilinear interpolation, in [0, 1]."""
     consistent: bool = False
@@ -124,6 +167,68 @@ class SliceSuperResolver:
         return mask.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 
+def by_interpolation(kind: Interpolation, scale: int, hu_range: HURange) -> SuperResolver:
+    """A baseline of evaluations, see `ctsr.models.interpolation.interpolate`."""
+
+    def resolve(lr_hu: FloatArray) -> FloatArray:
+        sr = interpolate(torch.from_numpy(hu_range.to_unit(lr_hu))[None, None], scale, kind)
+        return hu_range.to_hu(sr[0, 0].numpy())
+
+    return resolve
+
+
+@dataclass(frozen=True)
+class NetworkMethod:
+    """A network as a function of slices; a conditional one must be told how LR was made first."""
+
+    resolver: SliceSuperResolver
+    conditions: Conditions | None = None
+    fixed: Conditions | None = None
+    """What it is told of every image, whatever that was made with."""
+
+    def __call__(self, lr_hu: FloatArray) -> FloatArray:
+        """(rows, columns) in HU → (scale·rows, scale·columns) in HU, within the network's range."""
+        pixels = SlicePixels(np.asarray(lr_hu, np.float32), None)
+        sr = self.resolver(pixels, self.conditions).hu
+        return np.clip(sr, self.resolver.hu_range.low, self.resolver.hu_range.high)
+
+
+def by_network(net: nn.Module | Engine, scale: int, hu_range: HURange, *, conditional: bool = False) -> NetworkMethod:
+    """A network, or an engine that runs it, as `ctsr upscale` applies it to slices.
+
+    Args:
+        net: the network, or an engine that runs it.
+        scale: how many times finer SR is than LR.
+        hu_range: HU that the network sees as [-1, 1].
+        conditional: whether an engine's network takes conditions; read off a network.
+    """
+    if isinstance(net, nn.Module):
+        conditional, net = is_conditional(net), TorchEngine(net)
+    return NetworkMethod(SliceSuperResolver(net, scale, hu_range, conditional=conditional))
+
+
+def telling(method: SuperResolver, made_with: DegradationParams | Conditions) -> SuperResolver:
+    """The method told how its LR images were made, or what to take them for; others are returned as they are."""
+    if isinstance(method, NetworkMethod) and method.resolver.conditional:
+        drawn = drawn_conditions(made_with) if isinstance(made_with, DegradationParams) else made_with
+        return replace(method, conditions=method.fixed or drawn)
+    return method
+
+
+def body_roi(hu: VoxelsHU) -> Roi | None:
+    """The smallest region around everything that is no air, with its margin; None where all is air.
+
+    Args:
+        hu: (rows, columns).
+    """
+    blocks = tissue_blocks(hu)
+    if not blocks.any():
+        return None
+    rows, columns = np.nonzero(blocks)
+    (top, bottom), (left, right) = _side(rows, hu.shape[0]), _side(columns, hu.shape[1])
+    return Roi(top, bottom, left, right)
+
+
 def _network_input(lr: Tensor, conditions: Conditions | None) -> Tensor:
     return lr if conditions is None else with_conditions(lr, [conditions])
 
@@ -139,3 +244,22 @@ def _nearest(padding: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
     """Row and column of the nearest reconstructed pixel; the slices of a series mostly share one mask."""
     mask = np.frombuffer(padding, np.bool_).reshape(shape)
     return np.asarray(ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True))
+
+
+def _side(occupied: npt.NDArray[np.intp], size: int) -> tuple[int, int]:
+    """From where to where the region reaches along an axis, whose blocks these are."""
+    start = max(0, int(occupied.min()) * BLOCK - MARGIN)
+    stop = min(size, (int(occupied.max()) + 1) * BLOCK + MARGIN)
+    more = -(stop - start) % STEP
+    start = max(0, start - more // 2)
+    return start, min(size, stop + more - more // 2)
+
+
+def _ramp(size: int, scale: int, falls_at_start: bool, falls_at_end: bool) -> npt.NDArray[np.float32]:
+    steps = (np.arange(size * scale, dtype=np.float32) + 0.5) / (FADE * scale)
+    weight = np.ones_like(steps)
+    if falls_at_start:
+        weight = np.minimum(weight, steps)
+    if falls_at_end:
+        weight = np.minimum(weight, steps[::-1])
+    return weight.astype(np.float32, copy=False)

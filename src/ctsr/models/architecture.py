@@ -10,11 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.errors import CheckpointError, DomainError
-from ctsr.models.blocks import CONVS_PER_BLOCK
 from ctsr.models.conditioning import CHANNELS, GAIN_KEY
-from ctsr.models.real_esrgan import UNSHUFFLE, RealESRGANNet
-from ctsr.models.rrdb import STAGES, RRDBNet
-from ctsr.models.skip import SCALES, dense_net, plain_net, residual_net
+from ctsr.models.networks import (
+    CONVS_PER_BLOCK,
+    SCALES,
+    STAGES,
+    UNSHUFFLE,
+    RealESRGANNet,
+    RRDBNet,
+    dense_net,
+    plain_net,
+    residual_net,
+)
 from ctsr.text import listed
 
 __all__ = [

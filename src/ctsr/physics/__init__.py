@@ -1,13 +1,28 @@
 """Resolution, noise and detectability of methods, on phantoms and on slices."""
 
-from ctsr.physics.conditions import PhysicsSettings, conditions
-from ctsr.physics.detectability import DiscTask, detectability
-from ctsr.physics.on_slices import REFERENCE, NoiseSlice, NoiseStudy, noise_study
-from ctsr.physics.phantom import soft_disc
-from ctsr.physics.study import DetectabilityAt, NoiseAt, PhysicsStudy, TransferAt, study
-from ctsr.physics.transfer import EdgeProfile, TransferFunction, edge_profile, transfer_function
-from ctsr.quality.noise_spectrum import NoiseSpectrum, power_map, spectrum_of
-from ctsr.quality.regions import Region, homogeneous_regions
+from ctsr.physics.study import (
+    REFERENCE,
+    DetectabilityAt,
+    NoiseAt,
+    NoiseSlice,
+    NoiseStudy,
+    PhysicsSettings,
+    PhysicsStudy,
+    TransferAt,
+    conditions,
+    noise_study,
+    study,
+)
+from ctsr.physics.transfer import (
+    DiscTask,
+    EdgeProfile,
+    TransferFunction,
+    detectability,
+    edge_profile,
+    soft_disc,
+    transfer_function,
+)
+from ctsr.quality.noise_spectrum import NoiseSpectrum, Region, homogeneous_regions, power_map, spectrum_of
 
 __all__ = [
     "REFERENCE",

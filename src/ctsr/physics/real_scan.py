@@ -5,7 +5,7 @@ Fourier transform of its image, that of a rod comes from its circular edge.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, cast
 
@@ -15,15 +15,17 @@ from scipy import ndimage
 from scipy.optimize import least_squares
 from scipy.special import j0, ndtr
 
-from ctsr.body_mask import body_mask
 from ctsr.errors import DomainError
 from ctsr.physics.transfer import BIN, EdgeProfile, TransferFunction, edge_profile, falls_to, transfer_function
 from ctsr.quality.noise import NoiseEstimate, cut_windows, homogeneous_windows, noise_in
 from ctsr.quality.noise_spectrum import NoiseSpectrum, power_map, spectrum_of
 from ctsr.quality.sharpness import REACH, edge_points, edge_samples, fit_edges
+from ctsr.tissue import body_mask
 from ctsr.volume import VoxelsHU
 
 Kind: TypeAlias = Literal["wire", "rods", "edge"]
+SOUGHT: Mapping[Kind, str] = {"wire": "wire", "rods": "rods", "edge": "clear edges"}
+"""What a scan without such objects is said to lack."""
 Values: TypeAlias = npt.NDArray[np.float64]
 
 WIRE_MM = 2.0
@@ -103,8 +105,9 @@ def measure_scan(
         objects = _measured(slices, pixel_mm, tried, center)
         if objects:
             return ScanPhysics(tried, objects, *_noise(slices, pixel_spacing))
-    wanted = "wire, rods or clear edges were" if kind is None else f"{kind} was" if kind == "wire" else f"{kind} were"
-    raise DomainError(f"no {wanted} found in {len(slices)} slices; name another kind or slices that show it")
+    sought = "wire, rods or clear edges" if kind is None else SOUGHT[kind]
+    where = "the slice" if len(slices) == 1 else f"the {len(slices)} slices"
+    raise DomainError(f"no {sought} found in {where}; name another kind, or slices that show it")
 
 
 def _measured(

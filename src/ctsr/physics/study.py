@@ -1,28 +1,43 @@
-"""Resolution, noise and detectability of methods, on phantoms sent through degradation and method.
+"""Resolution, noise and detectability of methods: on phantoms sent through degradation and method, and on slices.
 
 A network is not linear: what it makes of an edge depends on the edge's contrast and on the noise. So every number is
 stated at a contrast and a dose.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ctsr.degrade import Degradation, DegradationParams, degrade_hu
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import FloatArray, HURange
 from ctsr.infer import SuperResolver, telling
-from ctsr.physics.conditions import PhysicsSettings, conditions
-from ctsr.physics.detectability import DiscTask, detectability
-from ctsr.physics.phantom import soft_disc
-from ctsr.physics.transfer import EdgeProfile, TransferFunction, edge_profile, transfer_function
+from ctsr.physics.transfer import (
+    REACH,
+    DiscTask,
+    EdgeProfile,
+    TransferFunction,
+    detectability,
+    edge_profile,
+    soft_disc,
+    transfer_function,
+)
 from ctsr.progress import SILENT, Progress
-from ctsr.quality.noise_spectrum import NoiseSpectrum, PowerMap, power_map, spectrum_of
-from ctsr.quality.regions import Region, cut
+from ctsr.quality.noise_spectrum import (
+    NoiseSpectrum,
+    PowerMap,
+    Region,
+    cut,
+    homogeneous_regions,
+    power_map,
+    spectrum_of,
+)
 
-__all__ = ["DetectabilityAt", "NoiseAt", "PhysicsStudy", "TransferAt", "study"]
+REFERENCE = "HR"
+"""What the reference is called among the methods."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,50 @@ class DetectabilityAt:
     contrast_hu: float
     d_prime: float | None
     """None where there is no noise."""
+
+
+@dataclass(frozen=True)
+class PhysicsSettings:
+    """Contrasts, doses and sizes of a study of phantoms."""
+
+    contrasts_hu: tuple[float, ...] = (-1000.0, -100.0, -30.0, 30.0, 100.0, 1000.0)
+    """Of the disc against its ground: air, fat, faint lesions, contrast agent, bone."""
+    doses: tuple[float, ...] | None = None
+    """Fractions of full dose; None takes both ends of the degradation's range."""
+    diameters_mm: tuple[float, ...] = (3.0, 5.0, 8.0)
+    """Of the discs to be detected."""
+    faint_hu: float = 50.0
+    """Contrasts up to here are detection tasks; beyond, every disc is seen without effort."""
+    images: int = 6
+    """Of each disc, and of the uniform phantom, at each dose: sub-pixel position and noise differ."""
+    faint_images: int = 24
+    """Of each disc up to `faint_hu`, whose edge drowns in noise otherwise."""
+    ground_hu: float = 0.0
+    """Around the disc, and in the uniform phantom: water."""
+    size: int = 192
+    """Rows and columns of a phantom, HR pixels."""
+    region: int = 32
+    """Side of the squares that the noise is measured in, HR pixels."""
+
+    def __post_init__(self) -> None:
+        if min(self.images, self.faint_images) < 1 or not self.contrasts_hu or 0 in self.contrasts_hu:
+            raise DomainError("a study of phantoms needs at least one image and contrasts other than 0 HU")
+        if self.size < 4 * REACH + 16 or self.size < 2 * self.border + self.region:
+            raise DomainError(f"a phantom of {self.size}×{self.size} pixels is too small; use at least 128")
+
+    @property
+    def radius(self) -> float:
+        """Of the disc, HR pixels: as long an edge as leaves room for its profile."""
+        return self.size / 4
+
+    def images_of(self, contrast_hu: float) -> int:
+        """How many images of a disc are taken at each dose."""
+        return self.faint_images if abs(contrast_hu) <= self.faint_hu else self.images
+
+    @property
+    def border(self) -> int:
+        """HR pixels along the uniform phantom's border that no noise is measured in: filters see its end there."""
+        return 16
 
 
 @dataclass(frozen=True)
@@ -151,6 +210,78 @@ def study(
         noise=tuple(noise),
         detectability=tuple(_detectability(transfer, noise, settings)),
     )
+
+
+def conditions(degradation: Degradation, doses: tuple[float, ...] | None = None) -> tuple[DegradationParams, ...]:
+    """The middle of the degradation's range of blur and noise, once for each dose.
+
+    Args:
+        degradation: what the LR images of the evaluation are made with.
+        doses: fractions of full dose; None takes both ends of the range. Without noise there is one condition.
+    """
+    sigma, noise = (sum(ends) / 2 for ends in (degradation.sigma_range, degradation.noise_sigma_range))
+    if degradation.mode == "clean":
+        return (DegradationParams(blur_sigma=0.0, blur_kernel=1, noise_sigma=0.0, dose=1.0),)
+    kernel = degradation.kernel_for(sigma)
+    optics = DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise_sigma=0.0, dose=1.0)
+    if degradation.mode == "blur" or noise == 0:
+        return (optics,)
+    chosen = sorted(set(doses or degradation.dose_factor_range))
+    return tuple(DegradationParams(optics.blur_sigma, kernel, noise, dose) for dose in chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSlice:
+    """One slice as every method shows it."""
+
+    reference: FloatArray
+    """(rows, columns), HU."""
+    images: Mapping[str, FloatArray]
+    """Method → the same shape, HU."""
+    padding: npt.NDArray[np.bool_] | None = None
+    """True where nothing was reconstructed."""
+
+
+@dataclass(frozen=True)
+class NoiseStudy:
+    """The noise of real slices."""
+
+    pixel_mm: float
+    slices: int
+    """How many were looked at, those without a homogeneous region among them."""
+    regions: tuple[tuple[Region, ...], ...]
+    """Of each slice."""
+    spectra: dict[str, NoiseSpectrum]
+    """`REFERENCE` and each method; empty where no slice has a homogeneous region."""
+
+
+def noise_study(
+    slices: Iterable[NoiseSlice], pixel_mm: float, *, size: int = 32, most: int = 6, progress: Progress = SILENT
+) -> NoiseStudy:
+    """Noise power spectra over slices, which are taken one at a time.
+
+    Args:
+        slices: of one pixel size and with the same methods.
+        pixel_mm: side of their pixels.
+        size: side of a region, pixels.
+        most: regions of a slice.
+        progress: hears of each slice.
+    """
+    maps: dict[str, list[PowerMap]] = {}
+    regions = list[tuple[Region, ...]]()
+    for one in progress.track(slices, total=None, what="noise"):
+        found = homogeneous_regions(one.reference, size=size, most=most, padding=one.padding)
+        regions.append(found)
+        if not found:
+            continue
+        for name, image in {REFERENCE: one.reference, **one.images}.items():
+            # Weighted by regions, so that every region counts alike.
+            maps.setdefault(name, []).append(power_map(cut(image, found), pixel_mm) * len(found))
+    count = sum(len(found) for found in regions)
+    spectra = {
+        name: spectrum_of([np.sum(weighted, axis=0) / count], pixel_mm, count) for name, weighted in maps.items()
+    }
+    return NoiseStudy(pixel_mm, len(regions), tuple(regions), spectra)
 
 
 def _profiles(

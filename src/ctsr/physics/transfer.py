@@ -1,21 +1,23 @@
-"""Task transfer function: what a method leaves of an edge, by spatial frequency.
+"""Task transfer function: what a method leaves of an edge, and how well an observer sees a disc by it.
 
 The edge of a disc is sampled at every angle, so its radial profile is finer than the pixels (Richard et al., Med. Phys.
 39:4115, 2012; AAPM TG-233, 2019).
+
+Detectability is that of the non-prewhitening matched filter of ICRU Report 54 (1996) and AAPM TG-233 (Samei et al.,
+2019), without an eye filter and internal noise: ``d′² = [∬|W|²·TTF²]² / ∬|W|²·TTF²·NPS``.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import j1
 
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
-from ctsr.physics.phantom import distances
-
-__all__ = ["EdgeProfile", "TransferFunction", "edge_profile", "falls_to", "transfer_function"]
+from ctsr.quality.noise_spectrum import LEAST_HU, NoiseSpectrum
 
 BIN = 0.25
 """Width of the profile's bins, pixels."""
@@ -25,6 +27,13 @@ STEPS = 100
 """Frequencies from 0 to 1/pixel."""
 
 Values = npt.NDArray[np.float64]
+
+Task = Callable[[Values], Values]
+"""Radial frequency in 1/mm → |W|: the Fourier transform of what is to be detected, HU·mm²."""
+INTEGRAL_STEPS = 2000
+"""Frequencies of the integral."""
+
+Weights = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +130,70 @@ def falls_to(level: float, frequencies: Values, values: Values) -> float | None:
         return float(frequencies[0])
     part = (values[after - 1] - level) / (values[after - 1] - values[after])
     return float(frequencies[after - 1] + part * (frequencies[after] - frequencies[after - 1]))
+
+
+@dataclass(frozen=True)
+class DiscTask:
+    """A uniform disc to be detected on a known ground."""
+
+    diameter_mm: float
+    contrast_hu: float
+
+    def __post_init__(self) -> None:
+        if not self.diameter_mm > 0:
+            raise DomainError(f"a disc needs a diameter above 0 mm, got {self.diameter_mm:g}")
+
+    def __call__(self, frequencies: Values) -> Values:
+        """``|C|·(πD²/4)·2·J₁(πDf)/(πDf)``, HU·mm²."""
+        x = np.pi * self.diameter_mm * frequencies
+        shape = np.where(x > 1e-9, 2 * j1(x) / np.where(x > 1e-9, x, 1), 1.0)
+        return abs(self.contrast_hu) * np.pi * self.diameter_mm**2 / 4 * shape
+
+
+def detectability(task: Task, transfer: TransferFunction, noise: NoiseSpectrum) -> float | None:
+    """d′ of the non-prewhitening observer for a task in images of that resolution and noise.
+
+    Both curves are taken as isotropic and integrated up to the end of the noise spectrum, the image's Nyquist
+    frequency; below its first ring, which detrending empties in part, the noise is that of the ring.
+
+    Args:
+        task: a `DiscTask`, or any function of the radial frequency.
+        transfer: measured at the task's contrast and dose.
+        noise: measured at the same dose.
+
+    Returns:
+        None where there is no noise but that of rounding, and so no limit to detecting.
+    """
+    frequencies, step = np.linspace(0, noise.frequencies_per_mm[-1], INTEGRAL_STEPS, retstep=True)
+    ttf = np.interp(frequencies, transfer.frequencies_per_mm, transfer.values)
+    nps = np.interp(frequencies, noise.frequencies_per_mm, noise.power_hu2_mm2)
+    ring = 2 * np.pi * frequencies * step
+    signal = ring * (task(frequencies) * ttf) ** 2
+    against = float((signal * nps).sum())
+    if noise.std_hu < LEAST_HU or against == 0:
+        return None
+    return float(signal.sum()) / against**0.5
+
+
+def distances(shape: Sequence[int], center: tuple[float, float]) -> Weights:
+    """How far each pixel's centre is from `center` (row, column; pixel (0, 0) has its centre at 0, 0), in pixels."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return np.hypot(rows - center[0], columns - center[1])
+
+
+def soft_disc(shape: Sequence[int], center: tuple[float, float], radius: float, edge: float = 1.0) -> Weights:
+    """1 in a disc, 0 outside, linear in between over `edge` pixels about the radius.
+
+    With an edge of one pixel the disc's line spread is a box one pixel wide in every direction, so its own transfer
+    function is ``sinc(f · pixel)``: that of a pixel.
+
+    Args:
+        shape: rows and columns.
+        center: row and column, need not be whole numbers.
+        radius: pixels, where the value is ½.
+        edge: pixels, above 0.
+    """
+    return np.clip(0.5 + (radius - distances(shape, center)) / edge, 0.0, 1.0)
 
 
 def _transfer(sums: Values, counts: Values, reach: float) -> Values:

@@ -1,10 +1,18 @@
 """X-ray projections of a slice and its reconstruction from them, with the noise of a dose. NumPy and SciPy only."""
 
 from ctsr.projection.fan_beam import FanBeam, ImageGrid
-from ctsr.projection.forward import MU_WATER, project_image, project_shapes, to_hu, to_mu
-from ctsr.projection.noise import Exposure, added_noise, exam_dose_noise, expose
-from ctsr.projection.reconstruction import SHARP, SOFT, Kernel, reconstruct, reconstruct_all
-from ctsr.projection.shapes import Ellipse, Rectangle, Shape
+from ctsr.projection.forward import MU_WATER, Ellipse, Rectangle, Shape, project_image, project_shapes, to_hu, to_mu
+from ctsr.projection.reconstruction import (
+    SHARP,
+    SOFT,
+    Exposure,
+    Kernel,
+    added_noise,
+    exam_dose_noise,
+    expose,
+    reconstruct,
+    reconstruct_all,
+)
 
 __all__ = [
     "MU_WATER",

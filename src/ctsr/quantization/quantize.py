@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.hu_cache import Opened, StoredSeries, default_store
-from ctsr.data.pairs import slice_pair
-from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
+from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket, slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.hashing import seed_from
@@ -24,8 +23,7 @@ from ctsr.models.conditioning import is_conditional
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
-from ctsr.quantization.calibration import calibrate_ranges, correct_bias
-from ctsr.quantization.fake_quantize import QuantizedConv2d, fake_quantized
+from ctsr.quantization.calibration import QuantizedConv2d, calibrate_ranges, correct_bias, fake_quantized
 from ctsr.quantization.options import QuantizeOptions
 from ctsr.quantization.quantized_model import QuantizationRecord, QuantizedModel
 from ctsr.text import listed
@@ -50,12 +48,12 @@ class QuantizationResult:
 
 
 def quantize(
-    generator: Generator, options: QuantizeOptions, *, cache: Path | None = None, progress: Progress = SILENT
+    model: Model, options: QuantizeOptions, *, cache: Path | None = None, progress: Progress = SILENT
 ) -> QuantizationResult:
     """Quantize a model and compare it with fp32 on the validation part.
 
     Args:
-        generator: the model; not modified.
+        model: the model; not modified.
         options: exams, patches and training.
         cache: folder of converted networks; the user's if None.
         progress: told of the split and of each step.
@@ -66,30 +64,28 @@ def quantize(
             validated or tested on.
         UsageError: the patch size fits neither scale nor slices, or OpenVINO is not installed.
     """
-    if options.patch_size < generator.scale or options.patch_size % generator.scale:
-        fitting = max(generator.scale, options.patch_size - options.patch_size % generator.scale)
-        raise UsageError(
-            f"--patch_size {options.patch_size} is not divisible by the scale {generator.scale}; {fitting} is"
-        )
+    if options.patch_size < model.scale or options.patch_size % model.scale:
+        fitting = max(model.scale, options.patch_size - options.patch_size % model.scale)
+        raise UsageError(f"--patch_size {options.patch_size} is not divisible by the scale {model.scale}; {fitting} is")
     if not is_installed():
         raise UsageError(f"quantization is checked in OpenVINO, which is not installed: {GET_IT}")
-    exams = _exams(generator, options, progress)
+    exams = _exams(model, options, progress)
     train = _part(exams, "train", options, progress)
     val = _part(exams, "val", options, progress)
-    _check_patch_fits(options.patch_size, generator.scale, train.series)
-    patches = Patches(train.series, generator, options)
-    net = fake_quantized(generator.net)
+    _check_patch_fits(options.patch_size, model.scale, train.series)
+    patches = Patches(train.series, model, options)
+    net = fake_quantized(model.net)
     batches = patches.batches("ranges", CALIBRATION_BATCHES)
-    conditional = generator.architecture.conditional
+    conditional = model.architecture.conditional
     tracked = progress.track(batches, total=CALIBRATION_BATCHES, what="Calibrating")
     images = [network_input(batch.lr, batch.params, conditional=conditional) for batch in tracked]
     calibrate_ranges(net, images)
     steps = progress.track(patches.batches("steps", options.steps), total=options.steps, what="Training")
-    finetune(net, generator.net, steps, options)
-    correct_bias(net, generator.net, images)
-    acceptance = _accept(net, generator, val.series, cache)
+    finetune(net, model.net, steps, options)
+    correct_bias(net, model.net, images)
+    acceptance = _accept(net, model, val.series, cache)
     record = QuantizationRecord(
-        model_sha256=generator.sha256,
+        model_sha256=model.sha256,
         patients=tuple(sorted({series.patient_id for series in train.series})),
         steps=options.steps,
         loss_db=acceptance.loss_db,
@@ -134,7 +130,7 @@ class Patches:
     """Random patches of the training part."""
 
     series: tuple[StoredSeries, ...]
-    generator: Generator
+    model: Model
     options: QuantizeOptions
 
     def batches(self, use: str, number: int) -> Iterator[PatchPair]:
@@ -143,8 +139,8 @@ class Patches:
         dataset = PatchDataset(
             self.series,
             patch_size=self.options.patch_size,
-            degradation=self.generator.trained_for,
-            hu_range=self.generator.hu_range,
+            degradation=self.model.trained_for,
+            hu_range=self.model.hu_range,
             seed=seed,
             augment=True,
         )
@@ -159,11 +155,11 @@ def _endless(sampler: EpochSampler) -> Iterator[Ticket]:
         yield from sampler
 
 
-def _exams(generator: Generator, options: QuantizeOptions, progress: Progress) -> SplitExams:
+def _exams(model: Model, options: QuantizeOptions, progress: Progress) -> SplitExams:
     """Open the roots with the model's own split: test patients must not be used for calibration."""
     roots = [resolve_path(root, progress=progress) for root in options.data_root]
     named = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
-    known = generator.meta.split if generator.meta else None
+    known = model.meta.split if model.meta else None
     exams = open_exams(
         roots, split_json=named, checkpoint_split=known, correction=options.hu_correction, progress=progress
     )
@@ -187,15 +183,15 @@ def _part(exams: SplitExams, name: str, options: QuantizeOptions, progress: Prog
     return opened
 
 
-def _accept(net: nn.Module, generator: Generator, val: Sequence[StoredSeries], cache: Path | None) -> Acceptance:
+def _accept(net: nn.Module, model: Model, val: Sequence[StoredSeries], cache: Path | None) -> Acceptance:
     """Compare the OpenVINO engines of the quantized and the original network on validation slices."""
-    sampler = DegradationSampler(generator.trained_for)
+    sampler = DegradationSampler(model.trained_for)
     slices = [(stored, index) for stored in val for index in range(len(stored))]
     pairs: list[Pair] = []
     for stored, index in slices[:: math.ceil(len(slices) / ACCEPTANCE_SLICES)]:
-        pair = slice_pair(stored, index, sampler, generator.hu_range)
-        lr = network_input(pair.lr, [pair.draw.params], conditional=generator.architecture.conditional)
+        pair = slice_pair(stored, index, sampler, model.hu_range)
+        lr = network_input(pair.lr, [pair.draw.params], conditional=model.architecture.conditional)
         pairs.append(Pair(lr, pair.hr))
     int8 = OpenvinoEngine(converted(net, cache), "int8")
-    fp32 = OpenvinoEngine(converted(generator.net, cache))
-    return compare_engines(int8, fp32, pairs, generator.hu_range)
+    fp32 = OpenvinoEngine(converted(model.net, cache))
+    return compare_engines(int8, fp32, pairs, model.hu_range)

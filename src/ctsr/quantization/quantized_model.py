@@ -10,18 +10,16 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from ctsr.checkpoint.generator import Generator
-from ctsr.checkpoint.packed import PACKED, read_tensors
+from ctsr.checkpoint.checkpoint_io import PACKED, read_tensors
+from ctsr.checkpoint.model import Model
 from ctsr.errors import CheckpointError, DomainError, ReadError, UsageError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_path
-from ctsr.infer.cache import weights_hash
 from ctsr.infer.engine import Engine
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted
+from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
 from ctsr.models.architecture import StateDict
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs
-from ctsr.quantization.calibration import Calibration, convert_calibrated
-from ctsr.quantization.fake_quantize import build_quantized
+from ctsr.quantization.calibration import Calibration, build_quantized, convert_calibrated
 from ctsr.series import Series
 
 HEADER_KEY = "ctsr_int8"
@@ -60,7 +58,7 @@ class QuantizedModel:
     """A quantized network and the record of how it was made."""
 
     net: nn.Module
-    """With fake quantization (`ctsr.quantization.fake_quantize`), on the CPU, in evaluation mode."""
+    """With fake quantization (`ctsr.quantization.calibration`), on the CPU, in evaluation mode."""
     record: QuantizationRecord
 
 
@@ -81,21 +79,21 @@ def save_quantized(path: Path, model: QuantizedModel) -> None:
         save_file(state, part, metadata=header)
 
 
-def load_quantized(generator: Generator) -> QuantizedModel | None:
+def load_quantized(model: Model) -> QuantizedModel | None:
     """Load the quantized version beside a model; None if there is none.
 
     Raises:
         CheckpointError: the file is damaged or belongs to another model.
     """
-    path = quantized_path(generator.path)
+    path = quantized_path(model.path)
     if not path.is_file():
         return None
     state, header = read_tensors(path)
     try:
         record = _record(json.loads(header[HEADER_KEY]))
-        if record.model_sha256 != generator.sha256:
-            raise DomainError(f"it was made from another model than {generator.path.name}")
-        return QuantizedModel(build_quantized(generator.architecture, _renamed(state)), record)
+        if record.model_sha256 != model.sha256:
+            raise DomainError(f"it was made from another model than {model.path.name}")
+        return QuantizedModel(build_quantized(model.architecture, _renamed(state)), record)
     except (KeyError, TypeError, ValueError, DomainError) as error:
         raise CheckpointError(
             f"{path} cannot be used ({error}); make it again with `ctsr quantize --overwrite`, or remove it"
@@ -133,32 +131,32 @@ class Int8Network:
     calibration: Calibration | None = None
     """Images for calibration, needed only for models without a quantized version."""
 
-    def source(self, generator: Generator) -> str:
+    def source(self, model: Model) -> str:
         """Where the network comes from, for messages.
 
         Raises:
             CheckpointError: the file beside the model cannot be used.
             UsageError: there is neither a quantized model nor a calibration.
         """
-        if load_quantized(generator) is not None:
-            return f"quantized model {quantized_path(generator.path)}"
+        if load_quantized(model) is not None:
+            return f"quantized model {quantized_path(model.path)}"
         if self.calibration is None:
             raise UsageError("int8 needs calibration images for a model that is not quantized; or choose fp32")
         return "calibrated without training"
 
-    def open(self, generator: Generator, *, threads: int | None = None, cache: Path | None = None) -> Engine:
+    def open(self, model: Model, *, threads: int | None = None, cache: Path | None = None) -> Engine:
         """The INT8 engine of a model.
 
         Raises:
             CheckpointError: the file beside the model cannot be used.
             UsageError: there is neither a quantized model nor a calibration.
         """
-        quantized = load_quantized(generator)
+        quantized = load_quantized(model)
         if quantized is not None:
             xml = converted(quantized.net, cache)
             variant = f"quantized {weights_hash(quantized.net)[:8]}"
         elif self.calibration is not None:
-            xml = convert_calibrated(generator.net.cpu(), self.calibration, cache)
+            xml = convert_calibrated(model.net.cpu(), self.calibration, cache)
             # Other images give another network, whose results must not be mistaken for this one's.
             variant = f"calibrated {self.calibration.key[:8]}"
         else:
@@ -166,7 +164,7 @@ class Int8Network:
         return OpenvinoEngine(xml, "int8", threads=threads, variant=variant)
 
     def check_on_series(
-        self, generator: Generator, series: Iterable[Series], *, assume_hu: bool = False
+        self, model: Model, series: Iterable[Series], *, assume_hu: bool = False
     ) -> Callable[[Engine, Engine], Acceptance]:
         """A check of an INT8 engine against fp32 on the first readable series not used for calibration or training.
 
@@ -178,11 +176,11 @@ class Int8Network:
         """
 
         def check(int8: Engine, fp32: Engine) -> Acceptance:
-            quantized = load_quantized(generator)
+            quantized = load_quantized(model)
             excluded = frozenset(quantized.record.patients if quantized else ())
-            pairs = self._pairs(generator, series, excluded, assume_hu)
+            pairs = self._pairs(model, series, excluded, assume_hu)
             if pairs:
-                return compare_engines(int8, fp32, pairs, generator.hu_range)
+                return compare_engines(int8, fp32, pairs, model.hu_range)
             if quantized is not None:
                 return quantized.record.acceptance
             raise UsageError(
@@ -192,7 +190,7 @@ class Int8Network:
         return check
 
     def _pairs(
-        self, generator: Generator, series: Iterable[Series], excluded_patients: frozenset[str], assume_hu: bool
+        self, model: Model, series: Iterable[Series], excluded_patients: frozenset[str], assume_hu: bool
     ) -> Sequence[Pair]:
         excluded_series = self.calibration.series_uids if self.calibration else frozenset[str]()
         for candidate in series:
@@ -202,6 +200,6 @@ class Int8Network:
             indices = sorted({round(position * last) for position in CHECK_POSITIONS})
             with suppress(ReadError):  # reported when this series is processed; the next one serves as well
                 slices = [read_slice(candidate, index, assume_hu=assume_hu).hu for index in indices]
-                conditional = generator.architecture.conditional
-                return degraded_pairs(slices, generator.trained_for, generator.hu_range, conditional=conditional)
+                conditional = model.architecture.conditional
+                return degraded_pairs(slices, model.trained_for, model.hu_range, conditional=conditional)
         return []

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ctsr.checkpoint import Generator
-from ctsr.cluster import LostError, each_in_order
+from ctsr.checkpoint import Model
 from ctsr.data.datasets import patient_names
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
-from ctsr.infer.choose import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
+from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.paths import check_apart
+from ctsr.pool import LostError, each_in_order
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
@@ -39,7 +39,7 @@ class Report:
 def upscale(
     source: Path,
     out: Path,
-    generator: Generator,
+    model: Model,
     asked: AskedFor,
     options: UpscaleOptions,
     *,
@@ -51,10 +51,10 @@ def upscale(
     Args:
         source: a series, a patient, a root of patients, or a NIfTI file; only read.
         out: receives the result of a source that is one series, else `<patient>/<series>` for each.
-        generator: the model.
+        model: the model.
         asked: how it is to be run.
         options: which series, and what of.
-        executor: from `ctsr.cluster.executor_for`: processes that each take whole series; None works here.
+        executor: from `ctsr.pool.executor_for`: processes that each take whole series; None works here.
         progress: told how far the work is, and of everything unusual.
 
     Raises:
@@ -71,18 +71,18 @@ def upscale(
     check: EngineCheck | None = None
     if asked.int8 is not None:
         all_series = [candidate.series for candidate in wanted]
-        check = asked.int8.check_on_series(generator, all_series, assume_hu=options.assume_hu)
-    spec = choose_engine(generator, asked, check, progress)
-    engine = open_engine(spec, generator)
+        check = asked.int8.check_on_series(model, all_series, assume_hu=options.assume_hu)
+    spec = choose_engine(model, asked, check, progress)
+    engine = open_engine(spec, model)
     progress.note(f"engine: {engine.name}")
-    jobs = tuple(plan_series(inventory, wanted, generator, engine.name, options, out))
+    jobs = tuple(plan_series(inventory, wanted, model, engine.name, options, out))
     todo = [job for job in jobs if options.overwrite or not is_done(job)]
     if len(jobs) == 1:
         for job in todo:
             check_output(job)
     if todo:
         check_disk_space(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
-    network = Network(engine, generator.meta, generator.architecture.conditional)
+    network = Network(engine, model.meta, model.architecture.conditional)
     made = dict(zip(todo, _outcomes(todo, network, spec, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))

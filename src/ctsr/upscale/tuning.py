@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ctsr.checkpoint import Generator
+from ctsr.checkpoint import Model
 from ctsr.infer import TorchEngine
-from ctsr.infer.strength import STRENGTHS, Strength
+from ctsr.infer.conditions import STRENGTHS, Strength
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
@@ -19,8 +19,6 @@ from ctsr.quality.noise import NoiseEstimate, homogeneous_windows, measure_noise
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import VoxelsHU
 
-SAMPLES = 3
-"""Slices of a series that are looked at, evenly spread."""
 MOST_NOISE_RATIO = 1.0
 """Noise of a result over that of its source, with `limit_noise`."""
 HALVINGS = 12
@@ -53,7 +51,7 @@ class Tuning:
         if self.network_share < 1:
             lines.append(
                 f"the model alone would be noisier than the source: {1 - self.network_share:.0%} interpolation is "
-                "mixed in (--no_limit_noise leaves that out)"
+                "mixed in (`limit_noise=False` leaves that out)"
             )
         return lines
 
@@ -122,7 +120,7 @@ def tune(
 
 def super_resolve_sample(
     slices: Sequence[SlicePixels],
-    generator: Generator,
+    model: Model,
     pixel_spacing: tuple[float, float],
     options: UpscaleOptions | None = None,
 ) -> Sample:
@@ -130,15 +128,15 @@ def super_resolve_sample(
 
     Args:
         slices: of one series, HU.
-        generator: the model.
+        model: the model.
         pixel_spacing: of the source, mm between rows, between columns.
         options: the defaults when left out.
     """
     resolver = SliceSuperResolver(
-        TorchEngine(generator.net),
-        generator.architecture.scale,
-        generator.hu_range,
-        conditional=generator.architecture.conditional,
+        TorchEngine(model.net),
+        model.architecture.scale,
+        model.hu_range,
+        conditional=model.architecture.conditional,
     )
     tuning = tune(slices, resolver, pixel_spacing, options or UpscaleOptions())
     chosen = tuning.apply_to(resolver)

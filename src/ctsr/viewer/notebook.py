@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctsr.degrade import Degradation
-from ctsr.evaluate.methods import load_model
+from ctsr.evaluate.methods import load_model_under_test
 from ctsr.nifti import save_volume
 from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 from ctsr.viewer.server import ViewServer
@@ -41,7 +41,7 @@ class NotebookFrame:
         return f'<iframe src="{source}" width="100%" height="{self.height}" style="border: 0"></iframe>'
 
 
-def show(
+def view(
     subject: Volume | Path | str,
     *,
     model_path: str | None = None,
@@ -55,14 +55,23 @@ def show(
 
     Args:
         subject: volume in HU, patient's folder, or NIfTI file.
-        model_path: see `ctsr.checkpoint.reference.resolve_model`; by default the newest run, else the bundled model.
+        model_path: see `ctsr.checkpoint.model_lookup.resolve_model`; by default the newest run, else the bundled model.
         no_model: show LR, interpolations and HR only.
         degradation: how LR is made; by default the model's.
-        device: see `ctsr.device.pick_device`.
+        device: see `ctsr.infer.engine.pick_device`.
         height: height of the frame in pixels.
-        options: fields of `ViewOptions`, for instance ``preset="lung"``.
+        options: fields of `ctsr.viewer.options.ViewOptions`, for instance ``preset="lung"``.
+
+    Returns:
+        A frame that a notebook shows; `address` opens the same page in a browser, `close` ends it.
+
+    Raises:
+        MissingInputError: there is no such file, folder or model.
+
+    Examples:
+        >>> frame = ctsr.view(volume, preset="lung")
     """
-    model = None if no_model else load_model(model_path, device=device)
+    model = None if no_model else load_model_under_test(model_path, device=device)
     default = model.degradation if model else Degradation(scale=DEFAULT_SCALE)
     # The decoded form of a volume in memory is of no use to a later process: keep it out of the user's store.
     folder = tempfile.TemporaryDirectory(prefix="ctsr-view-", ignore_cleanup_errors=True)

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from ctsr.errors import UsageError
 from ctsr.hu import HUCorrection
+from ctsr.told import ConditionsSource
 
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
 
@@ -35,6 +36,9 @@ class ViewOptions:
     """Seed of degradation parameters and noise."""
     deg_seed_mode: Literal["per_patient", "global"] = "per_patient"
     """Draw separately for each patient, or the same for all."""
+    conditions: str = "drawn"
+    """What a conditional model is told of LR: drawn, what LR was made with; estimated, noise and sharpness measured in
+    LR; or fixed values σ,HU such as 0.8,5: blur in HR pixels, noise."""
     eval_summary: Path | None = None
     """summary.json of an evaluation whose LR images are reproduced bit for bit."""
     snapshot: Path | None = None
@@ -65,7 +69,13 @@ class ViewOptions:
         """Correction of all values that are read."""
         return HUCorrection(self.hu_scale, self.hu_offset)
 
+    @property
+    def conditions_source(self) -> ConditionsSource:
+        """`conditions`, read."""
+        return ConditionsSource.parse(self.conditions)
+
     def __post_init__(self) -> None:
+        ConditionsSource.parse(self.conditions)
         if not 0 <= self.port < 65536:
             raise UsageError(f"--port {self.port}: a port is a number from 1 to 65535, or 0 for a free one")
         if self.cache_mb < 16:

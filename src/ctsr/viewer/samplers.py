@@ -9,9 +9,11 @@ from threading import Lock
 from typing import Any, cast, get_args
 
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
+from ctsr.degrade.degradation import Downsampling, NoiseModel
 from ctsr.errors import DomainError, MissingInputError, ReadError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.hu import Window
+from ctsr.told import DRAWN, ConditionsSource
 
 MAX_SETTINGS = 32
 """Settings remembered; older ones are computed again if a page returns to them."""
@@ -27,9 +29,10 @@ CHANGEABLE = ("mode", "sigma", "noise", "dose", "deg_seed", "sampling")
 class RecordedSampler(DegradationSampler):
     """A sampler that returns recorded parameters, and draws where none were recorded."""
 
-    by_series: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict)
+    # Not hashed: mappings are not hashable, and samplers are keys of caches.
+    by_series: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict, hash=False)
     """(patient, series) → parameters shared by all its slices."""
-    by_slice: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict)
+    by_slice: Mapping[tuple[str, str], DegradationParams] = field(default_factory=dict, hash=False)
     """(patient, slice identity) → parameters of this slice."""
 
     def draw(self, patient_id: str, series_uid: str, slice_identity: str, slice_index: int) -> Draw:
@@ -58,6 +61,8 @@ class RecordedEvaluation:
     """SHA-256 of each model → engine and precision: `torch fp32`."""
     device: str
     """Device of PyTorch engines."""
+    conditions: ConditionsSource = DRAWN
+    """What a conditional model was told."""
     mask: str = "none"
     """Region of the evaluation's metrics; the viewer measures the whole slice."""
 
@@ -91,9 +96,10 @@ def read_summary(path: Path) -> RecordedEvaluation:
             window_tag=str(document["window"]["tag"]),
             engines={str(model["sha256"]): str(model["engine"]) for model in document["models"].values()},
             device=str(document["config"]["device"]),
+            conditions=ConditionsSource.parse(str((document.get("conditions") or {}).get("source", str(DRAWN)))),
             mask=str(document["mask"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, DomainError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, DomainError, UsageError) as error:
         raise ReadError(f"--eval_summary {path} is no summary.json of `ctsr evaluate` ({error!r})") from error
 
 
@@ -123,7 +129,19 @@ def _recorded_sampler(document: Mapping[str, Any]) -> RecordedSampler:
 def _params(drawn: Mapping[str, Any]) -> DegradationParams:
     sigma, kernel = float(drawn["sigma"]), int(drawn["kernel"])
     check_blur(sigma, kernel)
-    return DegradationParams(sigma, kernel, float(drawn["noise_sigma"]), float(drawn["dose"]))
+    downsampling = drawn.get("downsampling", "bilinear")
+    noise_model = drawn.get("noise_model", "white")
+    if downsampling not in get_args(Downsampling) or noise_model not in get_args(NoiseModel):
+        raise ValueError(f"unknown downsampling {downsampling!r} or noise model {noise_model!r}")
+    return DegradationParams(
+        sigma,
+        kernel,
+        float(drawn["noise_sigma"] or 0.0),  # null where it is measured in each slice
+        float(drawn["dose"]),
+        cast("Downsampling", downsampling),
+        cast("NoiseModel", noise_model),
+        float(drawn.get("noise_cutoff", 1.0)),
+    )
 
 
 def check_blur(sigma: float, kernel: int | None) -> None:

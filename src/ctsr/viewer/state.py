@@ -10,17 +10,17 @@ from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_names
 from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange, MetricWindow, choose_window
-from ctsr.infer.choose import AskedFor, EngineCheck, Int8Support
+from ctsr.infer.selection import AskedFor, EngineCheck, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent
 from ctsr.series import Series
 from ctsr.text import listed
-from ctsr.viewer.caveats import Caveat, find_caveats
+from ctsr.told import DRAWN, ConditionsSource
 from ctsr.viewer.images import PANELS, PanelName
 from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary
-from ctsr.viewer.series_lookup import find_series
+from ctsr.viewer.series_lookup import Caveat, find_caveats, find_series
 
 T = TypeVar("T")
 
@@ -43,6 +43,8 @@ class ViewerState:
     evaluated: RecordedEvaluation | None = None
     plane: PlaneName = "axial"
     index: int | None = None
+    conditions: ConditionsSource = DRAWN
+    """What a conditional model is told of LR."""
     notes: tuple[str, ...] = ()
     """Warnings that the page shows."""
     caveats: tuple[tuple[Caveat, ...], ...] = ()
@@ -86,6 +88,7 @@ class ViewerState:
             "first": self.first,
             "model": _model_dict(self.model),
             "evaluation": _evaluation_dict(self.evaluated),
+            "conditions": self.conditions.sentence if self.model and self.model.conditional else "",
             "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
             "notes": list(self.notes),
             "caveats": [[asdict(caveat) for caveat in found] for found in self.caveats],
@@ -179,6 +182,7 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         evaluated=evaluated,
         plane=options.plane,
         index=options.index,
+        conditions=_conditions(request, evaluated, progress),
         notes=tuple(recorder.notes),
         caveats=find_caveats(found.series, model),
     )
@@ -230,6 +234,22 @@ def _sampler(request: ViewRequest, evaluated: RecordedEvaluation | None, progres
     if overruled:
         progress.note(f"warning: --eval_summary overrules --{', --'.join(overruled)}")
     return recorded
+
+
+def _conditions(request: ViewRequest, evaluated: RecordedEvaluation | None, progress: Progress) -> ConditionsSource:
+    """Those of the evaluation where there is one.
+
+    Raises:
+        UsageError: others than the drawn ones are asked for, and there is no model that is told anything.
+    """
+    wanted, model = request.options.conditions_source, request.model
+    if evaluated is not None:
+        if "conditions" in request.given and wanted != evaluated.conditions:
+            progress.note("warning: --eval_summary overrules --conditions")
+        return evaluated.conditions
+    if wanted.kind != "drawn" and not (model and model.conditional):
+        raise UsageError(f"--conditions {wanted}: no model here is told the blur and noise of its input")
+    return wanted
 
 
 def _flags(sampler: DegradationSampler) -> Mapping[str, object]:

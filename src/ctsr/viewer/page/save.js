@@ -86,7 +86,8 @@ function provenance(plane, drawn, box = null) {
     region_top_mm: mm("top", row), region_left_mm: mm("left", column), region_height_mm: mm("rows", row), region_width_mm: mm("columns", column),
     hu_low: state.hu_range[0], hu_high: state.hu_range[1], scale: state.scale, degradation: drawn.mode, degradation_sampling: drawn.sampling,
     deg_seed: drawn.deg_seed, patient_seed: drawn.patient_seed, degraded_slice: view.cursor[0], sigma_px: drawn.sigma, kernel_px: drawn.kernel,
-    noise_sigma: drawn.noise_sigma, noise_hu: drawn.noise_hu, dose: drawn.dose, departures: drawn.departures.join("; "),
+    noise_sigma: drawn.noise_sigma, noise_hu: drawn.noise_hu, dose: drawn.dose,
+    told_sigma_px: drawn.told?.sigma ?? "", told_noise_hu: drawn.told?.noise_hu ?? "", departures: drawn.departures.join("; "),
     model: state.model?.name ?? "", model_sha256: state.model?.sha256 ?? "", engine: state.model?.engine ?? "", device: state.model?.device ?? "",
     caveats: known.state.caveats[view.series].map(({ text }) => text).join(" "), ctsr_version: state.version,
   };

@@ -78,10 +78,12 @@ export function showProgress(progress) {
 
 export function showDegradation(drawn) {
   const noise = drawn.noise_sigma ? `${mm(drawn.noise_sigma, 3)} → ${drawn.noise_hu.toFixed(1)} HU` : "none";
+  const told = drawn.told && `σ ${drawn.told.sigma.toFixed(3)} px, ${drawn.told.noise_hu.toFixed(1)} HU (${drawn.told.source})`;
   $("drawn").innerHTML = definitions([
     ["mode", drawn.mode], ["σ", drawn.sigma ? `${drawn.sigma.toFixed(3)} px` : "none"],
     ["kernel", drawn.kernel > 1 ? `${drawn.kernel} px` : "none"], ["noise", noise],
     ["dose", drawn.dose.toFixed(3)], ["sampling", drawn.sampling], ["seed", `${drawn.deg_seed} (patient ${drawn.patient_seed})`],
+    ...(told ? [["SR told", told]] : []),
   ]);
   $("drawn").title = `σ ${drawn.sigma}\nnoise ${drawn.noise_sigma}\ndose ${drawn.dose}`;
   showAgreement(drawn.departures);

@@ -1,0 +1,278 @@
+"""Files of weights: checkpoints written whole or not at all, safetensors with a card, foreign files.
+
+Nothing that is in a file is executed.
+"""
+
+import json
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ctsr.checkpoint.meta import Meta
+from ctsr.errors import CheckpointError, MissingInputError
+from ctsr.files import atomic_path, clear_leftovers
+from ctsr.models.architecture import StateDict, describe
+
+EMA_KEYS = ("ema", "params_ema")
+"""Where averaged weights are found: our own files, BasicSR's."""
+LIVE_KEYS = ("model", "params")
+"""Where the weights that were being trained are found: our own files, those of the scripts before ctsr, BasicSR's."""
+
+DAMAGED = (
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError),
+    *(OSError, RuntimeError, TypeError, ValueError),
+)
+"""What PyTorch's readers raise on bytes that are no checkpoint, or cut short, or altered, by where they notice."""
+
+NEEDS_CODE = re.compile(r"GLOBAL ([\w.]+)|(TorchScript)|(persistent id|reduce|instantiate|[Bb]uild)")
+"""What PyTorch's restricted unpickler says where a file asks for more than tensors and plain values."""
+
+PLAIN_PICKLES = (b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""How files start that `pickle` wrote by itself: `torch.save` uses protocol 2."""
+
+PACKED = ".safetensors"
+"""How the names of such files end."""
+META_KEY, CARD_KEY = "ctsr", "card"
+"""Words of the header: `Meta` as JSON, and what a reader should know, in Markdown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Everything needed to use a model, and to go on training it."""
+
+    meta: Meta
+    weights: StateDict
+    """The weights being trained; key `model` in the file."""
+    ema: StateDict | None = None
+    """Their exponential moving average. Never mistaken for the live ones: it has a key of its own."""
+    training: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Optimiser, scaler, random states, epoch, step, best values, history: tensors and plain values."""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file so that at every moment `path` is the old one or the new one, even when the process is killed.
+
+    What an earlier save that was killed has left beside it is cleared away: a run folder has one writer.
+
+    Raises:
+        CheckpointError: something in it could not be loaded again without running code; the message says which.
+        OSError: the disk is full or cannot be written. The old file is still there.
+    """
+    content = {
+        "model": dict(checkpoint.weights),
+        "ema": None if checkpoint.ema is None else dict(checkpoint.ema),
+        "meta": checkpoint.meta.to_plain(),
+        "training": checkpoint.training,
+    }
+    _check_plain(content, "checkpoint")
+    clear_leftovers(path.parent, path.name)
+    with atomic_path(path) as part, part.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # Where the disk refuses, PyTorch's writer hides that behind a complaint of its own.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """One of our own files, in full, its tensors on the CPU.
+
+    Raises:
+        MissingInputError: there is no such file.
+        CheckpointError: it cannot be read safely, was not written by this program, or its parts contradict each other.
+    """
+    container = read_container(path)
+    try:
+        meta = Meta.from_plain(_mapping(container, "meta"))
+        ema = container.get("ema")
+        checkpoint = Checkpoint(
+            meta=meta,
+            weights=_mapping(container, "model"),
+            ema=None if ema is None else _mapping(container, "ema"),
+            training=dict(_mapping(container, "training")),
+        )
+        _check_architecture(checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} is no checkpoint to continue from: {error}") from error
+    return checkpoint
+
+
+def read_container(path: Path) -> dict[str, Any]:
+    """The mapping that a file holds, its tensors on the CPU: one written by `torch.save`, or one of safetensors.
+
+    Of the former only tensors, plain containers, numbers and strings are read, and NumPy numbers, which older runs left
+    among their statistics. Nothing in the file is executed.
+
+    Raises:
+        MissingInputError: there is no such file.
+        CheckpointError: it needs code to load, is damaged or no such file at all, or holds something else.
+    """
+    if path.suffix == PACKED:
+        return read_packed(path)
+    if not path.is_file():
+        raise MissingInputError(f"{path}: there is no such checkpoint file")
+    with path.open("rb") as file:
+        try:
+            if zipfile.is_zipfile(file) and (member := zipfile.ZipFile(file).testzip()):
+                # PyTorch does not compare the checksums that it writes.
+                raise CheckpointError(f"{path} is damaged: the checksum of {member} is wrong; copy it again")
+            file.seek(0)
+            content = _load_safely(file)
+        except DAMAGED as error:
+            file.seek(0)
+            raise CheckpointError(f"{path} {_why(error, file.read(2))}") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds no weights by name, but a {type(content).__name__}")
+    return dict(cast("Mapping[str, Any]", content))
+
+
+def weights_in(container: Mapping[str, Any], *, use_ema: bool) -> dict[str, Tensor]:
+    """The generator's weights: under a known key, averaged or live ones first as asked, or the mapping itself.
+
+    Raises:
+        CheckpointError: there are none; the message names the keys there are.
+    """
+    keys = (*EMA_KEYS, *LIVE_KEYS) if use_ema else (*LIVE_KEYS, *EMA_KEYS)
+    for candidate in (*(container.get(key) for key in keys), container):
+        if _is_state(candidate):
+            return dict(cast("Mapping[str, Tensor]", candidate))
+    there = ", ".join(sorted(map(str, container))[:6]) or "nothing"
+    raise CheckpointError(f"holds no weights: expected them at the top or under {', '.join(keys)}, found {there}")
+
+
+def save_packed(path: Path, meta: Meta, weights: StateDict, card: str = "") -> None:
+    """Write a model without what only training needs.
+
+    Args:
+        path: ends in `PACKED`; a file that is there is replaced.
+        meta: goes into the header.
+        weights: float32, of `meta.architecture`.
+        card: Markdown; goes into the header.
+
+    Raises:
+        OSError: the disk is full or cannot be written. The old file is still there.
+    """
+    header = {"format": "pt", META_KEY: json.dumps(meta.to_plain()), CARD_KEY: card}
+    whole = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    with atomic_path(path) as part:
+        save_file(whole, part, metadata=header)
+
+
+def read_packed(path: Path) -> dict[str, Any]:
+    """The weights under `model`, and under `meta` what the file says about them, if anything; as in a checkpoint.
+
+    Raises:
+        MissingInputError: there is no such file.
+        CheckpointError: it is damaged, or no safetensors file at all.
+    """
+    weights, header = read_tensors(path)
+    try:
+        meta = {"meta": json.loads(header[META_KEY])} if META_KEY in header else {}
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its meta is not readable: {error}") from error
+    return {"model": weights, **meta}
+
+
+def read_card(path: Path) -> str:
+    """The card in a file's header; empty where it has none.
+
+    Raises:
+        MissingInputError: there is no such file.
+        CheckpointError: it is damaged, or no safetensors file at all.
+    """
+    return read_tensors(path, with_weights=False)[1].get(CARD_KEY, "")
+
+
+def read_tensors(path: Path, *, with_weights: bool = True) -> tuple[dict[str, Any], Mapping[str, str]]:
+    """What a safetensors file holds by name, and the words of its header.
+
+    Raises:
+        MissingInputError: there is no such file.
+        CheckpointError: it is damaged, or no safetensors file at all.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path}: there is no such checkpoint file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            # The list of keys, and what a key gives: an extension module's, of which the type checker knows nothing.
+            keys = cast("list[str]", list(file.keys())) if with_weights else []
+            # Copies: what it gives is the file itself, mapped into memory, and files are written over.
+            return {key: cast("Tensor", file.get_tensor(key)).clone() for key in keys}, file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _mapping(container: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = container.get(key)
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"it has no {key!r} part")
+    return cast("Mapping[str, Any]", value)
+
+
+def _check_architecture(checkpoint: Checkpoint) -> None:
+    for weights in (checkpoint.weights, checkpoint.ema):
+        if weights is not None and (found := describe(weights)) != checkpoint.meta.architecture:
+            raise CheckpointError(f"its meta says {checkpoint.meta.architecture}, its weights are {found}")
+
+
+def _check_plain(value: object, where: str) -> None:
+    match value:
+        case Tensor() | None | bool() | bytes():
+            return
+        case int() | float() | str() if type(value) in (int, float, str):  # NumPy's float64 is a float, too
+            return
+        case Mapping():
+            for key, item in cast("Mapping[object, object]", value).items():
+                _check_plain(key, f"a key of {where}")
+                _check_plain(item, f"{where}.{key}")
+        case list() | tuple():
+            for i, item in enumerate(cast("list[object]", value)):
+                _check_plain(item, f"{where}.{i}")
+        case _:
+            raise CheckpointError(f"{where} is a {type(value).__name__}: a checkpoint holds tensors and plain values")
+
+
+def _is_state(value: object) -> bool:
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(item, Tensor) for item in cast("Mapping[str, object]", value).values())
+
+
+def _load_safely(file: IO[bytes]) -> object:
+    with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about formats: what cannot be read raises
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _why(error: Exception, head: bytes) -> str:
+    if head in PLAIN_PICKLES:
+        return "is a plain pickle, which needs code to load, and is refused; save a state_dict with torch.save"
+    needed = NEEDS_CODE.search(str(error)) if isinstance(error, pickle.UnpicklingError | RuntimeError) else None
+    if needed is None:
+        return "cannot be read as a checkpoint: it is damaged, cut short, or not written by torch.save"
+    what = f" ({needed[1] or needed[2]})" if needed[1] or needed[2] else ""
+    return f"needs code to load{what} and is refused; save its state_dict alone with torch.save"
+
+
+def _numpy_numbers() -> list[Any]:
+    """What NumPy numbers are pickled with, under the names of NumPy 1 and 2. They make numbers and do nothing else."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
+    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]

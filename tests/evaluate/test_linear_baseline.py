@@ -1,0 +1,75 @@
+"""`--baselines linear`: the best linear method for the degradation of the run, fitted without the test patients."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctsr.data.pairs import SlicePair
+from ctsr.degrade import Degradation
+from ctsr.errors import UsageError
+from ctsr.evaluate import linear_baseline
+from ctsr.evaluate.evaluation import Evaluation, evaluate
+from ctsr.evaluate.methods import BICUBIC, LINEAR, ModelUnderTest
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.output_folder import read_rows
+from ctsr.progress import SILENT
+
+BLUR = Degradation("blur", blur_sigma_range=(0.9, 0.9))
+
+
+@pytest.fixture
+def run(root: Path, store: Path, subject: ModelUnderTest, tmp_path: Path):
+    def run(degradation: Degradation = BLUR, **flags: Any) -> Evaluation:
+        settings = {
+            "root": (root,),
+            "store": store,
+            "output_dir": tmp_path / "out",
+            "split": "test",
+            "no_plots": True,
+            "metrics": ("PSNR",),
+            "baselines": ("bicubic", "linear"),
+        }
+        return evaluate([subject], degradation, EvaluateOptions(**(settings | flags)), progress=SILENT)
+
+    return run
+
+
+def summary_of(evaluation: Evaluation) -> dict[str, Any]:
+    return json.loads((evaluation.folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_it_beats_bicubic_where_lr_is_blurred_on_every_slice(run) -> None:
+    rows = read_rows(run().folder / "metrics.csv")
+    psnr = {(row.method, row.slice.slice_index): row.metrics["PSNR"].value or 0 for row in rows}
+    gains = [psnr[LINEAR, i] - psnr[BICUBIC, i] for i in range(3)]
+    assert min(gains) > 1.5, gains
+
+
+def test_it_has_seen_training_patients_alone(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set[str]()
+    original = linear_baseline.slice_pair
+
+    def recorded(stored: Any, *rest: Any) -> SlicePair:
+        seen.add(stored.patient_id)
+        return original(stored, *rest)
+
+    monkeypatch.setattr(linear_baseline, "slice_pair", recorded)
+    found = summary_of(run())["linear_filter"]
+    assert seen == {"anna", "bert", "cleo"} == set(found["patients"])
+    assert len(found["slices"]) == 6
+    # On the train part itself, who is measured is left out.
+    seen.clear()
+    run(split="train", max_patients=2)
+    assert seen == {"cleo"}
+    with pytest.raises(UsageError, match="has none that is not evaluated"):
+        run(split="train")
+
+
+def test_the_weights_belong_to_the_degradation_of_the_run_and_are_recorded(run) -> None:
+    first, again, other = run(), run(), run(Degradation("blur", blur_sigma_range=(0.5, 0.5)))
+    hashes = [summary_of(evaluation)["linear_filter"]["sha256"] for evaluation in (first, again, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert (first.folder / "metrics.csv").read_bytes() == (again.folder / "metrics.csv").read_bytes()
+    assert summary_of(run(baselines=("bicubic",)))["linear_filter"] is None
