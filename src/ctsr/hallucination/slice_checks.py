@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from ctsr.body_mask import body_mask
 from ctsr.degrade import DegradationParams, degrade_hu
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray, HURange
+from ctsr.tissue import body_mask
 
 BODY_SHARE = 0.1
 """Of a patch: one with less body in it shows air and the table."""

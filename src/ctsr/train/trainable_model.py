@@ -16,8 +16,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ctsr.train.devices import scaler_of
 
-__all__ = ["Learner", "learner"]
-
 
 @dataclass(frozen=True, eq=False)
 class Learner:

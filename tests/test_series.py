@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.defect_policy import COMMANDS, POLICY, Action, check
 from ctsr.errors import SeriesError
-from ctsr.series import Defect, DefectKind, Series
+from ctsr.series import COMMANDS, POLICY, Action, Defect, DefectKind, Series, check
 from tests.made.ct import write_series
 from tests.made.exams import only_series
 

@@ -12,9 +12,8 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless
 
-from ctsr.boundary import boundary
-from ctsr.dicom.discovery import patient_id_in
-from ctsr.errors import CtsrError, ReadError, SeriesError
+from ctsr.dicom.reading import patient_id_in
+from ctsr.errors import CtsrError, ReadError, SeriesError, boundary
 from ctsr.exams import read_slice, scan
 from ctsr.figures import new_figure, save_figure
 from ctsr.files import atomic_path, clear_leftovers

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ctsr.device import pick_device
 from ctsr.errors import UsageError
+from ctsr.infer.engine import pick_device
 from tests.made.listener import Listener
 
 

@@ -1,4 +1,4 @@
-"""Where the slices of a result go: classic DICOM slices, or one NIfTI volume. What is written is read again."""
+"""What is written of a result: classic DICOM slices or one NIfTI volume, which are read again, and a picture."""
 
 import zlib
 from collections.abc import Callable, Generator
@@ -9,21 +9,26 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from ctsr.dicom.frames import slice_header
-from ctsr.dicom.readback import WrittenIdentity, verify_slice
-from ctsr.dicom.rescale import to_stored
+from ctsr.dicom.frames import WrittenIdentity, slice_header, to_stored, verify_slice
 from ctsr.dicom.write import derive_slice, save_slice
 from ctsr.errors import SeriesError
 from ctsr.exams import SlicePixels, even_grid
+from ctsr.figures import Panel, comparison_figure, save_figure
+from ctsr.hu import PRESETS, FloatArray
+from ctsr.models.interpolation import enlarge
 from ctsr.nifti import verify_volume, volume_writer
+from ctsr.quality.before_after import BeforeAfter
 from ctsr.series import is_nifti
 from ctsr.upscale.plan import Job
-
-__all__ = ["Sink", "dicom_sink", "nifti_sink"]
+from ctsr.upscale.tuning import Tuning
+from ctsr.volume import Plane
 
 FEWEST_DIGITS = 4
 """Of a slice's number in its file's name."""
+
+WINDOW = PRESETS["soft_tissue"]
 
 
 class Sink(Protocol):
@@ -114,3 +119,41 @@ def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
         sink = _Nifti(add, job)
         yield sink
     verify_volume(path, grid, sink.checksums)
+
+
+@dataclass(frozen=True, eq=False)
+class LookedAt:
+    """One slice as it came and as it became, HU."""
+
+    index: int
+    before: FloatArray
+    """(rows, columns)."""
+    after: FloatArray
+    """(rows, columns) on the grid of the result, on the same field of view."""
+
+
+def draw(job: Job, seen: LookedAt, tuning: Tuning, path: Path) -> None:
+    """Write the picture: the source, bicubic interpolation and the result, whole and in the busiest detail."""
+    series = job.series
+    smooth = enlarge(torch.from_numpy(seen.before)[None, None], job.model.scale, "bicubic")[0, 0].numpy()
+    panels = [
+        Panel("before", seen.before, _size(series.plane(seen.index))),
+        Panel("bicubic", smooth, _size(job.network_plane(seen.index)) + _noise(tuning.bicubic)),
+        Panel("super-resolution", seen.after, _size(job.plane(seen.index)) + _noise(tuning.before_after)),
+    ]
+    figure = comparison_figure(
+        panels,
+        WINDOW,
+        title=f"{series.patient_id}, slice {seen.index + 1} of {len(series.slices)}, not for diagnosis",
+        pixel_aspect=series.pixel_spacing[0] / series.pixel_spacing[1],
+    )
+    save_figure(figure, path)
+
+
+def _noise(measured: BeforeAfter) -> str:
+    return "" if measured.noise_ratio is None else f", noise ×{measured.noise_ratio:.2f}"
+
+
+def _size(plane: Plane) -> str:
+    spacing = " × ".join(dict.fromkeys(f"{mm:.3g}" for mm in plane.spacing))
+    return f"{plane.shape[0]} × {plane.shape[1]}, {spacing} mm"

@@ -14,8 +14,6 @@ from ctsr.progress import SILENT, Progress
 from ctsr.train.options import TrainOptions
 from ctsr.train.run import train
 
-__all__ = ["DemoResult", "run_demo"]
-
 
 @dataclass(frozen=True)
 class DemoResult:

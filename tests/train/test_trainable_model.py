@@ -8,8 +8,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
-from ctsr.train.learner import Learner, learner
-from ctsr.train.schedule import rate_at
+from ctsr.train.loop import rate_at
+from ctsr.train.trainable_model import Learner, learner
 
 SCALE = 1024.0
 
