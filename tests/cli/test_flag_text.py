@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.cli.flag_text import with_flags
+from ctsr.cli.console import with_flags
 from ctsr.cli.main import main
 
 

@@ -14,11 +14,10 @@ import pytest
 
 from ctsr.degrade import Degradation
 from ctsr.hu import Window
-from ctsr.viewer.geometry import NO_SLICE
+from ctsr.viewer.images import NO_SLICE
 from ctsr.viewer.options import ViewOptions
-from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.server import ViewServer
-from ctsr.viewer.session import open_session
+from ctsr.viewer.session import ViewedSlice, open_session
 from ctsr.viewer.state import ViewRequest, prepare
 from tests.viewer.browser import (
     SLICES,

@@ -13,9 +13,8 @@ from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
-from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.roi_metrics import METRICS
-from ctsr.viewer.session import ViewerSession
+from ctsr.viewer.session import ViewedSlice, ViewerSession
 from tests.needs import needs
 from tests.viewer.conftest import TURN, Open
 
@@ -93,7 +92,7 @@ def test_a_summary_replays_the_evaluation_whatever_the_flags_say(
     )
     assert_same(session, rows_of(folder, "emil"))
     assert session.degradation(look(session, 0))["departures"] == []
-    assert any("overrules --degradation, --deg_seed" in note for note in listener.notes)
+    assert any("overrules `degradation`, `deg_seed`" in note for note in listener.notes)
 
 
 def test_the_same_window_gives_the_same_numbers(evaluated, open_view: Open, root: Path) -> None:

@@ -14,7 +14,6 @@ from ctsr.api.models import DEFAULT_MODEL, ModelLike, load_model
 from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
-from ctsr.device import pick_device
 from ctsr.errors import DomainError, UsageError
 from ctsr.evaluate.evaluation import Evaluation
 from ctsr.evaluate.evaluation import evaluate as evaluate_folder
@@ -22,6 +21,7 @@ from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names, recon
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.slice_metrics import Domain, MaskName, MetricEvaluator
 from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
+from ctsr.infer.engine import pick_device
 from ctsr.metrics import METRICS, choose_metrics
 from ctsr.models.interpolation import Interpolation
 from ctsr.progress import SILENT, Progress

@@ -6,9 +6,7 @@ import re
 from pathlib import Path
 
 from ctsr import __version__, exams
-from ctsr.dicom.frames import slice_header
-from ctsr.dicom.readback import verify_slice
-from ctsr.dicom.rescale import to_stored
+from ctsr.dicom.frames import slice_header, to_stored, verify_slice
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import DomainError, MissingInputError, UsageError
 from ctsr.files import atomic_folder

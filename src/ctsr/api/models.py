@@ -7,10 +7,9 @@ from typing import TypeAlias, get_args
 
 from ctsr.checkpoint import Model, resolve_model
 from ctsr.checkpoint import load_model as load_checkpoint_model
-from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.files import file_state
-from ctsr.infer.engine import Engine, EngineName, Precision
+from ctsr.infer.engine import Engine, EngineName, Precision, pick_device
 from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]

@@ -9,9 +9,8 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
-from ctsr.dicom.attributes import Attributes
+from ctsr.dicom.attributes import Attributes, code_stream_size, pixel_module_problem
 from ctsr.dicom.codecs import decoder_for
-from ctsr.dicom.pixel_module import code_stream_size, pixel_module_problem
 from ctsr.dicom.reading import OpenFile, open_file, quiet, reading
 from ctsr.errors import ReadError
 from ctsr.padding import SlicePixels, connected_to_border, is_below_air, outside_reconstruction
@@ -21,6 +20,8 @@ from ctsr.volume import PaddingMask, VoxelsHU
 StoredPixels = npt.NDArray[np.integer[Any]]
 
 PLAIN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian}
+FEWEST_SHIFTED = 10
+"""BitsStored below which values that are shifted to the top leave nothing of CT."""
 TRUE_TO_SIZE = {*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes}
 """Transfer syntaxes whose code stream carries no unused bits; pydicom has seen to their sign already."""
 
@@ -130,6 +131,8 @@ def _without_unused_bits(raw: StoredPixels, look: Attributes) -> StoredPixels:
     above = allocated - 1 - (stored - 1 if high is None or not stored - 1 <= high < allocated else high)
     if stored >= allocated:
         return raw
+    if not above and stored < FEWEST_SHIFTED and (raw & ((1 << (allocated - stored)) - 1)).any():
+        raise ReadError(f"BitsStored is {stored} and HighBit the highest bit, but the bits below are in use")
     # Shifting back an integer with a sign fills it with copies of the sign.
     return (raw << above) >> (allocated - stored)
 

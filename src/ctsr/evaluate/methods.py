@@ -16,10 +16,10 @@ from ctsr.checkpoint.model import Model, find_model
 from ctsr.checkpoint.model_lookup import BEST, LAST, STAMPED
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, DegradationParams
-from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
 from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
+from ctsr.infer.engine import pick_device
 from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.infer.super_resolver import NetworkMethod
 from ctsr.models.conditioning import Conditions
@@ -116,6 +116,11 @@ class ModelUnderTest:
         return self.generator.meta.also_trained_on if self.generator.meta else ()
 
     @property
+    def trained_identities(self) -> Sequence[str]:
+        """Hashes of the studies and patients it was trained on; see `ctsr.identity`."""
+        return self.generator.meta.trained_identities if self.generator.meta else ()
+
+    @property
     def degradation(self) -> Degradation:
         """What it was trained on; the default where the file does not hold it."""
         return self.generator.degradation
@@ -151,7 +156,7 @@ def load_model_under_test(
 
     Args:
         reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
-        device: see `ctsr.device.pick_device`.
+        device: see `ctsr.infer.engine.pick_device`.
         scale: the scale that the user expects, if any.
         progress: receives a note of the file that was chosen.
 

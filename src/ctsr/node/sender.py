@@ -19,8 +19,7 @@ from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 from pynetdicom.ae import ApplicationEntity
 
-from ctsr.boundary import boundary
-from ctsr.errors import CtsrError
+from ctsr.errors import CtsrError, boundary
 from ctsr.node.queue import Job, JobState, Queue
 from ctsr.node.settings import Destination, DicomPeer, EventLog, NodeOptions, StowServer
 from ctsr.text import listed, one_line

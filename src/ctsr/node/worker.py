@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ctsr.boundary import boundary
-from ctsr.errors import CtsrError
+from ctsr.errors import CtsrError, boundary
 from ctsr.node.queue import Job, JobState, Queue
 from ctsr.node.settings import EventLog
 from ctsr.progress import Progress

@@ -6,8 +6,7 @@ import numpy as np
 
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from
-from ctsr.phantom.body import Body
-from ctsr.phantom.patients import Acquisition, patient
+from ctsr.phantom.patients import Acquisition, Body, patient
 from ctsr.phantom.scanner import KERNELS, acquire
 from ctsr.volume import Grid, Volume
 

@@ -7,13 +7,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ctsr import __version__
-from ctsr.boundary import boundary
 from ctsr.data.datasets import SUFFIX
-from ctsr.dicom.frames import slice_header
+from ctsr.dicom.frames import slice_header, to_stored
 from ctsr.dicom.reading import quiet
-from ctsr.dicom.rescale import to_stored
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
-from ctsr.errors import CtsrError, DomainError
+from ctsr.errors import CtsrError, DomainError, boundary
 from ctsr.exams import read_slice, read_volume
 from ctsr.hashing import derived_uid
 from ctsr.preprocess.manifest import SeriesRow
@@ -155,6 +153,7 @@ def _derivation(series: Series, settings: ResampleSettings) -> Derivation:
         description=(
             f"Resampled in plane from {series.pixel_spacing[0]:g} x {series.pixel_spacing[1]:g} mm "
             f"to {settings.target_spacing:g} mm, linear, {kernel}, by ctsr {__version__}"
+            + "".join(f"; {words}" for words in series.variant)
         ),
         label=f"[{settings.target_spacing:g} mm]",
         settings=settings.text,

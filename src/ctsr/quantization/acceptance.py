@@ -1,14 +1,20 @@
-"""Acceptance of an INT8 engine: its error on slices with a known reference is compared with that of fp32."""
+"""Acceptance of an INT8 engine: its error on slices with a known reference, real or synthetic, beside that of fp32."""
 
 import math
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ctsr.checkpoint import Model
 from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.errors import DomainError
+from ctsr.exams import read_slice, scan
 from ctsr.hu import HURange
 from ctsr.infer.conditions import network_input
 from ctsr.infer.engine import Engine, super_resolve
@@ -18,6 +24,9 @@ MAX_LOSS_DB = 0.05
 """Largest accepted loss of PSNR relative to fp32, over the model's whole HU range."""
 MAX_BIAS_HU = 0.5
 """Largest accepted shift of the mean relative to fp32."""
+
+PATIENTS = 6
+"""They cover every scanner of the set, and an implant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,3 +101,40 @@ def compare_engines(engine: Engine, reference: Engine, pairs: Sequence[Pair], hu
         losses.append(10 * math.log10(max(mse, 1e-12) / max(mse_reference, 1e-12)))
         biases.append(float((sr - sr_reference).mean()) * hu_range.hu_per_unit)
     return Acceptance(sum(losses) / len(losses), sum(biases) / len(biases), len(pairs))
+
+
+@dataclass(frozen=True)
+class SyntheticSlices:
+    """LR images of the synthetic exam set, degraded as the model's training data; the same on every machine."""
+
+    degradation: Degradation
+    hu_range: HURange
+    """The model's."""
+    conditional: bool = False
+    """Whether the model takes conditions."""
+
+    @classmethod
+    def of(cls, model: Model) -> "SyntheticSlices":
+        """Images such as a model was trained on."""
+        return cls(model.trained_for, model.hu_range, model.architecture.conditional)
+
+    @property
+    def key(self) -> str:
+        """See `ctsr.quantization.calibration.Calibration`."""
+        return f"synthetic {PATIENTS} {self.degradation!r} {self.hu_range!r}"
+
+    @property
+    def series_uids(self) -> frozenset[str]:
+        """Empty: no real series is used."""
+        return frozenset()
+
+    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+        """``(1, 1, h, w)`` in [-1, 1], one per series."""
+        # The anatomy is ten modules, which nobody needs who only compares engines.
+        from ctsr.phantom.exams import make_exams
+
+        with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:
+            make_exams(Path(folder), patients=PATIENTS, slices=1, workers=1)
+            slices = [read_slice(series, 0).hu for series in scan(Path(folder)).all_series()]
+        pairs = degraded_pairs(slices, self.degradation, self.hu_range, conditional=self.conditional)
+        return [pair.lr.numpy() for pair in pairs]

@@ -1,4 +1,4 @@
-"""What is to be made of which series, under which name: decided before anything is computed."""
+"""What is to be made of which series, under which name, and what is unusual about it: known before computing."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ctsr import __version__
-from ctsr.checkpoint import Model
+from ctsr.checkpoint import Meta, Model
 from ctsr.checkpoint.checkpoint_io import PACKED
-from ctsr.dicom.defect_detection import part_of
+from ctsr.dicom.grouping import part_of
 from ctsr.dicom.write import Derivation
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import file_state
@@ -39,6 +39,9 @@ SMALLEST_RESULT = 8
 """Pixels along a side: what is smaller is taken for no slice by ctsr itself."""
 HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""
+
+TOLERANCE = 0.05
+"""Share by which a length may lie beyond those of the training and still be like them."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Job:
     @property
     def made_from(self) -> str:
         """A digest of the source's files and the settings: the same, the same result."""
-        states = (f"{one.identity} {file_state(one.path)}" for one in self.series.slices)
+        states = (f"{header.identity} {file_state(header.path)}" for header in self.series.slices)
         return digest(self.settings, *states).hex()
 
     @property
@@ -144,12 +147,14 @@ class Job:
     def derivation(self) -> Derivation:
         """What the headers of the result will say."""
         before, after = self.series.plane(0), self.plane(0)
+        variant = "".join(f"; {words}" for words in self.series.variant)
         resampled = "" if self.options.target_spacing is None else ", resampled linearly to the spacing asked for"
         return Derivation(
             description=(
                 f"{NOT_FOR_DIAGNOSIS}. Super-resolution in plane x{self.model.scale} from {_mm(before)} to "
                 f"{_mm(after)} by the network {self.model.label} ({self.engine}){resampled}; values beyond "
-                f"{self.model.hu_range.low:g} to {self.model.hu_range.high:g} HU interpolated; ctsr {__version__}"
+                f"{self.model.hu_range.low:g} to {self.model.hu_range.high:g} HU interpolated; "
+                f"ctsr {__version__}{variant}"
             ),
             label=f"[SR x{self.model.scale}]",
             settings=self.settings,
@@ -191,36 +196,12 @@ def chosen(inventory: Inventory, options: UpscaleOptions) -> list[Chosen]:
         MissingInputError: none fits; the message names those that are there.
     """
     everything = [Chosen(patient, series) for patient in inventory.patients for series in patient.series]
-    fitting = [one for one in everything if _is_wanted(one.series, inventory.root, options)]
+    fitting = [choice for choice in everything if _is_wanted(choice.series, inventory.root, options)]
     cut = [Chosen(patient, part_of(series, options.wanted)) for patient, series in fitting]
-    found = [one for one in cut if one.series.slices]
+    found = [choice for choice in cut if choice.series.slices]
     if not found:
         raise MissingInputError(f"{inventory.root}: {_why_none(inventory, everything, fitting, options)}")
     return found
-
-
-def _why_none(
-    inventory: Inventory, everything: Sequence[Chosen], fitting: Sequence[Chosen], options: UpscaleOptions
-) -> str:
-    if fitting:
-        counts = ", ".join(str(len(one.series.slices)) for one in fitting)
-        return f"`slices` {options.slices} leaves none: the series has {counts} slices, counted from 0"
-    if everything:
-        names = (f"{one.patient_id}: {one.description} {one.series_uid}" for _, one in everything)
-        return f"no series fits what was asked for; there are {'; '.join(names)}"
-    left_out = [*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded)]
-    reasons = listed(list(dict.fromkeys(f"{one.path.name}: {one.reason}" for one in left_out)), REASONS)
-    return f"no usable CT series ({reasons or 'no CT at all'}); `ctsr scan {inventory.root}` says more"
-
-
-def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
-    if options.series is not None and series.series_uid != options.series:
-        return False
-    if options.only is None:
-        return True
-    below = series.path.relative_to(root).as_posix() if series.path != root else series.path.name
-    names = (series.description, series.patient_id, below)
-    return any(fnmatch(name.casefold(), options.only.casefold()) for name in names)
 
 
 def plan_series(
@@ -285,5 +266,62 @@ def series_name(series: Series) -> str:
     return f"{safe_name(words)[:40]}_{mark}"
 
 
+def unusual(series: Series, meta: Meta | None) -> list[str]:
+    """One line for each thing that the model has not seen; none where it is at home, one where nobody knows."""
+    if meta is None:
+        return ["the model does not say what it was trained on: whether this series is like it is unknown"]
+    return list(_unusual(series, meta))
+
+
+def _why_none(
+    inventory: Inventory, everything: Sequence[Chosen], fitting: Sequence[Chosen], options: UpscaleOptions
+) -> str:
+    if fitting:
+        counts = ", ".join(str(len(choice.series.slices)) for choice in fitting)
+        return f"`slices` {options.slices} leaves none: the series has {counts} slices, counted from 0"
+    if everything:
+        names = (f"{series.patient_id}: {series.description} {series.series_uid}" for _, series in everything)
+        return f"no series fits what was asked for; there are {'; '.join(names)}"
+    left_out = [*inventory.excluded, *(excluded for patient in inventory.patients for excluded in patient.excluded)]
+    reasons = listed(list(dict.fromkeys(f"{excluded.path.name}: {excluded.reason}" for excluded in left_out)), REASONS)
+    return f"no usable CT series ({reasons or 'no CT at all'}); `ctsr scan {inventory.root}` says more"
+
+
+def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
+    if options.series is not None and series.series_uid != options.series:
+        return False
+    if options.only is None:
+        return True
+    below = series.path.relative_to(root).as_posix() if series.path != root else series.path.name
+    names = (series.description, series.patient_id, below)
+    return any(fnmatch(name.casefold(), options.only.casefold()) for name in names)
+
+
 def _mm(plane: Plane) -> str:
     return " x ".join(f"{mm:.4g}" for mm in plane.spacing) + " mm"
+
+
+def _unusual(series: Series, meta: Meta) -> Iterator[str]:
+    card, scale = meta.card, meta.scale
+    if card.pixel_spacing_mm is None:
+        yield "the model's card names no pixel spacing: whether this series is like its training is unknown"
+    elif not _within(
+        series.pixel_spacing, low := card.pixel_spacing_mm[0] * scale, high := card.pixel_spacing_mm[1] * scale
+    ):
+        yield (
+            f"pixel spacing {max(series.pixel_spacing):.3g} mm: the model was trained to make images of "
+            f"{low / scale:.3g} … {high / scale:.3g} mm from {low:.3g} … {high:.3g} mm"
+        )
+    thickness = card.slice_thickness_mm
+    if thickness and series.slice_thickness and not _within((series.slice_thickness,), *thickness):
+        yield (
+            f"slice thickness {series.slice_thickness:g} mm: the model was trained on "
+            f"{thickness[0]:g} … {thickness[1]:g} mm"
+        )
+    if card.kernels and series.kernel not in card.kernels:
+        kernel = series.kernel or "not named"
+        yield f"reconstruction kernel {kernel}: the model was trained on {listed(sorted(card.kernels), 6)}"
+
+
+def _within(lengths: tuple[float, ...], low: float, high: float) -> bool:
+    return all(low * (1 - TOLERANCE) <= length <= high * (1 + TOLERANCE) for length in lengths)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctsr.checkpoint import Model
-from ctsr.dicom.discovery import files_below
+from ctsr.dicom.reading import files_below
 from ctsr.errors import CtsrError, MissingInputError, UsageError
 from ctsr.exams import scan
 from ctsr.files import file_state

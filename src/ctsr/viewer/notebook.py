@@ -58,7 +58,7 @@ def view(
         model_path: see `ctsr.checkpoint.model_lookup.resolve_model`; by default the newest run, else the bundled model.
         no_model: show LR, interpolations and HR only.
         degradation: how LR is made; by default the model's.
-        device: see `ctsr.device.pick_device`.
+        device: see `ctsr.infer.engine.pick_device`.
         height: height of the frame in pixels.
         options: fields of `ctsr.viewer.options.ViewOptions`, for instance ``preset="lung"``.
 

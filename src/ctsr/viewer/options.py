@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ctsr.errors import UsageError
+from ctsr.hu import HUCorrection
 from ctsr.told import ConditionsSource
 
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
@@ -56,8 +57,17 @@ class ViewOptions:
     """Numeric precision; int8 needs OpenVINO, fp16 a GPU."""
     assume_hu: bool = False
     """Treat stored values as HU where a series has no rescale slope and intercept."""
+    hu_offset: float = 0.0
+    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
+    hu_scale: float = 1.0
+    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     store: Path | None = None
     """Folder of decoded series; by default the user's cache folder."""
+
+    @property
+    def hu_correction(self) -> HUCorrection:
+        """Correction of all values that are read."""
+        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def conditions_source(self) -> ConditionsSource:
@@ -67,8 +77,8 @@ class ViewOptions:
     def __post_init__(self) -> None:
         ConditionsSource.parse(self.conditions)
         if not 0 <= self.port < 65536:
-            raise UsageError(f"--port {self.port}: a port is a number from 1 to 65535, or 0 for a free one")
+            raise UsageError(f"`port` {self.port}: a port is a number from 1 to 65535, or 0 for a free one")
         if self.cache_mb < 16:
-            raise UsageError(f"--cache_mb {self.cache_mb}: a few slices need at least 16 MiB")
+            raise UsageError(f"`cache_mb` {self.cache_mb}: a few slices need at least 16 MiB")
         if self.index is not None and self.index < 0:
-            raise UsageError(f"--index {self.index}: slices are counted from 0")
+            raise UsageError(f"`index` {self.index}: slices are counted from 0")

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.progress import SILENT, Progress
 from ctsr.viewer.api import Reply, answer, events
-from ctsr.viewer.inference import StaleRequestError
+from ctsr.viewer.images import StaleRequestError
 from ctsr.viewer.options import LOOPBACK, ViewOptions
 from ctsr.viewer.session import ViewerSession
 
@@ -79,7 +79,7 @@ class ViewServer(ThreadingHTTPServer):
             super().__init__((host, port), _Handler)
         except OSError as error:
             raise UsageError(
-                f"cannot listen on {host} port {port}: {error.strerror or error}; leave --port out to take a free one"
+                f"cannot listen on {host} port {port}: {error.strerror or error}; leave `port` out to take a free one"
             ) from error
         self.host = host
 
@@ -250,7 +250,7 @@ def serve(session: ViewerSession, options: ViewOptions, progress: Progress = SIL
     """
     if options.host not in LOOPBACK:
         progress.note(
-            f"warning: --host {options.host} lets other computers in: whoever has the address sees these images, "
+            f"warning: `host` {options.host} lets other computers in: whoever has the address sees these images, "
             "and the connection is not encrypted"
         )
     with ViewServer(session, host=options.host, port=options.port) as server:

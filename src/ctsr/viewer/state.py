@@ -17,11 +17,10 @@ from ctsr.progress import SILENT, Progress, Silent
 from ctsr.series import Series
 from ctsr.text import listed
 from ctsr.told import DRAWN, ConditionsSource
-from ctsr.viewer.caveats import Caveat, find_caveats
 from ctsr.viewer.images import PANELS, PanelName
 from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary
-from ctsr.viewer.series_lookup import find_series
+from ctsr.viewer.series_lookup import Caveat, find_caveats, find_series
 
 T = TypeVar("T")
 
@@ -164,7 +163,9 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     for patients in ((model.split if model else None) or {}).values():
         known.update(patients)
     recorder = _NoteRecorder(progress)
-    found = find_series(path, known=known, assume_hu=options.assume_hu, progress=recorder)
+    found = find_series(
+        path, known=known, assume_hu=options.assume_hu, correction=options.hu_correction, progress=recorder
+    )
     sampler = _sampler(request, evaluated, progress)
     if evaluated and not any(series.patient_id in evaluated.patients for series in found.series):
         names = listed(evaluated.patients, MAX_NAMES)
@@ -225,13 +226,13 @@ def _sampler(request: ViewRequest, evaluated: RecordedEvaluation | None, progres
     recorded = evaluated.sampler
     if recorded.degradation.scale != degradation.scale:
         raise UsageError(
-            f"--eval_summary is of an evaluation at ×{recorded.degradation.scale}, but the model is for "
+            f"`eval_summary` is of an evaluation at ×{recorded.degradation.scale}, but the model is for "
             f"×{degradation.scale}; give the evaluated model"
         )
     flags, recorded_flags = _flags(sampler), _flags(recorded)
     overruled = [name for name in flags if name in request.given and flags[name] != recorded_flags[name]]
     if overruled:
-        progress.note(f"warning: --eval_summary overrules --{', --'.join(overruled)}")
+        progress.note(f"warning: `eval_summary` overrules {', '.join(f'`{name}`' for name in overruled)}")
     return recorded
 
 
@@ -244,10 +245,10 @@ def _conditions(request: ViewRequest, evaluated: RecordedEvaluation | None, prog
     wanted, model = request.options.conditions_source, request.model
     if evaluated is not None:
         if "conditions" in request.given and wanted != evaluated.conditions:
-            progress.note("warning: --eval_summary overrules --conditions")
+            progress.note("warning: `eval_summary` overrules `conditions`")
         return evaluated.conditions
     if wanted.kind != "drawn" and not (model and model.conditional):
-        raise UsageError(f"--conditions {wanted}: no model here is told the blur and noise of its input")
+        raise UsageError(f"`conditions` {wanted}: no model here is told the blur and noise of its input")
     return wanted
 
 
