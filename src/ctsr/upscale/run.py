@@ -65,7 +65,7 @@ def upscale(
     check_apart(source, out)
     source, out = source.absolute(), out.absolute()  # other processes may be somewhere else
     names = patient_names(source) if source.is_dir() else {}
-    inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
+    inventory = scan(source, patient_ids=names, correction=options.hu_correction, progress=progress, executor=executor)
     wanted = chosen(inventory, options)
 
     check: EngineCheck | None = None
@@ -106,6 +106,7 @@ def _outcomes(
 
 
 def _unusable(inventory: Inventory) -> Iterator[str]:
-    for excluded in (*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded)):
+    of_patients = (excluded for patient in inventory.patients for excluded in patient.excluded)
+    for excluded in (*inventory.excluded, *of_patients):
         if excluded.failed:
             yield f"{excluded.path}: {excluded.reason}"
