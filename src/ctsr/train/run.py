@@ -172,6 +172,7 @@ def _meta(options: TrainOptions, architecture: Architecture, degradation: Degrad
         seed=options.seed,
         degradation=degradation.as_dict(),
         split={name: data.exams.split.part(name) for name in PARTS},
+        trained_identities=data.exams.identities("train"),
         hu_range=DEFAULT_RANGE,
         card=data.card(),
         versions=current_versions(),

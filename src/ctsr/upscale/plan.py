@@ -147,12 +147,14 @@ class Job:
     def derivation(self) -> Derivation:
         """What the headers of the result will say."""
         before, after = self.series.plane(0), self.plane(0)
+        variant = "".join(f"; {words}" for words in self.series.variant)
         resampled = "" if self.options.target_spacing is None else ", resampled linearly to the spacing asked for"
         return Derivation(
             description=(
                 f"{NOT_FOR_DIAGNOSIS}. Super-resolution in plane x{self.model.scale} from {_mm(before)} to "
                 f"{_mm(after)} by the network {self.model.label} ({self.engine}){resampled}; values beyond "
-                f"{self.model.hu_range.low:g} to {self.model.hu_range.high:g} HU interpolated; ctsr {__version__}"
+                f"{self.model.hu_range.low:g} to {self.model.hu_range.high:g} HU interpolated; "
+                f"ctsr {__version__}{variant}"
             ),
             label=f"[SR x{self.model.scale}]",
             settings=self.settings,
