@@ -66,7 +66,7 @@ class Node:
         if self.options.format == "nifti":
             raise UsageError("--format nifti: an archive takes DICOM only")
         from ctsr.checkpoint import find_model
-        from ctsr.device import pick_device
+        from ctsr.infer.engine import pick_device
         from ctsr.infer.selection import AskedFor
         from ctsr.node.service import serve
 
