@@ -13,7 +13,7 @@ from ctsr.degrade import Degradation
 from ctsr.exams import read_slice, scan
 from ctsr.hu import HURange
 from ctsr.phantom.exams import make_exams
-from ctsr.quantization.acceptance import degraded_pairs
+from ctsr.quantization.acceptance import degraded_pairs, native_pairs
 
 PATIENTS = 6
 """They cover every scanner of the set, and an implant."""
@@ -45,9 +45,12 @@ class SyntheticSlices:
         return frozenset()
 
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
-        """``(1, 1, h, w)`` in [-1, 1], one per series."""
+        """``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` where conditional: degraded slices, and as they are."""
         with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:
             make_exams(Path(folder), patients=PATIENTS, slices=1, workers=1)
-            slices = [read_slice(series, 0).hu for series in scan(Path(folder)).all_series()]
+            found = [(read_slice(series, 0).hu, series.pixel_spacing) for series in scan(Path(folder)).all_series()]
+        slices, scale = [hu for hu, _ in found], self.degradation.scale
         pairs = degraded_pairs(slices, self.degradation, self.hu_range, conditional=self.conditional)
+        for hu, spacing in found:
+            pairs += native_pairs(hu, spacing, scale, self.hu_range, conditional=self.conditional)
         return [pair.lr.numpy() for pair in pairs]
