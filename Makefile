@@ -5,7 +5,7 @@ READY := .venv/.ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pyiqa conformance check format bench clean bundled-data race train-bundled bundle bundle-int8
+.PHONY: help demo test test-fast docs test-pyiqa conformance check format bench clean bundled-data race train-bundled bundle bundle-int8
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -24,8 +24,14 @@ test: $(READY) ## Run the tests
 	# A process that dies fails the run at once: xdist would wait for ever for what its replacement never gets.
 	# Engines and clusters bring libraries with threads of their own: they get processes that nothing else has used.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/upscale/test_cluster.py tests/evaluate/test_cluster.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --max-worker-restart 0 tests/infer tests/quantization tests/upscale --ignore tests/upscale/test_cluster.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 --ignore tests/infer --ignore tests/quantization --ignore tests/upscale --ignore tests/evaluate/test_cluster.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --max-worker-restart 0 tests/api tests/docs tests/infer tests/quantization tests/upscale --ignore tests/upscale/test_cluster.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 --ignore tests/api --ignore tests/docs --ignore tests/infer --ignore tests/quantization --ignore tests/upscale --ignore tests/evaluate/test_cluster.py
+
+test-fast: $(READY) ## Run the tests that take no more than moments and need nothing but Python (under three minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --max-worker-restart 0 -m "not slow and not browser and not cluster and not real_ct"
+
+docs: $(READY) ## Build the documentation into build/docs; nothing in it needs a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 conformance: $(READY) ## Judge super-resolved series by every slice of CTSR_REAL_CT and of the demo set (minutes)
 	OMP_NUM_THREADS=1 CTSR_ALL_SLICES=1 $(BIN)/python -m pytest --durations 5 tests/upscale/test_real_ct.py tests/upscale/test_demo.py

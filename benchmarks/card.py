@@ -16,7 +16,6 @@ import torch
 from recipes.train import ROOTS
 
 from benchmarks.race import RESAMPLED, seconds_on_two_cores
-from ctsr.body_mask import BLOCK, body_blocks
 from ctsr.checkpoint import find_model
 from ctsr.data.datasets import open_exams
 from ctsr.data.pairs import SlicePair, slice_pair
@@ -29,7 +28,7 @@ from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import SuperResolver, by_interpolation
 from ctsr.models.interpolation import interpolate
 from ctsr.physics import NoiseSlice, NoiseSpectrum, noise_study, study
-from ctsr.tissue import CORE_SMOOTHING, TISSUE_CORES, core_masks
+from ctsr.tissue import BLOCK, CORE_SMOOTHING, TISSUE_CORES, body_blocks, core_masks
 
 METRICS = ("PSNR", "SSIM", "LPIPS", "MAE_HU", "BIAS_HU")
 BY_TISSUE = ("BIAS_HU_fat", "BIAS_HU_soft", "BIAS_HU_bone")

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from benchmarks.common import exams, opened, workspace
-from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
+from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.features import TRUNKS, Conv, Trunk
 from ctsr.hu import DEFAULT_RANGE
@@ -20,11 +20,10 @@ from ctsr.losses import PerceptualLoss
 from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT
-from ctsr.train.adversarial import FinetuneStage
-from ctsr.train.learner import learner
-from ctsr.train.objective import Objective
+from ctsr.train.adversarial import FinetuneStage, Objective
+from ctsr.train.context import Rig, Validation
 from ctsr.train.options import FinetuneOptions
-from ctsr.train.rig import Rig, Validation
+from ctsr.train.trainable_model import learner
 
 PATCH, ROUNDS = 96, 2
 NETS = {

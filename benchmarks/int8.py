@@ -26,8 +26,7 @@ from ctsr.degrade import DegradationSampler
 from ctsr.infer.openvino_engine import OpenvinoEngine, convert, converted, import_openvino
 from ctsr.models.architecture import TRUNKS
 from ctsr.quantization.acceptance import Pair, compare_engines
-from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, correct_bias
-from ctsr.quantization.fake_quantize import fake_quantized
+from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, correct_bias, fake_quantized
 from ctsr.quantization.options import QuantizeOptions
 from ctsr.quantization.quantize import CALIBRATION_BATCHES, Patches, finetune
 

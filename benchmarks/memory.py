@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from benchmarks.common import workspace
-from ctsr.body_mask import body_blocks
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.data.patches import PatchDataset, Ticket
+from ctsr.data.pairs import PatchDataset, Ticket
 from ctsr.degrade import Degradation
 from ctsr.hu import DEFAULT_RANGE
+from ctsr.tissue import body_blocks
 
 SERIES, SLICES, SIZE, BATCH = 4, 40, 512, 10
 STEPS = 160

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.common import compare, exams, opened, report, workspace
-from ctsr.data.patches import PatchDataset, Ticket
+from ctsr.data.pairs import PatchDataset, Ticket
 from ctsr.degrade import Degradation, DegradationParams
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.series import SliceHeader

@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmarks.common import exams, opened, workspace
 from ctsr.hu import preset
 from ctsr.metrics import MetricFunction, ssim
+from ctsr.metrics.fidelity import haarpsi, ms_ssim, vif
 from ctsr.metrics.perceptual import LpipsTrunk, PerceptualName, choose_metric
-from ctsr.metrics.structural import haarpsi, ms_ssim, vif
 from ctsr.weights import fetch
 
 SliceHU = npt.NDArray[np.float32]

@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from tests.demo_set import DemoExams, shared_demo_exams
+from tests.markers import markers_of
 from tests.needs import needs
 
 REAL_CT = "CTSR_REAL_CT"
@@ -20,6 +21,13 @@ hypothesis.settings.load_profile("ctsr")
 # `make test &` has a shell ignore Ctrl-C, and so would every program that a test starts and ends with it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they use and by how long they take."""
+    for item in items:
+        for marker in markers_of(item):
+            item.add_marker(marker)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,9 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ctsr.cluster import each_in_order
 from ctsr.errors import CtsrError
-from ctsr.pool import LostError, in_order, pool
+from ctsr.pool import LostError, each_in_order, in_order, pool
 
 
 def die_at_three(number: int) -> int:

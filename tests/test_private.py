@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.cli.verbs import VERBS
+from ctsr.cli.main import VERBS
 from tests.made.exams import save_patients
 from tests.made.model import save_model
 

@@ -9,9 +9,8 @@ import pytest
 from recipes.train import MODELS
 
 from ctsr.checkpoint.model_lookup import BUNDLED
-from ctsr.cli.main import parse
+from ctsr.cli.main import VERBS, parse
 from ctsr.cli.train import Train
-from ctsr.cli.verbs import VERBS
 from ctsr.data.split import read_split
 
 RECIPES = Path(__file__).parents[1] / "recipes"

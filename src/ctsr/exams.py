@@ -8,21 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ctsr.boundary import boundary
-from ctsr.defect_policy import check
 from ctsr.dicom import pixels as dicom_pixels
-from ctsr.dicom.discovery import files_below
 from ctsr.dicom.grouping import group
 from ctsr.dicom.header import FileContents, read_file
-from ctsr.errors import CtsrError, MissingInputError, SeriesError
-from ctsr.geometry import normal, spread
+from ctsr.dicom.reading import files_below
+from ctsr.errors import CtsrError, MissingInputError, SeriesError, boundary
 from ctsr.hu import AIR
 from ctsr.padding import SlicePixels
 from ctsr.pool import in_order
 from ctsr.progress import SILENT, Progress
-from ctsr.series import Excluded, Inventory, PatientExams, Series, SliceHeader, is_nifti
+from ctsr.series import Excluded, Inventory, PatientExams, Series, SliceHeader, check, is_nifti
 from ctsr.text import printable
-from ctsr.volume import Grid, Volume
+from ctsr.volume import Grid, Volume, normal, spread
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""

@@ -15,10 +15,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from scipy import ndimage
 
-from ctsr.body_mask import body_mask
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
 from ctsr.hu import FloatArray, Window
+from ctsr.tissue import body_mask
 
 INK = "#2b2f36"
 """Colour of text."""

@@ -18,12 +18,11 @@ from nibabel.spatialimages import HeaderDataError
 
 from ctsr.errors import ReadError
 from ctsr.files import atomic_path, cached_by_file
-from ctsr.geometry import LARGEST_STEP_MM, is_plausible_position, is_plausible_spacing
 from ctsr.hu import rescale_problem
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
 from ctsr.text import one_line
-from ctsr.volume import Grid, Vector
+from ctsr.volume import LARGEST_STEP_MM, Grid, Vector, is_plausible_position, is_plausible_spacing
 
 BROKEN = (
     *(ImageFileError, HeaderDataError, zlib.error),

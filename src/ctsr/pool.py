@@ -1,4 +1,4 @@
-"""Chunks of work over processes, in order, so that the result does not depend on how many there are."""
+"""Chunks of work over processes here or the workers of a dask scheduler, in order: results depend on neither."""
 
 import gc
 import multiprocessing
@@ -11,11 +11,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, ParamSpec, TypeVar
 
-from ctsr.errors import CtsrError
-
-__all__ = ["LostError", "Processes", "available_cores", "in_order", "pool", "threads_each"]
+from ctsr.errors import CtsrError, UsageError
+from ctsr.text import one_line
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +25,9 @@ ENDED_TWICE = (
     "the process that worked on it was ended from outside twice, the second time with nothing beside it, most likely "
     "for lack of memory; free some, and run the same command again"
 )
+
+WAIT_S = 10.0
+"""For a scheduler to answer, and for a first worker to be there."""
 
 
 def available_cores() -> int:
@@ -115,22 +118,6 @@ class Processes(Executor):
         self._executor = _started(self._workers)
 
 
-def _started(workers: int) -> ProcessPoolExecutor:
-    # A fork copies the locks of the caller's other threads as they are, held or not; without any it is safe, and
-    # saves each process half a second of imports. Python does not count the threads that PyTorch starts for itself
-    # (OpenMP's, CUDA's, autograd's), nor does a child survive what they leave behind: with PyTorch there, no fork.
-    alone = sys.platform == "linux" and threading.active_count() == 1 and "torch" not in sys.modules
-    context = multiprocessing.get_context("fork" if alone else "spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
-    # Processes start with the first task: now, before a progress bar's thread does.
-    executor.submit(int).result()
-    return executor
-
-
-def _is_broken(future: Future[Any]) -> bool:
-    return isinstance(future.exception(), BrokenProcessPool)
-
-
 @contextmanager
 def pool(workers: int) -> Generator[Processes | None]:
     """Processes for `in_order`; None, to work in this process, where `workers` is at most 1.
@@ -165,6 +152,70 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], executor: Ex
     return map(work, items) if executor is None else executor.map(work, items)
 
 
+@contextmanager
+def executor_for(jobs: int, dask: str | None = None) -> Generator[Executor | None]:
+    """As `ctsr.pool.pool`: an executor of `jobs` processes, or of all workers of a dask scheduler.
+
+    The workers of a cluster see the same files under the same absolute paths, and have the same ctsr. A worker that
+    dies is done without: what it had not finished goes to the others.
+
+    Args:
+        jobs: processes here; 1 yields None, to work in this process.
+        dask: address of a scheduler, ``tcp://host:8786``, whose workers take the place of processes here.
+
+    Raises:
+        UsageError: fewer than one process, or several and a scheduler as well; or dask is not installed.
+        CtsrError: no scheduler or no worker answers; a local process was killed.
+    """
+    if jobs < 1:
+        raise UsageError(f"`jobs` must be at least 1, got {jobs}")
+    if dask is not None and jobs > 1:
+        raise UsageError("`jobs` counts processes here, `dask` takes the workers of a cluster: choose one of them")
+    if dask is None:
+        with pool(jobs) as executor:
+            yield executor
+        return
+    if find_spec("distributed") is None:
+        raise UsageError("`dask` needs dask.distributed: pip install '.[cluster]' in its source folder")
+    client = _connected(dask)
+    try:
+        yield client.get_executor(pure=False)
+    except _killed() as error:
+        raise _lost(error) from error
+    finally:
+        client.close()
+
+
+def each_in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], executor: Executor
+) -> Iterator[Result | LostError]:
+    """The result of `work` for each item in the items' order, or that it was lost; one does not stop the others."""
+    if isinstance(executor, Processes):
+        yield from executor.each_in_order(work, items)
+        return
+    for future in [executor.submit(work, item) for item in items]:
+        try:
+            yield future.result()
+        except _killed() as error:
+            yield _lost(error)
+
+
+def _started(workers: int) -> ProcessPoolExecutor:
+    # A fork copies the locks of the caller's other threads as they are, held or not; without any it is safe, and
+    # saves each process half a second of imports. Python does not count the threads that PyTorch starts for itself
+    # (OpenMP's, CUDA's, autograd's), nor does a child survive what they leave behind: with PyTorch there, no fork.
+    alone = sys.platform == "linux" and threading.active_count() == 1 and "torch" not in sys.modules
+    context = multiprocessing.get_context("fork" if alone else "spawn")
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    # Processes start with the first task: now, before a progress bar's thread does.
+    executor.submit(int).result()
+    return executor
+
+
+def _is_broken(future: Future[Any]) -> bool:
+    return isinstance(future.exception(), BrokenProcessPool)
+
+
 def _start() -> None:
     """In each process: leave interruption to the parent, and end when the parent does, even when it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -180,3 +231,29 @@ def _leave_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _connected(address: str) -> Any:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=WAIT_S)
+        client.wait_for_workers(1, timeout=WAIT_S)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        raise CtsrError(
+            f"`dask` {address}: no scheduler with a worker answers ({one_line(error)}); "
+            "start them with `dask scheduler` and `dask worker ADDRESS`"
+        ) from error
+    return client
+
+
+def _lost(error: Exception) -> LostError:
+    return LostError(f"every worker that took it died, most likely for lack of memory: {one_line(error)}")
+
+
+def _killed() -> tuple[type[Exception], ...]:
+    if find_spec("distributed") is None:
+        return ()
+    from distributed import KilledWorker
+
+    return (KilledWorker,)

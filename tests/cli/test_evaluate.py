@@ -6,8 +6,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from ctsr.cli.main import main, parse
-from ctsr.cli.verbs import VERBS
+from ctsr.cli.main import VERBS, main, parse
 from ctsr.degrade import Degradation
 from tests.made.exams import NAMES, save_patients
 from tests.made.model import save_model

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.cli.flag_text import with_flags
+from ctsr.cli.console import with_flags
 from ctsr.cli.main import main
 
 
@@ -11,6 +11,10 @@ from ctsr.cli.main import main
     [
         ("pass `assume_hu` if they are", "pass --assume_hu if they are"),
         ("`ctsr split --root ROOT` writes one", "`ctsr split --root ROOT` writes one"),
+        ("`overwrite=True` replaces it", "--overwrite replaces it"),
+        ("`limit_noise=False` leaves that out", "--no_limit_noise leaves that out"),
+        ("choose `format=nifti`", "choose --format nifti"),
+        ("`noise_sigma_range` is too wide", "--noise_sigma_range_norm is too wide"),
         ("`model` is no flag here", "`model` is no flag here"),
     ],
 )

@@ -3,8 +3,7 @@
 import pytest
 
 from ctsr.cli.flags import canonical
-from ctsr.cli.main import options_class
-from ctsr.cli.verbs import VERBS
+from ctsr.cli.main import VERBS, options_class
 from ctsr.errors import UsageError
 
 

@@ -11,9 +11,8 @@ import pytest
 
 from ctsr import __version__
 from ctsr.cli.console import Console
-from ctsr.cli.main import main
+from ctsr.cli.main import VERBS, Verb, main
 from ctsr.cli.options import Common
-from ctsr.cli.verbs import VERBS, Verb
 from ctsr.errors import MissingInputError, SeriesError
 
 
@@ -45,7 +44,7 @@ def trouble(monkeypatch: pytest.MonkeyPatch):
 ASK_ALL_FOR_HELP = """
 import contextlib, io, json, sys
 from ctsr.cli.main import main
-from ctsr.cli.verbs import VERBS
+from ctsr.cli.main import VERBS
 found = {}
 for words in ([], ["--help"], *([name, "--help"] for name in VERBS)):
     out = io.StringIO()

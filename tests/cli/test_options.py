@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ctsr.cli.main import main, parse
+from ctsr.cli.main import VERBS, main, parse
 from ctsr.cli.options import resolved
-from ctsr.cli.verbs import VERBS
 from ctsr.errors import MissingInputError, UsageError
 from tests.made.exams import NAMES, save_patient, save_patients
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from ctsr.cli.main import main, parse
-from ctsr.cli.verbs import SCRIPT_FLAGS, VERBS
+from ctsr.cli.main import SCRIPT_FLAGS, VERBS, main, parse
 from tests.made.exams import save_patients
 from tests.made.model import save_model
 

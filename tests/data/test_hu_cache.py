@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from ctsr.body_mask import BLOCK, body_blocks
 from ctsr.data.hu_cache import PADDING, StoredSeries, open_all, open_series
 from ctsr.exams import read_slice, scan_patient
 from ctsr.hu import AIR, DEFAULT_RANGE
 from ctsr.series import Series
+from ctsr.tissue import BLOCK, body_blocks
 from tests.made.ct import body, save_series
 
 

@@ -9,8 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ctsr.data.hu_cache import PADDING, StoredSeries
-from ctsr.data.pairs import centered_crop, slice_pair
-from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket, area_means
+from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket, area_means, centered_crop, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.errors import DomainError
 from ctsr.hu import DEFAULT_RANGE

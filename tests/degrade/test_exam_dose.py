@@ -23,7 +23,7 @@ from ctsr.projection import (
     reconstruct,
     to_hu,
 )
-from ctsr.quality.regions import cut
+from ctsr.quality.noise_spectrum import cut
 from tests.quality.images import ct_noise, torso
 
 SCANNER = FanBeam(columns=240, views=320, column_mm=3.2)

@@ -8,11 +8,11 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from ctsr.dicom.pixel_module import code_stream_size
+from ctsr.dicom.attributes import code_stream_size
 from ctsr.errors import ReadError
 from ctsr.exams import read_slice, scan_patient
-from ctsr.geometry import is_orthonormal, orthonormalised
 from ctsr.series import DefectKind, PatientExams
+from ctsr.volume import is_orthonormal, orthonormalised
 from tests.made.ct import enhanced, save, slices
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.cli.verbs import SCRIPTS
+from ctsr.cli.main import SCRIPTS
 from tests.made.exams import save_patients
 from tests.needs import needs_weights
 

@@ -168,8 +168,7 @@ def test_a_source_is_read_back_from_what_is_recorded() -> None:
 
 def test_the_viewer_tells_the_network_what_the_evaluation_did(told, conditional_path: Path, root: Path, store) -> None:
     from ctsr.viewer.options import ViewOptions
-    from ctsr.viewer.prefetch import ViewedSlice
-    from ctsr.viewer.session import open_session
+    from ctsr.viewer.session import ViewedSlice, open_session
     from ctsr.viewer.state import ViewRequest, prepare
 
     evaluation = told("estimated")

@@ -8,7 +8,7 @@ from ctsr.metrics import METRICS
 from ctsr.tissue import TISSUES
 from tests.evaluate.made import COLUMNS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "evaluation.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", [*COLUMNS.names, *METRICS, *BASELINES.values(), MODEL, *TISSUES])

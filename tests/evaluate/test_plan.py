@@ -39,7 +39,7 @@ def test_the_announced_images_are_those_on_which_ma_is_computed(counts: list[int
     announce_ma(slices, every=10, images_per_slice=3, progress=listener)
     (note,) = listener.notes
     assert f"for {3 * images} images" in note
-    assert "--ma_every" not in note, "there is nothing to gain by the number in use"
+    assert "`ma_every" not in note, "there is nothing to gain by the number in use"
 
 
 def test_the_advice_says_on_how_many_images_ma_would_be_computed() -> None:

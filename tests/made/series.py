@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.body_mask import body_blocks
 from ctsr.data.hu_cache import StoredSeries
+from ctsr.tissue import body_blocks
 from tests.made.ct import body
 
 

@@ -97,7 +97,7 @@ def killed(options: RunOptions, tmp_path: Path, *, verb: str, when: str, updates
     program.write_text(
         "import json, os, signal, sys\n"
         "from pathlib import Path\n"
-        "import ctsr.checkpoint.checkpoint_io as files, ctsr.train.learner as learner\n"
+        "import ctsr.checkpoint.checkpoint_io as files, ctsr.train.trainable_model as learner\n"
         f"from ctsr.train.options import {kind}, from_plain\n"
         f"from ctsr.train.{'run' if verb == 'train' else verb} import {verb}\n"
         "die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"

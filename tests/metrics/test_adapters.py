@@ -14,7 +14,7 @@ import torch
 from scipy.io import savemat
 from torch import Tensor
 
-from ctsr.metrics.niqe import TOO_FLAT, TOO_SMALL
+from ctsr.metrics.lpips_niqe import TOO_FLAT, TOO_SMALL
 from ctsr.metrics.perceptual import BackendChoice, LpipsTrunk, PerceptualMetric, choose_metric
 from ctsr.weights import load_weights
 from tests.golden.quality_images import DISTORTIONS, distorted, original

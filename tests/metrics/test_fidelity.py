@@ -6,8 +6,7 @@ from torch import Tensor
 
 from ctsr.errors import DomainError
 from ctsr.metrics import bias, mae, mse, psnr, rmse, ssim
-from ctsr.metrics.fidelity import IDENTICAL
-from ctsr.metrics.value import NOT_FINITE, MetricValue
+from ctsr.metrics.fidelity import IDENTICAL, NOT_FINITE, MetricValue
 
 METRICS = [mse, rmse, mae, bias, psnr, ssim]
 

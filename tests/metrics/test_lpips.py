@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ctsr.errors import CheckpointError
 from ctsr.features import Trunk
-from ctsr.metrics.lpips import LPIPS
+from ctsr.metrics.lpips_niqe import LPIPS
 from ctsr.weights import load_weights
 from tests.golden.lpips_pairs import EXPECTED, distorted, reference
 from tests.needs import needs_weights

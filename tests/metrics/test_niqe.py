@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ctsr.errors import CheckpointError
-from ctsr.metrics.niqe import NIQE, TOO_FLAT, TOO_SMALL
+from ctsr.metrics.lpips_niqe import NIQE, TOO_FLAT, TOO_SMALL
 from ctsr.weights import load_weights
 from tests.golden.quality_images import CALIBRATION, DISTORTIONS, calibration, distorted
 from tests.golden.quality_images import NIQE as EXPECTED

@@ -7,8 +7,7 @@ import torch
 
 from ctsr import __version__
 from ctsr.metrics import perceptual
-from ctsr.metrics.lpips import LPIPS
-from ctsr.metrics.niqe import NIQE
+from ctsr.metrics.lpips_niqe import LPIPS, NIQE
 from ctsr.metrics.perceptual import BackendChoice, PerceptualName, choose_metric
 from tests.needs import needs_weights
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ctsr.metrics import MetricFunction
-from ctsr.metrics.structural import NO_EDGE, NO_INFORMATION, haarpsi, ms_ssim, vif
+from ctsr.metrics.fidelity import NO_EDGE, NO_INFORMATION, haarpsi, ms_ssim, vif
 from tests.golden.quality_images import DISTORTIONS, EXPECTED, distorted, original
 
 FUNCTIONS: dict[str, MetricFunction] = {"HaarPSI": haarpsi, "MS-SSIM": ms_ssim, "VIF": vif}

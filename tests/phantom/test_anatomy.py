@@ -3,9 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from ctsr.phantom.body import Body, PixelGrid
 from ctsr.phantom.geometry import AxialPlane, Ellipsoid, RandomField, coverage, tube, tube_distance
-from ctsr.phantom.patients import PATIENTS, patient
+from ctsr.phantom.patients import PATIENTS, Body, PixelGrid, patient
 from ctsr.phantom.viscera import Growth, grow_tree
 
 

@@ -7,7 +7,7 @@ from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import by_interpolation
 from ctsr.physics import study
 
-PAGE = (Path(__file__).parents[2] / "docs" / "physics.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "physics.md").read_text(encoding="utf-8")
 
 
 def test_the_pages_numbers_come_from_its_lines() -> None:

@@ -19,10 +19,16 @@ from ctsr.infer.openvino_engine import OpenvinoEngine, openvino_core
 from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from ctsr.models.networks import RRDBNet
-from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs, native_pairs
+from ctsr.quantization.acceptance import (
+    Acceptance,
+    Pair,
+    SyntheticSlices,
+    compare_engines,
+    degraded_pairs,
+    native_pairs,
+)
 from ctsr.quantization.calibration import ExamSlices, convert_calibrated
 from ctsr.quantization.quantized_model import Int8Network
-from ctsr.quantization.synthetic import SyntheticSlices
 from tests.made.ct import body
 from tests.made.exams import save_patients
 from tests.made.listener import Listener

@@ -20,13 +20,14 @@ from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted, openvino_core
 from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
-from ctsr.quantization.calibration import calibrate_ranges, correct_bias
-from ctsr.quantization.fake_quantize import (
+from ctsr.quantization.calibration import (
     MAX_WEIGHT_STEP,
     NUM_LEVELS,
     FakeQuantize,
     QuantizedConv2d,
     build_quantized,
+    calibrate_ranges,
+    correct_bias,
     fake_quantized,
     input_quantizers,
 )

@@ -87,7 +87,7 @@ GAME = """
 import torch
 from lightning_fabric import Fabric
 from ctsr.losses import discriminator_loss, generator_loss
-from ctsr.train.rig import Rig
+from ctsr.train.context import Rig
 fabric = Fabric(accelerator='cpu', devices=2, strategy='ddp')
 fabric.launch()
 rig = Rig(fabric, None, None, None, 1, None)

@@ -10,7 +10,7 @@ from ctsr.checkpoint import load_checkpoint
 from ctsr.cli.main import main
 from ctsr.data.split import PARTS
 from ctsr.errors import CtsrError, UsageError
-from ctsr.train import l1
+from ctsr.train import run as module
 from ctsr.train.options import TrainOptions
 from ctsr.train.run import train
 
@@ -51,7 +51,7 @@ def test_the_size_of_micro_batches_is_kept_so_that_memory_does_not_change_the_su
 
 
 def test_losses_that_are_not_finite_add_up_over_epochs(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(l1, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
+    monkeypatch.setattr(module, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
     with pytest.raises(CtsrError, match="10 times in a row, at step 10"):
         train(replace(options, batch_size=16, epochs=20, patience=0))
 

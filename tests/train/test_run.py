@@ -167,9 +167,9 @@ def test_micro_batches_give_the_step_of_the_whole_batch(options: TrainOptions) -
 def test_a_loss_that_stays_not_finite_ends_the_training_with_advice(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctsr.train import l1
+    from ctsr.train import run as module
 
-    monkeypatch.setattr(l1, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
+    monkeypatch.setattr(module, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
     with pytest.raises(CtsrError, match=r"10 times in a row, at step 10: .* lower --lr"):
         train(replace(options, batch_size=1))
 
@@ -177,11 +177,12 @@ def test_a_loss_that_stays_not_finite_ends_the_training_with_advice(
 def test_a_single_loss_that_is_not_finite_is_skipped_and_counted(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctsr.train import l1
+    from ctsr.train import run as module
 
-    real, calls = l1.l1_loss, iter(range(10**6))
+    real, calls = module.l1_loss, iter(range(10**6))
     poison = {2}
-    monkeypatch.setattr(l1, "l1_loss", lambda sr, hr: real(sr, hr) * (float("inf") if next(calls) in poison else 1.0))
+    wrong = (float("inf") if call in poison else 1.0 for call in calls)
+    monkeypatch.setattr(module, "l1_loss", lambda sr, hr: real(sr, hr) * next(wrong))
     result = train(replace(options, epochs=1))
     assert result.state.skipped_steps == 1
     assert result.state.history[0].train_l1 < 1

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ctsr import cluster as cluster_room
+from ctsr import pool as pool_module
 from ctsr.cli.main import main
-from ctsr.cluster import executor_for
 from ctsr.errors import CtsrError
+from ctsr.pool import executor_for
 from tests.made.cluster import begun, cluster
 from tests.made.ct import body, ct_slice, save, save_series
 from tests.needs import needs
@@ -122,7 +122,7 @@ def test_processes_give_the_files_that_one_gives_and_a_bad_patient_stops_nobody(
 
 
 def test_a_scheduler_that_is_not_there_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_room, "WAIT_S", 1.0)
+    monkeypatch.setattr(pool_module, "WAIT_S", 1.0)
     needs(find_spec("distributed") is not None, "install ctsr[cluster] to run this")
     with pytest.raises(CtsrError, match="no scheduler"), executor_for(1, "tcp://127.0.0.1:9"):
         pass

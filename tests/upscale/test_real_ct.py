@@ -12,7 +12,6 @@ import torch
 from highdicom import get_volume_from_series
 from pydicom import dcmread
 
-from ctsr.body_mask import tissue_blocks
 from ctsr.checkpoint import Model
 from ctsr.exams import read_slice, read_volume, scan
 from ctsr.hu import DEFAULT_RANGE
@@ -24,6 +23,7 @@ from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.interpolation import enlarge
 from ctsr.models.networks import RRDBNet
 from ctsr.series import Series
+from ctsr.tissue import tissue_blocks
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from ctsr.volume import Volume

@@ -210,7 +210,7 @@ def test_a_result_is_only_replaced_when_that_was_asked_for(series: Path, tmp_pat
     out = tmp_path / "out"
     run(series, out, bilinear)
     before = snapshot(out)
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="`overwrite=True`"):
         run(series, out, bilinear, target_spacing=0.5)
     assert snapshot(out) == before
     assert run(series, out, bilinear, target_spacing=0.5, overwrite=True).failed == 0
@@ -245,7 +245,7 @@ def test_not_even_overwrite_takes_what_is_none_of_ours(series: Path, tmp_path: P
 def test_a_result_that_was_damaged_is_not_taken_for_whole(series: Path, tmp_path: Path, bilinear: Model) -> None:
     run(series, tmp_path / "out", bilinear)
     (tmp_path / "out" / "0002.dcm").write_bytes(b"")
-    with pytest.raises(UsageError, match="--overwrite replaces it"):
+    with pytest.raises(UsageError, match="`overwrite=True` replaces it"):
         run(series, tmp_path / "out", bilinear)
     run(series, tmp_path / "out", bilinear, overwrite=True)
     assert len(only_series(tmp_path / "out").slices) == 3

@@ -89,7 +89,7 @@ def test_more_is_told_the_stronger_it_is_to_be(noisy: Path, tmp_path: Path) -> N
 def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
     assert strength_of(UpscaleOptions(strength="strong", denoise=0.1)) == Strength(0.1, STRENGTHS["strong"].sharpen)
     assert strength_of(UpscaleOptions(sharpen=0.0)) == Strength(STRENGTHS["standard"].denoise, 0.0)
-    with pytest.raises(UsageError, match="--denoise lies between 0 and 1"):
+    with pytest.raises(UsageError, match="`denoise` lies between 0 and 1"):
         UpscaleOptions(denoise=1.5)
 
 
@@ -120,5 +120,5 @@ def test_the_model_that_comes_with_ctsr_is_the_default_whatever_was_trained_here
 def test_a_model_that_is_gone_says_what_takes_its_place() -> None:
     from ctsr.checkpoint import resolve_model
 
-    with pytest.raises(MissingInputError, match="--strength strong"):
+    with pytest.raises(MissingInputError, match="`strength` strong"):
         resolve_model("ctsr-x2-sharp")

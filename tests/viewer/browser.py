@@ -16,9 +16,8 @@ from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import Window
 from ctsr.viewer.images import PanelName
 from ctsr.viewer.options import ViewOptions
-from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.server import ViewServer
-from ctsr.viewer.session import open_session
+from ctsr.viewer.session import ViewedSlice, open_session
 from ctsr.viewer.state import ViewRequest, prepare
 from tests.made.ct import body, save_series
 from tests.needs import needs_program

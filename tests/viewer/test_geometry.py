@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctsr.series import Series
-from ctsr.viewer.geometry import NO_SLICE, view_geometry
+from ctsr.viewer.images import NO_SLICE, view_geometry
 from tests.made.ct import chest, save_series, slices, write
 from tests.made.exams import only_series
 

@@ -14,11 +14,10 @@ import pytest
 
 from ctsr.degrade import Degradation
 from ctsr.hu import Window
-from ctsr.viewer.geometry import NO_SLICE
+from ctsr.viewer.images import NO_SLICE
 from ctsr.viewer.options import ViewOptions
-from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.server import ViewServer
-from ctsr.viewer.session import open_session
+from ctsr.viewer.session import ViewedSlice, open_session
 from ctsr.viewer.state import ViewRequest, prepare
 from tests.viewer.browser import (
     SLICES,
@@ -313,7 +312,7 @@ def test_a_changed_degradation_is_shown_and_said(view: BrowserPage) -> None:
     view.page.evaluate("document.getElementById('controls').noValidate = true")
     view.page.click("#controls button >> nth=0")
     view.settle("document.getElementById('news').className === 'bad'")
-    assert "--dose_factor_range" in view.page.inner_text("#news")
+    assert "`dose_factor_range`" in view.page.inner_text("#news")
     view.troubles.clear()  # the browser itself notes an answer of 400
     view.page.click("#degradation-reset")
     view.settle("view.setting === 0 && now.drawn.mode === 'blurnoise' && stage.panes[0].shown[0]")

@@ -1,8 +1,7 @@
 import time
 from pathlib import Path
 
-from ctsr.viewer.prefetch import IDLE_S, ViewedSlice, nearest_first
-from ctsr.viewer.session import ViewerSession
+from ctsr.viewer.session import IDLE_S, ViewedSlice, ViewerSession, nearest_first
 from tests.made.ct import body, save_series
 from tests.viewer.conftest import TURN, Open
 

@@ -13,9 +13,8 @@ from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
-from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.roi_metrics import METRICS
-from ctsr.viewer.session import ViewerSession
+from ctsr.viewer.session import ViewedSlice, ViewerSession
 from tests.needs import needs
 from tests.viewer.conftest import TURN, Open
 

@@ -17,9 +17,8 @@ from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.features import Trunk, as_imagenet
 from ctsr.weights import WEIGHTS, fetch, load_weights, table, weights_path
-from ctsr.weights.cache import download
+from ctsr.weights.cache import download, unpack
 from ctsr.weights.table import Source, Weights
-from ctsr.weights.unpack import unpack
 from tests.golden.lpips_pairs import FEATURES, reference
 from tests.made.listener import Listener
 from tests.needs import needs_weights

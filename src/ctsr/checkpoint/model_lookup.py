@@ -27,7 +27,7 @@ STAMPED = re.compile(r"(?P<experiment>.+)_(?P<stamp>\d{8}-\d{6})")
 
 FOLDER = Path(ctsr.__file__).parent / "bundled"
 
-WITHDRAWN = {"ctsr-x2-sharp": "use ctsr-x2 with --strength strong, which `ctsr upscale` takes"}
+WITHDRAWN = {"ctsr-x2-sharp": "use ctsr-x2 with `strength` strong, which `ctsr upscale` takes"}
 """Models that came with earlier versions, and what takes their place."""
 
 

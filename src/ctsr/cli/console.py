@@ -1,5 +1,9 @@
-"""The one place that prints: progress bars on a terminal, plain lines elsewhere, tables, notes and errors."""
+"""The one place that prints: progress bars on a terminal, plain lines elsewhere, tables, notes and errors.
 
+The library's messages name fields; here they become flags.
+"""
+
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,16 +13,67 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ctsr.cli.flag_text import with_flags
-
-__all__ = ["Console"]
-
 T = TypeVar("T")
 
 PLAIN_WIDTH = 200
 """Columns to lay a table out in where there is no terminal to ask."""
 PLAIN_INTERVAL_S = 10.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
+
+NONE = "–"
+"""Where there is nothing to show."""
+
+FIELDS = frozenset(
+    {
+        "allow_gaps",
+        "allow_train_patients",
+        "alphas",
+        "assume_hu",
+        "baselines",
+        "blur_kernel",
+        "blur_sigma_range",
+        "dask",
+        "denoise",
+        "device",
+        "dose_factor_range",
+        "downsampling",
+        "engine",
+        "format",
+        "hu_offset",
+        "hu_scale",
+        "jobs",
+        "limit_noise",
+        "ma_every",
+        "mask",
+        "max_memory",
+        "max_patients",
+        "max_slices_per_patient",
+        "metrics",
+        "model_path",
+        "noise_cutoff_range",
+        "noise_model",
+        "noise_skew",
+        "out_dir",
+        "overwrite",
+        "patch_size",
+        "precision",
+        "scale",
+        "seed",
+        "sharpen",
+        "slices",
+        "split",
+        "split_json",
+        "strength",
+        "study_slices",
+        "target_spacing",
+        "window_center",
+        "window_width",
+        "workers",
+    }
+)
+"""Arguments of library functions that errors name in backticks, and that have a flag of the same name."""
+OTHER_NAMES = {"noise_sigma_range": "noise_sigma_range_norm"}
+"""Arguments whose flag has another name."""
 
 
 class Console:
@@ -84,5 +139,34 @@ class Console:
                 self.note(f"{what}: {done}{of} in {now - started:.0f} s")
 
 
+def mm(*lengths: float | None) -> str:
+    """Lengths in mm, along several axes unless they are all alike: `0.7 × 0.8`."""
+    return " × ".join(dict.fromkeys(NONE if length is None else f"{length:.4g}" for length in lengths))
+
+
+def pixels(*counts: int | None) -> str:
+    """A size in pixels: `512 × 512`."""
+    return " × ".join(map(str, counts))
+
+
+def with_flags(message: str) -> str:
+    """Write arguments in backticks as flags; other words in backticks stay as they are.
+
+    `` `assume_hu` `` and `` `assume_hu=True` `` become ``--assume_hu``, `` `limit_noise=False` ``
+    ``--no_limit_noise``, `` `format=nifti` `` ``--format nifti``.
+    """
+    return re.sub(r"`(\w+)(?:=([^`\s]+))?`", _flag, message)
+
+
 def _is_number(cell: str) -> bool:
     return bool(cell) and (cell in {"–", "-"} or cell.replace(".", "", 1).lstrip("+-−").isdigit())
+
+
+def _flag(match: re.Match[str]) -> str:
+    name, value = match[1], match[2]
+    if name not in FIELDS and name not in OTHER_NAMES:
+        return match[0]
+    name = OTHER_NAMES.get(name, name)
+    if value == "False":
+        return f"--no_{name}"
+    return f"--{name}" if value in {None, "True"} else f"--{name} {value}"

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ctsr.cli.cells import mm
-from ctsr.cli.console import Console
+from ctsr.cli.console import Console, mm
 from ctsr.cli.options import Common
 
 __all__ = ["Demo"]
@@ -36,7 +35,7 @@ class Demo:
         if self.make_data is not None:
             return self._make_data(self.make_data, console)
         from ctsr.cli.evaluate import show
-        from ctsr.demo.job import run_demo
+        from ctsr.demo import run_demo
 
         result = run_demo(self.out_dir, epochs=self.epochs, seed=self.seed, progress=console)
         show(console, result.evaluation)

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from ctsr.cli.cells import NONE
-from ctsr.cli.console import Console
+from ctsr.cli.console import NONE, Console
 from ctsr.cli.degradation_flags import DegradationFlags
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
@@ -57,10 +56,9 @@ class Evaluate:
 
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a patient or a series could not be used, wholly or in part."""
-        from ctsr.cluster import executor_for
         from ctsr.evaluate.methods import load_model_under_test
         from ctsr.evaluate.runner import WorkerPool
-        from ctsr.pool import threads_each
+        from ctsr.pool import executor_for, threads_each
 
         models = [
             load_model_under_test(path, device=self.device, scale=self.scale, progress=console)
@@ -74,8 +72,8 @@ class Evaluate:
 
     def _evaluation(self, models: "Sequence[ModelUnderTest]", workers: "WorkerPool | None", console: Console) -> int:
         from ctsr.evaluate.evaluation import evaluate
+        from ctsr.quantization.acceptance import SyntheticSlices
         from ctsr.quantization.quantized_model import Int8Network
-        from ctsr.quantization.synthetic import SyntheticSlices
 
         degradation = self.degradation_for(models[0], console)
         int8 = Int8Network(SyntheticSlices.of(models[0].generator))

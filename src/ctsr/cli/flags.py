@@ -1,16 +1,17 @@
-"""The flags of a command: their descriptions, the spellings of other commands, and errors for unknown ones."""
+"""The flags of a command: their descriptions, the help made of them, and errors for unknown ones."""
 
 import ast
 import dataclasses
 import difflib
 import inspect
+import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -26,6 +27,12 @@ SYNONYMS = (
 INPUTS = ("source", "folder")
 """Positional arguments that `--root` may stand for."""
 METAVARS = {Path: "PATH", str: "TEXT", int: "N", float: "VALUE"}
+
+MAX_WIDTH = 100
+NAME_WIDTH = 26
+"""Columns of the names; descriptions begin after them."""
+SHORT = 9
+"""Commands of at most so many flags have one group."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,86 @@ def flags_of(options: type[Any]) -> Iterator[Flag]:
             given = [str(item.metavar) for item in metadata if getattr(item, "metavar", None)]
             metavar = given[0] if given else field.name.upper() if positional else _metavar(kind)
             yield Flag(field.name, kind, default, texts.get(field.name, ""), positional, metavar)
+
+
+def known_name(name: str, known: frozenset[str]) -> str:
+    """The command's own name for a flag of one meaning; `name` itself if it has none."""
+    if name not in known:
+        for row in SYNONYMS:
+            if name in row:
+                return next((other for other in row if other in known), name)
+    return name
+
+
+def canonical(argv: Sequence[str], options: type[Any]) -> list[str]:
+    """Arguments with the command's own flag names; roots and folders may be positional or flags.
+
+    Raises:
+        UsageError: a flag is unknown; the message names the nearest one.
+    """
+    flags = list(flags_of(options))
+    names = frozenset(flag.name for flag in flags if not flag.positional)
+    negated = frozenset(f"no_{flag.name}" for flag in flags if flag.is_switch)
+    places = [flag.name for flag in flags if flag.positional]
+    words = list(argv)
+    leading: list[str] = []
+    while words and not words[0].startswith("-"):
+        leading.append(words.pop(0))
+    if leading and not places and (roots := {"root", "data_root"} & names):
+        words, leading = [f"--{next(iter(roots))}", *leading, *words], []
+    result: list[str] = []
+    moved: dict[str, list[str]] = {}
+    target = result
+    for word in words:
+        if not word.startswith("--") or word == "--":
+            target.append(word)
+            continue
+        given, equals, value = word[2:].partition("=")
+        name = known_name(given.replace("-", "_"), names | negated)
+        place = _place(name, places) if name not in names | negated | {"help"} else None
+        if place is not None:
+            target = moved.setdefault(place, [])
+            target += [value] if equals else []
+            continue
+        if name not in names | negated | {"help"}:
+            raise UsageError(_unknown(given, names))
+        target = result
+        result.append(f"--{name}{equals}{value}")
+    first = [value for place in places for value in moved.get(place, ()) if place in INPUTS]
+    last = [value for place in places for value in moved.get(place, ()) if place not in INPUTS]
+    return [*first, *leading, *last, *result]
+
+
+def help_text(options: type[Any], basic: Sequence[str], prog: str) -> str:
+    """What `ctsr COMMAND --help` prints.
+
+    Args:
+        options: dataclass whose docstring describes the command, with examples as paragraphs that begin with `ctsr`.
+        basic: names of the flags that most users need.
+        prog: how the command was called.
+    """
+    width = min(MAX_WIDTH, shutil.get_terminal_size().columns)
+    flags = list(flags_of(options))
+    arguments = [flag for flag in flags if flag.positional]
+    common = [flag for flag in flags if flag.name in {"config", "debug"}]
+    own = [flag for flag in flags if flag not in arguments and flag not in common]
+    first = [flag for flag in own if flag.name in basic or len(own) <= SHORT]
+    first.sort(key=lambda flag: basic.index(flag.name) if flag.name in basic else len(basic))
+    words = [flag.metavar if flag.default is dataclasses.MISSING else f"[{flag.metavar}]" for flag in arguments]
+    paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(options) or "").split("\n\n")]
+    examples = [part for part in paragraphs if part.startswith("ctsr ")]
+    lines = [" ".join(["usage:", prog, *words, "[flags]"]), ""]
+    for paragraph in paragraphs:
+        if paragraph not in examples:
+            lines += [*textwrap.wrap(paragraph, width), ""]
+    if examples:
+        lines += ["examples:", *(f"  {example}" for example in examples), ""]
+    lines += _group("arguments", arguments, width)
+    lines += _group("flags", first, width)
+    lines += _group("advanced", [flag for flag in own if flag not in first], width)
+    lines += _group("every command", common, width)
+    lines += ["  -h, --help".ljust(NAME_WIDTH) + "Show this help."]
+    return "\n".join(lines)
 
 
 def _without_annotations(hint: Any) -> tuple[Any, tuple[Any, ...], bool]:
@@ -115,54 +202,6 @@ def _string(statement: ast.stmt) -> str | None:
     return None
 
 
-def known_name(name: str, known: frozenset[str]) -> str:
-    """The command's own name for a flag of one meaning; `name` itself if it has none."""
-    if name not in known:
-        for row in SYNONYMS:
-            if name in row:
-                return next((other for other in row if other in known), name)
-    return name
-
-
-def canonical(argv: Sequence[str], options: type[Any]) -> list[str]:
-    """Arguments with the command's own flag names; roots and folders may be positional or flags.
-
-    Raises:
-        UsageError: a flag is unknown; the message names the nearest one.
-    """
-    flags = list(flags_of(options))
-    names = frozenset(flag.name for flag in flags if not flag.positional)
-    negated = frozenset(f"no_{flag.name}" for flag in flags if flag.is_switch)
-    places = [flag.name for flag in flags if flag.positional]
-    words = list(argv)
-    leading: list[str] = []
-    while words and not words[0].startswith("-"):
-        leading.append(words.pop(0))
-    if leading and not places and (roots := {"root", "data_root"} & names):
-        words, leading = [f"--{next(iter(roots))}", *leading, *words], []
-    result: list[str] = []
-    moved: dict[str, list[str]] = {}
-    target = result
-    for word in words:
-        if not word.startswith("--") or word == "--":
-            target.append(word)
-            continue
-        given, equals, value = word[2:].partition("=")
-        name = known_name(given.replace("-", "_"), names | negated)
-        place = _place(name, places) if name not in names | negated | {"help"} else None
-        if place is not None:
-            target = moved.setdefault(place, [])
-            target += [value] if equals else []
-            continue
-        if name not in names | negated | {"help"}:
-            raise UsageError(_unknown(given, names))
-        target = result
-        result.append(f"--{name}{equals}{value}")
-    first = [value for place in places for value in moved.get(place, ()) if place in INPUTS]
-    last = [value for place in places for value in moved.get(place, ()) if place not in INPUTS]
-    return [*first, *leading, *last, *result]
-
-
 def _place(name: str, places: Sequence[str]) -> str | None:
     """The positional argument that a flag stands for."""
     if name in {"root", "data_root"}:
@@ -177,3 +216,52 @@ def _unknown(given: str, names: frozenset[str]) -> str:
     near = difflib.get_close_matches(given.replace("-", "_"), [*names, *others], n=1)
     hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
     return f"unknown flag --{given}; {hint}"
+
+
+def _group(title: str, flags: Iterable[Flag], width: int) -> Iterator[str]:
+    lines = [line for flag in flags for line in _described(flag, width)]
+    if lines:
+        yield from (f"{title}:", *lines)
+        if title != "every command":
+            yield ""
+
+
+def _described(flag: Flag, width: int) -> Iterator[str]:
+    name = f"  {_spelling(flag)}"
+    text = textwrap.wrap(f"{flag.text} {_default(flag)}".strip(), max(20, width - NAME_WIDTH))
+    if len(name) + 2 > NAME_WIDTH:
+        yield name
+    else:
+        yield name.ljust(NAME_WIDTH) + (text.pop(0) if text else "")
+    yield from (" " * NAME_WIDTH + line for line in text)
+
+
+def _spelling(flag: Flag) -> str:
+    if flag.positional:
+        return flag.metavar
+    if not flag.is_switch:
+        return f"--{flag.name} {flag.metavar}"
+    return f"--{flag.name}" if flag.default is False else f"--{flag.name}, --no_{flag.name}"
+
+
+def _default(flag: Flag) -> str:
+    """The default, where it says something that the description does not."""
+    if flag.default is dataclasses.MISSING:
+        return "" if flag.positional else "(required)"
+    if flag.default is None or flag.default == () or (flag.is_switch and flag.default is False):
+        return ""
+    return f"(default: {_plain(flag.default)})"
+
+
+def _plain(value: object) -> str:
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case tuple():
+            return " ".join(_plain(item) for item in cast("tuple[object, ...]", value))
+        case float():
+            return f"{value:g}"
+        case Path():
+            return value.as_posix()
+        case _:
+            return str(value)

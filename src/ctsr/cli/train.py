@@ -1,4 +1,4 @@
-"""`ctsr train`."""
+"""`ctsr train` and `ctsr finetune`."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 from ctsr.cli.console import Console
 from ctsr.cli.degradation_flags import DegradationFlags
 from ctsr.cli.options import Common
-from ctsr.train.options import TrainOptions
+from ctsr.train.options import FinetuneOptions, TrainOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to train, not for `--help`
     from ctsr.train.session import TrainResult
-
-__all__ = ["Train", "show_result"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +50,31 @@ def show_result(console: Console, result: "TrainResult") -> int:
     if result.failures:
         console.error(f"{len(result.failures)} series were left out, see above")
     return int(bool(result.failures))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    r"""Fine-tune a trained generator with perceptual and adversarial losses (ESRGAN).
+
+    Architecture, scale, split and degradation come from the generator; a degradation flag that says otherwise wins.
+    The perceptual loss needs VGG's weights once: ctsr weights fetch vgg16
+
+    ctsr finetune
+
+    ctsr finetune --pretrained_g runs/rrdb_x2_blurnoise_20260101-120000 --epochs 30 --lambda_perc 0.1 --lambda_gan 0.005
+
+    ctsr finetune --perceptual none --discriminator unet --out_dir finetune_outputs
+
+    torchrun --nproc_per_node=2 -m ctsr finetune
+    """
+
+    finetune: FinetuneOptions = field(default_factory=FinetuneOptions)
+    degradation: DegradationFlags = field(default_factory=DegradationFlags)
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status: 0, or 1 when a series could not be used."""
+        from ctsr.train.finetune import finetune
+
+        result = finetune(self.finetune, self.degradation.over, given=self.common.given, progress=console)
+        return show_result(console, result)

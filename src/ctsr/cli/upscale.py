@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ctsr.cli.cells import mm, pixels
-from ctsr.cli.console import Console
+from ctsr.cli.console import Console, mm, pixels
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.paths import native_path, resolve_path
@@ -66,10 +65,9 @@ class Upscale:
         if self.source is None or self.out is None:
             raise UsageError("ctsr upscale: what, and where to? Give both: ctsr upscale IN OUT")
         from ctsr.checkpoint import find_model
-        from ctsr.cluster import executor_for
-        from ctsr.device import pick_device
+        from ctsr.infer.engine import pick_device
         from ctsr.infer.selection import AskedFor
-        from ctsr.pool import threads_each
+        from ctsr.pool import executor_for, threads_each
         from ctsr.upscale.run import upscale
 
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
@@ -84,9 +82,9 @@ class Upscale:
         return int(report.failed > 0)
 
     def _int8(self, model: "Model", console: Console) -> "Int8Network":
+        from ctsr.quantization.acceptance import SyntheticSlices
         from ctsr.quantization.calibration import ExamSlices
         from ctsr.quantization.quantized_model import Int8Network
-        from ctsr.quantization.synthetic import SyntheticSlices
 
         if self.calibration is None:
             return Int8Network(SyntheticSlices.of(model))

@@ -67,8 +67,8 @@ class View:
         return 0
 
     def _request(self, console: Console) -> "ViewRequest":
+        from ctsr.quantization.acceptance import SyntheticSlices
         from ctsr.quantization.quantized_model import Int8Network
-        from ctsr.quantization.synthetic import SyntheticSlices
         from ctsr.viewer.state import ViewRequest
 
         folder = self.folder or self.dicom_folder

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from ctsr.data.hu_cache import Opened, open_all
 from ctsr.data.split import Split, choose_split
-from ctsr.defect_policy import Command, check
 from ctsr.errors import CtsrError, MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
 from ctsr.progress import SILENT, Progress
-from ctsr.series import PatientExams, Series
+from ctsr.series import Command, PatientExams, Series, check
 from ctsr.text import listed
 
 PREPROCESSING_LOG = "preprocessing_log.csv"
@@ -194,7 +193,7 @@ class SplitExams:
 
         Args:
             name: `train`, `val` or `test`.
-            command: column of `ctsr.defect_policy.POLICY`; warnings go to `progress`.
+            command: column of `ctsr.series.POLICY`; warnings go to `progress`.
             store: where decoded series are kept.
             only: the patients wanted; all of the part when left out.
             assume_hu: read series without a rescale as HU.

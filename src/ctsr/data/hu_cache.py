@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from ctsr.body_mask import BLOCK, body_blocks
-from ctsr.boundary import boundary
-from ctsr.errors import CtsrError
+from ctsr.errors import CtsrError, boundary
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, file_state
 from ctsr.hashing import digest
@@ -21,6 +19,7 @@ from ctsr.hu import AIR
 from ctsr.pool import available_cores, in_order, pool
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Series
+from ctsr.tissue import BLOCK, body_blocks
 from ctsr.volume import PaddingMask
 
 VERSION = 1

@@ -1,5 +1,6 @@
 """HR → LR: draw the parameters, then apply them. Tensors in, tensors out; `degrade_hu` for one slice in HU."""
 
+from ctsr.callable_package import make_callable
 from ctsr.degrade.apply import degrade, degrade_hu, margin_of
 from ctsr.degrade.degradation import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
 from ctsr.degrade.exam_dose import with_own_noise
@@ -19,3 +20,5 @@ __all__ = [
     "margin_of",
     "with_own_noise",
 ]
+
+make_callable(__name__, "ctsr.api.images:degrade")

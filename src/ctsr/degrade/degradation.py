@@ -115,31 +115,31 @@ class Degradation:
         if self.scale not in SCALES:
             raise DomainError(f"scale {self.scale} is not supported; choose 2 or 4")
         if self.blur_kernel is not None and (self.blur_kernel < 1 or self.blur_kernel % 2 == 0):
-            raise DomainError(f"--blur_kernel must be an odd number of pixels, got {self.blur_kernel}")
+            raise DomainError(f"`blur_kernel` must be an odd number of pixels, got {self.blur_kernel}")
         for name, (low, high), least in (
-            ("--blur_sigma_range", self.sigma_range, 0.0),
-            ("--noise_sigma_range_norm", self.noise_sigma_range, 0.0),
-            ("--dose_factor_range", self.dose_factor_range, 0.0),
+            ("`blur_sigma_range`", self.sigma_range, 0.0),
+            ("`noise_sigma_range`", self.noise_sigma_range, 0.0),
+            ("`dose_factor_range`", self.dose_factor_range, 0.0),
         ):
             if not least <= low <= high:
                 raise DomainError(f"{name} needs {least:g} ≤ low ≤ high, got {low:g} {high:g}")
         self._check_choices()
         if self.dose_factor_range[0] <= 0 or self.dose_factor_range[1] > 1:
             low, high = self.dose_factor_range
-            raise DomainError(f"--dose_factor_range lies in (0, 1], got {low:g} {high:g}")
+            raise DomainError(f"`dose_factor_range` lies in (0, 1], got {low:g} {high:g}")
 
     def _check_choices(self) -> None:
         for name, chosen, known in (
-            ("--downsampling", self.downsampling, get_args(Downsampling)),
-            ("--noise_model", self.noise_model, get_args(NoiseModel)),
+            ("`downsampling`", self.downsampling, get_args(Downsampling)),
+            ("`noise_model`", self.noise_model, get_args(NoiseModel)),
         ):
             if not chosen or not set(chosen) <= set(known):
                 raise DomainError(f"{name} takes {' and '.join(known)}, got {' '.join(chosen) or 'nothing'}")
         low, high = self.noise_cutoff_range
         if not 0.1 <= low <= high <= 4:
-            raise DomainError(f"--noise_cutoff_range needs 0.1 ≤ low ≤ high ≤ 4, got {low:g} {high:g}")
+            raise DomainError(f"`noise_cutoff_range` needs 0.1 ≤ low ≤ high ≤ 4, got {low:g} {high:g}")
         if not 0.1 <= self.noise_skew <= 10:
-            raise DomainError(f"--noise_skew must lie between 0.1 and 10, got {self.noise_skew:g}")
+            raise DomainError(f"`noise_skew` must lie between 0.1 and 10, got {self.noise_skew:g}")
 
     @property
     def sigma_range(self) -> Range:

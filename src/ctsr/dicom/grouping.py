@@ -1,20 +1,22 @@
 """From the files of one patient to series: grouped, ordered along the normal, and their defects named."""
 
+import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from ctsr.boundary import boundary
-from ctsr.dicom.defect_detection import find_defects, slice_step
-from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
-from ctsr.errors import CtsrError
-from ctsr.geometry import spread
-from ctsr.series import DefectKind, Excluded, GeometryKey, Series, SeriesHeader
+from ctsr.dicom.header import PHASES, AxialImage, FileContents, NotCT, RejectedImage
+from ctsr.errors import CtsrError, boundary
+from ctsr.series import Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
+from ctsr.text import listed
+from ctsr.volume import angle_to_axial, spread
 
 FAILURES = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
 """Reasons for which an image is missing from a series it belongs to."""
@@ -24,6 +26,29 @@ COSINES_WITHIN = 1e-4
 """Difference in direction cosines within one series."""
 GroupKey: TypeAlias = tuple[str, GeometryKey]
 """Series UID, and what slices must share besides."""
+
+SAME_PLACE_MM = 0.01
+"""Slices nearer to each other than this lie at the same position."""
+OFF_GRID = 0.05
+"""Of a step: how far slices may lie off an even grid …"""
+ROUNDING_MM = 0.06
+"""… or in mm, if that is more: many writers round positions to a tenth of a millimetre …"""
+ROUNDING = 0.2
+"""… but never more than this share of a step: a missing slice moves the others by half a step."""
+UNEVEN = 0.1
+"""Of the usual step: how much a step differs that is named as uneven, once the grid is found to be."""
+WHOLE_WITHIN = 0.2
+"""Of a step: how near a step must be to a multiple of the usual one to be a gap rather than irregular."""
+ASIDE_WITHIN = 0.5
+"""Of a pixel: how far slices may lie beside one another."""
+TILT_WITHIN = 1.0
+"""Degrees by which the header's gantry tilt and the slices' orientation may differ."""
+NAMED = 3
+"""Places that a message names before it says how many more there are."""
+
+SINGLE = Defect(DefectKind.SINGLE_SLICE, "it is a single slice", (0,))
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -52,6 +77,57 @@ def group(files: Iterable[FileContents], patient_id: str) -> GroupedFiles:
     kept, copies = _without_copies(images)
     series, failures = _series(kept, refused, patient_id)
     return GroupedFiles(series, (*_excluded([*refused, *copies]), *failures), ignored)
+
+
+def find_defects(
+    images: Sequence[AxialImage], others: Sequence[AxialImage], refused: Sequence[RejectedImage]
+) -> tuple[Defect, ...]:
+    """All defects of one series.
+
+    Args:
+        images: its slices, in order along the normal.
+        others: the first image of each other series that share its UID.
+        refused: images of the same UID that are not used.
+    """
+    found = [
+        *_duplicates(images),
+        *_spacing(images),
+        *_alignment(images),
+        *_mixed(images[0], others),
+        *_absent(refused, DefectKind.MISSING_GEOMETRY, "do not say where they lie"),
+        *_absent(refused, DefectKind.UNREADABLE_SLICE, "cannot be read"),
+        *_flagged(images),
+        *_rescales(images),
+    ]
+    if len(images) == 1:
+        found.append(SINGLE)
+    return tuple(found)
+
+
+def places(images: Sequence[AxialImage]) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Distinct places along the normal in mm, ascending, and the first slice at each."""
+    along = spread([image.slice.position for image in images], images[0].orientation).along
+    first = np.flatnonzero(np.diff(along, prepend=-np.inf) > SAME_PLACE_MM)
+    return along[first], first
+
+
+def slice_step(images: Sequence[AxialImage]) -> float | None:
+    """Median mm between neighbouring places along the normal; None where there is one place only."""
+    along, _ = places(images)
+    return float(np.median(np.diff(along))) if len(along) > 1 else None
+
+
+def part_of(series: Series, wanted: slice) -> Series:
+    """The series with only some of its slices, one after the other, and the defects that lie among these."""
+    kept = range(len(series.slices))[wanted]
+    slices = series.slices[wanted]
+    steps = np.diff(spread([header.position for header in slices], series.orientation).along) if slices else np.empty(0)
+    steps = steps[steps > SAME_PLACE_MM]
+    defects = [found for defect in series.defects if (found := _within(defect, kept))]
+    if len(slices) == 1 < len(series.slices):
+        defects.append(SINGLE)
+    step = float(np.median(steps)) if len(steps) else None
+    return replace(series, slices=slices, slice_step=step, defects=tuple(defects))
 
 
 def _without_copies(images: Iterable[AxialImage]) -> tuple[list[AxialImage], list[RejectedImage]]:
@@ -165,3 +241,170 @@ def _excluded_group(images: Sequence[RejectedImage], reason: str) -> Excluded:
         series_uid=images[0].series_uid,
         failed=any(image.kind in FAILURES for image in images),
     )
+
+
+def _within(defect: Defect, kept: range) -> Defect | None:
+    """What is left of a defect where only some slices are kept."""
+    indices = tuple(kept.index(index) for index in defect.slice_indices if index in kept)
+    # One slice beside a hole is no hole; nor are two that lie beside different ones.
+    neighbours = any(b - a == 1 for a, b in pairwise(indices))
+    needs_two = defect.kind in {DefectKind.GAP, DefectKind.IRREGULAR_SPACING, DefectKind.DUPLICATE_POSITION}
+    if defect.slice_indices and (not indices or (needs_two and not neighbours)):
+        return None
+    return replace(defect, slice_indices=indices)
+
+
+def _duplicates(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    _, first = places(images)
+    if len(first) == len(images):
+        return
+    groups = [range(start, end) for start, end in zip(first, [*first[1:], len(images)], strict=True)]
+    several = [group for group in groups if len(group) > 1]
+    counts = {len(group) for group in groups}
+    if len(counts) == 1 and len(groups) > 1:
+        what = f"{counts.pop()} images at each of {len(groups)} positions"
+    else:
+        what = "several images at " + listed([_z(images[group[0]]) for group in several], NAMED)
+    indices = tuple(index for group in several for index in group)
+    yield Defect(DefectKind.DUPLICATE_POSITION, what + _told_apart(images, several), indices)
+
+
+def _told_apart(images: Sequence[AxialImage], groups: Sequence[range]) -> str:
+    """By which attribute the images at one position differ: most often they are phases of one examination."""
+    for number, name in enumerate(PHASES):
+        values = [[images[index].phase[number] for index in group] for group in groups]
+        if all(all(group) and len(set(group)) == len(group) for group in values):
+            shown = ", ".join(values[0][:NAMED])
+            return f", which differ in {name} ({shown}): several phases or reconstructions under one series UID"
+    return ""
+
+
+def _spacing(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    along, first = places(images)
+    if len(along) < 3 or _is_even(along):
+        return
+    steps = np.diff(along)
+    usual = float(np.median(steps))
+    ratio = steps / usual
+    gaps = (ratio > 1.5) & (np.abs(ratio - ratio.round()) <= WHOLE_WITHIN)
+    uneven = (np.abs(ratio - 1) > UNEVEN) & ~gaps
+    if gaps.any():
+        holes = [
+            f"{round(ratio[i]) - 1} between {_between(images, first, i)}"
+            for i in np.flatnonzero(gaps).tolist()
+        ]  # fmt: skip
+        detail = f"slices are missing: {listed(holes, NAMED)} (step {usual:g} mm)"
+        yield Defect(DefectKind.GAP, detail, _neighbours(first, gaps))
+    if uneven.any():
+        places_of = [f"{steps[i]:.3g} mm between {_between(images, first, i)}" for i in np.flatnonzero(uneven).tolist()]
+        detail = f"the step is {usual:.3g} mm, but {listed(places_of, NAMED)}"
+        yield Defect(DefectKind.IRREGULAR_SPACING, detail, _neighbours(first, uneven))
+    if not gaps.any() and not uneven.any():
+        detail = f"the step drifts between {steps.min():.3g} and {steps.max():.3g} mm"
+        yield Defect(DefectKind.IRREGULAR_SPACING, detail, tuple(first.tolist()))
+
+
+def _alignment(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    """A tilted gantry shears the volume; anything else that moves slices sideways breaks it."""
+    lie = spread([image.slice.position for image in images], images[0].orientation)
+    if len(images) < 2 or np.ptp(lie.along) <= SAME_PLACE_MM:
+        return
+    allowed = ASIDE_WITHIN * min(images[0].pixel_spacing)
+    aside = np.linalg.norm(lie.sideways, axis=1)
+    tilt = abs(images[0].tilt)
+    everyone = tuple(range(len(images)))
+    if aside.max() > allowed:
+        height = lie.along - lie.along[0]
+        slope = height @ lie.sideways / (height @ height)
+        if np.linalg.norm(lie.sideways - np.outer(height, slope), axis=1).max() <= allowed:
+            angle = math.degrees(math.atan(float(np.linalg.norm(slope))))
+            yield Defect(DefectKind.GANTRY_TILT, f"its slices are sheared by a gantry tilt of {angle:.1f}°", everyone)
+        else:
+            detail = f"its slices lie up to {aside.max():.3g} mm beside one another"
+            yield Defect(DefectKind.IRREGULAR_SPACING, detail, everyone)
+    elif tilt > TILT_WITHIN and abs(tilt - angle_to_axial(images[0].orientation)) > TILT_WITHIN:
+        detail = f"the header tells a gantry tilt of {tilt:g}° that the orientation of the slices does not show"
+        yield Defect(DefectKind.GANTRY_TILT, detail, everyone)
+
+
+def _mixed(image: AxialImage, others: Sequence[AxialImage]) -> Iterator[Defect]:
+    differences = {_difference(image, other): None for other in others}
+    if differences:
+        detail = f"the same series UID also holds slices {listed(list(differences), NAMED)}"
+        yield Defect(DefectKind.MIXED_GEOMETRY, detail)
+
+
+def _difference(image: AxialImage, other: AxialImage) -> str:
+    if (image.rows, image.columns) != (other.rows, other.columns):
+        return f"of {other.rows}×{other.columns} pixels"
+    if image.pixel_spacing != other.pixel_spacing:
+        return f"with pixels of {other.pixel_spacing[0]:g}×{other.pixel_spacing[1]:g} mm"
+    if image.image_type != other.image_type:
+        return f"of image type {'/'.join(other.image_type) or '(none)'}"
+    return "of another orientation"
+
+
+def _absent(refused: Sequence[RejectedImage], kind: DefectKind, what: str) -> Iterator[Defect]:
+    names = [image.path.name for image in refused if image.kind is kind]
+    if names:
+        yield Defect(kind, f"{len(names)} of its images {what}: {listed(names, NAMED)}")
+
+
+def _flagged(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    repeated = Counter(image.slice.identity for image in images)
+    flags = (
+        (
+            DefectKind.MISSING_RESCALE,
+            "no RescaleSlope and RescaleIntercept, so stored values are not known to be HU",
+            [image.slice.rescale_slope is None for image in images],
+        ),
+        (
+            DefectKind.REPEATED_UID,
+            "the same SOP Instance UID at different positions",
+            [repeated[image.slice.identity] > 1 for image in images],
+        ),
+        (
+            DefectKind.UNSTATED_UNITS,
+            "the header calls the units unspecified (RescaleType US); they are taken for HU",
+            [image.unstated_units for image in images],
+        ),
+        (DefectKind.LOSSY_COMPRESSION, "compressed with loss at some time", [image.lossy for image in images]),
+    )
+    for kind, detail, marks in flags:
+        indices = tuple(index for index, mark in enumerate(marks) if mark)
+        if indices:
+            share = "" if len(indices) == len(images) else f"{len(indices)} of {len(images)} slices: "
+            yield Defect(kind, share + detail, indices)
+
+
+def _rescales(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    """One reconstruction has one rescale: another one in a few slices is most often a mistake in their headers."""
+    rescales = Counter((image.slice.rescale_slope, image.slice.rescale_intercept) for image in images)
+    rescales.pop((None, None), None)
+    if len(rescales) < 2:
+        return
+    shown = [f"slope {slope:g}, intercept {intercept:g} in {count}" for (slope, intercept), count in rescales.items()]
+    usual = rescales.most_common(1)[0][0]
+    others = [(image.slice.rescale_slope, image.slice.rescale_intercept) != usual for image in images]
+    indices = tuple(index for index, other in enumerate(others) if other)
+    yield Defect(DefectKind.DIFFERING_RESCALE, f"the rescale differs between slices: {listed(shown, NAMED)}", indices)
+
+
+def _is_even(along: Floats) -> bool:
+    off = np.ptp(along - np.linspace(along[0], along[-1], len(along))) / 2
+    step = float(along[-1] - along[0]) / (len(along) - 1)
+    return bool(off <= max(OFF_GRID * step, min(ROUNDING_MM, ROUNDING * step)))
+
+
+def _neighbours(first: npt.NDArray[np.intp], marked: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    """Slices on both sides of the marked steps."""
+    steps = np.flatnonzero(marked)
+    return tuple(first[np.union1d(steps, steps + 1)].tolist())
+
+
+def _between(images: Sequence[AxialImage], first: npt.NDArray[np.intp], step: int) -> str:
+    return f"{_z(images[first[step]])} and {_z(images[first[step + 1]])}"
+
+
+def _z(image: AxialImage) -> str:
+    return f"z = {image.slice.position[2]:g} mm"

@@ -17,24 +17,30 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
-from ctsr.dicom.attributes import GROUPS, Attributes, frames_of
+from ctsr.dicom.attributes import (
+    GROUPS,
+    Attributes,
+    frames_of,
+    frames_problem,
+    pixel_data_problem,
+    pixel_module_problem,
+)
 from ctsr.dicom.codecs import RETIRED
-from ctsr.dicom.discovery import HEAD_BYTES, looks_like_dicom
-from ctsr.dicom.pixel_module import frames_problem, pixel_data_problem, pixel_module_problem
-from ctsr.dicom.reading import quiet, read_header, reading, transfer_syntax
+from ctsr.dicom.reading import HEAD_BYTES, looks_like_dicom, quiet, read_header, reading, transfer_syntax
 from ctsr.errors import ReadError
-from ctsr.geometry import (
+from ctsr.hu import rescale_problem
+from ctsr.series import DefectKind, SeriesHeader, SliceHeader, too_small
+from ctsr.text import one_line
+from ctsr.volume import (
     LARGEST_STEP_MM,
+    Orientation,
+    Vector,
     angle_to_axial,
     is_orthonormal,
     is_plausible_position,
     is_plausible_spacing,
     orthonormalised,
 )
-from ctsr.hu import rescale_problem
-from ctsr.series import DefectKind, SeriesHeader, SliceHeader, too_small
-from ctsr.text import one_line
-from ctsr.volume import Orientation, Vector
 
 CT_CLASSES = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
 

@@ -9,9 +9,8 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
-from ctsr.dicom.attributes import Attributes
+from ctsr.dicom.attributes import Attributes, code_stream_size, pixel_module_problem
 from ctsr.dicom.codecs import decoder_for
-from ctsr.dicom.pixel_module import code_stream_size, pixel_module_problem
 from ctsr.dicom.reading import OpenFile, open_file, quiet, reading
 from ctsr.errors import ReadError
 from ctsr.padding import SlicePixels, connected_to_border, is_below_air, outside_reconstruction

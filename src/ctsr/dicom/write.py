@@ -17,8 +17,8 @@ from pydicom.valuerep import VR
 
 from ctsr import __version__
 from ctsr.dicom.encode import binary, decimal_string, element_bytes, file_bytes, file_meta, put, settled, text
+from ctsr.dicom.frames import StoredPixels, to_stored
 from ctsr.dicom.reading import MALFORMED, reading
-from ctsr.dicom.rescale import StoredPixels, to_stored
 from ctsr.errors import ReadError
 from ctsr.files import write_atomically
 from ctsr.hashing import derived_uid

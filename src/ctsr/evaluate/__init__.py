@@ -4,3 +4,7 @@
 (`methods`, `slice_metrics`) into the `output_folder`, `statistics` and `summary` compute the tables, and `plots`,
 `studies` and `report` show them.
 """
+
+from ctsr.callable_package import make_callable
+
+make_callable(__name__, "ctsr.api.evaluation:evaluate")

@@ -193,7 +193,7 @@ def evaluate_curve(
         MissingInputError, SplitError: as `evaluate`.
     """
     if not alphas or min(alphas) < 0 or max(alphas) > 1:
-        raise UsageError(f"--alphas needs values from 0 to 1, got {' '.join(f'{a:g}' for a in alphas) or 'none'}")
+        raise UsageError(f"`alphas` needs values from 0 to 1, got {' '.join(f'{a:g}' for a in alphas) or 'none'}")
     stem = safe_name(f"{options.split}__alphas__{second.path.stem}")
     # The plan of the first generator stands for those of all blends.
     plan = plan_evaluation([ModelUnderTest(first, device)], degradation, options, SILENT)

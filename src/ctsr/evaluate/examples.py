@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.body_mask import BLOCK, body_blocks
 from ctsr.data.pairs import slice_pair
 from ctsr.evaluate.methods import reconstruct
 from ctsr.evaluate.output_folder import Row
@@ -15,6 +14,7 @@ from ctsr.evaluate.runner import reconstruct_slice
 from ctsr.evaluate.statistics import merit
 from ctsr.hu import FloatArray
 from ctsr.metrics import METRICS
+from ctsr.tissue import BLOCK, body_blocks
 
 RANKED_BY = ("PSNR", "SSIM", "LPIPS", "RMSE_HU")
 """The first of these that was computed ranks the slices."""

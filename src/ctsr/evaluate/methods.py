@@ -16,10 +16,10 @@ from ctsr.checkpoint.model import Model, find_model
 from ctsr.checkpoint.model_lookup import BEST, LAST, STAMPED
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, DegradationParams
-from ctsr.device import pick_device
 from ctsr.errors import UsageError
 from ctsr.hu import HURange
 from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
+from ctsr.infer.engine import pick_device
 from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.infer.super_resolver import NetworkMethod
 from ctsr.models.conditioning import Conditions
@@ -151,7 +151,7 @@ def load_model_under_test(
 
     Args:
         reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
-        device: see `ctsr.device.pick_device`.
+        device: see `ctsr.infer.engine.pick_device`.
         scale: the scale that the user expects, if any.
         progress: receives a note of the file that was chosen.
 
@@ -163,8 +163,8 @@ def load_model_under_test(
     generator = find_model(reference, scale=scale, progress=progress)
     if scale is not None and scale != generator.scale:
         raise UsageError(
-            f"--scale {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
-            "leave --scale out or name another --model_path"
+            f"`scale` {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
+            "leave `scale` out or name another `model_path`"
         )
     if generator.meta is None:
         progress.note(f"warning: {generator.path} does not say how it was trained; default degradation, split unknown")

@@ -93,16 +93,16 @@ class EvaluateOptions:
                 "no series to be measured; leave one out, or give the values, as in --conditions 0.8,5"
             )
         if self.workers < 0:
-            raise UsageError(f"--workers must not be negative, got {self.workers}")
+            raise UsageError(f"`workers` must not be negative, got {self.workers}")
         for name in ("mask", "metrics", "baselines"):
             if not getattr(self, name):
-                raise UsageError(f"--{name} needs at least one word")
+                raise UsageError(f"`{name}` needs at least one word")
         if len(set(self.baselines)) < len(self.baselines):
-            raise UsageError(f"--baselines names one twice: {' '.join(self.baselines)}")
+            raise UsageError(f"`baselines` names one twice: {' '.join(self.baselines)}")
         for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices"):
             value: int | None = getattr(self, name)
             if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, got {value}")
+                raise UsageError(f"`{name}` must be at least 1, got {value}")
 
     @property
     def conditions_source(self) -> ConditionsSource:

@@ -288,7 +288,7 @@ def _comparable(models: Sequence[ModelUnderTest]) -> ModelUnderTest:
         UsageError: there is none, or they do not.
     """
     if not models:
-        raise UsageError("there is no model to evaluate; name one with --model_path")
+        raise UsageError("there is no model to evaluate; name one with `model_path`")
     first = models[0]
     for other in models[1:]:
         if (other.scale, other.hu_range) != (first.scale, first.hu_range):
@@ -332,10 +332,10 @@ def announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: in
     pixels = sum(slices[number].stored.rows * slices[number].stored.columns for number in chosen)
     hours = MA_CPU_SECONDS * pixels * images_per_slice / 512**2 / 3600
     fewer = len(slices_with_ma(slices, FEWER_MA)) * images_per_slice
-    advice = f"--ma_every {FEWER_MA} computes it on {fewer}, " if fewer < len(chosen) * images_per_slice else ""
+    advice = f"`ma_every={FEWER_MA}` computes it on {fewer}, " if fewer < len(chosen) * images_per_slice else ""
     progress.note(
         f"MA will take about {hours:.1f} CPU hours for {len(chosen) * images_per_slice} images; {advice}"
-        "--metrics fidelity LPIPS NIQE hu tissue does without"
+        "`metrics` fidelity LPIPS NIQE hu tissue does without"
     )
 
 
@@ -352,7 +352,7 @@ def choose_patients(
     """
     patients = exams.split.part(options.split)[: options.max_patients]
     if not patients:
-        raise SplitError(f"the {options.split} part is empty in {exams.source}; choose another --split or --split_json")
+        raise SplitError(f"the {options.split} part is empty in {exams.source}; choose another `split` or `split_json`")
     for model in models:
         _check_unseen(patients, exams, model, options, progress)
     return patients
@@ -376,11 +376,11 @@ def _check_unseen(
     if seen and options.split != "train" and not options.allow_train_patients:
         # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
         lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"
-        remedy = "leave --split_json out to take the checkpoint's split" if options.split_json else lost_names
+        remedy = "leave `split_json` out to take the checkpoint's split" if options.split_json else lost_names
         raise SplitError(
             f"{model.generator.path} was trained on {', '.join(seen)} of the {options.split} part "
             f"({exams.source}): numbers on them say nothing about new patients; "
-            f"{remedy}, or pass --allow_train_patients"
+            f"{remedy}, or pass `allow_train_patients=True`"
         )
 
 

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model import Blend, blend
-from ctsr.cluster import LostError, each_in_order
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError
@@ -34,7 +33,7 @@ from ctsr.evaluate.slice_metrics import Domain
 from ctsr.files import write_atomically
 from ctsr.infer.selection import EngineSpec, open_engine
 from ctsr.metrics.perceptual import choose_perceptual
-from ctsr.pool import available_cores
+from ctsr.pool import LostError, available_cores, each_in_order
 from ctsr.progress import Progress
 from ctsr.text import one_line
 
@@ -64,7 +63,7 @@ class WorkerPool:
     """Processes that share the slices of an evaluation."""
 
     executor: Executor
-    """From `ctsr.cluster.executor_for`."""
+    """From `ctsr.pool.executor_for`."""
     threads: int | None = None
     """CPU threads of each process; the libraries' default when None."""
 

@@ -9,10 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ctsr.body_mask import body_mask
 from ctsr.hu import FloatArray, HURange, MetricWindow
 from ctsr.metrics import METRICS, MetricFunction, MetricValue, PerImage
-from ctsr.tissue import FEWEST_PIXELS, tissue_masks
+from ctsr.tissue import FEWEST_PIXELS, body_mask, tissue_masks
 
 MaskName: TypeAlias = Literal["none", "body"]
 Mask: TypeAlias = npt.NDArray[np.bool_]

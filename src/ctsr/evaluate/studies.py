@@ -123,7 +123,7 @@ def _study_physics(plan: EvaluationPlan, folder: OutputFolder, progress: Progres
         pictures=pictures,
         notes=(
             f"Pixels of {phantoms.pixel_mm:g} mm; LR ends at {phantoms.lr_nyquist_per_mm:.3f}/mm. How it is measured "
-            "and read: docs/physics.md. All values are in physics.json.",
+            "and read: docs/explanation/physics.md. All values are in physics.json.",
         ),
     )
     return _physics_document(phantoms), section
@@ -258,7 +258,7 @@ def _study_hallucination(
             "LR-consistency: SR degraded again, without noise, less LR. sFRC (FDA): patches of 64² whose Fourier ring "
             "correlation with HR falls to 0.5 at 0.33/mm or below; “within LR” counts those that part where LR still "
             "held the truth. Lesions: discs put into HR before it is degraded, or left out. How it is measured and "
-            "read: docs/physics.md. All values: hallucination.json.",
+            "read: docs/explanation/physics.md. All values: hallucination.json.",
         ),
     )
     return [asdict(summary) for summary in found.summaries], section

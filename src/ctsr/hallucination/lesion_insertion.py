@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ctsr.body_mask import body_mask
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, degrade_hu
 from ctsr.errors import DomainError
@@ -16,7 +15,7 @@ from ctsr.hu import FloatArray, HURange
 from ctsr.infer import SuperResolver, telling
 from ctsr.physics import soft_disc
 from ctsr.physics.transfer import distances
-from ctsr.tissue import AERATED_LUNG, SOFT_TISSUE, tissue_mask
+from ctsr.tissue import AERATED_LUNG, SOFT_TISSUE, body_mask, tissue_mask
 
 Tissue: TypeAlias = Literal["soft tissue", "lung"]
 TISSUES: dict[Tissue, tuple[float, float]] = {"soft tissue": SOFT_TISSUE, "lung": AERATED_LUNG}

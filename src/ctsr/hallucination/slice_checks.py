@@ -5,7 +5,8 @@ LR-consistency: SR that is degraded again must give LR but for LR's noise.
 sFRC finds patches where SR and HR lose their correlation at a frequency that they should still share. Source: Kc, Zeng,
 Soni and Badano (FDA), "sFRC for assessing hallucinations in medical image restoration", arXiv:2603.04673 (2026),
 first as doi:10.36227/techrxiv.171259560.02243347 (2024), with their parameters for CT super-resolution: patches of
-64×64 under a Hann window, threshold 0.5, limit 0.33/mm. `docs/physics.md` describes the departures from the paper.
+64×64 under a Hann window, threshold 0.5, limit 0.33/mm. `docs/explanation/physics.md` describes the
+departures from the paper.
 """
 
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from ctsr.body_mask import body_mask
 from ctsr.degrade import DegradationParams, degrade_hu
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray, HURange
+from ctsr.tissue import body_mask
 
 BODY_SHARE = 0.1
 """Of a patch: one with less body in it shows air and the table."""

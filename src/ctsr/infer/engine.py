@@ -1,4 +1,4 @@
-"""Engines: what runs a network on whole slices, or on tiles where a slice does not fit into memory."""
+"""Engines: what runs a network on whole slices, or on tiles where a slice does not fit into memory, and where."""
 
 import copy
 import math
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ctsr.errors import UsageError
 from ctsr.models import Architecture, receptive_radius
 from ctsr.models.profile import profile
+from ctsr.progress import SILENT, Progress
 
 EngineName: TypeAlias = Literal["auto", "torch", "openvino"]
 Precision: TypeAlias = Literal["fp32", "int8", "fp16"]
@@ -85,7 +86,7 @@ class TorchEngine:
         if precision == "int8":
             raise UsageError("PyTorch has no int8 here; OpenVINO has")
         if precision == "fp16" and self._device.type == "cpu":
-            raise UsageError("--precision fp16 is for GPUs; on a CPU choose fp32, or int8 with --engine openvino")
+            raise UsageError("`precision` fp16 is for GPUs; on a CPU choose fp32, or int8 with `engine` openvino")
         self._precision: Precision = precision
         self._net = copy.deepcopy(net).half() if precision == "fp16" else net
 
@@ -212,3 +213,34 @@ def seam_error(engine: Engine, scale: int, tiling: Tiling, lr: Tensor) -> float:
     whole = lr[..., top : top + side, left : left + side]
     halves = Tiled(engine, scale, Tiling(-(-min(whole.shape[2:]) // 2), tiling.margin, tiling.is_exact))
     return float((halves(whole).cpu() - engine(whole).cpu()).abs().max())
+
+
+def pick_device(name: str = "auto", *, progress: Progress = SILENT) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    `cuda` on a machine without a GPU warns and gives the CPU: recipes written on a workstation run on a laptop.
+
+    Raises:
+        UsageError: no such kind of device, or one that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _mps() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"`device` {name}: not a device; choose auto, cpu, cuda, cuda:1 or mps") from error
+    if name == "cuda" and not torch.cuda.is_available():
+        progress.note("warning: `device` cuda: no GPU is available here; computing on the CPU, slowly")
+        return torch.device("cpu")
+    # PyTorch keeps the index in eight bits: cuda:200 reads as −56.
+    if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
+        raise UsageError(f"`device` {name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not _mps():
+        raise UsageError("`device` mps: this machine has no Metal device")
+    if device.type not in {"cpu", "cuda", "mps"}:
+        raise UsageError(f"`device` {name}: not supported; choose auto, cpu, cuda, cuda:1 or mps")
+    return device
+
+
+def _mps() -> bool:
+    return torch.backends.mps.is_available()

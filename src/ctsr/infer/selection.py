@@ -140,12 +140,12 @@ def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvin
         progress.note(f"engine: PyTorch; OpenVINO, which is faster on this CPU, is not installed ({GET_IT})")
         return "torch"
     if engine == "torch" and precision == "int8":
-        raise UsageError("--engine torch has no --precision int8; --engine openvino has")
+        raise UsageError("`engine` torch has no `precision` int8; `engine` openvino has")
     if engine == "openvino":
         if not is_installed():
-            raise UsageError(f"--engine openvino: it is not installed; {GET_IT}, or choose --engine torch")
+            raise UsageError(f"`engine` openvino: it is not installed; {GET_IT}, or choose `engine` torch")
         if precision == "fp16":
-            raise UsageError("--precision fp16 is PyTorch's, on a GPU; with --engine openvino choose fp32 or int8")
+            raise UsageError("`precision` fp16 is PyTorch's, on a GPU; with `engine` openvino choose fp32 or int8")
         if device != "cpu":
             progress.note(f"engine: OpenVINO computes on the CPU, not on {device}")
     return engine

@@ -15,7 +15,6 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from ctsr.body_mask import BLOCK, tissue_blocks
 from ctsr.degrade import DegradationParams
 from ctsr.errors import DomainError
 from ctsr.hu import AIR, FloatArray, HURange
@@ -25,6 +24,7 @@ from ctsr.models.conditioning import Conditions, is_conditional, with_conditions
 from ctsr.models.interpolation import Interpolation, enlarge, interpolate
 from ctsr.padding import SlicePixels
 from ctsr.quality.before_after import block_means
+from ctsr.tissue import BLOCK, tissue_blocks
 from ctsr.volume import PaddingMask, VoxelsHU
 
 BORDER = 4

@@ -1,9 +1,8 @@
 """Image metrics: tensors in, a value or a reason for each image out."""
 
-from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
-from ctsr.metrics.structural import ssim
+from ctsr.callable_package import make_callable
+from ctsr.metrics.fidelity import MetricValue, PerImage, bias, mae, mse, psnr, rmse, ssim
 from ctsr.metrics.table import METRICS, Better, Group, Metric, MetricFunction, choose_metrics, of_group
-from ctsr.metrics.value import MetricValue, PerImage
 
 __all__ = [
     "METRICS",
@@ -22,3 +21,5 @@ __all__ = [
     "rmse",
     "ssim",
 ]
+
+make_callable(__name__, "ctsr.api.evaluation:metrics")

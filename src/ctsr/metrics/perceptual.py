@@ -25,15 +25,14 @@ from torch import Tensor
 from ctsr import __version__
 from ctsr.errors import MissingInputError
 from ctsr.features import Trunk
-from ctsr.metrics.lpips import LPIPS, SMALLEST
-from ctsr.metrics.niqe import BLOCK, NIQE, TOO_FLAT, TOO_SMALL
+from ctsr.metrics.fidelity import NOT_FINITE, MetricValue, PerImage, values
+from ctsr.metrics.lpips_niqe import BLOCK, LPIPS, NIQE, SMALLEST, TOO_FLAT, TOO_SMALL
 from ctsr.metrics.table import MetricFunction
-from ctsr.metrics.value import NOT_FINITE, MetricValue, PerImage, values
 from ctsr.progress import SILENT, Progress
 from ctsr.text import one_line
 from ctsr.weights import Source, load_weights
+from ctsr.weights.cache import unpack
 from ctsr.weights.table import Layout
-from ctsr.weights.unpack import unpack
 
 PerceptualName: TypeAlias = Literal["LPIPS", "NIQE", "MA"]
 LpipsTrunk: TypeAlias = Literal["alex", "vgg"]

@@ -7,9 +7,7 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 from ctsr.errors import UsageError
-from ctsr.metrics.fidelity import bias, mae, mse, psnr, rmse
-from ctsr.metrics.structural import haarpsi, ms_ssim, ssim, vif
-from ctsr.metrics.value import PerImage
+from ctsr.metrics.fidelity import PerImage, bias, haarpsi, mae, ms_ssim, mse, psnr, rmse, ssim, vif
 from ctsr.tissue import TISSUES
 
 Better: TypeAlias = Literal["higher", "lower", "nearer 0"]

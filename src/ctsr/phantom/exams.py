@@ -13,9 +13,8 @@ from ctsr.dicom.encode import IMPLEMENTATION_VERSION_NAME, decimal_string, file_
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
 from ctsr.hashing import derived_uid, rng_from
-from ctsr.phantom.body import Body, Insert, PixelGrid
 from ctsr.phantom.geometry import Image
-from ctsr.phantom.patients import Acquisition, Patient, patient
+from ctsr.phantom.patients import Acquisition, Body, Insert, Patient, PixelGrid, patient
 from ctsr.phantom.scanner import KERNELS, Stored, acquire, store
 from ctsr.phantom.truth import ExamTruth, find_landmarks, place_inserts, write_truth
 from ctsr.pool import available_cores, in_order, pool

@@ -26,8 +26,15 @@ from ctsr.physics.transfer import (
     transfer_function,
 )
 from ctsr.progress import SILENT, Progress
-from ctsr.quality.noise_spectrum import NoiseSpectrum, PowerMap, power_map, spectrum_of
-from ctsr.quality.regions import Region, cut, homogeneous_regions
+from ctsr.quality.noise_spectrum import (
+    NoiseSpectrum,
+    PowerMap,
+    Region,
+    cut,
+    homogeneous_regions,
+    power_map,
+    spectrum_of,
+)
 
 REFERENCE = "HR"
 """What the reference is called among the methods."""

@@ -7,15 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
-from ctsr.boundary import boundary
-from ctsr.cluster import executor_for
-from ctsr.defect_policy import check
-from ctsr.dicom.discovery import files_below
-from ctsr.errors import MissingInputError, ReadError, SeriesError
+from ctsr.dicom.reading import files_below
+from ctsr.errors import MissingInputError, ReadError, SeriesError, boundary
 from ctsr.exams import scan
 from ctsr.files import check_disk_space, clear_leftovers
 from ctsr.paths import check_apart
-from ctsr.pool import available_cores, in_order
+from ctsr.pool import available_cores, executor_for, in_order
 from ctsr.preprocess.manifest import Manifest, ManifestEntry, SeriesRow, fingerprint, read_log, write_log
 from ctsr.preprocess.slices import (
     FileResult,
@@ -30,7 +27,7 @@ from ctsr.preprocess.slices import (
     series_key,
 )
 from ctsr.progress import SILENT, Progress
-from ctsr.series import DefectKind, Inventory, Series
+from ctsr.series import DefectKind, Inventory, Series, check
 from ctsr.text import listed
 
 HEADER_BYTES = 16_384
@@ -141,7 +138,7 @@ def preprocess(
         antialias: low-pass where the pixels get coarser.
         assume_hu: take stored values for HU where a header gives no rescale.
         workers: processes; as many as there are cores when None.
-        dask: address of a scheduler whose workers do the work instead; see `ctsr.cluster.executor_for`.
+        dask: address of a scheduler whose workers do the work instead; see `ctsr.pool.executor_for`.
         progress: reports the progress and every defect.
 
     Raises:

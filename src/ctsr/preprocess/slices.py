@@ -7,13 +7,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ctsr import __version__
-from ctsr.boundary import boundary
 from ctsr.data.datasets import SUFFIX
-from ctsr.dicom.frames import slice_header
+from ctsr.dicom.frames import slice_header, to_stored
 from ctsr.dicom.reading import quiet
-from ctsr.dicom.rescale import to_stored
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
-from ctsr.errors import CtsrError, DomainError
+from ctsr.errors import CtsrError, DomainError, boundary
 from ctsr.exams import read_slice, read_volume
 from ctsr.hashing import derived_uid
 from ctsr.preprocess.manifest import SeriesRow

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ctsr.body_mask import body_mask
 from ctsr.errors import DomainError
 from ctsr.quality.noise import HomogeneousWindows, cut_windows, homogeneous_windows, noise_in
 from ctsr.quality.noise_spectrum import LEAST_HU, detrended
 from ctsr.quality.sharpness import FEWEST, REACH, TEN_TO_NINETY, edge_points, fit_edges
-from ctsr.tissue import TISSUE_CORES, core_masks
+from ctsr.tissue import TISSUE_CORES, body_mask, core_masks
 from ctsr.volume import PaddingMask, VoxelsHU
 
 NEIGHBOURHOOD = 5

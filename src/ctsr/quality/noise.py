@@ -17,8 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ctsr.errors import DomainError
-from ctsr.quality.noise_spectrum import LEAST_HU, detrended, rings_of
-from ctsr.quality.regions import square_means
+from ctsr.quality.noise_spectrum import LEAST_HU, detrended, rings_of, square_means
 from ctsr.tissue import SOFT_TISSUE
 from ctsr.volume import PaddingMask, VoxelsHU
 

@@ -1,7 +1,4 @@
-"""Noise power spectrum: how much of an image's noise lies at which spatial frequency.
-
-Definitions after ICRU Report 87 (2012) and AAPM Task Group 233 (Samei et al., Med. Phys. 46:e735, 2019).
-"""
+"""Noise power spectrum, and where a slice is homogeneous enough that what varies in it is noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +6,23 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
+from ctsr.tissue import MASK_RIM, SOFT_TISSUE, tissue_mask
 
 LEAST_HU = 0.01
 """Standard deviation below which there is no noise but that of rounding."""
 
 PowerMap = npt.NDArray[np.float64]
+
+SMOOTH = 2.0
+"""Standard deviation in pixels of the Gaussian that parts structure from noise."""
+STRIDE = 4
+"""Pixels between the regions that are tried."""
+STRUCTURE = 12.0
+"""HU: a region whose smoothed values spread further holds structure, not noise alone."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,62 @@ def spectrum_of(maps: Sequence[PowerMap], pixel_mm: float, regions: int) -> Nois
 
 
 @lru_cache(maxsize=4)
+def rings_of(size: int) -> npt.NDArray[np.int64]:
+    """Which ring, one frequency step wide, each frequency of a square transform belongs to; 0 is the mean."""
+    axis = np.fft.fftfreq(size, 1 / size)
+    return np.rint(np.hypot(axis[:, None], axis[None])).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square of a slice, pixels."""
+
+    row: int
+    column: int
+    size: int
+
+
+def homogeneous_regions(
+    reference: FloatArray, *, size: int = 32, most: int = 6, padding: npt.NDArray[np.bool_] | None = None
+) -> tuple[Region, ...]:
+    """Squares of soft tissue with the least structure, best first; they do not overlap.
+
+    Structure is the standard deviation of the smoothed slice, so a noisy slice is not taken for a structured one; every
+    smoothed pixel of a region is soft tissue.
+
+    Args:
+        reference: (rows, columns), HU: where regions lie is decided on the reference alone, for all methods.
+        size: pixels along each side.
+        most: how many at most.
+        padding: True where nothing was reconstructed.
+
+    Returns:
+        None to `most` regions: there need not be any.
+    """
+    if min(reference.shape) < size:
+        return ()
+    mask = tissue_mask(reference, *SOFT_TISSUE)
+    if padding is not None:
+        mask &= np.asarray(ndimage.binary_erosion(~padding, iterations=MASK_RIM), dtype=bool)
+    smooth = ndimage.gaussian_filter(reference.astype(np.float64), SMOOTH)
+    spread = np.sqrt(np.maximum(square_means(smooth**2, size) - square_means(smooth, size) ** 2, 0))
+    # Sums of exact 0s and 1s in float64, so "all of them" is no matter of rounding.
+    spread[square_means(mask.astype(np.float64), size) < 1 - 0.5 / size**2] = np.inf
+    return _best(spread[::STRIDE, ::STRIDE], size, most)
+
+
+def cut(image: FloatArray, regions: Sequence[Region]) -> FloatArray:
+    """The regions of an image: (n, size, size)."""
+    return np.stack([image[one.row : one.row + one.size, one.column : one.column + one.size] for one in regions])
+
+
+def square_means(image: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+    """Mean of the square that begins at each pixel, for all squares inside the image."""
+    sums = np.pad(image, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    return (sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]) / size**2
+
+
+@lru_cache(maxsize=4)
 def _trend(size: int) -> npt.NDArray[np.float64]:
     """An orthonormal basis of the polynomials of degree 2 in row and column: (size², 6)."""
     axis = np.linspace(-1, 1, size)
@@ -105,8 +167,12 @@ def _trend(size: int) -> npt.NDArray[np.float64]:
     return np.linalg.qr(np.stack([term.ravel() for term in terms], axis=1))[0]
 
 
-@lru_cache(maxsize=4)
-def rings_of(size: int) -> npt.NDArray[np.int64]:
-    """Which ring, one frequency step wide, each frequency of a square transform belongs to; 0 is the mean."""
-    axis = np.fft.fftfreq(size, 1 / size)
-    return np.rint(np.hypot(axis[:, None], axis[None])).astype(np.int64)
+def _best(spread: npt.NDArray[np.float64], size: int, most: int) -> tuple[Region, ...]:
+    """The places with the least spread, one after the other, each at least `size` pixels from those before."""
+    spread, apart, chosen = spread.copy(), -(-size // STRIDE), list[Region]()
+    while len(chosen) < most and spread.size and spread.min() <= STRUCTURE:
+        row, column = (int(i) for i in np.unravel_index(int(spread.argmin()), spread.shape))
+        chosen.append(Region(row * STRIDE, column * STRIDE, size))
+        top, left = max(0, row - apart + 1), max(0, column - apart + 1)
+        spread[top : row + apart, left : column + apart] = np.inf
+    return tuple(chosen)

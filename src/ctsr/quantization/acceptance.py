@@ -1,16 +1,20 @@
 """Acceptance of an INT8 engine: compared with fp32 on degraded slices, whose HR is known, and on slices as they are."""
 
 import math
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ctsr.checkpoint import Model
 from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.errors import DomainError
+from ctsr.exams import read_slice, scan
 from ctsr.hu import HURange
 from ctsr.infer.conditions import STRENGTHS, network_input
 from ctsr.infer.engine import Engine, super_resolve
@@ -29,6 +33,9 @@ FEWEST_PIXELS = 1000
 """Of a tissue, over all slices, below which its mean is no matter."""
 NATIVE_SIDE = 256
 """Pixels along each side of what is taken of a slice as it is, from its middle."""
+
+PATIENTS = 6
+"""They cover every scanner of the set, and an implant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,3 +158,43 @@ def compare_engines(engine: Engine, reference: Engine, pairs: Sequence[Pair], hu
         tissue_bias_hu={name: float(found.mean()) for name, found in pooled.items() if len(found) >= FEWEST_PIXELS},
         most_apart_hu=most_apart,
     )
+
+
+@dataclass(frozen=True)
+class SyntheticSlices:
+    """LR images of the synthetic exam set, degraded as the model's training data; the same on every machine."""
+
+    degradation: Degradation
+    hu_range: HURange
+    """The model's."""
+    conditional: bool = False
+    """Whether the model takes conditions."""
+
+    @classmethod
+    def of(cls, model: Model) -> "SyntheticSlices":
+        """Images such as a model was trained on."""
+        return cls(model.trained_for, model.hu_range, model.architecture.conditional)
+
+    @property
+    def key(self) -> str:
+        """See `ctsr.quantization.calibration.Calibration`."""
+        return f"synthetic {PATIENTS} {self.degradation!r} {self.hu_range!r}"
+
+    @property
+    def series_uids(self) -> frozenset[str]:
+        """Empty: no real series is used."""
+        return frozenset()
+
+    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+        """``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` where conditional: degraded slices, and as they are."""
+        # The anatomy is ten modules, which nobody needs who only compares engines.
+        from ctsr.phantom.exams import make_exams
+
+        with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:
+            make_exams(Path(folder), patients=PATIENTS, slices=1, workers=1)
+            found = [(read_slice(series, 0).hu, series.pixel_spacing) for series in scan(Path(folder)).all_series()]
+        slices, scale = [hu for hu, _ in found], self.degradation.scale
+        pairs = degraded_pairs(slices, self.degradation, self.hu_range, conditional=self.conditional)
+        for hu, spacing in found:
+            pairs += native_pairs(hu, spacing, scale, self.hu_range, conditional=self.conditional)
+        return [pair.lr.numpy() for pair in pairs]

@@ -1,5 +1,6 @@
-"""Post-training quantization: input ranges are set on calibration images, then the mean of the output is corrected."""
+"""Post-training quantization: modules that compute in fp32 what 8-bit integers will, and calibration of them."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,14 @@ from torch import Tensor, nn
 
 from ctsr.checkpoint import Model
 from ctsr.degrade import Degradation
-from ctsr.errors import MissingInputError
+from ctsr.errors import DomainError, MissingInputError
 from ctsr.exams import read_slice, scan
 from ctsr.files import file_state
 from ctsr.hashing import digest
 from ctsr.hu import HURange
 from ctsr.infer.openvino_engine import kept, weights_hash
+from ctsr.models.architecture import TRUNKS, Architecture, StateDict, build
 from ctsr.quantization.acceptance import degraded_pairs, native_pairs
-from ctsr.quantization.fake_quantize import fake_quantized, input_quantizers
 from ctsr.series import Series
 from ctsr.volume import VoxelsHU
 
@@ -30,6 +31,13 @@ OUTLIERS = 2e-5
 MAX_SERIES = 12
 POSITIONS = (0.3, 0.7)
 """Positions of the calibration slices, as fractions of a series' length."""
+
+NUM_LEVELS = 256
+"""Levels of an input."""
+MAX_WEIGHT_STEP = 63
+"""Largest magnitude of a quantized weight, in steps."""
+MIN_RANGE = 1e-6
+"""Smallest range of inputs and weights, so that scales are positive even where all values are 0."""
 
 
 class Calibration(Protocol):
@@ -171,3 +179,103 @@ def correct_bias(net: nn.Module, reference: nn.Module, images: Sequence[Tensor])
     with torch.no_grad():
         differences = [(reference(image) - net(image)).mean(dtype=torch.float64) for image in images]
         last.bias += float(torch.stack(differences).mean() / gain)
+
+
+class FakeQuantize(nn.Module):
+    """Round to the nearest of `NUM_LEVELS` levels; the gradient is 1 within the range and 0 outside."""
+
+    scale: Tensor
+    """Step between levels; a scalar."""
+    zero_point: Tensor
+    """Index of the level that is 0; an int32 scalar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
+
+    def set_range(self, low: float, high: float) -> None:
+        """Spread the levels over ``[low, high]``, extended to contain 0."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        self.scale.fill_(max(high - low, MIN_RANGE) / (NUM_LEVELS - 1))
+        self.zero_point.fill_(round(-low / float(self.scale)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, 0, NUM_LEVELS - 1)
+
+
+class QuantizedConv2d(nn.Conv2d):
+    """A 3×3 convolution with quantized weights and input; bias and output stay in fp32.
+
+    The scale of each output channel's weights is set from the initial weights and fixed during training.
+    """
+
+    weight_scale: Tensor
+    """``(channels_out,)``."""
+    weight_zero_point: Tensor
+    """``(channels_out,)``, all 0."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv.in_channels, conv.out_channels, kernel_size=3, padding=1, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+        self.input_quantizer = FakeQuantize()
+        largest = conv.weight.detach().abs().amax((1, 2, 3))
+        self.register_buffer("weight_scale", largest.clamp_min(MIN_RANGE) / MAX_WEIGHT_STEP)
+        zeros = torch.zeros(conv.out_channels, dtype=torch.int32)
+        self.register_buffer("weight_zero_point", zeros, persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (named as in nn.Conv2d)
+        """``(N, channels_in, H, W)`` → ``(N, channels_out, H, W)``."""
+        # The full 8-bit range, by which engines recognise quantized weights; `clamp_weights` keeps them to 7 bits.
+        weight = torch.fake_quantize_per_channel_affine(
+            self.weight, self.weight_scale, self.weight_zero_point, 0, -128, 127
+        )
+        return self._conv_forward(self.input_quantizer(input), weight, self.bias)
+
+    @torch.no_grad()
+    def clamp_weights(self) -> None:
+        """Clip weights to the quantized range, which a training step may have left."""
+        limit = MAX_WEIGHT_STEP * self.weight_scale[:, None, None, None]
+        self.weight.clamp_(-limit, limit)
+
+
+def fake_quantized(net: nn.Module) -> nn.Module:
+    """A copy of a network with a quantized trunk, in evaluation mode; input ranges are still to be calibrated.
+
+    Raises:
+        DomainError: the network has no known trunk.
+    """
+    net = copy.deepcopy(net)
+    trunk_convs: list[tuple[str, nn.Conv2d]] = []
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d) and name.startswith(TRUNKS):
+            trunk_convs.append((name, module))
+    if not trunk_convs:
+        raise DomainError("the network has no trunk that can be quantized")
+    for name, conv in trunk_convs:
+        parent, _, attribute = name.rpartition(".")
+        setattr(net.get_submodule(parent), attribute, QuantizedConv2d(conv))
+    return net.eval()
+
+
+def build_quantized(architecture: Architecture, state: StateDict) -> nn.Module:
+    """Build the quantized network of an architecture and load weights and scales; the global RNG is not advanced.
+
+    Raises:
+        DomainError: `state` does not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        net = fake_quantized(build(architecture))
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise DomainError(f"the weights are not those of a quantized {architecture}") from error
+    return net
+
+
+def input_quantizers(net: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
+    """Quantizers of a network by name, in the order of its modules."""
+    for name, module in net.named_modules():
+        if isinstance(module, FakeQuantize):
+            yield name, module

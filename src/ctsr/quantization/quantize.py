@@ -12,8 +12,7 @@ from torch import nn
 from ctsr.checkpoint import Model
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.hu_cache import Opened, StoredSeries, default_store
-from ctsr.data.pairs import slice_pair
-from ctsr.data.patches import EpochSampler, PatchDataset, PatchPair, Ticket
+from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket, slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.hashing import seed_from
@@ -24,8 +23,7 @@ from ctsr.models.conditioning import is_conditional
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, native_pairs
-from ctsr.quantization.calibration import calibrate_ranges, correct_bias
-from ctsr.quantization.fake_quantize import QuantizedConv2d, fake_quantized
+from ctsr.quantization.calibration import QuantizedConv2d, calibrate_ranges, correct_bias, fake_quantized
 from ctsr.quantization.options import QuantizeOptions
 from ctsr.quantization.quantized_model import QuantizationRecord, QuantizedModel
 from ctsr.series_quality import spread_indices

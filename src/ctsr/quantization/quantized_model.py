@@ -19,8 +19,7 @@ from ctsr.infer.engine import Engine
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
 from ctsr.models.architecture import StateDict
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs, native_pairs
-from ctsr.quantization.calibration import Calibration, convert_calibrated
-from ctsr.quantization.fake_quantize import build_quantized
+from ctsr.quantization.calibration import Calibration, build_quantized, convert_calibrated
 from ctsr.series import Series
 
 HEADER_KEY = "ctsr_int8"
@@ -63,7 +62,7 @@ class QuantizedModel:
     """A quantized network and the record of how it was made."""
 
     net: nn.Module
-    """With fake quantization (`ctsr.quantization.fake_quantize`), on the CPU, in evaluation mode."""
+    """With fake quantization (`ctsr.quantization.calibration`), on the CPU, in evaluation mode."""
     record: QuantizationRecord
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from ctsr.device import pick_device
 from ctsr.errors import CtsrError, UsageError
+from ctsr.infer.engine import pick_device
 from ctsr.progress import Progress
 from ctsr.train.options import RunOptions
 

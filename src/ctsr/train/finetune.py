@@ -20,27 +20,23 @@ from ctsr.losses import PerceptualLoss
 from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT, Progress
-from ctsr.train.adversarial import FinetuneStage
-from ctsr.train.curves import draw_finetune_curves
-from ctsr.train.data import Data, Patches, make_patches, open_data
+from ctsr.train.adversarial import FinetuneStage, Objective
+from ctsr.train.context import Data, Patches, Rig, Validation, make_patches, open_data
 from ctsr.train.devices import launch, leader_first
-from ctsr.train.folder import finetune_folder
-from ctsr.train.history import FinetuneRow, TrainingState
-from ctsr.train.learner import learner
-from ctsr.train.objective import Objective
+from ctsr.train.history import FinetuneRow, TrainingState, draw_finetune_curves
 from ctsr.train.options import FinetuneOptions, check_patch, continued
 from ctsr.train.plan import Plan, cost_on_patches, make_plan
-from ctsr.train.rig import Rig, Validation
-from ctsr.train.samples import draw_samples
+from ctsr.train.run_folder import draw_samples, finetune_folder
 from ctsr.train.session import (
     Session,
     TrainResult,
     WantedDegradation,
     degradation_for,
     is_finished,
+    restore,
     run_to_continue,
 )
-from ctsr.train.state import restore
+from ctsr.train.trainable_model import learner
 from ctsr.weights import load_weights
 
 __all__ = ["finetune"]

@@ -1,19 +1,18 @@
 """The training loop, the same for L1 and for fine-tuning: rate, steps, validation, row, checkpoint."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-from ctsr.data.patches import PatchPair
+from ctsr.data.pairs import PatchPair
 from ctsr.errors import CtsrError
+from ctsr.train.context import Losses, Rig
 from ctsr.train.history import EpochRow, TrainingState
-from ctsr.train.learner import Learner
 from ctsr.train.options import RunOptions
-from ctsr.train.rig import Losses, Rig
-from ctsr.train.schedule import rate_at
-
-__all__ = ["Keep", "Stage", "fit"]
+from ctsr.train.trainable_model import Learner
 
 MOST_SKIPPED = 10
 """Steps in a row with a loss that is not finite after which training gives up."""
@@ -22,6 +21,12 @@ R = TypeVar("R", bound=EpochRow)
 
 Keep = Callable[[TrainingState[R], bool, float], None]
 """Told after each epoch: where training stands, whether this is the best, the share of time spent waiting for data."""
+
+MILESTONES = (0.6, 0.8)
+"""Shares of the epochs after which `multistep` halves the rate."""
+GAMMA = 0.5
+LEAST = 0.01
+"""Share of the rate at which `cosine` ends."""
 
 
 class Stage(Protocol[R]):
@@ -109,6 +114,30 @@ def train_epoch(stage: Stage[R], state: TrainingState[R], epoch: int) -> EpochTo
             totals.add(losses, len(batch))
         asked = time.perf_counter()
     return totals
+
+
+def _constant(done: int, epochs: int) -> float:
+    del done, epochs
+    return 1.0
+
+
+def _cosine(done: int, epochs: int) -> float:
+    return LEAST + (1 - LEAST) * 0.5 * (1 + math.cos(math.pi * done / epochs))
+
+
+def _multistep(done: int, epochs: int) -> float:
+    return GAMMA ** sum(done >= math.ceil(share * epochs) for share in MILESTONES)
+
+
+SCHEDULES: MappingProxyType[str, Callable[[int, int], float]] = MappingProxyType(
+    {"constant": _constant, "multistep": _multistep, "cosine": _cosine}
+)
+"""What the learning rate is multiplied by once so many of so many epochs are done."""
+
+
+def rate_at(schedule: str, lr: float, *, epoch: int, epochs: int) -> float:
+    """The learning rate of an epoch, counted from 1, of a training of `epochs`."""
+    return lr * SCHEDULES[schedule](epoch - 1, epochs)
 
 
 def _count_skipped(state: TrainingState[R]) -> None:

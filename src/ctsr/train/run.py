@@ -1,39 +1,41 @@
-"""`train`: from roots and options to a run folder."""
+"""`train`: from roots and options to a run folder, by the stage that trains with L1 alone."""
 
 from collections.abc import Container
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
 from ctsr.checkpoint import Meta, current_versions
+from ctsr.data.pairs import PatchPair, SlicePair
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.files import new_folder
 from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer import super_resolve
+from ctsr.infer.conditions import network_input
+from ctsr.losses import l1_loss
 from ctsr.models import Architecture, build, describe
 from ctsr.models.bilinear_init import start_as_bilinear
+from ctsr.models.conditioning import is_conditional
 from ctsr.progress import SILENT, Progress
-from ctsr.train.curves import draw_l1_curve
-from ctsr.train.data import Data, make_patches, open_data
+from ctsr.train.context import Data, Losses, Rig, Validation, make_patches, open_data
 from ctsr.train.devices import launch, leader_first
-from ctsr.train.history import L1Row, TrainingState
-from ctsr.train.l1 import L1Stage
-from ctsr.train.learner import learner
+from ctsr.train.history import EpochRow, L1Row, TrainingState, draw_l1_curve
 from ctsr.train.options import TrainOptions, continued
 from ctsr.train.plan import make_plan
-from ctsr.train.rig import Rig, Validation
 from ctsr.train.session import (
     Session,
     TrainResult,
     WantedDegradation,
     degradation_for,
     is_finished,
+    restore,
     run_to_continue,
 )
-from ctsr.train.state import restore
-
-__all__ = ["TrainResult", "train"]
+from ctsr.train.trainable_model import Learner, learner
 
 
 def train(
@@ -77,6 +79,51 @@ def train(
     if not is_finished(state, options, progress):
         session.run(progress)
     return session.result(data.failures)
+
+
+class L1Stage:
+    """Forward, backward, unscale, clip, step."""
+
+    def __init__(self, rig: Rig, generator: Learner) -> None:
+        self.rig = rig
+        self.generator = generator
+        self.learners = {"generator": generator}
+
+    def step(self, batch: PatchPair, steps_done: int) -> Losses | None:
+        """One batch; where memory does not hold it, in parts whose gradients add up to the whole's."""
+        del steps_done
+        fabric, net = self.rig.fabric, self.generator.net
+        self.generator.optimizer.zero_grad()
+        total = torch.zeros((), device=fabric.device)
+        size = self.rig.micro_batch
+        inputs = network_input(batch.lr, batch.params, conditional=is_conditional(self.generator.bare))
+        parts = list(zip(inputs.split(size), batch.hr.split(size), strict=True))
+        for i, (lr, hr) in enumerate(parts):
+            # Gradients travel between devices once a step: with the last part.
+            with fabric.no_backward_sync(net, enabled=i < len(parts) - 1):
+                loss = l1_loss(net(lr), hr) * (len(hr) / len(batch))
+                fabric.backward(loss)
+            total += loss.detach()
+        losses = self.rig.mean({"l1": total})
+        if not self.generator.update(fabric, losses["l1"]):
+            return None
+        self.generator.average_in()
+        return losses
+
+    def row(self, known: EpochRow, trained: Losses) -> L1Row:
+        """Mean L1 over full validation slices, [-1, 1] units."""
+        validated = self.rig.over_validation(self._measure)
+        values: dict[str, Any] = {**asdict(known), "train_l1": trained.get("l1"), "val_l1": validated["l1"]}
+        return L1Row(**values)
+
+    def score(self, row: L1Row) -> float:
+        """The validation L1."""
+        return row.val_l1
+
+    def _measure(self, pair: SlicePair) -> Losses:
+        net = self.generator.in_use
+        sr = super_resolve(net, network_input(pair.lr, [pair.draw.params], conditional=is_conditional(net)))
+        return {"l1": float(l1_loss(sr.double(), pair.hr.double()))}
 
 
 def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: Fabric, progress: Progress) -> L1Stage:

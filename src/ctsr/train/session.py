@@ -1,9 +1,11 @@
-"""A training from its set-up to its end: what L1 training and fine-tuning do alike around their loops."""
+"""A training from its set-up to its end, and what a checkpoint keeps of it: all that the next step depends on."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
+
+import torch
 
 from ctsr.checkpoint import Checkpoint, Meta, load_checkpoint
 from ctsr.checkpoint.model_lookup import BEST, LAST
@@ -11,14 +13,11 @@ from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.paths import resolve_path
 from ctsr.progress import Progress
-from ctsr.train.devices import ending_in_one_line
+from ctsr.train.devices import ending_in_one_line, precision_of
 from ctsr.train.history import EpochRow, TrainingState
-from ctsr.train.journal import Curves, Journal
 from ctsr.train.loop import Stage, fit
 from ctsr.train.options import RunOptions, plain_options
-from ctsr.train.state import snapshot
-
-__all__ = ["Session", "TrainResult", "WantedDegradation", "degradation_for", "is_finished", "run_to_continue"]
+from ctsr.train.run_folder import Curves, Journal
 
 WantedDegradation: TypeAlias = Degradation | Callable[[Degradation], Degradation] | None
 """A degradation, or what makes one of that which holds anyway; None keeps that."""
@@ -164,3 +163,65 @@ def is_finished(state: TrainingState[Any], options: RunOptions, progress: Progre
         progress.note(f"this run stopped early after {state.epochs_done} epochs; a larger --patience would go on")
         return True
     return False
+
+
+def snapshot(stage: Stage[R], state: TrainingState[R], meta: Meta, config: Mapping[str, Any]) -> Checkpoint:
+    """The training as it stands after a whole epoch.
+
+    Patches, their order and degradation, and the learning rate are functions of seed and epoch: there is no state of
+    sampler or schedule to keep.
+    """
+    learners = {name: learner.state_dict() for name, learner in stage.learners.items()}
+    generator = learners.pop("generator")
+    return Checkpoint(
+        meta=meta,
+        weights=generator["weights"],
+        ema=generator["ema"],
+        training={
+            "optimizer": generator["optimizer"],
+            "averaged_steps": generator["averaged_steps"],
+            "others": learners,
+            "scaler": precision_of(stage.rig.fabric).state_dict(),
+            "rng": _random_state(),
+            "standing": state.as_dict(),
+            "config": dict(config),
+        },
+    )
+
+
+def restore(stage: Stage[R], checkpoint: Checkpoint, row: type[R]) -> TrainingState[R]:
+    """Put a training back to where `snapshot` found it.
+
+    Args:
+        stage: networks of the same shape.
+        checkpoint: what `snapshot` gave.
+        row: how a line of the history is made.
+
+    Raises:
+        CheckpointError: the checkpoint is of another network or kind of training, or carries no training state.
+    """
+    training = checkpoint.training
+    missing = {"optimizer", "scaler", "rng", "standing"} - training.keys()
+    if missing:
+        raise CheckpointError(f"this checkpoint cannot be continued: it has no {', '.join(sorted(missing))}")
+    generator = {"weights": checkpoint.weights, "ema": checkpoint.ema} | {
+        name: training.get(name) for name in ("optimizer", "averaged_steps")
+    }
+    try:
+        for name, learner in stage.learners.items():
+            learner.load_state_dict(generator if name == "generator" else training["others"][name])
+        state = TrainingState[R].from_dict(training["standing"], row)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint does not fit this training: {error}") from error
+    if training["scaler"]:  # empty where the run has been in a precision that needs none
+        precision_of(stage.rig.fabric).load_state_dict(training["scaler"])
+    torch.set_rng_state(training["rng"]["cpu"])
+    # It may have been on other devices, or on more of them.
+    for device, random in zip(range(torch.cuda.device_count()), training["rng"]["cuda"], strict=False):
+        torch.cuda.set_rng_state(random, device)
+    return state
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}

@@ -1,4 +1,4 @@
-"""What is to be made of which series, under which name: decided before anything is computed."""
+"""What is to be made of which series, under which name, and what is unusual about it: known before computing."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ctsr import __version__
-from ctsr.checkpoint import Model
+from ctsr.checkpoint import Meta, Model
 from ctsr.checkpoint.checkpoint_io import PACKED
-from ctsr.dicom.defect_detection import part_of
+from ctsr.dicom.grouping import part_of
 from ctsr.dicom.write import Derivation
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import file_state
@@ -39,6 +39,9 @@ SMALLEST_RESULT = 8
 """Pixels along a side: what is smaller is taken for no slice by ctsr itself."""
 HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""
+
+TOLERANCE = 0.05
+"""Share by which a length may lie beyond those of the training and still be like them."""
 
 
 @dataclass(frozen=True)
@@ -199,30 +202,6 @@ def chosen(inventory: Inventory, options: UpscaleOptions) -> list[Chosen]:
     return found
 
 
-def _why_none(
-    inventory: Inventory, everything: Sequence[Chosen], fitting: Sequence[Chosen], options: UpscaleOptions
-) -> str:
-    if fitting:
-        counts = ", ".join(str(len(one.series.slices)) for one in fitting)
-        return f"--slices {options.slices} leaves none: the series has {counts} slices, counted from 0"
-    if everything:
-        names = (f"{one.patient_id}: {one.description} {one.series_uid}" for _, one in everything)
-        return f"no series fits what was asked for; there are {'; '.join(names)}"
-    left_out = [*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded)]
-    reasons = listed(list(dict.fromkeys(f"{one.path.name}: {one.reason}" for one in left_out)), REASONS)
-    return f"no usable CT series ({reasons or 'no CT at all'}); `ctsr scan {inventory.root}` says more"
-
-
-def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
-    if options.series is not None and series.series_uid != options.series:
-        return False
-    if options.only is None:
-        return True
-    below = series.path.relative_to(root).as_posix() if series.path != root else series.path.name
-    names = (series.description, series.patient_id, below)
-    return any(fnmatch(name.casefold(), options.only.casefold()) for name in names)
-
-
 def plan_series(
     inventory: Inventory,
     wanted: Sequence[Chosen],
@@ -248,9 +227,9 @@ def plan_series(
     for patient, series in wanted:
         kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
         if kind == "dicom" and is_nifti(series.path):
-            raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; --format nifti")
+            raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; `format=nifti`")
         if is_nifti(out) and kind == "dicom":
-            raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose --format nifti")
+            raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
         if is_nifti(out) and not alone:
             raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
         output = out if alone else out / safe_name(patient.patient_id) / series_name(series)
@@ -270,7 +249,7 @@ def plan_series(
         if min(job.plane(0).shape) < SMALLEST_RESULT:
             rows, columns = job.plane(0).shape
             raise UsageError(
-                f"--target_spacing {options.target_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
+                f"`target_spacing` {options.target_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
             )
         yield job
 
@@ -282,5 +261,62 @@ def series_name(series: Series) -> str:
     return f"{safe_name(words)[:40]}_{mark}"
 
 
+def unusual(series: Series, meta: Meta | None) -> list[str]:
+    """One line for each thing that the model has not seen; none where it is at home, one where nobody knows."""
+    if meta is None:
+        return ["the model does not say what it was trained on: whether this series is like it is unknown"]
+    return list(_unusual(series, meta))
+
+
+def _why_none(
+    inventory: Inventory, everything: Sequence[Chosen], fitting: Sequence[Chosen], options: UpscaleOptions
+) -> str:
+    if fitting:
+        counts = ", ".join(str(len(one.series.slices)) for one in fitting)
+        return f"`slices` {options.slices} leaves none: the series has {counts} slices, counted from 0"
+    if everything:
+        names = (f"{one.patient_id}: {one.description} {one.series_uid}" for _, one in everything)
+        return f"no series fits what was asked for; there are {'; '.join(names)}"
+    left_out = [*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded)]
+    reasons = listed(list(dict.fromkeys(f"{one.path.name}: {one.reason}" for one in left_out)), REASONS)
+    return f"no usable CT series ({reasons or 'no CT at all'}); `ctsr scan {inventory.root}` says more"
+
+
+def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
+    if options.series is not None and series.series_uid != options.series:
+        return False
+    if options.only is None:
+        return True
+    below = series.path.relative_to(root).as_posix() if series.path != root else series.path.name
+    names = (series.description, series.patient_id, below)
+    return any(fnmatch(name.casefold(), options.only.casefold()) for name in names)
+
+
 def _mm(plane: Plane) -> str:
     return " x ".join(f"{mm:.4g}" for mm in plane.spacing) + " mm"
+
+
+def _unusual(series: Series, meta: Meta) -> Iterator[str]:
+    card, scale = meta.card, meta.scale
+    if card.pixel_spacing_mm is None:
+        yield "the model's card names no pixel spacing: whether this series is like its training is unknown"
+    elif not _within(
+        series.pixel_spacing, low := card.pixel_spacing_mm[0] * scale, high := card.pixel_spacing_mm[1] * scale
+    ):
+        yield (
+            f"pixel spacing {max(series.pixel_spacing):.3g} mm: the model was trained to make images of "
+            f"{low / scale:.3g} … {high / scale:.3g} mm from {low:.3g} … {high:.3g} mm"
+        )
+    thickness = card.slice_thickness_mm
+    if thickness and series.slice_thickness and not _within((series.slice_thickness,), *thickness):
+        yield (
+            f"slice thickness {series.slice_thickness:g} mm: the model was trained on "
+            f"{thickness[0]:g} … {thickness[1]:g} mm"
+        )
+    if card.kernels and series.kernel not in card.kernels:
+        kernel = series.kernel or "not named"
+        yield f"reconstruction kernel {kernel}: the model was trained on {listed(sorted(card.kernels), 6)}"
+
+
+def _within(lengths: tuple[float, ...], low: float, high: float) -> bool:
+    return all(low * (1 - TOLERANCE) <= length <= high * (1 + TOLERANCE) for length in lengths)

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from ctsr.checkpoint import Model
-from ctsr.cluster import LostError, each_in_order
 from ctsr.data.datasets import patient_names
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
 from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.paths import check_apart
+from ctsr.pool import LostError, each_in_order
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
@@ -54,7 +54,7 @@ def upscale(
         model: the model.
         asked: how it is to be run.
         options: which series, and what of.
-        executor: from `ctsr.cluster.executor_for`: processes that each take whole series; None works here.
+        executor: from `ctsr.pool.executor_for`: processes that each take whole series; None works here.
         progress: told how far the work is, and of everything unusual.
 
     Raises:

@@ -1,20 +1,23 @@
-"""One series from its source to its result: made under a temporary name, checked, then moved into place."""
+"""One series from its source to its result: made under a temporary name, checked, then moved into place.
+
+Three stages at once: while one slice is computed, the next is read and the one before is written.
+"""
 
 import json
 import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from ctsr.checkpoint import Meta, current_versions, load_model
-from ctsr.defect_policy import check
 from ctsr.dicom.reading import quiet
 from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
@@ -26,17 +29,20 @@ from ctsr.infer.selection import EngineSpec, open_engine
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
+from ctsr.resample import resample
+from ctsr.series import check
 from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
-from ctsr.upscale.card import unusual
-from ctsr.upscale.picture import draw
-from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
-from ctsr.upscale.sinks import Sink, dicom_sink, nifti_sink
+from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job, unusual
 from ctsr.upscale.tuning import Tuning, tune
-from ctsr.upscale.work import Made, make_slices
+from ctsr.upscale.writers import LookedAt, Sink, dicom_sink, draw, nifti_sink
 
 SLICE = re.compile(r"\d{4,}\.dcm")
 """What the files of a DICOM result are called."""
+
+Read = TypeVar("Read")
+Computed = TypeVar("Computed")
+Written = TypeVar("Written")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +84,164 @@ def is_done(job: Job) -> bool:
     return record.get("made_from") == job.made_from and record.get("files") == _files(job, job.record.parent)
 
 
+def check_output(job: Job) -> None:
+    """Refuse to write where something else is.
+
+    Raises:
+        UsageError: there is a result and it is not to be replaced, or something that is none of ours.
+    """
+    if job.output.is_file() and not job.is_file:
+        raise UsageError(f"{job.output}: is a file; name a folder for the result")
+    there = job.output.exists() if job.is_file else job.output.is_dir() and any(job.output.iterdir())
+    if not there:
+        return
+    if "made_from" not in _read_record(job):
+        raise UsageError(f"{job.output}: is there and is no result of `ctsr upscale`; choose another place")
+    if not job.is_file and (foreign := _foreign(job)):
+        raise UsageError(
+            f"{job.output}: holds {listed(foreign, 3)} beside a result; move that, or choose another place"
+        )
+    if not job.options.overwrite:
+        raise UsageError(f"{job.output}: is there, made from something else or otherwise; `overwrite=True` replaces it")
+
+
+def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILENT) -> Outcome:
+    """Make one series, whatever process this is; what goes wrong is told in the outcome, in `network` too."""
+    try:
+        if not job.options.overwrite and is_done(job):
+            # By a worker that died before it could say so.
+            return Outcome(output=job.output, kept=True)
+        check_output(job)
+        return _make(job, network(), progress)
+    except (CtsrError, OSError, MemoryError, RuntimeError) as error:  # RuntimeError: PyTorch's, of a full GPU
+        return Outcome(output=job.output, error=one_line(error) or type(error).__name__)
+
+
+@dataclass
+class Timing:
+    """Seconds spent in each stage; they overlap, so that the whole takes less than their sum."""
+
+    tune: float = 0.0
+    """Before the others: a few slices, to choose what the network is told."""
+    read: float = 0.0
+    enlarge: float = 0.0
+    network: float = 0.0
+    """Of `enlarge`."""
+    write: float = 0.0
+    wall: float = 0.0
+
+
+@dataclass
+class Made:
+    """What came of the slices of a series."""
+
+    timing: Timing = field(default_factory=Timing)
+    beyond_range: int = 0
+    """Slices with values above the model's range."""
+    middle: LookedAt | None = None
+    """The middle slice, to look at."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """A slice on its way."""
+
+    index: int
+    pixels: SlicePixels
+    beyond_range: bool = False
+
+
+def make_slices(
+    job: Job,
+    sink: Sink,
+    super_resolver: SliceSuperResolver,
+    conditions: Conditions | None,
+    progress: Progress = SILENT,
+) -> Made:
+    """Make every slice of a series and give it to `sink`.
+
+    Args:
+        job: the series.
+        sink: takes the slices.
+        super_resolver: makes them.
+        conditions: what a conditional network is told of the series.
+        progress: hears how far the work is.
+
+    Raises:
+        ReadError: a slice cannot be read, written or read again.
+    """
+    made = Made()
+    stages = _Stages(job, sink, super_resolver, conditions, made)
+    count = len(job.series.slices)
+    started = time.perf_counter()
+    with quiet():
+        work = pipelined(count, stages.read, stages.enlarge, stages.write)
+        for _ in progress.track(work, total=count, what=f"Upscaling {job.series.patient_id}"):
+            pass
+    made.timing.wall = time.perf_counter() - started
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Stages:
+    """What happens to each slice; `made` is kept up to date, each part by one stage alone."""
+
+    job: Job
+    sink: Sink
+    super_resolver: SliceSuperResolver
+    conditions: Conditions | None
+    made: Made
+
+    def read(self, index: int) -> _Slice:
+        """Decode a slice of the source."""
+        started = time.perf_counter()
+        pixels = read_slice(self.job.series, index, assume_hu=self.job.options.assume_hu)
+        self.made.timing.read += time.perf_counter() - started
+        return _Slice(index, pixels, bool((pixels.hu > self.job.model.hu_range.high).any()))
+
+    def enlarge(self, source: _Slice) -> _Slice:
+        """Make it finer, and resample it where another spacing was asked for."""
+        started = time.perf_counter()
+        pixels = self.super_resolver(source.pixels, self.conditions)
+        if self.job.options.target_spacing is not None:
+            fine, plane = self.job.network_plane(source.index), self.job.plane(source.index)
+            resampled = resample(pixels.hu, pixels.padding, fine, plane)
+            pixels = SlicePixels.from_padded(resampled.hu, resampled.padding)
+        if source.index == len(self.job.series.slices) // 2:
+            self.made.middle = LookedAt(source.index, source.pixels.hu, pixels.hu)
+        self.made.timing.enlarge += time.perf_counter() - started
+        return _Slice(source.index, pixels, source.beyond_range)
+
+    def write(self, index: int, result: _Slice) -> None:
+        """Hand it to the files of the result."""
+        started = time.perf_counter()
+        self.sink.write(index, result.pixels)
+        self.made.beyond_range += result.beyond_range
+        self.made.timing.write += time.perf_counter() - started
+
+
+def pipelined(
+    count: int, read: Callable[[int], Read], make: Callable[[Read], Computed], write: Callable[[int, Computed], Written]
+) -> Iterator[Written]:
+    """What `write` gave for items 0 … `count` − 1, in order; at most one item is in each stage.
+
+    `read` and `write` run in a thread of their own each, `make` in the caller's. An error in any stage is raised here.
+    """
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        going: Future[Written] | None = None
+        coming = reader.submit(read, 0) if count else None
+        for index in range(count):
+            assert coming is not None, "there is one for every index below `count`"
+            item = coming.result()
+            coming = reader.submit(read, index + 1) if index + 1 < count else None
+            made = make(item)
+            if going is not None:
+                yield going.result()
+            going = writer.submit(write, index, made)
+        if going is not None:
+            yield going.result()
+
+
 def _read_record(job: Job) -> dict[str, Any]:
     """What run.json says; nothing where there is none, or where it is another program's."""
     try:
@@ -99,39 +263,6 @@ def _foreign(job: Job) -> list[str]:
     ours = {RUN_JSON, PREVIEW, job.volume_name}
     names = {path.name for path in job.output.iterdir()}
     return sorted(name for name in names - ours if not SLICE.fullmatch(name))
-
-
-def check_output(job: Job) -> None:
-    """Refuse to write where something else is.
-
-    Raises:
-        UsageError: there is a result and it is not to be replaced, or something that is none of ours.
-    """
-    if job.output.is_file() and not job.is_file:
-        raise UsageError(f"{job.output}: is a file; name a folder for the result")
-    there = job.output.exists() if job.is_file else job.output.is_dir() and any(job.output.iterdir())
-    if not there:
-        return
-    if "made_from" not in _read_record(job):
-        raise UsageError(f"{job.output}: is there and is no result of `ctsr upscale`; choose another place")
-    if not job.is_file and (foreign := _foreign(job)):
-        raise UsageError(
-            f"{job.output}: holds {listed(foreign, 3)} beside a result; move that, or choose another place"
-        )
-    if not job.options.overwrite:
-        raise UsageError(f"{job.output}: is there, made from something else or otherwise; --overwrite replaces it")
-
-
-def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILENT) -> Outcome:
-    """Make one series, whatever process this is; what goes wrong is told in the outcome, in `network` too."""
-    try:
-        if not job.options.overwrite and is_done(job):
-            # By a worker that died before it could say so.
-            return Outcome(output=job.output, kept=True)
-        check_output(job)
-        return _make(job, network(), progress)
-    except (CtsrError, OSError, MemoryError, RuntimeError) as error:  # RuntimeError: PyTorch's, of a full GPU
-        return Outcome(output=job.output, error=one_line(error) or type(error).__name__)
 
 
 def _make(job: Job, network: Network, progress: Progress) -> Outcome:

@@ -51,7 +51,7 @@ class Tuning:
         if self.network_share < 1:
             lines.append(
                 f"the model alone would be noisier than the source: {1 - self.network_share:.0%} interpolation is "
-                "mixed in (--no_limit_noise leaves that out)"
+                "mixed in (`limit_noise=False` leaves that out)"
             )
         return lines
 

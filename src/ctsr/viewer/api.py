@@ -9,12 +9,11 @@ from urllib.parse import parse_qsl
 
 from ctsr.errors import UsageError
 from ctsr.hu import Window
-from ctsr.viewer.geometry import PLANES
+from ctsr.viewer.images import PLANES
 from ctsr.viewer.options import PlaneName
-from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.roi_metrics import PixelRect
 from ctsr.viewer.samplers import with_changes
-from ctsr.viewer.session import PageTurn, ViewerSession
+from ctsr.viewer.session import PageTurn, ViewedSlice, ViewerSession
 
 HEARTBEAT_S = 15.0
 """Interval of comments on the event stream, by which closed pages are noticed."""

@@ -1,26 +1,29 @@
-"""Images of every panel in every plane, assembled from cached axial LR and SR slices."""
+"""Images of every panel in every plane, assembled from cached axial LR and SR slices; networks are run only here."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from cachetools import LRUCache
+from torch import nn
 
 from ctsr.data.hu_cache import PADDING, StoredSeries
-from ctsr.data.pairs import slice_pair
+from ctsr.data.pairs import centered_crop, slice_pair
+from ctsr.degrade import DegradationParams
 from ctsr.evaluate.conditions import told_conditions
+from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.hu import AIR, HURange
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, interpolate
+from ctsr.series import Series
 from ctsr.told import DRAWN, ConditionsSource
-from ctsr.viewer.geometry import NO_SLICE, ViewGeometry
-from ctsr.viewer.inference import InterruptibleModel
 from ctsr.viewer.options import PlaneName
 from ctsr.viewer.samplers import Setting
+from ctsr.volume import Vector, normal, spread
 
 PanelName: TypeAlias = Literal["LR", "Bilinear", "Bicubic", "SR", "HR"]
 PANELS: tuple[PanelName, ...] = get_args(PanelName)
@@ -32,6 +35,17 @@ KERNEL_MARGIN = 3
 
 Pixels: TypeAlias = npt.NDArray[np.float32]
 Missing: TypeAlias = npt.NDArray[np.bool_]
+
+PLANES: tuple[PlaneName, ...] = get_args(PlaneName)
+
+NO_SLICE = -1
+"""Entry of `ViewGeometry.z_rows` where there is no slice."""
+OBLIQUE = 0.35
+"""A direction gets two letters if its second largest component is at least this, the cosine of about 70°."""
+LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
+"""For each patient axis (LPS), the letters of its positive and negative direction."""
+MAX_ROWS_PER_SLICE = 4
+"""Above this, an even grid would show mostly empty rows: slices are stacked instead."""
 
 
 class SliceCache:
@@ -70,6 +84,53 @@ class SliceCache:
 
 
 @dataclass(frozen=True)
+class EdgeLabels:
+    """Anatomical direction of each image edge: R, L, A, P, S, I or two of them."""
+
+    left: str
+    right: str
+    top: str
+    bottom: str
+
+
+@dataclass(frozen=True)
+class ViewGeometry:
+    """Shape and spacing of a series cropped to a multiple of the scale, as (slice, row, column).
+
+    Rows of coronal and sagittal images lie on an even grid along the slice normal, head up.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    """mm: between rows of coronal and sagittal images, between axial rows, between axial columns."""
+    crop: tuple[slice, slice]
+    """Stored rows and columns that are shown."""
+    z_rows: tuple[int, ...]
+    """Slice of each row of a coronal or sagittal image from the top, or `NO_SLICE`."""
+    edge_labels: dict[PlaneName, EdgeLabels]
+
+    def count(self, plane: PlaneName) -> int:
+        """Number of images in a plane."""
+        return self.shape[PLANES.index(plane)]
+
+    def size(self, plane: PlaneName) -> tuple[int, int]:
+        """Rows and columns of an image at full resolution."""
+        _, rows, columns = self.shape
+        match plane:
+            case "axial":
+                return rows, columns
+            case "coronal":
+                return len(self.z_rows), columns
+            case "sagittal":
+                return len(self.z_rows), rows
+
+    def pixel(self, plane: PlaneName) -> tuple[float, float]:
+        """Spacing in mm between rows and between columns of an image."""
+        z, row, column = self.spacing
+        return {"axial": (row, column), "coronal": (z, column), "sagittal": (z, row)}[plane]
+
+
+@dataclass(frozen=True)
 class OpenedSeries:
     """A decoded series and its geometry."""
 
@@ -104,6 +165,57 @@ class PanelImage:
         empty = self.missing | self.gaps
         rounded = np.rint(np.clip(self.hu(hu_range), -32767, 32767))
         return np.where(empty[:, None], NOTHING, np.nan_to_num(rounded)).astype("<i2")
+
+
+class InterruptibleModel:
+    """A model as a function of slices, one at a time.
+
+    PyTorch networks stop before the next layer. Other engines cannot be stopped within a slice.
+    """
+
+    def __init__(self, model: ModelUnderTest) -> None:
+        self._model = model
+        self._lock = Lock()
+        self._is_cancelled: Callable[[], bool] = _never
+        for module in model.generator.net.modules():
+            if not any(module.children()):
+                module.register_forward_pre_hook(self._before_layer)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it is told the blur and noise of LR."""
+        return self._model.conditional
+
+    def __call__(
+        self, lr: Pixels, made_with: DegradationParams | Conditions, is_cancelled: Callable[[], bool]
+    ) -> Pixels:
+        """SR of one slice, bit-identical to the evaluation's.
+
+        Args:
+            lr: (h, w) in [-1, 1].
+            made_with: what it was made with, or what a conditional model is to take it for.
+            is_cancelled: called before the slice, and before each layer where the engine allows it.
+
+        Returns:
+            (scale·h, scale·w) in [-1, 1].
+
+        Raises:
+            StaleRequestError: `is_cancelled` returned True.
+        """
+        with self._lock:
+            self._is_cancelled = is_cancelled
+            try:
+                self._stop_if_cancelled()
+                return self._model.super_resolve(torch.from_numpy(lr)[None, None], made_with)[0, 0].numpy()
+            finally:
+                self._is_cancelled = _never
+
+    def _before_layer(self, _module: nn.Module, _inputs: Any) -> None:
+        self._stop_if_cancelled()
+
+    def _stop_if_cancelled(self) -> None:
+        if self._is_cancelled():
+            raise StaleRequestError
 
 
 class PanelImages:
@@ -209,6 +321,32 @@ class PanelImages:
         return columns // self.scale if panel == "LR" else columns
 
 
+def view_geometry(series: Series, scale: int) -> ViewGeometry:
+    """Compute the display geometry of a series for super-resolution by `scale`."""
+    row_crop = centered_crop(series.rows, scale)
+    column_crop = centered_crop(series.columns, scale)
+    step, places = _even_rows(series)
+    slice_normal = normal(series.orientation)
+    ascending = slice_normal[2] >= 0
+    along_columns, along_rows = series.orientation[:3], series.orientation[3:]
+    superior = slice_normal if ascending else _opposite(slice_normal)
+    return ViewGeometry(
+        shape=(len(series.slices), row_crop.stop - row_crop.start, column_crop.stop - column_crop.start),
+        spacing=(step, *series.pixel_spacing),
+        crop=(row_crop, column_crop),
+        z_rows=tuple(int(place) for place in (places[::-1] if ascending else places)),
+        edge_labels={
+            "axial": _edge_labels(along_columns, along_rows),
+            "coronal": _edge_labels(along_columns, _opposite(superior)),
+            "sagittal": _edge_labels(along_rows, _opposite(superior)),
+        },
+    )
+
+
+class StaleRequestError(Exception):
+    """The result is not needed any more: the page shows something else."""
+
+
 def _key(panel: str, series: OpenedSeries, setting: Setting, index: int) -> Hashable:
     return panel, series.number, setting.number, index
 
@@ -233,3 +371,44 @@ def _hr(series: OpenedSeries, plane: PlaneName, index: int) -> PanelImage:
     values = np.where(cut == PADDING, np.float32(AIR), cut.astype(np.float32))
     values[gaps] = np.nan
     return PanelImage(values, True, np.zeros(len(values), np.bool_), gaps)
+
+
+def _even_rows(series: Series) -> tuple[float, npt.NDArray[np.int64]]:
+    """Step in mm of an even grid along the normal, and the slice nearest to each grid position, if it is near."""
+    count = len(series.slices)
+    step = series.slice_step or series.slice_thickness or 1.0
+    along = spread([header.position for header in series.slices], series.orientation).along
+    extent = float(along[-1] - along[0])
+    rows = round(extent / step) + 1
+    if rows > MAX_ROWS_PER_SLICE * count or (count > 1 and extent == 0):
+        return step, np.arange(count)
+    step = extent / (rows - 1) if rows > 1 else step
+    distance = np.abs(along[0] + step * np.arange(rows)[:, None] - along)
+    nearest = distance.argmin(axis=1)
+    # Unevenly spaced slices may lie up to half a step off the grid.
+    return step, np.where(distance.min(axis=1) <= 0.51 * step, nearest, NO_SLICE)
+
+
+def _edge_labels(rightwards: Vector, downwards: Vector) -> EdgeLabels:
+    return EdgeLabels(
+        left=_letters(_opposite(rightwards)),
+        right=_letters(rightwards),
+        top=_letters(_opposite(downwards)),
+        bottom=_letters(downwards),
+    )
+
+
+def _opposite(direction: Vector) -> Vector:
+    x, y, z = direction
+    return -x, -y, -z
+
+
+def _letters(direction: Vector) -> str:
+    """Letter of a direction; two where it is clearly oblique."""
+    axes = sorted(range(3), key=lambda axis: -abs(direction[axis]))
+    named = [axis for rank, axis in enumerate(axes) if rank == 0 or abs(direction[axis]) >= OBLIQUE]
+    return "".join(LETTERS[axis][int(direction[axis] < 0)] for axis in named[:2])
+
+
+def _never() -> bool:
+    return False

@@ -41,7 +41,7 @@ class NotebookFrame:
         return f'<iframe src="{source}" width="100%" height="{self.height}" style="border: 0"></iframe>'
 
 
-def show(
+def view(
     subject: Volume | Path | str,
     *,
     model_path: str | None = None,
@@ -58,9 +58,18 @@ def show(
         model_path: see `ctsr.checkpoint.model_lookup.resolve_model`; by default the newest run, else the bundled model.
         no_model: show LR, interpolations and HR only.
         degradation: how LR is made; by default the model's.
-        device: see `ctsr.device.pick_device`.
+        device: see `ctsr.infer.engine.pick_device`.
         height: height of the frame in pixels.
-        options: fields of `ViewOptions`, for instance ``preset="lung"``.
+        options: fields of `ctsr.viewer.options.ViewOptions`, for instance ``preset="lung"``.
+
+    Returns:
+        A frame that a notebook shows; `address` opens the same page in a browser, `close` ends it.
+
+    Raises:
+        MissingInputError: there is no such file, folder or model.
+
+    Examples:
+        >>> frame = ctsr.view(volume, preset="lung")
     """
     model = None if no_model else load_model_under_test(model_path, device=device)
     default = model.degradation if model else Degradation(scale=DEFAULT_SCALE)

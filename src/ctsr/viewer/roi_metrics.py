@@ -11,8 +11,7 @@ import torch
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.hu import HURange, MetricWindow, Window
 from ctsr.metrics import MetricValue, of_group
-from ctsr.viewer.images import PANELS, PanelImage, PanelName
-from ctsr.viewer.inference import StaleRequestError
+from ctsr.viewer.images import PANELS, PanelImage, PanelName, StaleRequestError
 
 METRICS = (*of_group("fidelity"), *of_group("hu"))
 """Metrics of the table: those that need nothing but the two images."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.progress import SILENT, Progress
 from ctsr.viewer.api import Reply, answer, events
-from ctsr.viewer.inference import StaleRequestError
+from ctsr.viewer.images import StaleRequestError
 from ctsr.viewer.options import LOOPBACK, ViewOptions
 from ctsr.viewer.session import ViewerSession
 

@@ -10,9 +10,8 @@ from ctsr.hu import AIR
 from ctsr.progress import SILENT, Progress
 from ctsr.viewer.images import PanelImage, PanelName
 from ctsr.viewer.options import ViewOptions
-from ctsr.viewer.prefetch import ViewedSlice
 from ctsr.viewer.roi_metrics import measure
-from ctsr.viewer.session import ViewerSession
+from ctsr.viewer.session import ViewedSlice, ViewerSession
 
 
 def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress = SILENT) -> None:

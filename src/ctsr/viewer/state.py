@@ -17,11 +17,10 @@ from ctsr.progress import SILENT, Progress, Silent
 from ctsr.series import Series
 from ctsr.text import listed
 from ctsr.told import DRAWN, ConditionsSource
-from ctsr.viewer.caveats import Caveat, find_caveats
 from ctsr.viewer.images import PANELS, PanelName
 from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary
-from ctsr.viewer.series_lookup import find_series
+from ctsr.viewer.series_lookup import Caveat, find_caveats, find_series
 
 T = TypeVar("T")
 

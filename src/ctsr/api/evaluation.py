@@ -1,0 +1,259 @@
+"""Metrics of an image against a reference, and evaluation of a model on a volume or on a folder of patients."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import torch
+
+from ctsr.api.arrays import ArrayHU, Spacing, given
+from ctsr.api.images import PathLike
+from ctsr.api.models import DEFAULT_MODEL, ModelLike, load_model
+from ctsr.data.pairs import image_pair
+from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.degrade.degradation import Mode
+from ctsr.errors import DomainError, UsageError
+from ctsr.evaluate.evaluation import Evaluation
+from ctsr.evaluate.evaluation import evaluate as evaluate_folder
+from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names, reconstruct
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.slice_metrics import Domain, MaskName, MetricEvaluator
+from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
+from ctsr.infer.engine import pick_device
+from ctsr.metrics import METRICS, choose_metrics
+from ctsr.models.interpolation import Interpolation
+from ctsr.progress import SILENT, Progress
+from ctsr.volume import Volume
+
+Means: TypeAlias = dict[str, float | None]
+"""Metric → mean over slices; None where no slice has a value."""
+MeansByMethod: TypeAlias = dict[str, Means]
+"""Method → metric → mean over slices."""
+DEFAULT_METRICS = ("PSNR", "SSIM", "MAE_HU", "RMSE_HU", "BIAS_HU")
+
+
+def metrics(
+    image: Volume | ArrayHU,
+    reference: Volume | ArrayHU,
+    *,
+    names: Sequence[str] = DEFAULT_METRICS,
+    preset: str | None = None,
+    window: tuple[float, float] | None = None,
+    mask: MaskName = "none",
+    hu_range: HURange = DEFAULT_RANGE,
+) -> Means:
+    """Compare an image with a reference, as `ctsr evaluate` does.
+
+    Args:
+        image: a volume, or an array in HU with the axes (row, column) or (slice, row, column); clipped to `hu_range`.
+        reference: of the same shape.
+        names: metrics of `ctsr.metrics.METRICS`, or groups (`fidelity`, `hu`, `tissue`, `structure`). Those that need
+            weights (LPIPS, NIQE, MA, PI) are computed by `ctsr.evaluate` on folders only.
+        preset: window of the metrics on [0, 1] by name: `soft_tissue`, `lung`, `bone`, …
+        window: centre and width of that window in HU; by default the whole `hu_range`.
+        mask: `body` confines the metrics to the body in the reference.
+        hu_range: HU that models are made for.
+
+    Returns:
+        The mean over slices by name, in the unit of `ctsr.metrics.METRICS`; None where no slice has a value, such as
+        a tissue that does not occur.
+
+    Raises:
+        DomainError: the shapes differ, or no window has that name.
+        UsageError: an unknown metric, or one that needs weights.
+
+    Examples:
+        >>> ctsr.metrics(sr, hr, names=["PSNR", "MAE_HU"], preset="soft_tissue")
+        {'PSNR': 31.2, 'MAE_HU': 9.4}
+    """
+    compared, target = (
+        given(image, None, needs_spacing=False).volume,
+        given(reference, None, needs_spacing=False).volume,
+    )
+    if compared.hu.shape != target.hu.shape:
+        raise DomainError(f"image and reference differ in shape: {compared.hu.shape} and {target.hu.shape}")
+    evaluator = _evaluator(names, preset, window, mask, hu_range)
+    found: list[Means] = []
+    for hu, reference_hu in zip(compared.hu, target.hu, strict=True):
+        unit = torch.from_numpy(hu_range.to_unit(hu))[None, None]
+        (values,) = next(iter(evaluator(unit, reference_hu).values()))
+        found.append({name: value.value for name, value in values.items()})
+    return _mean(found)
+
+
+@overload
+def evaluate(
+    source: Volume | ArrayHU,
+    *,
+    spacing: Spacing | None = ...,
+    model: ModelLike = ...,
+    degradation: Mode | Degradation | None = ...,
+    seed: int = ...,
+    names: Sequence[str] = ...,
+    preset: str | None = ...,
+    mask: MaskName = ...,
+    baselines: tuple[Interpolation, ...] = ...,
+    device: str = ...,
+) -> MeansByMethod: ...
+
+
+@overload
+def evaluate(
+    source: PathLike,
+    out: PathLike,
+    *,
+    model: ModelLike = ...,
+    degradation: Mode | Degradation | None = ...,
+    seed: int = ...,
+    names: Sequence[str] = ...,
+    preset: str | None = ...,
+    mask: MaskName = ...,
+    baselines: tuple[Interpolation, ...] = ...,
+    device: str = ...,
+    progress: Progress = ...,
+    **options: Any,
+) -> Evaluation: ...
+
+
+def evaluate(
+    source: Volume | ArrayHU | PathLike,
+    out: PathLike | None = None,
+    *,
+    spacing: Spacing | None = None,
+    model: ModelLike = DEFAULT_MODEL,
+    degradation: Mode | Degradation | None = None,
+    seed: int = 42,
+    names: Sequence[str] = DEFAULT_METRICS,
+    preset: str | None = None,
+    mask: MaskName = "none",
+    baselines: tuple[Interpolation, ...] = ("bilinear", "bicubic"),
+    device: str = "auto",
+    progress: Progress = SILENT,
+    **options: Any,
+) -> MeansByMethod | Evaluation:
+    """Degrade images, super-resolve them by a model and by interpolation, and compare with the originals.
+
+    SR is computed by the algorithm of `ctsr.upscale`; a conditional model is told the blur and the noise that were
+    drawn.
+
+    Args:
+        source: high resolution: a volume, an array in HU with the axes (row, column) or (slice, row, column), or a
+            folder with one folder for each patient.
+        out: where `source` is a folder: receives one folder with rows, summary, plots and report.
+        spacing: mm along each axis of an array; only noise of projections depends on it.
+        model: name, path, or a model of `ctsr.load_model`.
+        degradation: `clean`, `blur` or `blurnoise`, or ranges of one's own; by default the model's.
+        seed: of the degradation.
+        names: see `ctsr.metrics`; for a folder also LPIPS, NIQE, MA and PI.
+        preset: see `ctsr.metrics`.
+        mask: see `ctsr.metrics`.
+        baselines: interpolations to compare with: `bilinear`, `bicubic`, `lanczos`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        progress: where `source` is a folder: told what is done.
+        options: where `source` is a folder: other fields of `ctsr.evaluate.options.EvaluateOptions`, such as
+            ``split="test"``, ``max_patients=3`` or ``no_plots=True``.
+
+    Returns:
+        For a volume or an array the means over slices, method → metric → value (None where it cannot be computed).
+        For a folder the evaluation: `folder`, `means` over patients, `num_patients`, `failures`.
+
+    Raises:
+        DomainError: an image smaller than the scale, or with other axes; no preset of that name.
+        UsageError: an unknown metric; a degradation for another scale; `out` is missing.
+        MissingInputError: there is no such model or folder.
+        SplitError: the model was trained on patients it is to be evaluated on.
+
+    Examples:
+        >>> table = ctsr.evaluate(volume, model="ctsr-x2", names=["PSNR", "MAE_HU"])
+        >>> table["Model (EDSR)"]["PSNR"] > table["Interpolation (Bicubic)"]["PSNR"]
+        True
+        >>> evaluation = ctsr.evaluate("preprocessed_data", "eval_results", split="test")
+    """
+    network = load_model(model)
+    if isinstance(degradation, str):
+        degradation = Degradation(mode=degradation, scale=network.scale)
+    ranges = degradation or network.degradation
+    if ranges.scale != network.scale:
+        raise UsageError(f"`degradation` has scale {ranges.scale}, the model {network.scale}")
+    torch_device = pick_device(device)
+    tested = ModelUnderTest(network, torch_device)
+    network.net.to(torch_device)
+    if isinstance(source, str | os.PathLike):
+        if out is None:
+            raise UsageError("a folder as `source` needs `out`, the folder that receives the result")
+        settings = EvaluateOptions(
+            root=(Path(source),),
+            output_dir=Path(out),
+            metrics=tuple(names),
+            preset=preset,
+            mask=(mask,),
+            baselines=baselines,
+            deg_seed=seed,
+            **options,
+        )
+        return evaluate_folder([tested], ranges, settings, progress=progress)
+    if options or out is not None:
+        extra = ", ".join(f"`{name}`" for name in (*options, *(() if out is None else ("out",))))
+        raise UsageError(f"{extra}: only where `source` is a folder")
+    volume = given(source, spacing, needs_spacing=False).volume
+    return _evaluate_volume(
+        volume, tested, ranges, seed, _evaluator(names, preset, None, mask, network.hu_range), baselines
+    )
+
+
+def _evaluate_volume(
+    volume: Volume,
+    tested: ModelUnderTest,
+    degradation: Degradation,
+    seed: int,
+    evaluator: MetricEvaluator,
+    baselines: tuple[Interpolation, ...],
+) -> MeansByMethod:
+    if min(volume.grid.shape[1:]) < tested.scale:
+        raise DomainError(f"an image of shape {volume.grid.shape[1:]} is smaller than the scale {tested.scale}")
+    methods = (*(BASELINES[kind] for kind in baselines), *method_names([tested]))
+    found: dict[str, list[Means]] = {method: [] for method in methods}
+    sampler = DegradationSampler(degradation, deg_seed=seed, seed_mode="global")
+    for index, hu in enumerate(volume.hu):
+        pair = image_pair(hu, index, sampler, volume.grid.spacing[1], tested.hu_range)
+        images = reconstruct([tested], pair, baselines)
+        by_method = next(iter(evaluator(images, pair.hr_hu).values()))
+        for method, values in zip(methods, by_method, strict=True):
+            found[method].append({name: value.value for name, value in values.items()})
+    return {method: _mean(slices) for method, slices in found.items()}
+
+
+def _evaluator(
+    names: Sequence[str],
+    preset: str | None,
+    window: tuple[float, float] | None,
+    mask: MaskName,
+    hu_range: HURange,
+) -> MetricEvaluator:
+    """Computes metrics that need no weights, on one window and mask.
+
+    Raises:
+        UsageError: an unknown metric, or one that needs weights.
+        DomainError: no window has that name.
+    """
+    chosen = choose_metrics(names)
+    weighty = [name for name in chosen if METRICS[name].function is None]
+    if weighty:
+        raise UsageError(
+            f"{', '.join(weighty)} need weights of other networks: leave them out of `names`, or evaluate a folder"
+        )
+    center, width = window if window is not None else (None, None)
+    domain = Domain(choose_window(hu_range, preset, center, width), mask)
+    return MetricEvaluator(hu_range, (domain,), chosen)
+
+
+def _mean(slices: Sequence[Means]) -> Means:
+    """The mean of each metric over the slices that have it."""
+    means: Means = {}
+    for name in slices[0]:
+        values = [values[name] for values in slices]
+        numbers = [value for value in values if value is not None]
+        means[name] = float(np.mean(numbers)) if numbers else None
+    return means

@@ -1,0 +1,192 @@
+"""Series on disk: find them, read one as a volume, write a volume as a series."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from ctsr import __version__, exams
+from ctsr.dicom.frames import slice_header, to_stored, verify_slice
+from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.errors import DomainError, MissingInputError, UsageError
+from ctsr.files import atomic_folder
+from ctsr.hashing import derived_uid
+from ctsr.paths import check_apart
+from ctsr.progress import SILENT, Progress
+from ctsr.series import Inventory, Series, is_nifti
+from ctsr.text import listed
+from ctsr.volume import Plane, Volume
+from ctsr.volume_slices import plane_of, slice_of
+
+SLICE_FILE = re.compile(r"\d{4,}\.dcm")
+"""Names of the files of a written series: a folder with other files is never replaced."""
+MOST_LISTED = 8
+"""Series that a message names before it says how many more there are."""
+
+
+def scan(source: str | os.PathLike[str], *, progress: Progress = SILENT) -> Inventory:
+    """Find the CT series in a folder, with what is wrong with them; no pixels are decoded.
+
+    Args:
+        source: a folder with one folder for each patient, a patient's folder, a series, or a NIfTI file.
+        progress: told how many patients are done.
+
+    Returns:
+        Patients and their series in order; what was left out, each with its reason.
+
+    Raises:
+        MissingInputError: there is no such folder or file.
+
+    Examples:
+        >>> for series in ctsr.scan("EXAMS").all_series():
+        ...     print(series.patient_id, len(series.slices), series.pixel_spacing, series.defects)
+    """
+    return exams.scan(Path(source), progress=progress)
+
+
+def read_volume(
+    source: Series | str | os.PathLike[str],
+    *,
+    series: str | None = None,
+    assume_hu: bool = False,
+    allow_gaps: bool = False,
+) -> Volume:
+    """Read a series as a block of voxels in HU on an even grid in mm.
+
+    Args:
+        source: a series of `ctsr.scan`, a folder that holds one series, or a NIfTI file.
+        series: SeriesInstanceUID, where the folder holds several series.
+        assume_hu: take stored values for HU where a header gives no rescale.
+        allow_gaps: leave room for missing slices and mark them as padding.
+
+    Returns:
+        HU as float32, axes (slice, row, column), first slice lowest along the normal; `grid` in mm; `padding` is True
+        where the scanner reconstructed nothing, and HU are −1000 there.
+
+    Raises:
+        MissingInputError: there is no such path, or no usable CT series in it.
+        UsageError: it holds several series, and `series` names none of them.
+        SeriesError: a defect that a block cannot have (gaps, duplicates, uneven steps, tilt).
+        ReadError: a slice cannot be decoded.
+
+    Examples:
+        >>> volume = ctsr.read_volume("EXAMS/patient1/series3")
+        >>> volume.hu.shape, volume.grid.spacing
+        ((120, 512, 512), (1.25, 0.7, 0.7))
+    """
+    found = source if isinstance(source, Series) else _only_series(Path(source), series)
+    return exams.read_volume(found, assume_hu=assume_hu, allow_gaps=allow_gaps)
+
+
+def write_series(
+    volume: Volume,
+    out: str | os.PathLike[str],
+    *,
+    like: Series | str | os.PathLike[str] | None = None,
+    description: str = "Computed from the source series",
+    label: str = "[ctsr]",
+    overwrite: bool = False,
+) -> Path:
+    """Write a volume as a DICOM series that is derived from another one, or as NIfTI.
+
+    The new series belongs to the source's patient, study and frame of reference, has UIDs of its own and names its
+    source images. Every file is read again and compared before the folder gets its name. HU are rounded to integers.
+
+    Args:
+        volume: as many slices as the source, in its order; rows, columns and spacing may differ.
+        out: folder for DICOM, which is created; or a file with the ending ``.nii`` or ``.nii.gz``.
+        like: the source: a series of `ctsr.scan`, or a folder that holds one. DICOM needs it, NIfTI does not.
+        description: what was done, for DerivationDescription.
+        label: a few characters at the end of SeriesDescription.
+        overwrite: replace a folder or file that is there.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UsageError: `out` exists, or DICOM is to be written without `like`.
+        DomainError: the volume has another number of slices than the source.
+        ReadError: the source's header cannot be carried over, or a file does not hold what was meant.
+
+    Examples:
+        >>> volume = ctsr.read_volume(series)
+        >>> smoothed = dataclasses.replace(volume, hu=scipy.ndimage.gaussian_filter(volume.hu, (0, 1, 1)))
+        >>> ctsr.write_series(smoothed, "smoothed", like=series, description="Gaussian, 1 pixel", label="[smooth]")
+    """
+    target = Path(out)
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} already exists; pass `overwrite=True` to replace it, or choose another `out`")
+    if is_nifti(target):
+        _write_nifti(volume, target)
+        return target
+    if like is None:
+        raise UsageError(
+            "DICOM needs `like`, the series whose patient and study the result belongs to; "
+            "without one, choose a name that ends in .nii.gz"
+        )
+    source = like if isinstance(like, Series) else _only_series(Path(like), None)
+    if is_nifti(source.path):
+        raise UsageError(f"{source.path} is NIfTI, which has no patient or study; choose a name that ends in .nii.gz")
+    if len(source.slices) != volume.grid.shape[0]:
+        raise DomainError(f"the volume has {volume.grid.shape[0]} slices, `like` has {len(source.slices)}")
+    check_apart(source.path, target)
+    if target.is_dir() and not all(SLICE_FILE.fullmatch(path.name) for path in target.iterdir()):
+        raise UsageError(f"{target} holds other files than a written series; choose another `out`")
+    with atomic_folder(target, replace=overwrite) as folder:
+        _write_slices(volume, source, folder, description, label)
+    return target
+
+
+def _write_slices(volume: Volume, source: Series, folder: Path, description: str, label: str) -> None:
+    # The same voxels and words give the same UIDs, on every machine.
+    voxels = hashlib.sha256(volume.hu.tobytes())
+    voxels.update(b"" if volume.padding is None else volume.padding.tobytes())
+    settings = f"write_series {voxels.hexdigest()} {volume.grid!r} {description!r} {label!r}"
+    derivation = Derivation(
+        description=f"{description}; ctsr {__version__}",
+        label=label,
+        settings=settings,
+        series_uid=derived_uid(source.study_uid, source.series_uid, repr(source.geometry_key), settings),
+    )
+    first = plane_of(volume)
+    digits = max(4, len(str(len(source.slices))))
+    for index, header in enumerate(source.slices):
+        pixels = slice_of(volume, index)
+        plane = Plane(first.shape, first.spacing, volume.grid.position((index, 0, 0)), first.directions)
+        derived = derive_slice(
+            slice_header(header),
+            pixels.hu,
+            plane,
+            derivation,
+            padding=pixels.padding,
+            instance_number=index + 1,
+            frame=header.frame,
+        )
+        path = folder / f"{index + 1:0{digits}d}.dcm"
+        save_slice(derived, path)
+        verify_slice(path, pixels.hu, pixels.padding, plane)
+
+
+def _write_nifti(volume: Volume, path: Path) -> None:
+    # NIfTI takes a fifth of a second to import, and most series are DICOM.
+    from ctsr.nifti import save_volume
+
+    stored = to_stored(volume.hu, volume.padding)
+    save_volume(path, stored.values, volume.grid, slope=stored.slope, intercept=stored.intercept)
+
+
+def _only_series(path: Path, series_uid: str | None) -> Series:
+    inventory = exams.scan(path)
+    found = list(inventory.all_series())
+    fitting = [series for series in found if series_uid in {None, series.series_uid}]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not found:
+        patients = [*inventory.excluded, *(left for patient in inventory.patients for left in patient.excluded)]
+        reasons = listed(list(dict.fromkeys(left.reason for left in patients)), 3)
+        raise MissingInputError(f"{path}: no usable CT series ({reasons or 'no CT at all'})")
+    names = [f"{series.patient_id}: {series.description} {series.series_uid}" for series in found]
+    raise UsageError(
+        f"{path} holds {len(found)} series; name one by `series`, or take one of ctsr.scan: "
+        f"{listed(names, MOST_LISTED)}"
+    )

@@ -1,0 +1,313 @@
+"""Super-resolution, degradation and resampling of volumes, arrays and folders."""
+
+import os
+from pathlib import Path
+from typing import TypeAlias, overload
+
+import numpy as np
+
+from ctsr.api.arrays import ArrayHU, Spacing, given
+from ctsr.api.models import DEFAULT_MODEL, ModelLike, asked_for, load_model, open_for
+from ctsr.data.pairs import image_pair
+from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.degrade.degradation import Mode
+from ctsr.errors import DomainError, UsageError
+from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.infer.conditions import StrengthName
+from ctsr.infer.engine import EngineName, Precision
+from ctsr.padding import SlicePixels
+from ctsr.preprocess.run import PreprocessReport
+from ctsr.preprocess.run import preprocess as preprocess_folder
+from ctsr.progress import SILENT, Progress
+from ctsr.resample import at_spacing, resample
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.run import Report as UpscaleReport
+from ctsr.upscale.run import upscale as upscale_folder
+from ctsr.upscale.volume import upscale_volume
+from ctsr.volume import Volume, VoxelsHU
+from ctsr.volume_slices import plane_of, slice_of, volume_of
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+@overload
+def upscale(
+    source: Volume,
+    *,
+    model: ModelLike = ...,
+    strength: StrengthName = ...,
+    denoise: float | None = ...,
+    sharpen: float | None = ...,
+    limit_noise: bool = ...,
+    consistent: bool = ...,
+    target_spacing: float | None = ...,
+    engine: EngineName = ...,
+    precision: Precision = ...,
+    device: str = ...,
+    progress: Progress = ...,
+) -> Volume: ...
+
+
+@overload
+def upscale(
+    source: ArrayHU,
+    *,
+    spacing: Spacing,
+    model: ModelLike = ...,
+    strength: StrengthName = ...,
+    denoise: float | None = ...,
+    sharpen: float | None = ...,
+    limit_noise: bool = ...,
+    consistent: bool = ...,
+    target_spacing: float | None = ...,
+    engine: EngineName = ...,
+    precision: Precision = ...,
+    device: str = ...,
+    progress: Progress = ...,
+) -> VoxelsHU: ...
+
+
+@overload
+def upscale(
+    source: PathLike,
+    out: PathLike,
+    *,
+    model: ModelLike = ...,
+    strength: StrengthName = ...,
+    denoise: float | None = ...,
+    sharpen: float | None = ...,
+    limit_noise: bool = ...,
+    consistent: bool = ...,
+    target_spacing: float | None = ...,
+    overwrite: bool = ...,
+    engine: EngineName = ...,
+    precision: Precision = ...,
+    device: str = ...,
+    progress: Progress = ...,
+) -> UpscaleReport: ...
+
+
+def upscale(
+    source: Volume | ArrayHU | PathLike,
+    out: PathLike | None = None,
+    *,
+    spacing: Spacing | None = None,
+    model: ModelLike = DEFAULT_MODEL,
+    strength: StrengthName = "standard",
+    denoise: float | None = None,
+    sharpen: float | None = None,
+    limit_noise: bool = True,
+    consistent: bool = False,
+    target_spacing: float | None = None,
+    overwrite: bool = False,
+    engine: EngineName = "auto",
+    precision: Precision = "fp32",
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> Volume | VoxelsHU | UpscaleReport:
+    """Super-resolve CT in plane: the HU that `ctsr upscale` writes, before they are rounded to integers.
+
+    The noise of the source is measured on up to three of its slices, and a conditional model is told of it according
+    to `strength`. HU beyond the model's range, padding and the air around the body are interpolated. Not for diagnosis.
+
+    Args:
+        source: a volume; an array in HU with the axes (row, column) or (slice, row, column); or a series, a patient, a
+            folder of patients or a NIfTI file.
+        out: where `source` is a path: receives the result of a single series, else ``<patient>/<series>`` for each.
+        spacing: where `source` is an array: mm along each of its axes.
+        model: name, path, or a model of `ctsr.load_model`.
+        strength: what a conditional model is told: `faithful` no noise and no blur, `standard` the measured noise,
+            `strong` 1.5 times that and a blur. Other models have no strength.
+        denoise: in place of the strength's, 0 to 1; 0.67 is the measured noise.
+        sharpen: in place of the strength's, 0 to 1.
+        limit_noise: mix in interpolation where the result would be noisier than its source.
+        consistent: make the mean of the result over each source pixel that pixel's value.
+        target_spacing: mm between pixels of the result; by default the source's divided by the scale.
+        overwrite: where `source` is a path: replace results that exist.
+        engine: `auto` takes OpenVINO on a CPU where it is installed, else PyTorch.
+        precision: `fp32`, or `fp16` on a GPU.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        progress: told what is done, and of what is unusual.
+
+    Returns:
+        For a volume or an array the same kind, ``(…, scale·rows, scale·columns)`` in HU, float32, on the same field
+        of view. For a path a report: `jobs`, `outcomes` (one for each series) and `failed`.
+
+    Raises:
+        DomainError: `spacing` is missing or does not fit, or a number lies outside of its range.
+        MissingInputError: there is no such model or source.
+        UsageError: `out` is missing, exists or lies in the source; an engine or device that there is not.
+
+    Examples:
+        >>> fine = ctsr.upscale(volume)
+        >>> fine.hu.shape, fine.grid.spacing
+        ((3, 256, 256), (2.5, 0.4, 0.4))
+        >>> array = ctsr.upscale(volume.hu[0], spacing=(0.8, 0.8), strength="strong")
+        >>> report = ctsr.upscale("EXAMS/patient1", "sharper")
+    """
+    options = UpscaleOptions(
+        strength=strength,
+        denoise=denoise,
+        sharpen=sharpen,
+        limit_noise=limit_noise,
+        consistent=consistent,
+        target_spacing=target_spacing,
+        overwrite=overwrite,
+    )
+    asked = asked_for(engine, precision, device)
+    network = load_model(model)
+    if isinstance(source, str | os.PathLike):
+        if out is None:
+            raise UsageError("a folder as `source` needs `out`, the folder that receives the result")
+        return upscale_folder(Path(source), Path(out), network, asked, options, progress=progress)
+    image = given(source, spacing, needs_spacing=True)
+    if out is not None:
+        raise UsageError("`out` goes with a folder as `source`; write the result of a volume with ctsr.write_series")
+    return image.like(upscale_volume(image.volume, network, open_for(network, asked), options, progress).volume)
+
+
+@overload
+def degrade(
+    source: Volume, *, scale: int = ..., degradation: Mode | Degradation = ..., seed: int = ..., hu_range: HURange = ...
+) -> Volume: ...
+
+
+@overload
+def degrade(
+    source: ArrayHU,
+    *,
+    spacing: Spacing | None = ...,
+    scale: int = ...,
+    degradation: Mode | Degradation = ...,
+    seed: int = ...,
+    hu_range: HURange = ...,
+) -> VoxelsHU: ...
+
+
+def degrade(
+    source: Volume | ArrayHU,
+    *,
+    spacing: Spacing | None = None,
+    scale: int = 2,
+    degradation: Mode | Degradation = "blurnoise",
+    seed: int = 42,
+    hu_range: HURange = DEFAULT_RANGE,
+) -> Volume | VoxelsHU:
+    """Make a low-resolution, noisy image of a high-resolution one: blur, downsample, add noise.
+
+    One draw of blur, noise and dose for all slices, and noise of its own for each slice. Rows and columns that `scale`
+    does not divide are cropped about the centre.
+
+    Args:
+        source: a volume, or an array in HU with the axes (row, column) or (slice, row, column).
+        spacing: mm along each axis of an array; only noise of projections depends on it.
+        scale: 2 or 4.
+        degradation: `clean` only downsamples, `blur` blurs before, `blurnoise` adds noise as well; or ranges of one's
+            own, which have a scale of their own.
+        seed: the same seed gives the same image.
+        hu_range: HU are clipped to it.
+
+    Returns:
+        The same kind as `source`, ``(…, rows/scale, columns/scale)`` in HU, float32, on the same field of view.
+
+    Raises:
+        DomainError: an unknown degradation or scale, or an array with other axes.
+
+    Examples:
+        >>> lr = ctsr.degrade(volume, scale=2, degradation="blurnoise", seed=1)
+        >>> lr.grid.spacing
+        (2.5, 1.6, 1.6)
+    """
+    image = given(source, spacing, needs_spacing=False)
+    ranges = degradation if isinstance(degradation, Degradation) else Degradation(mode=degradation, scale=scale)
+    sampler = DegradationSampler(ranges, deg_seed=seed, seed_mode="global")
+    volume = image.volume
+    slices: list[SlicePixels] = []
+    for index, hu in enumerate(volume.hu):
+        lr = image_pair(hu, index, sampler, volume.grid.spacing[1], hu_range).lr
+        slices.append(SlicePixels(np.asarray(hu_range.to_hu(lr[0, 0].numpy()), np.float32), None))
+    plane = plane_of(volume)
+    coarse = plane.recentred(slices[0].hu.shape, (plane.spacing[0] * ranges.scale, plane.spacing[1] * ranges.scale))
+    return image.like(volume_of(slices, coarse, volume))
+
+
+@overload
+def preprocess(source: Volume, *, target_spacing: float = ..., antialias: bool = ...) -> Volume: ...
+
+
+@overload
+def preprocess(
+    source: ArrayHU, *, spacing: Spacing, target_spacing: float = ..., antialias: bool = ...
+) -> VoxelsHU: ...
+
+
+@overload
+def preprocess(
+    source: PathLike,
+    out: PathLike,
+    *,
+    target_spacing: float = ...,
+    antialias: bool = ...,
+    workers: int | None = ...,
+    progress: Progress = ...,
+) -> PreprocessReport: ...
+
+
+def preprocess(
+    source: Volume | ArrayHU | PathLike,
+    out: PathLike | None = None,
+    *,
+    spacing: Spacing | None = None,
+    target_spacing: float = 0.8,
+    antialias: bool = True,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+) -> Volume | VoxelsHU | PreprocessReport:
+    """Resample CT in plane to one pixel spacing, linearly; padding is never mixed into tissue.
+
+    Args:
+        source: a volume; an array in HU with the axes (row, column) or (slice, row, column); or a folder with one
+            folder for each patient.
+        out: where `source` is a folder: receives valid DICOM below ``<patient>pp`` and the two logs.
+        spacing: where `source` is an array: mm along each of its axes.
+        target_spacing: mm between pixels of the result, 0.05 to 50.
+        antialias: low-pass where pixels get coarser.
+        workers: where `source` is a folder: number of processes; by default one for each core.
+        progress: told what is done, and of defects.
+
+    Returns:
+        For a volume or an array the same kind, in HU, float32, around the same centre. For a folder a report: `rows`
+        (one for each series), `written`, `kept` and `failed`.
+
+    Raises:
+        DomainError: a spacing outside of its range.
+        MissingInputError: there is no such folder, or no CT in it.
+        UsageError: `out` is missing, or lies in the source.
+
+    Examples:
+        >>> ctsr.preprocess(volume, target_spacing=1.0).grid.spacing
+        (2.5, 1.0, 1.0)
+        >>> report = ctsr.preprocess("EXAMS", "preprocessed_data", target_spacing=0.8)
+    """
+    if isinstance(source, str | os.PathLike):
+        if out is None:
+            raise UsageError("a folder as `source` needs `out`, the folder that receives the result")
+        return preprocess_folder(
+            Path(source),
+            Path(out),
+            target_spacing=target_spacing,
+            antialias=antialias,
+            workers=workers,
+            progress=progress,
+        )
+    if not 0.05 <= target_spacing <= 50:
+        raise DomainError(f"`target_spacing` must lie between 0.05 and 50 mm, got {target_spacing:g}")
+    image = given(source, spacing, needs_spacing=True)
+    before = plane_of(image.volume)
+    after = at_spacing(before, target_spacing)
+    slices: list[SlicePixels] = []
+    for index in range(image.volume.grid.shape[0]):
+        pixels = slice_of(image.volume, index)
+        resampled = resample(pixels.hu, pixels.padding, before, after, antialias=antialias)
+        slices.append(SlicePixels.from_padded(resampled.hu, resampled.padding))
+    return image.like(volume_of(slices, after, image.volume))

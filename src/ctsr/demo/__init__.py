@@ -1,1 +1,0 @@
-"""The demonstration: every step of the workflow on the synthetic exam set."""

@@ -1,0 +1,159 @@
+"""What is written of a result: classic DICOM slices or one NIfTI volume, which are read again, and a picture."""
+
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ctsr.dicom.frames import WrittenIdentity, slice_header, to_stored, verify_slice
+from ctsr.dicom.write import derive_slice, save_slice
+from ctsr.errors import SeriesError
+from ctsr.exams import SlicePixels, even_grid
+from ctsr.figures import Panel, comparison_figure, save_figure
+from ctsr.hu import PRESETS, FloatArray
+from ctsr.models.interpolation import enlarge
+from ctsr.nifti import verify_volume, volume_writer
+from ctsr.quality.before_after import BeforeAfter
+from ctsr.series import is_nifti
+from ctsr.upscale.plan import Job
+from ctsr.upscale.tuning import Tuning
+from ctsr.volume import Plane
+
+FEWEST_DIGITS = 4
+"""Of a slice's number in its file's name."""
+
+WINDOW = PRESETS["soft_tissue"]
+
+
+class Sink(Protocol):
+    """Takes the slices of a result, in order."""
+
+    left_out: set[str]
+    """Elements of the source's headers with values that no writer accepts."""
+
+    def write(self, index: int, pixels: SlicePixels) -> None:
+        """Take slice `index`, counted along the normal."""
+        ...
+
+
+@dataclass
+class _Dicom:
+    job: Job
+    folder: Path
+    left_out: set[str] = field(default_factory=set[str])
+    written: list[WrittenIdentity] = field(default_factory=list[WrittenIdentity])
+
+    def write(self, index: int, pixels: SlicePixels) -> None:
+        """Write a slice and read it again."""
+        source, plane = self.job.series.slices[index], self.job.plane(index)
+        derived = derive_slice(
+            slice_header(source),
+            pixels.hu,
+            plane,
+            self.job.derivation,
+            padding=pixels.padding,
+            instance_number=index + 1,
+            frame=source.frame,
+        )
+        digits = max(FEWEST_DIGITS, len(str(len(self.job.series.slices))))
+        path = self.folder / f"{index + 1:0{digits}d}.dcm"
+        self.left_out |= set(save_slice(derived, path))
+        self.written.append(verify_slice(path, pixels.hu, pixels.padding, plane))
+
+
+@contextmanager
+def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
+    """Takes slices into files `0001.dcm`, … and makes sure in the end that they are one series, each told apart.
+
+    Raises:
+        ReadError: a file cannot be written, or says something else when it is read again.
+        SeriesError: two slices cannot be told apart.
+    """
+    sink = _Dicom(job, folder)
+    yield sink
+    uids, numbers = ({getattr(one, name) for one in sink.written} for name in ("sop_instance_uid", "instance_number"))
+    if not len(uids) == len(numbers) == len(job.series.slices):
+        raise SeriesError(f"{job.series.path}: the slices written cannot be told apart; export the series again")
+    if {one.series_uid for one in sink.written} != {job.series_uid}:
+        raise SeriesError(f"{job.series.path}: the slices written are not one series")
+
+
+@dataclass
+class _Nifti:
+    add: Callable[[npt.NDArray[np.int16]], object]
+    job: Job
+    left_out: set[str] = field(default_factory=set[str])
+    checksums: list[int] = field(default_factory=list[int])
+
+    def write(self, index: int, pixels: SlicePixels) -> None:
+        """Append a slice."""
+        stored = to_stored(pixels.hu, pixels.padding)
+        if (stored.slope, stored.intercept) != (1, 0):
+            source = self.job.series.path
+            remedy = "clip them, or scale them to HU" if is_nifti(source) else "choose `format=dicom`"
+            raise SeriesError(f"{source}: slice {index + 1} has HU beyond 16 bits; {remedy}")
+        self.checksums.append(zlib.crc32(stored.values.tobytes()))
+        self.add(stored.values)
+
+
+@contextmanager
+def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
+    """Takes slices into a volume of whole HU, padding as −2048, and reads it again in the end.
+
+    Raises:
+        SeriesError: the slices lie on no even grid, or hold values beyond 16 bits.
+        ReadError: the volume says something else when it is read again.
+    """
+    grid, _ = even_grid(job.series)
+    plane = job.plane(0)
+    grid = replace(
+        grid, shape=(grid.shape[0], *plane.shape), spacing=(grid.spacing[0], *plane.spacing), origin=plane.origin
+    )
+    with volume_writer(path, grid) as add:
+        sink = _Nifti(add, job)
+        yield sink
+    verify_volume(path, grid, sink.checksums)
+
+
+@dataclass(frozen=True, eq=False)
+class LookedAt:
+    """One slice as it came and as it became, HU."""
+
+    index: int
+    before: FloatArray
+    """(rows, columns)."""
+    after: FloatArray
+    """(rows, columns) on the grid of the result, on the same field of view."""
+
+
+def draw(job: Job, seen: LookedAt, tuning: Tuning, path: Path) -> None:
+    """Write the picture: the source, bicubic interpolation and the result, whole and in the busiest detail."""
+    series = job.series
+    smooth = enlarge(torch.from_numpy(seen.before)[None, None], job.model.scale, "bicubic")[0, 0].numpy()
+    panels = [
+        Panel("before", seen.before, _size(series.plane(seen.index))),
+        Panel("bicubic", smooth, _size(job.network_plane(seen.index)) + _noise(tuning.bicubic)),
+        Panel("super-resolution", seen.after, _size(job.plane(seen.index)) + _noise(tuning.before_after)),
+    ]
+    figure = comparison_figure(
+        panels,
+        WINDOW,
+        title=f"{series.patient_id}, slice {seen.index + 1} of {len(series.slices)}, not for diagnosis",
+        pixel_aspect=series.pixel_spacing[0] / series.pixel_spacing[1],
+    )
+    save_figure(figure, path)
+
+
+def _noise(measured: BeforeAfter) -> str:
+    return "" if measured.noise_ratio is None else f", noise ×{measured.noise_ratio:.2f}"
+
+
+def _size(plane: Plane) -> str:
+    spacing = " × ".join(dict.fromkeys(f"{mm:.3g}" for mm in plane.spacing))
+    return f"{plane.shape[0]} × {plane.shape[1]}, {spacing} mm"
