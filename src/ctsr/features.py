@@ -68,7 +68,8 @@ def convolutions_of(name: str) -> tuple[str, ...]:
 
 def as_imagenet(grey: Tensor) -> Tensor:
     """``(N, 1, H, W)`` on [0, 1] → ``(N, 3, H, W)``, the grey value in all three colours, normalised as ImageNet's."""
-    mean, std = (torch.tensor(values, dtype=grey.dtype, device=grey.device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    mean = torch.tensor(MEAN, dtype=grey.dtype, device=grey.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, dtype=grey.dtype, device=grey.device).view(1, 3, 1, 1)
     return (grey - mean) / std
 
 
@@ -104,7 +105,7 @@ class Trunk(nn.Module):
 
     def channels(self, layer: str) -> int:
         """How many features a layer has."""
-        return next(one.channels for one in self.layers if isinstance(one, Conv) and one.name == layer)
+        return next(conv.channels for conv in self.layers if isinstance(conv, Conv) and conv.name == layer)
 
     def check(self, layers: Collection[str]) -> None:
         """See that these layers exist.

@@ -27,7 +27,8 @@ class Resampled:
 
 def at_spacing(plane: Plane, target_mm: float) -> Plane:
     """The raster with exactly `target_mm` between pixels: round(N·Δ/target) pixels, same centre."""
-    rows, columns = (max(1, round(n * mm / target_mm)) for n, mm in zip(plane.shape, plane.spacing, strict=True))
+    rows = max(1, round(plane.shape[0] * plane.spacing[0] / target_mm))
+    columns = max(1, round(plane.shape[1] * plane.spacing[1] / target_mm))
     return plane.recentred((rows, columns), (target_mm, target_mm))
 
 
@@ -67,7 +68,7 @@ def resample(
 
 
 def _ratios(before: Plane, after: Plane) -> tuple[float, float]:
-    rows, columns = (new / old for old, new in zip(before.spacing, after.spacing, strict=True))
+    rows, columns = after.spacing[0] / before.spacing[0], after.spacing[1] / before.spacing[1]
     return rows, columns
 
 
@@ -86,10 +87,8 @@ class _Axes:
 
         One axis after the other; sparse products sum in a fixed order, so the result is the same on every run.
         """
-        down, across = (
-            _weights(n, m, ratio, self.antialias)
-            for n, m, ratio in zip(self.shape, self.new_shape, self.ratios, strict=True)
-        )
+        down = _weights(self.shape[0], self.new_shape[0], self.ratios[0], self.antialias)
+        across = _weights(self.shape[1], self.new_shape[1], self.ratios[1], self.antialias)
         # Products want the axis they shrink to come first, and the smaller array is the cheaper one to turn.
         if self.new_shape[0] <= self.shape[0]:
             return _turned(across @ _turned(down @ pixels))

@@ -157,7 +157,7 @@ def test_what_cannot_be_told_is_refused(told, model_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["blind", "0.8", "0.8,5,1", "-1,5", "0.8,inf", "nan,1"])
 def test_other_words_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--conditions"):
+    with pytest.raises(UsageError, match="`conditions`"):
         EvaluateOptions(conditions=text)
 
 
@@ -177,7 +177,7 @@ def test_the_viewer_tells_the_network_what_the_evaluation_did(told, conditional_
     listener = Listener()
     request = ViewRequest(root / "fred", model, model.degradation, options, frozenset({"conditions"}))
     session = open_session(prepare(request, listener), options)
-    assert "warning: --eval_summary overrules --conditions" in listener.notes
+    assert "warning: `eval_summary` overrules `conditions`" in listener.notes
     viewed = ViewedSlice(session.series[0], session.settings[0], 1)
     row = model_rows(evaluation)[1]
     assert row.told is not None

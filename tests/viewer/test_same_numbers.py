@@ -92,7 +92,7 @@ def test_a_summary_replays_the_evaluation_whatever_the_flags_say(
     )
     assert_same(session, rows_of(folder, "emil"))
     assert session.degradation(look(session, 0))["departures"] == []
-    assert any("overrules --degradation, --deg_seed" in note for note in listener.notes)
+    assert any("overrules `degradation`, `deg_seed`" in note for note in listener.notes)
 
 
 def test_the_same_window_gives_the_same_numbers(evaluated, open_view: Open, root: Path) -> None:

@@ -125,9 +125,10 @@ class Blend:
         from ctsr.checkpoint.model_lookup import check_own_folder
 
         found = [resolve_model(name) for name in (self.first, self.second)]
-        for note in (one.note for one in found if one.note):
-            console.note(note)
-        first, second = (load_model(one.path) for one in found)
+        for resolved in found:
+            if resolved.note:
+                console.note(resolved.note)
+        first, second = load_model(found[0].path), load_model(found[1].path)
         if self.out is None:
             check_own_folder(second.path)
         out = self.out or blended_path(second.path, self.alpha)

@@ -180,7 +180,7 @@ def _row(model: "BundledModel") -> tuple[str, ...]:
     return (
         model.name,
         str(generator.architecture),
-        " – ".join(mm(one) for one in spacing) if spacing else NONE,
+        " – ".join(mm(bound) for bound in spacing) if spacing else NONE,
         size(model.file.stat().st_size),
         model.licence,
         generator.sha256,

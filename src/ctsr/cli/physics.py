@@ -91,9 +91,9 @@ class Physics:
     def _series(self, console: Console) -> Series:
         assert self.source is not None, "checked before"
         inventory = scan(resolve_path(self.source, progress=console), progress=console)
-        found = [one for one in inventory.all_series() if self.series in {None, one.series_uid}]
+        found = [candidate for candidate in inventory.all_series() if self.series in {None, candidate.series_uid}]
         if len(found) != 1:
-            names = ", ".join(one.series_uid for one in found) or "none"
+            names = ", ".join(candidate.series_uid for candidate in found) or "none"
             raise UsageError(f"{self.source}: one series is measured at a time, found {names}; choose with --series")
         return found[0]
 

@@ -66,7 +66,7 @@ class Scan:
         failures = _failures(inventory, self.assume_hu, console) if self.pixels else []
         for failure in failures:
             console.error(failure)
-        broken = any(one.failed for one in _excluded(inventory))
+        broken = any(excluded.failed for excluded in _excluded(inventory))
         return int(broken or bool(failures) or not inventory.usable)
 
 
@@ -74,11 +74,11 @@ def _measure(inventory: Inventory, assume_hu: bool, console: Console) -> dict[Se
     """Noise and sharpness of each series, or why they are not known."""
     series = list(inventory.all_series())
     measured: dict[Series, SeriesQuality | str] = {}
-    for one in console.track(series, total=len(series), what="Measuring noise and sharpness"):
+    for entry in console.track(series, total=len(series), what="Measuring noise and sharpness"):
         try:
-            measured[one] = measure_series(one, assume_hu=assume_hu)
+            measured[entry] = measure_series(entry, assume_hu=assume_hu)
         except ReadError as error:
-            measured[one] = str(error)
+            measured[entry] = str(error)
     return measured
 
 
@@ -112,14 +112,14 @@ def _print(inventory: Inventory, measured: Mapping[Series, SeriesQuality | str],
     series = list(inventory.all_series())
     if series:
         columns = COLUMNS + QUALITY_COLUMNS if measured else COLUMNS
-        rows = [_row(one) + (_quality_cells(measured[one]) if measured else ()) for one in series]
+        rows = [_row(entry) + (_quality_cells(measured[entry]) if measured else ()) for entry in series]
         console.table("", columns, rows)
-    for one, found in measured.items():
+    for entry, found in measured.items():
         for why in _unknown(found):
-            console.print(f"{one.patient_id}, series {_name(one)}: {why}")
-    for one in series:
-        for defect in (defect for defect in one.defects if defect.kind is not DefectKind.SINGLE_SLICE):
-            console.print(f"{one.patient_id}, series {_name(one)}: {defect.kind.value}: {defect.detail}")
+            console.print(f"{entry.patient_id}, series {_name(entry)}: {why}")
+    for entry in series:
+        for defect in (defect for defect in entry.defects if defect.kind is not DefectKind.SINGLE_SLICE):
+            console.print(f"{entry.patient_id}, series {_name(entry)}: {defect.kind.value}: {defect.detail}")
     excluded = _excluded(inventory)
     if excluded:
         console.print()
@@ -174,17 +174,17 @@ def _left_out(excluded: Excluded) -> tuple[str, ...]:
 
 
 def _excluded(inventory: Inventory) -> tuple[Excluded, ...]:
-    return (*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded))
+    return (*inventory.excluded, *(excluded for patient in inventory.patients for excluded in patient.excluded))
 
 
 def _summary(inventory: Inventory) -> str:
     series = list(inventory.all_series())
-    slices = sum(len(one.slices) for one in series)
+    slices = sum(len(entry.slices) for entry in series)
     words = [f"{_count(len(inventory.usable), 'patient')} with {len(series)} usable series, {_count(slices, 'slice')}"]
     empty = [patient.patient_id for patient in inventory.patients if not patient.series]
     if empty:
         words.append(f"without usable CT: {', '.join(empty)}")
-    left_out = sum(one.num_slices for one in _excluded(inventory))
+    left_out = sum(excluded.num_slices for excluded in _excluded(inventory))
     if left_out:
         words.append(f"{_count(left_out, 'image')} left out")
     ignored = sum((Counter(patient.ignored) for patient in inventory.patients), Counter[str]())

@@ -75,7 +75,8 @@ def image_pair(
         hu_range: HU that networks see as [-1, 1].
     """
     degradation = sampler.degradation
-    rows, columns = (centered_crop(size, degradation.scale) for size in hu.shape)
+    rows = centered_crop(hu.shape[0], degradation.scale)
+    columns = centered_crop(hu.shape[1], degradation.scale)
     cropped = hu[rows, columns]
     draw = sampler.draw("", "", str(index), index)
     return _pair(hu_range.to_unit(cropped), cropped, draw, degradation, pixel_mm, hu_range)
@@ -165,7 +166,7 @@ class PatchDataset(Dataset[PatchPair]):
         self.seed = seed
         self.augment = augment
         self.hr_reduction = hr_reduction
-        slices = [(i, k) for i, one in enumerate(self.series) for k in range(len(one))]
+        slices = [(i, k) for i, stored in enumerate(self.series) for k in range(len(stored))]
         self._samples = np.array(slices * patches_per_slice, dtype=np.int32).reshape(-1, 2)
 
     def __len__(self) -> int:
@@ -198,8 +199,8 @@ class PatchDataset(Dataset[PatchPair]):
         """Where the patch of this ticket lies, and what is done to it: random, but told by seed and ticket alone."""
         rng = rng_from(self.seed, "patch", ticket.epoch, ticket.index)
         series_index, slice_index = map(int, self._samples[ticket.index])
-        one = self.series[series_index]
-        top, left = self._corner(one, slice_index, rng)
+        stored = self.series[series_index]
+        top, left = self._corner(stored, slice_index, rng)
         params = self.degradation.sample(rng)
         noise_seed = seed_from(self.seed, "noise", ticket.epoch, ticket.index)
         turns, flipped = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
@@ -208,14 +209,14 @@ class PatchDataset(Dataset[PatchPair]):
         reduction = low if low == high else low + (high - low) * float(rng.random())
         return Place(series_index, slice_index, top, left, turns, flipped, Draw(params, noise_seed), reduction)
 
-    def _corner(self, one: StoredSeries, slice_index: int, rng: np.random.Generator) -> tuple[int, int]:
+    def _corner(self, stored: StoredSeries, slice_index: int, rng: np.random.Generator) -> tuple[int, int]:
         """The top left pixel of a patch whose centre lies in a random block of the body."""
-        blocks = np.flatnonzero(one.body[slice_index])
+        blocks = np.flatnonzero(stored.body[slice_index])
         block = int(blocks[rng.integers(len(blocks))])
-        row, column = divmod(block, one.body.shape[2])
+        row, column = divmod(block, stored.body.shape[2])
         return (
-            self._aligned(row * BLOCK + int(rng.integers(BLOCK)), one.rows),
-            self._aligned(column * BLOCK + int(rng.integers(BLOCK)), one.columns),
+            self._aligned(row * BLOCK + int(rng.integers(BLOCK)), stored.rows),
+            self._aligned(column * BLOCK + int(rng.integers(BLOCK)), stored.columns),
         )
 
     def _aligned(self, center: int, size: int) -> int:
@@ -233,19 +234,17 @@ class PatchDataset(Dataset[PatchPair]):
         series, side = self.series[place.series], self.patch_size + 2 * margin
         means = area_means(side, place.reduction)
         middle = self.patch_size // 2
-        rows, columns = (
-            _around(start + middle, means.shape[1], size)
-            for start, size in ((place.top, series.rows), (place.left, series.columns))
-        )
+        rows = _around(place.top + middle, means.shape[1], series.rows)
+        columns = _around(place.left + middle, means.shape[1], series.columns)
         window = self.hu_range.to_unit(series.hu[place.slice_index][rows][:, columns])
         return np.asarray(means @ window @ means.T, dtype=np.float32)
 
     def _window(self, place: Place, margin: int) -> npt.NDArray[np.int16]:
         """The patch and its margin; beyond the slice, and in slices smaller than the patch, by reflection."""
-        one = self.series[place.series]
-        image = one.hu[place.slice_index]
-        rows = _span(place.top, self.patch_size, margin, one.rows, self.degradation.scale)
-        columns = _span(place.left, self.patch_size, margin, one.columns, self.degradation.scale)
+        stored = self.series[place.series]
+        image = stored.hu[place.slice_index]
+        rows = _span(place.top, self.patch_size, margin, stored.rows, self.degradation.scale)
+        columns = _span(place.left, self.patch_size, margin, stored.columns, self.degradation.scale)
         if isinstance(rows, slice) and isinstance(columns, slice):
             return image[rows, columns]
         return image[rows][:, columns]

@@ -12,7 +12,6 @@ from scipy.special import ndtri
 
 from ctsr.degrade.degradation import DegradationParams
 from ctsr.hu import HURange
-from ctsr.projection import Exposure, FanBeam, Kernel, exam_dose_noise
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -122,6 +121,9 @@ def projected_noise(
     Returns:
         (rows, columns), in [-1, 1] units; 0 beyond the field of the scanner.
     """
+    # Only this noise model needs projections.
+    from ctsr.projection import Exposure, FanBeam, Kernel, exam_dose_noise
+
     hu, pixel_mm, geometry = whole.hu_range.to_hu(lr), whole.pixel_mm * scale, FanBeam()
     kernel = Kernel(params.noise_cutoff * geometry.column_at_isocentre_mm / pixel_mm)
     exposure = Exposure(dose=params.dose)

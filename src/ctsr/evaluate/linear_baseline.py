@@ -76,8 +76,8 @@ def fit_linear_baseline(
     usable = [patient for patient in exams.split.part("train") if patient not in set(evaluated)]
     if not usable:
         raise UsageError(
-            f"--baselines linear is fitted on training patients, and the train part of {exams.source} has none that is "
-            "not evaluated here; leave linear out, or name a split with --split_json"
+            f"`baselines` linear is fitted on training patients, and the train part of {exams.source} has none that is "
+            "not evaluated here; leave linear out, or name a split with `split_json`"
         )
     chosen = [usable[index] for index in spread_indices(len(usable), MOST_PATIENTS)]
     series = exams.part("train", "evaluate", store, only=chosen, assume_hu=assume_hu, progress=progress).series

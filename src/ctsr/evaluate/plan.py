@@ -240,7 +240,7 @@ def plan_evaluation(
     if degradation.scale != model.scale:
         raise UsageError(f"a degradation for ×{degradation.scale} does not fit a network for ×{model.scale}")
     if options.conditions_source.kind != "drawn" and not any(model.conditional for model in models):
-        raise UsageError(f"--conditions {options.conditions}: no model here is told the blur and noise of its input")
+        raise UsageError(f"`conditions` {options.conditions}: no model here is told the blur and noise of its input")
     domains, metrics = _domains(options), choose_metrics(options.metrics)
     roots = [resolve_path(root, progress=progress) for root in options.root]
     split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)

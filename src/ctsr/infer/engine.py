@@ -121,7 +121,7 @@ def super_resolve(net: nn.Module | Engine, lr: Tensor) -> Tensor:
         ``(N, 1, s·h, s·w)`` in [-1, 1]: what the network says beyond the range it was trained on is clipped.
     """
     engine = TorchEngine(net) if isinstance(net, nn.Module) else net
-    pieces = [engine(one[None]) for one in lr]
+    pieces = [engine(image[None]) for image in lr]
     return torch.cat(pieces).clamp_(-1, 1).to(lr.device, memory_format=torch.contiguous_format)
 
 
@@ -209,7 +209,7 @@ def seam_error(engine: Engine, scale: int, tiling: Tiling, lr: Tensor) -> float:
             the seams.
     """
     side = tiling.core + 2 * tiling.margin
-    top, left = (max(0, (length - side) // 2) for length in lr.shape[2:])
+    top, left = max(0, (lr.shape[2] - side) // 2), max(0, (lr.shape[3] - side) // 2)
     whole = lr[..., top : top + side, left : left + side]
     halves = Tiled(engine, scale, Tiling(-(-min(whole.shape[2:]) // 2), tiling.margin, tiling.is_exact))
     return float((halves(whole).cpu() - engine(whole).cpu()).abs().max())

@@ -76,7 +76,7 @@ class LPIPS:
             return (MetricValue(None, f"smaller than {SMALLEST}×{SMALLEST}"),) * len(image)
         wanted = self._unit_features(reference)
         # One at a time: VGG's features of a 512² slice take 250 MB.
-        return values(self._distance(self._unit_features(one[None]), wanted, i) for i, one in enumerate(image))
+        return values(self._distance(self._unit_features(single[None]), wanted, i) for i, single in enumerate(image))
 
     @torch.inference_mode()
     def _unit_features(self, image: Tensor) -> list[Tensor]:
@@ -150,7 +150,7 @@ def block_features(image: Tensor) -> Floats:
     Returns:
         ``(blocks, 36)``, NaN where a block is too flat to have the statistic.
     """
-    rows, columns = (n // BLOCK for n in image.shape[-2:])
+    rows, columns = image.shape[-2] // BLOCK, image.shape[-1] // BLOCK
     grey = (image[..., : rows * BLOCK, : columns * BLOCK] * 255).round()
     return np.hstack([_scale_features(scaled, rows, columns) for scaled in (grey, _halved(grey))])
 

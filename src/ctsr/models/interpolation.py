@@ -49,7 +49,8 @@ def interpolate(lr: Tensor, scale: int, kind: Interpolation) -> Tensor:
 def enlarge(image: Tensor, scale: int, kind: Interpolation) -> Tensor:
     """As `interpolate`, of values in any range, which are left as they come out."""
     if kind == "lanczos":
-        rows, columns = (_lanczos(size, scale).to(image) for size in image.shape[-2:])
+        rows = _lanczos(image.shape[-2], scale).to(image)
+        columns = _lanczos(image.shape[-1], scale).to(image)
         return rows @ image @ columns.T
     return nnf.interpolate(image, scale_factor=scale, mode=kind, align_corners=False)
 

@@ -30,13 +30,13 @@ def transfer_figure(study: PhysicsStudy) -> Figure:
     colors, doses = _colors(study.methods), _doses(study)
     for axes, contrast in zip(panels, contrasts, strict=True):
         calm(axes, title=_disc(contrast))
-        for one in study.transfer:
-            if one.contrast_hu == contrast:
+        for entry in study.transfer:
+            if entry.contrast_hu == contrast:
                 axes.plot(
-                    one.transfer.frequencies_per_mm,
-                    one.transfer.values,
-                    color=colors[one.method],
-                    linestyle=doses[one.dose],
+                    entry.transfer.frequencies_per_mm,
+                    entry.transfer.values,
+                    color=colors[entry.method],
+                    linestyle=doses[entry.dose],
                     linewidth=1.4,
                 )
         for level in (0.5, 0.1):
@@ -53,7 +53,7 @@ def phantom_noise_figure(study: PhysicsStudy) -> Figure:
     colors = _colors(study.methods)
     for axes, params, lr_noise in zip(panels, study.conditions, study.lr_noise_hu, strict=True):
         calm(axes, title=f"dose {params.dose:g}, LR noise {lr_noise:.1f} HU")
-        spectra = {one.method: one.spectrum for one in study.noise if one.dose == params.dose}
+        spectra = {entry.method: entry.spectrum for entry in study.noise if entry.dose == params.dose}
         _spectra(axes, spectra, colors)
         _mark_lr(axes, study)
     return figure
@@ -95,17 +95,17 @@ def scan_figure(measured: Mapping[str, ScanPhysics]) -> Figure:
 
 def detectability_figure(study: PhysicsStudy) -> Figure:
     """d′ of discs: one panel a contrast, diameters along the axis, a colour a method, paler for lower doses."""
-    contrasts = sorted({one.contrast_hu for one in study.detectability})
+    contrasts = sorted({entry.contrast_hu for entry in study.detectability})
     figure, panels = _panels(max(1, len(contrasts)), "How well a disc is told from noise (d′, non-prewhitening)")
-    colors, doses = _colors(study.methods), sorted({one.dose for one in study.detectability})
+    colors, doses = _colors(study.methods), sorted({entry.dose for entry in study.detectability})
     bars = [(method, dose) for method in study.methods for dose in doses]
     width = 0.8 / max(1, len(bars))
     for axes, contrast in zip(panels, contrasts, strict=False):
         calm(axes, title=_disc(contrast))
         found = {
-            (one.method, one.dose, one.diameter_mm): one.d_prime
-            for one in study.detectability
-            if one.contrast_hu == contrast
+            (entry.method, entry.dose, entry.diameter_mm): entry.d_prime
+            for entry in study.detectability
+            if entry.contrast_hu == contrast
         }
         for place, (method, dose) in enumerate(bars):
             shown = [found.get((method, dose, diameter)) for diameter in study.settings.diameters_mm]
@@ -131,9 +131,9 @@ def regions_figure(reference: FloatArray, regions: Sequence[Region], window: Win
     figure = new_figure(4.0, 4.0 * rows / columns)
     axes = figure.subplots()
     axes.imshow(window.to_01(reference), cmap="gray", vmin=0, vmax=1)
-    for one in regions:
-        corner = (one.column - 0.5, one.row - 0.5)
-        axes.add_patch(Rectangle(corner, one.size, one.size, fill=False, edgecolor=ACCENT, linewidth=1.2))
+    for region in regions:
+        corner = (region.column - 0.5, region.row - 0.5)
+        axes.add_patch(Rectangle(corner, region.size, region.size, fill=False, edgecolor=ACCENT, linewidth=1.2))
     axes.set_axis_off()
     return figure
 
@@ -150,11 +150,11 @@ def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
 
 
 def _spectra(axes: Axes, spectra: Mapping[str, NoiseSpectrum], colors: Mapping[str, str]) -> None:
-    for name, one in spectra.items():
-        label = f"{name}: {one.std_hu:.1f} HU"
-        axes.plot(one.frequencies_per_mm, one.power_hu2_mm2, color=colors[name], linewidth=1.4, label=label)
-        if one.mean_per_mm is not None:
-            axes.plot(one.mean_per_mm, 0, marker="^", color=colors[name], markersize=5, clip_on=False, zorder=3)
+    for name, spectrum in spectra.items():
+        label = f"{name}: {spectrum.std_hu:.1f} HU"
+        axes.plot(spectrum.frequencies_per_mm, spectrum.power_hu2_mm2, color=colors[name], linewidth=1.4, label=label)
+        if spectrum.mean_per_mm is not None:
+            axes.plot(spectrum.mean_per_mm, 0, marker="^", color=colors[name], markersize=5, clip_on=False, zorder=3)
     axes.set(xlim=(0, None), ylim=(0, None))
     axes.set_ylabel("HU²·mm²", fontsize=8, color=INK)
     axes.set_xlabel("1/mm", fontsize=8, color=INK)
@@ -185,7 +185,7 @@ def _colors(methods: Sequence[str]) -> dict[str, str]:
 
 
 def _doses(study: PhysicsStudy) -> dict[float, LineStyle]:
-    return {one.dose: STYLES[i % len(STYLES)] for i, one in enumerate(study.conditions)}
+    return {params.dose: STYLES[i % len(STYLES)] for i, params in enumerate(study.conditions)}
 
 
 def _legend(figure: Figure, study: PhysicsStudy) -> None:

@@ -137,7 +137,8 @@ def find_wire(image: VoxelsHU, pixel_mm: float) -> tuple[float, float] | None:
     smooth = ndimage.gaussian_filter(image.astype(np.float64), 0.1 / pixel_mm)
     rest = smooth - ndimage.gaussian_filter(smooth, 1.0 / pixel_mm)
     inner = rest[2 * reach : -2 * reach, 2 * reach : -2 * reach]
-    row, column = (int(i) + 2 * reach for i in np.unravel_index(int(inner.argmax()), inner.shape))
+    place = np.unravel_index(int(inner.argmax()), inner.shape)
+    row, column = int(place[0]) + 2 * reach, int(place[1]) + 2 * reach
     spread = 1.4826 * float(np.median(np.abs(inner - np.median(inner))))
     if rest[row, column] < WIRE_TO_NOISE * max(spread, 1e-6):
         return None
@@ -232,7 +233,7 @@ def _rod(image: VoxelsHU, mask: npt.NDArray[np.bool_], corner: tuple[int, int], 
         return (part - low - (high - low) * ndtr((radius - away) / sigma))[distances < 0.75 * diameter]
 
     found = least_squares(misfit, (around, inside, 0.0, 0.0, diameter / 2, 1.0), x_scale=(100, 100, 1, 1, 1, 1))
-    low, high, down, right, radius, _ = (float(value) for value in found.x)
+    low, high, down, right, radius, _ = map(float, found.x)
     return Rod(row + down, column + right, radius, high - low)
 
 
@@ -287,7 +288,7 @@ def _width(profiles: Sequence[EdgeProfile], pixel_mm: float) -> float | None:
     plateau = max(2, len(mean) // 5)
     start, end = float(np.mean(mean[:plateau])), float(np.mean(mean[-plateau:]))
     rising = ndimage.gaussian_filter1d((mean - start) / (end - start), 0.5)
-    low, high = (_crossing(rising, level) for level in (0.1, 0.9))
+    low, high = _crossing(rising, 0.1), _crossing(rising, 0.9)
     return None if low is None or high is None else (high - low) * BIN * pixel_mm
 
 

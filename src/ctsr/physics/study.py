@@ -188,14 +188,14 @@ def study(
     total = len(params) * (settings.images + sum(map(settings.images_of, settings.contrasts_hu)))
     steps = iter(progress.track(range(total), total=total, what="phantoms"))
     transfer, noise = list[TransferAt](), list[NoiseAt]()
-    for one in params:
+    for condition in params:
         for contrast in settings.contrasts_hu:
-            profiles = _profiles(super_resolvers, chain, one, contrast, settings, seed, steps)
+            profiles = _profiles(super_resolvers, chain, condition, contrast, settings, seed, steps)
             transfer += [
-                TransferAt(name, contrast, one.dose, transfer_function(found, pixel_mm))
+                TransferAt(name, contrast, condition.dose, transfer_function(found, pixel_mm))
                 for name, found in profiles.items()
             ]
-        noise += _noise(super_resolvers, chain, one, settings, seed, pixel_mm, steps)
+        noise += _noise(super_resolvers, chain, condition, settings, seed, pixel_mm, steps)
     next(steps, None)
     return PhysicsStudy(
         methods=tuple(super_resolvers),
@@ -203,7 +203,7 @@ def study(
         scale=scale,
         lr_nyquist_per_mm=1 / (2 * pixel_mm * scale),
         conditions=params,
-        lr_noise_hu=tuple(one.noise_std * hu_range.hu_per_unit for one in params),
+        lr_noise_hu=tuple(condition.noise_std * hu_range.hu_per_unit for condition in params),
         settings=settings,
         seed=seed,
         transfer=tuple(transfer),
@@ -219,7 +219,7 @@ def conditions(degradation: Degradation, doses: tuple[float, ...] | None = None)
         degradation: what the LR images of the evaluation are made with.
         doses: fractions of full dose; None takes both ends of the range. Without noise there is one condition.
     """
-    sigma, noise = (sum(ends) / 2 for ends in (degradation.sigma_range, degradation.noise_sigma_range))
+    sigma, noise = sum(degradation.sigma_range) / 2, sum(degradation.noise_sigma_range) / 2
     if degradation.mode == "clean":
         return (DegradationParams(blur_sigma=0.0, blur_kernel=1, noise_sigma=0.0, dose=1.0),)
     kernel = degradation.kernel_for(sigma)
@@ -269,12 +269,12 @@ def noise_study(
     """
     maps: dict[str, list[PowerMap]] = {}
     regions = list[tuple[Region, ...]]()
-    for one in progress.track(slices, total=None, what="noise"):
-        found = homogeneous_regions(one.reference, size=size, most=most, padding=one.padding)
+    for noise_slice in progress.track(slices, total=None, what="noise"):
+        found = homogeneous_regions(noise_slice.reference, size=size, most=most, padding=noise_slice.padding)
         regions.append(found)
         if not found:
             continue
-        for name, image in {REFERENCE: one.reference, **one.images}.items():
+        for name, image in {REFERENCE: noise_slice.reference, **noise_slice.images}.items():
             # Weighted by regions, so that every region counts alike.
             maps.setdefault(name, []).append(power_map(cut(image, found), pixel_mm) * len(found))
     count = sum(len(found) for found in regions)
@@ -347,11 +347,11 @@ def _checked(name: str, sr: FloatArray, shape: tuple[int, int]) -> FloatArray:
 def _detectability(
     transfer: list[TransferAt], noise: list[NoiseAt], settings: PhysicsSettings
 ) -> Iterator[DetectabilityAt]:
-    spectra = {(one.method, one.dose): one.spectrum for one in noise}
-    for one in transfer:
-        if abs(one.contrast_hu) > settings.faint_hu:
+    spectra = {(entry.method, entry.dose): entry.spectrum for entry in noise}
+    for entry in transfer:
+        if abs(entry.contrast_hu) > settings.faint_hu:
             continue
         for diameter in settings.diameters_mm:
-            task = DiscTask(diameter, one.contrast_hu)
-            d_prime = detectability(task, one.transfer, spectra[one.method, one.dose])
-            yield DetectabilityAt(one.method, one.dose, diameter, one.contrast_hu, d_prime)
+            task = DiscTask(diameter, entry.contrast_hu)
+            d_prime = detectability(task, entry.transfer, spectra[entry.method, entry.dose])
+            yield DetectabilityAt(entry.method, entry.dose, diameter, entry.contrast_hu, d_prime)

@@ -103,7 +103,8 @@ def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float, *, reach
     """
     if not profiles:
         raise DomainError("a transfer function needs at least one image of a disc")
-    sums, counts = (np.stack([getattr(p, name) for p in profiles]) for name in ("sums", "counts"))
+    sums = np.stack([profile.sums for profile in profiles])
+    counts = np.stack([profile.counts for profile in profiles])
     frequencies = np.linspace(0, 1 / pixel_mm, STEPS + 1)
     # Each image left out once: how far the widths depend on which images there happened to be.
     left_out = slice(None) if len(profiles) > 1 else slice(0)
@@ -115,8 +116,8 @@ def transfer_function(profiles: Sequence[EdgeProfile], pixel_mm: float, *, reach
         values=tuple(values.tolist()),
         mtf50_per_mm=falls_to(0.5, frequencies, values),
         mtf10_per_mm=falls_to(0.1, frequencies, values),
-        mtf50_error_per_mm=_jackknife([falls_to(0.5, frequencies, one) for one in others]),
-        mtf10_error_per_mm=_jackknife([falls_to(0.1, frequencies, one) for one in others]),
+        mtf50_error_per_mm=_jackknife([falls_to(0.5, frequencies, curve) for curve in others]),
+        mtf10_error_per_mm=_jackknife([falls_to(0.1, frequencies, curve) for curve in others]),
     )
 
 
@@ -217,7 +218,7 @@ def _transfer(sums: Values, counts: Values, reach: float) -> Values:
 
 
 def _jackknife(estimates: Sequence[float | None]) -> float | None:
-    known = np.array([one for one in estimates if one is not None])
+    known = np.array([estimate for estimate in estimates if estimate is not None])
     if len(known) < 2 or len(known) < len(estimates):
         return None
     return float(np.sqrt((len(known) - 1) * np.mean((known - known.mean()) ** 2)))

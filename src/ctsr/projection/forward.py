@@ -108,7 +108,7 @@ def project_image(hu: FloatArray, grid: ImageGrid, geometry: FanBeam, *, subrays
     y, x = grid.rows_mm, grid.columns_mm
     inside = np.hypot(y[:, None], x) <= geometry.field_radius_mm
     mu = np.where(inside, to_mu(hu), np.float32(0))
-    by_row, by_column = (_Lines(*line, grid.pixel_mm) for line in ((mu, y, x), (mu.T, x, y)))
+    by_row, by_column = _Lines(mu, y, x, grid.pixel_mm), _Lines(mu.T, x, y, grid.pixel_mm)
     edges, middles = geometry.fan_edges(subrays), geometry.fan_angles(subrays)
     distance = geometry.source_isocentre_mm * np.sin(edges)
     total = np.empty((geometry.views, geometry.columns), np.float32)

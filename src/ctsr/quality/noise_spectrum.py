@@ -149,7 +149,11 @@ def homogeneous_regions(
 
 def cut(image: FloatArray, regions: Sequence[Region]) -> FloatArray:
     """The regions of an image: (n, size, size)."""
-    return np.stack([image[one.row : one.row + one.size, one.column : one.column + one.size] for one in regions])
+    pieces = []
+    for region in regions:
+        rows = slice(region.row, region.row + region.size)
+        pieces.append(image[rows, region.column : region.column + region.size])
+    return np.stack(pieces)
 
 
 def square_means(image: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
@@ -171,7 +175,8 @@ def _best(spread: npt.NDArray[np.float64], size: int, most: int) -> tuple[Region
     """The places with the least spread, one after the other, each at least `size` pixels from those before."""
     spread, apart, chosen = spread.copy(), -(-size // STRIDE), list[Region]()
     while len(chosen) < most and spread.size and spread.min() <= STRUCTURE:
-        row, column = (int(i) for i in np.unravel_index(int(spread.argmin()), spread.shape))
+        place = np.unravel_index(int(spread.argmin()), spread.shape)
+        row, column = int(place[0]), int(place[1])
         chosen.append(Region(row * STRIDE, column * STRIDE, size))
         top, left = max(0, row - apart + 1), max(0, column - apart + 1)
         spread[top : row + apart, left : column + apart] = np.inf

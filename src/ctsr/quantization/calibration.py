@@ -172,7 +172,7 @@ def calibrate_ranges(net: nn.Module, images: Sequence[Tensor], outliers: float =
 
 def correct_bias(net: nn.Module, reference: nn.Module, images: Sequence[Tensor]) -> None:
     """Shift the bias of a quantized network's last convolution, which is fp32, until its mean is the reference's."""
-    *_, last = (module for module in net.modules() if isinstance(module, nn.Conv2d))
+    last = [module for module in net.modules() if isinstance(module, nn.Conv2d)][-1]
     assert last.bias is not None, "every convolution of these networks has a bias"
     # Change of the output's mean with the bias: 1 unless the network rescales its output.
     gain = torch.autograd.grad(net(images[0][:1]).mean(), last.bias)[0].sum()

@@ -119,11 +119,11 @@ class Data:
 
     def card(self) -> TrainingCard:
         """What a model that is trained on it was trained on."""
-        spacings = [spacing for one in self.train for spacing in one.pixel_spacing]
-        thicknesses = [one.slice_thickness for one in self.train if one.slice_thickness is not None]
+        spacings = [spacing for series in self.train for spacing in series.pixel_spacing]
+        thicknesses = [series.slice_thickness for series in self.train if series.slice_thickness is not None]
         kernels: Counter[str] = Counter()
-        for one in self.train:
-            kernels[one.kernel or "unknown"] += len(one)
+        for series in self.train:
+            kernels[series.kernel or "unknown"] += len(series)
         return TrainingCard(
             pixel_spacing_mm=(min(spacings), max(spacings)),
             slice_thickness_mm=(min(thicknesses), max(thicknesses)) if thicknesses else None,

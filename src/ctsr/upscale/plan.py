@@ -123,7 +123,7 @@ class Job:
     @property
     def made_from(self) -> str:
         """A digest of the source's files and the settings: the same, the same result."""
-        states = (f"{one.identity} {file_state(one.path)}" for one in self.series.slices)
+        states = (f"{header.identity} {file_state(header.path)}" for header in self.series.slices)
         return digest(self.settings, *states).hex()
 
     @property
@@ -194,9 +194,9 @@ def chosen(inventory: Inventory, options: UpscaleOptions) -> list[Chosen]:
         MissingInputError: none fits; the message names those that are there.
     """
     everything = [Chosen(patient, series) for patient in inventory.patients for series in patient.series]
-    fitting = [one for one in everything if _is_wanted(one.series, inventory.root, options)]
+    fitting = [choice for choice in everything if _is_wanted(choice.series, inventory.root, options)]
     cut = [Chosen(patient, part_of(series, options.wanted)) for patient, series in fitting]
-    found = [one for one in cut if one.series.slices]
+    found = [choice for choice in cut if choice.series.slices]
     if not found:
         raise MissingInputError(f"{inventory.root}: {_why_none(inventory, everything, fitting, options)}")
     return found
@@ -272,13 +272,13 @@ def _why_none(
     inventory: Inventory, everything: Sequence[Chosen], fitting: Sequence[Chosen], options: UpscaleOptions
 ) -> str:
     if fitting:
-        counts = ", ".join(str(len(one.series.slices)) for one in fitting)
+        counts = ", ".join(str(len(choice.series.slices)) for choice in fitting)
         return f"`slices` {options.slices} leaves none: the series has {counts} slices, counted from 0"
     if everything:
-        names = (f"{one.patient_id}: {one.description} {one.series_uid}" for _, one in everything)
+        names = (f"{series.patient_id}: {series.description} {series.series_uid}" for _, series in everything)
         return f"no series fits what was asked for; there are {'; '.join(names)}"
-    left_out = [*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded)]
-    reasons = listed(list(dict.fromkeys(f"{one.path.name}: {one.reason}" for one in left_out)), REASONS)
+    left_out = [*inventory.excluded, *(excluded for patient in inventory.patients for excluded in patient.excluded)]
+    reasons = listed(list(dict.fromkeys(f"{excluded.path.name}: {excluded.reason}" for excluded in left_out)), REASONS)
     return f"no usable CT series ({reasons or 'no CT at all'}); `ctsr scan {inventory.root}` says more"
 
 

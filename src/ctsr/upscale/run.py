@@ -106,6 +106,7 @@ def _outcomes(
 
 
 def _unusable(inventory: Inventory) -> Iterator[str]:
-    for excluded in (*inventory.excluded, *(one for patient in inventory.patients for one in patient.excluded)):
+    of_patients = (excluded for patient in inventory.patients for excluded in patient.excluded)
+    for excluded in (*inventory.excluded, *of_patients):
         if excluded.failed:
             yield f"{excluded.path}: {excluded.reason}"

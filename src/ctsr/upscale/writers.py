@@ -77,10 +77,11 @@ def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
     """
     sink = _Dicom(job, folder)
     yield sink
-    uids, numbers = ({getattr(one, name) for one in sink.written} for name in ("sop_instance_uid", "instance_number"))
+    uids = {identity.sop_instance_uid for identity in sink.written}
+    numbers = {identity.instance_number for identity in sink.written}
     if not len(uids) == len(numbers) == len(job.series.slices):
         raise SeriesError(f"{job.series.path}: the slices written cannot be told apart; export the series again")
-    if {one.series_uid for one in sink.written} != {job.series_uid}:
+    if {identity.series_uid for identity in sink.written} != {job.series_uid}:
         raise SeriesError(f"{job.series.path}: the slices written are not one series")
 
 

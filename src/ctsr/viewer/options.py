@@ -67,8 +67,8 @@ class ViewOptions:
     def __post_init__(self) -> None:
         ConditionsSource.parse(self.conditions)
         if not 0 <= self.port < 65536:
-            raise UsageError(f"--port {self.port}: a port is a number from 1 to 65535, or 0 for a free one")
+            raise UsageError(f"`port` {self.port}: a port is a number from 1 to 65535, or 0 for a free one")
         if self.cache_mb < 16:
-            raise UsageError(f"--cache_mb {self.cache_mb}: a few slices need at least 16 MiB")
+            raise UsageError(f"`cache_mb` {self.cache_mb}: a few slices need at least 16 MiB")
         if self.index is not None and self.index < 0:
-            raise UsageError(f"--index {self.index}: slices are counted from 0")
+            raise UsageError(f"`index` {self.index}: slices are counted from 0")

@@ -86,7 +86,7 @@ def read_summary(path: Path) -> RecordedEvaluation:
         ReadError: it is not a summary of `ctsr evaluate`.
     """
     if not path.is_file():
-        raise MissingInputError(f"--eval_summary {path}: no such file")
+        raise MissingInputError(f"`eval_summary` {path}: no such file")
     try:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
         return RecordedEvaluation(
@@ -100,7 +100,7 @@ def read_summary(path: Path) -> RecordedEvaluation:
             mask=str(document["mask"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, DomainError, UsageError) as error:
-        raise ReadError(f"--eval_summary {path} is no summary.json of `ctsr evaluate` ({error!r})") from error
+        raise ReadError(f"`eval_summary` {path} is no summary.json of `ctsr evaluate` ({error!r})") from error
 
 
 def _recorded_sampler(document: Mapping[str, Any]) -> RecordedSampler:

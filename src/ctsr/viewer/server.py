@@ -79,7 +79,7 @@ class ViewServer(ThreadingHTTPServer):
             super().__init__((host, port), _Handler)
         except OSError as error:
             raise UsageError(
-                f"cannot listen on {host} port {port}: {error.strerror or error}; leave --port out to take a free one"
+                f"cannot listen on {host} port {port}: {error.strerror or error}; leave `port` out to take a free one"
             ) from error
         self.host = host
 
@@ -250,7 +250,7 @@ def serve(session: ViewerSession, options: ViewOptions, progress: Progress = SIL
     """
     if options.host not in LOOPBACK:
         progress.note(
-            f"warning: --host {options.host} lets other computers in: whoever has the address sees these images, "
+            f"warning: `host` {options.host} lets other computers in: whoever has the address sees these images, "
             "and the connection is not encrypted"
         )
     with ViewServer(session, host=options.host, port=options.port) as server:

@@ -27,12 +27,12 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
     count = geometry.count(plane)
     index = count // 2 if options.index is None else options.index
     if index >= count:
-        raise UsageError(f"--index {index}: this series has {count} {plane} slices, 0 to {count - 1}")
+        raise UsageError(f"`index` {index}: this series has {count} {plane} slices, 0 to {count - 1}")
     viewed = ViewedSlice(series, session.settings[0], index if plane == "axial" else geometry.shape[0] // 2)
     _compute(session, viewed, plane == "axial", progress)
     images: dict[PanelName, PanelImage] = {panel: session.image(panel, viewed, plane, index) for panel in state.panels}
     if not all(image.complete for image in images.values()):
-        raise UsageError(f"--cache_mb {options.cache_mb} does not hold every slice of this series; increase it")
+        raise UsageError(f"`cache_mb` {options.cache_mb} does not hold every slice of this series; increase it")
     captions = _captions(session, images)
     row, column = geometry.pixel(plane)
     title = f"{series.stored.patient_id}, {plane} slice {index}; metrics in {state.window.text}"

@@ -224,13 +224,13 @@ def _sampler(request: ViewRequest, evaluated: RecordedEvaluation | None, progres
     recorded = evaluated.sampler
     if recorded.degradation.scale != degradation.scale:
         raise UsageError(
-            f"--eval_summary is of an evaluation at ×{recorded.degradation.scale}, but the model is for "
+            f"`eval_summary` is of an evaluation at ×{recorded.degradation.scale}, but the model is for "
             f"×{degradation.scale}; give the evaluated model"
         )
     flags, recorded_flags = _flags(sampler), _flags(recorded)
     overruled = [name for name in flags if name in request.given and flags[name] != recorded_flags[name]]
     if overruled:
-        progress.note(f"warning: --eval_summary overrules --{', --'.join(overruled)}")
+        progress.note(f"warning: `eval_summary` overrules {', '.join(f'`{name}`' for name in overruled)}")
     return recorded
 
 
@@ -243,10 +243,10 @@ def _conditions(request: ViewRequest, evaluated: RecordedEvaluation | None, prog
     wanted, model = request.options.conditions_source, request.model
     if evaluated is not None:
         if "conditions" in request.given and wanted != evaluated.conditions:
-            progress.note("warning: --eval_summary overrules --conditions")
+            progress.note("warning: `eval_summary` overrules `conditions`")
         return evaluated.conditions
     if wanted.kind != "drawn" and not (model and model.conditional):
-        raise UsageError(f"--conditions {wanted}: no model here is told the blur and noise of its input")
+        raise UsageError(f"`conditions` {wanted}: no model here is told the blur and noise of its input")
     return wanted
 
 
