@@ -28,7 +28,9 @@ def test_one_unit_is_1500_hu() -> None:
     assert DEFAULT_RANGE.hu_per_unit == 1500
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 0), (2000, -1000), (float("nan"), 1)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 0), (2000, -1000), (float("nan"), 1), (float("-inf"), 1), (0, float("inf"))]
+)
 def test_a_range_without_extent_is_refused(low: float, high: float) -> None:
     with pytest.raises(DomainError, match="low < high"):
         HURange(low, high)

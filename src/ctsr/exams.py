@@ -1,8 +1,9 @@
 """Exams on disk: patients and their series, whatever format they come in, and the pixels of each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -11,18 +12,31 @@ import numpy as np
 from ctsr.dicom import pixels as dicom_pixels
 from ctsr.dicom.grouping import group
 from ctsr.dicom.header import FileContents, read_file
-from ctsr.dicom.reading import files_below
+from ctsr.dicom.reading import files_below, real_folders
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, boundary
-from ctsr.hu import AIR
+from ctsr.hu import AIR, AS_READ, HUCorrection
+from ctsr.hu_check import PLAUSIBLE, HUFinding, Verdict, check_hu
 from ctsr.padding import SlicePixels
 from ctsr.pool import in_order
 from ctsr.progress import SILENT, Progress
-from ctsr.series import Excluded, Inventory, PatientExams, Series, SliceHeader, check, is_nifti
+from ctsr.series import (
+    Defect,
+    DefectKind,
+    Excluded,
+    Inventory,
+    PatientExams,
+    Series,
+    SliceHeader,
+    check,
+    is_nifti,
+)
 from ctsr.text import printable
 from ctsr.volume import Grid, Volume, normal, spread
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""
+MOST_RESCALES = 4
+"""Rescales within one series that are judged each by itself."""
 COPY_AGAIN = "copy or export it again"
 CHUNK = 16
 """Files whose headers a process reads at once: enough to hide the hand-over."""
@@ -32,17 +46,20 @@ def scan(
     root: Path,
     *,
     patient_ids: Mapping[str, str] | None = None,
+    correction: HUCorrection = AS_READ,
     progress: Progress = SILENT,
     executor: Executor | None = None,
 ) -> Inventory:
     """Everything below `root`: one folder per patient, whatever lies below each.
 
     Where no folder holds CT but `root` itself does, `root` is one patient. The order in which the file system
-    lists names does not matter; hidden files and folders are not looked at.
+    lists names does not matter; hidden files and folders are not looked at. A folder belongs to the patient it really
+    lies in, whatever links lead to it; one outside of `root` to the first patient that links to it.
 
     Args:
         root: the folder.
         patient_ids: folder name → patient id, where the id is not the folder's name.
+        correction: applied to the values of every series.
         progress: reports on the patients.
         executor: processes to read headers in, from `ctsr.pool.pool`; None reads them here.
 
@@ -53,18 +70,21 @@ def scan(
         raise MissingInputError(f"{root}: there is no such folder; give one that holds a folder for each patient")
     names = dict(patient_ids or {})
     if root.is_file():
-        return Inventory(root, (scan_patient(root),))
+        return Inventory(root, (scan_patient(root, correction=correction),))
     entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
-    folders = [_listed(entry) for entry in entries if entry.is_dir()]
+    folders = _listings(root, [entry for entry in entries if entry.is_dir()])
     # All at once, so that no process waits for another patient's files to be grouped.
     headers = _headers([path for folder in folders for path in folder.dicom], executor)
     patients = [
-        _patient(folder, names.get(folder.path.name) or _name(folder.path), islice(headers, len(folder.dicom)))
+        _patient(
+            folder, names.get(folder.path.name) or _name(folder.path), islice(headers, len(folder.dicom)), correction
+        )
         for folder in progress.track(folders, total=len(folders), what="Scanning patients")
     ]
-    loose = _scan(_Listing(root, [entry for entry in entries if entry.is_file()]), names.get(root.name))
+    loose = _scan(_Listing(root, [entry for entry in entries if entry.is_file()]), names.get(root.name), correction)
     if loose.series and not any(patient.series for patient in patients):
-        everything = scan_patient(root, patient_id=names.get(root.name)) if folders else loose
+        name = names.get(root.name)
+        everything = scan_patient(root, patient_id=name, correction=correction) if folders else loose
         return Inventory(root, (everything,))
     strays = (
         *loose.excluded,
@@ -76,15 +96,20 @@ def scan(
     return Inventory(root, tuple(sorted(patients, key=lambda patient: patient.patient_id)), strays)
 
 
-def scan_patient(folder: Path, *, patient_id: str | None = None) -> PatientExams:
+def scan_patient(folder: Path, *, patient_id: str | None = None, correction: HUCorrection = AS_READ) -> PatientExams:
     """One patient: a folder with all that lies below it, or a single file.
+
+    Args:
+        folder: the folder or file.
+        patient_id: the folder's name when None.
+        correction: applied to the values of every series.
 
     Raises:
         MissingInputError: there is no such folder or file.
     """
     if not folder.exists():
         raise MissingInputError(f"{folder}: there is no such folder or file")
-    return _scan(_listed(folder), patient_id)
+    return _scan(_listed(folder), patient_id, correction)
 
 
 @dataclass(frozen=True)
@@ -107,11 +132,33 @@ class _Listing:
         return [path for path in self.files if is_nifti(path)]
 
 
-def _listed(path: Path) -> _Listing:
+def _listings(root: Path, folders: Sequence[Path]) -> list[_Listing]:
+    """The files of each patient's folder; no file is in two of them."""
+    if not any(_has_links(folder) for folder in folders):
+        return [_listed(folder) for folder in folders]
+    own = {folder: real_folders(folder) for folder in folders}
+    # The root itself: a link to it would give one patient everyone's files.
+    taken = {str(root.resolve())}.union(*own.values())
+    listings: list[_Listing] = []
+    for folder in folders:
+        listing = _listed(folder, taken - own[folder])
+        taken |= {str(path.parent.resolve()) for path in listing.files}
+        listings.append(listing)
+    return listings
+
+
+def _has_links(folder: Path) -> bool:
+    """Whether a folder is a symbolic link or holds some."""
+    if folder.is_symlink():
+        return True
+    return any(Path(here, name).is_symlink() for here, folders, files in os.walk(folder) for name in (*folders, *files))
+
+
+def _listed(path: Path, elsewhere: Collection[str] = ()) -> _Listing:
     if path.is_file():
         return _Listing(path, [path])
     errors: list[OSError] = []
-    files = list(files_below(path, on_error=errors.append))
+    files = list(files_below(path, on_error=errors.append, elsewhere=elsewhere))
     unreadable = (
         Excluded(Path(error.filename), f"the folder cannot be read: {error.strerror}", failed=True) for error in errors
     )
@@ -134,31 +181,91 @@ def _read_chunk(paths: Sequence[Path]) -> list[FileContents]:
     return [read_file(path) for path in paths]
 
 
-def _scan(listing: _Listing, patient_id: str | None) -> PatientExams:
-    return _patient(listing, patient_id or _name(listing.path), _headers(listing.dicom, None))
+def _scan(listing: _Listing, patient_id: str | None, correction: HUCorrection) -> PatientExams:
+    return _patient(listing, patient_id or _name(listing.path), _headers(listing.dicom, None), correction)
 
 
-def _patient(listing: _Listing, patient_id: str, headers: Iterator[FileContents]) -> PatientExams:
+def _patient(
+    listing: _Listing, patient_id: str, headers: Iterator[FileContents], correction: HUCorrection
+) -> PatientExams:
     """A patient from the files of a folder and what those that may be DICOM hold."""
     contents = list(headers)  # whatever fails below, the next patient's headers come next
     try:
         with boundary("the patient cannot be scanned"):
-            return _grouped(listing, patient_id, contents)
+            return _grouped(listing, patient_id, contents, correction)
     except CtsrError as error:
         failure = Excluded(listing.path, str(error), max(1, len(listing.files)), failed=True)
         return PatientExams(patient_id, listing.path, excluded=(*listing.unreadable, failure))
 
 
-def _grouped(listing: _Listing, patient_id: str, contents: Sequence[FileContents]) -> PatientExams:
+def _grouped(
+    listing: _Listing, patient_id: str, contents: Sequence[FileContents], correction: HUCorrection
+) -> PatientExams:
     volumes = [_volume(path, listing.path, patient_id) for path in listing.volumes]
     dicom = group(contents, patient_id)
+    found = (*dicom.series, *(item for item in volumes if isinstance(item, Series)))
     return PatientExams(
         patient_id=patient_id,
         path=listing.path,
-        series=(*dicom.series, *(item for item in volumes if isinstance(item, Series))),
+        series=tuple(_with_verdict(_corrected(series, correction)) for series in found),
         excluded=(*listing.unreadable, *dicom.excluded, *(item for item in volumes if isinstance(item, Excluded))),
         ignored=dict(sorted(dicom.ignored.items())),
     )
+
+
+def _corrected(series: Series, correction: HUCorrection) -> Series:
+    """The series with the correction in the rescale of every slice."""
+    if not correction:
+        return series
+    slices: list[SliceHeader] = []
+    for header in series.slices:
+        slope, intercept = correction.rescale(header.rescale_slope, header.rescale_intercept)
+        slices.append(replace(header, rescale_slope=slope, rescale_intercept=intercept))
+    defects = tuple(defect for defect in series.defects if defect.kind is not DefectKind.MISSING_RESCALE)
+    return replace(series, slices=tuple(slices), defects=defects, variant=(*series.variant, correction.text))
+
+
+def _with_verdict(series: Series) -> Series:
+    """The series with a defect where its values do not look like HU.
+
+    The middle slice decides where it is plausible. Else two more are looked at, since a single one may hold nothing but
+    bone or metal. Slices whose rescale is another than the middle one's are judged for themselves.
+    """
+    middle, last = len(series.slices) // 2, len(series.slices) - 1
+    findings = [_hu_finding(series, middle)]
+    if findings[0].verdict is not Verdict.PLAUSIBLE:
+        findings += [_hu_finding(series, index) for index in sorted({last // 4, 3 * last // 4} - {middle})]
+    verdicts = {finding.verdict for finding in findings}
+    defects: list[Defect] = []
+    if Verdict.PLAUSIBLE not in verdicts:
+        kind = DefectKind.SHIFTED_HU if Verdict.SHIFTED in verdicts else DefectKind.IMPLAUSIBLE_HU
+        defects.append(Defect(kind, f"its values do not look like HU: {findings[0].detail}"))
+    else:
+        for index in _other_rescales(series, middle):
+            if (finding := _hu_finding(series, index)).verdict is Verdict.IMPLAUSIBLE:
+                z = f"z = {series.slices[index].position[2]:g} mm"
+                detail = f"slices of another rescale than most, as at {z}, do not look like HU: {finding.detail}"
+                defects.append(Defect(DefectKind.IMPLAUSIBLE_HU, detail, (index,)))
+    return replace(series, defects=(*series.defects, *defects)) if defects else series
+
+
+def _other_rescales(series: Series, middle: int) -> list[int]:
+    """A slice of each rescale that differs from that of slice `middle`."""
+    first: dict[tuple[float | None, float | None], int] = {}
+    for index, header in enumerate(series.slices):
+        first.setdefault((header.rescale_slope, header.rescale_intercept), index)
+    usual = series.slices[middle]
+    first.pop((usual.rescale_slope, usual.rescale_intercept), None)
+    return list(first.values())[:MOST_RESCALES]
+
+
+def _hu_finding(series: Series, index: int) -> HUFinding:
+    """The verdict on one slice; plausible where it cannot be read or has no rescale, which is another defect."""
+    try:
+        pixels = read_slice(series, index)
+    except CtsrError:
+        return PLAUSIBLE
+    return check_hu(pixels.hu, pixels.padding)
 
 
 # NIfTI is imported where it is met: it takes a fifth of a second to load, and most exams are DICOM.

@@ -1,5 +1,6 @@
 """Hounsfield units: the HU range of a network, and display and metric windows."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -29,6 +30,38 @@ def rescale_problem(slope: float, intercept: float) -> str:
 
 
 @dataclass(frozen=True)
+class HUCorrection:
+    """What a user knows better than a header: ``HU = scale · value + offset`` of the values as they are read."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    """HU."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and 1e-4 <= abs(self.scale) <= 1e5):
+            raise DomainError(f"`hu_scale` must lie between 0.0001 and 100000, got {self.scale:g}")
+        if not (math.isfinite(self.offset) and abs(self.offset) <= LARGEST_INTERCEPT):
+            raise DomainError(f"`hu_offset` must lie between -100000 and 100000, got {self.offset:g}")
+
+    def __bool__(self) -> bool:
+        """False where it changes nothing."""
+        return (self.scale, self.offset) != (1.0, 0.0)
+
+    @property
+    def text(self) -> str:
+        """As files of results record it."""
+        return f"HU x {float(self.scale)!r} + {float(self.offset)!r}"
+
+    def rescale(self, slope: float | None, intercept: float | None) -> tuple[float, float]:
+        """Make slope and intercept that include the correction; those of stored values where a header has none."""
+        given = (1.0, 0.0) if slope is None or intercept is None else (slope, intercept)
+        return self.scale * given[0], self.scale * given[1] + self.offset
+
+
+AS_READ = HUCorrection()
+
+
+@dataclass(frozen=True)
 class HURange:
     """A closed range of Hounsfield units and its linear map to the network's [-1, 1].
 
@@ -39,8 +72,8 @@ class HURange:
     high: float = 2000.0
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise DomainError(f"an HU range needs low < high, got {self.low:g} … {self.high:g}")
+        if not (self.low < self.high and math.isfinite(self.low) and math.isfinite(self.high)):
+            raise DomainError(f"an HU range needs low < high, both finite, got {self.low:g} … {self.high:g}")
 
     @property
     def width(self) -> float:

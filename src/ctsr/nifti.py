@@ -19,6 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from ctsr.errors import ReadError
 from ctsr.files import atomic_path, cached_by_file
 from ctsr.hu import rescale_problem
+from ctsr.identity import content_identity
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
 from ctsr.text import one_line
@@ -37,6 +38,9 @@ ORTHOGONAL_WITHIN = 1e-2
 SQUARE_WITHIN = 1e-2
 VOXELS_AT = 352
 """Bytes before the first voxel: the header, and the mark that no extension follows."""
+
+SAMPLE_BYTES = 2**16
+"""Read from a file's beginning, middle and end to know a copy of it."""
 
 Affine = npt.NDArray[np.float64]
 
@@ -101,6 +105,9 @@ def read_pixels(header: SliceHeader) -> SlicePixels:
     except BROKEN as error:
         raise ReadError(f"{header.path}: cannot be read: {one_line(error)}; copy it again") from error
     hu = image.plane(header.frame or 0)
+    if (header.rescale_slope, header.rescale_intercept) != (1, 0):  # corrected by the user
+        scaled = hu.astype(np.float64) * (header.rescale_slope or 1) + (header.rescale_intercept or 0)
+        hu = scaled.astype(np.float32)
     nowhere = ~np.isfinite(hu)
     padding = outside_reconstruction(np.where(nowhere, np.float32(-1e4), hu))
     return SlicePixels.from_padded(hu, nowhere if padding is None else padding | nowhere)
@@ -268,7 +275,19 @@ def _series(path: Path, image: _Image, patient_id: str, name: str) -> Series:
         slice_thickness=step,
         slice_step=step if slices > 1 else None,
         defects=(single,) if slices == 1 else (),
+        identities=(_content_identity(path),),
     )
+
+
+def _content_identity(path: Path) -> str:
+    """Of the file's bytes, its beginning, middle and end: a copy has the same, whatever it is called."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        samples: list[bytes] = []
+        for place in (0, size // 2, max(0, size - SAMPLE_BYTES)):
+            file.seek(place)
+            samples.append(file.read(SAMPLE_BYTES))
+    return content_identity(size, *samples)
 
 
 def _slice(path: Path, image: _Image, index: int, step: float) -> SliceHeader:

@@ -31,6 +31,8 @@ class DefectKind(StrEnum):
     DIFFERING_RESCALE = "differing rescale"
     MISSING_GEOMETRY = "missing geometry"
     UNREADABLE_SLICE = "unreadable slice"
+    IMPLAUSIBLE_HU = "implausible HU"
+    SHIFTED_HU = "shifted HU"
     REPEATED_UID = "repeated SOP Instance UID"
     UNSTATED_UNITS = "unstated units"
     LOSSY_COMPRESSION = "lossy compression"
@@ -91,13 +93,17 @@ class SeriesHeader:
     kernel: str = ""
     description: str = ""
     body_part: str = ""
+    variant: tuple[str, ...] = ()
+    """What tells it from other readings of the same series UID: a corrected rescale."""
+    identities: tuple[str, ...] = ()
+    """Hashes of study and patient; see `ctsr.identity`."""
 
     @property
     def geometry_key(self) -> GeometryKey:
         """What slices must share to be one series; rounded, because writers disagree in the last digit."""
         spacing = tuple(round(mm, 4) for mm in self.pixel_spacing)
         orientation = tuple(round(cosine, 3) + 0.0 for cosine in self.orientation)
-        return self.image_type, self.rows, self.columns, spacing, orientation
+        return (*self.image_type, *self.variant), self.rows, self.columns, spacing, orientation
 
     @property
     def scanner(self) -> str:
@@ -149,6 +155,11 @@ class PatientExams:
     """CT that is no training data (localizers, reformats) or cannot be read, each with its reason."""
     ignored: dict[str, int] = field(default_factory=dict[str, int])
     """Files that are not CT at all, counted by modality ("SEG": 1, "not DICOM": 3)."""
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """Hashes of the studies and patients that the usable series name; see `ctsr.identity`."""
+        return frozenset(identity for series in self.series for identity in series.identities)
 
     @property
     def num_slices(self) -> int:
@@ -206,6 +217,8 @@ POLICY = {
     DefectKind.MIXED_GEOMETRY:     (WARN,   WARN,   FINE,   FINE,   FINE,   WARN,   WARN),
     DefectKind.MISSING_RESCALE:    (REFUSE, REFUSE, FINE,   REFUSE, REFUSE, REFUSE, REFUSE),
     DefectKind.DIFFERING_RESCALE:  (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
+    DefectKind.IMPLAUSIBLE_HU:     (WARN,   REFUSE, FINE,   REFUSE, REFUSE, WARN,   REFUSE),
+    DefectKind.SHIFTED_HU:         (FINE,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.MISSING_GEOMETRY:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.UNREADABLE_SLICE:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.REPEATED_UID:       (FINE,   REFUSE, FINE,   WARN,   WARN,   FINE,   REFUSE),
@@ -221,6 +234,7 @@ REMEDY = {
     DefectKind.IRREGULAR_SPACING: "Use it slice by slice",
     DefectKind.GANTRY_TILT: "Use it slice by slice, or have the tilt corrected first",
     DefectKind.MISSING_RESCALE: "Pass `assume_hu` if the stored values are HU",
+    DefectKind.IMPLAUSIBLE_HU: "Or pass `assume_hu` if they are HU all the same",
     DefectKind.MISSING_GEOMETRY: "Export the series again",
     DefectKind.UNREADABLE_SLICE: "Copy or export the series again",
     DefectKind.REPEATED_UID: "Its slices cannot be told apart; export or anonymise the series again",
@@ -234,13 +248,13 @@ def check(series: Series, command: Command, *, assume_hu: bool = False, allow_ga
     Args:
         series: as the scan found it.
         command: whose column of the table holds.
-        assume_hu: a missing rescale is a warning.
+        assume_hu: a missing rescale, and values that do not look like HU, are warnings.
         allow_gaps: gaps, and slices that cannot be read, are warnings.
 
     Raises:
         SeriesError: the command cannot use the series; the message names every reason.
     """
-    forgiven = {DefectKind.MISSING_RESCALE} if assume_hu else set[DefectKind]()
+    forgiven = {DefectKind.MISSING_RESCALE, DefectKind.IMPLAUSIBLE_HU} if assume_hu else set[DefectKind]()
     if allow_gaps:
         forgiven |= {DefectKind.GAP, DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
     column = COMMANDS.index(command)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -150,6 +151,25 @@ def test_a_save_that_is_killed_leaves_the_checkpoint_before_it(tmp_path: Path) -
     assert training["bulk"].unique().tolist() == [training["epoch"]]
     save_checkpoint(path, example())
     assert [file.name for file in tmp_path.iterdir()] == ["last.pth"], "what the killed save left is cleared away"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path: Path, seed: int) -> None:
+    """PyTorch writes a checksum of every member and compares none: such files loaded, with another weight."""
+    path = tmp_path / "best.pth"
+    save_checkpoint(path, example())
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        weights = [member for member in file.infolist() if "/data/" in member.filename and member.file_size > 64]
+    member = weights[seed % len(weights)]
+    # The member's values begin behind its local header, whose padding aligns them to 64 bytes.
+    names = int.from_bytes(content[member.header_offset + 26 : member.header_offset + 28], "little")
+    extra = int.from_bytes(content[member.header_offset + 28 : member.header_offset + 30], "little")
+    place = member.header_offset + 30 + names + extra + seed
+    content[place] ^= 1 << (seed % 8)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"is damaged: the checksum of .*/data/\d+ is wrong"):
+        load_checkpoint(path)
 
 
 FULL_DISK = """

@@ -102,11 +102,12 @@ def test_volumes_of_a_patient_in_two_roots_are_both_kept(tmp_path: Path) -> None
     assert [series.path.parts[-3] for series in anna.series] == ["one", "other"]
 
 
-def test_one_exam_under_two_names_is_refused_because_a_split_would_tear_it(tmp_path: Path) -> None:
+def test_a_copy_of_a_series_under_another_name_is_left_out_and_said(tmp_path: Path) -> None:
     for name in ("anna", "anna copy"):
         save_patient(tmp_path, name, slices=2, size=20, series="1.3.1")
-    with pytest.raises(SplitError, match=r"under two patients, .*anna and .*anna copy"):
-        open_roots([tmp_path])
+    listener = Listener()
+    assert open_roots([tmp_path], progress=listener).ids == ("anna",)
+    assert any("anna copy: 1 series are copies of series in" in note for note in listener.notes)
 
 
 def test_a_patient_who_is_there_raw_and_resampled_is_one_patient_in_one_part(tmp_path: Path) -> None:

@@ -121,3 +121,19 @@ def test_a_split_file_with_a_patient_twice_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({"splits": parts}))
     with pytest.raises(SplitError, match="leaking"):
         read_split(path)
+
+
+def test_a_split_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    rows = {part: [{"patient_id": part}] for part in PARTS}
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"splits": rows}), encoding="utf-8-sig")
+    assert read_split(path) == Split(("train",), ("val",), ("test",))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{\0}\0", b"[" * 100_000, b"9" * 5000])
+def test_a_hostile_split_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "split.json"
+    path.write_bytes(content)
+    with pytest.raises(SplitError, match="not a split file") as refused:
+        read_split(path)
+    assert len(str(refused.value)) < 500

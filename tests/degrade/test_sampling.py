@@ -54,6 +54,14 @@ def test_a_point_range_fixes_the_value_exactly() -> None:
     assert (params.blur_sigma, params.noise_sigma, params.dose) == (0.8, 0.002, 0.3)
 
 
+def test_volumes_of_a_patient_have_noise_fields_of_their_own() -> None:
+    """Slices of a NIfTI volume are known by their index alone, which every volume has."""
+    sampler = DegradationSampler(BLURNOISE, "slice")
+    first, other = sampler.draw("P", "ct", "7", 7), sampler.draw("P", "ct_contrast", "7", 7)
+    assert first.noise_seed != other.noise_seed
+    assert first.params != other.params
+
+
 def test_volume_draws_once_for_a_series_and_anew_for_another() -> None:
     sampler = DegradationSampler(BLURNOISE, "volume")
     first = [sampler.draw("P", "1.2", f"s{i}", i) for i in range(5)]

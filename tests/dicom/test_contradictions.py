@@ -171,3 +171,12 @@ def test_a_plain_file_is_read_as_before(tmp_path: Path) -> None:
     assert not patient.excluded
     stored = dcmread(tmp_path / "IM0").pixel_array.astype(float)
     assert (read_slice(patient.series[0], 0).hu == stored - 1024).all()
+
+
+def test_bits_below_a_few_at_the_top_are_no_rubbish(tmp_path: Path) -> None:
+    """BitsStored 7 and HighBit 15: read so, every value of a CT image is the lowest."""
+    made = slices(1)
+    made[0].BitsStored = 7
+    (series,) = scanned(tmp_path, made).series
+    with pytest.raises(ReadError, match="the bits below are in use"):
+        read_slice(series, 0)

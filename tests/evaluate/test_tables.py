@@ -68,4 +68,4 @@ def test_a_patients_mean_is_over_his_own_slices() -> None:
 def test_intervals_over_slices_are_labelled_as_that() -> None:
     made = rows(lambda _p, i, _m: float(i), {"anna": 9})
     for table in (by_patient(made)["anna"], by_series(made)["anna"]["1.2.3"]):
-        assert table[MODEL]["PSNR"].ci95.note == "bootstrap over 9 slices of one patient"
+        assert table[MODEL]["PSNR"].ci95.note == "t over 9 slices of one patient"

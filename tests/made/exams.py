@@ -6,6 +6,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from ctsr.exams import scan_patient
+from ctsr.hashing import derived_uid
 from ctsr.series import DefectKind, PatientExams, Series
 from tests.made.ct import body, save_series
 
@@ -23,11 +24,16 @@ REAL_PATIENTS = (
 """Those below `patients/` of the real CT, sorted."""
 
 
+def study_of(name: str) -> str:
+    """The StudyInstanceUID of a patient's exam."""
+    return derived_uid("study", name)
+
+
 def save_patient(root: Path, name: str, *, slices: int, size: int, seed: int = 0, series: str = "") -> list[Path]:
     """A patient's folder with one series of discs of `size`² pixels, with blobs that degradation blurs."""
     uid = series or f"1.3.{seed + 1}"
     images = [body(size, seed=100 * seed + i, radius=0.84, texture=400, smooth=1.2) for i in range(slices)]
-    return save_series(root / name / uid, images, series=uid)
+    return save_series(root / name / uid, images, series=uid, PatientID=f"PID {name}", StudyInstanceUID=study_of(name))
 
 
 def save_patients(root: Path, names: Iterable[str] = NAMES, *, slices: int, size: int, grow: int = 0) -> Path:

@@ -121,13 +121,13 @@ def test_relativistic_means_are_those_of_all_processes(tmp_path: Path) -> None:
 RANKS_AGREE = """
 import os, sys, torch
 from ctsr.cli.main import main
-from ctsr.train import learner, loop
+from ctsr.train import trainable_model
 made = []
-class Kept(learner.Learner):
+class Kept(trainable_model.Learner):
     def __init__(self, *parts):
         super().__init__(*parts)
         made.append(self)
-learner.Learner = Kept
+trainable_model.Learner = Kept
 status = main(sys.argv[1:])
 for one in made:
     for name, value in one.bare.state_dict().items():

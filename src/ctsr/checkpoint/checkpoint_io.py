@@ -8,6 +8,7 @@ import pickle
 import re
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ LIVE_KEYS = ("model", "params")
 DAMAGED = (
     pickle.UnpicklingError,
     struct.error,
+    zipfile.BadZipFile,
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError),
     *(OSError, RuntimeError, TypeError, ValueError),
 )
@@ -128,6 +130,10 @@ def read_container(path: Path) -> dict[str, Any]:
         raise MissingInputError(f"{path}: there is no such checkpoint file")
     with path.open("rb") as file:
         try:
+            if zipfile.is_zipfile(file) and (member := zipfile.ZipFile(file).testzip()):
+                # PyTorch does not compare the checksums that it writes.
+                raise CheckpointError(f"{path} is damaged: the checksum of {member} is wrong; copy it again")
+            file.seek(0)
             content = _load_safely(file)
         except DAMAGED as error:
             file.seek(0)

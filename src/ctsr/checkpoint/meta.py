@@ -52,6 +52,9 @@ class Meta:
     also_trained_on: tuple[str, ...] = ()
     """Patients beside the train part whom an earlier stage was trained on: the generator that was fine-tuned, or the
     other half of a blend."""
+    trained_identities: tuple[str, ...] = ()
+    """Hashes of the studies and patients whose images have shaped the weights; see `ctsr.identity`. Empty in files
+    that are older than this field."""
     hu_range: HURange = DEFAULT_RANGE
     """HU that the network sees as [-1, 1]."""
     card: TrainingCard = field(default_factory=TrainingCard)
@@ -89,6 +92,7 @@ class Meta:
                 degradation=dict(plain["degradation"]),
                 split={str(part): tuple(map(str, ids)) for part, ids in plain["split"].items()},
                 also_trained_on=tuple(map(str, plain.get("also_trained_on", ()))),  # younger than the format
+                trained_identities=tuple(map(str, plain.get("trained_identities", ()))),  # likewise
                 hu_range=HURange(**plain["hu_range"]),
                 card=_card(plain["card"]),
                 versions=dict(plain["versions"]),

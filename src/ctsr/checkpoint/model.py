@@ -1,6 +1,7 @@
 """A network ready to use, from any file that holds one, and blends of two."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import nn
 
 from ctsr.checkpoint.checkpoint_io import Checkpoint, read_container, save_checkpoint, weights_in
 from ctsr.checkpoint.meta import Meta, current_versions
-from ctsr.checkpoint.model_lookup import resolve_model
+from ctsr.checkpoint.model_lookup import FOLDER, IDENTITIES, resolve_model
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.hashing import digest
@@ -104,7 +105,7 @@ def load_model(path: Path, *, use_ema: bool = True) -> Model:
     container = read_container(path)
     try:
         architecture, net = load_state(weights_in(container, use_ema=use_ema))
-        meta = _meta(container)
+        meta = _known_patients(path, _meta(container))
         if meta is not None and meta.architecture != architecture:
             raise CheckpointError(f"its meta says {meta.architecture}, its weights are {architecture}")
     except CheckpointError as error:
@@ -173,6 +174,13 @@ def save_blend(path: Path, first: Model, second: Model, alpha: float) -> None:
     save_checkpoint(path, Checkpoint(blended.meta, blended.net.state_dict(), training=made_of))
 
 
+def _known_patients(path: Path, meta: Meta | None) -> Meta | None:
+    """The meta of a bundled model whose file is older than hashes of patients, with the hashes that lie beside it."""
+    if meta is None or meta.trained_identities or path.resolve().parent != FOLDER.resolve():
+        return meta
+    return replace(meta, trained_identities=tuple(json.loads(IDENTITIES.read_text(encoding="utf-8"))))
+
+
 def _meta(container: Mapping[str, Any]) -> Meta | None:
     meta = container.get("meta")
     if not isinstance(meta, Mapping) or "format" not in meta:
@@ -185,4 +193,10 @@ def _joined(first: Model, second: Model) -> Meta | None:
     if second.meta is None or first.meta is None:
         return second.meta
     others = (first.meta.trained_on | second.meta.trained_on) - set(second.meta.split.get("train", ()))
-    return replace(second.meta, also_trained_on=tuple(sorted(others)), versions=current_versions())
+    identities = {*first.meta.trained_identities, *second.meta.trained_identities}
+    return replace(
+        second.meta,
+        also_trained_on=tuple(sorted(others)),
+        trained_identities=tuple(sorted(identities)),
+        versions=current_versions(),
+    )

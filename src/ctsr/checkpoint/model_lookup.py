@@ -26,6 +26,9 @@ STAMPED = re.compile(r"(?P<experiment>.+)_(?P<stamp>\d{8}-\d{6})")
 """The name of a run's folder."""
 
 FOLDER = Path(ctsr.__file__).parent / "bundled"
+IDENTITIES = FOLDER / "identities.json"
+"""Hashes of the studies and patients of the training part of every bundled model, as `recipes/identities.py` wrote
+them."""
 
 WITHDRAWN = {"ctsr-x2-sharp": "use ctsr-x2 with `strength` strong, which `ctsr upscale` takes"}
 """Models that came with earlier versions, and what takes their place."""

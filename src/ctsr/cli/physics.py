@@ -12,6 +12,7 @@ from ctsr.cli.console import NONE, Console
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.exams import read_slice, scan
+from ctsr.hu import HUCorrection
 from ctsr.paths import native_path, resolve_path
 from ctsr.series import Series
 from ctsr.series_quality import spread_indices
@@ -61,6 +62,10 @@ class Physics:
     """Receives transfer.csv, noise.csv and physics.png."""
     assume_hu: bool = False
     """Take stored values for HU where a header gives no rescale."""
+    hu_offset: float = 0.0
+    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
+    hu_scale: float = 1.0
+    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -90,7 +95,8 @@ class Physics:
 
     def _series(self, console: Console) -> Series:
         assert self.source is not None, "checked before"
-        inventory = scan(resolve_path(self.source, progress=console), progress=console)
+        correction = HUCorrection(self.hu_scale, self.hu_offset)
+        inventory = scan(resolve_path(self.source, progress=console), correction=correction, progress=console)
         found = [candidate for candidate in inventory.all_series() if self.series in {None, candidate.series_uid}]
         if len(found) != 1:
             names = ", ".join(candidate.series_uid for candidate in found) or "none"

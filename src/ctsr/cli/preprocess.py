@@ -10,6 +10,7 @@ import yaml
 from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common, resolved
 from ctsr.files import write_atomically
+from ctsr.hu import HUCorrection
 from ctsr.paths import native_path, resolve_path
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class Preprocess:
     """Low-pass where pixels get coarser; without it, plain bilinear."""
     assume_hu: bool = False
     """Take stored values for HU where a header gives no rescale."""
+    hu_offset: float = 0.0
+    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
+    hu_scale: float = 1.0
+    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     workers: Annotated[int | None, tyro.conf.arg(aliases=["--jobs"])] = None
     """Processes; as many as there are cores when left out."""
     dask: str | None = None
@@ -59,6 +64,7 @@ class Preprocess:
             target_spacing=self.target_spacing,
             antialias=self.antialias,
             assume_hu=self.assume_hu,
+            correction=HUCorrection(self.hu_scale, self.hu_offset),
             workers=self.workers,
             dask=self.dask,
             progress=console,
@@ -105,7 +111,9 @@ class Split:
 
         roots = [resolve_path(root, progress=console) for root in self.root]
         patients = open_roots(roots, progress=console)
-        split = split_patients(patients.ids, self.seed)
+        split = split_patients(patients.ids, self.seed, together=patients.people.groups)
+        for note in patients.people.notes:
+            console.note(note)
         path = split_file(self.out_dir, self.seed)
         write_split(path, split, patients.usable, roots, self.seed)
         columns = ("part", "patient", "slices", "modality", "scanner", "thickness mm", "spacing mm")

@@ -12,6 +12,8 @@ from ctsr.cli.options import Common
 from ctsr.errors import ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.files import write_json
+from ctsr.hu import HUCorrection
+from ctsr.identity import find_people
 from ctsr.series import DefectKind, Excluded, Inventory, Series
 from ctsr.series_quality import SeriesQuality, measure_series
 
@@ -50,6 +52,10 @@ class Scan:
     blur of their edges."""
     assume_hu: bool = False
     """With --pixels or --quality: take stored values for HU where the header gives no rescale."""
+    hu_offset: float = 0.0
+    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
+    hu_scale: float = 1.0
+    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -57,9 +63,11 @@ class Scan:
         folder = self.folder or self.root
         if folder is None:
             raise UsageError("ctsr scan: which folder? Give one that holds a folder for each patient: ctsr scan DIR")
-        inventory = scan(folder, progress=console)
+        inventory = scan(folder, correction=HUCorrection(self.hu_scale, self.hu_offset), progress=console)
         measured = _measure(inventory, self.assume_hu, console) if self.quality else {}
         _print(inventory, measured, console)
+        for line in _people(inventory):
+            console.print(line)
         if self.json is not None:
             write_json(self.json, asdict(inventory) | _quality_json(measured))
             console.note(f"wrote {self.json}")
@@ -80,6 +88,13 @@ def _measure(inventory: Inventory, assume_hu: bool, console: Console) -> dict[Se
         except ReadError as error:
             measured[entry] = str(error)
     return measured
+
+
+def _people(inventory: Inventory) -> list[str]:
+    """Which folders are one patient, and which only have a PatientID in common."""
+    people = find_people({patient.patient_id: patient.identities for patient in inventory.usable})
+    same = [f"one patient, by study or PatientID: {', '.join(group)}" for group in people.groups]
+    return [*same, *people.notes]
 
 
 def _quality_json(measured: Mapping[Series, SeriesQuality | str]) -> dict[str, object]:

@@ -1,15 +1,17 @@
 """Open roots for use: their patients, the split that holds, and the decoded series of each part."""
 
 import csv
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from ctsr.data.hu_cache import Opened, open_all
-from ctsr.data.split import Split, choose_split
+from ctsr.data.split import Split, check_together, choose_split
 from ctsr.errors import CtsrError, MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
+from ctsr.hu import AS_READ, HUCorrection
+from ctsr.identity import People, find_people, is_same_person, proven
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Command, PatientExams, Series, check
 from ctsr.text import listed
@@ -28,6 +30,8 @@ class Patients:
     usable: tuple[PatientExams, ...]
     failures: tuple[str, ...]
     """A line for each patient some of whose CT cannot be read."""
+    people: People = field(default_factory=People)
+    """Which of the usable ones are one person."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -35,19 +39,20 @@ class Patients:
         return tuple(patient.patient_id for patient in self.usable)
 
 
-def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patients:
+def open_roots(roots: Sequence[Path], *, correction: HUCorrection = AS_READ, progress: Progress = SILENT) -> Patients:
     """Everything below the roots; patients of a preprocessed root go by their names in its log.
 
-    A patient found in several roots is one patient; `progress` is notified, also of files that cannot be read.
+    A patient found in several roots is one patient; `progress` is notified, also of files that cannot be read, of
+    folders that are one person by their headers, and of copies of a series, which are left out.
 
     Raises:
         MissingInputError: a root is no folder, or holds no usable CT.
-        SplitError: one exam lies under two patients: the split would let it into two parts.
+        SplitError: resampled exams lie beside their sources without their log.
     """
     together: dict[str, PatientExams] = {}
     several: list[str] = []
     for root in roots:
-        for patient in _patients(root, progress):
+        for patient in _patients(root, correction, progress):
             earlier = together.get(patient.patient_id)
             if earlier is not None:
                 several.append(f"{patient.patient_id} ({earlier.path} and {patient.path})")
@@ -55,12 +60,16 @@ def open_roots(roots: Sequence[Path], *, progress: Progress = SILENT) -> Patient
     if several:
         progress.note(f"found in several roots, and each taken for one patient: {listed(several, NAMED)}")
     everyone = [together[name] for name in sorted(together)]
-    _check_owners(everyone)
     _check_resampled_copies(everyone)
+    everyone = _without_copies(everyone, progress)
     failures = tuple(line for patient in everyone if (line := _failure(patient)))
     for failure in failures:
         progress.note(f"left out: {failure}")
-    return Patients(tuple(patient for patient in everyone if patient.series), failures)
+    usable = tuple(patient for patient in everyone if patient.series)
+    people = find_people({patient.patient_id: patient.identities for patient in usable})
+    for group in people.groups:
+        progress.note(f"{listed(group, NAMED)} are one patient, by the study or the PatientID in their headers")
+    return Patients(usable, failures, people)
 
 
 def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also: Sequence[str] = ()) -> list[str]:
@@ -86,6 +95,29 @@ def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also
     return found
 
 
+def seen_in_training(
+    patients: Sequence[PatientExams],
+    split: Mapping[str, Sequence[str]],
+    also: Sequence[str] = (),
+    identities: Collection[str] = (),
+) -> list[str]:
+    """Those of `patients` that a model was trained on, by their names or by the hashes in their headers.
+
+    Args:
+        patients: who is asked about.
+        split: see `trained_on`.
+        also: see `trained_on`.
+        identities: hashes of the studies and patients that the model was trained on.
+    """
+    found: list[str] = []
+    for patient in patients:
+        if named := trained_on([patient.patient_id], split, also):
+            found += named
+        elif is_same_person(identities, patient.identities):
+            found.append(f"{patient.patient_id} (known by its study or PatientID)")
+    return found
+
+
 def patient_names(root: Path) -> dict[str, str]:
     """Folder name → patient id, as the log of a preprocessed root tells; empty for a raw root.
 
@@ -106,10 +138,10 @@ def patient_names(root: Path) -> dict[str, str]:
         ) from error
 
 
-def _patients(root: Path, progress: Progress) -> tuple[PatientExams, ...]:
+def _patients(root: Path, correction: HUCorrection, progress: Progress) -> tuple[PatientExams, ...]:
     if not root.is_dir():
         raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
-    inventory = scan(root, patient_ids=patient_names(root), progress=progress)
+    inventory = scan(root, patient_ids=patient_names(root), correction=correction, progress=progress)
     if not inventory.usable:
         raise MissingInputError(f"{root}: no usable CT series below; `ctsr scan {root}` says what is there")
     for stray in inventory.excluded:
@@ -130,20 +162,23 @@ def _joined(patient: PatientExams, other: PatientExams) -> PatientExams:
 def _same(series: Series) -> Hashable:
     """What two copies of a series have in common; a NIfTI file has no name of its own but its path."""
     if not series.slices[0].sop_instance_uid:
-        return series.path.resolve()
+        return series.identities or series.path.resolve()
     return series.series_uid, tuple(header.identity for header in series.slices)
 
 
-def _check_owners(patients: Sequence[PatientExams]) -> None:
+def _without_copies(patients: Sequence[PatientExams], progress: Progress) -> list[PatientExams]:
+    """Each series once: a copy under another patient would count twice, and could be trained on and tested on."""
     owners: dict[Hashable, PatientExams] = {}
+    kept: list[PatientExams] = []
     for patient in patients:
-        for series in patient.series:
-            owner = owners.setdefault(_same(series), patient)
-            if owner is not patient:
-                raise SplitError(
-                    f"the same series lies under two patients, {owner.path} and {patient.path}: "
-                    "one exam could be trained on and tested on; remove one of the copies"
-                )
+        own = tuple(series for series in patient.series if owners.setdefault(_same(series), patient) is patient)
+        if len(own) < len(patient.series):
+            copied = next(series for series in patient.series if series not in own)
+            owner = owners[_same(copied)]
+            count = len(patient.series) - len(own)
+            progress.note(f"left out: {patient.path}: {count} series are copies of series in {owner.path}")
+        kept.append(replace(patient, series=own))
+    return kept
 
 
 def _check_resampled_copies(patients: Sequence[PatientExams]) -> None:
@@ -178,6 +213,12 @@ class SplitExams:
     """Where the split came from."""
     failures: tuple[str, ...] = ()
     """A line for each patient some of whose CT cannot be read."""
+
+    def identities(self, part: str) -> tuple[str, ...]:
+        """Hashes of the studies and patients of a part, sorted; see `ctsr.identity`."""
+        names = set(self.split.part(part))
+        found = [patient.identities for patient in self.patients if patient.patient_id in names]
+        return proven(chain.from_iterable(found))
 
     def part(
         self,
@@ -221,16 +262,21 @@ def open_exams(
     checkpoint_split: Mapping[str, Sequence[str]] | None = None,
     seed: int = 42,
     folder: Path = Path("splits"),
+    allow_train_patients: bool = False,
+    correction: HUCorrection = AS_READ,
     progress: Progress = SILENT,
 ) -> SplitExams:
     """Scan the roots and choose the split as `choose_split` does.
 
     Raises:
         MissingInputError: a root is not there or holds no usable CT, or the split names a missing patient.
-        SplitError: see `choose_split`.
+        SplitError: see `choose_split`; or it tears one person's folders apart, unless `allow_train_patients`.
     """
-    patients = open_roots(roots, progress=progress)
+    patients = open_roots(roots, correction=correction, progress=progress)
+    together = patients.people.groups
     split, source = choose_split(
-        patients.ids, split_json=split_json, checkpoint=checkpoint_split, folder=folder, seed=seed
+        patients.ids, split_json=split_json, checkpoint=checkpoint_split, folder=folder, seed=seed, together=together
     )
+    if not allow_train_patients:
+        check_together(split, together, source)
     return SplitExams(patients.usable, split, source, patients.failures)

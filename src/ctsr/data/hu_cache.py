@@ -172,7 +172,7 @@ def _folder(series: Series, store: Path, assume_hu: bool) -> Path:
 def _fingerprint(series: Series, assume_hu: bool) -> str:
     """Changes when a file was replaced, a slice added, or this module computes something else."""
     slices = (f"{header.identity} {file_state(header.path)} {header.position}" for header in series.slices)
-    return digest(VERSION, BLOCK, f"assume_hu {assume_hu}", *slices, size=10).hex()
+    return digest(VERSION, BLOCK, f"assume_hu {assume_hu}", *series.variant, *slices, size=10).hex()
 
 
 def _build(series: Series, folder: Path, assume_hu: bool) -> None:

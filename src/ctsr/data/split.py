@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -14,7 +14,7 @@ import numpy as np
 from ctsr.errors import DomainError, MissingInputError, SplitError
 from ctsr.files import write_json
 from ctsr.series import PatientExams
-from ctsr.text import listed
+from ctsr.text import listed, one_line
 
 Part: TypeAlias = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -57,10 +57,17 @@ class Split:
         return cls(*(tuple(parts.get(name, ())) for name in PARTS))
 
 
-def split_patients(patient_ids: Iterable[str], seed: int = DEFAULT_SEED) -> Split:
+def split_patients(
+    patient_ids: Iterable[str], seed: int = DEFAULT_SEED, *, together: Sequence[Sequence[str]] = ()
+) -> Split:
     """70/15/15 by patient: sort the ids, permute them with `seed`, cut at ``int(.70 n)`` and ``int(.85 n)``.
 
     Every part gets at least one patient; the order in which the ids come does not matter.
+
+    Args:
+        patient_ids: folders with usable CT.
+        seed: of the permutation.
+        together: groups of ids that are one person, who stands where the first of them would and is counted once.
 
     Raises:
         SplitError: fewer than three patients.
@@ -68,14 +75,35 @@ def split_patients(patient_ids: Iterable[str], seed: int = DEFAULT_SEED) -> Spli
     """
     if seed < 0:
         raise DomainError(f"`seed` must not be negative, got {seed}")
-    ids = sorted(set(patient_ids))
-    n = len(ids)
+    leader = {name: min(group) for group in together for name in group}
+    people: dict[str, list[str]] = {}
+    for name in sorted(set(patient_ids)):
+        people.setdefault(leader.get(name, name), []).append(name)
+    ids, n = list(people), len(people)
     if n < len(PARTS):
         raise SplitError(f"{n} patients with usable CT cannot be split into train, val and test; at least 3 are needed")
-    order = [ids[i] for i in np.random.default_rng(seed).permutation(n)]
+    order = [people[ids[i]] for i in np.random.default_rng(seed).permutation(n)]
     until_val = min(max(int(0.85 * n), int(0.70 * n) + 1), n - 1)
     until_train = min(int(0.70 * n), until_val - 1)
-    return Split(tuple(order[:until_train]), tuple(order[until_train:until_val]), tuple(order[until_val:]))
+    cuts = order[:until_train], order[until_train:until_val], order[until_val:]
+    return Split(*(tuple(chain.from_iterable(part)) for part in cuts))
+
+
+def check_together(split: Split, groups: Sequence[Sequence[str]], source: str) -> None:
+    """Refuse a split that puts folders of one person into different parts.
+
+    Raises:
+        SplitError: it does.
+    """
+    for group in groups:
+        places = {name: part for part in PARTS for name in split.part(part) if name in group}
+        if len(set(places.values())) > 1:
+            shown = ", ".join(f"{name} ({part})" for name, part in places.items())
+            raise SplitError(
+                f"{source}: {shown} are one patient, by the study or the PatientID in their headers, in several parts: "
+                "figures would be of a patient that was trained on; split again with `ctsr split`, or pass "
+                "`allow_train_patients`"
+            )
 
 
 def split_file(folder: Path, seed: int = DEFAULT_SEED) -> Path:
@@ -93,10 +121,12 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         raise MissingInputError(f"{path}: no such split file; `ctsr split --root ROOT` writes one")
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         parts = {name: [str(row["patient_id"]) for row in document["splits"][name]] for name in PARTS}
-    except (ValueError, KeyError, TypeError) as error:
-        raise SplitError(f"{path}: not a split file ({error!r}); `ctsr split --root ROOT` writes one") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SplitError(
+            f"{path}: not a split file ({one_line(repr(error))}); `ctsr split --root ROOT` writes one"
+        ) from error
     return Split.from_dict(parts)
 
 
@@ -107,6 +137,7 @@ def choose_split(
     checkpoint: Mapping[str, Sequence[str]] | None = None,
     folder: Path = Path("splits"),
     seed: int = DEFAULT_SEED,
+    together: Sequence[Sequence[str]] = (),
 ) -> tuple[Split, str]:
     """The split that holds for a root, and where it came from.
 
@@ -119,6 +150,7 @@ def choose_split(
         checkpoint: the split stored in the model's checkpoint, part → patient ids, if any.
         folder: where `ctsr split` writes.
         seed: of a fresh split, and in the name of the file in `folder`.
+        together: groups of patient ids that are one person; see `split_patients`.
 
     Raises:
         MissingInputError: `split_json` does not exist, or names a patient that the root does not hold.
@@ -140,7 +172,7 @@ def choose_split(
             )
         return split, str(kept)
     strangers = ", as the model's checkpoint knows none of these patients" if checkpoint is not None else ""
-    return split_patients(present, seed), f"a fresh split with seed {seed}{strangers}"
+    return split_patients(present, seed, together=together), f"a fresh split with seed {seed}{strangers}"
 
 
 def _present(split: Split, present: frozenset[str], source: str, hint: str = "") -> Split:

@@ -238,6 +238,9 @@ class DegradationSampler:
     def draw(self, patient_id: str, series_uid: str, slice_identity: str, slice_index: int) -> Draw:
         """The parameters and the noise seed of one slice."""
         seed = self.patient_seed(patient_id)
+        if self.seed_mode != "global" and "." not in slice_identity:
+            # No UID: the index within a NIfTI volume, which every volume of the patient has.
+            slice_identity = f"{series_uid}#{slice_identity}"
         rng = self._rng(seed, series_uid, slice_identity, slice_index)
         return Draw(self.degradation.sample(rng), seed_from(seed, "noise", slice_identity))
 

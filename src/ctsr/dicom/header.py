@@ -29,6 +29,7 @@ from ctsr.dicom.codecs import RETIRED
 from ctsr.dicom.reading import HEAD_BYTES, looks_like_dicom, quiet, read_header, reading, transfer_syntax
 from ctsr.errors import ReadError
 from ctsr.hu import rescale_problem
+from ctsr.identity import header_identities
 from ctsr.series import DefectKind, SeriesHeader, SliceHeader, too_small
 from ctsr.text import one_line
 from ctsr.volume import (
@@ -69,6 +70,27 @@ LEFT_OUT = {
     "DOSE_INFO": "a dose page",
     "PERFUSION": "a perfusion map",
     "SUBTRACTION": "a subtraction",
+    "IODINE": "a map of iodine",
+    "IODINE_MAP": "a map of iodine",
+    "IODINE_NO_WATER": "a map of iodine",
+    "IODINE_DENSITY": "a map of iodine",
+    "Z_EFFECTIVE": "a map of effective atomic numbers",
+    "Z_EFF": "a map of effective atomic numbers",
+    "ZEFF": "a map of effective atomic numbers",
+    "EFF_ATOMIC_NUM": "a map of effective atomic numbers",
+    "RHO_Z": "a map of electron density",
+    "ELECTRON_DENSITY": "a map of electron density",
+    "URIC_ACID": "a map of a material",
+    "CALCIUM_SUPPRESSED": "an image with a material removed",
+    "BONE_REMOVED": "an image with a material removed",
+    "BONE_REMOVAL": "an image with a material removed",
+    "BONEREMOVAL": "an image with a material removed",
+    # Values of ImageType in multi-energy CT (PS3.3 C.8.15.2.1.1.1).
+    "MAT_SPECIFIC": "a map of a material",
+    "MAT_REMOVED": "an image with a material removed",
+    "MAT_FRACTIONAL": "a map of a material",
+    "MAT_VALUE_BASED": "a map of a material",
+    "MAT_MODIFIED": "an image with a material modified",
 }
 """Words of ImageType that mark what is no axial slice in HU. DERIVED alone is none of them."""
 
@@ -99,6 +121,7 @@ ORIENTATION, SPACING, POSITION = "ImageOrientationPatient", "PixelSpacing", "Ima
 
 ATTRIBUTES = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID"),
+    *("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
     *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "InstanceNumber"),
     *("BitsStored", "HighBit", "PixelRepresentation"),
     *("Manufacturer", "ManufacturerModelName", "SeriesDescription", "BodyPartExamined", "LossyImageCompression"),
@@ -214,7 +237,13 @@ def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> Axia
         description=look.text("SeriesDescription"),
         body_part=look.text("BodyPartExamined"),
         phase=tuple(look.text(name) for name in PHASES),
+        identities=_identities(look),
     )
+
+
+def _identities(look: Attributes) -> tuple[str, ...]:
+    names = ("StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
+    return header_identities(*(look.text(name) for name in names))
 
 
 def _rescale_problem(look: Attributes) -> str:

@@ -5,7 +5,7 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,7 +230,9 @@ def missing_bytes(file: BinaryIO, element: PixelElement, expected: int) -> int:
             return place - size
 
 
-def files_below(folder: Path, *, on_error: Callable[[OSError], object] | None = None) -> Iterator[Path]:
+def files_below(
+    folder: Path, *, on_error: Callable[[OSError], object] | None = None, elsewhere: Collection[str] = ()
+) -> Iterator[Path]:
     """Every file below `folder` in plain string order; hidden files and folders are not looked at.
 
     Symbolic links are followed, each real folder once.
@@ -238,8 +240,9 @@ def files_below(folder: Path, *, on_error: Callable[[OSError], object] | None = 
     Args:
         folder: where to look.
         on_error: called for each folder that cannot be read, which is then skipped.
+        elsewhere: real folders that belong to others; links to them and to files in them are not followed.
     """
-    seen: set[str] = set()
+    seen = set(elsewhere)
     for here, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
         if (real := os.path.realpath(here)) in seen:
             folders.clear()
@@ -249,8 +252,16 @@ def files_below(folder: Path, *, on_error: Callable[[OSError], object] | None = 
         for name in sorted(files):
             path = Path(here, name)
             # Opening a pipe would wait for a writer for ever. What cannot be looked at is reported when it is read.
-            if not name.startswith(".") and not is_special(path):
+            is_taken = bool(elsewhere) and path.is_symlink() and str(path.resolve().parent) in elsewhere
+            if not (name.startswith(".") or is_taken or is_special(path)):
                 yield path
+
+
+def real_folders(folder: Path) -> frozenset[str]:
+    """The folders below `folder`, and itself, that no link leads to; none where it is a link itself."""
+    if folder.is_symlink():
+        return frozenset()
+    return frozenset(os.path.realpath(here) for here, _, _ in os.walk(folder))
 
 
 def is_special(path: Path) -> bool:

@@ -116,6 +116,11 @@ class ModelUnderTest:
         return self.generator.meta.also_trained_on if self.generator.meta else ()
 
     @property
+    def trained_identities(self) -> Sequence[str]:
+        """Hashes of the studies and patients it was trained on; see `ctsr.identity`."""
+        return self.generator.meta.trained_identities if self.generator.meta else ()
+
+    @property
     def degradation(self) -> Degradation:
         """What it was trained on; the default where the file does not hold it."""
         return self.generator.degradation

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ctsr.errors import UsageError
+from ctsr.hu import HUCorrection
 from ctsr.told import ConditionsSource
 
 
@@ -71,6 +72,10 @@ class EvaluateOptions:
     """Write numbers only."""
     assume_hu: bool = False
     """Read series without a rescale as if their stored values were HU."""
+    hu_offset: float = 0.0
+    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
+    hu_scale: float = 1.0
+    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     engine: Literal["auto", "torch", "openvino"] = "torch"
     """Engine of the network; only torch gives the same bits on every run and machine."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
@@ -108,6 +113,11 @@ class EvaluateOptions:
     def conditions_source(self) -> ConditionsSource:
         """`conditions`, read."""
         return ConditionsSource.parse(self.conditions)
+
+    @property
+    def hu_correction(self) -> HUCorrection:
+        """Correction of all values that are read."""
+        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def is_limited(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctsr import __version__
-from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, open_exams, trained_on
+from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, open_exams, seen_in_training
 from ctsr.data.hu_cache import StoredSeries, default_store
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler
@@ -244,7 +244,14 @@ def plan_evaluation(
     domains, metrics = _domains(options), choose_metrics(options.metrics)
     roots = [resolve_path(root, progress=progress) for root in options.root]
     split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
-    exams = open_exams(roots, split_json=split_json, checkpoint_split=model.split, progress=progress)
+    exams = open_exams(
+        roots,
+        split_json=split_json,
+        checkpoint_split=model.split,
+        allow_train_patients=options.allow_train_patients,
+        correction=options.hu_correction,
+        progress=progress,
+    )
     progress.note(f"split: {exams.source}")
     chosen = choose_patients(exams, models, options, progress)
     store = options.store or default_store()
@@ -367,12 +374,13 @@ def _check_unseen(
         SplitError: see `choose_patients`.
     """
     known = frozenset(name for names in (model.split or {}).values() for name in names)
-    if known and known.isdisjoint(patient.patient_id for patient in exams.patients):
+    if known and not model.trained_identities and known.isdisjoint(patient.patient_id for patient in exams.patients):
         progress.note(
             f"warning: {model.generator.path} names {len(known)} patients in its split, and none of them is here: "
             "by their names it cannot be told whether the model was trained on some of these"
         )
-    seen = trained_on(patients, model.split or {}, model.also_trained_on)
+    exams_of_part = [patient for patient in exams.patients if patient.patient_id in patients]
+    seen = seen_in_training(exams_of_part, model.split or {}, model.also_trained_on, model.trained_identities)
     if seen and options.split != "train" and not options.allow_train_patients:
         # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
         lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"

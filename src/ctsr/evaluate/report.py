@@ -196,7 +196,7 @@ def _contents(
 def _interval_note(plan: EvaluationPlan) -> str:
     if len(plan.patients) < FEWEST:
         return f"No interval is given: {len(plan.patients)} patients are too few, at least {FEWEST} are needed."
-    return "Small figures: 95 % bootstrap interval of the mean over patients."
+    return "Small figures: 95 % confidence interval of the mean over patients."
 
 
 def _perceptual_note(plan: EvaluationPlan) -> str:

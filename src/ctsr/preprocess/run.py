@@ -11,6 +11,7 @@ from ctsr.dicom.reading import files_below
 from ctsr.errors import MissingInputError, ReadError, SeriesError, boundary
 from ctsr.exams import scan
 from ctsr.files import check_disk_space, clear_leftovers
+from ctsr.hu import AS_READ, HUCorrection
 from ctsr.paths import check_apart
 from ctsr.pool import available_cores, executor_for, in_order
 from ctsr.preprocess.manifest import Manifest, ManifestEntry, SeriesRow, fingerprint, read_log, write_log
@@ -122,6 +123,7 @@ def preprocess(
     target_spacing: float = 0.8,
     antialias: bool = True,
     assume_hu: bool = False,
+    correction: HUCorrection = AS_READ,
     workers: int | None = None,
     dask: str | None = None,
     progress: Progress = SILENT,
@@ -137,6 +139,7 @@ def preprocess(
         target_spacing: mm between pixels of the result.
         antialias: low-pass where the pixels get coarser.
         assume_hu: take stored values for HU where a header gives no rescale.
+        correction: applied to the values of every series.
         workers: processes; as many as there are cores when None.
         dask: address of a scheduler whose workers do the work instead; see `ctsr.pool.executor_for`.
         progress: reports the progress and every defect.
@@ -156,7 +159,7 @@ def preprocess(
     several = sum(1 for _ in islice(files_below(root), FEW_FILES)) == FEW_FILES
     processes = available_cores() if several and dask is None else 1
     with executor_for(processes if workers is None else workers, dask) as executor:
-        inventory = scan(root, progress=progress, executor=executor)
+        inventory = scan(root, correction=correction, progress=progress, executor=executor)
         if not any(patient.series or patient.excluded for patient in inventory.patients):
             raise MissingInputError(f"{root}: no CT below; expected one folder per patient with DICOM or NIfTI files")
         plans, left_out, failed = _plan(inventory, settings, progress)

@@ -153,6 +153,7 @@ def _derivation(series: Series, settings: ResampleSettings) -> Derivation:
         description=(
             f"Resampled in plane from {series.pixel_spacing[0]:g} x {series.pixel_spacing[1]:g} mm "
             f"to {settings.target_spacing:g} mm, linear, {kernel}, by ctsr {__version__}"
+            + "".join(f"; {words}" for words in series.variant)
         ),
         label=f"[{settings.target_spacing:g} mm]",
         settings=settings.text,

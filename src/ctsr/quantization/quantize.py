@@ -167,7 +167,9 @@ def _exams(model: Model, options: QuantizeOptions, progress: Progress) -> SplitE
     roots = [resolve_path(root, progress=progress) for root in options.data_root]
     named = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
     known = model.meta.split if model.meta else None
-    exams = open_exams(roots, split_json=named, checkpoint_split=known, progress=progress)
+    exams = open_exams(
+        roots, split_json=named, checkpoint_split=known, correction=options.hu_correction, progress=progress
+    )
     progress.note(f"split: {exams.source}")
     unseen = {name for part in ("val", "test") for name in (known or {}).get(part, ())}
     if shared := unseen & set(exams.split.train):

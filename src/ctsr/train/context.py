@@ -144,13 +144,20 @@ class Patches:
     """A step, on one device."""
 
 
-def open_data(options: RunOptions, known_split: Mapping[str, Sequence[str]] | None, progress: Progress) -> Data:
+def open_data(
+    options: RunOptions,
+    known_split: Mapping[str, Sequence[str]] | None,
+    progress: Progress,
+    *,
+    allow_train_patients: bool = False,
+) -> Data:
     """Scan, split and decode.
 
     Args:
         options: the roots, the split file, where the store is.
         known_split: that of a checkpoint this training goes on from; holds where `options` name no file.
         progress: hears of the split and of what is left out.
+        allow_train_patients: also with a split that tears the folders of one patient apart.
 
     Raises:
         MissingInputError: a root is not there, or a part has no usable series.
@@ -160,7 +167,15 @@ def open_data(options: RunOptions, known_split: Mapping[str, Sequence[str]] | No
     # A run keeps the split it began with, whatever a split file says by now: its test patients stay unseen.
     named = options.split_json if options.resume is None else None
     named = None if named is None else resolve_path(named, progress=progress)
-    exams = open_exams(roots, split_json=named, checkpoint_split=known_split, folder=options.splits, progress=progress)
+    exams = open_exams(
+        roots,
+        split_json=named,
+        checkpoint_split=known_split,
+        folder=options.splits,
+        allow_train_patients=allow_train_patients,
+        correction=options.hu_correction,
+        progress=progress,
+    )
     progress.note(
         f"split: {exams.source}; {len(exams.split.train)} patients to train on, {len(exams.split.val)} to validate"
     )

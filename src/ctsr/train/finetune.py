@@ -10,7 +10,7 @@ from torch import nn
 
 from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_model, resolve_model
 from ctsr.checkpoint.model_lookup import FINETUNED
-from ctsr.data.datasets import trained_on
+from ctsr.data.datasets import seen_in_training
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import SplitError, UsageError
@@ -22,10 +22,9 @@ from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT, Progress
 from ctsr.train.adversarial import FinetuneStage, Objective
 from ctsr.train.context import Data, Patches, Rig, Validation, make_patches, open_data
-from ctsr.train.devices import launch, leader_first
+from ctsr.train.devices import Plan, cost_on_patches, launch, leader_first, make_plan
 from ctsr.train.history import FinetuneRow, TrainingState, draw_finetune_curves
 from ctsr.train.options import FinetuneOptions, check_patch, continued
-from ctsr.train.plan import Plan, cost_on_patches, make_plan
 from ctsr.train.run_folder import draw_samples, finetune_folder
 from ctsr.train.session import (
     Session,
@@ -100,7 +99,8 @@ def finetune(
     progress = progress if leads else SILENT
     progress.note(start.note)
     with leader_first(fabric):  # who decodes the series and writes the split; the others find both
-        data = open_data(options, start.meta.split if start.meta else None, progress)
+        known_split = start.meta.split if start.meta else None
+        data = open_data(options, known_split, progress, allow_train_patients=options.allow_train_patients)
     _check_unseen(start, data, options)
     stage = _stage(options, start, degradation, data, perceptual, fabric, progress)
     state = TrainingState[FinetuneRow]()
@@ -154,7 +154,10 @@ def _check_unseen(start: Start, data: Data, options: FinetuneOptions) -> None:
     if start.checkpoint is not None or start.meta is None or options.allow_train_patients:
         return
     for part in ("val", "test"):
-        if seen := trained_on(data.exams.split.part(part), start.meta.split, start.meta.also_trained_on):
+        names = data.exams.split.part(part)
+        patients = [patient for patient in data.exams.patients if patient.patient_id in names]
+        meta = start.meta
+        if seen := seen_in_training(patients, meta.split, meta.also_trained_on, meta.trained_identities):
             raise SplitError(
                 f"{options.pretrained_g} was trained on {', '.join(seen)}, of the {part} part of {data.exams.source}: "
                 "leave --split_json out to keep the generator's split, or pass --allow_train_patients"
@@ -230,6 +233,7 @@ def _against_itself(loss: PerceptualLoss) -> Callable[[torch.Tensor], torch.Tens
 
 def _meta(options: FinetuneOptions, start: Start, degradation: Degradation, data: Data) -> Meta:
     before = start.meta.trained_on if start.meta else frozenset[str]()
+    earlier = start.meta.trained_identities if start.meta else ()
     return Meta(
         experiment=f"{FINETUNED}_x{start.architecture.scale}_{degradation.mode}",
         architecture=start.architecture,
@@ -237,6 +241,7 @@ def _meta(options: FinetuneOptions, start: Start, degradation: Degradation, data
         degradation=degradation.as_dict(),
         split={name: data.exams.split.part(name) for name in PARTS},
         also_trained_on=tuple(sorted(before - set(data.exams.split.train))),
+        trained_identities=tuple(sorted({*data.exams.identities("train"), *earlier})),
         hu_range=start.hu_range,
         card=data.card(),
         versions=current_versions(),

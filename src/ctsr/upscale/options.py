@@ -7,6 +7,7 @@ from typing import Literal
 import psutil
 
 from ctsr.errors import UsageError
+from ctsr.hu import HUCorrection
 
 SLICES = re.compile(r"(-?\d*):(-?\d*)")
 
@@ -44,6 +45,10 @@ class UpscaleOptions:
     """Draw preview.png beside the result: the middle slice before and after."""
     assume_hu: bool = False
     """Take stored values for HU where a header gives no rescale."""
+    hu_offset: float = 0.0
+    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
+    hu_scale: float = 1.0
+    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     overwrite: bool = False
     """Replace results that are there already."""
 
@@ -57,6 +62,11 @@ class UpscaleOptions:
                 raise UsageError(f"`{name}` lies between 0 and 1, got {value:g}")
         if self.max_memory is not None and not self.max_memory > 0:
             raise UsageError(f"`max_memory` must be above 0 GiB, got {self.max_memory:g}")
+
+    @property
+    def hu_correction(self) -> HUCorrection:
+        """Correction of all values that are read."""
+        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def memory_bytes(self) -> float:

@@ -147,12 +147,14 @@ class Job:
     def derivation(self) -> Derivation:
         """What the headers of the result will say."""
         before, after = self.series.plane(0), self.plane(0)
+        variant = "".join(f"; {words}" for words in self.series.variant)
         resampled = "" if self.options.target_spacing is None else ", resampled linearly to the spacing asked for"
         return Derivation(
             description=(
                 f"{NOT_FOR_DIAGNOSIS}. Super-resolution in plane x{self.model.scale} from {_mm(before)} to "
                 f"{_mm(after)} by the network {self.model.label} ({self.engine}){resampled}; values beyond "
-                f"{self.model.hu_range.low:g} to {self.model.hu_range.high:g} HU interpolated; ctsr {__version__}"
+                f"{self.model.hu_range.low:g} to {self.model.hu_range.high:g} HU interpolated; "
+                f"ctsr {__version__}{variant}"
             ),
             label=f"[SR x{self.model.scale}]",
             settings=self.settings,
@@ -209,15 +211,18 @@ def plan_series(
     engine: str,
     options: UpscaleOptions,
     out: Path,
+    *,
+    own_folders: bool = False,
 ) -> Iterator[Job]:
     """The jobs, with their places below `out` and the tiles that memory asks for.
 
-    A source that is one series fills `out` itself; otherwise every series has `out/<patient>/<series>`.
+    A source that is one series fills `out` itself; otherwise, and always with `own_folders`, every series has
+    `out/<patient>/<series>`.
 
     Raises:
         UsageError: the format cannot be made of the source, or two results would have one name.
     """
-    alone = sum(len(patient.series) for patient in inventory.patients) == 1
+    alone = not own_folders and sum(len(patient.series) for patient in inventory.patients) == 1
     if not alone and (out / RUN_JSON).is_file():
         raise UsageError(
             f"{out}: is the result of a single series, and the source holds several; choose another folder"

@@ -65,7 +65,7 @@ def upscale(
     check_apart(source, out)
     source, out = source.absolute(), out.absolute()  # other processes may be somewhere else
     names = patient_names(source) if source.is_dir() else {}
-    inventory = scan(source, patient_ids=names, progress=progress, executor=executor)
+    inventory = scan(source, patient_ids=names, correction=options.hu_correction, progress=progress, executor=executor)
     wanted = chosen(inventory, options)
 
     check: EngineCheck | None = None

@@ -10,6 +10,8 @@ from ctsr.dicom.reading import patient_id_in
 from ctsr.errors import MissingInputError, SeriesError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import scan, scan_patient
+from ctsr.hu import AS_READ, HUCorrection
+from ctsr.identity import is_same_person
 from ctsr.preprocess.manifest import SeriesRow, read_log
 from ctsr.progress import SILENT, Progress
 from ctsr.series import PatientExams, Series, check, is_nifti
@@ -26,7 +28,12 @@ class FoundSeries:
 
 
 def find_series(
-    path: Path, *, known: Collection[str] = (), assume_hu: bool = False, progress: Progress = SILENT
+    path: Path,
+    *,
+    known: Collection[str] = (),
+    assume_hu: bool = False,
+    correction: HUCorrection = AS_READ,
+    progress: Progress = SILENT,
 ) -> FoundSeries:
     """Find the series of the patient or patients to which a folder or file belongs.
 
@@ -38,13 +45,14 @@ def find_series(
         path: a patient, a folder inside one, a root of patients, or a NIfTI file.
         known: patient ids of a checkpoint's split or an evaluation.
         assume_hu: also show series without rescale slope and intercept.
+        correction: applied to the values of every series.
         progress: receives warnings and the series that were left out.
 
     Raises:
         MissingInputError: there is no series to show.
     """
     path = path.resolve()
-    exams = tuple(_exams(path, known, progress))
+    exams = tuple(_exams(path, known, correction, progress))
     usable = tuple(_usable((series for patient in exams for series in patient.series), assume_hu, progress))
     if not usable:
         reasons = "; ".join(f"{left.path.name}: {left.reason}" for patient in exams for left in patient.excluded[:3])
@@ -79,14 +87,14 @@ def find_caveats(series: Sequence[Series], model: ModelUnderTest | None) -> tupl
     return tuple(found)
 
 
-def _exams(path: Path, known: Collection[str], progress: Progress) -> Iterator[PatientExams]:
+def _exams(path: Path, known: Collection[str], correction: HUCorrection, progress: Progress) -> Iterator[PatientExams]:
     patient = _patient_of(path, known)
     if patient is not None:
-        yield scan_patient(patient[0], patient_id=patient[1])
+        yield scan_patient(patient[0], patient_id=patient[1], correction=correction)
     elif path.is_dir() and (patient_names(path) or any(child.name in known for child in path.iterdir())):
-        yield from scan(path, patient_ids=patient_names(path), progress=progress).usable
+        yield from scan(path, patient_ids=patient_names(path), correction=correction, progress=progress).usable
     else:
-        yield from _by_header(path, scan_patient(path), progress)
+        yield from _by_header(path, scan_patient(path, correction=correction), correction, progress)
 
 
 def _patient_of(path: Path, known: Collection[str]) -> tuple[Path, str] | None:
@@ -98,7 +106,7 @@ def _patient_of(path: Path, known: Collection[str]) -> tuple[Path, str] | None:
     return next(((place, place.name) for place in places if place.name in known), None)
 
 
-def _by_header(path: Path, alone: PatientExams, progress: Progress) -> Iterator[PatientExams]:
+def _by_header(path: Path, alone: PatientExams, correction: HUCorrection, progress: Progress) -> Iterator[PatientExams]:
     """Patients according to the images' PatientID, where no folder name is known."""
     owners: set[str] = set()
     for series in alone.series:
@@ -106,13 +114,14 @@ def _by_header(path: Path, alone: PatientExams, progress: Progress) -> Iterator[
         if not is_nifti(first) and (owner := patient_id_in(first)):
             owners.add(owner)
     if len(owners) > 1:
-        yield from scan(path, progress=progress).usable
+        yield from scan(path, correction=correction, progress=progress).usable
         return
     if path.is_dir() and any(child.is_dir() and child.name in owners for child in path.iterdir()):
-        yield from scan(path, progress=progress).usable  # a root with one patient, whose folder bears the PatientID
+        # A root with one patient, whose folder bears the PatientID.
+        yield from scan(path, correction=correction, progress=progress).usable
         return
     named = next((place for place in path.parents if place.name in owners), None)
-    yield alone if named is None else scan_patient(named)
+    yield alone if named is None else scan_patient(named, correction=correction)
 
 
 def _usable(found: Iterator[Series], assume_hu: bool, progress: Progress) -> Iterator[Series]:
@@ -128,7 +137,8 @@ def _usable(found: Iterator[Series], assume_hu: bool, progress: Progress) -> Ite
 
 def _of_model(series: Series, model: ModelUnderTest) -> list[Caveat]:
     found: list[Caveat] = []
-    if trained_on([series.patient_id], model.split or {}, model.also_trained_on):
+    by_name = trained_on([series.patient_id], model.split or {}, model.also_trained_on)
+    if by_name or is_same_person(model.trained_identities, series.identities):
         text = f"The model was trained on patient {series.patient_id}: figures of SR are not a test."
         found.append(Caveat("trained", text))
     # The model's domain is a matter of its input: LR, whose pixels are larger by the scale.

@@ -163,7 +163,9 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     for patients in ((model.split if model else None) or {}).values():
         known.update(patients)
     recorder = _NoteRecorder(progress)
-    found = find_series(path, known=known, assume_hu=options.assume_hu, progress=recorder)
+    found = find_series(
+        path, known=known, assume_hu=options.assume_hu, correction=options.hu_correction, progress=recorder
+    )
     sampler = _sampler(request, evaluated, progress)
     if evaluated and not any(series.patient_id in evaluated.patients for series in found.series):
         names = listed(evaluated.patients, MAX_NAMES)

@@ -1,0 +1,118 @@
+"""Patients by their headers: kept together in a split, read once, recognised under any name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ctsr.checkpoint import load_model
+from ctsr.checkpoint.model_lookup import BUNDLED
+from ctsr.data.datasets import open_exams, open_roots, seen_in_training
+from ctsr.data.split import PARTS, read_split, split_patients
+from ctsr.errors import SplitError
+from ctsr.exams import scan
+from ctsr.identity import is_same_person
+from tests.made.ct import body, save_series
+from tests.made.exams import save_patient, save_patients
+from tests.made.listener import Listener
+
+EIGHT = tuple(f"P{i}" for i in range(8))
+
+
+def save_exam(root: Path, folder: str, *, patient_id: str, study: str, series: str) -> None:
+    images = [body(20, seed=len(folder))]
+    save_series(root / folder, images, series=series, PatientID=patient_id, StudyInstanceUID=study)
+
+
+@pytest.fixture
+def two_exams(tmp_path: Path) -> Path:
+    """Eight patients, and two folders of a ninth."""
+    root = save_patients(tmp_path / "raw", EIGHT, slices=1, size=20)
+    for year in ("2019", "2021"):
+        save_exam(root, f"exam{year}", patient_id="MRN-4711", study=f"1.9.{year}", series=f"1.9.{year}.1")
+    return root
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_folders_of_one_patient_are_in_one_part(two_exams: Path, seed: int, tmp_path: Path) -> None:
+    listener = Listener()
+    exams = open_exams([two_exams], seed=seed, folder=tmp_path / "splits", progress=listener)
+    parts = [part for part in PARTS if set(exams.split.part(part)) & {"exam2019", "exam2021"}]
+    assert len(parts) == 1
+    assert exams.split.patients == {*EIGHT, "exam2019", "exam2021"}
+    assert any("exam2019, exam2021 are one patient" in note for note in listener.notes)
+
+
+def test_a_split_of_different_people_stays_what_it_was() -> None:
+    names = [f"P{i}" for i in range(10)]
+    order = [names[i] for i in np.random.default_rng(42).permutation(10)]
+    split = split_patients(names)
+    assert (*split.train, *split.val, *split.test) == tuple(order)
+    assert split_patients(names, together=[["P3"]]) == split
+
+
+def test_a_split_that_tears_a_patient_apart_is_refused_unless_allowed(two_exams: Path, tmp_path: Path) -> None:
+    parts = {"train": [*EIGHT[:5], "exam2019"], "val": EIGHT[5:7], "test": [EIGHT[7], "exam2021"]}
+    file = tmp_path / "torn.json"
+    rows = {part: [{"patient_id": name} for name in names] for part, names in parts.items()}
+    file.write_text(json.dumps({"splits": rows}))
+    with pytest.raises(SplitError, match=r"exam2019 \(train\), exam2021 \(test\) are one patient"):
+        open_exams([two_exams], split_json=file)
+    assert open_exams([two_exams], split_json=file, allow_train_patients=True).split == read_split(file)
+
+
+def test_a_training_patient_is_recognised_under_another_folder_name(tmp_path: Path) -> None:
+    there = save_patients(tmp_path / "there", ("anna", "bert", "cleo"), slices=1, size=20)
+    exams = open_exams([there], folder=tmp_path)
+    known = exams.identities("train")
+    assert known
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "stranger").symlink_to(there / exams.split.train[0])
+    (here / "other").symlink_to(there / exams.split.test[0])
+    seen = seen_in_training(open_roots([here]).usable, exams.split.as_dict(), (), known)
+    assert seen == ["stranger (known by its study or PatientID)"]
+
+
+def test_a_link_gives_no_series_to_a_second_patient(tmp_path: Path) -> None:
+    """To another patient's folder, to the root, to a file, and a patient's folder that is a link."""
+    root = save_patients(tmp_path / "raw", ("bert", "cleo"), slices=1, size=20)
+    (root / "anna").mkdir()
+    (root / "anna" / "friend").symlink_to(root / "cleo")
+    (root / "bert" / "all").symlink_to(root)
+    (root / "anna" / "IM1").symlink_to(next((root / "cleo").rglob("IM1")))
+    (root / "dora").symlink_to(root / "bert")
+    found = {patient.patient_id: len(patient.series) for patient in scan(root).patients}
+    assert found == {"anna": 0, "bert": 1, "cleo": 1, "dora": 0}
+
+
+def test_what_lies_outside_the_root_belongs_to_the_first_patient_who_links_to_it(tmp_path: Path) -> None:
+    archive = save_patients(tmp_path / "archive", ("x", "y"), slices=1, size=20)
+    root = tmp_path / "root"
+    root.mkdir()
+    for name, target in (("anna", "x"), ("bert", "y"), ("cleo", "x")):
+        (root / name).symlink_to(archive / target)
+    found = {patient.patient_id: len(patient.series) for patient in scan(root).patients}
+    assert found == {"anna": 1, "bert": 1, "cleo": 0}
+
+
+def test_a_copied_volume_is_known_by_its_content(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.stack([body(20)] * 3, axis=-1), np.diag([-0.8, -0.8, 2.5, 1]))
+    for name in ("anna", "bert"):
+        (tmp_path / name).mkdir()
+        nib.save(image, tmp_path / name / f"{name}.nii")
+    save_patient(tmp_path, "cleo", slices=1, size=20)
+    assert open_roots([tmp_path]).ids == ("anna", "cleo")
+
+
+def test_bundled_models_know_their_patients_by_hashes(real_ct: Path) -> None:
+    meta = load_model(BUNDLED["ctsr-x2"].file).meta
+    assert meta is not None
+    exams = {patient.patient_id: patient.identities for patient in scan(real_ct / "more").usable}
+    assert is_same_person(meta.trained_identities, exams["DTU-Aquilion"])
+    stranger = scan(real_ct / "patients" / "C3L-00189").usable
+    assert not any(is_same_person(meta.trained_identities, patient.identities) for patient in stranger)
+    assert replace(meta, trained_identities=()).trained_on == meta.trained_on

@@ -1,0 +1,168 @@
+"""Mutants of DICOM files, and what becomes of each when it is scanned and read."""
+
+import struct
+from collections.abc import Callable
+from enum import StrEnum
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.random import Generator
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.pixels import apply_rescale
+from pydicom.tag import Tag
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+
+from ctsr.errors import CtsrError
+from ctsr.exams import read_slice, scan_patient
+from tests.made.ct import chest, ct_slice, enhanced, slices
+
+Mutator = Callable[[bytes, Generator], bytes]
+
+SIZES = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel")
+NUMBERS = ("RescaleSlope", "RescaleIntercept", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+HOSTILE = ("", "abc", "nan", "inf", "1e30", "-1e308", "0", "1,0", "9" * 16, "\x1b]0;x\x07", "1\\2\\3", "ÿ")
+
+
+class Outcome(StrEnum):
+    """What became of a mutant."""
+
+    RIGHT = "right"
+    """Read, and equal to what pydicom reads."""
+    NAMED = "named"
+    """Refused, or left out, in words."""
+    UNJUDGED = "unjudged"
+    """Read where pydicom cannot."""
+    WRONG = "wrong"
+    """Read with values that differ from pydicom's."""
+    TRACEBACK = "traceback"
+    """An error that is none of ours."""
+
+
+def as_bytes(dataset: Dataset) -> bytes:
+    """The file that a data set is stored as."""
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def seeds() -> dict[str, bytes]:
+    """Small valid files by encoding."""
+    plain = ct_slice(chest(24, 20))
+    implicit = ct_slice(chest(24, 20))
+    implicit.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    packed = ct_slice(chest(24, 20))
+    packed.compress(RLELossless)
+    frames = enhanced(slices([chest(24, 20, seed=i) for i in range(3)]))
+    found = {"explicit": plain, "implicit": implicit, "RLE": packed, "enhanced": frames}
+    return {name: as_bytes(dataset) for name, dataset in found.items()}
+
+
+def _flip(content: bytes, rng: Generator) -> bytes:
+    changed = bytearray(content)
+    for place in rng.integers(132, len(content), size=int(rng.integers(1, 6))):
+        changed[place] ^= 1 << int(rng.integers(8))
+    return bytes(changed)
+
+
+def _flip_header(content: bytes, rng: Generator) -> bytes:
+    changed = bytearray(content)
+    for place in rng.integers(132, min(len(content), 1400), size=2):
+        changed[place] = int(rng.integers(256))
+    return bytes(changed)
+
+
+def _cut(content: bytes, rng: Generator) -> bytes:
+    return content[: int(rng.integers(len(content)))]
+
+
+def _zero(content: bytes, rng: Generator) -> bytes:
+    start, length = int(rng.integers(len(content))), int(rng.integers(1, 400))
+    return content[:start] + bytes(length) + content[start + length :]
+
+
+def _repeat(content: bytes, rng: Generator) -> bytes:
+    start, length = int(rng.integers(len(content))), int(rng.integers(1, 200))
+    return content[: start + length] + content[start:]
+
+
+def _length(content: bytes, rng: Generator) -> bytes:
+    place = int(rng.integers(140, min(len(content) - 4, 1400)))
+    return content[:place] + struct.pack("<L", int(rng.integers(2**32))) + content[place + 4 :]
+
+
+def _header_value(content: bytes, rng: Generator) -> bytes:
+    dataset = pydicom.dcmread(BytesIO(content))
+    if rng.random() < 0.5:
+        name = str(rng.choice(SIZES))
+        setattr(dataset, name, int(rng.choice([0, 1, 2, 3, 7, 8, 11, 12, 15, 16, 17, 19, 25, 32, 65535])))
+        return as_bytes(dataset)
+    name = str(rng.choice(NUMBERS))
+    value = str(rng.choice(HOSTILE)).encode("latin-1")
+    if name in dataset:
+        # Past pydicom, which would refuse to write it.
+        value += b" " * (len(value) % 2)
+        form = {"is_implicit_VR": False, "is_little_endian": True}
+        dataset[name] = RawDataElement(Tag(name), "DS", len(value), value, 0, **form)
+    return as_bytes(dataset)
+
+
+MUTATORS: tuple[Mutator, ...] = (_flip, _flip_header, _cut, _zero, _repeat, _length, _header_value, _header_value)
+
+
+def mutant(content: bytes, rng: Generator) -> bytes:
+    """A changed copy of a file; where a mutator cannot change it, one with flipped bits."""
+    mutate = MUTATORS[int(rng.integers(len(MUTATORS)))]
+    try:
+        return mutate(content, rng)
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, struct.error):
+        return _flip(content, rng)
+
+
+def outcome(path: Path) -> tuple[Outcome, str]:
+    """Scan and read a file, and judge what was read by pydicom; with a word on what is wrong."""
+    try:
+        exams = scan_patient(path)
+        found = [
+            (header.frame or 0, read_slice(series, index))
+            for series in exams.series
+            for index, header in enumerate(series.slices)
+        ]
+    except CtsrError as error:
+        return (Outcome.NAMED, str(error)) if "\n" not in str(error) else (Outcome.TRACEBACK, "several lines")
+    except BaseException as error:  # noqa: BLE001 - whatever else gets through is what is looked for
+        return Outcome.TRACEBACK, f"{type(error).__name__}: {error}"
+    if not found:
+        return Outcome.NAMED, "; ".join(excluded.reason for excluded in exams.excluded) or str(exams.ignored)
+    expected = _by_pydicom(path)
+    if expected is None:
+        return Outcome.UNJUDGED, ""
+    for frame, pixels in found:
+        kept = slice(None) if pixels.padding is None else ~pixels.padding
+        if expected[frame].shape != pixels.hu.shape:
+            return Outcome.WRONG, f"shape {pixels.hu.shape}, not {expected[frame].shape}"
+        difference = np.abs(expected[frame][kept] - pixels.hu[kept])
+        if not np.allclose(expected[frame][kept], pixels.hu[kept], rtol=1e-5, atol=1e-2):
+            return Outcome.WRONG, f"off by {difference.max():g}"
+    return Outcome.RIGHT, ""
+
+
+def _by_pydicom(path: Path) -> list[np.ndarray] | None:
+    """HU of each frame; None where pydicom cannot tell them."""
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+        stored = dataset.pixel_array
+        frames = stored if stored.ndim == 3 else stored[None]
+        hu: list[np.ndarray] = []
+        for number, frame in enumerate(frames):
+            source = dataset
+            if "PerFrameFunctionalGroupsSequence" in dataset:
+                source = dataset.PerFrameFunctionalGroupsSequence[number].PixelValueTransformationSequence[0]
+            if "RescaleSlope" not in source or "RescaleIntercept" not in source:
+                return None
+            hu.append(np.asarray(apply_rescale(frame, source), dtype=np.float64))
+    except Exception:  # noqa: BLE001 - a judge that cannot read says nothing
+        return None
+    return hu
