@@ -108,7 +108,8 @@ def measure_before_after(
         apart.append(np.abs(ndimage.gaussian_filter(difference, AGREEMENT_SMOOTHING))[body])
         for name, mask in core_masks(pair.source).items():
             whole[name].append(difference[mask & body])
-            inside[name].append(difference[ndimage.binary_erosion(mask & body, iterations=INTERIOR)])
+            interior = np.asarray(ndimage.binary_erosion(mask & body, iterations=INTERIOR), dtype=bool)
+            inside[name].append(difference[interior])
     excess, disagreement = np.concatenate(beyond), np.concatenate(apart)
     sources = [pair.source for pair in pairs]
     windows = homogeneous_windows(sources, pixel_spacing, [pair.padding for pair in pairs])
