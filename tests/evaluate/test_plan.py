@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.evaluate.plan import PlannedSlice, announce_ma, slices_with_ma
+from ctsr.evaluate.slices import PlannedSlice, announce_ma, slices_with_ma
 from tests.evaluate.made import ref
 from tests.made.listener import Listener
 
