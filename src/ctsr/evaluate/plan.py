@@ -24,7 +24,7 @@ from ctsr.infer.engine import Engine
 from ctsr.infer.selection import AskedFor, Int8Support
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
-from ctsr.models.conditioning import Conditions
+from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.paths import resolve_path
 from ctsr.progress import Progress
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
@@ -313,7 +313,9 @@ def _on_engine(
         pairs: list[Pair] = []
         for planned in plan.slices[:: math.ceil(len(plan.slices) / ACCEPTANCE_SLICES)]:
             pair = slice_pair(planned.stored, planned.index, plan.sampler, model.hu_range)
-            pairs.append(Pair(pair.lr, pair.hr))
+            told = plan.told(planned)
+            lr = with_conditions(pair.lr, [told]) if told and model.conditional else pair.lr
+            pairs.append(Pair(lr, pair.hr))
         return compare_engines(int8_engine, fp32_engine, pairs, model.hu_range)
 
     asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), int8)
