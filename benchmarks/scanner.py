@@ -32,7 +32,7 @@ from ctsr.physics.simulated_scanner import (
 )
 from ctsr.physics.transfer import EdgeProfile, TransferFunction
 from ctsr.projection import SHARP, SOFT, Exposure, FanBeam, ImageGrid, project_shapes
-from ctsr.projection.fan_beam import Sinogram
+from ctsr.projection.forward import Sinogram
 from ctsr.quality.noise_spectrum import NoiseSpectrum, PowerMap, power_map, spectrum_of
 
 Method: TypeAlias = Callable[[ScanPair], FloatArray]

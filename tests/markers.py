@@ -8,7 +8,7 @@ from tests.slow import SLOW_FOLDERS, SLOW_TESTS
 
 FIXTURES = {"real_ct": "real_ct", "browser": "browser"}
 """Fixture → marker of the tests that use it, directly or through another one."""
-CLUSTER = ("/test_cluster.py", "/test_orthanc.py")
+CLUSTER = ("/test_cluster.py", "/test_orthanc.py", "/node/test_service.py")
 """Modules that start schedulers, workers or an archive."""
 
 

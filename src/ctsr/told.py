@@ -33,10 +33,10 @@ class ConditionsSource:
             blur_sigma, noise_hu = map(float, text.split(","))
         except ValueError as error:
             raise UsageError(
-                f"--conditions {text}: expected drawn, estimated, or blur in HR pixels and noise in HU, such as 0.8,5"
+                f"`conditions` {text}: expected drawn, estimated, or blur in HR pixels and noise in HU, such as 0.8,5"
             ) from error
         if not (0 <= blur_sigma < math.inf and 0 <= noise_hu < math.inf):
-            raise UsageError(f"--conditions {text}: blur and noise are not negative and finite")
+            raise UsageError(f"`conditions` {text}: blur and noise are not negative and finite")
         return cls("fixed", blur_sigma, noise_hu)
 
     def __str__(self) -> str:

@@ -151,7 +151,7 @@ def test_other_conditions_do_not_continue_an_evaluation(told, tmp_path: Path) ->
 def test_what_cannot_be_told_is_refused(told, model_path: Path) -> None:
     with pytest.raises(UsageError, match="no model here is told"):
         told("estimated", model=model_path)
-    with pytest.raises(UsageError, match="goes without --physics"):
+    with pytest.raises(UsageError, match="goes without `physics`"):
         told("estimated", physics=True)
 
 

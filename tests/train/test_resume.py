@@ -41,11 +41,11 @@ def test_an_option_that_is_named_counts_even_where_it_is_the_default(options: Tr
 def test_the_size_of_micro_batches_is_kept_so_that_memory_does_not_change_the_sums(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctsr.train import plan
+    from ctsr.train import devices
 
     run = train(replace(options, epochs=1))
     assert load_checkpoint(run.best).training["config"]["micro_batch"] == 4
-    monkeypatch.setattr(plan, "_free_bytes", lambda net, processes: 1)
+    monkeypatch.setattr(devices, "_free_bytes", lambda net, processes: 1)
     again = train(TrainOptions(resume=str(run.folder), epochs=2, store=options.store, device="cpu"))
     assert load_checkpoint(again.folder / "last.pth").training["config"]["micro_batch"] == 4
 

@@ -309,9 +309,9 @@ def test_slices_that_are_left_out_take_their_defects_with_them(tmp_path: Path, b
     ("options", "message"),
     [
         ({"series": "9.9"}, "no series fits what was asked for; there are P1: CHEST 1.2"),
-        ({"slices": "100:200"}, "--slices 100:200 leaves none: the series has 3 slices, counted from 0"),
+        ({"slices": "100:200"}, "`slices` 100:200 leaves none: the series has 3 slices, counted from 0"),
         ({"target_spacing": 20.0}, "leaves 2 × 2 pixels"),
-        ({"max_memory": float("nan")}, "--max_memory must be above 0"),
+        ({"max_memory": float("nan")}, "`max_memory` must be above 0"),
     ],
 )
 def test_what_leaves_nothing_to_do_is_told_with_what_there_is(

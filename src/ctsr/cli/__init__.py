@@ -1,1 +1,1 @@
-"""The command line: one small module a verb. The only room that prints."""
+"""The command line: one small module a verb. Nothing else prints."""

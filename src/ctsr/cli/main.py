@@ -165,6 +165,13 @@ VERBS = {
             "super-resolve CT series with a model, DICOM to DICOM",
             basic="model_path strength only series target_spacing format overwrite device jobs",
         ),
+        Verb(
+            "node",
+            "ctsr.cli.node",
+            "Node",
+            "receive series as a DICOM node, upscale them and send the results on",
+            basic="aet host port send_to allow queue list retry model_path strength device",
+        ),
         Verb("scan", "ctsr.cli.scan", "Scan", "list patients, series and what is wrong with them"),
         Verb(
             "preprocess",

@@ -93,7 +93,7 @@ def _as_flag(name: str, value: object) -> list[str]:
             return [f"--{name}", str(value)]
 
 
-REPEATABLE = frozenset({"data_root", "model_path", "root"})
+REPEATABLE = frozenset({"allow", "data_root", "model_path", "root"})
 """Flags that may take several values, after one mention or after several."""
 
 

@@ -15,6 +15,7 @@ from ctsr.upscale.options import UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Model
+    from ctsr.infer.selection import AskedFor
     from ctsr.quantization.quantized_model import Int8Network
     from ctsr.upscale.plan import Job
     from ctsr.upscale.run import Report
@@ -37,6 +38,8 @@ class Upscale:
     ctsr upscale EXAMS sharper --strength strong
 
     ctsr upscale EXAMS sharper --only "chest*" --target_spacing 0.4
+
+    ctsr upscale INBOX sharper --watch
     """
 
     source: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="IN")]] = None
@@ -58,6 +61,10 @@ class Upscale:
     """Series worked on at once, each in a process of its own with its share of the cores."""
     dask: str | None = None
     """Address of a dask scheduler, tcp://host:8786, whose workers take the series; they must see the same files."""
+    watch: bool = False
+    """Go on with series as they arrive in IN, each when it has stopped growing, until Ctrl-C."""
+    settle: float = 30.0
+    """For --watch: seconds without change after which a series is complete."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -76,10 +83,25 @@ class Upscale:
         device = pick_device(self.device, progress=console)
         int8 = self._int8(model, console) if self.precision == "int8" else None
         asked = AskedFor(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
+        if self.watch:
+            return self._watch(source, out, model, asked, console)
         with executor_for(self.jobs, self.dask) as executor:
             report = upscale(source, out, model, asked, self.options, executor=executor, progress=console)
         show(console, report, out)
         return int(report.failed > 0)
+
+    def _watch(self, source: Path, out: Path, model: "Model", asked: "AskedFor", console: Console) -> int:
+        from ctsr.upscale.watch import watch
+
+        if self.jobs > 1 or self.dask is not None:
+            raise UsageError("`watch` takes one series after the other; leave out `jobs` and `dask`")
+        if not self.settle >= 0:
+            raise UsageError(f"`settle` must not be negative, got {self.settle:g}")
+        try:
+            watch(source, out, model, asked, self.options, settle_s=self.settle, progress=console)
+        except KeyboardInterrupt:
+            console.note("closed")
+        return 0
 
     def _int8(self, model: "Model", console: Console) -> "Int8Network":
         from ctsr.quantization.acceptance import SyntheticSlices

@@ -29,7 +29,7 @@ from ctsr.projection import (
     reconstruct_all,
     to_hu,
 )
-from ctsr.projection.fan_beam import Sinogram
+from ctsr.projection.forward import Sinogram
 
 SliceHU = npt.NDArray[np.float32]
 

@@ -1,7 +1,17 @@
 """X-ray projections of a slice and its reconstruction from them, with the noise of a dose. NumPy and SciPy only."""
 
-from ctsr.projection.fan_beam import FanBeam, ImageGrid
-from ctsr.projection.forward import MU_WATER, Ellipse, Rectangle, Shape, project_image, project_shapes, to_hu, to_mu
+from ctsr.projection.forward import (
+    MU_WATER,
+    Ellipse,
+    FanBeam,
+    ImageGrid,
+    Rectangle,
+    Shape,
+    project_image,
+    project_shapes,
+    to_hu,
+    to_mu,
+)
 from ctsr.projection.reconstruction import (
     SHARP,
     SOFT,

@@ -15,8 +15,7 @@ from scipy.interpolate import make_interp_spline
 
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
-from ctsr.projection.fan_beam import FanBeam, ImageGrid, Sinogram, Values
-from ctsr.projection.forward import MU_WATER, project_image
+from ctsr.projection.forward import MU_WATER, FanBeam, ImageGrid, Sinogram, Values, project_image
 
 OVERSAMPLED: Final = 16
 """Samples of a filtered view between two of its rays: back projection takes the nearest."""

@@ -22,10 +22,9 @@ from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT, Progress
 from ctsr.train.adversarial import FinetuneStage, Objective
 from ctsr.train.context import Data, Patches, Rig, Validation, make_patches, open_data
-from ctsr.train.devices import launch, leader_first
+from ctsr.train.devices import Plan, cost_on_patches, launch, leader_first, make_plan
 from ctsr.train.history import FinetuneRow, TrainingState, draw_finetune_curves
 from ctsr.train.options import FinetuneOptions, check_patch, continued
-from ctsr.train.plan import Plan, cost_on_patches, make_plan
 from ctsr.train.run_folder import draw_samples, finetune_folder
 from ctsr.train.session import (
     Session,

@@ -22,10 +22,9 @@ from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import is_conditional
 from ctsr.progress import SILENT, Progress
 from ctsr.train.context import Data, Losses, Rig, Validation, make_patches, open_data
-from ctsr.train.devices import launch, leader_first
+from ctsr.train.devices import launch, leader_first, make_plan
 from ctsr.train.history import EpochRow, L1Row, TrainingState, draw_l1_curve
 from ctsr.train.options import TrainOptions, continued
-from ctsr.train.plan import make_plan
 from ctsr.train.session import (
     Session,
     TrainResult,

@@ -106,16 +106,16 @@ def finetune_folder(options: FinetuneOptions, experiment: str, progress: Progres
 
 
 @dataclass(frozen=True)
-class Sample:
+class ValidationSample:
     """The middle slice of a validation series."""
 
     stored: StoredSeries
     index: int
 
 
-def samples_of(series: Sequence[StoredSeries]) -> list[Sample]:
+def samples_of(series: Sequence[StoredSeries]) -> list[ValidationSample]:
     """One slice of each of the first few series."""
-    return [Sample(stored, len(stored) // 2) for stored in series[:MOST_SAMPLES]]
+    return [ValidationSample(stored, len(stored) // 2) for stored in series[:MOST_SAMPLES]]
 
 
 def draw_samples(folder: Path, validation: Validation, net: nn.Module, epoch: int) -> None:

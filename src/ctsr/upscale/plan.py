@@ -213,15 +213,18 @@ def plan_series(
     engine: str,
     options: UpscaleOptions,
     out: Path,
+    *,
+    own_folders: bool = False,
 ) -> Iterator[Job]:
     """The jobs, with their places below `out` and the tiles that memory asks for.
 
-    A source that is one series fills `out` itself; otherwise every series has `out/<patient>/<series>`.
+    A source that is one series fills `out` itself; otherwise, and always with `own_folders`, every series has
+    `out/<patient>/<series>`.
 
     Raises:
         UsageError: the format cannot be made of the source, or two results would have one name.
     """
-    alone = sum(len(patient.series) for patient in inventory.patients) == 1
+    alone = not own_folders and sum(len(patient.series) for patient in inventory.patients) == 1
     if not alone and (out / RUN_JSON).is_file():
         raise UsageError(
             f"{out}: is the result of a single series, and the source holds several; choose another folder"

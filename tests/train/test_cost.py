@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ctsr.models import Architecture, build
-from ctsr.train.plan import make_plan
+from ctsr.train.devices import make_plan
 
 HUGE = 10**6
 """Side of a patch that no memory holds."""

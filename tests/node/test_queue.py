@@ -1,0 +1,178 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ctsr.errors import MissingInputError, UsageError
+from ctsr.node.queue import Instance, Job, JobState, Queue
+
+FIRST = Instance("1.2.3", "1.2.3.4", "1.2.3.4.1", "ROUTER")
+SECOND = replace(FIRST, sop_uid="1.2.3.4.2")
+
+
+class Clock:
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Iterator[Queue]:
+    queue = Queue(tmp_path / "queue", now=clock)
+    yield queue
+    queue.close()
+
+
+def images(job: Job) -> list[bytes]:
+    return sorted(path.read_bytes() for path in job.originals.iterdir())
+
+
+def complete(queue: Queue) -> Job:
+    (job,) = queue.close_quiet(0, ())
+    return job
+
+
+def upscaling(queue: Queue) -> Job:
+    job = queue.begin_upscaling(complete(queue))
+    assert job is not None
+    return job
+
+
+def test_what_was_received_is_there_after_a_kill_and_what_was_under_way_waits_again(queue: Queue) -> None:
+    queue.receive(FIRST, b"one")
+    job = upscaling(queue)
+    (queue.folder / "incoming" / "half").write_bytes(b"never acknowledged")
+    (queue.folder / "jobs" / "77").mkdir()
+    queue.close()
+    again = Queue(queue.folder)
+    (found,) = again.jobs()
+    assert (found.id, found.state, found.attempts) == (job.id, JobState.WAITING, 1)
+    assert images(found) == [b"one"]
+    assert not list((queue.folder / "incoming").iterdir())
+    assert [folder.name for folder in (queue.folder / "jobs").iterdir()] == [str(job.id)]
+    again.close()
+
+
+def test_a_queue_belongs_to_one_node_but_is_listed_beside_it(queue: Queue, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="another node"):
+        Queue(queue.folder)
+    queue.receive(FIRST, b"one")
+    reader = Queue(queue.folder, exclusive=False)
+    assert [job.num_images for job in reader.jobs()] == [1]
+    reader.close()
+    with pytest.raises(MissingInputError):
+        Queue(tmp_path / "none", exclusive=False)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_same_bytes_are_taken_once_and_others_under_the_same_uid_replace_them(queue: Queue) -> None:
+    assert not queue.receive(FIRST, b"one").is_known
+    assert queue.receive(FIRST, b"one").is_known
+    assert not queue.receive(FIRST, b"corrected").is_known
+    job = complete(queue)
+    assert (job.num_images, images(job)) == (1, [b"corrected"])
+    # Another caller's study is another job: nobody takes back or changes what others sent.
+    queue.receive(replace(FIRST, caller="OTHER"), b"one")
+    assert len(queue.jobs()) == 2
+
+
+def test_a_study_is_complete_when_nothing_came_for_a_while_and_nobody_is_connected(queue: Queue, clock: Clock) -> None:
+    number = queue.receive(FIRST, b"one").job_id
+    clock.seconds += 9
+    assert queue.close_quiet(10, ()) == []
+    clock.seconds += 1
+    assert queue.close_quiet(10, {number}) == []
+    assert [job.id for job in queue.close_quiet(10, ())] == [number]
+
+
+def test_late_slices_join_a_study_that_waits(queue: Queue) -> None:
+    first = queue.receive(FIRST, b"one").job_id
+    complete(queue)
+    assert queue.receive(SECOND, b"two").job_id == first
+    assert images(complete(queue)) == [b"one", b"two"]
+
+
+def test_late_slices_of_a_study_that_was_taken_are_upscaled_with_the_rest_of_their_series(queue: Queue) -> None:
+    other = replace(FIRST, series_uid="1.2.3.5", sop_uid="1.2.3.5.1")
+    queue.receive(FIRST, b"one")
+    queue.receive(other, b"other series")
+    taken = upscaling(queue)
+    late = queue.receive(SECOND, b"two").job_id
+    assert late != taken.id
+    job = complete(queue)
+    assert (job.num_images, images(job)) == (2, [b"one", b"two"])
+    assert images(taken) == [b"one", b"other series"]
+
+
+def test_a_job_that_grew_again_is_not_begun(queue: Queue) -> None:
+    queue.receive(FIRST, b"one")
+    job = complete(queue)
+    queue.receive(SECOND, b"two")
+    assert queue.begin_upscaling(job) is None
+
+
+def test_delivery_is_remembered_by_image_and_postponed_by_job(queue: Queue, clock: Clock) -> None:
+    queue.receive(FIRST, b"one")
+    queue.upscaled(upscaling(queue), "results", "")
+    job = queue.next_due(JobState.SENDING)
+    assert job is not None
+    queue.mark_sent(job, "9.9")
+    queue.postpone(job, 30)
+    assert queue.next_due(JobState.SENDING) is None
+    clock.seconds += 30
+    due = queue.next_due(JobState.SENDING)
+    assert due is not None
+    assert (due.attempts, due.num_sent, due.result) == (1, 1, "results")
+    assert queue.sent_uids(due) == {"9.9"}
+
+
+def test_delivered_jobs_go_after_a_while_and_failed_ones_stay_until_told(queue: Queue, clock: Clock) -> None:
+    queue.receive(FIRST, b"one")
+    sent = upscaling(queue)
+    queue.finish(sent, "")
+    queue.receive(replace(FIRST, study_uid="1.9", sop_uid="1.9.1"), b"bad")
+    failed = upscaling(queue)
+    queue.finish(failed, "it is broken")
+    assert queue.remove_delivered(10) == 0
+    clock.seconds += 10
+    assert queue.remove_delivered(10) == 1
+    assert not sent.folder.exists()
+    assert [(job.id, job.reason) for job in queue.jobs()] == [(failed.id, "it is broken")]
+    assert queue.retry_failed() == 1
+    again = queue.begin_upscaling(queue.job(failed.id))
+    assert again is not None
+    queue.finish(again, "still")
+    assert queue.drop_failed() == 1
+    assert not failed.folder.exists()
+
+
+def test_an_image_that_cannot_be_kept_leaves_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            queue.receive(FIRST, b"one")
+    assert queue.jobs() == []
+    assert not queue.receive(SECOND, b"two").is_known
+    assert images(complete(queue)) == [b"two"]
+
+
+def test_rows_and_files_that_a_power_cut_left_apart_are_dropped(queue: Queue) -> None:
+    queue.receive(FIRST, b"one")
+    job = queue.job(queue.receive(SECOND, b"two").job_id)
+    next(path for path in job.originals.iterdir() if path.read_bytes() == b"one").unlink()
+    (job.originals / "other.dcm").write_bytes(b"no row")
+    queue.close()
+    again = Queue(queue.folder)
+    assert images(complete(again)) == [b"two"]
+    assert not again.receive(FIRST, b"one").is_known
+    again.close()

@@ -1,0 +1,171 @@
+"""The whole way: dcmtk's storescu → a node, which is killed → Debian's Orthanc."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctsr.checkpoint import load_model
+from ctsr.cli.main import main
+from ctsr.cli.node import ModelUpscaler
+from ctsr.infer.selection import AskedFor
+from ctsr.node.queue import JobState, Queue
+from ctsr.node.service import serve
+from ctsr.node.settings import NodeOptions
+from ctsr.upscale.options import UpscaleOptions
+from tests.made.ct import save
+from tests.made.model import save_model
+from tests.made.orthanc import Archive, free_ports, running
+from tests.needs import needs_program
+from tests.node import light
+from tests.node.conftest import Log, associate, ct_slices, store
+
+ENDS_WITHIN_S = 120.0
+REPOSITORY = Path(__file__).parents[2]
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("no_proxy", "*")
+        with running(tmp_path_factory.mktemp("orthanc") / "run") as archive:
+            yield archive
+
+
+@contextmanager
+def node_process(queue: Path, send_to: str, quiet: float) -> Generator[int]:
+    """A node in a process of its own, which is killed in the end; gives its port."""
+    words = [sys.executable, "-m", "tests.node.light", str(queue), send_to, str(quiet)]
+    process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield int(json.loads(process.stdout.readline())["port"])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_a_killed_node_had_acknowledged_comes_back_once(
+    orthanc: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storescu = needs_program("storescu", "dcmtk")
+    files = [str(save(ds, tmp_path / "in" / f"{ds.InstanceNumber}.dcm")) for ds in ct_slices(3)]
+    queue, send_to = tmp_path / "queue", f"ORTHANC@127.0.0.1:{orthanc.dicom_port}"
+    for file in files[:2]:
+        with node_process(queue, send_to, 3600) as port:
+            sent = [storescu, "-aet", "ROUTER", "-aec", "CTSR", "127.0.0.1", str(port), file]
+            subprocess.run(sent, check=True, capture_output=True)
+    assert main(["node", "--list", "--queue", str(queue)]) == 0
+    assert " receiving " in capsys.readouterr().out
+    with node_process(queue, send_to, 1) as port:
+        assert store(port, ct_slices(3), calling="ROUTER") == [0, 0, 0]  # two of them are known
+        wait_for(lambda: bool(orthanc.get("/instances")))
+    # Killed in the middle of the delivery, or just after it.
+    with node_process(queue, send_to, 0):
+        wait_for(lambda: set(_states(queue)) == {JobState.SENT})
+    (series,) = orthanc.get("/series")
+    assert len(orthanc.get(f"/series/{series}")["Instances"]) == 3
+    (study,) = orthanc.get("/studies")
+    assert orthanc.get(f"/studies/{study}")["MainDicomTags"]["StudyInstanceUID"] == "1.2.3"
+
+
+def _states(folder: Path) -> list[JobState]:
+    queue = Queue(folder, exclusive=False)
+    try:
+        return [job.state for job in queue.jobs()]
+    finally:
+        queue.close()
+
+
+@contextmanager
+def node_thread(options: NodeOptions, upscaler: Any) -> Generator[Log]:
+    log, stop = Log(), threading.Event()
+    thread = threading.Thread(target=serve, args=(options, upscaler, log.write, stop))
+    thread.start()
+    try:
+        wait_for(lambda: bool(log["listening"]))
+        yield log
+    finally:
+        stop.set()
+        thread.join(ENDS_WITHIN_S)
+
+
+def test_results_of_a_model_go_back_by_stow_rs(
+    orthanc: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    model = load_model(save_model(tmp_path / "best.pth"))
+    upscaler = ModelUpscaler(model, AskedFor("torch"), UpscaleOptions(picture=False))
+    options = light.options(tmp_path / "queue", f"{orthanc.url}/dicom-web", 2)
+    before = set(orthanc.get("/instances"))
+    with node_thread(options, upscaler) as log:
+        assert store(log["listening"][0]["port"], ct_slices(2, series="1.2.7")) == [0, 0]
+        wait_for(lambda: len(set(orthanc.get("/instances")) - before) == 2)
+    for instance in set(orthanc.get("/instances")) - before:
+        tags = orthanc.get(f"/instances/{instance}/simplified-tags")
+        assert (tags["Rows"], tags["SeriesDescription"]) == ("64", "CHEST [SR x2]")
+    assert not any(word in json.dumps(log.lines) for word in ("Doe", "Jane", '"P1"'))
+
+
+def test_what_failed_is_listed_tried_again_when_told_and_waits_for_its_destination(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, upscaler = tmp_path / "queue", light.Copier()
+    upscaler.broken = True
+    with node_thread(light.options(queue, f"PACS@127.0.0.1:{free_ports()[0]}", 0), upscaler) as log:
+        assert store(log["listening"][0]["port"], ct_slices(1)) == [0]
+        wait_for(lambda: bool(log["failed"]))
+        assert main(["node", "--list", "--queue", str(queue)]) == 0
+        assert "a mistake of a library (RuntimeError)" in capsys.readouterr().out
+        upscaler.broken = False
+        assert main(["node", "--retry", "--queue", str(queue)]) == 0
+        wait_for(lambda: bool(log["postponed"]))
+    assert log.lines[-1]["event"] == "stopped"
+    assert not associate(log["listening"][0]["port"]).is_established
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_verb_ends_well_when_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def served(options: NodeOptions, upscaler: Any, log: object, stop: threading.Event) -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)
+        handler(signal.SIGTERM, None)
+        assert stop.is_set()
+        assert (options.aet, options.allow) == ("X", ("A", "B"))
+        assert upscaler.options.strength == "strong"
+
+    monkeypatch.setattr("ctsr.node.service.serve", served)
+    model = save_model(tmp_path / "best.pth")
+    words = ["--aet", "X", "--allow", "A", "--allow", "B", "--strength", "strong", "--model_path", str(model)]
+    assert main(["node", "--send_to", "PACS@h:1", *words]) == 0
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_node_without_destination_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = save_model(tmp_path / "best.pth")
+    assert main(["node", "--model_path", str(model), "--queue", str(tmp_path / "queue")]) == 2
+    assert "--send_to" in capsys.readouterr().err
+    assert main(["node", "--list", "--queue", str(tmp_path / "none")]) == 1

@@ -1,0 +1,130 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from ctsr.checkpoint import Model
+from ctsr.errors import UsageError
+from ctsr.infer.selection import AskedFor
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.watch import GrowingFolder, watch
+from tests.made.ct import body, save, slices
+from tests.made.listener import Listener
+
+SETTLE_S = 30.0
+
+
+class Time:
+    """A clock that does one thing at each wait, and interrupts when there is no more to do."""
+
+    def __init__(self, *steps: Callable[[], object]) -> None:
+        self.seconds = 0.0
+        self.steps = list(steps)
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wait(self, _: float) -> None:
+        if not self.steps:
+            raise KeyboardInterrupt
+        self.steps.pop(0)()
+
+    def pass_by(self, seconds: float = SETTLE_S) -> None:
+        self.seconds += seconds
+
+
+def add(folder: Path, *numbers: int, series: str = "1.2.3.4") -> None:
+    for ds in slices([body(32, seed=i) for i in range(4)], series=series):
+        if ds.InstanceNumber in numbers:
+            save(ds, folder / f"{ds.InstanceNumber}")
+
+
+def watched(source: Path, out: Path, model: Model, time: Time) -> list[str]:
+    listener = Listener()
+    with pytest.raises(KeyboardInterrupt):
+        watch(
+            source,
+            out,
+            model,
+            AskedFor("torch"),
+            UpscaleOptions(picture=False),
+            settle_s=SETTLE_S,
+            progress=listener,
+            wait=time.wait,
+            now=time.now,
+        )
+    return [note for note in listener.notes if note.startswith(("done", "failed"))]
+
+
+def counts(out: Path) -> list[int]:
+    return sorted(len(list(record.parent.glob("*.dcm"))) for record in out.rglob("run.json"))
+
+
+def test_a_series_is_taken_when_it_has_stopped_growing_and_again_when_it_grew(tmp_path: Path, bilinear: Model) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    seen: list[list[int]] = []
+    time = Time(
+        lambda: add(source / "anna", 1, 2),
+        lambda: None,
+    )
+    time.steps += [
+        lambda: (time.pass_by(20), add(source / "anna", 3)),
+        lambda: (time.pass_by(20), seen.append(counts(out))),  # slice 3 is 20 s old
+        lambda: time.pass_by(20),
+        lambda: seen.append(counts(out)),
+        lambda: add(source / "anna", 4),
+        time.pass_by,
+        lambda: seen.append(counts(out)),
+        lambda: add(source / "bert", 1, 2, series="1.2.3.5"),
+        time.pass_by,
+    ]
+    notes = watched(source, out, bilinear, time)
+    assert seen == [[], [3], [4]]
+    assert counts(out) == [2, 4]
+    assert [note.rpartition(", ")[2] for note in notes] == ["3 slices", "4 slices", "2 slices"]
+    (folder,) = (out / "anna").iterdir()
+    assert dcmread(folder / "0001.dcm").Rows == 64
+
+
+def test_what_is_done_is_kept_and_what_failed_waits_for_a_change(tmp_path: Path, bilinear: Model) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    add(source / "anna", 1, 2)
+    assert len(watched(source, out, bilinear, Time(lambda: None))) == 0  # not settled yet
+    time = Time()
+    time.steps = [time.pass_by, lambda: None]
+    assert len(watched(source, out, bilinear, time)) == 1
+    (record,) = out.rglob("run.json")
+    before = record.stat().st_mtime_ns
+    time = Time()
+    time.steps = [time.pass_by, lambda: None]
+    assert watched(source, out, bilinear, time) == []
+    assert record.stat().st_mtime_ns == before
+    (record.parent / "notes.txt").write_text("mine")
+    time = Time()
+    time.steps = [lambda: add(source / "anna", 3), time.pass_by, lambda: (source / "x").write_text(""), time.pass_by]
+    (note,) = watched(source, out, bilinear, time)
+    assert note.startswith("failed")
+    assert "notes.txt" in note
+
+
+def test_only_a_folder_can_be_watched(tmp_path: Path, bilinear: Model) -> None:
+    file = tmp_path / "ct.nii.gz"
+    file.write_bytes(b"")
+    for source, out in ((file, tmp_path / "out"), (tmp_path, tmp_path / "out.nii.gz"), (tmp_path, tmp_path / "out")):
+        with pytest.raises(UsageError):
+            watch(source, out, bilinear, AskedFor("torch"), UpscaleOptions(), settle_s=1)
+
+
+def test_a_file_settles_by_when_a_change_was_seen_not_by_its_own_time(tmp_path: Path) -> None:
+    folder = GrowingFolder(tmp_path, 10)
+    (tmp_path / "a").write_bytes(b"1")
+    assert not folder.look(0)
+    assert not folder.look(9)
+    (tmp_path / "a").write_bytes(b"12")
+    assert not folder.look(10)
+    assert folder.look(20)
+    assert not folder.look(30)
+    (tmp_path / "a").unlink()
+    assert not folder.look(40)
