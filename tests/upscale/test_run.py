@@ -335,6 +335,21 @@ def test_the_result_may_not_lie_in_the_source(series: Path, bilinear: Model) -> 
         run(series, series / "out", bilinear)
 
 
+def test_patients_whose_names_differ_in_a_blank_have_folders_of_their_own(tmp_path: Path, bilinear: Model) -> None:
+    volume = np.stack([body(24, seed=i) for i in range(2)]).transpose(2, 1, 0)
+    long = "x" * 240
+    for name in ("a b", "a_b", long):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        nib.save(nib.Nifti1Image(volume, np.diag([-0.7, -0.7, 2.5, 1])), tmp_path / "in" / name / "ct.nii")
+    report = run(tmp_path / "in", tmp_path / "out", bilinear)
+    assert not report.failed
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert len(folders) == 3
+    assert "a_b" in folders
+    assert any(re.fullmatch("a_b_[0-9a-f]{8}", name) for name in folders)
+    assert any(re.fullmatch("x{40}_[0-9a-f]{8}", name) for name in folders)
+
+
 def test_one_bad_patient_does_not_stop_the_others(root: Path, tmp_path: Path, bilinear: Model) -> None:
     bad = dcmread(root / "P1" / "s" / "IM2")
     bad.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.90"
