@@ -38,8 +38,8 @@ def main() -> None:
         f"{given.model}, SHA-256 {generator.sha256}, strength {given.strength}, {given.slices} slices of each series\n"
     )
     names = " | ".join(bound.name for bound in BOUNDS)
-    print(f"| series | kernel | noise HU | network | {names} | kept |")
-    print("|---|---|---:|---:|" + "---:|" * len(BOUNDS) + "---|")
+    print(f"| series | kernel | noise HU | network | {names} | bias to the rim | kept |")
+    print("|---|---|---:|---:|" + "---:|" * (len(BOUNDS) + 1) + "---|")
     rods = list[str]()
     for root in given.roots:
         for series in scan(root).all_series():
@@ -62,10 +62,11 @@ def _series(series: Series, generator: Model, options: UpscaleOptions, count: in
     checked = check(measured, sample.tuning.bicubic)
     cells = " | ".join("–" if c.value is None else f"{c.value:.2f} ≤ {c.limit:.2f}" for c in checked)
     broken = [c.bound.name for c in checked if not c.kept]
+    rim = "–" if measured.largest_bias_to_the_rim_hu is None else f"{measured.largest_bias_to_the_rim_hu:.2f}"
     noise = "–" if measured.source_noise_hu is None else f"{measured.source_noise_hu:.1f}"
     print(
         f"| {_name(series)} | {series.kernel} | {noise} | {sample.tuning.network_share:.0%} | {cells} "
-        f"| {'yes' if not broken else 'no: ' + ', '.join(broken)} |",
+        f"| {rim} | {'yes' if not broken else 'no: ' + ', '.join(broken)} |",
         flush=True,
     )
     return list(_rods(series, [s.hu for s in slices], sample, scale))

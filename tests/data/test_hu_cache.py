@@ -47,6 +47,15 @@ def test_it_holds_what_the_reader_reads(paths: list[Path], tmp_path: Path) -> No
         assert np.array_equal(stored.padding(i), pixels.padding)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_new_cache_is_for_its_user_alone(paths: list[Path], tmp_path: Path) -> None:
+    open_series(series_of(paths), tmp_path / "made" / "store")
+    assert (tmp_path / "made" / "store").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "shared").mkdir(mode=0o755)
+    open_series(series_of(paths), tmp_path / "shared")
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o755
+
+
 def test_padding_is_remembered_and_becomes_air_in_any_range(paths: list[Path], tmp_path: Path) -> None:
     stored = open_series(series_of(paths), tmp_path / "store")
     assert stored.hu[0, 0, 0] == PADDING

@@ -173,10 +173,11 @@ def test_a_plain_file_is_read_as_before(tmp_path: Path) -> None:
     assert (read_slice(patient.series[0], 0).hu == stored - 1024).all()
 
 
-def test_bits_below_a_few_at_the_top_are_no_rubbish(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [7, 11, 12])
+def test_bits_below_values_at_the_top_are_no_rubbish(tmp_path: Path, bits: int) -> None:
     """BitsStored 7 and HighBit 15: read so, every value of a CT image is the lowest."""
     made = slices(1)
-    made[0].BitsStored = 7
+    made[0].BitsStored = bits
     (series,) = scanned(tmp_path, made).series
     with pytest.raises(ReadError, match="the bits below are in use"):
         read_slice(series, 0)

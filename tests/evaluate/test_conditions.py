@@ -16,13 +16,12 @@ from ctsr.errors import UsageError
 from ctsr.evaluate.conditions import told_conditions
 from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.options import DRAWN, ConditionsSource, EvaluateOptions
 from ctsr.evaluate.output_folder import Row, Told, read_rows
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer.conditions import estimated_conditions
 from ctsr.models import Architecture, build
 from ctsr.padding import SlicePixels
-from ctsr.told import DRAWN, ConditionsSource
 from tests.made.listener import Listener
 from tests.made.model import SPLIT
 from tests.quality.images import Image, blurred_discs, ct_noise

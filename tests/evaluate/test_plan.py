@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.evaluate.plan import PlannedSlice, announce_ma, slices_with_ma
+from ctsr.evaluate.slices import PlannedSlice, announce_ma, slices_with_ma
 from tests.evaluate.made import ref
 from tests.made.listener import Listener
 
@@ -45,4 +45,4 @@ def test_the_announced_images_are_those_on_which_ma_is_computed(counts: list[int
 def test_the_advice_says_on_how_many_images_ma_would_be_computed() -> None:
     listener = Listener()
     announce_ma(series("1", 40), every=1, images_per_slice=3, progress=listener)
-    assert "for 120 images; --ma_every 10 computes it on 12" in listener.notes[0]
+    assert "for 120 images; `ma_every=10` computes it on 12" in listener.notes[0]

@@ -411,7 +411,7 @@ def test_another_engine_gives_the_same_numbers_to_rounding(run, tmp_path: Path) 
 
 
 def test_a_precision_that_the_engine_lacks_is_wrong_usage(run) -> None:
-    with pytest.raises(UsageError, match="no --precision int8"):
+    with pytest.raises(UsageError, match="no `precision` int8"):
         run(engine="torch", precision="int8")
 
 

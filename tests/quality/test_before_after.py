@@ -43,7 +43,8 @@ def test_a_source_repeated_is_its_own_equal(scale: int) -> None:
     assert found.overshoot_share == 0
     assert found.agreement_hu == pytest.approx(0, abs=1e-4)
     assert found.bias_hu == pytest.approx(dict.fromkeys(found.bias_hu, 0), abs=1e-4)
-    assert set(found.bias_hu) == {"lung", "fat", "soft", "bone"}
+    assert set(found.bias_hu) == {"lung", "soft", "bone"}  # the fat is too thin to have an inside
+    assert set(found.bias_to_the_rim_hu) == {"lung", "fat", "soft", "bone"}
 
 
 def test_noise_that_grows_or_shrinks_shows_in_the_ratio_and_not_in_agreement() -> None:
@@ -65,6 +66,19 @@ def test_a_shift_of_one_tissue_is_its_bias_and_a_disagreement() -> None:
     assert found.agreement_hu == pytest.approx(0, abs=1.5)
     assert found.agreement_hu is not None
     assert found.agreement_hu > 0.2
+
+
+def test_removing_noise_is_no_bias_inside_of_a_tissue_though_it_is_at_the_rim_of_its_mask() -> None:
+    """The truth itself, as a result: pixels at the rim are in the mask for their noise."""
+    slope = np.linspace(-100, 70, 48, dtype=np.float32).repeat(256).reshape(48, 256)  # from fat to soft tissue
+    ends = np.full((80, 256), -100, np.float32), np.full((80, 256), 70, np.float32)
+    truth = np.pad(np.concatenate([ends[0], slope, ends[1]]), 20, constant_values=-1000)
+    noisy = truth + ct_noise(truth.shape, 30.0, np.random.default_rng(1), 0.25, PIXEL[0])
+    found = compare(noisy, repeated(truth))
+    assert found.bias_to_the_rim_hu["soft"] < -0.3
+    assert found.bias_to_the_rim_hu["fat"] > 0.2
+    assert abs(found.bias_hu["soft"]) < 0.2
+    assert abs(found.bias_hu["fat"]) < 0.2
 
 
 def test_overshoot_counts_the_pixels_beyond_their_neighbourhood() -> None:

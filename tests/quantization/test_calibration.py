@@ -1,6 +1,6 @@
 """INT8: used where it is as good as fp32 on patients it was not calibrated on, else given up, and said so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,13 +13,21 @@ from torch import Tensor, nn
 
 from ctsr.checkpoint import Model, load_model
 from ctsr.degrade import Degradation
+from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import Engine, TorchEngine
 from ctsr.infer.openvino_engine import OpenvinoEngine, openvino_core
 from ctsr.infer.selection import AskedFor, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from ctsr.models.networks import RRDBNet
-from ctsr.quantization.acceptance import Acceptance, Pair, SyntheticSlices, compare_engines, degraded_pairs
+from ctsr.quantization.acceptance import (
+    Acceptance,
+    Pair,
+    SyntheticSlices,
+    compare_engines,
+    degraded_pairs,
+    native_pairs,
+)
 from ctsr.quantization.calibration import ExamSlices, convert_calibrated
 from ctsr.quantization.quantized_model import Int8Network
 from tests.made.ct import body
@@ -27,6 +35,7 @@ from tests.made.exams import save_patients
 from tests.made.listener import Listener
 from tests.made.model import save_model
 from tests.needs import needs
+from tests.quality.images import ct_noise, torso
 
 
 @pytest.fixture(autouse=True)
@@ -142,11 +151,70 @@ def test_a_verdict_measures_loss_and_shift() -> None:
     assert not worse.passes
 
 
+class Changed:
+    """Enlarges, and changes the result."""
+
+    name = "changed"
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        self.change = change
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        return self.change(nn.functional.interpolate(lr[:, :1], scale_factor=2.0))
+
+
+def in_lung(hu: float) -> Callable[[Tensor], Tensor]:
+    return lambda sr: sr + hu / 1500 * ((sr > -0.96) & (sr < -0.8))
+
+
+def at_one_pixel(hu: float) -> Callable[[Tensor], Tensor]:
+    def change(sr: Tensor) -> Tensor:
+        sr = sr.clone()
+        sr[..., 200, 200] += hu / 1500
+        return sr
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "passes", "said"),
+    [
+        (in_lung(0.3), True, "lung +0.30"),
+        (in_lung(1.0), False, "lung +0.99"),  # over all pixels, less than the 0.5 HU that the mean may move
+        (at_one_pixel(90), True, "at most 90 HU"),
+        (at_one_pixel(466), False, "at most 466 HU"),
+    ],
+)
+def test_a_slice_as_it_is_shows_a_shift_in_one_tissue_and_a_pixel_far_off(
+    change: Callable[[Tensor], Tensor], passes: bool, said: str
+) -> None:
+    pairs = native_pairs(torso(), (0.8, 0.8), 2, DEFAULT_RANGE)
+    verdict = compare_engines(Changed(change), Changed(lambda sr: sr), pairs, DEFAULT_RANGE)
+    assert verdict.passes == passes
+    assert said in verdict.text
+    assert abs(verdict.bias_hu) < 0.5
+    assert {"air", "lung", "fat", "soft", "bone"} <= set(verdict.tissue_bias_hu)
+
+
+def test_a_conditional_network_is_calibrated_and_checked_on_what_each_strength_tells(tmp_path: Path) -> None:
+    noisy = torso() + ct_noise((256, 256), 20.0, np.random.default_rng(0), 0.4, 0.8)
+    pairs = native_pairs(noisy, (0.8, 0.8), 2, DEFAULT_RANGE, conditional=True)
+    told = [(float(pair.lr[0, 1, 0, 0]), float(pair.lr[0, 2, 0, 0]) * 1500) for pair in pairs]
+    assert [blur for blur, _ in told] == pytest.approx([0, 0.275, 0.88])
+    assert [noise for _, noise in told] == pytest.approx([0, 20, 30], rel=0.06)
+    root = save_patients(tmp_path, ("anna",), slices=1, size=40)
+    series = tuple(scan(root).all_series())
+    images = ExamSlices(series, Degradation(), DEFAULT_RANGE, conditional=True)()
+    assert [image.shape for image in images] == [(1, 3, 20, 20)] + [(1, 3, 40, 40)] * 3
+    assert [float(image[0, 1].max()) for image in images[1:]] == pytest.approx([0, 0.275, 0.88])
+
+
 def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
     root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=5, size=40)
     generator = load_model(save_model(tmp_path / "model" / "best.pth"))
     one = ExamSlices.below(root, generator)
-    assert [image.shape for image in one()] == [(1, 1, 20, 20)] * 4
+    # Two degraded slices of each series, and one of each as it is.
+    assert [image.shape for image in one()] == [(1, 1, 20, 20)] * 4 + [(1, 1, 40, 40)] * 2
     assert one.key == ExamSlices.below(root, generator).key
     assert one.key != ExamSlices.below(root / "anna", generator).key
     assert one.series_uids == {"1.3.1", "1.3.2"}

@@ -309,9 +309,9 @@ def test_slices_that_are_left_out_take_their_defects_with_them(tmp_path: Path, b
     ("options", "message"),
     [
         ({"series": "9.9"}, "no series fits what was asked for; there are P1: CHEST 1.2"),
-        ({"slices": "100:200"}, "--slices 100:200 leaves none: the series has 3 slices, counted from 0"),
+        ({"slices": "100:200"}, "`slices` 100:200 leaves none: the series has 3 slices, counted from 0"),
         ({"target_spacing": 20.0}, "leaves 2 × 2 pixels"),
-        ({"max_memory": float("nan")}, "--max_memory must be above 0"),
+        ({"max_memory": float("nan")}, "`max_memory` must be above 0"),
     ],
 )
 def test_what_leaves_nothing_to_do_is_told_with_what_there_is(
@@ -333,6 +333,21 @@ def test_an_infinite_voxel_is_nowhere_and_stops_nobody(series: Path, tmp_path: P
 def test_the_result_may_not_lie_in_the_source(series: Path, bilinear: Model) -> None:
     with pytest.raises(UsageError, match="lie in each other"):
         run(series, series / "out", bilinear)
+
+
+def test_patients_whose_names_differ_in_a_blank_have_folders_of_their_own(tmp_path: Path, bilinear: Model) -> None:
+    volume = np.stack([body(24, seed=i) for i in range(2)]).transpose(2, 1, 0)
+    long = "x" * 240
+    for name in ("a b", "a_b", long):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        nib.save(nib.Nifti1Image(volume, np.diag([-0.7, -0.7, 2.5, 1])), tmp_path / "in" / name / "ct.nii")
+    report = run(tmp_path / "in", tmp_path / "out", bilinear)
+    assert not report.failed
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert len(folders) == 3
+    assert "a_b" in folders
+    assert any(re.fullmatch("a_b_[0-9a-f]{8}", name) for name in folders)
+    assert any(re.fullmatch("x{40}_[0-9a-f]{8}", name) for name in folders)
 
 
 def test_one_bad_patient_does_not_stop_the_others(root: Path, tmp_path: Path, bilinear: Model) -> None:

@@ -144,6 +144,9 @@ def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> Stor
         ReadError: a slice cannot be decoded.
     """
     folder = _folder(series, store, assume_hu)
+    if not store.exists():
+        # Pixels of patients: for the user's eyes only, unless the folder was made otherwise beforehand.
+        store.mkdir(mode=0o700, parents=True, exist_ok=True)
     clear_leftovers(folder.parent)
     if not folder.is_dir():
         _build(series, folder, assume_hu)

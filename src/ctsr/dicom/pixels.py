@@ -20,8 +20,6 @@ from ctsr.volume import PaddingMask, VoxelsHU
 StoredPixels = npt.NDArray[np.integer[Any]]
 
 PLAIN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian}
-FEWEST_SHIFTED = 10
-"""BitsStored below which values that are shifted to the top leave nothing of CT."""
 TRUE_TO_SIZE = {*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes}
 """Transfer syntaxes whose code stream carries no unused bits; pydicom has seen to their sign already."""
 
@@ -131,7 +129,8 @@ def _without_unused_bits(raw: StoredPixels, look: Attributes) -> StoredPixels:
     above = allocated - 1 - (stored - 1 if high is None or not stored - 1 <= high < allocated else high)
     if stored >= allocated:
         return raw
-    if not above and stored < FEWEST_SHIFTED and (raw & ((1 << (allocated - stored)) - 1)).any():
+    # Values that were shifted to the top have zeros below; anything else is a BitsStored that is not true.
+    if not above and (raw & ((1 << (allocated - stored)) - 1)).any():
         raise ReadError(f"BitsStored is {stored} and HighBit the highest bit, but the bits below are in use")
     # Shifting back an integer with a sign fills it with copies of the sign.
     return (raw << above) >> (allocated - stored)

@@ -7,13 +7,13 @@ import numpy as np
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import centered_crop, slice_pair
 from ctsr.degrade import DegradationSampler
+from ctsr.evaluate.options import ConditionsSource
 from ctsr.hu import HURange
 from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, estimated_conditions
 from ctsr.models.conditioning import Conditions
 from ctsr.padding import SlicePixels
 from ctsr.quality.before_after import block_means
 from ctsr.series_quality import spread_indices
-from ctsr.told import ConditionsSource
 
 
 def told_conditions(

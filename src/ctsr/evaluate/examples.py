@@ -9,8 +9,9 @@ import numpy.typing as npt
 from ctsr.data.pairs import slice_pair
 from ctsr.evaluate.methods import reconstruct
 from ctsr.evaluate.output_folder import Row
-from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
+from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.runner import reconstruct_slice
+from ctsr.evaluate.slices import PlannedSlice
 from ctsr.evaluate.statistics import merit
 from ctsr.hu import FloatArray
 from ctsr.metrics import METRICS

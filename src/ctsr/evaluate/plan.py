@@ -2,33 +2,31 @@
 
 import json
 import math
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ctsr import __version__
-from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, open_exams, seen_in_training
-from ctsr.data.hu_cache import StoredSeries, default_store
+from ctsr.data.datasets import open_exams
+from ctsr.data.hu_cache import default_store
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.errors import MissingInputError, SplitError, UsageError
+from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.conditions import told_conditions
 from ctsr.evaluate.linear_baseline import LinearBaseline, fit_linear_baseline
 from ctsr.evaluate.methods import BASELINES, LINEAR, Baseline, ModelUnderTest, method_names
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.output_folder import SliceRef
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
-from ctsr.hashing import digest, rng_from
+from ctsr.evaluate.slices import PlannedSlice, announce_ma, choose_patients, plan_slices, slices_with_ma
+from ctsr.hashing import digest
 from ctsr.hu import HURange, choose_windows
 from ctsr.infer.engine import Engine
 from ctsr.infer.selection import AskedFor, Int8Support
 from ctsr.metrics import choose_metrics
-from ctsr.metrics.perceptual import MA_CPU_SECONDS, PerceptualMetrics, choose_perceptual
-from ctsr.models.conditioning import Conditions
+from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
+from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.paths import resolve_path
-from ctsr.progress import SILENT, Progress
+from ctsr.progress import Progress
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
 from ctsr.text import safe_name
 
@@ -36,18 +34,6 @@ LONGEST_TAG = 80
 """Characters of a model's name, and of the windows' tags, in the name of a folder or a file."""
 ACCEPTANCE_SLICES = 4
 """Maximum number of slices, evenly spread, on which INT8 is compared with fp32."""
-FEWER_MA = 10
-"""`ma_every` that the note about MA's computing time suggests."""
-
-
-@dataclass(frozen=True)
-class PlannedSlice:
-    """One slice to evaluate."""
-
-    stored: StoredSeries
-    index: int
-    """Within the series."""
-    ref: SliceRef
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,123 +301,6 @@ def _domains(options: EvaluateOptions) -> tuple[Domain, ...]:
     return tuple(Domain(window, mask) for mask in dict.fromkeys(options.mask) for window in windows)
 
 
-def slices_with_ma(slices: Sequence[PlannedSlice], every: int) -> frozenset[int]:
-    """Numbers of the slices on which MA is computed: every n-th of each series, from its first."""
-    seen: Counter[Path] = Counter()
-    chosen: set[int] = set()
-    for number, planned in enumerate(slices):
-        if seen[planned.stored.folder] % every == 0:
-            chosen.add(number)
-        seen[planned.stored.folder] += 1
-    return frozenset(chosen)
-
-
-def announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: int, progress: Progress) -> None:
-    """Note on how many images MA is computed and how long that takes, before it begins.
-
-    Args:
-        slices: of the plan.
-        every: `ma_every`.
-        images_per_slice: domains times methods.
-        progress: receives the note.
-    """
-    chosen = slices_with_ma(slices, every)
-    pixels = sum(slices[number].stored.rows * slices[number].stored.columns for number in chosen)
-    hours = MA_CPU_SECONDS * pixels * images_per_slice / 512**2 / 3600
-    fewer = len(slices_with_ma(slices, FEWER_MA)) * images_per_slice
-    advice = f"`ma_every={FEWER_MA}` computes it on {fewer}, " if fewer < len(chosen) * images_per_slice else ""
-    progress.note(
-        f"MA will take about {hours:.1f} CPU hours for {len(chosen) * images_per_slice} images; {advice}"
-        "`metrics` fidelity LPIPS NIQE hu tissue does without"
-    )
-
-
-def choose_patients(
-    exams: SplitExams, models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress = SILENT
-) -> tuple[str, ...]:
-    """Choose the patients of the part, in the split's order.
-
-    `progress` receives a warning where none of the patients of a checkpoint's split is present.
-
-    Raises:
-        SplitError: there are none; or a model was trained on one of them, and neither `split` is train nor
-            `allow_train_patients` is set.
-    """
-    patients = exams.split.part(options.split)[: options.max_patients]
-    if not patients:
-        raise SplitError(f"the {options.split} part is empty in {exams.source}; choose another `split` or `split_json`")
-    for model in models:
-        _check_unseen(patients, exams, model, options, progress)
-    return patients
-
-
-def _check_unseen(
-    patients: Sequence[str], exams: SplitExams, model: ModelUnderTest, options: EvaluateOptions, progress: Progress
-) -> None:
-    """Refuse patients that the model was trained on.
-
-    Raises:
-        SplitError: see `choose_patients`.
-    """
-    known = frozenset(name for names in (model.split or {}).values() for name in names)
-    if known and not model.trained_identities and known.isdisjoint(patient.patient_id for patient in exams.patients):
-        progress.note(
-            f"warning: {model.generator.path} names {len(known)} patients in its split, and none of them is here: "
-            "by their names it cannot be told whether the model was trained on some of these"
-        )
-    exams_of_part = [patient for patient in exams.patients if patient.patient_id in patients]
-    seen = seen_in_training(exams_of_part, model.split or {}, model.also_trained_on, model.trained_identities)
-    if seen and options.split != "train" and not options.allow_train_patients:
-        # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
-        lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"
-        remedy = "leave `split_json` out to take the checkpoint's split" if options.split_json else lost_names
-        raise SplitError(
-            f"{model.generator.path} was trained on {', '.join(seen)} of the {options.split} part "
-            f"({exams.source}): numbers on them say nothing about new patients; "
-            f"{remedy}, or pass `allow_train_patients=True`"
-        )
-
-
-def plan_slices(
-    series: Sequence[StoredSeries], patients: Sequence[str], sampler: DegradationSampler, options: EvaluateOptions
-) -> tuple[PlannedSlice, ...]:
-    """Plan the slices to evaluate: by patient in the given order, by series, by position along the normal."""
-    slices: list[PlannedSlice] = []
-    for patient in patients:
-        own = [stored for stored in series if stored.patient_id == patient]
-        slices += _limited(list(_of_patient(own, sampler)), options)
-    return tuple(slices)
-
-
-def _of_patient(series: Sequence[StoredSeries], sampler: DegradationSampler) -> Iterator[PlannedSlice]:
-    """All slices of a patient; rows number the series whose images of several geometries share one UID."""
-    for stored in series:
-        alike = [other for other in series if other.series_uid == stored.series_uid]
-        uid = stored.series_uid
-        name = uid if len(alike) == 1 else f"{uid}/{alike.index(stored) + 1}"
-        for index in range(len(stored)):
-            ref = SliceRef(
-                patient_id=stored.patient_id,
-                series_uid=name,
-                deg_seed=sampler.patient_seed(stored.patient_id),
-                slice_index=index,
-                sop_instance_uid=stored.identities[index],
-                z_mm=stored.z_mm[index],
-            )
-            yield PlannedSlice(stored, index, ref)
-
-
-def _limited(slices: list[PlannedSlice], options: EvaluateOptions) -> list[PlannedSlice]:
-    """At most `max_slices_per_patient` of a patient; a random choice depends on seed and patient alone."""
-    most = options.max_slices_per_patient
-    if most is None or most >= len(slices):
-        return slices
-    if options.slice_sampling == "first":
-        return slices[:most]
-    rng = rng_from(options.seed, "slices", slices[0].ref.patient_id)
-    return [slices[i] for i in sorted(rng.choice(len(slices), size=most, replace=False))]
-
-
 def with_engine(plan: EvaluationPlan, int8: Int8Support | None, progress: Progress) -> EvaluationPlan:
     """The plan on the engine that was asked for; int8 is checked on slices of the evaluation itself."""
     return replace(plan, models=tuple(_on_engine(model, plan, int8, progress) for model in plan.models))
@@ -444,7 +313,9 @@ def _on_engine(
         pairs: list[Pair] = []
         for planned in plan.slices[:: math.ceil(len(plan.slices) / ACCEPTANCE_SLICES)]:
             pair = slice_pair(planned.stored, planned.index, plan.sampler, model.hu_range)
-            pairs.append(Pair(pair.lr, pair.hr))
+            told = plan.told(planned)
+            lr = with_conditions(pair.lr, [told]) if told and model.conditional else pair.lr
+            pairs.append(Pair(lr, pair.hr))
         return compare_engines(int8_engine, fp32_engine, pairs, model.hu_range)
 
     asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), int8)

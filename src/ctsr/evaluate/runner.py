@@ -28,8 +28,9 @@ from ctsr.evaluate.linear_baseline import LinearBaseline
 from ctsr.evaluate.methods import ModelUnderTest, reconstruct
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Columns, OutputFolder, Row, RowWriter, SliceRef, Told, read_rows, to_csv
-from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
+from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.slice_metrics import Domain
+from ctsr.evaluate.slices import PlannedSlice
 from ctsr.files import write_atomically
 from ctsr.infer.selection import EngineSpec, open_engine
 from ctsr.metrics.perceptual import choose_perceptual

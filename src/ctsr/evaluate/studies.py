@@ -10,10 +10,11 @@ import numpy as np
 from ctsr.data.pairs import slice_pair
 from ctsr.evaluate.methods import short_name, super_resolvers
 from ctsr.evaluate.output_folder import OutputFolder
-from ctsr.evaluate.plan import EvaluationPlan, PlannedSlice
+from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.plots import shown_window
 from ctsr.evaluate.report import NONE, Section, SectionTable, format_number
 from ctsr.evaluate.runner import reconstruct_slice
+from ctsr.evaluate.slices import PlannedSlice
 from ctsr.figures import save_figure
 from ctsr.files import write_json
 from ctsr.hallucination import (

@@ -20,7 +20,7 @@ SAMPLE_SLICES = 3
 SHARPEST_PIXELS = 0.87
 """HR pixels, standard deviation: edges of an image that was downsampled and not blurred, the median over the series of
 `benchmarks.conditions`. Scanners differ (0.46 … 1.06), and what a scanner blurred cannot be told from what a
-degradation did: an estimate of the blur is uncertain by some 0.4 pixels."""
+degradation did: an estimate of the blur is off by up to 0.8 pixels."""
 
 StrengthName: TypeAlias = Literal["faithful", "standard", "strong"]
 

@@ -6,7 +6,6 @@ process or a power cut loses nothing that was.
 """
 
 import hashlib
-import os
 import shutil
 import sqlite3
 import threading
@@ -17,31 +16,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ctsr.errors import CtsrError, MissingInputError, UsageError
+from ctsr.errors import CtsrError, MissingInputError
 from ctsr.hashing import digest
+from ctsr.node.storage import hold_lock, link_or_copy, open_database, sync_folders, write_durably
 
-FORMAT = 1
-"""Of the database."""
-BUSY_S = 20.0
-"""How long a change waits for another process, such as `ctsr node --retry`."""
 DATABASE = "queue.sqlite"
 LOCK = "lock.sqlite"
-
-SCHEMA = """
-CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, study_uid TEXT NOT NULL, caller TEXT NOT NULL,
-    state TEXT NOT NULL, received REAL NOT NULL, changed REAL NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL DEFAULT 0,
-    reason TEXT NOT NULL DEFAULT '', result TEXT NOT NULL DEFAULT '');
-CREATE INDEX jobs_by_state ON jobs (state, due);
-CREATE INDEX jobs_by_study ON jobs (study_uid, caller);
-CREATE TABLE instances (
-    job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, sop_uid TEXT NOT NULL,
-    series_uid TEXT NOT NULL, content BLOB NOT NULL, PRIMARY KEY (job, sop_uid));
-CREATE INDEX instances_by_uid ON instances (sop_uid);
-CREATE TABLE sent (
-    job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, sop_uid TEXT NOT NULL, PRIMARY KEY (job, sop_uid));
-"""
 
 
 class JobState(StrEnum):
@@ -130,8 +110,8 @@ class Queue:
         for path in (self.folder, self._jobs, self._incoming):
             path.mkdir(parents=True, exist_ok=True)
         # The lock is a transaction that never ends: the system lifts it however the process does.
-        self._held = _locked(self.folder / LOCK) if exclusive else None
-        self._database = _open(self.folder / DATABASE)
+        self._held = hold_lock(self.folder / LOCK) if exclusive else None
+        self._database = open_database(self.folder / DATABASE)
         if exclusive:
             self._recover()
 
@@ -158,7 +138,7 @@ class Queue:
         name = _file_name(instance.sop_uid, fingerprint)
         part = self._incoming / f"{threading.get_ident()}-{name}"
         try:
-            _write_durably(part, content)
+            write_durably(part, content)
             with self._lock:
                 job_id, replaced = self._add(instance, fingerprint, part, name)
         finally:
@@ -167,7 +147,7 @@ class Queue:
         if replaced is not None:
             (originals / replaced).unlink(missing_ok=True)
         # Outside the lock, where callers wait for the disk together; it takes longer than all the rest.
-        _sync_folders(originals, originals.parent, self._jobs)
+        sync_folders(originals, originals.parent, self._jobs)
         return Receipt(job_id, is_known=False)
 
     def _add(self, instance: Instance, fingerprint: bytes, part: Path, name: str) -> tuple[int, str | None]:
@@ -252,7 +232,7 @@ class Queue:
             name = _file_name(str(sop_uid), content)
             source, target = self._folder(int(earlier)) / "originals" / name, job.originals / name
             if source.is_file() and not target.exists():
-                _link(source, target)
+                link_or_copy(source, target)
                 database.execute(
                     "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?)", (job.id, sop_uid, series_uid, content)
                 )
@@ -424,52 +404,3 @@ class Queue:
 def _file_name(sop_uid: str, fingerprint: bytes) -> str:
     """Another for each content, so that no file is ever written over."""
     return f"{digest(sop_uid, fingerprint.hex()).hex()}.dcm"
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    # Autocommit: transactions are begun and ended by `Queue._transaction`.
-    database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA foreign_keys = ON")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
-    elif version != FORMAT:
-        raise UsageError(f"{path}: written by another version of ctsr; choose another `queue`")
-    return database
-
-
-def _locked(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    try:
-        database.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        raise UsageError(f"{path.parent}: another node works on this queue; choose another `queue`") from error
-    return database
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folders(*folders: Path) -> None:
-    """Make names in these folders survive a power cut; Windows does so by itself."""
-    if os.name == "nt":
-        return
-    for folder in folders:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:  # a file system without links
-        shutil.copyfile(source, target)

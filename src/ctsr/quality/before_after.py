@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +22,11 @@ OVERSHOOT_HU = 20.0
 """HU beyond the range of that neighbourhood: less is what any interpolation of noise does."""
 AGREEMENT_SMOOTHING = 2.0
 """Source pixels, standard deviation: noise that was taken away is no disagreement, a shift of HU is."""
-FEWEST_PIXELS = 100
-"""Pixels of a tissue, over all slices, below which it has no mean."""
+INTERIOR = 3
+"""Source pixels from the border of a tissue's mask to its inside. Masks are thresholds on a source with noise: at their
+borders, pixels are in or out by their noise, and whatever removes noise is biased there, however true it is."""
+FEWEST_PIXELS = 200
+"""Pixels of a tissue, over all slices, below which its mean is that of its noise."""
 
 
 class SlicePair(NamedTuple):
@@ -52,17 +55,24 @@ class BeforeAfter:
     agreement_hu: float | None
     """Mean of |mean of scale×scale pixels − source|, smoothed, in the body."""
     bias_hu: Mapping[str, float]
-    """Tissue → mean of result − source inside of it; tissues that do not occur are left out."""
+    """Tissue → mean of result − source, `INTERIOR` pixels inside of it; tissues that do not occur are left out."""
     slices: int
     edge_width_mm: float | None = None
     """From 10 to 90 % of the result's edges, median."""
     edge_width_ratio: float | None = None
     """Of the result over another one, such as bicubic interpolation: median over the same edges."""
+    bias_to_the_rim_hu: Mapping[str, float] = field(default_factory=dict[str, float])
+    """As `bias_hu`, up to the borders of the masks."""
 
     @property
     def largest_bias_hu(self) -> float | None:
         """Of all tissues, by absolute value."""
         return max(map(abs, self.bias_hu.values()), default=None)
+
+    @property
+    def largest_bias_to_the_rim_hu(self) -> float | None:
+        """The same up to the borders of the masks."""
+        return max(map(abs, self.bias_to_the_rim_hu.values()), default=None)
 
 
 def measure_before_after(
@@ -86,7 +96,8 @@ def measure_before_after(
     if not pairs:
         raise DomainError("before and after are compared on at least one slice")
     beyond, apart = list[npt.NDArray[np.float32]](), list[npt.NDArray[np.float32]]()
-    errors: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in TISSUE_CORES}
+    inside: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in TISSUE_CORES}
+    whole: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in TISSUE_CORES}
     for pair in pairs:
         lowered = block_means(pair.result, scale)
         if lowered.shape != pair.source.shape:
@@ -96,9 +107,10 @@ def measure_before_after(
         beyond.append(excess_hu(pair.source, pair.result, scale)[np.kron(body, np.ones((scale, scale), bool))])
         apart.append(np.abs(ndimage.gaussian_filter(difference, AGREEMENT_SMOOTHING))[body])
         for name, mask in core_masks(pair.source).items():
-            errors[name].append(difference[mask & body])
+            whole[name].append(difference[mask & body])
+            interior = np.asarray(ndimage.binary_erosion(mask & body, iterations=INTERIOR), dtype=bool)
+            inside[name].append(difference[interior])
     excess, disagreement = np.concatenate(beyond), np.concatenate(apart)
-    pooled = {name: np.concatenate(found) for name, found in errors.items()}
     sources = [pair.source for pair in pairs]
     windows = homogeneous_windows(sources, pixel_spacing, [pair.padding for pair in pairs])
     widths = edge_widths(pairs, [pair.result for pair in pairs], scale)
@@ -109,11 +121,18 @@ def measure_before_after(
         overshoot_share=float((excess > OVERSHOOT_HU).mean()) if excess.size else None,
         overshoot_most_hu=float(excess.max()) if excess.size else None,
         agreement_hu=float(disagreement.mean()) if disagreement.size else None,
-        bias_hu={name: float(e.mean(dtype=np.float64)) for name, e in pooled.items() if e.size >= FEWEST_PIXELS},
+        bias_hu=_means(inside),
         slices=len(pairs),
         edge_width_mm=None if width is None else width * math.sqrt(pixel_spacing[0] * pixel_spacing[1]),
         edge_width_ratio=None if others is None else _median(widths / edge_widths(pairs, others, scale)),
+        bias_to_the_rim_hu=_means(whole),
     )
+
+
+def _means(by_tissue: Mapping[str, Sequence[npt.NDArray[np.float32]]]) -> dict[str, float]:
+    """Over all slices; without tissues that hardly occur."""
+    pooled = {name: np.concatenate(found) for name, found in by_tissue.items()}
+    return {name: float(e.mean(dtype=np.float64)) for name, e in pooled.items() if e.size >= FEWEST_PIXELS}
 
 
 def edge_widths(pairs: Sequence[SlicePair], images: Sequence[VoxelsHU], scale: int) -> npt.NDArray[np.float64]:

@@ -20,11 +20,11 @@ from ctsr.hashing import digest
 from ctsr.hu import HURange
 from ctsr.infer.openvino_engine import kept, weights_hash
 from ctsr.models.architecture import TRUNKS, Architecture, StateDict, build
-from ctsr.quantization.acceptance import degraded_pairs
+from ctsr.quantization.acceptance import degraded_pairs, native_pairs
 from ctsr.series import Series
 from ctsr.volume import VoxelsHU
 
-VERSION = 2
+VERSION = 3
 """Of the procedure; part of the cache key of calibrated networks."""
 OUTLIERS = 2e-5
 """Fraction of values clipped at each end of a range: covering them would coarsen the steps of all others."""
@@ -95,6 +95,10 @@ class ExamSlices:
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
         """See `Calibration`."""
         pairs = degraded_pairs(self._slices(), self.degradation, self.hu_range, conditional=self.conditional)
+        for series in self.series:
+            hu = read_slice(series, len(series.slices) // 2, assume_hu=True).hu
+            scale = self.degradation.scale
+            pairs += native_pairs(hu, series.pixel_spacing, scale, self.hu_range, conditional=self.conditional)
         return [pair.lr.numpy() for pair in pairs]
 
     def _slices(self) -> Iterator[VoxelsHU]:

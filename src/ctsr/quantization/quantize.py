@@ -22,14 +22,18 @@ from ctsr.losses import l1_loss
 from ctsr.models.conditioning import is_conditional
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress
-from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
+from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, native_pairs
 from ctsr.quantization.calibration import QuantizedConv2d, calibrate_ranges, correct_bias, fake_quantized
 from ctsr.quantization.options import QuantizeOptions
 from ctsr.quantization.quantized_model import QuantizationRecord, QuantizedModel
+from ctsr.series_quality import spread_indices
 from ctsr.text import listed
 
 CALIBRATION_BATCHES = 12
 """Batches of patches for calibration and bias correction."""
+NATIVE_SERIES = 12
+"""Series, evenly along the training part, of which a slice as it is takes part in the calibration: real images of sharp
+kernels hold what no degraded one does."""
 ACCEPTANCE_SLICES = 8
 """Maximum number of validation slices, evenly spread, for the comparison with fp32."""
 FINAL_RATE = 0.01
@@ -79,6 +83,7 @@ def quantize(
     conditional = model.architecture.conditional
     tracked = progress.track(batches, total=CALIBRATION_BATCHES, what="Calibrating")
     images = [network_input(batch.lr, batch.params, conditional=conditional) for batch in tracked]
+    images += [pair.lr for pair in _native(train.series, model, NATIVE_SERIES)]
     calibrate_ranges(net, images)
     steps = progress.track(patches.batches("steps", options.steps), total=options.steps, what="Training")
     finetune(net, model.net, steps, options)
@@ -91,6 +96,8 @@ def quantize(
         loss_db=acceptance.loss_db,
         bias_hu=acceptance.bias_hu,
         num_slices=acceptance.num_slices,
+        tissue_bias_hu=acceptance.tissue_bias_hu,
+        most_apart_hu=acceptance.most_apart_hu,
     )
     failures = (*exams.failures, *train.failures, *val.failures)
     return QuantizationResult(QuantizedModel(net, record), acceptance, failures)
@@ -183,6 +190,16 @@ def _part(exams: SplitExams, name: str, options: QuantizeOptions, progress: Prog
     return opened
 
 
+def _native(series: Sequence[StoredSeries], model: Model, most: int) -> list[Pair]:
+    """Inputs of the middle slices of some series as they are, evenly along the list."""
+    pairs: list[Pair] = []
+    for number in spread_indices(len(series), most):
+        stored = series[number]
+        hu, conditional = stored.slice_hu(len(stored) // 2), model.architecture.conditional
+        pairs += native_pairs(hu, stored.pixel_spacing, model.scale, model.hu_range, conditional=conditional)
+    return pairs
+
+
 def _accept(net: nn.Module, model: Model, val: Sequence[StoredSeries], cache: Path | None) -> Acceptance:
     """Compare the OpenVINO engines of the quantized and the original network on validation slices."""
     sampler = DegradationSampler(model.trained_for)
@@ -192,6 +209,7 @@ def _accept(net: nn.Module, model: Model, val: Sequence[StoredSeries], cache: Pa
         pair = slice_pair(stored, index, sampler, model.hu_range)
         lr = network_input(pair.lr, [pair.draw.params], conditional=model.architecture.conditional)
         pairs.append(Pair(lr, pair.hr))
+    pairs += _native(val, model, ACCEPTANCE_SLICES)
     int8 = OpenvinoEngine(converted(net, cache), "int8")
     fp32 = OpenvinoEngine(converted(model.net, cache))
     return compare_engines(int8, fp32, pairs, model.hu_range)

@@ -1,9 +1,9 @@
 """A quantized model: a file beside the model it was made from, and how its network is opened and checked."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ctsr.files import atomic_path
 from ctsr.infer.engine import Engine
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
 from ctsr.models.architecture import StateDict
-from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs
+from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs, native_pairs
 from ctsr.quantization.calibration import Calibration, build_quantized, convert_calibrated
 from ctsr.series import Series
 
@@ -46,11 +46,15 @@ class QuantizationRecord:
     """Shift of the mean relative to fp32, on the same slices."""
     num_slices: int
     """Number of these slices."""
+    tissue_bias_hu: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The same shift inside each tissue; empty in files of earlier versions."""
+    most_apart_hu: float = 0.0
+    """Largest difference of any pixel."""
 
     @property
     def acceptance(self) -> Acceptance:
         """The comparison with fp32 when the model was quantized."""
-        return Acceptance(self.loss_db, self.bias_hu, self.num_slices)
+        return Acceptance(self.loss_db, self.bias_hu, self.num_slices, self.tissue_bias_hu, self.most_apart_hu)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +121,8 @@ def _record(plain: dict[str, Any]) -> QuantizationRecord:
         loss_db=float(plain["loss_db"]),
         bias_hu=float(plain["bias_hu"]),
         num_slices=int(plain["num_slices"]),
+        tissue_bias_hu={str(name): float(bias) for name, bias in plain.get("tissue_bias_hu", {}).items()},
+        most_apart_hu=float(plain.get("most_apart_hu", 0.0)),
     )
 
 
@@ -200,6 +206,9 @@ class Int8Network:
             indices = sorted({round(position * last) for position in CHECK_POSITIONS})
             with suppress(ReadError):  # reported when this series is processed; the next one serves as well
                 slices = [read_slice(candidate, index, assume_hu=assume_hu).hu for index in indices]
-                conditional = model.architecture.conditional
-                return degraded_pairs(slices, model.trained_for, model.hu_range, conditional=conditional)
+                conditional, spacing = model.architecture.conditional, candidate.pixel_spacing
+                pairs = degraded_pairs(slices, model.trained_for, model.hu_range, conditional=conditional)
+                for hu in slices:
+                    pairs += native_pairs(hu, spacing, model.scale, model.hu_range, conditional=conditional)
+                return pairs
         return []

@@ -1,5 +1,7 @@
 """What is to be made of which series, under which name, and what is unusual about it: known before computing."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
@@ -12,7 +14,7 @@ from ctsr.checkpoint.checkpoint_io import PACKED
 from ctsr.dicom.grouping import part_of
 from ctsr.dicom.write import Derivation
 from ctsr.errors import MissingInputError, UsageError
-from ctsr.files import file_state
+from ctsr.files import LONGEST_NAME_BYTES, file_state
 from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
 from ctsr.infer.engine import Tiling, plan_tiles
@@ -227,6 +229,7 @@ def plan_series(
         raise UsageError(
             f"{out}: is the result of a single series, and the source holds several; choose another folder"
         )
+    folders = patient_folders([patient.patient_id for patient in inventory.patients])
     taken: set[Path] = set()
     memory = options.memory_bytes
     for patient, series in wanted:
@@ -237,7 +240,7 @@ def plan_series(
             raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
         if is_nifti(out) and not alone:
             raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
-        output = out if alone else out / safe_name(patient.patient_id) / series_name(series)
+        output = out if alone else out / folders[patient.patient_id] / series_name(series)
         if output in taken:
             raise UsageError(f"{series.path}: two results would be called {output}; upscale them one by one")
         taken.add(output)
@@ -257,6 +260,23 @@ def plan_series(
                 f"`target_spacing` {options.target_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
             )
         yield job
+
+
+def patient_folders(patient_ids: Sequence[str]) -> dict[str, str]:
+    """Patient id → the name of the folder of its results; no two ids have one name.
+
+    An id that is not fit for a file name (`a b`) is made so, with a digest where another patient is called that (`a_b`)
+    or where it is long.
+    """
+    names: dict[str, str] = {}
+    readable = Counter(safe_name(patient_id) for patient_id in patient_ids)
+    for patient_id in patient_ids:
+        name = safe_name(patient_id)
+        is_own = name == patient_id or readable[name] == 1
+        is_short = len(os.fsencode(name)) <= LONGEST_NAME_BYTES
+        mark = digest(patient_id, size=4).hex()
+        names[patient_id] = name if is_own and is_short else f"{name[:40]}_{mark}"
+    return names
 
 
 def series_name(series: Series) -> str:

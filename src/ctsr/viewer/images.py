@@ -16,11 +16,11 @@ from ctsr.data.pairs import centered_crop, slice_pair
 from ctsr.degrade import DegradationParams
 from ctsr.evaluate.conditions import told_conditions
 from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import AIR, HURange
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, interpolate
 from ctsr.series import Series
-from ctsr.told import DRAWN, ConditionsSource
 from ctsr.viewer.options import PlaneName
 from ctsr.viewer.samplers import Setting
 from ctsr.volume import Vector, normal, spread

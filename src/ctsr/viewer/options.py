@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ctsr.errors import UsageError
+from ctsr.evaluate.options import ConditionsSource
 from ctsr.hu import HUCorrection
-from ctsr.told import ConditionsSource
 
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
 

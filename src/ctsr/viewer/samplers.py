@@ -12,8 +12,8 @@ from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Dra
 from ctsr.degrade.degradation import Downsampling, NoiseModel
 from ctsr.errors import DomainError, MissingInputError, ReadError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import Window
-from ctsr.told import DRAWN, ConditionsSource
 
 MAX_SETTINGS = 32
 """Settings remembered; older ones are computed again if a page returns to them."""

@@ -9,6 +9,7 @@ from ctsr import __version__
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_names
+from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange, MetricWindow, choose_window
 from ctsr.infer.selection import AskedFor, EngineCheck, Int8Support
 from ctsr.metrics import METRICS
@@ -16,7 +17,6 @@ from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent
 from ctsr.series import Series
 from ctsr.text import listed
-from ctsr.told import DRAWN, ConditionsSource
 from ctsr.viewer.images import PANELS, PanelName
 from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary

@@ -1,0 +1,147 @@
+"""The slices of an evaluation: of which patients, in which order, and those on which MA is computed."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, seen_in_training
+from ctsr.data.hu_cache import StoredSeries
+from ctsr.degrade import DegradationSampler
+from ctsr.errors import SplitError
+from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.output_folder import SliceRef
+from ctsr.hashing import rng_from
+from ctsr.metrics.perceptual import MA_CPU_SECONDS
+from ctsr.progress import SILENT, Progress
+
+FEWER_MA = 10
+"""`ma_every` that the note about MA's computing time suggests."""
+
+
+@dataclass(frozen=True)
+class PlannedSlice:
+    """One slice to evaluate."""
+
+    stored: StoredSeries
+    index: int
+    """Within the series."""
+    ref: SliceRef
+
+
+def choose_patients(
+    exams: SplitExams, models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress = SILENT
+) -> tuple[str, ...]:
+    """Choose the patients of the part, in the split's order.
+
+    `progress` receives a warning where none of the patients of a checkpoint's split is present.
+
+    Raises:
+        SplitError: there are none; or a model was trained on one of them, and neither `split` is train nor
+            `allow_train_patients` is set.
+    """
+    patients = exams.split.part(options.split)[: options.max_patients]
+    if not patients:
+        raise SplitError(f"the {options.split} part is empty in {exams.source}; choose another `split` or `split_json`")
+    for model in models:
+        _check_unseen(patients, exams, model, options, progress)
+    return patients
+
+
+def plan_slices(
+    series: Sequence[StoredSeries], patients: Sequence[str], sampler: DegradationSampler, options: EvaluateOptions
+) -> tuple[PlannedSlice, ...]:
+    """Plan the slices to evaluate: by patient in the given order, by series, by position along the normal."""
+    slices: list[PlannedSlice] = []
+    for patient in patients:
+        own = [stored for stored in series if stored.patient_id == patient]
+        slices += _limited(list(_of_patient(own, sampler)), options)
+    return tuple(slices)
+
+
+def slices_with_ma(slices: Sequence[PlannedSlice], every: int) -> frozenset[int]:
+    """Numbers of the slices on which MA is computed: every n-th of each series, from its first."""
+    seen: Counter[Path] = Counter()
+    chosen: set[int] = set()
+    for number, planned in enumerate(slices):
+        if seen[planned.stored.folder] % every == 0:
+            chosen.add(number)
+        seen[planned.stored.folder] += 1
+    return frozenset(chosen)
+
+
+def announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: int, progress: Progress) -> None:
+    """Note on how many images MA is computed and how long that takes, before it begins.
+
+    Args:
+        slices: of the plan.
+        every: `ma_every`.
+        images_per_slice: domains times methods.
+        progress: receives the note.
+    """
+    chosen = slices_with_ma(slices, every)
+    pixels = sum(slices[number].stored.rows * slices[number].stored.columns for number in chosen)
+    hours = MA_CPU_SECONDS * pixels * images_per_slice / 512**2 / 3600
+    fewer = len(slices_with_ma(slices, FEWER_MA)) * images_per_slice
+    advice = f"`ma_every={FEWER_MA}` computes it on {fewer}, " if fewer < len(chosen) * images_per_slice else ""
+    progress.note(
+        f"MA will take about {hours:.1f} CPU hours for {len(chosen) * images_per_slice} images; {advice}"
+        "`metrics` fidelity LPIPS NIQE hu tissue does without"
+    )
+
+
+def _check_unseen(
+    patients: Sequence[str], exams: SplitExams, model: ModelUnderTest, options: EvaluateOptions, progress: Progress
+) -> None:
+    """Refuse patients that the model was trained on.
+
+    Raises:
+        SplitError: see `choose_patients`.
+    """
+    known = frozenset(name for names in (model.split or {}).values() for name in names)
+    if known and not model.trained_identities and known.isdisjoint(patient.patient_id for patient in exams.patients):
+        progress.note(
+            f"warning: {model.generator.path} names {len(known)} patients in its split, and none of them is here: "
+            "by their names it cannot be told whether the model was trained on some of these"
+        )
+    exams_of_part = [patient for patient in exams.patients if patient.patient_id in patients]
+    seen = seen_in_training(exams_of_part, model.split or {}, model.also_trained_on, model.trained_identities)
+    if seen and options.split != "train" and not options.allow_train_patients:
+        # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
+        lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"
+        remedy = "leave `split_json` out to take the checkpoint's split" if options.split_json else lost_names
+        raise SplitError(
+            f"{model.generator.path} was trained on {', '.join(seen)} of the {options.split} part "
+            f"({exams.source}): numbers on them say nothing about new patients; "
+            f"{remedy}, or pass `allow_train_patients=True`"
+        )
+
+
+def _of_patient(series: Sequence[StoredSeries], sampler: DegradationSampler) -> Iterator[PlannedSlice]:
+    """All slices of a patient; rows number the series whose images of several geometries share one UID."""
+    for stored in series:
+        alike = [other for other in series if other.series_uid == stored.series_uid]
+        uid = stored.series_uid
+        name = uid if len(alike) == 1 else f"{uid}/{alike.index(stored) + 1}"
+        for index in range(len(stored)):
+            ref = SliceRef(
+                patient_id=stored.patient_id,
+                series_uid=name,
+                deg_seed=sampler.patient_seed(stored.patient_id),
+                slice_index=index,
+                sop_instance_uid=stored.identities[index],
+                z_mm=stored.z_mm[index],
+            )
+            yield PlannedSlice(stored, index, ref)
+
+
+def _limited(slices: list[PlannedSlice], options: EvaluateOptions) -> list[PlannedSlice]:
+    """At most `max_slices_per_patient` of a patient; a random choice depends on seed and patient alone."""
+    most = options.max_slices_per_patient
+    if most is None or most >= len(slices):
+        return slices
+    if options.slice_sampling == "first":
+        return slices[:most]
+    rng = rng_from(options.seed, "slices", slices[0].ref.patient_id)
+    return [slices[i] for i in sorted(rng.choice(len(slices), size=most, replace=False))]
