@@ -28,7 +28,7 @@ def test_a_mutated_file_is_read_right_or_refused_in_words(
         counts[found] += 1
         assert found not in {Outcome.TRACEBACK, Outcome.WRONG}, f"{encoding}, mutant {number}: {found}: {detail}"
         path.unlink()
-    record_property(encoding, dict(counts))
+    record_property(encoding, {str(found): count for found, count in counts.items()})
     assert counts[Outcome.NAMED] > COUNT / 10
     assert counts[Outcome.RIGHT] > COUNT / 10
 
