@@ -35,6 +35,7 @@ COMMANDS = {
     "params": [["--nf", "4", "--nb", "1", "--gc", "2", "--input_size", "16", "16"]],
     "doctor": [["--help"]],  # its verdict is on this machine: tests/cli/test_doctor.py
     "physics": [["--help"]],  # it needs a phantom's scan, and reads it as `scan` does
+    "node": [["--help"]],  # it listens, and sends where it is told to: tests/node
     "demo": [["--help"]],  # it is the verbs before, one after the other
 }
 """Every verb, in an order in which each finds what it needs; a verb that is not here fails the test."""

@@ -21,7 +21,8 @@ from tests.made.logs import rows_of
 def root(tmp_path: Path) -> Path:
     """Three patients of two slices, pixels of 0.7 mm."""
     for i, name in enumerate(("x1", "x2", "x3"), start=1):
-        save_series(tmp_path / "exams" / name, [body(), body(seed=1)], series=f"1.2.{i}")
+        person = {"PatientID": f"P-{name}", "StudyInstanceUID": f"1.3.{i}"}
+        save_series(tmp_path / "exams" / name, [body(), body(seed=1)], series=f"1.2.{i}", **person)
     return tmp_path / "exams"
 
 
@@ -96,8 +97,10 @@ def test_results_of_a_series_that_is_left_out_now_go(root: Path, tmp_path: Path)
 def test_names_that_are_not_utf8_are_spelled_out_and_known_again(root: Path, tmp_path: Path) -> None:
     out, splits = tmp_path / "out", tmp_path / "splits"
     odd = root / os.fsdecode(b"M\xfcller")
-    save_series(odd / os.fsdecode(b"Sch\xe4del"), [body(), body(seed=1)], series="1.2.9")
-    save(ct_slice(body(), series_uid="1.8", uid="1.8.1", RescaleSlope=None, RescaleIntercept=None), odd / "raw")
+    person = {"PatientID": "P-odd", "StudyInstanceUID": "1.3.9"}
+    save_series(odd / os.fsdecode(b"Sch\xe4del"), [body(), body(seed=1)], series="1.2.9", **person)
+    raw = ct_slice(body(), series_uid="1.8", uid="1.8.1", RescaleSlope=None, RescaleIntercept=None, **person)
+    save(raw, odd / "raw")
     affine = np.diag([-0.7, -0.7, 2.5, 1])
     nib.save(nib.Nifti1Image(np.stack([body(), body()], axis=2), affine), odd / os.fsdecode(b"\xfc.nii"))
     preprocess(root, out)
