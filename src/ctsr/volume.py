@@ -100,7 +100,7 @@ class Plane:
         return Plane(shape, spacing, self.position(first[0], first[1]), self.directions)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """Voxels in HU and the grid they stand on; padding reads as air and is remembered in a mask."""
 
@@ -142,6 +142,12 @@ class Volume:
             raise DomainError(f"voxels of shape {self.hu.shape} do not fit a grid of shape {self.grid.shape}")
         if self.padding is not None and self.padding.shape != self.hu.shape:
             raise DomainError(f"a padding mask of shape {self.padding.shape} does not fit voxels of {self.hu.shape}")
+
+    def __repr__(self) -> str:
+        shape = " × ".join(map(str, self.hu.shape))
+        spacing = " × ".join(f"{mm:g}" for mm in self.grid.spacing)
+        span = f"{self.hu.min():g} … {self.hu.max():g} HU" if self.hu.size else "no voxels"
+        return f"Volume({shape} voxels of {spacing} mm, {span})"
 
 
 def is_plausible_spacing(*spacing: float) -> bool:

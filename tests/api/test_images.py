@@ -118,3 +118,8 @@ def test_errors_name_parameters_and_no_flags(volume: Volume, tmp_path: Path) -> 
         with pytest.raises(kind, match=name) as caught:
             call()
         assert "--" not in str(caught.value)
+
+
+def test_a_volume_is_shown_in_one_line() -> None:
+    volume = Volume.from_array(np.array([[[-1000.0, 40.0]]]), spacing=(2.5, 0.8, 0.8))
+    assert repr(volume) == "Volume(1 × 1 × 2 voxels of 2.5 × 0.8 × 0.8 mm, -1000 … 40 HU)"
