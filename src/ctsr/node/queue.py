@@ -167,7 +167,7 @@ class Queue:
                 target = self._folder(job_id) / "originals" / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(target)
-        except BaseException:
+        except BaseException:  # the database forgets the image, whatever happened: so must the folder
             if target is not None:
                 target.unlink(missing_ok=True)
             raise
@@ -369,7 +369,7 @@ class Queue:
         try:
             yield self._database
             self._database.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # an interruption, too, must not leave half of a change
             with suppress(sqlite3.Error):  # SQLite may have rolled back itself, when the disk is full
                 self._database.execute("ROLLBACK")
             raise

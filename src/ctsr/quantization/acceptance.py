@@ -117,7 +117,9 @@ def native_pairs(
         hu_range: HU that it sees as [-1, 1].
         conditional: whether the network takes conditions.
     """
-    top, left = (max(0, size - NATIVE_SIDE) // 2 for size in hu.shape)
+    rows, columns = hu.shape
+    top = max(0, rows - NATIVE_SIDE) // 2
+    left = max(0, columns - NATIVE_SIDE) // 2
     part = hu[top : top + NATIVE_SIDE, left : left + NATIVE_SIDE]
     unit = torch.from_numpy(hu_range.to_unit(part).astype(np.float32))[None, None]
     if not conditional:

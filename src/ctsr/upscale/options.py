@@ -78,5 +78,9 @@ class UpscaleOptions:
         """`slices` as Python takes it; all when left out."""
         match = SLICES.fullmatch(self.slices or ":")
         assert match is not None, "checked when it was made"
-        start, stop = (int(text) if text not in {"", "-"} else None for text in match.groups())
-        return slice(start, stop)
+        start, stop = match.group(1), match.group(2)
+        return slice(_bound(start), _bound(stop))
+
+
+def _bound(text: str) -> int | None:
+    return None if text in {"", "-"} else int(text)
