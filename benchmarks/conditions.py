@@ -53,7 +53,7 @@ def _series(series: Series, model: ModelUnderTest, count: int) -> None:
             for seed, image in enumerate(hr)
         ]
         estimated = estimated_conditions([SlicePixels(image, None) for image in lr], spacing, scale, hu_range)
-        known, blind = (_psnr(lr, hr, model, told) for told in (drawn_conditions(params), estimated))
+        known, blind = (_psnr(lr, hr, model, told) for told in (drawn_conditions(params, scale), estimated))
         noise_hu = estimated.noise_sigma * hu_range.hu_per_unit
         print(
             f"| {series.path.name} | {series.kernel} | {blur:g} | {estimated.blur_sigma:.2f} | {noise_hu:.1f} "

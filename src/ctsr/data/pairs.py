@@ -50,6 +50,11 @@ class SlicePair:
     draw: Draw
     """As drawn; noise of an exam at less dose with the strength that was measured."""
 
+    @property
+    def scale(self) -> int:
+        """HR pixels per LR pixel, along each side."""
+        return self.hr.shape[-1] // self.lr.shape[-1]
+
 
 def slice_pair(
     stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange = DEFAULT_RANGE
@@ -98,6 +103,11 @@ class PatchPair:
     hr: Tensor
     params: tuple[DegradationParams, ...]
     """What each LR patch was made with."""
+
+    @property
+    def scale(self) -> int:
+        """HR pixels per LR pixel, along each side."""
+        return self.hr.shape[-1] // self.lr.shape[-1]
 
     def pin_memory(self) -> "PatchPair":
         """The same batch in page-locked memory, from which a copy to a GPU need not wait."""

@@ -70,6 +70,16 @@ class DegradationParams:
             return self.noise_sigma * math.sqrt(1 / self.dose - 1)
         return self.noise_sigma / math.sqrt(self.dose)
 
+    def total_blur_sigma(self, scale: int) -> float:
+        """The Gaussian that blurs as this blur and this downsampling do together; HR pixels, standard deviation.
+
+        Bilinear downsampling is what it is compared with, and counts as none: at even scales it is the mean of two
+        pixels along each side, of variance 3/12, where the mean over an area has ``(scale² − 1)/12``.
+        """
+        if self.downsampling == "bilinear":
+            return self.blur_sigma
+        return math.sqrt(self.blur_sigma**2 + max(scale**2 - 4, 0) / 12)
+
     @property
     def has_noise(self) -> bool:
         """Whether noise is added."""

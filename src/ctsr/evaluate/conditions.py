@@ -36,7 +36,7 @@ def told_conditions(
             draw = sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
             if draw.params.noise_model == "exam":
                 return _measured_dose(stored, index, sampler, hu_range)
-            return drawn_conditions(draw.params)
+            return drawn_conditions(draw.params, sampler.degradation.scale)
         case "fixed":
             return Conditions(source.blur_sigma, source.noise_hu / hu_range.hu_per_unit)
         case "estimated":
@@ -48,7 +48,8 @@ def told_conditions(
 @lru_cache(maxsize=64)
 def _measured_dose(stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange) -> Conditions:
     """Noise of an exam at less dose is known when its LR has been made."""
-    return drawn_conditions(slice_pair(stored, index, sampler, hu_range).draw.params)
+    params = slice_pair(stored, index, sampler, hu_range).draw.params
+    return drawn_conditions(params, sampler.degradation.scale)
 
 
 @lru_cache(maxsize=64)

@@ -30,9 +30,9 @@ MOST_BLUR = {2: 1.1, 4: 2.0}
 """HR pixels by scale, standard deviation: what full sharpening tells the network."""
 
 
-def drawn_conditions(params: DegradationParams) -> Conditions:
-    """The blur and the noise that an LR image was made with."""
-    return Conditions(params.blur_sigma, params.noise_std)
+def drawn_conditions(params: DegradationParams, scale: int) -> Conditions:
+    """The blur and the noise that an LR image was made with, the blur of the downsampling included."""
+    return Conditions(params.total_blur_sigma(scale), params.noise_std)
 
 
 def estimated_conditions(
@@ -60,18 +60,19 @@ def estimated_conditions(
     return Conditions(blur_sigma, (noise.sigma_hu or 0.0) / hu_range.hu_per_unit)
 
 
-def network_input(lr: Tensor, params: Sequence[DegradationParams], *, conditional: bool) -> Tensor:
+def network_input(lr: Tensor, params: Sequence[DegradationParams], *, scale: int, conditional: bool) -> Tensor:
     """What a network takes to see LR images that were made with `params`.
 
     Args:
         lr: ``(N, 1, h, w)`` in [-1, 1].
         params: one for each of the N images.
+        scale: HR pixels per LR pixel.
         conditional: whether the network takes conditions.
 
     Returns:
         ``(N, 1, h, w)``, or ``(N, 3, h, w)`` for a conditional network.
     """
-    return with_conditions(lr, [drawn_conditions(p) for p in params]) if conditional else lr
+    return with_conditions(lr, [drawn_conditions(p, scale) for p in params]) if conditional else lr
 
 
 @dataclass(frozen=True)

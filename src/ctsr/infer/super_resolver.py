@@ -210,7 +210,11 @@ def by_network(net: nn.Module | Engine, scale: int, hu_range: HURange, *, condit
 def telling(method: SuperResolver, made_with: DegradationParams | Conditions) -> SuperResolver:
     """The method told how its LR images were made, or what to take them for; others are returned as they are."""
     if isinstance(method, NetworkMethod) and method.resolver.conditional:
-        drawn = drawn_conditions(made_with) if isinstance(made_with, DegradationParams) else made_with
+        drawn = (
+            drawn_conditions(made_with, method.resolver.scale)
+            if isinstance(made_with, DegradationParams)
+            else made_with
+        )
         return replace(method, conditions=method.fixed or drawn)
     return method
 

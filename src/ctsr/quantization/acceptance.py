@@ -101,7 +101,8 @@ def degraded_pairs(
         hr = torch.from_numpy(hu_range.to_unit(cropped))[None, None]
         draw = sampler.draw("trial", str(i), str(i), i)
         lr = degrade(hr, [draw.params], [draw.noise_seed], scale=degradation.scale, antialias=degradation.antialias)
-        pairs.append(Pair(network_input(lr, [draw.params], conditional=conditional), hr))
+        told = network_input(lr, [draw.params], scale=degradation.scale, conditional=conditional)
+        pairs.append(Pair(told, hr))
     return pairs
 
 

@@ -82,7 +82,7 @@ def quantize(
     batches = patches.batches("ranges", CALIBRATION_BATCHES)
     conditional = model.architecture.conditional
     tracked = progress.track(batches, total=CALIBRATION_BATCHES, what="Calibrating")
-    images = [network_input(batch.lr, batch.params, conditional=conditional) for batch in tracked]
+    images = [network_input(batch.lr, batch.params, scale=model.scale, conditional=conditional) for batch in tracked]
     images += [pair.lr for pair in _native(train.series, model, NATIVE_SERIES)]
     calibrate_ranges(net, images)
     steps = progress.track(patches.batches("steps", options.steps), total=options.steps, what="Training")
@@ -113,7 +113,7 @@ def finetune(net: nn.Module, teacher: nn.Module, batches: Iterator[PatchPair], o
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps, FINAL_RATE * options.lr)
     convs = [module for module in net.modules() if isinstance(module, QuantizedConv2d)]
     for batch in batches:
-        inputs = network_input(batch.lr, batch.params, conditional=is_conditional(teacher))
+        inputs = network_input(batch.lr, batch.params, scale=batch.scale, conditional=is_conditional(teacher))
         with torch.no_grad():
             target = teacher(inputs)
         sr = net(inputs)
@@ -207,7 +207,8 @@ def _accept(net: nn.Module, model: Model, val: Sequence[StoredSeries], cache: Pa
     pairs: list[Pair] = []
     for stored, index in slices[:: math.ceil(len(slices) / ACCEPTANCE_SLICES)]:
         pair = slice_pair(stored, index, sampler, model.hu_range)
-        lr = network_input(pair.lr, [pair.draw.params], conditional=model.architecture.conditional)
+        conditional = model.architecture.conditional
+        lr = network_input(pair.lr, [pair.draw.params], scale=model.scale, conditional=conditional)
         pairs.append(Pair(lr, pair.hr))
     pairs += _native(val, model, ACCEPTANCE_SLICES)
     int8 = OpenvinoEngine(converted(net, cache), "int8")

@@ -152,7 +152,7 @@ class FinetuneStage:
         """SR, and the losses it was made to lower; None where they were not finite."""
         fabric, generator = self.rig.fabric, self.generator
         generator.optimizer.zero_grad()
-        inputs = network_input(batch.lr, batch.params, conditional=is_conditional(generator.bare))
+        inputs = network_input(batch.lr, batch.params, scale=batch.scale, conditional=is_conditional(generator.bare))
         whole = len(batch) <= self.rig.micro_batch
         sr = generator.net(inputs) if whole else self._in_parts(inputs)
         terms = self._terms(sr, batch, inputs, adversarial=adversarial)
@@ -215,7 +215,9 @@ class FinetuneStage:
         device, hu = self.rig.fabric.device, self.rig.validation.hu_range.width / 2
         kind = self.objective.degradation
         net = self.generator.in_use
-        sr = super_resolve(net, network_input(pair.lr, [pair.draw.params], conditional=is_conditional(net)))
+        sr = super_resolve(
+            net, network_input(pair.lr, [pair.draw.params], scale=pair.scale, conditional=is_conditional(net))
+        )
         error = (sr - pair.hr).double()
         squared = float(error.square().mean())
         again = consistency_loss(sr, pair.hr, [pair.draw.params], scale=kind.scale, antialias=kind.antialias)

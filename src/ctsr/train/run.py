@@ -95,7 +95,9 @@ class L1Stage:
         self.generator.optimizer.zero_grad()
         total = torch.zeros((), device=fabric.device)
         size = self.rig.micro_batch
-        inputs = network_input(batch.lr, batch.params, conditional=is_conditional(self.generator.bare))
+        inputs = network_input(
+            batch.lr, batch.params, scale=batch.scale, conditional=is_conditional(self.generator.bare)
+        )
         parts = list(zip(inputs.split(size), batch.hr.split(size), strict=True))
         for i, (lr, hr) in enumerate(parts):
             # Gradients travel between devices once a step: with the last part.
@@ -121,7 +123,9 @@ class L1Stage:
 
     def _measure(self, pair: SlicePair) -> Losses:
         net = self.generator.in_use
-        sr = super_resolve(net, network_input(pair.lr, [pair.draw.params], conditional=is_conditional(net)))
+        sr = super_resolve(
+            net, network_input(pair.lr, [pair.draw.params], scale=pair.scale, conditional=is_conditional(net))
+        )
         return {"l1": float(l1_loss(sr.double(), pair.hr.double()))}
 
 

@@ -155,7 +155,9 @@ def _panels(pair: SlicePair, net: nn.Module, hu_range: HURange, scale: int) -> l
     images = {
         "LR": pair.lr,
         "Bicubic": interpolate(pair.lr, scale, "bicubic"),
-        "SR": super_resolve(net, network_input(pair.lr, [pair.draw.params], conditional=is_conditional(net))),
+        "SR": super_resolve(
+            net, network_input(pair.lr, [pair.draw.params], scale=pair.scale, conditional=is_conditional(net))
+        ),
         "HR": pair.hr,
     }
     return [Panel(name, hu_range.to_hu(image[0, 0].cpu().numpy())) for name, image in images.items()]
