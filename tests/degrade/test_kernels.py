@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctsr.degrade.apply import Taps, antialiased_taps, blur_taps, reflected
+from ctsr.degrade import DegradationParams
+from ctsr.degrade.apply import Taps, antialiased_taps, area_taps, blur_taps, reflected
 
 
 @given(st.integers(1, 12), st.integers(-40, 40), st.integers(0, 60))
@@ -32,3 +33,20 @@ def test_a_soft_downsampling_keeps_the_mean_and_the_place(scale: int) -> None:
     assert taps.weights.sum() == pytest.approx(1, abs=1e-12)
     assert center(taps) == pytest.approx((scale - 1) / 2, abs=1e-12)
     assert np.count_nonzero(taps.weights) == 2 * scale
+
+
+def variance(taps: Taps) -> float:
+    """Of the weights about their mean, in HR pixels squared."""
+    places = taps.first + np.arange(len(taps.weights))
+    return float(np.sum(taps.weights * (places - center(taps)) ** 2))
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("sigma", [0.0, 0.8, 1.6])
+def test_the_total_blur_of_a_downsampling_makes_up_for_the_other(scale: int, sigma: float) -> None:
+    kernel = 21 if sigma else 1
+    params = DegradationParams(sigma, kernel, 0, 1, downsampling="area")
+    total = params.total_blur_sigma(scale)
+    bilinear = variance(blur_taps(total, 21, scale)) if total else variance(blur_taps(0, 1, scale))
+    assert variance(area_taps(sigma, kernel, scale)) == pytest.approx(bilinear, rel=0.01)
+    assert DegradationParams(sigma, kernel, 0, 1).total_blur_sigma(scale) == sigma
