@@ -298,7 +298,9 @@ def test_without_the_perceptual_weights_the_error_says_which_command_brings_them
 
 
 def test_half_precision_is_close_to_single(finetuning: FinetuneOptions) -> None:
-    rows = [finetune(replace(finetuning, epochs=2, patch=16, precision=p)).state.history[-1] for p in ("32", "bf16-mixed")]  # type: ignore[arg-type]
+    rows = [
+        finetune(replace(finetuning, epochs=2, patch=16, precision=p)).state.history[-1] for p in ("32", "bf16-mixed")
+    ]  # type: ignore[arg-type]
     assert rows[1].train_l1 == pytest.approx(rows[0].train_l1, rel=0.05)
     assert rows[1].train_disc == pytest.approx(rows[0].train_disc, rel=0.5)
     assert rows[1].train_l1 != rows[0].train_l1
