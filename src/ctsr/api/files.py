@@ -186,7 +186,9 @@ def _only_series(path: Path, series_uid: str | None) -> Series:
         patients = [*inventory.excluded, *(left for patient in inventory.patients for left in patient.excluded)]
         reasons = listed(list(dict.fromkeys(left.reason for left in patients)), 3)
         raise MissingInputError(f"{path}: no usable CT series ({reasons or 'no CT at all'})")
-    names = [f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip() for series in found]
+    names = [
+        f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip() for series in found
+    ]
     raise UsageError(
         f"{path} holds {len(found)} series; name one by `series`, or take one of ctsr.scan: "
         f"{listed(names, MOST_LISTED)}"
