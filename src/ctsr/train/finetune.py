@@ -265,7 +265,8 @@ def _session(
     if leads and not options.no_plots and not state.epochs_done:
         draw(0)
     after_epoch = None if options.no_plots else draw
-    return Session(stage, state, folder, meta, options, draw_finetune_curves, _line, after_epoch)
+    flags = Degradation.from_dict(meta.degradation).as_flags()
+    return Session(stage, state, folder, meta, options, flags, draw_finetune_curves, _line, after_epoch)
 
 
 def _line(row: FinetuneRow) -> str:
