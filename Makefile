@@ -23,7 +23,7 @@ test: $(READY) ## Run the tests
 	# One thread each: processes that share cores and spin for one another take many times as long.
 	# A process that dies fails the run at once: xdist would wait for ever for what its replacement never gets.
 	# Engines and clusters bring libraries with threads of their own: they get processes that nothing else has used.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/upscale/test_cluster.py tests/evaluate/test_cluster.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 tests/upscale/test_cluster.py tests/evaluate/test_cluster.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --max-worker-restart 0 tests/api tests/docs tests/infer tests/quantization tests/upscale --ignore tests/upscale/test_cluster.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 --ignore tests/api --ignore tests/docs --ignore tests/infer --ignore tests/quantization --ignore tests/upscale --ignore tests/evaluate/test_cluster.py
 

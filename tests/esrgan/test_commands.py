@@ -30,6 +30,11 @@ SMALL = shlex.split("--epochs 1 --nf 4 --nb 1 --gc 2 --patch_size 32 --batch_siz
 SHORT = shlex.split("--epochs 1 --patch 32 --batch_size 8")
 """The same for a fine-tuning."""
 
+NO_PICTURES = "--no_plots"
+"""Half the time of a small evaluation is its pictures."""
+DRAWN = (1, 4)
+"""Which evaluations draw them: one of validation patients in a window, one of test patients."""
+
 
 def commands() -> list[str]:
     text = (HERE / "COMMANDS.md").read_text(encoding="utf-8")
@@ -167,14 +172,16 @@ def test_finetune(folder: Folder, command: str, tmp_path: Path) -> None:
         assert config[flag] == (value if flag == "early_metric" else float(value))
 
 
-@pytest.mark.parametrize("command", named("evaluate"))
-def test_evaluate(folder: Folder, command: str) -> None:
-    done = folder.run(command)
+@pytest.mark.parametrize(("number", "command"), enumerate(named("evaluate")))
+def test_evaluate(folder: Folder, number: int, command: str) -> None:
+    drawn = number in DRAWN
+    done = folder.run(command, *([] if drawn else [NO_PICTURES]))
     assert done.returncode == 0, done.stderr
     for method in ("Interpolation (Bilinear)", "Interpolation (Bicubic)", "Model (RRDB)"):
         assert method in done.stdout
     made = max((folder.path / "eval_results").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert (made / "metrics.csv").is_file()
+    assert bool(list(made.rglob("*.png"))) == drawn
     summary = json.loads((made / "summary.json").read_text())
     assert summary["split"] == command.split("--split ")[1].split()[0]
     assert ("preset-soft_tissue" in made.name) == ("--preset soft_tissue" in command)
@@ -188,7 +195,7 @@ def test_the_long_and_the_short_command_are_the_same(folder: Folder) -> None:
     long, short = (command for command in named("evaluate") if f"{RUN}" in command)
     tables = []
     for command in (long, short):
-        done = folder.run(command, "--output_dir", f"same_{len(tables)}")
+        done = folder.run(command, "--output_dir", f"same_{len(tables)}", NO_PICTURES)
         assert done.returncode == 0, done.stderr
         (made,) = (folder.path / f"same_{len(tables)}").iterdir()
         assert re.fullmatch(r"test__best__globalHU_-1000_2000_on_test_set__\d{8}-\d{6}", made.name)
@@ -209,7 +216,7 @@ def expected_patient(command: str) -> str:
 @pytest.fixture(scope="module")
 def summary(folder: Folder) -> Path:
     """Of an evaluation by the documented run."""
-    done = folder.run(next(one for one in named("evaluate") if RUN in one), "--output_dir", "to_view", "--no_plots")
+    done = folder.run(next(one for one in named("evaluate") if RUN in one), "--output_dir", "to_view", NO_PICTURES)
     assert done.returncode == 0, done.stderr
     (made,) = (folder.path / "to_view").glob("*/summary.json")
     return made

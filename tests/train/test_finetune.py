@@ -298,7 +298,9 @@ def test_without_the_perceptual_weights_the_error_says_which_command_brings_them
 
 
 def test_half_precision_is_close_to_single(finetuning: FinetuneOptions) -> None:
-    rows = [finetune(replace(finetuning, epochs=2, precision=p)).state.history[-1] for p in ("32", "bf16-mixed")]  # type: ignore[arg-type]
+    rows = [
+        finetune(replace(finetuning, epochs=2, patch=16, precision=p)).state.history[-1] for p in ("32", "bf16-mixed")
+    ]  # type: ignore[arg-type]
     assert rows[1].train_l1 == pytest.approx(rows[0].train_l1, rel=0.05)
     assert rows[1].train_disc == pytest.approx(rows[0].train_disc, rel=0.5)
     assert rows[1].train_l1 != rows[0].train_l1
@@ -319,8 +321,8 @@ def test_the_real_trunk_makes_the_perceptual_loss(finetuning: FinetuneOptions) -
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
 def test_parts_of_a_batch_work_in_every_precision(finetuning: FinetuneOptions, precision: str) -> None:
-    one_step = replace(finetuning, epochs=1, batch_size=16, warmup_g_only=0, precision=precision)  # type: ignore[arg-type]
-    rows = [finetune(replace(one_step, micro_batch=size)).state.history[0] for size in (16, 5)]
+    one_step = replace(finetuning, epochs=1, batch_size=8, patch=16, warmup_g_only=0, precision=precision)  # type: ignore[arg-type]
+    rows = [finetune(replace(one_step, micro_batch=size)).state.history[0] for size in (8, 3)]
     assert rows[1].train_l1 == pytest.approx(rows[0].train_l1, rel=1e-2)
     assert rows[1].val_l1 == pytest.approx(rows[0].val_l1, rel=1e-2)
 
@@ -336,7 +338,7 @@ def test_gradients_survive_the_scale_of_half_precision(
         fabric.launch()
         return fabric
 
-    one_step = replace(finetuning, epochs=1, batch_size=16, warmup_g_only=0, clip_grad=0.0)
+    one_step = replace(finetuning, epochs=1, batch_size=8, patch=16, warmup_g_only=0, clip_grad=0.0)
     monkeypatch.setattr(finetune_module, "launch", scaled)
     whole, parts = (gradients(last(finetune(replace(one_step, micro_batch=size)))) for size in (16, 4))
     for name, value in whole.items():
