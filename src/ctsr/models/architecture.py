@@ -236,6 +236,14 @@ def _read_through_plane(state: StateDict) -> Architecture:
     return Architecture(THROUGH_PLANE, 1, nf=state["conv_first.weight"].shape[0], nb=len(blocks), gc=0)
 
 
+def _build_through_plane(architecture: Architecture) -> nn.Module:
+    if architecture.scale != 1:
+        raise DomainError(
+            f"a network between slices has scale 1, not {architecture.scale}; scales 2 and 4 are in plane"
+        )
+    return ThroughPlaneNet(architecture.nf, architecture.nb)
+
+
 def _skip_marks(first_of_trunk: str) -> frozenset[str]:
     return frozenset({"conv_first.weight", "conv_up.weight", f"trunk.{first_of_trunk}.weight"})
 
@@ -291,7 +299,7 @@ FAMILIES: Mapping[str, Family] = {
     THROUGH_PLANE: Family(
         marks=frozenset({GAIN_KEY, "trunk.blocks.0.conv1.weight", "conv_last.weight"}),
         read=_read_through_plane,
-        build=lambda a: ThroughPlaneNet(a.nf, a.nb),
+        build=_build_through_plane,
         # Convolutions of folded pixels: first, blocks, trunk, last; and the rest of the pixel's own block.
         radius=lambda a: FOLD * (1 + 2 * a.nb + 1 + 1) + FOLD - 1,
         trunk="trunk.",
