@@ -167,7 +167,7 @@ def draw(case: Case, results: Mapping[str, VoxelsHU], series: Series, folder: Pa
     strips = [case.thick[nearest][:, row], *(result[:, row] for result in results.values()), case.truth[:, row]]
     zoom = case.grid.spacing / series.pixel_spacing[1]
     window = PRESETS["soft_tissue"]
-    low, high = window.level - window.width / 2, window.level + window.width / 2
+    low, high = window.center - window.width / 2, window.center + window.width / 2
     images: list[Image.Image] = []
     for strip in strips:
         grey = Image.fromarray(np.uint8(np.clip((strip[::-1] - low) / (high - low), 0, 1) * 255))

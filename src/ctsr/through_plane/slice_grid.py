@@ -46,11 +46,11 @@ class SliceGrid:
 
     def source_positions(self, first: int, stop: int) -> Matrix:
         """Of source slices `first` to before `stop`."""
-        return np.arange(first, stop) * self.distance
+        return np.arange(first, stop, dtype=np.float64) * self.distance
 
     def wanted_positions(self, first: int, stop: int) -> Matrix:
         """Of wanted slices `first` to before `stop`; also beyond the ends."""
-        return np.arange(first, stop) * self.spacing
+        return np.arange(first, stop, dtype=np.float64) * self.spacing
 
     def nearest(self, wanted: int) -> int:
         """The source slice that is nearest to a wanted one."""

@@ -222,5 +222,6 @@ def _filled(pixels: SlicePixels) -> Block:
         return pixels.hu
     if pixels.padding.all():
         return np.full_like(pixels.hu, AIR)
-    rows, columns = ndimage.distance_transform_edt(pixels.padding, return_distances=False, return_indices=True)
+    nearest = np.asarray(ndimage.distance_transform_edt(pixels.padding, return_distances=False, return_indices=True))
+    rows, columns = nearest.astype(np.intp)
     return np.asarray(pixels.hu[rows, columns], np.float32)
