@@ -35,6 +35,8 @@ from ctsr.volume import Grid, Volume, normal, spread
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""
+MOST_PLACES = 10
+"""Times as many places as slices that a volume with gaps may have: a position of 90 m would fill any memory."""
 MOST_RESCALES = 4
 """Rescales within one series that are judged each by itself."""
 COPY_AGAIN = "copy or export it again"
@@ -351,6 +353,11 @@ def even_grid(series: Series) -> tuple[Grid, list[int]]:
     step = float(along[-1] - along[0]) / count if count else step
     exact = (along - along[0]) / step
     places = exact.round()
+    if places[-1] >= MOST_PLACES * len(places):
+        raise SeriesError(
+            f"{series.path}: its {len(places)} slices lie {along[-1] - along[0]:.4g} mm apart, {step:.3g} mm from one "
+            "to the next: most of a volume of them would be empty. Use it slice by slice."
+        )
     if np.abs(exact - places).max() > ON_GRID_WITHIN:
         raise SeriesError(
             f"{series.path}: its slices are not evenly spaced (step {step:.3g} mm). Use it slice by slice."

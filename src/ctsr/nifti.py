@@ -23,7 +23,7 @@ from ctsr.identity import content_identity
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
 from ctsr.text import one_line
-from ctsr.volume import LARGEST_STEP_MM, Grid, Vector, is_plausible_position, is_plausible_spacing
+from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Grid, Vector, is_plausible_position, is_plausible_spacing
 
 BROKEN = (
     *(ImageFileError, HeaderDataError, zlib.error),
@@ -238,7 +238,7 @@ def _unusable(image: _Image) -> str:
         return "its affine is sheared (a tilted gantry that was not corrected)"
     if image.axes[0] != 2 and abs(spacing[1] / spacing[2] - 1) > SQUARE_WITHIN:
         return "its slices are not axial: resample it to axial slices first"
-    if not (is_plausible_spacing(*spacing[1:]) and spacing[0] <= LARGEST_STEP_MM):
+    if not (is_plausible_spacing(*spacing[1:]) and SMALLEST_STEP_MM <= spacing[0] <= LARGEST_STEP_MM):
         return f"its voxels of {' × '.join(f'{mm:g}' for mm in spacing)} mm are no CT's"
     if not is_plausible_position(*image.affine[:3, 3]):
         return "its position is impossible"

@@ -131,7 +131,7 @@ def _cells(job: "Job", outcome: "Outcome") -> tuple[str, ...]:
     done = f"{duration(outcome.seconds)}, {duration(outcome.seconds / max(1, outcome.num_slices))} a slice"
     return (
         series.patient_id,
-        series.description or series.path.name,
+        series.title,
         str(len(series.slices)),
         pixels(series.rows, series.columns),
         mm(*series.pixel_spacing),
