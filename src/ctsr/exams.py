@@ -66,10 +66,10 @@ def scan(
         executor: processes to read headers in, from `ctsr.pool.pool`; None reads them here.
 
     Raises:
-        MissingInputError: there is no such folder or file.
+        MissingInputError: no such file or folder.
     """
     if not root.exists():
-        raise MissingInputError(f"{root}: there is no such folder; give one that holds a folder for each patient")
+        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
     names = dict(patient_ids or {})
     if root.is_file():
         return Inventory(root, (scan_patient(root, correction=correction),))
@@ -107,10 +107,10 @@ def scan_patient(folder: Path, *, patient_id: str | None = None, correction: HUC
         correction: applied to the values of every series.
 
     Raises:
-        MissingInputError: there is no such folder or file.
+        MissingInputError: no such file or folder.
     """
     if not folder.exists():
-        raise MissingInputError(f"{folder}: there is no such folder or file")
+        raise MissingInputError(f"{folder}: no such file or folder")
     return _scan(_listed(folder), patient_id, correction)
 
 
@@ -359,7 +359,9 @@ def even_grid(series: Series) -> tuple[Grid, list[int]]:
             "to the next: most of a volume of them would be empty. Use it slice by slice."
         )
     if np.abs(exact - places).max() > ON_GRID_WITHIN:
-        raise SeriesError(f"{series.path}: its slices lie on no even grid (step {step:.3g} mm). Use it slice by slice.")
+        raise SeriesError(
+            f"{series.path}: its slices are not evenly spaced (step {step:.3g} mm). Use it slice by slice."
+        )
     a, b, c, d, e, f = series.orientation
     grid = Grid(
         shape=(int(places[-1]) + 1, series.rows, series.columns),

@@ -173,10 +173,10 @@ def verify_volume(path: Path, grid: Grid, checksums: Sequence[int]) -> None:
             stream.read(VOXELS_AT)
             found = [zlib.crc32(stream.read(2 * grid.shape[1] * grid.shape[2])) for _ in range(grid.shape[0])]
     except BROKEN as error:
-        raise ReadError(f"{path}: cannot be read again: {one_line(error)}") from error
+        raise ReadError(f"{path}: cannot be read back: {one_line(error)}") from error
     if not same_place or found != list(checksums):
         raise ReadError(
-            f"{path}: read again it holds other {'values' if same_place else 'positions'} than were written"
+            f"{path}: read back, it holds other {'values' if same_place else 'positions'} than were written"
         )
 
 
@@ -210,7 +210,7 @@ def _layout(affine: Affine) -> tuple[tuple[int, int, int], tuple[bool, bool, boo
     # io_orientation pairs each axis with a world axis one to one; flips are relative to the frame it is given.
     pairs = nib.orientations.io_orientation(affine)
     if np.isnan(pairs).any():
-        raise ReadError("its affine is degenerate: two axes run the same way, or one has no length")
+        raise ReadError("its affine is singular: two axes are parallel, or one has no length")
     axes = [int(np.flatnonzero(pairs[:, 0] == world)[0]) for world in (2, 1, 0)]
     slices, rows, columns = axes
     against = tuple(bool(pairs[axis, 1] < 0) for axis in axes)

@@ -312,7 +312,7 @@ def test_quantize_writes_a_model_that_upscale_uses(trained: Path, capsys: pytest
     assert main(["upscale", "preprocessed_data/fred", "sr", "--model_path", "best.pth", "--precision", "int8"]) == 0
     assert "openvino int8 quantized" in capsys.readouterr().err
     assert main(QUANTIZE) == 2
-    assert "is there already; pass --overwrite" in capsys.readouterr().err
+    assert "already exists; pass --overwrite" in capsys.readouterr().err
     assert main([*QUANTIZE, "--overwrite", "--seed", "1"]) == 0
     again = load_quantized(load_model(trained))
     assert again is not None

@@ -35,7 +35,7 @@ def scan(source: str | os.PathLike[str], *, progress: Progress = SILENT) -> Inve
         Patients and their series in order; what was left out, each with its reason.
 
     Raises:
-        MissingInputError: there is no such folder or file.
+        MissingInputError: no such file or folder.
 
     Examples:
         >>> for series in ctsr.scan("EXAMS").all_series():

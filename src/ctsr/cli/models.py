@@ -98,7 +98,7 @@ class Params:
 
         if self.model_path is None:
             return Architecture(self.arch, self.scale, self.nf, self.nb, self.gc)
-        return find_model(self.model_path, progress=console).architecture
+        return find_model(self.model_path, kind="any", progress=console).architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ class Weights:
         from ctsr.weights import weights_path
 
         if not self.names:
-            raise UsageError("which weights? `ctsr weights list` names them")
+            raise UsageError("no weights named; `ctsr weights list` lists them")
         for name in self.names:
             console.print(str(weights_path(name, self.cache)))
 

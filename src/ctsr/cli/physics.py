@@ -71,7 +71,7 @@ class Physics:
     def run(self, console: Console) -> int:
         """Exit status 0."""
         if self.source is None:
-            raise UsageError("ctsr physics: which scan? Give the folder of one series: ctsr physics SERIES")
+            raise UsageError("ctsr physics: give the folder of one series: ctsr physics SERIES")
         from ctsr.physics.real_scan import measure_scan
 
         series = self._series(console)

@@ -62,7 +62,7 @@ class Scan:
         """Exit status: 1 where nothing can be used or a file is broken."""
         folder = self.folder or self.root
         if folder is None:
-            raise UsageError("ctsr scan: which folder? Give one that holds a folder for each patient: ctsr scan DIR")
+            raise UsageError("ctsr scan: give a folder that holds one folder per patient: ctsr scan DIR")
         inventory = scan(folder, correction=HUCorrection(self.hu_scale, self.hu_offset), progress=console)
         measured = _measure(inventory, self.assume_hu, console) if self.quality else {}
         _print(inventory, measured, console)

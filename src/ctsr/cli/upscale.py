@@ -70,7 +70,7 @@ class Upscale:
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a series or a file could not be used."""
         if self.source is None or self.out is None:
-            raise UsageError("ctsr upscale: what, and where to? Give both: ctsr upscale IN OUT")
+            raise UsageError("ctsr upscale: give the input and the output: ctsr upscale IN OUT")
         from ctsr.checkpoint import find_model
         from ctsr.infer.engine import pick_device
         from ctsr.infer.selection import AskedFor

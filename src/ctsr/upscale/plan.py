@@ -237,7 +237,9 @@ def plan_series(
     for patient, series in wanted:
         kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
         if kind == "dicom" and is_nifti(series.path):
-            raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; `format=nifti`")
+            raise UsageError(
+                f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; use `format=nifti`"
+            )
         if is_nifti(out) and kind == "dicom":
             raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
         if is_nifti(out) and not alone:
