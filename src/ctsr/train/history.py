@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ctsr.documents import as_type
+from ctsr.errors import ReadError
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 
 PARTS = ("l1", "perc", "gan")
@@ -131,8 +133,13 @@ class TrainingState(Generic[R]):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], row: type[R]) -> "TrainingState[R]":
         """The inverse of `as_dict`."""
-        plain: dict[str, Any] = {**values, "history": [row(**line) for line in values["history"]]}
-        return cls(**plain)
+        names = {"epochs_done", "global_step", "best_epoch", "without_progress", "skipped_steps", "skipped_in_a_row"}
+        if unknown := values.keys() - names - {"best", "history"}:
+            raise ReadError(f"the state of the training has an unknown {sorted(unknown)[0]!r}")
+        counts = {name: as_type(values[name], int, name) for name in names & values.keys()}
+        lines = as_type(values["history"], list[dict[str, object]], "history")
+        history = [as_type(line, row, f"epoch {number}") for number, line in enumerate(lines, start=1)]
+        return cls(**counts, best=as_type(values["best"], float, "best"), history=history)
 
 
 def as_csv(history: Sequence[EpochRow]) -> str:

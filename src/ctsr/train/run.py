@@ -24,7 +24,7 @@ from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import is_conditional
 from ctsr.progress import SILENT, Progress
 from ctsr.train.context import Data, Losses, Patches, Rig, Validation, make_patches, open_data
-from ctsr.train.devices import launch, leader_first, make_plan
+from ctsr.train.devices import ending_its_process_group, launch, leader_first, make_plan
 from ctsr.train.history import EpochRow, L1Row, TrainingState, draw_l1_curve
 from ctsr.train.options import TrainOptions, continued
 from ctsr.train.session import (
@@ -40,6 +40,7 @@ from ctsr.train.through_plane import BetweenSlices, through_plane_degradation
 from ctsr.train.trainable_model import Learner, learner
 
 
+@ending_its_process_group
 def train(
     options: TrainOptions,
     wanted: WantedDegradation = None,
