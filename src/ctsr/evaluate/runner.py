@@ -24,8 +24,7 @@ from ctsr.checkpoint.model import Blend, blend
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError
-from ctsr.evaluate.linear_baseline import LinearBaseline
-from ctsr.evaluate.methods import ModelUnderTest, reconstruct
+from ctsr.evaluate.methods import LinearBaseline, ModelUnderTest, reconstruct
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Columns, OutputFolder, Row, RowWriter, SliceRef, Told, read_rows, to_csv
 from ctsr.evaluate.plan import EvaluationPlan
@@ -275,7 +274,7 @@ class ModelRecipe:
     @classmethod
     def of(cls, model: ModelUnderTest, threads: int | None) -> "ModelRecipe":
         """The recipe of a model, for processes of so many threads."""
-        generator = model.generator
+        generator = model.model
         spec = model.spec and replace(model.spec, threads=threads)
         return cls(generator.path, generator.sha256, generator.blend, str(model.device), spec)
 

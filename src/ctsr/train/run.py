@@ -21,10 +21,11 @@ from ctsr.models import Architecture, build, describe
 from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import is_conditional
 from ctsr.progress import SILENT, Progress
-from ctsr.train.context import Data, Losses, Rig, Validation, make_patches, open_data
+from ctsr.train.context import Data, Losses, TrainingContext, Validation, make_patches, open_data
 from ctsr.train.devices import launch, leader_first, make_plan
-from ctsr.train.history import EpochRow, L1Row, TrainingState, draw_l1_curve
+from ctsr.train.loop import TrainableModel, learner
 from ctsr.train.options import TrainOptions, continued
+from ctsr.train.run_folder import EpochRow, L1Row, TrainingState, draw_l1_curve
 from ctsr.train.session import (
     Session,
     TrainResult,
@@ -34,7 +35,6 @@ from ctsr.train.session import (
     restore,
     run_to_continue,
 )
-from ctsr.train.trainable_model import Learner, learner
 
 
 def train(
@@ -83,7 +83,7 @@ def train(
 class L1Stage:
     """Forward, backward, unscale, clip, step."""
 
-    def __init__(self, rig: Rig, generator: Learner) -> None:
+    def __init__(self, rig: TrainingContext, generator: TrainableModel) -> None:
         self.rig = rig
         self.generator = generator
         self.learners = {"generator": generator}
@@ -165,7 +165,7 @@ def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: 
     sampling = "slice" if options.conditional else "volume"
     sampler = DegradationSampler(degradation, sampling)
     validation = Validation(data.val, sampler, DEFAULT_RANGE, options.val_slices)
-    rig = Rig(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
+    rig = TrainingContext(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
     return L1Stage(rig, generator)
 
 
