@@ -177,17 +177,17 @@ def load_model_under_test(
         CheckpointError: the file holds none that can be loaded.
         UsageError: its scale is another one, or there is no such device.
     """
-    generator = find_model(reference, scale=scale, progress=progress)
-    if scale is not None and scale != generator.scale:
+    opened = find_model(reference, scale=scale, progress=progress)
+    if scale is not None and scale != opened.scale:
         raise UsageError(
-            f"`scale` {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
+            f"`scale` {scale} does not fit {opened.path}, a network for ×{opened.scale}; "
             "leave `scale` out or name another `model_path`"
         )
-    if generator.meta is None:
-        progress.note(f"warning: {generator.path} does not say how it was trained; default degradation, split unknown")
+    if opened.meta is None:
+        progress.note(f"warning: {opened.path} does not say how it was trained; default degradation, split unknown")
     torch_device = pick_device(device, progress=progress)
-    generator.net.to(torch_device)
-    return ModelUnderTest(generator, torch_device)
+    opened.net.to(torch_device)
+    return ModelUnderTest(opened, torch_device)
 
 
 def method_names(models: Sequence[ModelUnderTest]) -> tuple[str, ...]:

@@ -274,9 +274,9 @@ class ModelRecipe:
     @classmethod
     def of(cls, model: ModelUnderTest, threads: int | None) -> "ModelRecipe":
         """The recipe of a model, for processes of so many threads."""
-        generator = model.model
+        opened = model.model
         spec = model.spec and replace(model.spec, threads=threads)
-        return cls(generator.path, generator.sha256, generator.blend, str(model.device), spec)
+        return cls(opened.path, opened.sha256, opened.blend, str(model.device), spec)
 
     def opened(self, folder: Path) -> ModelUnderTest:
         """Open the model; relative paths begin at `folder`.
@@ -284,16 +284,16 @@ class ModelRecipe:
         Raises:
             CheckpointError: the file has changed since the evaluation began.
         """
-        generator = replace(self._generator(folder), path=self.path)
-        if generator.sha256 != self.sha256:
+        opened = replace(self._model(folder), path=self.path)
+        if opened.sha256 != self.sha256:
             raise CheckpointError(f"{self.path} has changed since the evaluation began")
         device = torch.device(self.device)
         if self.spec is not None:
-            return ModelUnderTest(generator, device, open_engine(self.spec, generator), self.spec)
-        generator.net.to(device)
-        return ModelUnderTest(generator, device)
+            return ModelUnderTest(opened, device, open_engine(self.spec, opened), self.spec)
+        opened.net.to(device)
+        return ModelUnderTest(opened, device)
 
-    def _generator(self, folder: Path) -> Model:
+    def _model(self, folder: Path) -> Model:
         if self.blend is None:
             return load_model(folder / self.path)
         first = load_model(folder / self.blend.first)

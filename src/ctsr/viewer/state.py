@@ -270,14 +270,14 @@ def _series_dict(number: int, series: Series) -> dict[str, Any]:
 def _model_dict(model: ModelUnderTest | None) -> dict[str, Any] | None:
     if model is None:
         return None
-    generator = model.model
+    opened = model.model
     return {
         "name": model.name,
-        "path": str(generator.path),
-        "architecture": str(generator.architecture),
+        "path": str(opened.path),
+        "architecture": str(opened.architecture),
         "device": str(model.device),
         "engine": model.engine_name,
-        "sha256": generator.sha256,
+        "sha256": opened.sha256,
     }
 
 
