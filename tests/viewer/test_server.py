@@ -5,14 +5,18 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
 
 from ctsr.errors import UsageError
 from ctsr.viewer import server
+from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import STATIC, ViewServer, static_file
+from ctsr.viewer.session import ViewerSession
+from tests.made.listener import Listener
 
 Serve = Callable[..., ViewServer]
 
@@ -319,11 +323,11 @@ def test_the_token_does_not_stand_among_the_arguments_of_the_browser(
     def browse(page: str) -> None:
         opened.append((page, Path(url2pathname(urlsplit(page).path)).read_text(encoding="utf-8")))
 
-    notes: list[str] = []
+    listener = Listener()
     monkeypatch.setattr(server.webbrowser, "open", browse)
     monkeypatch.setattr(ViewServer, "serve_forever", lambda _: None)
-    server.serve(open_view(root / "anna"), ViewOptions(), Listener(notes))
-    address = next(note.removeprefix("Viewer: ") for note in notes if note.startswith("Viewer: "))
+    server.serve(open_view(root / "anna"), ViewOptions(), listener)
+    address = next(note.removeprefix("Viewer: ") for note in listener.notes if note.startswith("Viewer: "))
     [(page, text)] = opened
     assert urlsplit(address).path.strip("/") not in page
     assert f"url={address}" in text
