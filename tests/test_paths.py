@@ -78,9 +78,9 @@ def test_an_absolute_path_is_taken_as_it_is(esrgan: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("text", ["C:\\data\\14655pp", "c:/data", "\\\\server\\share\\data", "C:datapp"])
 def test_an_absolute_path_of_a_windows_machine_is_refused(esrgan: Path, text: str) -> None:
-    with pytest.raises(MissingInputError, match="absolute path of a Windows machine"):
+    with pytest.raises(MissingInputError, match="absolute Windows path"):
         find_path(text, base=esrgan)
-    with pytest.raises(MissingInputError, match="absolute path of a Windows machine"):
+    with pytest.raises(MissingInputError, match="absolute Windows path"):
         native_path(text)
 
 

@@ -28,7 +28,7 @@ def test_results_come_in_the_order_of_the_items(workers: int) -> None:
 
 
 def test_a_process_that_is_killed_is_one_clear_error() -> None:
-    with pytest.raises(CtsrError, match="a worker process was ended from outside"), pool(2) as executor:
+    with pytest.raises(CtsrError, match="a worker process was killed"), pool(2) as executor:
         list(in_order(die_at_three, range(8), executor))
 
 
@@ -70,7 +70,7 @@ def test_the_others_are_done_when_one_takes_its_process_down_every_time() -> Non
         found = list(each_in_order(die_at_three, range(12), executor))
         again = list(each_in_order(abs, range(3), executor))
     assert isinstance(found[3], LostError)
-    assert "ended from outside twice" in str(found[3])
+    assert "was killed twice" in str(found[3])
     assert [number for number in found if not isinstance(number, LostError)] == [0, 1, 2, *range(4, 12)]
     assert again == [0, 1, 2]
 

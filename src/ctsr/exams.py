@@ -35,6 +35,8 @@ from ctsr.volume import Grid, Volume, normal, spread
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""
+MOST_PLACES = 10
+"""Times as many places as slices that a volume with gaps may have: a position of 90 m would fill any memory."""
 MOST_RESCALES = 4
 """Rescales within one series that are judged each by itself."""
 COPY_AGAIN = "copy or export it again"
@@ -64,10 +66,10 @@ def scan(
         executor: processes to read headers in, from `ctsr.pool.pool`; None reads them here.
 
     Raises:
-        MissingInputError: there is no such folder or file.
+        MissingInputError: no such file or folder.
     """
     if not root.exists():
-        raise MissingInputError(f"{root}: there is no such folder; give one that holds a folder for each patient")
+        raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
     names = dict(patient_ids or {})
     if root.is_file():
         return Inventory(root, (scan_patient(root, correction=correction),))
@@ -105,10 +107,10 @@ def scan_patient(folder: Path, *, patient_id: str | None = None, correction: HUC
         correction: applied to the values of every series.
 
     Raises:
-        MissingInputError: there is no such folder or file.
+        MissingInputError: no such file or folder.
     """
     if not folder.exists():
-        raise MissingInputError(f"{folder}: there is no such folder or file")
+        raise MissingInputError(f"{folder}: no such file or folder")
     return _scan(_listed(folder), patient_id, correction)
 
 
@@ -351,8 +353,15 @@ def even_grid(series: Series) -> tuple[Grid, list[int]]:
     step = float(along[-1] - along[0]) / count if count else step
     exact = (along - along[0]) / step
     places = exact.round()
+    if places[-1] >= MOST_PLACES * len(places):
+        raise SeriesError(
+            f"{series.path}: its {len(places)} slices lie {along[-1] - along[0]:.4g} mm apart, {step:.3g} mm from one "
+            "to the next: most of a volume of them would be empty. Use it slice by slice."
+        )
     if np.abs(exact - places).max() > ON_GRID_WITHIN:
-        raise SeriesError(f"{series.path}: its slices lie on no even grid (step {step:.3g} mm). Use it slice by slice.")
+        raise SeriesError(
+            f"{series.path}: its slices are not evenly spaced (step {step:.3g} mm). Use it slice by slice."
+        )
     a, b, c, d, e, f = series.orientation
     grid = Grid(
         shape=(int(places[-1]) + 1, series.rows, series.columns),

@@ -173,7 +173,7 @@ def to_json(document: object) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def write_json(final: Path, document: object) -> None:

@@ -23,7 +23,7 @@ from ctsr.identity import content_identity
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
 from ctsr.text import one_line
-from ctsr.volume import LARGEST_STEP_MM, Grid, Vector, is_plausible_position, is_plausible_spacing
+from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Grid, Vector, is_plausible_position, is_plausible_spacing
 
 BROKEN = (
     *(ImageFileError, HeaderDataError, zlib.error),
@@ -173,10 +173,10 @@ def verify_volume(path: Path, grid: Grid, checksums: Sequence[int]) -> None:
             stream.read(VOXELS_AT)
             found = [zlib.crc32(stream.read(2 * grid.shape[1] * grid.shape[2])) for _ in range(grid.shape[0])]
     except BROKEN as error:
-        raise ReadError(f"{path}: cannot be read again: {one_line(error)}") from error
+        raise ReadError(f"{path}: cannot be read back: {one_line(error)}") from error
     if not same_place or found != list(checksums):
         raise ReadError(
-            f"{path}: read again it holds other {'values' if same_place else 'positions'} than were written"
+            f"{path}: read back, it holds other {'values' if same_place else 'positions'} than were written"
         )
 
 
@@ -210,7 +210,7 @@ def _layout(affine: Affine) -> tuple[tuple[int, int, int], tuple[bool, bool, boo
     # io_orientation pairs each axis with a world axis one to one; flips are relative to the frame it is given.
     pairs = nib.orientations.io_orientation(affine)
     if np.isnan(pairs).any():
-        raise ReadError("its affine is degenerate: two axes run the same way, or one has no length")
+        raise ReadError("its affine is singular: two axes are parallel, or one has no length")
     axes = [int(np.flatnonzero(pairs[:, 0] == world)[0]) for world in (2, 1, 0)]
     slices, rows, columns = axes
     against = tuple(bool(pairs[axis, 1] < 0) for axis in axes)
@@ -238,7 +238,7 @@ def _unusable(image: _Image) -> str:
         return "its affine is sheared (a tilted gantry that was not corrected)"
     if image.axes[0] != 2 and abs(spacing[1] / spacing[2] - 1) > SQUARE_WITHIN:
         return "its slices are not axial: resample it to axial slices first"
-    if not (is_plausible_spacing(*spacing[1:]) and spacing[0] <= LARGEST_STEP_MM):
+    if not (is_plausible_spacing(*spacing[1:]) and SMALLEST_STEP_MM <= spacing[0] <= LARGEST_STEP_MM):
         return f"its voxels of {' × '.join(f'{mm:g}' for mm in spacing)} mm are no CT's"
     if not is_plausible_position(*image.affine[:3, 3]):
         return "its position is impossible"

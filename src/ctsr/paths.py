@@ -50,7 +50,7 @@ def find_path(text: str | Path, *, base: Path = Path()) -> FoundPath:
     if found := search_path(text, base=base):
         return found
     places = " or ".join(dict.fromkeys(str(path.absolute()) for path in _spellings(text, base)))
-    raise MissingInputError(f"{text}: there is no such file or folder; looked for {places}")
+    raise MissingInputError(f"{text}: no such file or folder; looked in {places}")
 
 
 def search_path(text: str | Path, *, base: Path = Path()) -> FoundPath | None:
@@ -88,7 +88,7 @@ def native_path(text: str | Path) -> Path:
     if os.sep == "\\":
         return _at_home(spelled)
     if WINDOWS_ABSOLUTE.match(spelled):
-        raise MissingInputError(f"{spelled} is an absolute path of a Windows machine; give the path on this one")
+        raise MissingInputError(f"{spelled} is an absolute Windows path; give the path on this machine")
     return _at_home(spelled.replace("\\", "/"))
 
 
@@ -109,8 +109,8 @@ def check_apart(source: Path, target: Path) -> None:
     inner, outer = source.resolve(), target.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise UsageError(
-            f"the output {target} and the input {source} lie in each other: originals and results would mix; "
-            "choose a folder of its own"
+            f"the output {target} and the input {source} are inside one another: originals and results would mix; "
+            "choose a separate folder"
         )
 
 
@@ -129,9 +129,9 @@ def check_free(target: Path, *models: Path, overwrite: bool = False, flag: str =
     if not target.exists():
         return
     if any(model.exists() and target.samefile(model) for model in models):
-        raise UsageError(f"{target} is the model itself, which would be lost; give another {flag}")
+        raise UsageError(f"{target} is the model itself, which would be overwritten; give another {flag}")
     if not overwrite:
-        raise UsageError(f"{target} is there already; pass --overwrite to replace it, or another {flag}")
+        raise UsageError(f"{target} already exists; pass --overwrite to replace it, or another {flag}")
 
 
 def _spellings(text: str | Path, base: Path) -> list[Path]:

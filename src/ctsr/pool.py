@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 P = ParamSpec("P")
 
 ENDED_TWICE = (
-    "the process that worked on it was ended from outside twice, the second time with nothing beside it, most likely "
+    "the process that worked on it was killed twice, the second time with nothing running beside it, most likely "
     "for lack of memory; free some, and run the same command again"
 )
 
@@ -142,7 +142,7 @@ def pool(workers: int) -> Generator[Processes | None]:
             processes.shutdown(cancel_futures=True)
     except BrokenProcessPool as error:
         raise CtsrError(
-            "a worker process was ended from outside, most likely for lack of memory; free some, or ask for fewer "
+            "a worker process was killed, most likely for lack of memory; free some, or ask for fewer "
             "`jobs` where there are any, and run the same command again: it continues where it stopped"
         ) from error
 

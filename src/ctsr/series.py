@@ -27,6 +27,7 @@ class DefectKind(StrEnum):
     IRREGULAR_SPACING = "irregular spacing"
     GANTRY_TILT = "gantry tilt"
     MIXED_GEOMETRY = "mixed geometry under one UID"
+    SEVERAL_PHASES = "several phases under one UID"
     MISSING_RESCALE = "missing rescale"
     DIFFERING_RESCALE = "differing rescale"
     MISSING_GEOMETRY = "missing geometry"
@@ -95,6 +96,9 @@ class SeriesHeader:
     body_part: str = ""
     variant: tuple[str, ...] = ()
     """What tells it from other readings of the same series UID: a corrected rescale."""
+    phase: str = ""
+    """What tells it from other phases, passes or reconstructions under the same series UID, as `AcquisitionNumber 2`;
+    empty where there are none."""
     identities: tuple[str, ...] = ()
     """Hashes of study and patient; see `ctsr.identity`."""
 
@@ -103,7 +107,8 @@ class SeriesHeader:
         """What slices must share to be one series; rounded, because writers disagree in the last digit."""
         spacing = tuple(round(mm, 4) for mm in self.pixel_spacing)
         orientation = tuple(round(cosine, 3) + 0.0 for cosine in self.orientation)
-        return (*self.image_type, *self.variant), self.rows, self.columns, spacing, orientation
+        form = (*self.image_type, *self.variant, *((self.phase,) if self.phase else ()))
+        return form, self.rows, self.columns, spacing, orientation
 
     @property
     def scanner(self) -> str:
@@ -125,6 +130,29 @@ class Series(SeriesHeader):
     slice_step: float | None = None
     """Median mm between neighbouring slices along the normal; None for a single slice."""
     defects: tuple[Defect, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Its description and its phase; the name of its folder or file where it has no description."""
+        return f"{self.description or self.path.name} {self.phase}".strip()
+
+    @property
+    def instance_numbers(self) -> tuple[int, ...]:
+        """1 … number of slices, for a derived series: in the source's order, so that viewers scroll the same way.
+
+        Along the normal where the source's InstanceNumbers do not tell its slices apart.
+        """
+        count = len(self.slices)
+        given = {header.instance_number: index for index, header in enumerate(self.slices)}
+        if None in given or len(given) < count:
+            return tuple(range(1, count + 1))
+        order = sorted(given.items(), key=lambda item: item[0] or 0)
+        ranks = {index: rank for rank, (_, index) in enumerate(order, start=1)}
+        return tuple(ranks[index] for index in range(count))
+
+    def is_called(self, name: str) -> bool:
+        """Whether `name` is its UID, which phases share, or the UID, a blank and its phase."""
+        return name in {self.series_uid, f"{self.series_uid} {self.phase}"}
 
     def plane(self, index: int) -> Plane:
         """Where the pixels of one slice lie."""
@@ -215,6 +243,7 @@ POLICY = {
     DefectKind.IRREGULAR_SPACING:  (REFUSE, FINE,   FINE,   FINE,   FINE,   WARN,   WARN),
     DefectKind.GANTRY_TILT:        (REFUSE, FINE,   FINE,   FINE,   FINE,   WARN,   FINE),
     DefectKind.MIXED_GEOMETRY:     (WARN,   WARN,   FINE,   FINE,   FINE,   WARN,   WARN),
+    DefectKind.SEVERAL_PHASES:     (FINE,   WARN,   FINE,   FINE,   FINE,   WARN,   WARN),
     DefectKind.MISSING_RESCALE:    (REFUSE, REFUSE, FINE,   REFUSE, REFUSE, REFUSE, REFUSE),
     DefectKind.DIFFERING_RESCALE:  (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.IMPLAUSIBLE_HU:     (WARN,   REFUSE, FINE,   REFUSE, REFUSE, WARN,   REFUSE),

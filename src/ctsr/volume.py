@@ -26,6 +26,8 @@ UNIT_WITHIN = 1e-4
 """Deviation from orthonormal that writing cosines with few digits makes; more is corrected."""
 PIXEL_MM = (0.01, 10.0)
 """Plausible distances between pixels: from micro-CT to the coarsest attenuation maps."""
+SMALLEST_STEP_MM = 0.01
+"""Slices nearer to each other than this lie at the same position."""
 LARGEST_STEP_MM = 1000.0
 LARGEST_POSITION_MM = 1e5
 

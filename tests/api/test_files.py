@@ -61,7 +61,7 @@ def test_nothing_is_written_over(source: Path, tmp_path: Path) -> None:
     (out / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="other files"):
         ctsr.write_series(volume, out, like=source, overwrite=True)
-    with pytest.raises(UsageError, match="lie in each other"):
+    with pytest.raises(UsageError, match="are inside one another"):
         ctsr.write_series(volume, source, like=source, overwrite=True)
 
 

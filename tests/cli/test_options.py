@@ -130,7 +130,7 @@ def test_a_missing_file_is_an_error_that_names_it(words: list[str], capsys: pyte
     with pytest.raises(MissingInputError, match=r"--config nowhere\.yaml"):
         options("evaluate", *words)
     assert main(["evaluate", *words]) == 1
-    assert capsys.readouterr().err == "error: --config nowhere.yaml: there is no such file\n"
+    assert capsys.readouterr().err == "error: --config nowhere.yaml: no such file\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -69,7 +69,7 @@ def test_pixels_that_cannot_be_decoded_are_found_on_request(tmp_path: Path, caps
 
 def test_a_scan_of_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scan"]) == 2
-    assert "which folder" in capsys.readouterr().err
+    assert "give a folder" in capsys.readouterr().err
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

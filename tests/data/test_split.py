@@ -90,7 +90,7 @@ def test_which_split_holds(tmp_path: Path) -> None:
 
 def test_a_filed_split_of_other_patients_is_refused_rather_than_ignored(tmp_path: Path) -> None:
     written(split_file(tmp_path), split_patients(names(10)))
-    with pytest.raises(SplitError, match="about other patients than the root \\(15010, 15011\\)"):
+    with pytest.raises(SplitError, match="names other patients than those in the root \\(15010, 15011\\)"):
         choose_split(names(12), folder=tmp_path)
 
 

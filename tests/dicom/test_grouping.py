@@ -131,20 +131,6 @@ def test_a_tilt_that_only_the_header_tells_is_not_believed_silently(tmp_path: Pa
     assert kinds(series) == {DefectKind.GANTRY_TILT}
 
 
-def test_two_phases_under_one_uid_are_explained(tmp_path: Path) -> None:
-    def phase(ds: Dataset, i: int) -> None:
-        ds.ImagePositionPatient = [-100, -120, 30 + 2.5 * (i // 2)]
-        ds.AcquisitionNumber = 4 + i % 2
-
-    series = only_series(write_series(tmp_path, 8, phase))
-    (defect,) = series.defects
-    assert defect.kind is DefectKind.DUPLICATE_POSITION
-    assert "2 images at each of 4 positions" in defect.detail
-    assert "AcquisitionNumber (4, 5)" in defect.detail
-    with pytest.raises(SeriesError, match="several phases"):
-        read_volume(series)
-
-
 def test_one_position_twice_is_named(tmp_path: Path) -> None:
     series = only_series(write_series(tmp_path, 6, at([30, 32.5, 35, 35, 37.5, 40])))
     (defect,) = series.defects

@@ -202,7 +202,7 @@ def _without(key: str):
         (_without("conv_first.weight"), "no known network"),
         (lambda state: state.update(surplus=torch.zeros(1)), "does not have: surplus"),
         (lambda state: state.update({"trunk_conv.bias": torch.zeros(3)}), r"trunk_conv\.bias has shape \(3,\)"),
-        (lambda state: state.update({"conv_first.weight": torch.zeros(3)}), "misshapen"),
+        (lambda state: state.update({"conv_first.weight": torch.zeros(3)}), "malformed"),
         (lambda state: state["conv_last.bias"].fill_(torch.nan), "not finite"),
     ],
 )

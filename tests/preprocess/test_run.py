@@ -317,7 +317,7 @@ def test_an_interrupted_run_is_continued_to_the_same_result(tmp_path: Path, work
 
 @pytest.mark.parametrize("out", ["exams", "exams/out", "."])
 def test_results_never_mix_with_originals(root: Path, out: str) -> None:
-    with pytest.raises(UsageError, match="lie in each other"):
+    with pytest.raises(UsageError, match="are inside one another"):
         preprocess(root, root.parent / out)
 
 

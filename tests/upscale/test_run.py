@@ -222,7 +222,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(series: Path, tmp_path: Pat
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="no result of"):
+    with pytest.raises(UsageError, match="not a result of"):
         run(series, out, bilinear, overwrite=True)
     assert (out / "thesis.txt").read_text() == "mine"
 
@@ -232,7 +232,7 @@ def test_not_even_overwrite_takes_what_is_none_of_ours(series: Path, tmp_path: P
     alien.mkdir()
     (alien / "run.json").write_text('{"wandb": 1}')
     (alien / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="no result of `ctsr upscale`"):
+    with pytest.raises(UsageError, match="not a result of `ctsr upscale`"):
         run(series, alien, bilinear, overwrite=True)
     run(series, mixed, bilinear)
     (mixed / "notes.txt").touch()
@@ -331,7 +331,7 @@ def test_an_infinite_voxel_is_nowhere_and_stops_nobody(series: Path, tmp_path: P
 
 
 def test_the_result_may_not_lie_in_the_source(series: Path, bilinear: Model) -> None:
-    with pytest.raises(UsageError, match="lie in each other"):
+    with pytest.raises(UsageError, match="are inside one another"):
         run(series, series / "out", bilinear)
 
 

@@ -89,7 +89,7 @@ def test_more_is_told_the_stronger_it_is_to_be(noisy: Path, tmp_path: Path) -> N
 def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
     assert strength_of(UpscaleOptions(strength="strong", denoise=0.1)) == Strength(0.1, STRENGTHS["strong"].sharpen)
     assert strength_of(UpscaleOptions(sharpen=0.0)) == Strength(STRENGTHS["standard"].denoise, 0.0)
-    with pytest.raises(UsageError, match="`denoise` lies between 0 and 1"):
+    with pytest.raises(UsageError, match="`denoise` must lie between 0 and 1"):
         UpscaleOptions(denoise=1.5)
 
 

@@ -87,9 +87,9 @@ def test_a_file_that_is_already_here_is_known_by_its_hash(own: Weights, tmp_path
     file = heads_file(tmp_path / "renamed")
     assert fetch("own", tmp_path / "cache", file=tmp_path / "own.whl").is_file()
     file.write_bytes(file.read_bytes() + b"more")
-    with pytest.raises(CheckpointError, match="it is another file, or damaged"):
+    with pytest.raises(CheckpointError, match="it is a different file, or damaged"):
         fetch("own", tmp_path / "other", file=file)
-    with pytest.raises(MissingInputError, match="there is no such file"):
+    with pytest.raises(MissingInputError, match="no such file"):
         fetch("own", tmp_path / "other", file=tmp_path / "nothing")
 
 

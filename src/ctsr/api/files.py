@@ -35,7 +35,7 @@ def scan(source: str | os.PathLike[str], *, progress: Progress = SILENT) -> Inve
         Patients and their series in order; what was left out, each with its reason.
 
     Raises:
-        MissingInputError: there is no such folder or file.
+        MissingInputError: no such file or folder.
 
     Examples:
         >>> for series in ctsr.scan("EXAMS").all_series():
@@ -159,8 +159,9 @@ def _write_slices(volume: Volume, source: Series, folder: Path, description: str
             plane,
             derivation,
             padding=pixels.padding,
-            instance_number=index + 1,
+            instance_number=source.instance_numbers[index],
             frame=header.frame,
+            slice_step=source.slice_step,
         )
         path = folder / f"{index + 1:0{digits}d}.dcm"
         save_slice(derived, path)
@@ -178,14 +179,16 @@ def _write_nifti(volume: Volume, path: Path) -> None:
 def _only_series(path: Path, series_uid: str | None) -> Series:
     inventory = exams.scan(path)
     found = list(inventory.all_series())
-    fitting = [series for series in found if series_uid in {None, series.series_uid}]
+    fitting = [series for series in found if series_uid is None or series.is_called(series_uid)]
     if len(fitting) == 1:
         return fitting[0]
     if not found:
         patients = [*inventory.excluded, *(left for patient in inventory.patients for left in patient.excluded)]
         reasons = listed(list(dict.fromkeys(left.reason for left in patients)), 3)
         raise MissingInputError(f"{path}: no usable CT series ({reasons or 'no CT at all'})")
-    names = [f"{series.patient_id}: {series.description} {series.series_uid}" for series in found]
+    names = [
+        f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip() for series in found
+    ]
     raise UsageError(
         f"{path} holds {len(found)} series; name one by `series`, or take one of ctsr.scan: "
         f"{listed(names, MOST_LISTED)}"

@@ -95,7 +95,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """One of our own files, in full, its tensors on the CPU.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: no such file.
         CheckpointError: it cannot be read safely, was not written by this program, or its parts contradict each other.
     """
     container = read_container(path)
@@ -121,13 +121,13 @@ def read_container(path: Path) -> dict[str, Any]:
     among their statistics. Nothing in the file is executed.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: no such file.
         CheckpointError: it needs code to load, is damaged or no such file at all, or holds something else.
     """
     if path.suffix == PACKED:
         return read_packed(path)
     if not path.is_file():
-        raise MissingInputError(f"{path}: there is no such checkpoint file")
+        raise MissingInputError(f"{path}: no such checkpoint file")
     with path.open("rb") as file:
         try:
             if zipfile.is_zipfile(file) and (member := zipfile.ZipFile(file).testzip()):
@@ -179,7 +179,7 @@ def read_packed(path: Path) -> dict[str, Any]:
     """The weights under `model`, and under `meta` what the file says about them, if anything; as in a checkpoint.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: no such file.
         CheckpointError: it is damaged, or no safetensors file at all.
     """
     weights, header = read_tensors(path)
@@ -194,7 +194,7 @@ def read_card(path: Path) -> str:
     """The card in a file's header; empty where it has none.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: no such file.
         CheckpointError: it is damaged, or no safetensors file at all.
     """
     return read_tensors(path, with_weights=False)[1].get(CARD_KEY, "")
@@ -204,11 +204,11 @@ def read_tensors(path: Path, *, with_weights: bool = True) -> tuple[dict[str, An
     """What a safetensors file holds by name, and the words of its header.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: no such file.
         CheckpointError: it is damaged, or no safetensors file at all.
     """
     if not path.is_file():
-        raise MissingInputError(f"{path}: there is no such checkpoint file")
+        raise MissingInputError(f"{path}: no such checkpoint file")
     try:
         with safe_open(path, framework="pt") as file:
             # The list of keys, and what a key gives: an extension module's, of which the type checker knows nothing.
@@ -246,7 +246,9 @@ def _check_plain(value: object, where: str) -> None:
             for i, item in enumerate(cast("list[object]", value)):
                 _check_plain(item, f"{where}.{i}")
         case _:
-            raise CheckpointError(f"{where} is a {type(value).__name__}: a checkpoint holds tensors and plain values")
+            raise CheckpointError(
+                f"{where} is a {type(value).__name__}: a checkpoint may hold only tensors and plain values"
+            )
 
 
 def _is_state(value: object) -> bool:

@@ -89,7 +89,7 @@ class Meta:
         """Back from `to_plain`, also by way of JSON.
 
         Raises:
-            CheckpointError: something is missing or misshapen, or it was written by a newer version.
+            CheckpointError: something is missing or malformed, or it was written by a newer version.
         """
         if plain.get("format") != FORMAT:
             raise CheckpointError(f"its meta has format {plain.get('format')!r}; this version reads format {FORMAT}")
@@ -107,7 +107,7 @@ class Meta:
                 versions=dict(plain["versions"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, DomainError) as error:
-            raise CheckpointError(f"its meta is incomplete or misshapen: {error}") from error
+            raise CheckpointError(f"its meta is incomplete or malformed: {error}") from error
 
 
 def current_versions() -> dict[str, str]:

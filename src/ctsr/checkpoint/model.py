@@ -99,7 +99,7 @@ def load_model(path: Path, *, use_ema: bool = True) -> Model:
         use_ema: take averaged weights where the file has them, otherwise the live ones; False is the other way round.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: no such file.
         CheckpointError: it cannot be read safely, or its weights fit no known network.
     """
     container = read_container(path)

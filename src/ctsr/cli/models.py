@@ -167,7 +167,7 @@ class Weights:
         from ctsr.weights import weights_path
 
         if not self.names:
-            raise UsageError("which weights? `ctsr weights list` names them")
+            raise UsageError("no weights named; `ctsr weights list` lists them")
         for name in self.names:
             console.print(str(weights_path(name, self.cache)))
 

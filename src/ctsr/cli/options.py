@@ -49,7 +49,7 @@ def config_flags(path: Path, options: type[Any]) -> list[str]:
     """The flags that a YAML file stands for, to be put before those of the command line.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: no such file.
         UsageError: it is not a mapping; or has a key that is no flag, in which case the message names the nearest one,
             or that only the command line can give.
     """
@@ -70,7 +70,7 @@ def config_flags(path: Path, options: type[Any]) -> list[str]:
 
 def _loaded(path: Path) -> Mapping[object, object]:
     if not path.is_file():
-        raise MissingInputError(f"--config {path}: there is no such file")
+        raise MissingInputError(f"--config {path}: no such file")
     try:
         # Bytes, so that UTF-16, which some editors write, is told by its first two.
         loaded: object = yaml.safe_load(path.read_bytes())

@@ -71,7 +71,7 @@ class Physics:
     def run(self, console: Console) -> int:
         """Exit status 0."""
         if self.source is None:
-            raise UsageError("ctsr physics: which scan? Give the folder of one series: ctsr physics SERIES")
+            raise UsageError("ctsr physics: give the folder of one series: ctsr physics SERIES")
         from ctsr.physics.real_scan import measure_scan
 
         series = self._series(console)
@@ -97,7 +97,9 @@ class Physics:
         assert self.source is not None, "checked before"
         correction = HUCorrection(self.hu_scale, self.hu_offset)
         inventory = scan(resolve_path(self.source, progress=console), correction=correction, progress=console)
-        found = [candidate for candidate in inventory.all_series() if self.series in {None, candidate.series_uid}]
+        found = [
+            candidate for candidate in inventory.all_series() if self.series is None or candidate.is_called(self.series)
+        ]
         if len(found) != 1:
             names = ", ".join(candidate.series_uid for candidate in found) or "none"
             raise UsageError(f"{self.source}: one series is measured at a time, found {names}; choose with --series")

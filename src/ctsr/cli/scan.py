@@ -62,7 +62,7 @@ class Scan:
         """Exit status: 1 where nothing can be used or a file is broken."""
         folder = self.folder or self.root
         if folder is None:
-            raise UsageError("ctsr scan: which folder? Give one that holds a folder for each patient: ctsr scan DIR")
+            raise UsageError("ctsr scan: give a folder that holds one folder per patient: ctsr scan DIR")
         inventory = scan(folder, correction=HUCorrection(self.hu_scale, self.hu_offset), progress=console)
         measured = _measure(inventory, self.assume_hu, console) if self.quality else {}
         _print(inventory, measured, console)
@@ -104,6 +104,7 @@ def _quality_json(measured: Mapping[Series, SeriesQuality | str]) -> dict[str, o
         {
             "patient_id": series.patient_id,
             "series_uid": series.series_uid,
+            **({"phase": series.phase} if series.phase else {}),
             **({"error": found} if isinstance(found, str) else asdict(found)),
         }
         for series, found in measured.items()
@@ -181,7 +182,7 @@ def _unknown(found: SeriesQuality | str) -> list[str]:
 def _name(series: Series) -> str:
     """Its description, and the end of its UID: enough to tell the series of a patient apart."""
     tail = series.series_uid if len(series.series_uid) <= 12 else f"…{series.series_uid[-6:]}"
-    return f"{series.description} {tail}".strip()
+    return f"{series.description} {tail} {series.phase}".strip()
 
 
 def _left_out(excluded: Excluded) -> tuple[str, ...]:

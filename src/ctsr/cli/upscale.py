@@ -70,7 +70,7 @@ class Upscale:
     def run(self, console: Console) -> int:
         """Exit status: 0, or 1 when a series or a file could not be used."""
         if self.source is None or self.out is None:
-            raise UsageError("ctsr upscale: what, and where to? Give both: ctsr upscale IN OUT")
+            raise UsageError("ctsr upscale: give the input and the output: ctsr upscale IN OUT")
         from ctsr.checkpoint import find_model
         from ctsr.infer.engine import pick_device
         from ctsr.infer.selection import AskedFor
@@ -131,7 +131,7 @@ def _cells(job: "Job", outcome: "Outcome") -> tuple[str, ...]:
     done = f"{duration(outcome.seconds)}, {duration(outcome.seconds / max(1, outcome.num_slices))} a slice"
     return (
         series.patient_id,
-        series.description or series.path.name,
+        series.title,
         str(len(series.slices)),
         pixels(series.rows, series.columns),
         mm(*series.pixel_spacing),

@@ -116,7 +116,7 @@ def read_split(path: Path) -> Split:
     """The split in a JSON file that `ctsr split` wrote.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: no such file.
         SplitError: it is no split, or a patient is in two parts.
     """
     if not path.is_file():
@@ -169,7 +169,7 @@ def choose_split(
         if split.patients != present:
             named = listed(sorted(split.patients ^ present), NAMED)
             raise SplitError(
-                f"{kept} is about other patients than the root ({named}); "
+                f"{kept} names other patients than those in the root ({named}); "
                 f"run `ctsr split` for this root, or name a split with `split_json`"
             )
         return split, str(kept)

@@ -53,7 +53,7 @@ class DegradationParams:
 
     def __post_init__(self) -> None:
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
-            raise DomainError(f"a blur kernel has an odd number of pixels, got {self.blur_kernel}")
+            raise DomainError(f"a blur kernel needs an odd number of pixels, got {self.blur_kernel}")
         if self.blur_sigma < 0 or (self.blur_kernel > 1 and self.blur_sigma == 0):
             raise DomainError(f"a blur of {self.blur_kernel} pixels needs a sigma above 0, got {self.blur_sigma:g}")
         if self.noise_sigma < 0 or not 0 < self.dose <= 1:
@@ -136,7 +136,7 @@ class Degradation:
         self._check_choices()
         if self.dose_factor_range[0] <= 0 or self.dose_factor_range[1] > 1:
             low, high = self.dose_factor_range
-            raise DomainError(f"`dose_factor_range` lies in (0, 1], got {low:g} {high:g}")
+            raise DomainError(f"`dose_factor_range` must lie in (0, 1], got {low:g} {high:g}")
 
     def _check_choices(self) -> None:
         for name, chosen, known in (

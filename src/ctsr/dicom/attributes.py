@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from ctsr.dicom.reading import MALFORMED, count_items, locate_pixels, missing_bytes
 from ctsr.errors import ReadError
@@ -30,7 +30,11 @@ GROUPS = {
     "GantryDetectorTilt": "CTAcquisitionDetailsSequence",
     "FrameAcquisitionNumber": "FrameContentSequence",
     "TemporalPositionIndex": "FrameContentSequence",
+    "StackID": "FrameContentSequence",
+    "FrameAcquisitionDateTime": "FrameContentSequence",
+    "FrameReferenceDateTime": "FrameContentSequence",
     "NominalPercentageOfCardiacPhase": "CardiacSynchronizationSequence",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
 }
 """The functional group macro of enhanced objects (PS3.3 C.7.6.16) that holds each attribute."""
 
@@ -164,7 +168,8 @@ def frames_problem(look: Attributes) -> str:
         return f"NumberOfFrames is {frames}"
     if count and count != frames:
         return f"NumberOfFrames is {frames}, but there are functional groups of {count} frames"
-    if frames > 1 and not count and look.text("SOPClassUID") == CTImageStorage:
+    if frames > 1 and not count:
+        # SpacingBetweenSlices does not say which way the frames go: placing them by it could turn a patient over.
         return f"it holds {frames} frames at one position: export each as a slice of its own"
     return ""
 

@@ -158,17 +158,17 @@ def verify_slice(path: Path, hu: VoxelsHU, padding: PaddingMask | None, plane: P
         written = WrittenIdentity(str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), int(ds.InstanceNumber))
         same_uid = ds.file_meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID
     except MALFORMED as error:
-        raise ReadError(f"{path}: cannot be read again: {one_line(error)}") from error
+        raise ReadError(f"{path}: cannot be read back: {one_line(error)}") from error
     if found.shape != hu.shape or found.shape != plane.shape:
-        raise ReadError(f"{path}: read again it has {found.shape} pixels, not {hu.shape}")
+        raise ReadError(f"{path}: read back, it has {found.shape} pixels, not {hu.shape}")
     if not np.array_equal(empty, np.zeros_like(empty) if padding is None else padding):
-        raise ReadError(f"{path}: read again its padding is another")
+        raise ReadError(f"{path}: read back, its padding differs")
     if (np.abs(found - hu)[~empty] > slope / 2 + ROUNDING).any():
-        raise ReadError(f"{path}: read again it holds other HU than were computed")
+        raise ReadError(f"{path}: read back, its HU differ from those computed")
     if np.abs(origin - plane.origin).max() > MM_WITHIN or np.abs(spacing - plane.spacing).max() > MM_WITHIN:
-        raise ReadError(f"{path}: read again it lies elsewhere")
+        raise ReadError(f"{path}: read back, its geometry differs")
     if not same_uid:
-        raise ReadError(f"{path}: read again its file meta names another instance")
+        raise ReadError(f"{path}: read back, its file meta names another instance")
     return written
 
 

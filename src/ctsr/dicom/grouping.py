@@ -12,11 +12,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.dicom.header import PHASES, AxialImage, FileContents, NotCT, RejectedImage
+from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
+from ctsr.dicom.phases import split_phases
 from ctsr.errors import CtsrError, boundary
 from ctsr.series import Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
 from ctsr.text import listed
-from ctsr.volume import angle_to_axial, spread
+from ctsr.volume import SMALLEST_STEP_MM, angle_to_axial, spread
 
 FAILURES = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
 """Reasons for which an image is missing from a series it belongs to."""
@@ -27,8 +28,6 @@ COSINES_WITHIN = 1e-4
 GroupKey: TypeAlias = tuple[str, GeometryKey]
 """Series UID, and what slices must share besides."""
 
-SAME_PLACE_MM = 0.01
-"""Slices nearer to each other than this lie at the same position."""
 OFF_GRID = 0.05
 """Of a step: how far slices may lie off an even grid …"""
 ROUNDING_MM = 0.06
@@ -107,7 +106,7 @@ def find_defects(
 def places(images: Sequence[AxialImage]) -> tuple[Floats, npt.NDArray[np.intp]]:
     """Distinct places along the normal in mm, ascending, and the first slice at each."""
     along = spread([image.slice.position for image in images], images[0].orientation).along
-    first = np.flatnonzero(np.diff(along, prepend=-np.inf) > SAME_PLACE_MM)
+    first = np.flatnonzero(np.diff(along, prepend=-np.inf) > SMALLEST_STEP_MM)
     return along[first], first
 
 
@@ -122,7 +121,7 @@ def part_of(series: Series, wanted: slice) -> Series:
     kept = range(len(series.slices))[wanted]
     slices = series.slices[wanted]
     steps = np.diff(spread([header.position for header in slices], series.orientation).along) if slices else np.empty(0)
-    steps = steps[steps > SAME_PLACE_MM]
+    steps = steps[steps > SMALLEST_STEP_MM]
     defects = [found for defect in series.defects if (found := _within(defect, kept))]
     if len(slices) == 1 < len(series.slices):
         defects.append(SINGLE)
@@ -165,7 +164,7 @@ def _series(
         first = groups[key][0]
         try:
             with boundary("its headers cannot be used"):
-                series.append(_one_series(_ordered(groups[key]), others, absent, patient_id))
+                series += _series_of_group(_ordered(groups[key]), others, absent, patient_id)
         except CtsrError as error:
             failures.append(Excluded(first.slice.path, str(error), len(groups[key]), first.series_uid, failed=True))
     return tuple(series), tuple(failures)
@@ -199,6 +198,23 @@ def _ordered(images: list[AxialImage]) -> list[AxialImage]:
         key=lambda pair: (pair[0], pair[1].slice.instance_number or 0, str(pair[1].slice.path)),
     )
     return [image for _, image in ranked]
+
+
+def _series_of_group(
+    images: list[AxialImage], others: list[AxialImage], absent: list[RejectedImage], patient_id: str
+) -> list[Series]:
+    """One series for each phase."""
+    phases = split_phases(images)
+    series: list[Series] = []
+    for phase in phases:
+        found = _one_series(phase.images, others, absent, patient_id)
+        if len(phases) > 1:
+            names = listed([phase.name for phase in phases], NAMED)
+            detail = f"one of {len(phases)} phases or reconstructions under one series UID: {names}"
+            defect = Defect(DefectKind.SEVERAL_PHASES, detail)
+            found = replace(found, phase=phase.name, defects=(*found.defects, defect))
+        series.append(found)
+    return series
 
 
 def _one_series(
@@ -266,17 +282,7 @@ def _duplicates(images: Sequence[AxialImage]) -> Iterator[Defect]:
     else:
         what = "several images at " + listed([_z(images[group[0]]) for group in several], NAMED)
     indices = tuple(index for group in several for index in group)
-    yield Defect(DefectKind.DUPLICATE_POSITION, what + _told_apart(images, several), indices)
-
-
-def _told_apart(images: Sequence[AxialImage], groups: Sequence[range]) -> str:
-    """By which attribute the images at one position differ: most often they are phases of one examination."""
-    for number, name in enumerate(PHASES):
-        values = [[images[index].phase[number] for index in group] for group in groups]
-        if all(all(group) and len(set(group)) == len(group) for group in values):
-            shown = ", ".join(values[0][:NAMED])
-            return f", which differ in {name} ({shown}): several phases or reconstructions under one series UID"
-    return ""
+    yield Defect(DefectKind.DUPLICATE_POSITION, f"{what}, which nothing in their headers tells apart", indices)
 
 
 def _spacing(images: Sequence[AxialImage]) -> Iterator[Defect]:
@@ -307,7 +313,7 @@ def _spacing(images: Sequence[AxialImage]) -> Iterator[Defect]:
 def _alignment(images: Sequence[AxialImage]) -> Iterator[Defect]:
     """A tilted gantry shears the volume; anything else that moves slices sideways breaks it."""
     lie = spread([image.slice.position for image in images], images[0].orientation)
-    if len(images) < 2 or np.ptp(lie.along) <= SAME_PLACE_MM:
+    if len(images) < 2 or np.ptp(lie.along) <= SMALLEST_STEP_MM:
         return
     allowed = ASIDE_WITHIN * min(images[0].pixel_spacing)
     aside = np.linalg.norm(lie.sideways, axis=1)

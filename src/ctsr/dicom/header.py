@@ -104,18 +104,13 @@ AXIAL_WITHIN = 45.0
 """Degrees between a slice's normal and the patient's axis: nearer to axial than to anything else, tilted or not."""
 
 PHASES = (
-    "AcquisitionNumber",
-    "FrameAcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "TemporalPositionIndex",
-    "NominalPercentageOfCardiacPhase",
-    "TriggerTime",
-    "ConvolutionKernel",
-    "KVP",
-    "AcquisitionTime",
-    "ContentTime",
+    *("AcquisitionNumber", "FrameAcquisitionNumber", "TemporalPositionIdentifier", "TemporalPositionIndex"),
+    *("NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime", "StackID"),
+    *("ConvolutionKernel", "KVP", "SliceThickness"),
+    *("TriggerTime", "AcquisitionTime", "AcquisitionDateTime", "FrameAcquisitionDateTime"),
+    *("FrameReferenceDateTime", "ContentTime"),
 )
-"""Attributes that tell apart the images at one position, the likeliest first."""
+"""Attributes that tell apart the images at one position, the likeliest first; from TriggerTime on, times."""
 
 ORIENTATION, SPACING, POSITION = "ImageOrientationPatient", "PixelSpacing", "ImagePositionPatient"
 
@@ -141,7 +136,7 @@ class AxialImage(SeriesHeader):
     """GantryDetectorTilt in degrees; 0 where it is missing."""
     unstated_units: bool
     lossy: bool
-    phase: tuple[str, ...]
+    phase_values: tuple[str, ...]
     """The values of `PHASES`."""
 
 
@@ -236,7 +231,7 @@ def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> Axia
         kernel="/".join(look.words("ConvolutionKernel")),
         description=look.text("SeriesDescription"),
         body_part=look.text("BodyPartExamined"),
-        phase=tuple(look.text(name) for name in PHASES),
+        phase_values=tuple(look.text(name) for name in PHASES),
         identities=_identities(look),
     )
 

@@ -98,6 +98,7 @@ def derive_slice(
     padding: PaddingMask | None = None,
     instance_number: int | None = None,
     frame: int | None = None,
+    slice_step: float | None = None,
 ) -> Dataset:
     """A classic CT slice with new pixels; `source` is not changed.
 
@@ -111,6 +112,8 @@ def derive_slice(
         padding: True where there is nothing; PixelPaddingValue then says so.
         instance_number: replaces the source's where given.
         frame: the frame of the source object, from 0, if it has several.
+        slice_step: mm between neighbouring slices, which takes the place of a SpacingBetweenSlices that is not
+            positive; without it such an element is left out.
 
     Raises:
         ReadError: the source's header lacks what identifies it, or holds it in a form that cannot be read.
@@ -120,7 +123,7 @@ def derive_slice(
     _identify(derived, source, source_uid, derivation, frame)
     _explain(derived, source, source_uid, derivation, frame)
     _place(derived, plane)
-    _drop_negative_spacing(derived, source)
+    _mend_negative_spacing(derived, source, slice_step)
     _fill(derived, to_stored(hu, padding))
     if instance_number is not None:
         put(derived, text("InstanceNumber", VR.IS, str(instance_number)))
@@ -263,17 +266,21 @@ def _place(derived: Dataset, plane: Plane) -> None:
     )
 
 
-def _drop_negative_spacing(derived: Dataset, source: Dataset) -> None:
-    """Leave out a SpacingBetweenSlices that is not positive, as some writers give it for tables that move in.
+def _mend_negative_spacing(derived: Dataset, source: Dataset, slice_step: float | None) -> None:
+    """Replace a SpacingBetweenSlices that is not positive, as some writers give it for tables that move in.
 
-    DICOM forbids it in CT (PS3.3 C.7.6.2), and positions say the distance anyway.
+    DICOM forbids it in CT (PS3.3 C.7.6.2), and positions say the distance.
     """
     try:
         distance = float("".join(_values(source, "SpacingBetweenSlices")) or "nan")
     except ValueError:
         return  # written as it was read, or left out by `save_slice`
-    if distance <= 0:
+    if distance > 0:
+        return
+    if slice_step is None:
         del derived["SpacingBetweenSlices"]
+    else:
+        put(derived, text("SpacingBetweenSlices", VR.DS, decimal_string(slice_step)))
 
 
 def _fill(derived: Dataset, stored: StoredPixels) -> None:

@@ -79,7 +79,7 @@ def evaluate(
         SplitError: a model was trained on patients it is to be evaluated on.
         UsageError: no model; models that do not take the same LR; a degradation for another scale; an unknown metric,
             window or baseline.
-        CtsrError: not one slice could be measured.
+        CtsrError: no slice could be measured.
     """
     plan = with_engine(plan_evaluation(models, degradation, options, progress), int8, progress)
     with output_folder(options.output_dir, plan.stem, plan.fingerprint) as folder:

@@ -38,7 +38,7 @@ class ConditionsSource:
                 f"`conditions` {text}: expected drawn, estimated, or blur in HR pixels and noise in HU, such as 0.8,5"
             ) from error
         if not (0 <= blur_sigma < math.inf and 0 <= noise_hu < math.inf):
-            raise UsageError(f"`conditions` {text}: blur and noise are not negative and finite")
+            raise UsageError(f"`conditions` {text}: blur and noise must be finite and not negative")
         return cls("fixed", blur_sigma, noise_hu)
 
     def __str__(self) -> str:

@@ -115,7 +115,7 @@ def evaluate_slices(
             found[number] = own
     rows = EvaluatedRows(dict(sorted(found.items())), tuple(_failure_lines(lost)))
     if not found:
-        raise CtsrError(f"not one slice could be measured: {rows.failures[0]}")
+        raise CtsrError(f"no slice could be measured: {rows.failures[0]}")
     if list(found) != list(rows.by_slice):  # slices that an earlier run had lost stand at the end of the file
         write_atomically(folder.metrics_csv, to_csv(rows.all, columns))
     return rows
@@ -360,7 +360,7 @@ def _plan_of(recipe: PlanRecipe) -> EvaluationPlan:
     perceptual = choose_perceptual(recipe.metrics, options.lpips, options.cache, backend=options.perceptual_backend)
     if perceptual.provenance != recipe.provenance:
         names = ", ".join(sorted(set(perceptual.provenance) ^ set(recipe.provenance))) or "the perceptual metrics"
-        raise MissingInputError(f"a worker has other weights or packages for {names}; install there what is here")
+        raise MissingInputError(f"a worker has other weights or packages for {names}; install the same versions there")
     return EvaluationPlan(
         models=tuple(model.opened(recipe.folder) for model in recipe.models),
         options=options,

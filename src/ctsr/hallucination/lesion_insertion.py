@@ -56,7 +56,7 @@ class LesionSpec:
 
     def __post_init__(self) -> None:
         if not all(d > 0 for d in self.diameters_mm) or not all(self.contrasts_hu):
-            raise DomainError("lesions have diameters above 0 mm and contrasts other than 0 HU")
+            raise DomainError("lesions need diameters above 0 mm and contrasts other than 0 HU")
 
     def sample(self, hr_hu: FloatArray, pixel_mm: float, rng: np.random.Generator) -> tuple[Lesion, ...]:
         """Draw one lesion of each diameter and contrast, each at a random place and sub-pixel position.

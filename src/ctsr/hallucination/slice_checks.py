@@ -192,9 +192,9 @@ class SFRCSettings:
 
     def __post_init__(self) -> None:
         if self.patch < 8 or self.patch % 2:
-            raise DomainError(f"an sFRC patch has an even number of at least 8 pixels, got {self.patch}")
+            raise DomainError(f"an sFRC patch needs an even number of at least 8 pixels, got {self.patch}")
         if not 1 <= self.stride <= self.patch:
-            raise DomainError(f"sFRC patches are 1 … {self.patch} pixels apart, got {self.stride}")
+            raise DomainError(f"sFRC patches must be 1 … {self.patch} pixels apart, got {self.stride}")
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Strength:
     def __post_init__(self) -> None:
         for name, value in (("denoise", self.denoise), ("sharpen", self.sharpen)):
             if not 0 <= value <= 1:
-                raise DomainError(f"{name} lies between 0 and 1, got {value:g}")
+                raise DomainError(f"{name} must lie between 0 and 1, got {value:g}")
 
     def conditions(self, noise_hu: float, scale: int, hu_range: HURange) -> Conditions:
         """What to tell the network of a series with this noise, standard deviation in HU."""

@@ -84,7 +84,7 @@ class TorchEngine:
     def __init__(self, net: nn.Module, precision: Precision = "fp32") -> None:
         self._device = next(net.parameters()).device
         if precision == "int8":
-            raise UsageError("PyTorch has no int8 here; OpenVINO has")
+            raise UsageError("int8 is not available in PyTorch; use OpenVINO")
         if precision == "fp16" and self._device.type == "cpu":
             raise UsageError("`precision` fp16 is for GPUs; on a CPU choose fp32, or int8 with `engine` openvino")
         self._precision: Precision = precision

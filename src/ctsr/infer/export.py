@@ -108,7 +108,7 @@ def export(model: Model, path: Path, kind: Format, card: str | None = None, *, o
             f"--format {kind} needs {', '.join(missing)}: pip install '.[{EXTRA[kind]}]' in the source folder of ctsr"
         )
     if card and kind != "safetensors":
-        raise UsageError(f"--card goes into a safetensors file; {kind} has no place for it")
+        raise UsageError(f"--card goes into a safetensors file; {kind} cannot hold one")
     for file in (path, path.with_suffix(WEIGHTS)) if kind == "openvino" else (path,):
         check_free(file, model.path, overwrite=overwrite, flag="name")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def _differences(net: nn.Module, run: Run, hu_range: HURange) -> dict[tuple[int,
         with torch.inference_mode():
             expected, answer = net(lr), run(lr)
         if answer.shape != expected.shape:
-            raise CheckpointError(f"the exported network answers {tuple(answer.shape)}, not {tuple(expected.shape)}")
+            raise CheckpointError(f"the exported network returns {tuple(answer.shape)}, not {tuple(expected.shape)}")
         found[size] = float((answer - expected).abs().max()) * hu_range.hu_per_unit
     return found
 

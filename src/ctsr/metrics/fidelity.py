@@ -69,9 +69,9 @@ class MetricValue:
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):
-            raise DomainError(f"a metric is a finite number or None with a reason, got {self.value}")
+            raise DomainError(f"a metric must be a finite number, or None with a reason, got {self.value}")
         if (self.value is None) != bool(self.reason):
-            raise DomainError(f"a metric has a value or a reason, got {self.value} and {self.reason!r}")
+            raise DomainError(f"a metric must have either a value or a reason, got {self.value} and {self.reason!r}")
 
 
 PerImage: TypeAlias = tuple[MetricValue, ...]
@@ -253,7 +253,7 @@ def as_pair(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """
     fits = image.ndim == 4 and image.shape[1:] == reference.shape[1:] and reference.shape[0] in (1, image.shape[0])
     if not fits or image.shape[1] != 1:
-        raise DomainError(f"images are (N, 1, H, W), got {tuple(image.shape)} against {tuple(reference.shape)}")
+        raise DomainError(f"images must be (N, 1, H, W), got {tuple(image.shape)} against {tuple(reference.shape)}")
     return image.detach().cpu().double(), reference.detach().cpu().double()
 
 

@@ -74,7 +74,7 @@ class Family:
     marks: frozenset[str]
     """Keys that all state dicts of this family have, and none of another."""
     read: Callable[[StateDict], Architecture]
-    """Hyper-parameters off the weights. The marks are there; what else it needs may be missing or misshapen."""
+    """Hyper-parameters off the weights. The marks are there; what else it needs may be missing or malformed."""
     build: Callable[[Architecture], nn.Module]
     radius: Callable[[Architecture], int]
     """See `receptive_radius`."""
@@ -94,7 +94,7 @@ def describe(state: StateDict) -> Architecture:
             try:
                 return family.read(state)
             except (KeyError, IndexError, ValueError) as error:
-                raise CheckpointError(f"the weights are incomplete or misshapen: {error}") from error
+                raise CheckpointError(f"the weights are incomplete or malformed: {error}") from error
     raise CheckpointError(
         f"no known network has these weights; it holds {_some(state)}, expected the keys of {' or '.join(FAMILIES)}"
     )

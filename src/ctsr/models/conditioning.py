@@ -28,7 +28,7 @@ class Conditions:
     def __post_init__(self) -> None:
         if not (0 <= self.blur_sigma < float("inf") and 0 <= self.noise_sigma < float("inf")):
             raise DomainError(
-                f"conditions are not negative and finite: blur {self.blur_sigma}, noise {self.noise_sigma}"
+                f"conditions must be finite and not negative: blur {self.blur_sigma}, noise {self.noise_sigma}"
             )
 
 

@@ -96,7 +96,7 @@ def fit_linear_filter(pairs: Iterable[Pair], *, scale: int, size: int = 9) -> Li
         DomainError: no pairs, an even size, or images whose sizes do not fit the scale.
     """
     if size < 1 or size % 2 == 0:
-        raise DomainError(f"a filter has an odd number of pixels, got {size}")
+        raise DomainError(f"a filter needs an odd number of pixels, got {size}")
     middle = size**2 // 2
     products, targets = np.zeros((size**2, size**2)), np.zeros((size**2, scale**2))
     count = 0

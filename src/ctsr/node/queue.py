@@ -104,7 +104,7 @@ class Queue:
         self._now = now
         self._lock = threading.RLock()
         if not exclusive and not (folder / DATABASE).is_file():
-            raise MissingInputError(f"{folder}: there is no queue of a node")
+            raise MissingInputError(f"{folder}: holds no queue of a node")
         self._jobs = self.folder / "jobs"
         self._incoming = self.folder / "incoming"
         for path in (self.folder, self._jobs, self._incoming):

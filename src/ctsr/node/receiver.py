@@ -286,4 +286,4 @@ def _check_inflated(content: bytes, max_bytes: int) -> None:
     except zlib.error as error:
         raise ReadError(f"deflated pixels cannot be inflated ({error})") from error
     if inflater.unconsumed_tail:
-        raise ReadError("the image is larger, inflated, than is accepted")
+        raise ReadError("the image is too large once inflated")

@@ -211,7 +211,7 @@ class _CStore:
             return Answer(Verdict.TAKEN)
         if status >> 8 in {0xA9, 0xC0} or status >> 12 == 0xC or status == 0x0122:
             return Answer(Verdict.REFUSED, f"status 0x{status:04X}")
-        raise DeliveryError(f"the destination answers with status 0x{status:04X}")
+        raise DeliveryError(f"the destination returned status 0x{status:04X}")
 
 
 @contextmanager
@@ -253,7 +253,7 @@ class _Stow:
             return Answer(Verdict.TAKEN)
         if status == http.HTTPStatus.CONFLICT:
             return Answer(Verdict.REFUSED, f"HTTP status {status}")
-        raise DeliveryError(f"{self._url} answers with HTTP status {status}")
+        raise DeliveryError(f"{self._url} returned HTTP status {status}")
 
 
 def _names_failures(answer: bytes, *, default: bool) -> bool:

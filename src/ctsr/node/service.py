@@ -33,7 +33,7 @@ def serve(options: NodeOptions, upscaler: Upscaler, log: EventLog, stop: threadi
         CtsrError: the port is taken.
     """
     if options.send_to is None:
-        raise UsageError("where do the results go? Give `send_to`: AE@host:port, or https://… for STOW-RS")
+        raise UsageError("no destination for the results; give `send_to`: AE@host:port, or https://… for STOW-RS")
     destination = parse_destination(options.send_to)
     queue = Queue(options.queue)
     receiver = Receiver(queue, options, log)

@@ -129,7 +129,7 @@ class NodeOptions:
             raise UsageError("`tls_cert` and `tls_key` belong together; give both")
         for path in (self.tls_cert, self.tls_key, self.tls_ca):
             if path is not None and not path.is_file():
-                raise UsageError(f"{path}: there is no such certificate or key file")
+                raise UsageError(f"{path}: no such certificate or key file")
 
     @property
     def max_instance_bytes(self) -> int:

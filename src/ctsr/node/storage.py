@@ -58,7 +58,7 @@ def hold_lock(path: Path) -> sqlite3.Connection:
     try:
         database.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
-        raise UsageError(f"{path.parent}: another node works on this queue; choose another `queue`") from error
+        raise UsageError(f"{path.parent}: another node is using this queue; choose another `queue`") from error
     return database
 
 

@@ -116,7 +116,7 @@ class ContrastPhantom:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.contrasts_hu) <= 8 or self.radius_mm < RING_MM + DISC_MM:
-            raise DomainError("a contrast phantom has 1 to 8 discs, which lie in its cylinder")
+            raise DomainError("a contrast phantom must have 1 to 8 discs, all inside its cylinder")
 
     def center_mm(self, contrast_hu: float) -> tuple[float, float]:
         """Middle of the disc of a contrast: y and x."""

@@ -146,7 +146,7 @@ def preprocess(
 
     Raises:
         MissingInputError: `root` is no folder or holds no CT.
-        UsageError: `out_dir` and `root` lie in each other.
+        UsageError: `out_dir` and `root` are inside one another.
         CtsrError: the disk has no room for the result, or a worker process was killed.
     """
     settings = ResampleSettings(target_spacing, antialias, assume_hu)

@@ -153,7 +153,7 @@ def _derivation(series: Series, settings: ResampleSettings) -> Derivation:
         description=(
             f"Resampled in plane from {series.pixel_spacing[0]:g} x {series.pixel_spacing[1]:g} mm "
             f"to {settings.target_spacing:g} mm, linear, {kernel}, by ctsr {__version__}"
-            + "".join(f"; {words}" for words in series.variant)
+            + "".join(f"; {words}" for words in (*series.variant, *((series.phase,) if series.phase else ())))
         ),
         label=f"[{settings.target_spacing:g} mm]",
         settings=settings.text,
@@ -179,7 +179,7 @@ def _instance_numbers(series: Series) -> list[int | None]:
     given = {header.instance_number for header in series.slices if header.frame is None}
     if None not in given and len(given) == len(series.slices):
         return [None] * len(series.slices)
-    return [i + 1 for i in range(len(series.slices))]
+    return list(series.instance_numbers)
 
 
 def _folder(path: Path, patient: PatientExams) -> PurePosixPath:
@@ -287,6 +287,7 @@ def _make_slice(chunk: TaskChunk, task: FileTask) -> FileResult:
         padding=result.padding,
         instance_number=task.instance_number,
         frame=source.frame,
+        slice_step=plan.series.slice_step,
     )
     path = chunk.out_dir / task.output
     left_out = save_slice(derived, path)

@@ -47,7 +47,7 @@ class FanBeam:
     def __post_init__(self) -> None:
         if not 0 < self.source_isocentre_mm < self.source_detector_mm:
             raise DomainError(
-                "a scanner's isocentre lies between source and detector, got "
+                "a scanner's isocentre must lie between source and detector, got "
                 f"{self.source_isocentre_mm:g} and {self.source_detector_mm:g} mm from the source"
             )
         if self.columns < 2 or self.views < 4 or self.views % 2:

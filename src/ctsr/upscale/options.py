@@ -59,7 +59,7 @@ class UpscaleOptions:
             raise UsageError(f"`target_spacing` must lie between 0.05 and 50 mm, got {self.target_spacing:g}")
         for name, value in (("denoise", self.denoise), ("sharpen", self.sharpen)):
             if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"`{name}` lies between 0 and 1, got {value:g}")
+                raise UsageError(f"`{name}` must lie between 0 and 1, got {value:g}")
         if self.max_memory is not None and not self.max_memory > 0:
             raise UsageError(f"`max_memory` must be above 0 GiB, got {self.max_memory:g}")
 

@@ -24,7 +24,7 @@ from ctsr.text import listed, printable, safe_name
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import Plane
 
-ALGORITHM = "3"
+ALGORITHM = "4"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 NOT_FOR_DIAGNOSIS = "Not for diagnosis"
 HASH_SHOWN = 16
@@ -149,7 +149,8 @@ class Job:
     def derivation(self) -> Derivation:
         """What the headers of the result will say."""
         before, after = self.series.plane(0), self.plane(0)
-        variant = "".join(f"; {words}" for words in self.series.variant)
+        phase = (self.series.phase,) if self.series.phase else ()
+        variant = "".join(f"; {words}" for words in (*self.series.variant, *phase))
         resampled = "" if self.options.target_spacing is None else ", resampled linearly to the spacing asked for"
         return Derivation(
             description=(
@@ -171,6 +172,7 @@ class Job:
             "source": {
                 "patient_id": series.patient_id,
                 "series_uid": series.series_uid,
+                "phase": series.phase,
                 "path": printable(str(series.path)),
                 "num_slices": len(series.slices),
                 "rows": series.rows,
@@ -235,7 +237,9 @@ def plan_series(
     for patient, series in wanted:
         kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
         if kind == "dicom" and is_nifti(series.path):
-            raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; `format=nifti`")
+            raise UsageError(
+                f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; use `format=nifti`"
+            )
         if is_nifti(out) and kind == "dicom":
             raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
         if is_nifti(out) and not alone:
@@ -283,7 +287,8 @@ def series_name(series: Series) -> str:
     """Its description, and enough of a digest to tell it from the others."""
     mark = digest(series.series_uid, repr(series.geometry_key), size=4).hex()
     words = series.description or (series.path.name.split(".nii")[0] if is_nifti(series.path) else "series")
-    return f"{safe_name(words)[:40]}_{mark}"
+    phase = f"_{safe_name(series.phase)[:40]}" if series.phase else ""
+    return f"{safe_name(words)[:40]}{phase}_{mark}"
 
 
 def unusual(series: Series, meta: Meta | None) -> list[str]:
@@ -300,7 +305,10 @@ def _why_none(
         counts = ", ".join(str(len(choice.series.slices)) for choice in fitting)
         return f"`slices` {options.slices} leaves none: the series has {counts} slices, counted from 0"
     if everything:
-        names = (f"{series.patient_id}: {series.description} {series.series_uid}" for _, series in everything)
+        names = (
+            f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip()
+            for _, series in everything
+        )
         return f"no series fits what was asked for; there are {'; '.join(names)}"
     left_out = [*inventory.excluded, *(excluded for patient in inventory.patients for excluded in patient.excluded)]
     reasons = listed(list(dict.fromkeys(f"{excluded.path.name}: {excluded.reason}" for excluded in left_out)), REASONS)
@@ -308,12 +316,12 @@ def _why_none(
 
 
 def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
-    if options.series is not None and series.series_uid != options.series:
+    if options.series is not None and not series.is_called(options.series):
         return False
     if options.only is None:
         return True
     below = series.path.relative_to(root).as_posix() if series.path != root else series.path.name
-    names = (series.description, series.patient_id, below)
+    names = (series.title, series.description, series.patient_id, below)
     return any(fnmatch(name.casefold(), options.only.casefold()) for name in names)
 
 

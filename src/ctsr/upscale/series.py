@@ -96,13 +96,16 @@ def check_output(job: Job) -> None:
     if not there:
         return
     if "made_from" not in _read_record(job):
-        raise UsageError(f"{job.output}: is there and is no result of `ctsr upscale`; choose another place")
+        raise UsageError(f"{job.output}: exists and is not a result of `ctsr upscale`; choose another folder")
     if not job.is_file and (foreign := _foreign(job)):
         raise UsageError(
-            f"{job.output}: holds {listed(foreign, 3)} beside a result; move that, or choose another place"
+            f"{job.output}: holds {listed(foreign, 3)} beside a result; move them, or choose another folder"
         )
     if not job.options.overwrite:
-        raise UsageError(f"{job.output}: is there, made from something else or otherwise; `overwrite=True` replaces it")
+        raise UsageError(
+            f"{job.output}: already exists and was created from different input or settings; "
+            "`overwrite=True` replaces it"
+        )
 
 
 def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILENT) -> Outcome:

@@ -46,6 +46,8 @@ class Sink(Protocol):
 class _Dicom:
     job: Job
     folder: Path
+    numbers: tuple[int, ...]
+    """InstanceNumber of each slice."""
     left_out: set[str] = field(default_factory=set[str])
     written: list[WrittenIdentity] = field(default_factory=list[WrittenIdentity])
 
@@ -58,8 +60,9 @@ class _Dicom:
             plane,
             self.job.derivation,
             padding=pixels.padding,
-            instance_number=index + 1,
+            instance_number=self.numbers[index],
             frame=source.frame,
+            slice_step=self.job.series.slice_step,
         )
         digits = max(FEWEST_DIGITS, len(str(len(self.job.series.slices))))
         path = self.folder / f"{index + 1:0{digits}d}.dcm"
@@ -75,7 +78,7 @@ def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
         ReadError: a file cannot be written, or says something else when it is read again.
         SeriesError: two slices cannot be told apart.
     """
-    sink = _Dicom(job, folder)
+    sink = _Dicom(job, folder, job.series.instance_numbers)
     yield sink
     uids = {identity.sop_instance_uid for identity in sink.written}
     numbers = {identity.instance_number for identity in sink.written}

@@ -66,7 +66,7 @@ def view(
         A frame that a notebook shows; `address` opens the same page in a browser, `close` ends it.
 
     Raises:
-        MissingInputError: there is no such file, folder or model.
+        MissingInputError: no such file, folder or model.
 
     Examples:
         >>> frame = ctsr.view(volume, preset="lung")

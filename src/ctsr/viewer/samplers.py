@@ -82,7 +82,7 @@ def read_summary(path: Path) -> RecordedEvaluation:
     """Read draws, patients, window and models of an evaluation.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: no such file.
         ReadError: it is not a summary of `ctsr evaluate`.
     """
     if not path.is_file():

@@ -101,7 +101,7 @@ def _series_dict(number: int, series: Series) -> dict[str, Any]:
         "number": number,
         "patient": series.patient_id,
         "uid": series.series_uid,
-        "description": series.description or series.path.name,
+        "description": series.title,
         "slices": len(series.slices),
         "rows": series.rows,
         "columns": series.columns,

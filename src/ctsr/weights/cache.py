@@ -240,14 +240,15 @@ def _sources(weights: Weights, kind: SourceKind | None) -> list[Source]:
 
 def _from_file(weights: Weights, file: Path, cache: Path | None) -> Path:
     if not file.is_file():
-        raise MissingInputError(f"--from_file {file}: there is no such file")
+        raise MissingInputError(f"--from_file {file}: no such file")
     found = _sha256(file)
     for source in weights.sources:
         if source.sha256 == found:
             return store_weights(weights.name, unpack(file, source), source.what, cache)
     wanted = ", ".join(f"{source.file_name} ({source.sha256[:12]}…)" for source in weights.sources)
     raise CheckpointError(
-        f"--from_file {file} has the SHA-256 {found[:12]}…, which is none of {wanted}: it is another file, or damaged"
+        f"--from_file {file} has the SHA-256 {found[:12]}…, which matches none of {wanted}: "
+        "it is a different file, or damaged"
     )
 
 
