@@ -17,7 +17,7 @@ from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_name
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.exams import scan, scan_patient
 from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, MetricWindow, choose_window
-from ctsr.identity import is_same_person
+from ctsr.identity import is_same_person, with_names
 from ctsr.infer.selection import AskedFor, EngineCheck, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
@@ -301,6 +301,10 @@ class ViewRequest:
     """Opens the network if the precision is int8."""
 
 
+def _children(folder: Path) -> list[str]:
+    return [child.name for child in folder.iterdir()] if folder.is_dir() else []
+
+
 def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     """Find the series and settle engine, window and degradation.
 
@@ -314,7 +318,8 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     summary = None if options.eval_summary is None else resolve_path(options.eval_summary, progress=progress)
     evaluated = None if summary is None else read_summary(summary)
     known = set(evaluated.patients) if evaluated else set[str]()
-    for patients in ((model.split if model else None) or {}).values():
+    nearby = (path.name, *(place.name for place in path.absolute().parents), *_children(path))
+    for patients in with_names((model.split if model else None) or {}, nearby).values():
         known.update(patients)
     recorder = _NoteRecorder(progress)
     found = find_series(
