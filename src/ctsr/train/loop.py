@@ -12,7 +12,10 @@ from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
+from lightning_fabric.wrappers import (  # what Fabric.setup returns; it has no public name
+    _FabricModule,  # pyright: ignore[reportPrivateUsage]
+    _FabricOptimizer,  # pyright: ignore[reportPrivateUsage]
+)
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
