@@ -6,7 +6,7 @@ from torch import nn
 
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.models import Architecture, build, describe, load_state, receptive_radius
-from ctsr.models.architecture import FAMILIES
+from ctsr.models.architecture import FAMILIES, THROUGH_PLANE
 from ctsr.models.interpolation import enlarge
 from ctsr.models.networks import RRDBNet
 from tests.models.foreign import basicsr_forward, basicsr_state, user_forward, user_state
@@ -26,6 +26,8 @@ SMALL = [
     Architecture("edsr", 2, nf=1, nb=11, gc=0),
     Architecture("plain", 2, nf=1, nb=11, gc=0),
 ]
+BETWEEN = Architecture(THROUGH_PLANE, 1, nf=6, nb=2, gc=0)
+IN_PLANE = [name for name in FAMILIES if name != THROUGH_PLANE]
 SKIPPING = [one for one in SMALL if one.name in {"edsr", "rrdb_skip", "plain"}]
 
 
@@ -41,7 +43,7 @@ def test_the_full_network_has_exactly_its_parameters(scale: int, count: int) -> 
 
 
 @pytest.mark.parametrize("scale", [0, 1, 3, 8])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", IN_PLANE)
 def test_a_scale_that_no_network_has_is_refused_and_not_rounded(name: str, scale: int) -> None:
     with pytest.raises(DomainError, match="scales 2 and 4"):
         build(Architecture(name, scale, nf=4, nb=1, gc=2))
@@ -49,7 +51,7 @@ def test_a_scale_that_no_network_has_is_refused_and_not_rounded(name: str, scale
 
 @pytest.mark.parametrize(
     ("name", "widths"),
-    [(name, widths) for name in FAMILIES for widths in ((0, 1, 1), (4, 0, 1))]
+    [(name, widths) for name in IN_PLANE for widths in ((0, 1, 1), (4, 0, 1))]
     + [(name, (4, 1, 0)) for name in ("rrdb", "real_esrgan", "rrdb_skip")],
 )
 def test_a_network_without_width_or_depth_is_refused(name: str, widths: tuple[int, int, int]) -> None:
@@ -58,11 +60,11 @@ def test_a_network_without_width_or_depth_is_refused(name: str, widths: tuple[in
 
 
 def test_every_family_is_among_the_examples() -> None:
-    assert {one.name for one in SMALL} == set(FAMILIES)
+    assert {one.name for one in SMALL} == set(IN_PLANE)
 
 
 def test_no_weights_have_the_marks_of_two_families() -> None:
-    for one in SMALL:
+    for one in [*SMALL, BETWEEN]:
         keys = build(one).state_dict().keys()
         assert [name for name, family in FAMILIES.items() if family.marks <= keys] == [one.name]
 
@@ -86,7 +88,7 @@ def test_colours_or_a_third_scale_of_a_network_with_a_skip_are_refused(harm: str
         describe(state)
 
 
-@pytest.mark.parametrize("architecture", SMALL, ids=str)
+@pytest.mark.parametrize("architecture", [*SMALL, BETWEEN], ids=str)
 def test_hyper_parameters_are_read_off_the_weights(architecture: Architecture) -> None:
     assert describe(build(architecture).state_dict()) == architecture
 

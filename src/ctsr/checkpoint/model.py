@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from torch import nn
 
@@ -18,6 +18,9 @@ from ctsr.hashing import digest
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.models.architecture import Architecture, load_state
 from ctsr.progress import SILENT, Progress
+
+ModelKind: TypeAlias = Literal["in plane", "between slices", "any"]
+"""What a model makes finer."""
 
 
 @dataclass(frozen=True)
@@ -73,22 +76,41 @@ class Model:
         return Degradation(scale=self.scale) if self.architecture.conditional else self.trained_for
 
 
-def find_model(reference: str | None, *, scale: int | None = None, progress: Progress = SILENT) -> Model:
+def find_model(
+    reference: str | None, *, scale: int | None = None, kind: ModelKind = "in plane", progress: Progress = SILENT
+) -> Model:
     """The network that a model reference means; `progress` hears which file was chosen.
 
     Args:
         reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
         scale: of the bundled model, where no run is found.
+        kind: what is needed of it.
         progress: told what was chosen, where that was not plain.
 
     Raises:
         MissingInputError: there is no such model.
-        CheckpointError: the file holds none that can be loaded.
+        CheckpointError: the file holds none that can be loaded, or one of another kind.
     """
     resolved = resolve_model(reference, scale=scale)
     if resolved.note:
         progress.note(resolved.note)
-    return load_model(resolved.path)
+    return of_kind(load_model(resolved.path), kind)
+
+
+def of_kind(model: Model, kind: ModelKind) -> Model:
+    """The model, where it is of the kind that is needed.
+
+    Raises:
+        CheckpointError: it is of the other kind.
+    """
+    between = model.architecture.is_through_plane
+    if between and kind == "in plane":
+        raise CheckpointError(f"{model.path}: makes slices between slices, not finer slices; `slice_spacing` uses it")
+    if not between and kind == "between slices":
+        raise CheckpointError(
+            f"{model.path}: makes finer slices, not slices between slices (`ctsr train --through_plane`)"
+        )
+    return model
 
 
 def load_model(path: Path, *, use_ema: bool = True) -> Model:

@@ -41,7 +41,7 @@ class Export:
         from ctsr.checkpoint import find_model
         from ctsr.infer.export import export, target
 
-        model = find_model(self.model_path, progress=console)
+        model = find_model(self.model_path, kind="any", progress=console)
         path, kind = target(native_path(self.out) if self.out else None, self.format, model.path)
         card = resolve_path(self.card, progress=console).read_text(encoding="utf-8") if self.card else None
         exported = export(model, path, kind, card, overwrite=self.overwrite)

@@ -98,7 +98,7 @@ class Params:
 
         if self.model_path is None:
             return Architecture(self.arch, self.scale, self.nf, self.nb, self.gc)
-        return find_model(self.model_path, progress=console).architecture
+        return find_model(self.model_path, kind="any", progress=console).architecture
 
 
 @dataclass(frozen=True, kw_only=True)

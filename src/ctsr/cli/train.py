@@ -24,6 +24,8 @@ class Train:
 
     ctsr train --resume runs/rrdb_x2_blurnoise_20260101-120000
 
+    ctsr train --through_plane --nf 48 --nb 6 --patch_size 96        (slices between slices)
+
     torchrun --nproc_per_node=2 -m ctsr train
     """
 

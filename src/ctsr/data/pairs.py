@@ -97,12 +97,15 @@ class Ticket:
 
 @dataclass(frozen=True)
 class PatchPair:
-    """A batch: LR ``(N, 1, h, w)`` and HR ``(N, 1, h·scale, w·scale)``, both in [-1, 1]."""
+    """A batch: LR ``(N, 1, h, w)`` and HR ``(N, 1, h·scale, w·scale)``, both in [-1, 1].
+
+    Between slices, LR is what the network takes, its conditions included: ``(N, 5, h, w)``.
+    """
 
     lr: Tensor
     hr: Tensor
     params: tuple[DegradationParams, ...]
-    """What each LR patch was made with."""
+    """What each LR patch was made with; empty between slices."""
 
     @property
     def scale(self) -> int:

@@ -13,6 +13,7 @@ from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import SliceRef
 from ctsr.hashing import rng_from
+from ctsr.identity import with_names
 from ctsr.metrics.perceptual import MA_CPU_SECONDS
 from ctsr.progress import SILENT, Progress
 
@@ -99,7 +100,8 @@ def _check_unseen(
     Raises:
         SplitError: see `choose_patients`.
     """
-    known = frozenset(name for names in (model.split or {}).values() for name in names)
+    split = with_names(model.split or {}, (patient.patient_id for patient in exams.patients))
+    known = frozenset(name for names in split.values() for name in names)
     if known and not model.trained_identities and known.isdisjoint(patient.patient_id for patient in exams.patients):
         progress.note(
             f"warning: {model.generator.path} names {len(known)} patients in its split, and none of them is here: "

@@ -20,7 +20,7 @@ from ctsr.errors import CheckpointError, UsageError
 from ctsr.files import PART
 from ctsr.hu import HURange
 from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert, import_openvino
-from ctsr.models.conditioning import input_channels
+from ctsr.models.conditioning import FOLD, input_channels, is_through_plane
 from ctsr.paths import check_free
 
 __all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "Target", "export", "target"]
@@ -139,14 +139,16 @@ def _meta(model: Model) -> dict[str, Any]:
         "scale": model.scale,
         "hu_range": dataclasses.asdict(model.hu_range),
         "card": dataclasses.asdict(meta.card) if meta else None,
-        "degradation": model.trained_for.as_dict(),
+        "degradation": meta.degradation if meta else model.trained_for.as_dict(),
     }
 
 
 def _differences(net: nn.Module, run: Run, hu_range: HURange) -> dict[tuple[int, int], float]:
     found: dict[tuple[int, int], float] = {}
     random = torch.Generator().manual_seed(0)
-    for size in SIZES:
+    fold = FOLD if is_through_plane(net) else 1
+    for height, width in SIZES:
+        size = height - height % fold, width - width % fold
         lr = torch.rand(1, input_channels(net), *size, generator=random) * 2 - 1
         with torch.inference_mode():
             expected, answer = net(lr), run(lr)
@@ -199,7 +201,7 @@ def _pack(model: Model, path: Path, card: str | None) -> None:
         card = read_card(model.path) if model.path.suffix == PACKED else ""
     if model.meta is None:
         raise CheckpointError(f"{model.path} does not say how it was trained, and so cannot be passed on")
-    save_packed(path, model.meta, model.net.state_dict(), card)
+    save_packed(path, model.meta.without_names(), model.net.state_dict(), card)
 
 
 def _run_packed(path: Path) -> Run:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.errors import CheckpointError, DomainError
-from ctsr.models.conditioning import CHANNELS, GAIN_KEY
+from ctsr.models.conditioning import CHANNELS, FOLD, GAIN_KEY
 from ctsr.models.networks import (
     CONVS_PER_BLOCK,
     SCALES,
@@ -18,6 +18,7 @@ from ctsr.models.networks import (
     UNSHUFFLE,
     RealESRGANNet,
     RRDBNet,
+    ThroughPlaneNet,
     dense_net,
     plain_net,
     residual_net,
@@ -41,6 +42,8 @@ StateDict: TypeAlias = Mapping[str, Tensor]
 
 WRAPPERS = ("module.", "_orig_mod.")
 """Prefixes that DataParallel, averaging and compiling put before every key."""
+THROUGH_PLANE = "edsr_z"
+"""The family of networks between slices."""
 COUNTERS = frozenset({"n_averaged"})
 """Keys beside the weights that an averaged model carries."""
 
@@ -52,6 +55,7 @@ class Architecture:
     name: str
     """A key of `FAMILIES`."""
     scale: int
+    """How many times finer its output is than its input; 1 of a network between slices."""
     nf: int
     nb: int
     gc: int
@@ -61,10 +65,16 @@ class Architecture:
     conditional: bool = False
     """Whether it is told the blur and the noise of its input; see `ctsr.models.conditioning`."""
 
+    @property
+    def is_through_plane(self) -> bool:
+        """Whether it makes slices between slices rather than finer slices."""
+        return self.name == THROUGH_PLANE
+
     def __str__(self) -> str:
         growth = f", gc {self.gc}" if self.gc else ""
         told = ", conditional" if self.conditional else ""
-        return f"{self.name} ×{self.scale}, nf {self.nf}, nb {self.nb}{growth}{told}"
+        where = "between slices" if self.is_through_plane else f"×{self.scale}"
+        return f"{self.name} {where}, nf {self.nf}, nb {self.nb}{growth}{told}"
 
 
 @dataclass(frozen=True)
@@ -221,6 +231,19 @@ def _read_skip(name: str, state: StateDict) -> Architecture:
     return Architecture(name, scales[outputs], nf=nf, nb=len(blocks), gc=growth, conditional=conditional)
 
 
+def _read_through_plane(state: StateDict) -> Architecture:
+    blocks = {key.split(".")[2] for key in state if key.startswith("trunk.blocks.")}
+    return Architecture(THROUGH_PLANE, 1, nf=state["conv_first.weight"].shape[0], nb=len(blocks), gc=0)
+
+
+def _build_through_plane(architecture: Architecture) -> nn.Module:
+    if architecture.scale != 1:
+        raise DomainError(
+            f"a network between slices has scale 1, not {architecture.scale}; scales 2 and 4 are in plane"
+        )
+    return ThroughPlaneNet(architecture.nf, architecture.nb)
+
+
 def _skip_marks(first_of_trunk: str) -> frozenset[str]:
     return frozenset({"conv_first.weight", "conv_up.weight", f"trunk.{first_of_trunk}.weight"})
 
@@ -271,6 +294,14 @@ FAMILIES: Mapping[str, Family] = {
         read=partial(_read_skip, "plain"),
         build=lambda a: plain_net(a.scale, a.nf, a.nb, conditional=a.conditional),
         radius=lambda a: 1 + a.nb + 1,
+        trunk="trunk.",
+    ),
+    THROUGH_PLANE: Family(
+        marks=frozenset({GAIN_KEY, "trunk.blocks.0.conv1.weight", "conv_last.weight"}),
+        read=_read_through_plane,
+        build=_build_through_plane,
+        # Convolutions of folded pixels: first, blocks, trunk, last; and the rest of the pixel's own block.
+        radius=lambda a: FOLD * (1 + 2 * a.nb + 1 + 1) + FOLD - 1,
         trunk="trunk.",
     ),
 }

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ctsr.models.networks import RRDBNet, SkipNet
+from ctsr.models.networks import RRDBNet, SkipNet, ThroughPlaneNet
 
 CARRIER = 0
 """The feature channel that carries the image through the network."""
@@ -24,6 +24,9 @@ def start_as_bilinear(net: nn.Module) -> None:
     if isinstance(net, SkipNet):
         net.conv_up.weight.zero_()
         _bias(net.conv_up).zero_()
+    elif isinstance(net, ThroughPlaneNet):
+        net.conv_last.weight.zero_()
+        _bias(net.conv_last).zero_()
     elif isinstance(net, RRDBNet):
         _interpolate_in_stages(net)
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctsr.data.pairs import PatchPair, SlicePair
+from ctsr.data.hu_cache import StoredSeries
+from ctsr.data.pairs import PatchPair
 from ctsr.degrade import Degradation, DegradationParams
 from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
@@ -210,8 +211,9 @@ class FinetuneStage:
             return losses if critic.update(fabric, losses["disc"]) else None
 
     @torch.no_grad()
-    def _measure(self, pair: SlicePair) -> dict[str, float | None]:
+    def _measure(self, stored: StoredSeries, index: int) -> dict[str, float | None]:
         """One slice: the losses that have a column, and how far SR is from HR."""
+        pair = self.rig.validation.pair(stored, index)
         device, hu = self.rig.fabric.device, self.rig.validation.hu_range.width / 2
         kind = self.objective.degradation
         net = self.generator.in_use

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ctsr.checkpoint import TrainingCard
 from ctsr.data.datasets import SplitExams, open_exams
@@ -77,16 +77,18 @@ class Rig:
             return scores.mean()
         return cast("Tensor", self.fabric.all_gather(scores.mean(), sync_grads=scores.requires_grad)).mean()
 
-    def over_validation(self, measure: Callable[[SlicePair], Mapping[str, float | None]]) -> dict[str, float | None]:
+    def over_validation(
+        self, measure: Callable[[StoredSeries, int], Mapping[str, float | None]]
+    ) -> dict[str, float | None]:
         """Means over the validation slices, shared out over the devices.
 
         What `measure` has no value for (None) on a slice does not count there; a mean of nothing is None.
         """
-        fabric, check = self.fabric, self.validation
-        mine = list(check.slices())[fabric.global_rank :: fabric.world_size]
+        fabric = self.fabric
+        mine = list(self.validation.slices())[fabric.global_rank :: fabric.world_size]
         sums: dict[str, list[float]] = {}
         for stored, index in self.progress.track(mine, total=len(mine), what="Validating"):
-            for name, value in measure(check.pair(stored, index)).items():
+            for name, value in measure(stored, index).items():
                 total = sums.setdefault(name, [0.0, 0.0])
                 if value is not None:
                     total[0], total[1] = total[0] + value, total[1] + 1
@@ -216,13 +218,14 @@ def make_patches(
     )
     sampler = EpochSampler(len(dataset), seed=options.seed, rank=fabric.global_rank, world_size=fabric.world_size)
     batch = options.batch_size * options.accumulate // fabric.world_size
-    loader = _loader(dataset, sampler, batch, options.num_workers, pin=fabric.device.type == "cuda")
+    loader = patch_loader(dataset, sampler, batch, options.num_workers, pin=fabric.device.type == "cuda")
     return Patches(loader, sampler, len(dataset), batch)
 
 
-def _loader(
-    dataset: PatchDataset, sampler: EpochSampler, batch: int, workers: int, *, pin: bool
+def patch_loader(
+    dataset: Dataset[PatchPair], sampler: EpochSampler, batch: int, workers: int, *, pin: bool
 ) -> DataLoader[PatchPair]:
+    """Batches of what `dataset` makes, prepared by `workers` processes."""
     # More processes than cores only wait for one another; the samples are the same however many there are.
     workers = min(workers, available_cores())
     return DataLoader(

@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_model, resolve_model
+from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_model, of_kind, resolve_model
 from ctsr.checkpoint.model_lookup import FINETUNED
 from ctsr.data.datasets import seen_in_training
 from ctsr.data.split import PARTS
@@ -127,7 +127,7 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
         note = f"continuing {folder}"
         return options, Start(architecture, build(architecture), checkpoint.meta, note, folder, checkpoint)
     resolved = resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, flag="--pretrained_g")
-    generator = load_model(resolved.path)
+    generator = of_kind(load_model(resolved.path), "in plane")
     scale = generator.architecture.scale
     if options.scale not in {None, scale}:
         raise UsageError(
@@ -265,7 +265,8 @@ def _session(
     if leads and not options.no_plots and not state.epochs_done:
         draw(0)
     after_epoch = None if options.no_plots else draw
-    return Session(stage, state, folder, meta, options, draw_finetune_curves, _line, after_epoch)
+    flags = Degradation.from_dict(meta.degradation).as_flags()
+    return Session(stage, state, folder, meta, options, flags, draw_finetune_curves, _line, after_epoch)
 
 
 def _line(row: FinetuneRow) -> str:

@@ -145,6 +145,13 @@ class TrainOptions(RunOptions):
     hr_reduction: tuple[float, float] = (1.0, 1.0)
     """Make HR patches of means over so many source pixels along each side, drawn between two values: quieter targets
     and pixels of many sizes. 1 2 for conditional networks."""
+    through_plane: bool = False
+    """Train a network that makes slices between slices, on axial images seen from the side: of EDSR's kind with `nf`
+    channels and `nb` blocks, told thickness, distance and noise. Takes no `scale` and no `arch`."""
+    thickness_range: tuple[float, float] = (1.5, 6.0)
+    """Between slices: thickness of the thick slices in units of the distance that is wanted."""
+    distance_range: tuple[float, float] = (0.5, 1.2)
+    """Between slices: from one thick slice to the next, in units of their thickness."""
     init: Literal["bilinear", "random"] = "bilinear"
     """Let a fresh network begin as bilinear interpolation, or as random weights."""
 
@@ -152,6 +159,10 @@ class TrainOptions(RunOptions):
         super().__post_init__()
         _at_least(self, 1, "nf", "nb", "gc")
         check_patch("patch_size", self.patch_size, self.scale)
+        for name in ("thickness_range", "distance_range"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= 20:
+                raise UsageError(f"--{name} needs 0 < low ≤ high ≤ 20, got {low:g} {high:g}")
         low, high = self.hr_reduction
         if not 1 <= low <= high <= 8:
             raise UsageError(f"--hr_reduction needs 1 ≤ low ≤ high ≤ 8, got {low:g} {high:g}")

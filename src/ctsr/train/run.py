@@ -1,15 +1,17 @@
 """`train`: from roots and options to a run folder, by the stage that trains with L1 alone."""
 
-from collections.abc import Container
-from dataclasses import asdict
+from collections.abc import Container, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor, nn
 
-from ctsr.checkpoint import Meta, current_versions
-from ctsr.data.pairs import PatchPair, SlicePair
+from ctsr.checkpoint import Checkpoint, Meta, current_versions
+from ctsr.data.hu_cache import StoredSeries
+from ctsr.data.pairs import PatchPair
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.files import new_folder
@@ -21,7 +23,7 @@ from ctsr.models import Architecture, build, describe
 from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import is_conditional
 from ctsr.progress import SILENT, Progress
-from ctsr.train.context import Data, Losses, Rig, Validation, make_patches, open_data
+from ctsr.train.context import Data, Losses, Patches, Rig, Validation, make_patches, open_data
 from ctsr.train.devices import launch, leader_first, make_plan
 from ctsr.train.history import EpochRow, L1Row, TrainingState, draw_l1_curve
 from ctsr.train.options import TrainOptions, continued
@@ -34,6 +36,7 @@ from ctsr.train.session import (
     restore,
     run_to_continue,
 )
+from ctsr.train.through_plane import BetweenSlices, through_plane_degradation
 from ctsr.train.trainable_model import Learner, learner
 
 
@@ -61,31 +64,125 @@ def train(
     if options.resume is not None:
         folder, checkpoint = run_to_continue(options.resume, L1Row)
         options = continued(options, checkpoint.training.get("config", {}), given)
-    degradation = degradation_for(wanted, Degradation(scale=options.scale), checkpoint)
+    task = _task(options, wanted, checkpoint)
     fabric = launch(options, progress)
     leads = fabric.is_global_zero
     progress = progress if leads else SILENT
     with leader_first(fabric):  # who decodes the series and writes the split; the others find both
         data = open_data(options, checkpoint.meta.split if checkpoint else None, progress)
-    stage = _stage(options, degradation, data, fabric, progress)
+    stage = _stage(options, task, data, fabric, progress)
     state = restore(stage, checkpoint, L1Row) if checkpoint else TrainingState[L1Row]()
-    meta = _meta(options, describe(stage.generator.bare.state_dict()), degradation, data)
+    meta = _meta(options, describe(stage.generator.bare.state_dict()), task, data)
     if folder is None:
         with leader_first(fabric):
             made = new_folder(options.runs, f"{meta.experiment}_") if leads else Path()
         folder = fabric.broadcast(made)
-    session = Session(stage, state, folder, meta, options, draw_l1_curve, _line)
+    session = Session(stage, state, folder, meta, options, task.flags, draw_l1_curve, _line)
     if not is_finished(state, options, progress):
         session.run(progress)
     return session.result(data.failures)
 
 
+class Task(Protocol):
+    """What a network is trained for: within slices, or between them."""
+
+    @property
+    def experiment(self) -> str:
+        """What the run folder is called, but for the time."""
+        ...
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network."""
+        ...
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Its degradation as checkpoints hold it."""
+        ...
+
+    @property
+    def flags(self) -> Mapping[str, Any]:
+        """Its degradation by the names of flags, as far as no option of the training is one."""
+        ...
+
+    def patches(self, data: Data, fabric: Fabric) -> Patches:
+        """What it learns from."""
+        ...
+
+    def validation(self, data: Data) -> Validation:
+        """Which slices measure progress."""
+        ...
+
+    def measure(self, net: nn.Module, validation: Validation, stored: StoredSeries, index: int) -> Losses:
+        """The network's losses on one of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class WithinSlices:
+    """Finer slices from coarser ones."""
+
+    options: TrainOptions
+    degradation: Degradation
+
+    @property
+    def experiment(self) -> str:
+        """See `Task`."""
+        return f"{self.options.arch}_x{self.options.scale}_{self.degradation.mode}"
+
+    @property
+    def architecture(self) -> Architecture:
+        """See `Task`."""
+        options = self.options
+        return Architecture(
+            options.arch, options.scale, options.nf, options.nb, options.gc, conditional=options.conditional
+        )
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """See `Task`."""
+        return self.degradation.as_dict()
+
+    @property
+    def flags(self) -> Mapping[str, Any]:
+        """See `Task`."""
+        return self.degradation.as_flags()
+
+    def patches(self, data: Data, fabric: Fabric) -> Patches:
+        """See `Task`."""
+        return make_patches(
+            data,
+            self.options,
+            patch_size=self.options.patch_size,
+            degradation=self.degradation,
+            hu_range=DEFAULT_RANGE,
+            fabric=fabric,
+            hr_reduction=self.options.hr_reduction,
+        )
+
+    def validation(self, data: Data) -> Validation:
+        """See `Task`. A conditional network is judged over the whole range it is made for: a draw for each slice."""
+        sampling = "slice" if self.options.conditional else "volume"
+        sampler = DegradationSampler(self.degradation, sampling)
+        return Validation(data.val, sampler, DEFAULT_RANGE, self.options.val_slices)
+
+    def measure(self, net: nn.Module, validation: Validation, stored: StoredSeries, index: int) -> Losses:
+        """See `Task`: mean L1 over a whole slice, [-1, 1] units."""
+        pair = validation.pair(stored, index)
+        sr = super_resolve(
+            net, network_input(pair.lr, [pair.draw.params], scale=pair.scale, conditional=is_conditional(net))
+        )
+        return {"l1": float(l1_loss(sr.double(), pair.hr.double()))}
+
+
 class L1Stage:
     """Forward, backward, unscale, clip, step."""
 
-    def __init__(self, rig: Rig, generator: Learner) -> None:
+    def __init__(self, rig: Rig, generator: Learner, task: Task) -> None:
         self.rig = rig
         self.generator = generator
+        self.task = task
         self.learners = {"generator": generator}
 
     def step(self, batch: PatchPair, steps_done: int) -> Losses | None:
@@ -95,9 +192,7 @@ class L1Stage:
         self.generator.optimizer.zero_grad()
         total = torch.zeros((), device=fabric.device)
         size = self.rig.micro_batch
-        inputs = network_input(
-            batch.lr, batch.params, scale=batch.scale, conditional=is_conditional(self.generator.bare)
-        )
+        inputs = self._inputs(batch)
         parts = list(zip(inputs.split(size), batch.hr.split(size), strict=True))
         for i, (lr, hr) in enumerate(parts):
             # Gradients travel between devices once a step: with the last part.
@@ -112,7 +207,7 @@ class L1Stage:
         return losses
 
     def row(self, known: EpochRow, trained: Losses) -> L1Row:
-        """Mean L1 over full validation slices, [-1, 1] units."""
+        """Mean L1 over validation slices, [-1, 1] units."""
         validated = self.rig.over_validation(self._measure)
         values: dict[str, Any] = {**asdict(known), "train_l1": trained.get("l1"), "val_l1": validated["l1"]}
         return L1Row(**values)
@@ -121,39 +216,36 @@ class L1Stage:
         """The validation L1."""
         return row.val_l1
 
-    def _measure(self, pair: SlicePair) -> Losses:
-        net = self.generator.in_use
-        sr = super_resolve(
-            net, network_input(pair.lr, [pair.draw.params], scale=pair.scale, conditional=is_conditional(net))
-        )
-        return {"l1": float(l1_loss(sr.double(), pair.hr.double()))}
+    def _inputs(self, batch: PatchPair) -> Tensor:
+        if not batch.params:  # between slices
+            return batch.lr
+        conditional = is_conditional(self.generator.bare)
+        return network_input(batch.lr, batch.params, scale=batch.scale, conditional=conditional)
+
+    def _measure(self, stored: StoredSeries, index: int) -> Losses:
+        return self.task.measure(self.generator.in_use, self.rig.validation, stored, index)
 
 
-def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: Fabric, progress: Progress) -> L1Stage:
+def _task(options: TrainOptions, wanted: WantedDegradation, checkpoint: Checkpoint | None) -> Task:
+    if options.through_plane:
+        return BetweenSlices(options, through_plane_degradation(options, wanted, checkpoint))
+    return WithinSlices(options, degradation_for(wanted, Degradation(scale=options.scale), checkpoint))
+
+
+def _stage(options: TrainOptions, task: Task, data: Data, fabric: Fabric, progress: Progress) -> L1Stage:
     """Network, optimiser and loaders, set up on the device."""
     torch.manual_seed(options.seed)
-    architecture = Architecture(
-        options.arch, options.scale, options.nf, options.nb, options.gc, conditional=options.conditional
-    )
-    bare = build(architecture)
+    bare = build(task.architecture)
     if options.init == "bilinear":
         start_as_bilinear(bare)
     generator = learner(
         fabric, bare, lr=options.lr, clip_grad=options.clip_grad, ema=options.ema, compiled=options.compile
     )
-    patches = make_patches(
-        data,
-        options,
-        patch_size=options.patch_size,
-        degradation=degradation,
-        hu_range=DEFAULT_RANGE,
-        fabric=fabric,
-        hr_reduction=options.hr_reduction,
-    )
+    patches = task.patches(data, fabric)
     with fabric.autocast():
         plan = make_plan(
             bare,
-            patch=options.patch_size // options.scale,
+            patch=options.patch_size // task.architecture.scale,
             batch=patches.batch,
             steps=len(patches.loader),
             at_once=options.batch_size // fabric.world_size,
@@ -161,20 +253,16 @@ def _stage(options: TrainOptions, degradation: Degradation, data: Data, fabric: 
             processes=fabric.world_size,
         )
     progress.note(f"{patches.count} patches an epoch; {plan}")
-    # A conditional network is judged over the whole range it is made for: each slice has a draw of its own.
-    sampling = "slice" if options.conditional else "volume"
-    sampler = DegradationSampler(degradation, sampling)
-    validation = Validation(data.val, sampler, DEFAULT_RANGE, options.val_slices)
-    rig = Rig(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
-    return L1Stage(rig, generator)
+    rig = Rig(fabric, patches.loader, patches.sampler, task.validation(data), plan.micro_batch, progress)
+    return L1Stage(rig, generator, task)
 
 
-def _meta(options: TrainOptions, architecture: Architecture, degradation: Degradation, data: Data) -> Meta:
+def _meta(options: TrainOptions, architecture: Architecture, task: Task, data: Data) -> Meta:
     return Meta(
-        experiment=f"{options.arch}_x{options.scale}_{degradation.mode}",
+        experiment=task.experiment,
         architecture=architecture,
         seed=options.seed,
-        degradation=degradation.as_dict(),
+        degradation=task.plain,
         split={name: data.exams.split.part(name) for name in PARTS},
         trained_identities=data.exams.identities("train"),
         hu_range=DEFAULT_RANGE,

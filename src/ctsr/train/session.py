@@ -53,6 +53,8 @@ class Session(Generic[R]):
     folder: Path
     meta: Meta
     options: RunOptions
+    degradation_flags: Mapping[str, Any]
+    """The degradation by the names of its flags, for config.json."""
     curves: Curves[R]
     describe: Callable[[R], str]
     """What an epoch's line says of its losses."""
@@ -82,8 +84,7 @@ class Session(Generic[R]):
 
         progress.note(f"run folder: {self.folder}")
         if journal is not None:
-            flags = Degradation.from_dict(self.meta.degradation).as_flags()
-            journal.describe(self.meta.experiment, config | flags, self.meta.to_plain())
+            journal.describe(self.meta.experiment, config | dict(self.degradation_flags), self.meta.to_plain())
         try:
             with ending_in_one_line(rig.fabric, f"--resume {self.folder} continues from the last whole epoch"):
                 fit(self.stage, state, options, keep=keep)

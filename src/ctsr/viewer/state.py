@@ -11,6 +11,7 @@ from ctsr.errors import UsageError
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_names
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import DEFAULT_RANGE, PRESETS, HURange, MetricWindow, choose_window
+from ctsr.identity import with_names
 from ctsr.infer.selection import AskedFor, EngineCheck, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
@@ -147,6 +148,10 @@ class ViewRequest:
     """Opens the network if the precision is int8."""
 
 
+def _children(folder: Path) -> list[str]:
+    return [child.name for child in folder.iterdir()] if folder.is_dir() else []
+
+
 def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     """Find the series and settle engine, window and degradation.
 
@@ -160,7 +165,8 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     summary = None if options.eval_summary is None else resolve_path(options.eval_summary, progress=progress)
     evaluated = None if summary is None else read_summary(summary)
     known = set(evaluated.patients) if evaluated else set[str]()
-    for patients in ((model.split if model else None) or {}).values():
+    nearby = (path.name, *(place.name for place in path.absolute().parents), *_children(path))
+    for patients in with_names((model.split if model else None) or {}, nearby).values():
         known.update(patients)
     recorder = _NoteRecorder(progress)
     found = find_series(
