@@ -25,7 +25,7 @@ from ctsr.hallucination import (
     SliceChecks,
     residual_hu,
 )
-from ctsr.hallucination import figures as hallucination_figures
+from ctsr.hallucination import study as hallucination_figures
 from ctsr.hallucination import study as hallucination_study
 from ctsr.infer import SuperResolver, telling
 from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study
