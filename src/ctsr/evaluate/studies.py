@@ -25,6 +25,7 @@ from ctsr.hallucination import (
     SliceChecks,
     residual_hu,
 )
+from ctsr.hallucination import study as hallucination_study
 from ctsr.hallucination.study import flagged_figure, recovery_figure, residual_figure, sfrc_figure
 from ctsr.infer import SuperResolver, telling
 from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study
