@@ -80,7 +80,7 @@ def _shown(value: object) -> str:
 def _checked(value: object, kind: Any, where: str) -> object:
     item = getattr(value, "item", None)
     if not isinstance(value, int | float) and callable(item) and getattr(value, "ndim", None) == 0:
-        value = cast("object", item())  # a NumPy number
+        value = item()  # a NumPy number
     origin = get_origin(kind)
     if kind in {object, Any}:
         return value
@@ -111,8 +111,8 @@ def _plain(value: object, kind: Any, where: str) -> object:
         return float(cast("float", _required(value, where, "a number", ok=is_number)))
     if kind is int:
         return _required(value, where, "a whole number", ok=isinstance(value, int) and not isinstance(value, bool))
-    names = {str: "text", bool: "true or false"}
-    return _required(value, where, names.get(kind, kind.__name__), ok=isinstance(value, kind))
+    names: dict[Any, str] = {str: "text", bool: "true or false"}
+    return _required(value, where, names.get(kind, str(kind.__name__)), ok=isinstance(value, kind))
 
 
 def _one_of(value: object, kinds: Sequence[Any], where: str) -> object:

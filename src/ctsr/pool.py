@@ -227,7 +227,7 @@ class _Cluster(Executor):
         return self._executor.submit(fn, *args, **kwargs)
 
     def map(
-        self, fn: Callable[..., Result], /, *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+        self, fn: Callable[..., Result], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
     ) -> Iterator[Result]:
         """As every executor does, but for `timeout` and `chunksize`, which mean nothing here."""
         del timeout, chunksize
@@ -308,7 +308,7 @@ def _lost(error: Exception) -> LostError:
 def _disconnected() -> tuple[type[Exception], ...]:
     if find_spec("distributed") is None:
         return ()
-    from distributed import CommClosedError
+    from distributed.comm import CommClosedError
 
     return (CommClosedError,)
 

@@ -95,10 +95,10 @@ GAME = """
 import torch
 from lightning_fabric import Fabric
 from ctsr.losses import discriminator_loss, generator_loss
-from ctsr.train.context import Rig
+from ctsr.train.context import TrainingContext
 fabric = Fabric(accelerator='cpu', devices=2, strategy='ddp')
 fabric.launch()
-rig = Rig(fabric, None, None, None, 1, None)
+rig = TrainingContext(fabric, None, None, None, 1, None)
 torch.manual_seed(0)
 scores = 5 * torch.randn(2, 8)
 mine = slice(4 * fabric.global_rank, 4 * fabric.global_rank + 4)
@@ -130,13 +130,13 @@ RANKS_AGREE = """
 import hashlib, os, sys, torch
 from pathlib import Path
 from ctsr.cli.main import main
-from ctsr.train import trainable_model
+from ctsr.train import loop
 bare = []
-class Kept(trainable_model.Learner):
+class Kept(loop.TrainableModel):
     def __init__(self, *parts):
         super().__init__(*parts)
         bare.append(self.bare)
-trainable_model.Learner = Kept
+loop.TrainableModel = Kept
 status = main(sys.argv[1:])
 values = b''.join(value.numpy().tobytes() for net in bare for value in net.state_dict().values())
 threads = [path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm')]
