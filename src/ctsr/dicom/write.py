@@ -234,7 +234,7 @@ def _explain(derived: Dataset, source: Dataset, source_uid: str, derivation: Der
         put(origin, text("ReferencedFrameNumber", VR.IS, str(frame + 1)))
     origin.add_new("PurposeOfReferenceCodeSequence", VR.SQ, Sequence([_code_item(SOURCE_IMAGE)]))
     derived.add_new("SourceImageSequence", VR.SQ, Sequence([origin]))
-    _append(derived, "ContributingEquipmentSequence", _program_item(derivation))
+    _append(derived, "ContributingEquipmentSequence", program_item(derivation))
 
 
 @lru_cache(maxsize=8)
@@ -244,7 +244,7 @@ def _code_item(code: Code) -> Dataset:
 
 
 @lru_cache(maxsize=8)
-def _program_item(derivation: Derivation) -> Dataset:
+def program_item(derivation: Derivation) -> Dataset:
     """The program that made all slices of a series."""
     program = Dataset()
     program.PurposeOfReferenceCodeSequence = Sequence([MODIFYING_EQUIPMENT.item()])

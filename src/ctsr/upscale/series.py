@@ -368,7 +368,7 @@ def _record(job: Job, made: Made, tuning: Tuning, warnings: list[str]) -> dict[s
         "made_from": job.made_from,
         **job.described(),
         "result": {
-            "series_uid": job.series_uid if job.format == "dicom" else None,
+            "series_uid": job.series_uid if job.format == "dicom" and not job.options.anonymize else None,
             "num_slices": len(job.series.slices),
             "rows": plane.shape[0],
             "columns": plane.shape[1],
