@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
-from pydicom.uid import CTImageStorage
+from pydicom.uid import UID, CTImageStorage
 from pydicom.valuerep import VR
 
 from ctsr import __version__
@@ -227,14 +227,20 @@ def _explain(derived: Dataset, source: Dataset, source_uid: str, derivation: Der
     history = [*_values(source, "DerivationDescription"), derivation.description]
     derived.add_new("DerivationDescription", VR.ST, "; ".join(history)[-MAX_DERIVATION_DESCRIPTION:])
     _append(derived, "DerivationCodeSequence", _code_item(derivation.code))
+    if UID(source_uid).is_valid:  # else the reference would be an error, where no archive knows the source anyway
+        derived.add_new("SourceImageSequence", VR.SQ, Sequence([_origin(source, source_uid, frame)]))
+    _append(derived, "ContributingEquipmentSequence", program_item(derivation))
+
+
+def _origin(source: Dataset, source_uid: str, frame: int | None) -> Dataset:
+    """The reference to the source image."""
     origin = Dataset()
     sop_class = next(iter(_values(source, "SOPClassUID")), CTImageStorage)
     put(origin, text("ReferencedSOPClassUID", VR.UI, sop_class), text("ReferencedSOPInstanceUID", VR.UI, source_uid))
     if frame is not None:
         put(origin, text("ReferencedFrameNumber", VR.IS, str(frame + 1)))
     origin.add_new("PurposeOfReferenceCodeSequence", VR.SQ, Sequence([_code_item(SOURCE_IMAGE)]))
-    derived.add_new("SourceImageSequence", VR.SQ, Sequence([origin]))
-    _append(derived, "ContributingEquipmentSequence", program_item(derivation))
+    return origin
 
 
 @lru_cache(maxsize=8)
