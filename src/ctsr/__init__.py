@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ctsr.api.files import read_volume, scan, write_series
     from ctsr.api.images import degrade, preprocess, upscale
     from ctsr.api.models import Model, load_model
-    from ctsr.phantom.example import example_volume
+    from ctsr.phantom.exams import example_volume
     from ctsr.viewer.notebook import view
     from ctsr.volume import Volume
 
@@ -37,7 +37,7 @@ __all__ = [
 _MODULES = {
     "Model": "ctsr.api.models",
     "Volume": "ctsr.volume",
-    "example_volume": "ctsr.phantom.example",
+    "example_volume": "ctsr.phantom.exams",
     "load_model": "ctsr.api.models",
     "read_volume": "ctsr.api.files",
     "scan": "ctsr.api.files",
