@@ -293,8 +293,8 @@ def main() -> None:
     if (given.folder / RESAMPLED).is_dir():
         roots[RESAMPLED_GRIDS] = tuple(given.folder / RESAMPLED / root for root in ROOTS)
     bench = Bench(model, roots, given.folder)
-    print(f"{model.generator.architecture}, SHA-256 {model.generator.sha256}")
-    seconds = seconds_on_two_cores(model.generator.net, given.folder / "engines")
+    print(f"{model.model.architecture}, SHA-256 {model.model.sha256}")
+    seconds = seconds_on_two_cores(model.model.net, given.folder / "engines")
     print(f"512² → {512 * model.scale}²: {seconds:.2f} s in OpenVINO fp32 on two cores")
     print(CLOSENESS)
     for grids in roots:

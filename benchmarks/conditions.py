@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=SAMPLE_SLICES, help="of each series")
     given = parser.parse_args()
     model = load_model_under_test(given.model, device="cpu")
-    print(f"{given.model}, SHA-256 {model.generator.sha256}; noise of {NOISE_HU:g} HU is added to LR\n")
+    print(f"{given.model}, SHA-256 {model.model.sha256}; noise of {NOISE_HU:g} HU is added to LR\n")
     print("| series | kernel | blur | estimated | noise estimated, HU | PSNR told what is, dB | told estimates |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for root in given.roots:

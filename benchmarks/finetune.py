@@ -20,10 +20,10 @@ from ctsr.losses import PerceptualLoss
 from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT
-from ctsr.train.adversarial import FinetuneStage, Objective
-from ctsr.train.context import Rig, Validation
+from ctsr.train.adversarial import FinetuneStage, WeightedLoss
+from ctsr.train.context import TrainingContext, Validation
+from ctsr.train.loop import learner
 from ctsr.train.options import FinetuneOptions
-from ctsr.train.trainable_model import learner
 
 PATCH, ROUNDS = 96, 2
 NETS = {
@@ -88,8 +88,8 @@ def _stage(architecture: Architecture, dataset: PatchDataset, batch: int) -> Fin
     sampler = EpochSampler(len(dataset), seed=0)
     validation = Validation((), DegradationSampler(Degradation()), DEFAULT_RANGE, 0)
     loader = torch.utils.data.DataLoader(dataset, batch_size=batch, sampler=sampler)
-    rig = Rig(fabric, loader, sampler, validation, batch, SILENT)
-    objective = Objective(WEIGHTS, PerceptualLoss(_random_vgg16(), {"conv5_3": 1.0}), "ragan", Degradation())
+    rig = TrainingContext(fabric, loader, sampler, validation, batch, SILENT)
+    objective = WeightedLoss(WEIGHTS, PerceptualLoss(_random_vgg16(), {"conv5_3": 1.0}), "ragan", Degradation())
     return FinetuneStage(rig, generator, critic, objective, FinetuneOptions())
 
 

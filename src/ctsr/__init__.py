@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctsr.api.evaluation import evaluate, metrics
-    from ctsr.api.files import read_volume, scan, write_series
+    from ctsr.api.files import Model, load_model, read_volume, scan, write_series
     from ctsr.api.images import degrade, preprocess, upscale
-    from ctsr.api.models import Model, load_model
-    from ctsr.phantom.example import example_volume
+    from ctsr.phantom.exams import example_volume
     from ctsr.viewer.notebook import view
     from ctsr.volume import Volume
 
@@ -35,10 +34,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Model": "ctsr.api.models",
+    "Model": "ctsr.api.files",
     "Volume": "ctsr.volume",
-    "example_volume": "ctsr.phantom.example",
-    "load_model": "ctsr.api.models",
+    "example_volume": "ctsr.phantom.exams",
+    "load_model": "ctsr.api.files",
     "read_volume": "ctsr.api.files",
     "scan": "ctsr.api.files",
     "view": "ctsr.viewer.notebook",

@@ -46,6 +46,13 @@ class CheckpointError(CtsrError):
     """A checkpoint is damaged, needs code to load, or does not fit the network."""
 
 
+class DiskFullError(CtsrError, OSError):
+    """A file cannot be written because there is no room for it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 class UsageError(CtsrError):
     """A flag that cannot be what it says, or contradicts another. The command line exits with 2."""
 

@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under a temporary name beside the final one, then moved."""
 
+import errno
 import json
 import os
 import platform
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 import psutil
 
-from ctsr.errors import CtsrError
+from ctsr.errors import CtsrError, DiskFullError
 from ctsr.hashing import digest
 from ctsr.progress import SILENT, Progress
 from ctsr.text import size
@@ -30,6 +31,11 @@ LONGEST_NAME_BYTES = 200
 GIVEN_UP_S = 86_400.0
 """Seconds after which what another machine was writing is taken for left behind."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system answers where there is no room: disk, quota, largest file."""
+NO_ROOM_BYTES = 1 << 16
+"""Less is free where a library failed on a full disk and does not say so."""
+
 T = TypeVar("T")
 
 
@@ -40,16 +46,18 @@ def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
     What was written reaches the disk before the name changes, so that not even a power cut leaves half a file. Who
     writes thousands and can tell a cut one from a whole one does without that wait: `durable=False`.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{_shortened(final.name)}.", suffix=_mark(), dir=final.parent)
+    with naming_full_disk(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{_shortened(final.name)}.", suffix=_mark(), dir=final.parent)
     os.close(handle)
     part = Path(name)
     try:
-        yield part
-        if durable:
-            with part.open("rb+") as written:
-                os.fsync(written.fileno())
-        part.chmod(0o666 & ~_umask())
+        with naming_full_disk(final):
+            yield part
+            if durable:
+                with part.open("rb+") as written:
+                    os.fsync(written.fileno())
+        _share(part, 0o666)
         part.replace(final)
     finally:
         part.unlink(missing_ok=True)
@@ -61,12 +69,13 @@ def atomic_folder(final: Path, *, replace: bool = False) -> Generator[Path]:
 
     Where `final` is there already, because another process was faster, that folder stays; with `replace` it goes.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{_shortened(final.name)}.", suffix=_mark(), dir=final.parent))
+    with naming_full_disk(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{_shortened(final.name)}.", suffix=_mark(), dir=final.parent))
     try:
-        yield part
-        # mkdtemp makes folders private; a result should be as readable as any other the user makes.
-        part.chmod(0o777 & ~_umask())
+        with naming_full_disk(final):
+            yield part
+        _share(part, 0o777)
         if replace and final.is_dir():
             _swap(part, final)
             return
@@ -93,9 +102,11 @@ def _swap(part: Path, final: Path) -> None:
 @contextmanager
 def temporary_folder(final: Path) -> Generator[Path]:
     """A folder beside `final`, for what is to be moved there; removed in the end."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{_shortened(final.name)}.", suffix=_mark(), dir=final.parent) as name:
-        yield Path(name)
+    with naming_full_disk(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{_shortened(final.name)}."
+        with tempfile.TemporaryDirectory(prefix=prefix, suffix=_mark(), dir=final.parent) as name:
+            yield Path(name)
 
 
 def clear_leftovers(folder: Path, name: str | None = None) -> None:
@@ -222,8 +233,43 @@ def cached_by_file(maxsize: int) -> Callable[[Callable[[Path], T]], Callable[[Pa
     return decorate
 
 
+@contextmanager
+def naming_full_disk(final: Path) -> Generator[None]:
+    """Say of which file or folder it is that the disk has no room left, and what to do.
+
+    Raises:
+        DiskFullError: the block failed, and there is no room.
+    """
+    try:
+        yield
+    except Exception as error:  # PyTorch, NumPy and safetensors each have errors of their own for a full disk
+        if isinstance(error, CtsrError) or not _is_full(error, final):
+            raise
+        free = _free_bytes(final)
+        raise DiskFullError(
+            f"{final}: no room left to write it, {size(free)} are free there; make room, or choose another folder"
+        ) from error
+
+
+def _is_full(error: Exception, final: Path) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL
+    return isinstance(error, OSError | RuntimeError | ValueError) and _free_bytes(final) < NO_ROOM_BYTES
+
+
+def _free_bytes(final: Path) -> int:
+    folder = next(parent for parent in (final.absolute(), *final.absolute().parents) if parent.is_dir())
+    return shutil.disk_usage(folder).free
+
+
+def _share(part: Path, mode: int) -> None:
+    """Give what is finished the permissions of any other file of the user's: temporary ones are private."""
+    # SMB and S3 mounts and exFAT refuse, and have no permissions that would matter.
+    with suppress(OSError):
+        part.chmod(mode & ~_umask())
+
+
 def _umask() -> int:
-    # mkstemp makes files private; a result should be as readable as any other file the user writes.
     mask = os.umask(0)
     os.umask(mask)
     return mask

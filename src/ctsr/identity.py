@@ -24,6 +24,21 @@ SHORTEST_ID = 4
 """Characters of a PatientID that proves something by itself: 12 is a patient of many a hospital."""
 
 
+NAME = "name"
+"""Begins what stands for the name of a patient's folder in files that are passed on."""
+
+
+def pseudonym(name: str) -> str:
+    """Make the hash that stands for a patient's name: ``name:HASH``; a hash stays as it is."""
+    return name if name.startswith(f"{NAME}:") else f"{NAME}:{digest('name', name, size=8).hex()}"
+
+
+def with_names(split: Mapping[str, Iterable[str]], present: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Replace hashes in a model's split by the names they stand for, as far as those patients are present."""
+    names = {pseudonym(name): name for name in present}
+    return {part: tuple(names.get(name, name) for name in patients) for part, patients in split.items()}
+
+
 @lru_cache(maxsize=4096)
 def header_identities(
     study_uid: str, patient_id: str, issuer: str = "", birth_date: str = "", sex: str = ""

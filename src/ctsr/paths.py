@@ -62,7 +62,7 @@ def search_path(text: str | Path, *, base: Path = Path()) -> FoundPath | None:
     """
     if not str(text):
         raise MissingInputError("an empty path was given; name a file or a folder")
-    literal = base / Path(text).expanduser()
+    literal = base / _at_home(text)
     if literal.exists():
         return FoundPath(literal)
     for path in _spellings(text, base):
@@ -86,10 +86,18 @@ def native_path(text: str | Path) -> Path:
     """
     spelled = str(text)
     if os.sep == "\\":
-        return Path(spelled).expanduser()
+        return _at_home(spelled)
     if WINDOWS_ABSOLUTE.match(spelled):
         raise MissingInputError(f"{spelled} is an absolute Windows path; give the path on this machine")
-    return Path(spelled.replace("\\", "/")).expanduser()
+    return _at_home(spelled.replace("\\", "/"))
+
+
+def _at_home(text: str | Path) -> Path:
+    """The path, a leading ``~`` replaced by the home folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise MissingInputError(f"{text}: this user has no home folder; write the path without ~") from error
 
 
 def check_apart(source: Path, target: Path) -> None:

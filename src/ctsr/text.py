@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-__all__ = ["duration", "listed", "one_line", "printable", "safe_name", "size"]
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""Control characters of C0 and C1, line separators, and marks that change the direction of writing."""
 
 
 def size(num_bytes: float) -> str:
@@ -37,6 +38,20 @@ def safe_name(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Text that holds a file name, so that it can be written as UTF-8: a byte that was none reads as `\xfc`."""
+    r"""Spell out what a terminal would obey or cannot show, and return text that can be written as UTF-8.
+
+    A byte of a file name that is no UTF-8 reads as `\xfc`, an escape character as `\x1b`, a mark that reverses the
+    direction of writing as `\u202e`.
+    """
     # Python keeps such a byte as the lone surrogate U+DCFC.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\\udc", "\\x")
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\\udc", "\\x")
+    return UNSEEN.sub(_spelled, text)
+
+
+def printable_lines(text: str) -> str:
+    """`printable`, line by line: line breaks stay."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _spelled(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")

@@ -13,7 +13,11 @@ from tests.made.exams import NAMES, save_patient, save_patients
 
 REQUIRED = {"preprocess": ["--root", "exams"]}
 """What a verb does not run without."""
-WORDS = {"blend": {"first": "a.pth", "second": "b.pth"}, "weights": {"action": "fetch", "names": "vgg16"}}
+WORDS = {
+    "blend": {"first": "a.pth", "second": "b.pth"},
+    "weights": {"action": "fetch", "names": "vgg16"},
+    "cache": {"action": "clean", "parts": "store"},
+}
 """What a verb takes as words of the command line, which no file can give."""
 
 

@@ -88,10 +88,18 @@ def test_frames_and_functional_groups_must_be_equally_many(tmp_path: Path, frame
 def test_compressed_frames_that_are_not_there_are_missed(tmp_path: Path) -> None:
     ds = enhanced(slices(3))
     ds.compress(RLELossless)
+    ds.NumberOfFrames = 4
+    ds.PerFrameFunctionalGroupsSequence.append(ds.PerFrameFunctionalGroupsSequence[0])
+    (left_out,) = scanned(tmp_path, [ds]).excluded
+    assert "3 fragments" in left_out.reason
+
+
+def test_frames_without_positions_are_refused_whatever_their_number(tmp_path: Path) -> None:
+    ds = enhanced(slices(3))
     ds.NumberOfFrames = 10**9
     del ds.PerFrameFunctionalGroupsSequence
     (left_out,) = scanned(tmp_path, [ds]).excluded
-    assert "3 fragments" in left_out.reason
+    assert "frames at one position" in left_out.reason
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])

@@ -220,7 +220,7 @@ def test_blends_that_are_no_files_are_made_in_every_process(
     found = [
         evaluate_curve(
             other,
-            model.generator,
+            model.model,
             [0.25],
             model.device,
             model.degradation,

@@ -13,9 +13,8 @@ from ctsr.data.datasets import open_exams
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import UsageError
-from ctsr.evaluate.conditions import told_conditions
 from ctsr.evaluate.evaluation import Evaluation, evaluate
-from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model_under_test
+from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model_under_test, told_conditions
 from ctsr.evaluate.options import DRAWN, ConditionsSource, EvaluateOptions
 from ctsr.evaluate.output_folder import Row, Told, read_rows
 from ctsr.hu import DEFAULT_RANGE

@@ -38,9 +38,7 @@ def drawn(
     listener: Listener | None = None,
 ) -> Curve:
     progress = listener or Listener()
-    return evaluate_curve(
-        first, subject.generator, alphas, subject.device, subject.degradation, options, progress=progress
-    )
+    return evaluate_curve(first, subject.model, alphas, subject.device, subject.degradation, options, progress=progress)
 
 
 def test_each_end_has_the_numbers_of_that_generators_own_evaluation(
@@ -48,7 +46,7 @@ def test_each_end_has_the_numbers_of_that_generators_own_evaluation(
 ) -> None:
     found = drawn(first, subject, options, 0, 0.5, 1)
     assert [point.alpha for point in found.points] == [0, 0.5, 1]
-    for point, generator in zip((found.points[0], found.points[2]), (first, subject.generator), strict=True):
+    for point, generator in zip((found.points[0], found.points[2]), (first, subject.model), strict=True):
         alone = evaluate([ModelUnderTest(generator, subject.device)], subject.degradation, options)
         assert point.psnr_db == alone.means[MODEL]["PSNR"].mean
         assert point.bias_hu == alone.means[MODEL]["BIAS_HU"].mean

@@ -9,7 +9,7 @@ import pytest
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
-from ctsr.evaluate import linear_baseline
+from ctsr.evaluate import methods
 from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import BICUBIC, LINEAR, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
@@ -49,13 +49,13 @@ def test_it_beats_bicubic_where_lr_is_blurred_on_every_slice(run) -> None:
 
 def test_it_has_seen_training_patients_alone(run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set[str]()
-    original = linear_baseline.slice_pair
+    original = methods.slice_pair
 
     def recorded(stored: Any, *rest: Any) -> SlicePair:
         seen.add(stored.patient_id)
         return original(stored, *rest)
 
-    monkeypatch.setattr(linear_baseline, "slice_pair", recorded)
+    monkeypatch.setattr(methods, "slice_pair", recorded)
     found = summary_of(run())["linear_filter"]
     assert seen == {"anna", "bert", "cleo"} == set(found["patients"])
     assert len(found["slices"]) == 6

@@ -45,8 +45,8 @@ def headings(page: str) -> list[str]:
 
 def test_the_page_has_a_part_for_everything_that_was_computed(page: str) -> None:
     assert headings(page) == [
-        *("Result", "Against interpolation", "HU by tissue", "Patient by patient", "Slices to look at"),
-        *("Physics", "Invented and lost detail", "How to repeat it"),
+        *("Slices to look at", "Result", "Against interpolation", "HU by tissue", "Patient by patient"),
+        *("Physics", "Invented and lost detail", "More plots", "How to repeat it"),
     ]
 
 
@@ -61,6 +61,22 @@ def test_every_plot_is_in_the_page_once(folder: Path, page: str) -> None:
     plots = {file.stem for file in (folder / "plots").iterdir()}
     assert page.count("data:image/png;base64,") == len(plots)
     assert {"transfer", "detectability", "lesions", "sfrc", "bland_altman", "heatmap", "worst"} <= plots
+
+
+def test_it_begins_with_a_sentence_three_figures_and_a_slice(folder: Path, page: str) -> None:
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    means = summary["patient_level_aggregate"]
+    apart = means[MODEL]["PSNR"]["mean"] - means[BICUBIC]["PSNR"]["mean"]
+    side = "above" if apart >= 0 else "below"
+    sentence = re.search(r"<p class=\"sentence\">(.*?)</p>", page)
+    assert sentence
+    assert sentence[1].startswith("On 2 patients of the validation part (4 slices), at ×2: RRDB lies ")
+    assert f"{abs(apart):.2f} dB {side} Bicubic in PSNR" in sentence[1]
+    top = page[: page.index("<h2")]
+    assert re.findall(r"<strong>([^<]*)</strong>", top)[0] == f"{means[MODEL]['PSNR']['mean']:.2f}"
+    assert len(re.findall(r"<strong>[^<]*</strong>", top)) == 3
+    assert top.count("data:image/png;base64,") == 1
+    assert summary["created"][:10] in top
 
 
 def test_its_numbers_are_those_of_the_summary(folder: Path, page: str) -> None:
@@ -112,8 +128,8 @@ def test_the_page_opens_in_a_browser_and_prints(folder: Path, tmp_path: Path) ->
 
 
 def test_the_report_names_model_window_degradation_and_command(folder: Path, page: str) -> None:
-    assert "Metrics in globalHU_-1000_2000 (C 500, W 3000 HU)" in page
-    assert "Metrics in preset-soft_tissue (C 40, W 400 HU), body only" in page
+    assert "Metrics in HU −1000 … 2000" in page
+    assert "Metrics in soft tissue, C 40 W 400 HU, body only" in page
     assert f"ctsr evaluate --config {folder / 'config.json'}" in page
     assert MODEL in page
     assert "blurnoise" in page

@@ -10,6 +10,8 @@ import torch
 from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.checkpoint_io import read_card
 from ctsr.cli.main import main
+from ctsr.data.datasets import trained_on
+from ctsr.data.split import choose_split
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.infer import export as module
 from ctsr.infer.export import META_KEY, Format, export, target
@@ -156,3 +158,26 @@ def test_a_model_that_is_passed_on_again_keeps_its_card_unless_another_is_given(
     (tmp_path / "card.md").write_text("# Other\n")
     assert main(["export", str(other), "--model_path", str(first), "--card", str(tmp_path / "card.md")]) == 0
     assert read_card(other) == "# Other\n"
+
+
+def test_a_model_to_pass_on_names_no_folder_and_still_knows_whom_it_was_trained_on(
+    generator: Model, tmp_path: Path
+) -> None:
+    assert generator.meta is not None
+    names = {"train": ("Mueller_Anna", "4711"), "val": ("Weber_Bert",), "test": ("Koch_Cleo",)}
+    named = replace(generator.meta, split=names, also_trained_on=("Haas_Dora",))
+    exported = export(replace(generator, meta=named), tmp_path / "m.safetensors", "safetensors")
+    content = exported.path.read_bytes()
+    for name in (*names["train"], *names["val"], *names["test"], "Haas_Dora"):
+        assert name.encode() not in content
+    meta = load_model(exported.path).meta
+    assert meta is not None
+    asked = ["4711", "Haas_Dora", "Koch_Cleo", "Mueller_Annapp", "Stranger"]
+    assert trained_on(asked, meta.split, meta.also_trained_on) == [
+        "4711",
+        "Haas_Dora",
+        "Mueller_Annapp (there called Mueller_Anna)",
+    ]
+    everyone = [*names["train"], *names["val"], *names["test"]]
+    split, source = choose_split(everyone, checkpoint=meta.split)
+    assert (source, split.as_dict()) == ("the checkpoint", {part: list(found) for part, found in names.items()})

@@ -16,13 +16,13 @@ from ctsr.train.session import TrainResult
 KILLERS = {
     # In the second epoch, after the first of its steps.
     "in the middle of an epoch": """
-update = learner.Learner.update
+update = learner.TrainableModel.update
 def counted(self, fabric, loss):
     count['steps'] += 1
     if count['steps'] == int(sys.argv[2]):
         die()
     return update(self, fabric, loss)
-learner.Learner.update = counted
+learner.TrainableModel.update = counted
 """,
     # While the second epoch's last.pth is being written: half of it is in the temporary file.
     "in the middle of a save": """
@@ -97,7 +97,7 @@ def killed(options: RunOptions, tmp_path: Path, *, verb: str, when: str, updates
     program.write_text(
         "import json, os, signal, sys\n"
         "from pathlib import Path\n"
-        "import ctsr.checkpoint.checkpoint_io as files, ctsr.train.trainable_model as learner\n"
+        "import ctsr.checkpoint.checkpoint_io as files, ctsr.train.loop as learner\n"
         f"from ctsr.train.options import {kind}, from_plain\n"
         f"from ctsr.train.{'run' if verb == 'train' else verb} import {verb}\n"
         "die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -95,10 +95,10 @@ GAME = """
 import torch
 from lightning_fabric import Fabric
 from ctsr.losses import discriminator_loss, generator_loss
-from ctsr.train.context import Rig
+from ctsr.train.context import TrainingContext
 fabric = Fabric(accelerator='cpu', devices=2, strategy='ddp')
 fabric.launch()
-rig = Rig(fabric, None, None, None, 1, None)
+rig = TrainingContext(fabric, None, None, None, 1, None)
 torch.manual_seed(0)
 scores = 5 * torch.randn(2, 8)
 mine = slice(4 * fabric.global_rank, 4 * fabric.global_rank + 4)
@@ -129,13 +129,13 @@ def test_relativistic_means_are_those_of_all_processes(tmp_path: Path) -> None:
 RANKS_AGREE = """
 import os, sys, torch
 from ctsr.cli.main import main
-from ctsr.train import trainable_model
+from ctsr.train import loop
 made = []
-class Kept(trainable_model.Learner):
+class Kept(loop.TrainableModel):
     def __init__(self, *parts):
         super().__init__(*parts)
         made.append(self)
-trainable_model.Learner = Kept
+loop.TrainableModel = Kept
 status = main(sys.argv[1:])
 for one in made:
     for name, value in one.bare.state_dict().items():

@@ -21,9 +21,9 @@ from ctsr.models import StateDict
 from ctsr.train import adversarial
 from ctsr.train import finetune as finetune_module
 from ctsr.train.finetune import finetune
-from ctsr.train.history import FinetuneRow
 from ctsr.train.options import FinetuneOptions, TrainOptions
 from ctsr.train.run import train
+from ctsr.train.run_folder import FinetuneRow
 from tests.made.listener import Listener
 from tests.made.training import KILLERS, assert_same_gradients, assert_same_state, gradients, killed, last
 from tests.needs import needs_weights

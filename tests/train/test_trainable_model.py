@@ -8,8 +8,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
-from ctsr.train.loop import rate_at
-from ctsr.train.trainable_model import Learner, learner
+from ctsr.train.loop import TrainableModel, learner, rate_at
 
 SCALE = 1024.0
 
@@ -20,7 +19,7 @@ def scaled_fabric() -> Fabric:
     return Fabric(accelerator="cpu", plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
 
 
-def one_weight(fabric: Fabric, clip_grad: float, *, ema: float = 0.0) -> Learner:
+def one_weight(fabric: Fabric, clip_grad: float, *, ema: float = 0.0) -> TrainableModel:
     bare = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(bare.weight)
     return learner(fabric, bare, lr=0.1, clip_grad=clip_grad, ema=ema)

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from nibabel.nifti1 import Nifti1Image
 from pydicom import dcmread
 
 from ctsr.checkpoint import Checkpoint, Meta, Model, current_versions, load_model, save_checkpoint
@@ -127,7 +129,7 @@ def test_isotropic_resamples_in_plane_too(series: Path, tmp_path: Path, between:
 
 def test_nifti_comes_out_on_the_thin_grid(series: Path, tmp_path: Path, between: Model) -> None:
     run(series, tmp_path / "thin.nii.gz", between, format="nifti")
-    image = nib.load(tmp_path / "thin.nii.gz")
+    image = cast("Nifti1Image", nib.load(tmp_path / "thin.nii.gz"))
     assert image.shape == (40, 40, 29)
     run(series, tmp_path / "dicom", between)
     volume = read_volume(only_series(tmp_path / "dicom"))

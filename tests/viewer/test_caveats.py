@@ -15,7 +15,7 @@ from ctsr.hu import HURange, Window
 from ctsr.preprocess import preprocess
 from ctsr.viewer.images import PanelImage
 from ctsr.viewer.roi_metrics import PixelRect, coverage
-from ctsr.viewer.series_lookup import find_caveats
+from ctsr.viewer.state import find_caveats
 from tests.made.exams import save_patient
 from tests.viewer.browser import BrowserPage, browser, exams, server, view, wait_for_sr
 
@@ -35,10 +35,10 @@ def test_a_patient_of_the_training_part_is_named(root: Path, model: ModelUnderTe
 
 
 def test_a_series_unlike_the_training_is_named(root: Path, model: ModelUnderTest) -> None:
-    meta = model.generator.meta
+    meta = model.model.meta
     assert meta is not None
     card = TrainingCard((2.0, 3.0), (1.0, 2.0), {"B30f": 4}, {"train": 4})
-    elsewhere = replace(model, generator=replace(model.generator, meta=replace(meta, card=card)))
+    elsewhere = replace(model, model=replace(model.model, meta=replace(meta, card=card)))
     (found,) = find_caveats(scan_patient(root / "fred").series, elsewhere)
     texts = [caveat.text for caveat in found if caveat.kind == "domain"]
     assert any(text.startswith("LR pixel spacing") and "2 … 3 mm" in text for text in texts)

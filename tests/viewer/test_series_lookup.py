@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.errors import MissingInputError
-from ctsr.viewer.series_lookup import find_series
+from ctsr.viewer.state import find_series
 from tests.made.ct import chest, save_series, slices, write
 from tests.made.exams import save_patient, save_patients
 from tests.made.listener import Listener

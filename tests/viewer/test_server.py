@@ -5,14 +5,18 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
 
 from ctsr.errors import UsageError
 from ctsr.viewer import server
+from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import STATIC, ViewServer, static_file
+from ctsr.viewer.session import ViewerSession
+from tests.made.listener import Listener
 
 Serve = Callable[..., ViewServer]
 
@@ -308,3 +312,23 @@ def test_numbers_of_a_window_that_is_no_window_are_refused(client: Client) -> No
     for window in ({"center": "inf"}, {"center": "-inf"}, {"center": "1e300"}, {"width": "inf"}, {"width": "nan"}):
         assert client.own("numbers", **(asked | {"center": 40, "width": 400} | window))[0] == 400, window
     assert client.own("numbers", **(asked | {"turn": "9" * 5000, "center": 40, "width": 400}))[0] == 400
+
+
+def test_the_token_does_not_stand_among_the_arguments_of_the_browser(
+    open_view: Callable[..., ViewerSession], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All users of a machine see the arguments of every process."""
+    opened: list[tuple[str, str]] = []
+
+    def browse(page: str) -> None:
+        opened.append((page, Path(url2pathname(urlsplit(page).path)).read_text(encoding="utf-8")))
+
+    listener = Listener()
+    monkeypatch.setattr(server.webbrowser, "open", browse)
+    monkeypatch.setattr(ViewServer, "serve_forever", lambda _: None)
+    server.serve(open_view(root / "anna"), ViewOptions(), listener)
+    address = next(note.removeprefix("Viewer: ") for note in listener.notes if note.startswith("Viewer: "))
+    [(page, text)] = opened
+    assert urlsplit(address).path.strip("/") not in page
+    assert f"url={address}" in text
+    assert not Path(url2pathname(urlsplit(page).path)).exists()

@@ -12,6 +12,7 @@ import torch
 from ctsr import __version__
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.identity import pseudonym
 from ctsr.models.architecture import Architecture
 
 __all__ = ["FORMAT", "Meta", "Plain", "TrainingCard", "current_versions"]
@@ -70,6 +71,14 @@ class Meta:
     def scale(self) -> int:
         """The network's."""
         return self.architecture.scale
+
+    def without_names(self) -> "Meta":
+        """The same for others: hashes in place of the names of patients' folders, which often tell who they are.
+
+        Such a model is still refused for the patients it was trained on; see `ctsr.identity.with_names`.
+        """
+        split = {part: tuple(map(pseudonym, names)) for part, names in self.split.items()}
+        return dataclasses.replace(self, split=split, also_trained_on=tuple(map(pseudonym, self.also_trained_on)))
 
     def to_plain(self) -> dict[str, Plain]:
         """Plain values, for the file and for JSON; `from_plain` reads them back."""

@@ -3,6 +3,9 @@
 The library's messages name fields; here they become flags.
 """
 
+import codecs
+import io
+import os
 import re
 import sys
 import time
@@ -13,6 +16,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ctsr.text import printable, printable_lines
+
 T = TypeVar("T")
 
 PLAIN_WIDTH = 200
@@ -22,6 +27,11 @@ PLAIN_INTERVAL_S = 10.0
 
 NONE = "–"
 """Where there is nothing to show."""
+
+REPLACED = "ctsr.replaced"
+"""How output is encoded where the encoding lacks a character."""
+ASCII = {"×": "x", "–": "-", "−": "-", "…": "...", "→": "->", "±": "+-", "²": "2", "³": "3", "σ": "sigma", "≤": "<="}
+"""What stands for a character that cannot be shown; a question mark for all others."""
 
 FIELDS = frozenset(
     {
@@ -34,6 +44,7 @@ FIELDS = frozenset(
         "baselines",
         "blur_kernel",
         "blur_sigma_range",
+        "cache_dir",
         "cache_mb",
         "conditions",
         "dask",
@@ -107,6 +118,7 @@ class Console:
     """Results on standard output; progress, notes and errors on standard error."""
 
     def __init__(self) -> None:
+        prepare_streams()
         # Paths and names are shown as they are: `a:x:b` is no emoji, `[1]` no markup.
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
         self._out = RichConsole(width=width, highlight=False, markup=False, emoji=False)
@@ -114,11 +126,11 @@ class Console:
 
     def print(self, text: str = "") -> None:
         """One line of the result."""
-        self._out.print(text, soft_wrap=True)
+        self._out.print(printable_lines(text), soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of the result; columns whose cells are all numbers are set flush right."""
-        cells = [tuple(map(with_flags, row)) for row in rows]
+        cells = [tuple(printable(with_flags(cell)) for cell in row) for row in rows]
         table = Table(show_edge=False, pad_edge=False)
         for i, name in enumerate(columns):
             numeric = bool(cells) and all(_is_number(row[i]) for row in cells)
@@ -131,11 +143,11 @@ class Console:
 
     def note(self, message: str) -> None:
         """One line of news: a choice that was made, a warning."""
-        self._err.print(with_flags(message))
+        self._err.print(printable_lines(with_flags(message)))
 
     def error(self, message: str) -> None:
         """One line that says what failed and what to do."""
-        self._err.print(f"error: {with_flags(message)}")
+        self._err.print(f"error: {printable_lines(with_flags(message))}")
 
     def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
         """Yield `items` behind a progress bar, or behind a line now and then where there is no terminal."""
@@ -146,14 +158,14 @@ class Console:
 
     def _bar(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._err) as progress:
-            yield from progress.track(items, total=total, description=what)
+            yield from progress.track(items, total=total, description=printable(what))
 
     def _lines(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         started = said = time.monotonic()
@@ -164,6 +176,34 @@ class Console:
             if now - said >= PLAIN_INTERVAL_S:
                 said = now
                 self.note(f"{what}: {done}{of} in {now - started:.0f} s")
+
+
+def prepare_streams() -> None:
+    """Make the standard streams take any text, and be there.
+
+    A pipe or terminal in cp1252, cp1251 or ASCII gets replacements for what its encoding lacks. A stream that was
+    closed (``>&-``) becomes the null device: else the next file that is opened would have its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream: object = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper) and stream.errors != REPLACED:
+            stream.reconfigure(errors=REPLACED)
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_shown(character, error.encoding) for character in lacking), error.end
+
+
+def _shown(character: str, encoding: str) -> str:
+    return ASCII.get(character, "?" if encoding != "utf-8" else printable(character))
+
+
+codecs.register_error(REPLACED, _replaced)
 
 
 def mm(*lengths: float | None) -> str:

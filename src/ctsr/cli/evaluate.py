@@ -76,7 +76,7 @@ class Evaluate:
         from ctsr.quantization.quantized_model import Int8Network
 
         degradation = self.degradation_for(models[0], console)
-        int8 = Int8Network(SyntheticSlices.of(models[0].generator))
+        int8 = Int8Network(SyntheticSlices.of(models[0].model))
         evaluation = evaluate(models, degradation, self.options, int8=int8, workers=workers, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
@@ -94,7 +94,7 @@ class Evaluate:
         first, degradation = load_model(found.path), self.degradation_for(model, console)
         curve = evaluate_curve(
             first,
-            model.generator,
+            model.model,
             self.alphas,
             model.device,
             degradation,

@@ -7,15 +7,17 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import tyro
 
 from ctsr import __version__
+from ctsr.cache import VARIABLE, cache_place
 from ctsr.cli.console import Console
 from ctsr.cli.flags import canonical, help_text
 from ctsr.cli.options import Common, config_flags, gathered, given_names, with_native_paths
 from ctsr.errors import CtsrError, DomainError, UsageError
+from ctsr.files import FULL
 from ctsr.paths import native_path
 from ctsr.text import one_line
 
@@ -48,13 +50,28 @@ class Options(Protocol):
 
 def entry() -> None:
     """The console script `ctsr`."""
-    sys.exit(main(sys.argv[1:]))
+    _leave(main(sys.argv[1:]))
 
 
 def script(file: str) -> None:
     """One of the scripts in `ESRGAN/`: another name for a verb, told by the script's own file name."""
     name = Path(file).name
-    sys.exit(run_verb(SCRIPTS[name], [*SCRIPT_FLAGS.get(name, ()), *sys.argv[1:]], prog=f"python {name}"))
+    _leave(run_verb(SCRIPTS[name], [*SCRIPT_FLAGS.get(name, ()), *sys.argv[1:]], prog=f"python {name}"))
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit; what a full disk does not take of the output is no traceback of the interpreter's."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+        status = status or FAILED
+    sys.exit(status)
+
+
+def _drop_output() -> None:
+    """Send what is still to be printed nowhere, not even while the interpreter closes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: list[str]) -> int:
@@ -109,21 +126,31 @@ def run_verb(name: str, argv: list[str], *, prog: str) -> int:
         return OK
     debug = "--debug" in argv
     try:
-        return parse(VERBS[name], argv, prog=prog).run(console)
+        options = parse(VERBS[name], argv, prog=prog)
+        _place_cache(VERBS[name], options.common.cache_dir, console)
+        return options.run(console)
     except BrokenPipeError:
-        # Whoever was reading our output has read enough; say nothing, not even while the interpreter closes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever was reading it has read enough
         return FAILED
     except (CtsrError, OSError) as error:
         if debug:
             raise
-        console.error(one_line(error))
+        full = isinstance(error, OSError) and error.errno in FULL
+        console.error(one_line(error) + ("; the disk is full: make room, or write elsewhere" if full else ""))
         return WRONG_USAGE if isinstance(error, UsageError | DomainError) else FAILED
     except KeyboardInterrupt:
         if debug:
             raise
         console.error("interrupted")
         return INTERRUPTED
+
+
+def _place_cache(verb: "Verb", folder: Path | None, console: Console) -> None:
+    """Put the cache where the user wants it, in the processes of this command too, and say where else it is."""
+    if folder is not None:
+        os.environ[VARIABLE] = str(folder.absolute())
+    if verb.caches and (note := cache_place().note):
+        console.note(note)
 
 
 @dataclass(frozen=True)
@@ -137,6 +164,8 @@ class Verb:
     summary: str
     basic: str = ""
     """Names of the flags that its help shows first, separated by spaces."""
+    caches: bool = False
+    """Whether it keeps something in the user's cache."""
 
 
 def parse(verb: Verb, argv: list[str], *, prog: str) -> Options:
@@ -164,6 +193,7 @@ VERBS = {
             "Upscale",
             "super-resolve CT series with a model, DICOM to DICOM",
             basic="model_path strength only series target_spacing format overwrite device jobs",
+            caches=True,
         ),
         Verb(
             "node",
@@ -171,6 +201,7 @@ VERBS = {
             "Node",
             "receive series as a DICOM node, upscale them and send the results on",
             basic="aet host port send_to allow queue list retry model_path strength device",
+            caches=True,
         ),
         Verb("scan", "ctsr.cli.scan", "Scan", "list patients, series and what is wrong with them"),
         Verb(
@@ -187,6 +218,7 @@ VERBS = {
             "Train",
             "train a generator with L1 loss",
             basic="data_root scale arch epochs batch_size patch_size lr degradation device resume seed",
+            caches=True,
         ),
         Verb(
             "finetune",
@@ -194,6 +226,7 @@ VERBS = {
             "Finetune",
             "go on with perceptual and adversarial losses (ESRGAN)",
             basic="data_root pretrained_g out_dir epochs batch_size patch lr lambda_perc lambda_gan device resume seed",
+            caches=True,
         ),
         Verb(
             "evaluate",
@@ -201,6 +234,7 @@ VERBS = {
             "Evaluate",
             "measure a model against interpolation, by patient",
             basic="root split model_path output_dir preset windows metrics max_patients device jobs",
+            caches=True,
         ),
         Verb(
             "view",
@@ -208,6 +242,7 @@ VERBS = {
             "View",
             "look at LR, interpolations, SR and HR side by side",
             basic="model_path preset plane index eval_summary snapshot device",
+            caches=True,
         ),
         Verb("physics", "ctsr.cli.physics", "Physics", "measure MTF and noise of a real scan of a phantom"),
         Verb("export", "ctsr.cli.convert", "Export", "write a model as ONNX, OpenVINO, TorchScript, safetensors"),
@@ -217,13 +252,15 @@ VERBS = {
             "Quantize",
             "quantize a model to 8-bit integers, for fast inference on a CPU",
             basic="data_root steps out overwrite",
+            caches=True,
         ),
         Verb("blend", "ctsr.cli.convert", "Blend", "mix two generators: how much fine-tuning is wanted"),
+        Verb("cache", "ctsr.cli.cache", "Cache", "show what is kept between runs, or remove it", caches=True),
         Verb("models", "ctsr.cli.models", "Models", "list the models that come with ctsr, or show one's card"),
         Verb("weights", "ctsr.cli.models", "Weights", "list, fetch or find weights of VGG, AlexNet, LPIPS, NIQE"),
         Verb("params", "ctsr.cli.models", "Params", "count a network's parameters, operations and memory"),
         Verb("doctor", "ctsr.cli.doctor", "Doctor", "report what works on this machine"),
-        Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample"),
+        Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample", caches=True),
     )
 }
 

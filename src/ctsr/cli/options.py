@@ -22,10 +22,16 @@ class Common:
 
     config: Path | None = None
     """YAML file of `flag: value` lines; flags on the command line win over it."""
+    cache_dir: Path | None = None
+    """Folder for converted networks, decoded series and fetched weights; the variable CTSR_CACHE names it, too."""
     debug: bool = False
     """Show the traceback of an error."""
     given: tyro.conf.Suppress[frozenset[str]] = frozenset()
     """The names of the flags that were given; filled in after parsing."""
+
+
+COMMAND_LINE_ONLY = frozenset({"config", "given"})
+"""Common flags that a configuration file cannot have."""
 
 
 def flag_names(options: type[Any]) -> Iterator[str]:
@@ -47,7 +53,7 @@ def config_flags(path: Path, options: type[Any]) -> list[str]:
         UsageError: it is not a mapping; or has a key that is no flag, in which case the message names the nearest one,
             or that only the command line can give.
     """
-    known = set(flag_names(options)) - set(flag_names(Common))
+    known = set(flag_names(options)) - COMMAND_LINE_ONLY
     words = _positional(options)
     flags: list[str] = []
     for key, value in _loaded(path).items():

@@ -76,7 +76,7 @@ class View:
             raise UsageError("no images given; give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
-        int8 = Int8Network(SyntheticSlices.of(model.generator)) if model else None
+        int8 = Int8Network(SyntheticSlices.of(model.model)) if model else None
         return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":

@@ -11,7 +11,7 @@ from ctsr.data.split import Split, check_together, choose_split
 from ctsr.errors import CtsrError, MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
 from ctsr.hu import AS_READ, HUCorrection
-from ctsr.identity import People, find_people, is_same_person, proven
+from ctsr.identity import People, find_people, is_same_person, proven, with_names
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Command, PatientExams, Series, check
 from ctsr.text import listed
@@ -83,6 +83,10 @@ def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also
         split: the model's, part → patient ids.
         also: whom an earlier stage of it was trained on.
     """
+    bare_names = [patient.removesuffix(SUFFIX) for patient in patients]
+    present = (*patients, *bare_names, *(name + SUFFIX for name in bare_names))
+    (also,) = with_names({"also": also}, present).values()
+    split = with_names(split, present)
     train = (*split.get("train", ()), *also)
     known = frozenset((*also, *(name for names in split.values() for name in names)))
     bare = {name.removesuffix(SUFFIX): name for name in train}

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
+from ctsr.cache import PRIVATE_MODE, cache_folder
 from ctsr.errors import CtsrError, boundary
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, file_state
@@ -40,7 +40,7 @@ HU = npt.NDArray[np.int16]
 
 def default_store() -> Path:
     """The user's cache folder: originals and results stay free of it."""
-    return Path(platformdirs.user_cache_dir("ctsr")) / "store"
+    return cache_folder("store")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> Stor
     folder = _folder(series, store, assume_hu)
     if not store.exists():
         # Pixels of patients: for the user's eyes only, unless the folder was made otherwise beforehand.
-        store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store.mkdir(mode=PRIVATE_MODE, parents=True, exist_ok=True)
     clear_leftovers(folder.parent)
     if not folder.is_dir():
         _build(series, folder, assume_hu)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ctsr.errors import DomainError, MissingInputError, SplitError
 from ctsr.files import write_json
+from ctsr.identity import with_names
 from ctsr.series import PatientExams
 from ctsr.text import listed, one_line
 
@@ -157,6 +158,7 @@ def choose_split(
         SplitError: the file in `folder` is about other patients.
     """
     present = frozenset(patient_ids)
+    checkpoint = None if checkpoint is None else with_names(checkpoint, present)
     if split_json is not None:
         return _present(read_split(split_json), present, str(split_json)), str(split_json)
     if checkpoint is not None and present & (split := Split.from_dict(checkpoint)).patients:

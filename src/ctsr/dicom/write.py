@@ -319,7 +319,7 @@ def _mend_negative_spacing(derived: Dataset, source: Dataset, slice_step: float 
         distance = float("".join(_values(source, "SpacingBetweenSlices")) or "nan")
     except ValueError:
         return  # written as it was read, or left out by `save_slice`
-    if distance > 0:
+    if not distance <= 0:  # positive, or there is none
         return
     if slice_step is None:
         del derived["SpacingBetweenSlices"]

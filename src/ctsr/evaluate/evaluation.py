@@ -1,4 +1,4 @@
-"""Evaluation of models on held-out patients, and of blends of two generators: the perception–distortion curve."""
+"""Evaluation of models on held-out patients, and of blends of two models: the perception–distortion curve."""
 
 import csv
 import io
@@ -135,7 +135,7 @@ class CurvePoint:
     """One blend: means over patients."""
 
     alpha: float
-    """Weight of the second generator."""
+    """Weight of the second model."""
     psnr_db: float | None
     ssim: float | None
     lpips: float | None
@@ -178,8 +178,8 @@ def evaluate_curve(
     An interrupted curve is continued: blends that are done are kept.
 
     Args:
-        first: generator at α = 0.
-        second: generator at α = 1, of the same architecture.
+        first: model at α = 0.
+        second: model at α = 1, of the same architecture.
         alphas: each from 0 to 1, at least one.
         device: of the blends.
         degradation: how LR is computed.
@@ -189,13 +189,13 @@ def evaluate_curve(
 
     Raises:
         UsageError: no α, or one outside [0, 1].
-        CheckpointError: the generators cannot be blended.
+        CheckpointError: the models cannot be blended.
         MissingInputError, SplitError: as `evaluate`.
     """
     if not alphas or min(alphas) < 0 or max(alphas) > 1:
         raise UsageError(f"`alphas` needs values from 0 to 1, got {' '.join(f'{a:g}' for a in alphas) or 'none'}")
     stem = safe_name(f"{options.split}__alphas__{second.path.stem}")
-    # The plan of the first generator stands for those of all blends.
+    # The plan of the first model stands for those of all blends.
     plan = plan_evaluation([ModelUnderTest(first, device)], degradation, options, SILENT)
     fingerprint = digest(plan.fingerprint, second.sha256, str(alphas)).hex()
     with output_folder(options.output_dir, stem, fingerprint) as folder:

@@ -1,12 +1,17 @@
-"""The methods that an evaluation compares: interpolations as baselines, and models under test.
+"""The methods that an evaluation compares: interpolations, the best linear filter, and models under test.
 
-All of an evaluation's contact with networks and engines is in this module.
+The linear filter is fitted on patients of the training part alone. Conditional networks are told what each LR slice of
+an evaluation, or of the viewer, was made with.
 """
 
+import hashlib
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,17 +19,24 @@ from torch import Tensor, nn
 
 from ctsr.checkpoint.model import Model, find_model
 from ctsr.checkpoint.model_lookup import BEST, LAST, STAMPED
-from ctsr.data.pairs import SlicePair
-from ctsr.degrade import Degradation, DegradationParams
+from ctsr.data.datasets import SplitExams
+from ctsr.data.hu_cache import StoredSeries
+from ctsr.data.pairs import SlicePair, centered_crop, slice_pair
+from ctsr.degrade import Degradation, DegradationParams, DegradationSampler
 from ctsr.errors import UsageError
+from ctsr.evaluate.options import ConditionsSource
 from ctsr.hu import HURange
 from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
+from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, estimated_conditions
 from ctsr.infer.engine import pick_device
 from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
 from ctsr.infer.super_resolver import NetworkMethod
 from ctsr.models.conditioning import Conditions
-from ctsr.models.interpolation import Interpolation, LinearFilter, interpolate
+from ctsr.models.interpolation import Interpolation, LinearFilter, Pair, fit_linear_filter, interpolate
+from ctsr.padding import SlicePixels
 from ctsr.progress import SILENT, Progress
+from ctsr.quality.before_after import block_means
+from ctsr.series_quality import spread_indices
 from ctsr.text import safe_name
 
 BILINEAR = "Interpolation (Bilinear)"
@@ -33,7 +45,7 @@ LANCZOS = "Interpolation (Lanczos)"
 MODEL = "Model (RRDB)"
 """Name of a single model of this family."""
 LINEAR = "Filter (Linear)"
-"""Name of the least-squares filter, see `ctsr.evaluate.linear_baseline`."""
+"""Name of the least-squares filter, see `linear_baseline`."""
 Baseline: TypeAlias = Interpolation | LinearFilter
 BASELINES: Mapping[Interpolation, str] = {"bilinear": BILINEAR, "bicubic": BICUBIC, "lanczos": LANCZOS}
 """Names of the interpolations in rows, tables and plots."""
@@ -43,9 +55,9 @@ FAMILIES = {"rrdb": "RRDB", "real_esrgan": "RRDB", "rrdb_skip": "RRDB"}
 
 @dataclass(frozen=True, eq=False)
 class ModelUnderTest:
-    """A generator that is to be evaluated."""
+    """A model that is to be evaluated."""
 
-    generator: Model
+    model: Model
     device: torch.device
     """Where the network is."""
     engine: Engine | None = None
@@ -56,12 +68,12 @@ class ModelUnderTest:
     @property
     def network(self) -> nn.Module | Engine:
         """What runs: the engine, or the network itself."""
-        return self.engine or self.generator.net
+        return self.engine or self.model.net
 
     @property
     def conditional(self) -> bool:
         """Whether it is told the blur and the noise of its input."""
-        return self.generator.architecture.conditional
+        return self.model.architecture.conditional
 
     @property
     def method(self) -> NetworkMethod:
@@ -84,56 +96,56 @@ class ModelUnderTest:
     @property
     def engine_name(self) -> str:
         """`torch fp32`, `openvino int8`."""
-        return (self.engine or TorchEngine(self.generator.net)).name
+        return (self.engine or TorchEngine(self.model.net)).name
 
     def on_engine(self, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT) -> "ModelUnderTest":
         """The model on another engine, see `ctsr.infer.selection.choose_engine`; unchanged for torch in fp32."""
         if (asked.engine, asked.precision) == ("torch", "fp32"):
             return self
-        spec = choose_engine(self.generator, asked, check, progress)
-        engine = open_engine(spec, self.generator)
+        spec = choose_engine(self.model, asked, check, progress)
+        engine = open_engine(spec, self.model)
         progress.note(f"engine: {engine.name}")
         return replace(self, engine=engine, spec=spec)
 
     @property
     def scale(self) -> int:
         """The network's."""
-        return self.generator.scale
+        return self.model.scale
 
     @property
     def hu_range(self) -> HURange:
         """HU range that the network sees as [-1, 1]; the default where the file does not hold it."""
-        return self.generator.hu_range
+        return self.model.hu_range
 
     @property
     def split(self) -> Mapping[str, Sequence[str]] | None:
         """Part → patient ids of its training; None where the file does not hold them."""
-        return self.generator.meta.split if self.generator.meta else None
+        return self.model.meta.split if self.model.meta else None
 
     @property
     def also_trained_on(self) -> Sequence[str]:
         """Patients beside the train part on whom an earlier stage was trained."""
-        return self.generator.meta.also_trained_on if self.generator.meta else ()
+        return self.model.meta.also_trained_on if self.model.meta else ()
 
     @property
     def trained_identities(self) -> Sequence[str]:
         """Hashes of the studies and patients it was trained on; see `ctsr.identity`."""
-        return self.generator.meta.trained_identities if self.generator.meta else ()
+        return self.model.meta.trained_identities if self.model.meta else ()
 
     @property
     def degradation(self) -> Degradation:
         """What it was trained on; the default where the file does not hold it."""
-        return self.generator.degradation
+        return self.model.degradation
 
     @property
     def name(self) -> str:
         """The file's name without its suffix: `best`."""
-        return safe_name(self.generator.path.stem)
+        return safe_name(self.model.path.stem)
 
     @property
     def run_name(self) -> str:
         """A name that distinguishes models: the run folder, or the name of a file outside of a run folder."""
-        path = self.generator.path
+        path = self.model.path
         return safe_name(path.parent.name if path.name in {BEST, LAST} and path.parent.name else path.stem)
 
     @property
@@ -144,8 +156,8 @@ class ModelUnderTest:
 
     def experiment(self, mode: str) -> str:
         """A name that distinguishes files that are all called `best`: `rrdb_x2_blurnoise_best`."""
-        meta = self.generator.meta
-        experiment = meta.experiment if meta else f"{self.generator.architecture.name}_x{self.scale}_{mode}"
+        meta = self.model.meta
+        experiment = meta.experiment if meta else f"{self.model.architecture.name}_x{self.scale}_{mode}"
         return self.name if self.name.startswith(experiment) else safe_name(f"{experiment}_{self.name}")
 
 
@@ -165,23 +177,23 @@ def load_model_under_test(
         CheckpointError: the file holds none that can be loaded.
         UsageError: its scale is another one, or there is no such device.
     """
-    generator = find_model(reference, scale=scale, progress=progress)
-    if scale is not None and scale != generator.scale:
+    opened = find_model(reference, scale=scale, progress=progress)
+    if scale is not None and scale != opened.scale:
         raise UsageError(
-            f"`scale` {scale} does not fit {generator.path}, a network for ×{generator.scale}; "
+            f"`scale` {scale} does not fit {opened.path}, a network for ×{opened.scale}; "
             "leave `scale` out or name another `model_path`"
         )
-    if generator.meta is None:
-        progress.note(f"warning: {generator.path} does not say how it was trained; default degradation, split unknown")
+    if opened.meta is None:
+        progress.note(f"warning: {opened.path} does not say how it was trained; default degradation, split unknown")
     torch_device = pick_device(device, progress=progress)
-    generator.net.to(torch_device)
-    return ModelUnderTest(generator, torch_device)
+    opened.net.to(torch_device)
+    return ModelUnderTest(opened, torch_device)
 
 
 def method_names(models: Sequence[ModelUnderTest]) -> tuple[str, ...]:
     """Names of the models in rows: the family of a single model, the runs or files of several."""
     if len(models) == 1:
-        family = models[0].generator.architecture.name
+        family = models[0].model.architecture.name
         return (f"Model ({FAMILIES.get(family, family.upper())})",)
     names = [model.experiment_name for model in models]
     if len(set(names)) < len(names):
@@ -250,3 +262,158 @@ def _baseline_resolver(baseline: Baseline, scale: int, hu_range: HURange) -> Sup
     if not isinstance(baseline, LinearFilter):
         return by_interpolation(baseline, scale, hu_range)
     return lambda lr_hu: np.clip(baseline(lr_hu), hu_range.low, hu_range.high)
+
+
+def told_conditions(
+    source: ConditionsSource, stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange
+) -> Conditions:
+    """Blur and noise that a conditional network is told of one LR slice.
+
+    Where `source` is `estimated` and all slices of a series share one draw, they are measured once, in a few slices of
+    the series, as `ctsr upscale` does; where each slice has its own draw, in that slice.
+
+    Args:
+        source: what to tell.
+        stored: the series.
+        index: of the slice.
+        sampler: what its LR is made with.
+        hu_range: HU that the network sees as [-1, 1].
+    """
+    match source.kind:
+        case "drawn":
+            draw = sampler.draw(stored.patient_id, stored.series_uid, stored.identities[index], index)
+            if draw.params.noise_model == "exam":
+                return _measured_dose(stored, index, sampler, hu_range)
+            return drawn_conditions(draw.params, sampler.degradation.scale)
+        case "fixed":
+            return Conditions(source.blur_sigma, source.noise_hu / hu_range.hu_per_unit)
+        case "estimated":
+            whole_series = sampler.sampling == "volume"
+            indices = spread_indices(len(stored), SAMPLE_SLICES) if whole_series else (index,)
+            return _estimated(stored, indices, sampler, hu_range)
+
+
+@lru_cache(maxsize=64)
+def _measured_dose(stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange) -> Conditions:
+    """Noise of an exam at less dose is known when its LR has been made."""
+    params = slice_pair(stored, index, sampler, hu_range).draw.params
+    return drawn_conditions(params, sampler.degradation.scale)
+
+
+@lru_cache(maxsize=64)
+def _estimated(
+    stored: StoredSeries, indices: tuple[int, ...], sampler: DegradationSampler, hu_range: HURange
+) -> Conditions:
+    scale = sampler.degradation.scale
+    slices = [_lr_pixels(stored, index, sampler, hu_range) for index in indices]
+    row_mm, column_mm = stored.pixel_spacing
+    return estimated_conditions(slices, (scale * row_mm, scale * column_mm), scale, hu_range)
+
+
+def _lr_pixels(stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange) -> SlicePixels:
+    """One LR slice as a scanner would deliver it: a pixel is padding where all of its HR pixels are."""
+    scale = sampler.degradation.scale
+    pair = slice_pair(stored, index, sampler, hu_range)
+    lr_hu = hu_range.to_hu(pair.lr[0, 0].numpy()).astype(np.float32, copy=False)
+    crop = tuple(centered_crop(size, scale) for size in (stored.rows, stored.columns))
+    # Means of 0 and 1: 1 where all are padding.
+    whole = block_means(stored.padding(index)[crop].astype(np.float32), scale) == 1
+    return SlicePixels(lr_hu, whole if whole.any() else None)
+
+
+MOST_PATIENTS = 8
+"""Of the train part, evenly along its list: more do not make 80 weights a phase better."""
+SLICES_A_PATIENT = 2
+LARGEST_SIDE = 256
+"""LR pixels: of a larger slice, the middle is taken. It bounds the fit to some seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBaseline:
+    """A fitted filter, and the slices it has seen."""
+
+    filter: LinearFilter
+    patients: tuple[str, ...]
+    slices: tuple[str, ...]
+    """Identities of the slices, as rows have them."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights, float64 in the order of the array."""
+        return hashlib.sha256(self.filter.weights.astype("<f8").tobytes()).hexdigest()
+
+    def document(self) -> dict[str, Any]:
+        """For `summary.json`."""
+        return {
+            "sha256": self.sha256,
+            "size": self.filter.size,
+            "patients": list(self.patients),
+            "slices": list(self.slices),
+        }
+
+
+def fit_linear_baseline(
+    exams: SplitExams,
+    evaluated: Sequence[str],
+    store: Path,
+    sampler: DegradationSampler,
+    hu_range: HURange,
+    *,
+    assume_hu: bool = False,
+    progress: Progress = SILENT,
+) -> LinearBaseline:
+    """Fit the filter to slices of training patients, degraded as those of the evaluation are.
+
+    Args:
+        exams: patients and split.
+        evaluated: patients of the evaluation: none of them is used, whatever part they belong to.
+        store: where decoded series are kept.
+        sampler: what LR is made with.
+        hu_range: HU that the network sees as [-1, 1].
+        assume_hu: read series without a rescale as HU.
+        progress: hears of the patients and of the time.
+
+    Raises:
+        UsageError: the train part has no patient, or none that is not evaluated.
+    """
+    started = time.perf_counter()
+    usable = [patient for patient in exams.split.part("train") if patient not in set(evaluated)]
+    if not usable:
+        raise UsageError(
+            f"`baselines` linear is fitted on training patients, and the train part of {exams.source} has none that is "
+            "not evaluated here; leave linear out, or name a split with `split_json`"
+        )
+    chosen = [usable[index] for index in spread_indices(len(usable), MOST_PATIENTS)]
+    series = exams.part("train", "evaluate", store, only=chosen, assume_hu=assume_hu, progress=progress).series
+    slices = list(_chosen_slices(series, chosen))
+    pairs = (_pair(stored, index, sampler, hu_range) for stored, index in slices)
+    fitted = fit_linear_filter(pairs, scale=sampler.degradation.scale)
+    patients = tuple(dict.fromkeys(stored.patient_id for stored, _ in slices))
+    progress.note(
+        f"linear filter: fitted to {len(slices)} slices of {len(patients)} training patients "
+        f"in {time.perf_counter() - started:.1f} s"
+    )
+    return LinearBaseline(fitted, patients, tuple(stored.identities[index] for stored, index in slices))
+
+
+def _chosen_slices(series: Sequence[StoredSeries], patients: Sequence[str]) -> Iterator[tuple[StoredSeries, int]]:
+    for patient in patients:
+        own: list[tuple[StoredSeries, int]] = []
+        for stored in series:
+            if stored.patient_id == patient:
+                own += [(stored, index) for index in range(len(stored))]
+        yield from (own[place] for place in spread_indices(len(own), SLICES_A_PATIENT))
+
+
+def _pair(stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange) -> Pair:
+    """LR and HR in [-1, 1], at most `LARGEST_SIDE` LR pixels along each side."""
+    pair, scale = slice_pair(stored, index, sampler, hu_range), sampler.degradation.scale
+    lr, hr = pair.lr[0, 0].numpy(), pair.hr[0, 0].numpy()
+    rows, columns = _middle(lr.shape[0]), _middle(lr.shape[1])
+    finer = slice(scale * rows.start, scale * rows.stop), slice(scale * columns.start, scale * columns.stop)
+    return lr[rows, columns], hr[finer]
+
+
+def _middle(size: int) -> slice:
+    start = max(0, size - LARGEST_SIDE) // 2
+    return slice(start, start + min(size, LARGEST_SIDE))

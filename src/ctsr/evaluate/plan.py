@@ -12,9 +12,16 @@ from ctsr.data.hu_cache import default_store
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import MissingInputError, UsageError
-from ctsr.evaluate.conditions import told_conditions
-from ctsr.evaluate.linear_baseline import LinearBaseline, fit_linear_baseline
-from ctsr.evaluate.methods import BASELINES, LINEAR, Baseline, ModelUnderTest, method_names
+from ctsr.evaluate.methods import (
+    BASELINES,
+    LINEAR,
+    Baseline,
+    LinearBaseline,
+    ModelUnderTest,
+    fit_linear_baseline,
+    method_names,
+    told_conditions,
+)
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.evaluate.slices import PlannedSlice, announce_ma, choose_patients, plan_slices, slices_with_ma
@@ -175,7 +182,7 @@ class EvaluationPlan:
     def config(self) -> dict[str, Any]:
         """Every flag with its value, as `--config` reads it."""
         return asdict(self.options) | {
-            "model_path": one_or_list([str(model.generator.path) for model in self.models]),
+            "model_path": one_or_list([str(model.model.path) for model in self.models]),
             "device": str(self.model.device),
             "scale": self.model.scale,
             **self.sampler.degradation.as_flags(),
@@ -189,7 +196,7 @@ class EvaluationPlan:
             "version": __version__,
             "metrics": self.metrics,
             "methods": self.methods,
-            "models": [model.generator.sha256 for model in self.models],
+            "models": [model.model.sha256 for model in self.models],
             "device": str(self.model.device),
             "engine": [model.engine_name for model in self.models],
             "hu_range": asdict(self.model.hu_range),
@@ -291,7 +298,7 @@ def _comparable(models: Sequence[ModelUnderTest]) -> ModelUnderTest:
 
 
 def _input_text(model: ModelUnderTest) -> str:
-    return f"{model.generator.path} is ×{model.scale} for {model.hu_range.low:g} … {model.hu_range.high:g} HU"
+    return f"{model.model.path} is ×{model.scale} for {model.hu_range.low:g} … {model.hu_range.high:g} HU"
 
 
 def _domains(options: EvaluateOptions) -> tuple[Domain, ...]:

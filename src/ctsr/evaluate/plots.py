@@ -45,7 +45,7 @@ def write_plots(rows: Sequence[Row], plan: EvaluationPlan, agreement: Mapping[st
         agreement: method → agreement with HR, see `ctsr.evaluate.examples.agreement`.
         folder: receives the files.
     """
-    subtitle = f"{plan.title}, metrics in {plan.domains[0].text}"
+    subtitle = f"{plan.title}, metrics in {plan.domains[0].title}"
     models = plan.model_methods
     figures: Mapping[str, Callable[[Sequence[Row], str], Figure]] = {
         "bar": bar_figure,
@@ -262,7 +262,7 @@ def example_figure(plan: EvaluationPlan, example: ExampleSlice, rows: Sequence[R
     return comparison_figure(
         panels,
         shown_window(plan),
-        title=f"{stored.patient_id}, slice {planned.index}; metrics in {plan.domains[0].text}",
+        title=f"{stored.patient_id}, slice {planned.index}; metrics in {plan.domains[0].title}",
         pixel_aspect=stored.pixel_spacing[0] / stored.pixel_spacing[1],
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ctsr.evaluate.methods import short_name
+from ctsr.evaluate.methods import BICUBIC, short_name
 from ctsr.evaluate.output_folder import OutputFolder
 from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.statistics import FEWEST, Comparison, Table, best_methods
@@ -27,6 +27,15 @@ HEADLINE = ("PSNR", "SSIM", "MS_SSIM", "HAARPSI", "VIF", "LPIPS", "PI", "MAE_HU"
 """Columns of the tables, where they were computed; the files hold all metrics."""
 TESTED = ("PSNR", "SSIM", "LPIPS", "MAE_HU")
 """Metrics whose paired tests are shown."""
+FIGURES = ("PSNR", "SSIM", "LPIPS", "MAE_HU")
+"""Metrics that are large figures at the top of the page; the first three that were computed."""
+PARTS_IN_WORDS = {"train": "training", "val": "validation", "test": "test"}
+FEWEST_IN_GROUP = 2
+"""Patients: a group of one says something of that patient, and nothing of the property."""
+STRIPS = ("median", "comparison")
+"""Examples that can stand at the top of the page, the first that there is."""
+ARROWS = {"higher": "↑", "lower": "↓", "nearer 0": "→ 0"}
+"""Behind a metric's name: which way is better."""
 CSS_DPI = 96
 
 
@@ -89,9 +98,11 @@ def _context(
     first = tables.domains[0]
     tissues = _tissue_rows(first.patient_level)
     pictures, comparisons = _pictures(folder.plots), _shown_comparisons(first.comparisons)
+    overview = _overview(plan, tables, pictures)
     return {
         "title": f"{', '.join(model.experiment_name for model in plan.models)} on the {plan.options.split} set",
         "subtitle": f"×{plan.model.scale} super-resolution: {len(plan.slices)} slices, {len(plan.patients)} patients",
+        "overview": overview,
         "contents": _contents(tissues, first.strata, pictures, sections),
         "summary": summary,
         "heading": partial(_heading, plan.perceptual.pi_kind),
@@ -100,10 +111,12 @@ def _context(
         "learned_note": _perceptual_note(plan),
         "comparisons": comparisons,
         "untested": _shared_note(comparisons),
-        "windows_note": "" if len(plan.domains) == 1 else f"In {plan.domains[0].text}; the others are in summary.json.",
+        "windows_note": ""
+        if len(plan.domains) == 1
+        else f"In {plan.domains[0].title}; the others are in summary.json.",
         "tissues": tissues,
         "patients": tables.first.by_patient,
-        "strata": first.strata,
+        "strata": _strata_tables(first.strata),
         "pictures": pictures,
         "sections": sections,
         "command": f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}",
@@ -119,6 +132,89 @@ class _Picture:
     """PNG as base64."""
     width: int
     """CSS pixels: the size in print, so that letters are of one size on the whole page."""
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """One metric of the first model, large, beside the interpolation it is compared with."""
+
+    name: str
+    """Of the metric, with its arrow."""
+    value: str
+    against: str
+    """The same of the interpolation, and on how many patients the model is better."""
+
+
+@dataclass(frozen=True)
+class _Overview:
+    """What a reader sees first."""
+
+    sentence: str
+    figures: Sequence[_Figure]
+    strip: str
+    """Name of the picture; empty where none was drawn."""
+    window: str
+    """Of the figures."""
+
+
+def _overview(plan: EvaluationPlan, tables: ResultTables, pictures: Mapping[str, _Picture]) -> _Overview:
+    """The first model in the first domain, against bicubic interpolation or else the last baseline."""
+    first, model = tables.domains[0], plan.model_methods[0]
+    table = first.patient_level
+    baseline = BICUBIC if BICUBIC in plan.baselines else plan.baselines[-1]
+    paired = {found.metric: found for found in first.comparisons if (found.model, found.baseline) == (model, baseline)}
+    shown = [name for name in FIGURES if name in paired and paired[name].n][:3]
+    figures = [
+        _Figure(
+            _heading(plan.perceptual.pi_kind, name),
+            _metric_value(name, table[model][name].mean),
+            f"{short_name(baseline)} {_metric_value(name, table[baseline][name].mean)}; better on "
+            f"{paired[name].better_on} of {_patients(paired[name].n)}",
+        )
+        for name in shown
+    ]
+    who = (
+        f"{_patients(len(plan.patients))} of the {PARTS_IN_WORDS[plan.options.split]} part ({len(plan.slices)} slices)"
+    )
+    said = _compared(short_name(model), short_name(baseline), paired[shown[0]]) if shown else "no metric was computed"
+    strip = next((name for name in STRIPS if name in pictures), "")
+    return _Overview(f"On {who}, at ×{plan.model.scale}: {said}.", figures, strip, first.domain.title)
+
+
+def _compared(model: str, baseline: str, found: Comparison) -> str:
+    """`RRDB lies 2.31 dB above Bicubic in PSNR, and is better on 2 of 2 patients`."""
+    if found.difference is None:
+        return f"{model} and {baseline} have no {found.metric} in common"
+    unit, side = METRICS[found.metric].unit, "above" if found.difference >= 0 else "below"
+    apart = _metric_value(found.metric, abs(found.difference)) + ("" if unit == "1" else f" {unit}")
+    metric = found.metric.replace("_HU", "").replace("_", "-")
+    better = f"{found.better_on} of {_patients(found.n)}"
+    return f"{model} lies {apart} {side} {baseline} in {metric}, and is better on {better}"
+
+
+def _patients(count: int) -> str:
+    return f"{count} patient{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class _StrataTable:
+    """Groups of patients by one property of the headers; those of a single patient are named only."""
+
+    name: str
+    groups: Sequence[tuple[str, int, Table]]
+    """Value, patients, table."""
+    single: str
+    """The others."""
+
+
+def _strata_tables(strata: Mapping[str, Mapping[str, Table]]) -> list[_StrataTable]:
+    found: list[_StrataTable] = []
+    for name, groups in strata.items():
+        counted = [(value, _count(table), table) for value, table in groups.items()]
+        alone = [value for value, count, _ in counted if count < FEWEST_IN_GROUP]
+        kept = [group for group in counted if group[1] >= FEWEST_IN_GROUP]
+        found.append(_StrataTable(name, kept, ", ".join(alone)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -139,7 +235,7 @@ def _domain_tables(tables: ResultTables) -> list[_DomainTable]:
         computed = [name for name in HEADLINE if name in fitting and columns[name].n]
         names = computed or fitting[: len(HEADLINE)]
         windowed = any(METRICS[name].input_scale == "window" for name in names)
-        text = domain.text if windowed else "HU" + ("" if domain.mask == "none" else f", {domain.mask} only")
+        text = domain.title if windowed else "HU" + ("" if domain.mask == "none" else f", {domain.mask} only")
         if names:
             shown.append(_DomainTable(text, table, names))
         masks.add(domain.mask)
@@ -181,13 +277,14 @@ def _contents(
     tissues: Sequence[Any], strata: Mapping[str, Any], pictures: Mapping[str, _Picture], sections: Sequence[Section]
 ) -> list[dict[str, str]]:
     parts = [
+        ("slices", "Slices to look at", "comparison" in pictures),
         ("result", "Result", True),
         ("tests", "Against interpolation", True),
         ("tissues", "HU by tissue", bool(tissues)),
         ("patients", "Patient by patient", True),
         ("strata", "By what the headers tell", bool(strata)),
-        ("slices", "Slices to look at", "comparison" in pictures),
         *((section.anchor, section.title, True) for section in sections),
+        ("more", "More plots", "heatmap" in pictures or "correlation" in pictures),
         ("repeat", "How to repeat it", True),
     ]
     return [{"anchor": anchor, "title": title} for anchor, title, shown in parts if shown]
@@ -234,7 +331,7 @@ def _yaml_value(value: Any) -> Any:
 def _heading(pi_kind: str | None, name: str) -> str:
     unit = METRICS[name].unit
     label = "PI (NIQE)" if name == "PI" and pi_kind == "niqe" else name.replace("_HU", "").replace("_", " ")
-    return label + ("" if unit == "1" else f", {unit}")
+    return label + ("" if unit == "1" else f", {unit}") + f" {ARROWS[METRICS[name].better]}"
 
 
 def format_number(value: float | None, digits: int) -> str:
@@ -261,17 +358,16 @@ def _probability(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _count(table: Table) -> str:
+def _count(table: Table) -> int:
     """Number of patients; not every one need have a value of every metric."""
-    n = max(found.n + sum(found.not_computed.values()) for found in next(iter(table.values())).values())
-    return f"{n} patient{'' if n == 1 else 's'}"
+    return max(found.n + sum(found.not_computed.values()) for found in next(iter(table.values())).values())
 
 
 HELPERS = {
     "number": _metric_value,
     "probability": _probability,
     "best": best_methods,
-    "count": _count,
+    "patients_text": _patients,
     "short": short_name,
 }
 """Functions that the template calls."""

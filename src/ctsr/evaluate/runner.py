@@ -24,8 +24,7 @@ from ctsr.checkpoint.model import Blend, blend
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError
-from ctsr.evaluate.linear_baseline import LinearBaseline
-from ctsr.evaluate.methods import ModelUnderTest, reconstruct
+from ctsr.evaluate.methods import LinearBaseline, ModelUnderTest, reconstruct
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Columns, OutputFolder, Row, RowWriter, SliceRef, Told, read_rows, to_csv
 from ctsr.evaluate.plan import EvaluationPlan
@@ -275,9 +274,9 @@ class ModelRecipe:
     @classmethod
     def of(cls, model: ModelUnderTest, threads: int | None) -> "ModelRecipe":
         """The recipe of a model, for processes of so many threads."""
-        generator = model.generator
+        opened = model.model
         spec = model.spec and replace(model.spec, threads=threads)
-        return cls(generator.path, generator.sha256, generator.blend, str(model.device), spec)
+        return cls(opened.path, opened.sha256, opened.blend, str(model.device), spec)
 
     def opened(self, folder: Path) -> ModelUnderTest:
         """Open the model; relative paths begin at `folder`.
@@ -285,16 +284,16 @@ class ModelRecipe:
         Raises:
             CheckpointError: the file has changed since the evaluation began.
         """
-        generator = replace(self._generator(folder), path=self.path)
-        if generator.sha256 != self.sha256:
+        opened = replace(self._model(folder), path=self.path)
+        if opened.sha256 != self.sha256:
             raise CheckpointError(f"{self.path} has changed since the evaluation began")
         device = torch.device(self.device)
         if self.spec is not None:
-            return ModelUnderTest(generator, device, open_engine(self.spec, generator), self.spec)
-        generator.net.to(device)
-        return ModelUnderTest(generator, device)
+            return ModelUnderTest(opened, device, open_engine(self.spec, opened), self.spec)
+        opened.net.to(device)
+        return ModelUnderTest(opened, device)
 
-    def _generator(self, folder: Path) -> Model:
+    def _model(self, folder: Path) -> Model:
         if self.blend is None:
             return load_model(folder / self.path)
         first = load_model(folder / self.blend.first)

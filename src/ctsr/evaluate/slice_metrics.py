@@ -37,8 +37,20 @@ class Domain:
 
     @property
     def text(self) -> str:
-        """Window and mask, as images_hu to readers."""
+        """Window with its tag, and mask: `globalHU_-1000_2000 (C 500, W 3000 HU)`, for messages that name files."""
         return self.window.text if self.mask == "none" else f"{self.window.text}, {self.mask} only"
+
+    @property
+    def title(self) -> str:
+        """Window and mask in words: `HU −1000 … 2000`, `soft tissue, C 40 W 400 HU, body only`."""
+        window, tag = self.window.window, self.window.tag
+        if tag.startswith("globalHU"):
+            low, high = window.center - window.width / 2, window.center + window.width / 2
+            text = f"HU {low:g} … {high:g}"
+        else:
+            name = tag.removeprefix("preset-").replace("_", " ") + ", " if tag.startswith("preset-") else ""
+            text = f"{name}C {window.center:g} W {window.width:g} HU"
+        return (text if self.mask == "none" else f"{text}, {self.mask} only").replace("-", "−")
 
 
 @dataclass(frozen=True)

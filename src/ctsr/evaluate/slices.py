@@ -13,6 +13,7 @@ from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import SliceRef
 from ctsr.hashing import rng_from
+from ctsr.identity import with_names
 from ctsr.metrics.perceptual import MA_CPU_SECONDS
 from ctsr.progress import SILENT, Progress
 
@@ -99,10 +100,11 @@ def _check_unseen(
     Raises:
         SplitError: see `choose_patients`.
     """
-    known = frozenset(name for names in (model.split or {}).values() for name in names)
+    split = with_names(model.split or {}, (patient.patient_id for patient in exams.patients))
+    known = frozenset(name for names in split.values() for name in names)
     if known and not model.trained_identities and known.isdisjoint(patient.patient_id for patient in exams.patients):
         progress.note(
-            f"warning: {model.generator.path} names {len(known)} patients in its split, and none of them is here: "
+            f"warning: {model.model.path} names {len(known)} patients in its split, and none of them is here: "
             "by their names it cannot be told whether the model was trained on some of these"
         )
     exams_of_part = [patient for patient in exams.patients if patient.patient_id in patients]
@@ -112,7 +114,7 @@ def _check_unseen(
         lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"
         remedy = "leave `split_json` out to take the checkpoint's split" if options.split_json else lost_names
         raise SplitError(
-            f"{model.generator.path} was trained on {', '.join(seen)} of the {options.split} part "
+            f"{model.model.path} was trained on {', '.join(seen)} of the {options.split} part "
             f"({exams.source}): numbers on them say nothing about new patients; "
             f"{remedy}, or pass `allow_train_patients=True`"
         )

@@ -98,7 +98,7 @@ def summary_document(plan: EvaluationPlan, tables: ResultTables, folder: OutputF
         "methods": list(plan.methods),
         "paths": {
             "root": one_or_list([str(root) for root in options.root]),
-            "model_path": one_or_list([str(model.generator.path) for model in plan.models]),
+            "model_path": one_or_list([str(model.model.path) for model in plan.models]),
             "output_dir": str(options.output_dir),
             "metrics_csv": str(folder.metrics_csv),
             "summary_json": str(folder.summary_json),
@@ -153,12 +153,12 @@ def _model(plan: EvaluationPlan, model: ModelUnderTest) -> dict[str, Any]:
     return {
         "name": model.name,
         "experiment": model.experiment(plan.sampler.degradation.mode),
-        "path": str(model.generator.path),
-        "architecture": str(model.generator.architecture),
+        "path": str(model.model.path),
+        "architecture": str(model.model.architecture),
         "scale": model.scale,
-        "sha256": model.generator.sha256,
+        "sha256": model.model.sha256,
         "engine": model.engine_name,
-        "blend": None if model.generator.blend is None else asdict(model.generator.blend),
+        "blend": None if model.model.blend is None else asdict(model.model.blend),
         "hu_range": [model.hu_range.low, model.hu_range.high],
     }
 

@@ -201,7 +201,7 @@ def _pack(model: Model, path: Path, card: str | None) -> None:
         card = read_card(model.path) if model.path.suffix == PACKED else ""
     if model.meta is None:
         raise CheckpointError(f"{model.path} does not say how it was trained, and so cannot be passed on")
-    save_packed(path, model.meta, model.net.state_dict(), card)
+    save_packed(path, model.meta.without_names(), model.net.state_dict(), card)
 
 
 def _run_packed(path: Path) -> Run:

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from torch import Tensor, nn
 
+from ctsr.cache import cache_folder
 from ctsr.files import atomic_folder
 from ctsr.hashing import digest
 from ctsr.infer.engine import Precision
@@ -111,7 +111,7 @@ def convert(net: nn.Module) -> Any:
 
 def default_cache() -> Path:
     """The user's cache folder; what is in it can be removed at any time."""
-    return Path(platformdirs.user_cache_dir("ctsr")) / "engines"
+    return cache_folder("engines")
 
 
 def weights_hash(net: nn.Module) -> str:

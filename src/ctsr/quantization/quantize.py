@@ -16,6 +16,7 @@ from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket, slice
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
 from ctsr.hashing import seed_from
+from ctsr.identity import pseudonym, with_names
 from ctsr.infer.conditions import network_input
 from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
 from ctsr.losses import l1_loss
@@ -91,7 +92,7 @@ def quantize(
     acceptance = _accept(net, model, val.series, cache)
     record = QuantizationRecord(
         model_sha256=model.sha256,
-        patients=tuple(sorted({series.patient_id for series in train.series})),
+        patients=tuple(sorted({pseudonym(series.patient_id) for series in train.series})),
         steps=options.steps,
         loss_db=acceptance.loss_db,
         bias_hu=acceptance.bias_hu,
@@ -171,7 +172,8 @@ def _exams(model: Model, options: QuantizeOptions, progress: Progress) -> SplitE
         roots, split_json=named, checkpoint_split=known, correction=options.hu_correction, progress=progress
     )
     progress.note(f"split: {exams.source}")
-    unseen = {name for part in ("val", "test") for name in (known or {}).get(part, ())}
+    known = with_names(known or {}, (patient.patient_id for patient in exams.patients))
+    unseen = {name for part in ("val", "test") for name in known.get(part, ())}
     if shared := unseen & set(exams.split.train):
         raise SplitError(
             f"the model was not trained on {listed(sorted(shared), 4)}, so they must not be used to quantize it: "

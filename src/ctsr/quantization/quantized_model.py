@@ -15,6 +15,7 @@ from ctsr.checkpoint.model import Model
 from ctsr.errors import CheckpointError, DomainError, ReadError, UsageError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_path
+from ctsr.identity import pseudonym
 from ctsr.infer.engine import Engine
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
 from ctsr.models.architecture import StateDict
@@ -37,7 +38,8 @@ class QuantizationRecord:
     model_sha256: str
     """Of the file of the original model; the quantized model is used for no other."""
     patients: tuple[str, ...]
-    """Patients used for calibration and training."""
+    """Patients used for calibration and training, as `ctsr.identity.pseudonym` hashes them; files of earlier versions
+    hold names."""
     steps: int
     """Training steps after calibration."""
     loss_db: float
@@ -183,7 +185,7 @@ class Int8Network:
 
         def check(int8: Engine, fp32: Engine) -> Acceptance:
             quantized = load_quantized(model)
-            excluded = frozenset(quantized.record.patients if quantized else ())
+            excluded = frozenset(map(pseudonym, quantized.record.patients if quantized else ()))
             pairs = self._pairs(model, series, excluded, assume_hu)
             if pairs:
                 return compare_engines(int8, fp32, pairs, model.hu_range)
@@ -200,7 +202,7 @@ class Int8Network:
     ) -> Sequence[Pair]:
         excluded_series = self.calibration.series_uids if self.calibration else frozenset[str]()
         for candidate in series:
-            if candidate.series_uid in excluded_series or candidate.patient_id in excluded_patients:
+            if candidate.series_uid in excluded_series or pseudonym(candidate.patient_id) in excluded_patients:
                 continue
             last = len(candidate.slices) - 1
             indices = sorted({round(position * last) for position in CHECK_POSITIONS})

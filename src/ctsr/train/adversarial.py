@@ -26,18 +26,18 @@ from ctsr.losses import (
 )
 from ctsr.models.conditioning import is_conditional
 from ctsr.models.discriminators import iterate_norms
-from ctsr.train.context import Losses, Rig
+from ctsr.train.context import Losses, TrainingContext
 from ctsr.train.devices import scaler_of
-from ctsr.train.history import EpochRow, FinetuneRow
+from ctsr.train.loop import TrainableModel
 from ctsr.train.options import FinetuneOptions
-from ctsr.train.trainable_model import Learner
+from ctsr.train.run_folder import EpochRow, FinetuneRow
 
 Terms = dict[str, Tensor]
 """Losses by name, before they are weighted; scalars."""
 
 
 @dataclass(frozen=True, eq=False)
-class Objective:
+class WeightedLoss:
     """The losses of a fine-tuning and their weights."""
 
     weights: Losses
@@ -95,7 +95,12 @@ class FinetuneStage:
     """A step: the generator against a discriminator that holds still, then the discriminator on what it made."""
 
     def __init__(
-        self, rig: Rig, generator: Learner, critic: Learner, objective: Objective, options: FinetuneOptions
+        self,
+        rig: TrainingContext,
+        generator: TrainableModel,
+        critic: TrainableModel,
+        objective: WeightedLoss,
+        options: FinetuneOptions,
     ) -> None:
         self.rig = rig
         self.generator = generator
@@ -239,7 +244,7 @@ class FinetuneStage:
 
 
 @contextmanager
-def _learning(critic: Learner) -> Generator[None]:
+def _learning(critic: TrainableModel) -> Generator[None]:
     """The critic's weights take gradients inside the block only: not while the generator plays against it."""
     critic.bare.requires_grad_(True)
     try:

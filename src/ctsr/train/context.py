@@ -53,7 +53,7 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class Rig:
+class TrainingContext:
     """Shared by training with L1 and fine-tuning."""
 
     fabric: Fabric

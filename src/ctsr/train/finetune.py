@@ -20,12 +20,12 @@ from ctsr.losses import PerceptualLoss
 from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT, Progress
-from ctsr.train.adversarial import FinetuneStage, Objective
-from ctsr.train.context import Data, Patches, Rig, Validation, make_patches, open_data
+from ctsr.train.adversarial import FinetuneStage, WeightedLoss
+from ctsr.train.context import Data, Patches, TrainingContext, Validation, make_patches, open_data
 from ctsr.train.devices import Plan, cost_on_patches, launch, leader_first, make_plan
-from ctsr.train.history import FinetuneRow, TrainingState, draw_finetune_curves
+from ctsr.train.loop import learner
 from ctsr.train.options import FinetuneOptions, check_patch, continued
-from ctsr.train.run_folder import draw_samples, finetune_folder
+from ctsr.train.run_folder import FinetuneRow, TrainingState, draw_finetune_curves, draw_samples, finetune_folder
 from ctsr.train.session import (
     Session,
     TrainResult,
@@ -35,7 +35,6 @@ from ctsr.train.session import (
     restore,
     run_to_continue,
 )
-from ctsr.train.trainable_model import learner
 from ctsr.weights import load_weights
 
 __all__ = ["finetune"]
@@ -189,7 +188,7 @@ def _stage(
     plan = _plan(options, start, critic, perceptual, patches, fabric)
     progress.note(f"{patches.count} patches an epoch; {plan}")
     validation = Validation(data.val, DegradationSampler(degradation), start.hu_range, options.val_slices)
-    rig = Rig(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
+    rig = TrainingContext(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
     weights = {
         "l1": options.lambda_l1,
         "perc": options.lambda_perc,
@@ -197,7 +196,7 @@ def _stage(
         "consistency": options.lambda_consistency,
         "artifact": options.lambda_artifact,
     }
-    objective = Objective(weights, perceptual, options.gan_type, degradation)
+    objective = WeightedLoss(weights, perceptual, options.gan_type, degradation)
     return FinetuneStage(rig, generator, opponent, objective, options)
 
 

@@ -1,18 +1,123 @@
-"""The training loop, the same for L1 and for fine-tuning: rate, steps, validation, row, checkpoint."""
+"""The training loop, the same for L1 and for fine-tuning: rate, steps, validation, row, checkpoint.
+
+It moves a network with its optimizer and keeps a moving average of the weights.
+"""
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import (  # what Fabric.setup returns; it has no public name
+    _FabricModule,  # pyright: ignore[reportPrivateUsage]
+    _FabricOptimizer,  # pyright: ignore[reportPrivateUsage]
+)
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ctsr.data.pairs import PatchPair
 from ctsr.errors import CtsrError
-from ctsr.train.context import Losses, Rig
-from ctsr.train.history import EpochRow, TrainingState
+from ctsr.train.context import Losses, TrainingContext
+from ctsr.train.devices import scaler_of
 from ctsr.train.options import RunOptions
-from ctsr.train.trainable_model import Learner
+from ctsr.train.run_folder import EpochRow, TrainingState
+
+
+@dataclass(frozen=True, eq=False)
+class TrainableModel:
+    """One side of a training: the generator, or the discriminator."""
+
+    net: _FabricModule
+    """What a training step runs: shares gradients between devices, in the precision of the run."""
+    bare: nn.Module
+    """The network itself: what is saved, and run where no gradient is wanted."""
+    optimizer: _FabricOptimizer
+    clip_grad: float
+    """Largest norm of a step's gradient; 0 does not clip."""
+    average: AveragedModel | None = None
+
+    @property
+    def in_use(self) -> nn.Module:
+        """The network that is judged and used: the average where there is one."""
+        return self.bare if self.average is None else self.average.module
+
+    def set_rate(self, rate: float) -> None:
+        """Give the optimiser its learning rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def update(self, fabric: Fabric, loss: float) -> bool:
+        """Unscale, clip, step: in this order, or what is clipped would be the loss scale.
+
+        Returns:
+            False where the loss or its gradient is not finite: the weights stay as they are.
+        """
+        if not math.isfinite(loss):
+            self._spoil()
+        limit = self.clip_grad or math.inf
+        norm = fabric.clip_gradients(self.net, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        finite = norm is not None and math.isfinite(norm)
+        # A gradient scaler leaves such a step out by itself, and must be asked to, or it would never scale down.
+        if finite or scaler_of(fabric) is not None:
+            self.optimizer.step()
+        return finite
+
+    def _spoil(self) -> None:
+        """Let a gradient say what the loss said: a scaler looks at gradients alone."""
+        for parameter in self.bare.parameters():
+            if parameter.grad is not None:
+                parameter.grad.fill_(math.nan)
+
+    def average_in(self) -> None:
+        """Let the average follow the weights by one step."""
+        if self.average is not None:
+            self.average.update_parameters(self.bare)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser and average, for a checkpoint."""
+        return {
+            "weights": self.bare.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.average is None else self.average.module.state_dict(),
+            "averaged_steps": 0 if self.average is None else int(self.average.n_averaged),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.bare.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["ema"])
+            self.average.n_averaged.fill_(state["averaged_steps"])
+
+
+def learner(
+    fabric: Fabric, bare: nn.Module, *, lr: float, clip_grad: float, ema: float = 0.0, compiled: bool = False
+) -> TrainableModel:
+    """Set a network up on the devices, with Adam (β 0.9, 0.999).
+
+    Args:
+        fabric: the devices and the precision.
+        bare: the network.
+        lr: learning rate.
+        clip_grad: see `TrainableModel`.
+        ema: decay of the moving average; 0 keeps none.
+        compiled: run training steps through torch.compile.
+    """
+    optimizer = torch.optim.Adam(bare.parameters(), lr=lr, betas=(0.9, 0.999))
+    run = cast("nn.Module", torch.compile(bare)) if compiled else bare
+    net, wrapped = fabric.setup(run, optimizer)
+    average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+    if average is not None:
+        average.requires_grad_(False).eval()
+        # The weights it starts from count: without that the first step would be copied, whatever it did to them.
+        average.n_averaged.fill_(1)
+    return TrainableModel(net, bare, wrapped, clip_grad, average)
+
 
 MOST_SKIPPED = 10
 """Steps in a row with a loss that is not finite after which training gives up."""
@@ -33,12 +138,12 @@ class Stage(Protocol[R]):
     """What training with L1 and fine-tuning do each in their own way."""
 
     @property
-    def rig(self) -> Rig:
+    def rig(self) -> TrainingContext:
         """Devices, patches, validation slices."""
         ...
 
     @property
-    def learners(self) -> Mapping[str, Learner]:
+    def learners(self) -> Mapping[str, TrainableModel]:
         """The networks that are trained, the generator first."""
         ...
 

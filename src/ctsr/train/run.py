@@ -23,10 +23,11 @@ from ctsr.models import Architecture, build, describe
 from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import is_conditional
 from ctsr.progress import SILENT, Progress
-from ctsr.train.context import Data, Losses, Patches, Rig, Validation, make_patches, open_data
+from ctsr.train.context import Data, Losses, Patches, TrainingContext, Validation, make_patches, open_data
 from ctsr.train.devices import launch, leader_first, make_plan
-from ctsr.train.history import EpochRow, L1Row, TrainingState, draw_l1_curve
+from ctsr.train.loop import TrainableModel, learner
 from ctsr.train.options import TrainOptions, continued
+from ctsr.train.run_folder import EpochRow, L1Row, TrainingState, draw_l1_curve
 from ctsr.train.session import (
     Session,
     TrainResult,
@@ -37,7 +38,6 @@ from ctsr.train.session import (
     run_to_continue,
 )
 from ctsr.train.through_plane import BetweenSlices, through_plane_degradation
-from ctsr.train.trainable_model import Learner, learner
 
 
 def train(
@@ -179,7 +179,7 @@ class WithinSlices:
 class L1Stage:
     """Forward, backward, unscale, clip, step."""
 
-    def __init__(self, rig: Rig, generator: Learner, task: Task) -> None:
+    def __init__(self, rig: TrainingContext, generator: TrainableModel, task: Task) -> None:
         self.rig = rig
         self.generator = generator
         self.task = task
@@ -253,7 +253,7 @@ def _stage(options: TrainOptions, task: Task, data: Data, fabric: Fabric, progre
             processes=fabric.world_size,
         )
     progress.note(f"{patches.count} patches an epoch; {plan}")
-    rig = Rig(fabric, patches.loader, patches.sampler, task.validation(data), plan.micro_batch, progress)
+    rig = TrainingContext(fabric, patches.loader, patches.sampler, task.validation(data), plan.micro_batch, progress)
     return L1Stage(rig, generator, task)
 
 

@@ -14,10 +14,9 @@ from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.paths import resolve_path
 from ctsr.progress import Progress
 from ctsr.train.devices import ending_in_one_line, precision_of
-from ctsr.train.history import EpochRow, TrainingState
 from ctsr.train.loop import Stage, fit
 from ctsr.train.options import RunOptions, plain_options
-from ctsr.train.run_folder import Curves, Journal
+from ctsr.train.run_folder import Curves, EpochRow, RunWriter, TrainingState
 
 WantedDegradation: TypeAlias = Degradation | Callable[[Degradation], Degradation] | None
 """A degradation, or what makes one of that which holds anyway; None keeps that."""
@@ -71,7 +70,7 @@ class Session(Generic[R]):
         # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
         config = plain_options(replace(options, micro_batch=rig.micro_batch))
         curves = None if options.no_plots else self.curves
-        journal = Journal(self.folder, state, curves) if rig.fabric.is_global_zero else None
+        journal = RunWriter(self.folder, state, curves) if rig.fabric.is_global_zero else None
 
         def keep(state: TrainingState[R], is_best: bool, waiting: float) -> None:
             if journal is not None:

@@ -20,12 +20,11 @@ from ctsr.through_plane.patches import ThroughPlaneDegradation
 from ctsr.through_plane.slice_grid import SAME_WITHIN, SliceGrid
 from ctsr.through_plane.slice_profile import interpolation
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
 from ctsr.upscale.writers import Sink
 
 DEFAULT_SLICE_MODEL = "ctsr-z"
-DEFAULT_MODEL = "ctsr-x2"
 ROUNDING = 0.05
 """Share by which thickness and distance may lie beyond those of the training and still be like them."""
 

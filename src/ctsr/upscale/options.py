@@ -9,6 +9,8 @@ import psutil
 from ctsr.errors import UsageError
 from ctsr.hu import HUCorrection
 
+DEFAULT_MODEL = "ctsr-x2"
+"""The model in plane where none is named."""
 SLICES = re.compile(r"(-?\d*):(-?\d*)")
 
 

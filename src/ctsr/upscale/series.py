@@ -36,7 +36,7 @@ from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job, unusual
-from ctsr.upscale.tuning import Tuning, strength_of, tune
+from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.writers import LookedAt, Sink, dicom_sink, draw, draw_coronal, nifti_sink
 
 SLICE = re.compile(r"\d{4,}\.dcm")
@@ -353,7 +353,8 @@ def _make_between(
     made = Made()
     stages = _Stages(job, sink, resolver, None if tuning is None else tuning.conditions, made)
     started = time.perf_counter()
-    noise = _source_noise(job, tuning) * strength_of(job.options).denoise * MOST_NOISE
+    # None by default: projection onto the source would bring back what was removed.
+    noise = _source_noise(job, tuning) * (job.options.denoise or 0.0) * MOST_NOISE
     with quiet():
         made.between = make_slices_between(job, stages.finer, network.between, noise, sink, progress)
     made.timing.write = made.between.seconds_write

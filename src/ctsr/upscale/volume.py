@@ -15,7 +15,7 @@ from ctsr.through_plane.slice_grid import SliceGrid, parse_profile
 from ctsr.through_plane.slice_profile import SliceProfile
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.tuning import Tuning, strength_of, tune
+from ctsr.upscale.tuning import Tuning, tune
 from ctsr.volume import Volume
 from ctsr.volume_slices import finer_plane, plane_of, slice_of, volume_of
 
@@ -98,7 +98,7 @@ def slices_between(
     samples = [slice_of(volume, index) for index in spread_indices(grid.count, SAMPLE_SLICES)]
     pixel_spacing = volume.grid.spacing[1:]
     noise = measure_noise([s.hu for s in samples], pixel_spacing, [s.padding for s in samples]).sigma_hu or 0.0
-    told = noise * strength_of(options).denoise * MOST_NOISE
+    told = noise * (options.denoise or 0.0) * MOST_NOISE
     resolver = ThroughPlaneSuperResolver(engine, model.hu_range, options.skip_air)
     thin = resolver(lambda index: slice_of(volume, index), grid, told)
     slices = list(progress.track(thin, total=grid.num_wanted, what="Slices between slices"))

@@ -14,8 +14,7 @@ from torch import nn
 from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import centered_crop, slice_pair
 from ctsr.degrade import DegradationParams
-from ctsr.evaluate.conditions import told_conditions
-from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.evaluate.methods import ModelUnderTest, told_conditions
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import AIR, HURange
 from ctsr.models.conditioning import Conditions
@@ -177,7 +176,7 @@ class InterruptibleModel:
         self._model = model
         self._lock = Lock()
         self._is_cancelled: Callable[[], bool] = _never
-        for module in model.generator.net.modules():
+        for module in model.model.net.modules():
             if not any(module.children()):
                 module.register_forward_pre_hook(self._before_layer)
 

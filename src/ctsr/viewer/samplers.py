@@ -68,7 +68,7 @@ class RecordedEvaluation:
 
     def departures_of(self, model: ModelUnderTest) -> list[str]:
         """Differences between an evaluated model and this one that may change the last digits of SR."""
-        recorded, current = self.engines.get(model.generator.sha256), model.engine_name
+        recorded, current = self.engines.get(model.model.sha256), model.engine_name
         if recorded is None:
             return ["the evaluation used another model"]
         if recorded != current:

@@ -4,16 +4,19 @@ import ipaddress
 import json
 import secrets
 import socket
+import tempfile
 import webbrowser
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
+from ctsr.cache import cache_place
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.progress import SILENT, Progress
 from ctsr.viewer.api import Reply, answer, events
@@ -258,9 +261,19 @@ def serve(session: ViewerSession, options: ViewOptions, progress: Progress = SIL
         progress.note("Press Ctrl-C to stop.")
         # Decode the first series while the browser starts.
         Thread(target=_open_first, args=(session,), daemon=True).start()
-        if not options.no_browser:
-            webbrowser.open(server.address)
-        server.serve_forever()
+        with _unlisted(server.address) as page:
+            if not options.no_browser:
+                webbrowser.open(page)
+            server.serve_forever()
+
+
+@contextmanager
+def _unlisted(address: str) -> Generator[str]:
+    """A page of the user's own that leads to `address`: what a browser is started with, all users of a machine see."""
+    with tempfile.TemporaryDirectory(prefix="viewer-", dir=cache_place().folder) as folder:
+        page = Path(folder) / "open.html"
+        page.write_text(f'<meta http-equiv="refresh" content="0;url={address}">', encoding="utf-8")
+        yield page.as_uri()
 
 
 def _open_first(session: ViewerSession) -> None:

@@ -20,7 +20,6 @@ from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -28,6 +27,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
+from ctsr.cache import cache_folder
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.files import atomic_path
 from ctsr.progress import SILENT, Progress
@@ -56,7 +56,7 @@ NUMPY_ONLY = {
 
 def default_cache() -> Path:
     """The user's cache folder."""
-    return Path(platformdirs.user_cache_dir("ctsr")) / "weights"
+    return cache_folder("weights")
 
 
 def known(name: str) -> Weights:
