@@ -16,7 +16,6 @@ from ctsr.infer import Engine
 from ctsr.padding import SlicePixels
 from ctsr.progress import SILENT, Progress
 from ctsr.series import is_nifti
-from ctsr.through_plane.patches import ThroughPlaneDegradation
 from ctsr.through_plane.slice_grid import SAME_WITHIN, SliceGrid
 from ctsr.through_plane.slice_profile import interpolation
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
@@ -150,11 +149,10 @@ def unusual_slices(job: Job, meta: Meta | None) -> list[str]:
             )
     if meta is None:
         return [*lines, "the model between slices does not say what it was trained on"]
-    trained = ThroughPlaneDegradation.from_dict(meta.degradation)
     thickness, share = grid.profile.thickness / grid.spacing, grid.distance / grid.profile.thickness
     for what, value, (low, high) in (
-        ("thickness over the wanted distance", thickness, trained.thickness_range),
-        ("distance over thickness", share, trained.distance_range),
+        ("thickness over the wanted distance", thickness, meta.degradation["thickness_range"]),
+        ("distance over thickness", share, meta.degradation["distance_range"]),
     ):
         if not low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING):
             lines.append(f"{what} is {value:.3g}: the model between slices was trained on {low:g} … {high:g}")

@@ -348,12 +348,11 @@ def _make_between(
     tuning: Tuning | None,
     progress: Progress,
 ) -> Made:
-    """In plane first, where that is wanted, then between slices."""
     assert network.between is not None, "a job between slices comes with an engine for them"
     made = Made()
     stages = _Stages(job, sink, resolver, None if tuning is None else tuning.conditions, made)
     started = time.perf_counter()
-    # None by default: projection onto the source would bring back what was removed.
+    # None by default: projection would bring back what was removed.
     noise = _source_noise(job, tuning) * (job.options.denoise or 0.0) * MOST_NOISE
     with quiet():
         made.between = make_slices_between(job, stages.finer, network.between, noise, sink, progress)
