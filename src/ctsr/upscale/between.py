@@ -1,8 +1,9 @@
 """The slices between the slices of a series: which model makes them, and how they get into a result."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -150,9 +151,10 @@ def unusual_slices(job: Job, meta: Meta | None) -> list[str]:
     if meta is None:
         return [*lines, "the model between slices does not say what it was trained on"]
     thickness, share = grid.profile.thickness / grid.spacing, grid.distance / grid.profile.thickness
+    ranges = cast("Mapping[str, tuple[float, float]]", meta.degradation)
     for what, value, (low, high) in (
-        ("thickness over the wanted distance", thickness, meta.degradation["thickness_range"]),
-        ("distance over thickness", share, meta.degradation["distance_range"]),
+        ("thickness over the wanted distance", thickness, ranges["thickness_range"]),
+        ("distance over thickness", share, ranges["distance_range"]),
     ):
         if not low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING):
             lines.append(f"{what} is {value:.3g}: the model between slices was trained on {low:g} … {high:g}")
