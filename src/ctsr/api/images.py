@@ -9,7 +9,7 @@ from typing import TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.api.files import ModelLike, asked_for, load_model, open_for
+from ctsr.api.models import ModelLike, asked_for, load_model, open_for
 from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
