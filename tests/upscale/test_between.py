@@ -166,7 +166,7 @@ def test_a_series_with_a_gap_is_refused_and_others_are_made(series: Path, tmp_pa
 def test_the_models_that_are_meant(between: Model, bilinear: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, not_wanted = UpscaleOptions(slice_spacing=1.0), UpscaleOptions()
     names = {"ctsr-x2": bilinear, "ctsr-z": between}
-    monkeypatch.setattr(upscale_between, "BUNDLED", names)
+    monkeypatch.setattr(upscale_between, "SLICE_MODELS", names)
     load = names.__getitem__
     assert pick_models(None, None, not_wanted, load).between is None
     alone = pick_models(None, None, wanted, load)
@@ -176,7 +176,7 @@ def test_the_models_that_are_meant(between: Model, bilinear: Model, monkeypatch:
     assert pick_models(between, None, wanted, load).model is between
     with pytest.raises(UsageError, match="goes with"):
         pick_models(None, between, not_wanted, load)
-    monkeypatch.setattr(upscale_between, "BUNDLED", {})
+    monkeypatch.setattr(upscale_between, "SLICE_MODELS", {})
     with pytest.raises(MissingInputError, match="no model between slices comes with ctsr"):
         pick_models(None, None, wanted, load)
 

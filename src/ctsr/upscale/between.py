@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.checkpoint import Meta, Model, of_kind
-from ctsr.checkpoint.model_lookup import BUNDLED
+from ctsr.checkpoint.model_lookup import SLICE_MODELS
 from ctsr.dicom.attributes import Attributes
 from ctsr.dicom.frames import slice_header
 from ctsr.errors import MissingInputError, UsageError
@@ -60,7 +60,7 @@ def pick_models(
         return Models(of_kind(named or load(DEFAULT_MODEL), "in plane"), None)
     if named is not None and named.architecture.is_through_plane:
         return Models(named, named)
-    if slice_model is None and DEFAULT_SLICE_MODEL not in BUNDLED:
+    if slice_model is None and DEFAULT_SLICE_MODEL not in SLICE_MODELS:
         raise MissingInputError(
             "no model between slices comes with ctsr; `ctsr train --through_plane` makes one, `slice_model` names it"
         )
