@@ -62,7 +62,7 @@ def _by_pydicom(pixels: Pixels, syntax: UID) -> bytes:
 
 
 def _decoded(encoded: bytes, shape: tuple[int, ...], syntax: UID) -> npt.NDArray[Any]:
-    words = {**_described(shape), "pixel_keyword": "PixelData", "raw": True}
+    words: dict[str, Any] = {**_described(shape), "pixel_keyword": "PixelData", "raw": True}
     pixels, _ = decoder_for(syntax).as_array(encapsulate([encoded]), **words)
     return pixels
 
