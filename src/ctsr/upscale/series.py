@@ -35,12 +35,12 @@ from ctsr.series import check
 from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
-from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job, unusual
+from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.tuning import Tuning, tune
+from ctsr.upscale.unusual import unusual
 from ctsr.upscale.writers import LookedAt, Sink, dicom_sink, draw, draw_coronal, nifti_sink
 
-SLICE = re.compile(r"\d{4,}\.dcm")
-"""What the files of a DICOM result are called."""
+SLICE = re.compile(r"\d{4,}\.dcm")  # what the files of a DICOM result are called
 
 Read = TypeVar("Read")
 Computed = TypeVar("Computed")
