@@ -1,13 +1,14 @@
 """The whole job: scan, plan, make each series, and say what came of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ctsr.checkpoint import Model
 from ctsr.data.datasets import patient_names
+from ctsr.errors import SeriesError, UsageError
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
 from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
@@ -43,6 +44,7 @@ def upscale(
     asked: AskedFor,
     options: UpscaleOptions,
     *,
+    between: Model | None = None,
     executor: Executor | None = None,
     progress: Progress = SILENT,
 ) -> Report:
@@ -54,6 +56,8 @@ def upscale(
         model: the model.
         asked: how it is to be run.
         options: which series, and what of.
+        between: the model between slices, where `options` want slices there; `model` may be the same one, and then
+            nothing is done in plane.
         executor: from `ctsr.pool.executor_for`: processes that each take whole series; None works here.
         progress: told how far the work is, and of everything unusual.
 
@@ -62,6 +66,8 @@ def upscale(
         UsageError: the result cannot have the form that was asked for, or lie where it was to.
         CtsrError: the disk has no room.
     """
+    if options.wanted_slice_spacing is not None and between is None:
+        raise UsageError("`slice_spacing` needs a model between slices, and can be used where slices are upscaled once")
     check_apart(source, out)
     source, out = source.absolute(), out.absolute()  # other processes may be somewhere else
     names = patient_names(source) if source.is_dir() else {}
@@ -75,26 +81,44 @@ def upscale(
     spec = choose_engine(model, asked, check, progress)
     engine = open_engine(spec, model)
     progress.note(f"engine: {engine.name}")
-    jobs = tuple(plan_series(inventory, wanted, model, engine.name, options, out))
+    network, between_spec = Network(engine, model.meta, model.architecture.conditional), None
+    if between is not None:
+        between_spec, network = _with_between(network, between, asked, progress)
+    name = network.between.name if network.between else ""
+    planned = plan_series(inventory, wanted, model, engine.name, options, out, between=between, between_engine=name)
+    jobs = tuple(planned)
     todo = [job for job in jobs if options.overwrite or not is_done(job)]
     if len(jobs) == 1:
         for job in todo:
+            if job.refused:
+                raise SeriesError(job.refused)
             check_output(job)
     if todo:
-        check_disk_space(out, sum(len(job.series.slices) for job in todo), sum(job.num_bytes for job in todo), progress)
-    network = Network(engine, model.meta, model.architecture.conditional)
-    made = dict(zip(todo, _outcomes(todo, network, spec, executor, progress), strict=True))
+        check_disk_space(out, sum(job.num_slices for job in todo), sum(job.num_bytes for job in todo), progress)
+    opener = partial(open_network, spec, between_spec)
+    made = dict(zip(todo, _outcomes(todo, network, opener, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
 
 
+def _with_between(network: Network, model: Model, asked: AskedFor, progress: Progress) -> tuple[EngineSpec, Network]:
+    """What runs the model between slices, in fp32 or a GPU's fp16."""
+    precision = "fp32" if asked.precision == "int8" else asked.precision
+    spec = choose_engine(model, replace(asked, precision=precision, int8=None), None, progress)
+    return spec, replace(network, between=open_engine(spec, model), between_meta=model.meta)
+
+
 def _outcomes(
-    todo: list[Job], network: Network, spec: EngineSpec, executor: Executor | None, progress: Progress
+    todo: list[Job],
+    network: Network,
+    opener: Callable[[], Network],
+    executor: Executor | None,
+    progress: Progress,
 ) -> Iterator[Outcome]:
     if executor is None:
         results = (attempt(job, lambda: network, progress) for job in todo)
     else:
-        results = each_in_order(partial(attempt, network=partial(open_network, spec)), todo, executor)
+        results = each_in_order(partial(attempt, network=opener), todo, executor)
         results = progress.track(results, total=len(todo), what="Upscaling series")
     for job, result in zip(todo, results, strict=True):
         outcome = Outcome(output=job.output, error=str(result)) if isinstance(result, LostError) else result

@@ -1,15 +1,19 @@
 """Super-resolution of a volume in memory, with the voxels that a series on disk would get."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ctsr.checkpoint import Model
-from ctsr.infer.conditions import SAMPLE_SLICES
+from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Engine, Tiled, plan_tiles
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.padding import SlicePixels
 from ctsr.progress import SILENT, Progress
+from ctsr.quality.noise import measure_noise
 from ctsr.resample import at_spacing, resample
 from ctsr.series_quality import spread_indices
+from ctsr.through_plane.slice_grid import SliceGrid, parse_profile
+from ctsr.through_plane.slice_profile import SliceProfile
+from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import Tuning, tune
 from ctsr.volume import Volume
@@ -57,7 +61,7 @@ def upscale_volume(
     tuned = tuning.apply_to(resolver)
     source = plane_of(volume)
     fine = finer_plane(source, model.scale)
-    target = fine if options.target_spacing is None else at_spacing(fine, options.target_spacing)
+    target = fine if options.wanted_pixel_spacing is None else at_spacing(fine, options.wanted_pixel_spacing)
     slices: list[SlicePixels] = []
     for index in progress.track(range(count), total=count, what="Upscaling"):
         pixels = tuned(slice_of(volume, index), tuning.conditions)
@@ -66,3 +70,37 @@ def upscale_volume(
             pixels = SlicePixels.from_padded(resampled.hu, resampled.padding)
         slices.append(pixels)
     return UpscaledVolume(volume_of(slices, target, volume), tuning)
+
+
+def slices_between(
+    volume: Volume, model: Model, engine: Engine, options: UpscaleOptions, progress: Progress = SILENT
+) -> Volume:
+    """Make the slices between the slices of a volume.
+
+    Args:
+        volume: HU, axes (slice, row, column).
+        model: a network between slices.
+        engine: runs it.
+        options: distance between slices, slice profile (as thick as they lie apart when left out), strength, air.
+        progress: told how many slices are done.
+
+    Returns:
+        The volume from its first slice to its last, at the distance that `options` ask for.
+
+    Raises:
+        DomainError: a single slice, or slices that lie as near already.
+    """
+    spacing = options.wanted_slice_spacing
+    assert spacing is not None, "who calls has looked"
+    distance = volume.grid.spacing[0]
+    profile = SliceProfile(distance) if options.slice_profile is None else parse_profile(options.slice_profile)
+    grid = SliceGrid(volume.grid.shape[0], distance, profile, spacing)
+    samples = [slice_of(volume, index) for index in spread_indices(grid.count, SAMPLE_SLICES)]
+    pixel_spacing = volume.grid.spacing[1:]
+    noise = measure_noise([s.hu for s in samples], pixel_spacing, [s.padding for s in samples]).sigma_hu or 0.0
+    told = noise * (options.denoise or 0.0) * MOST_NOISE
+    resolver = ThroughPlaneSuperResolver(engine, model.hu_range, options.skip_air)
+    thin = resolver(lambda index: slice_of(volume, index), grid, told)
+    slices = list(progress.track(thin, total=grid.num_wanted, what="Slices between slices"))
+    made = volume_of(slices, plane_of(volume), volume)
+    return replace(made, grid=replace(made.grid, spacing=(spacing, *made.grid.spacing[1:])))
