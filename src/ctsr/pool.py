@@ -308,7 +308,7 @@ def _lost(error: Exception) -> LostError:
 def _disconnected() -> tuple[type[Exception], ...]:
     if find_spec("distributed") is None:
         return ()
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     return (CommClosedError,)
 
