@@ -10,8 +10,8 @@ import torch
 
 from ctsr.checkpoint.checkpoint_io import check_weights
 from ctsr.checkpoint.meta import Meta
-from ctsr.cli.options import config_flags
 from ctsr.cli.exams import Scan
+from ctsr.cli.options import config_flags
 from ctsr.data.split import read_split
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CheckpointError, ReadError, SplitError, UsageError
