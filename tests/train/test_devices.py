@@ -54,7 +54,7 @@ def on_one_device(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     return rows(run(tmp_path_factory.mktemp("one"), (*CTSR, "train"), *SMALL, *NET, "--data_root", str(root)))
 
 
-def check_that_it_is_as_on_one(found: list[dict[str, str]], expected: list[dict[str, str]]) -> None:
+def assert_as_on_one(found: list[dict[str, str]], expected: list[dict[str, str]]) -> None:
     assert [row["global_step"] for row in expected] == [row["global_step"] for row in found] == ["4", "8"]
     for name in ("train_l1", "val_l1"):
         assert [float(row[name]) for row in found] == pytest.approx([float(row[name]) for row in expected], rel=1e-4)
@@ -64,14 +64,14 @@ def test_two_devices_under_torchrun_make_one_run_with_the_losses_of_one_device(
     root: Path, tmp_path: Path, on_one_device: list[dict[str, str]]
 ) -> None:
     made = run(tmp_path, (*TORCHRUN, "train"), *SMALL, *NET, "--data_root", str(root))
-    check_that_it_is_as_on_one(rows(made), on_one_device)
+    assert_as_on_one(rows(made), on_one_device)
 
 
 def test_two_devices_make_one_run_with_the_losses_of_one_device_and_continue_it(
     root: Path, tmp_path: Path, on_one_device: list[dict[str, str]]
 ) -> None:
     made = run(tmp_path, (*CTSR, "train", "--devices", "2"), *SMALL, *NET, "--data_root", str(root))
-    check_that_it_is_as_on_one(rows(made), on_one_device)
+    assert_as_on_one(rows(made), on_one_device)
     again = run(tmp_path, (*CTSR, "train"), "--resume", str(made), "--epochs", "3", "--device", "cpu")
     assert [row["epoch"] for row in rows(again)] == ["1", "2", "3"]
 

@@ -330,15 +330,7 @@ def plan_series(
     taken: set[Path] = set()
     memory = options.memory_bytes
     for patient, series in wanted:
-        kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
-        if kind == "dicom" and is_nifti(series.path):
-            raise UsageError(
-                f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; use `format=nifti`"
-            )
-        if is_nifti(out) and kind == "dicom":
-            raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
-        if is_nifti(out) and not alone:
-            raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
+        kind = _format(series, out, options, alone=alone)
         name = safe_name(shown_name(series_name(series), options, secret))
         output = out if alone else out / folders[patient.patient_id] / name
         if output in taken:
@@ -365,6 +357,18 @@ def plan_series(
                 f"`target_spacing` {options.wanted_pixel_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
             )
         yield job
+
+
+def _format(series: Series, out: Path, options: UpscaleOptions, *, alone: bool) -> Literal["dicom", "nifti"]:
+    """Choose the format of a result: the one asked for, else what the source or the name of the result says."""
+    kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
+    if kind == "dicom" and is_nifti(series.path):
+        raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; use `format=nifti`")
+    if is_nifti(out) and kind == "dicom":
+        raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
+    if is_nifti(out) and not alone:
+        raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
+    return kind
 
 
 def _between(series: Series, model: Model | None, engine: str, options: UpscaleOptions) -> tuple[Between | None, str]:
