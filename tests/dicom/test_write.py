@@ -232,6 +232,15 @@ def test_a_frame_becomes_a_classic_slice_with_its_own_attributes(tmp_path: Path)
         assert keyword not in new
 
 
+def test_retired_attributes_of_a_converted_object_do_not_come_back() -> None:
+    source, unassigned = two_frames(), Dataset()
+    unassigned.StudyComments, unassigned.BodyPartThickness = "as the first exam said", 200
+    source.SharedFunctionalGroupsSequence[0].UnassignedSharedConvertedAttributesSequence = Sequence([unassigned])
+    header = classic_frame(source, 0)
+    assert "StudyComments" not in header
+    assert header.BodyPartThickness == 200
+
+
 def test_frames_of_one_object_get_uids_of_their_own() -> None:
     source = two_frames()
     uids = {derive_slice(classic_frame(source, i), HU, PLANE, DERIVATION, frame=i).SOPInstanceUID for i in (0, 1)}

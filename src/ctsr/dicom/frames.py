@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_is_retired, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import VR
 
@@ -70,8 +70,8 @@ def slice_header(source: SliceHeader) -> Dataset:
 def classic_frame(source: Dataset, frame: int) -> Dataset:
     """The header that frame `frame` (from 0) of `source` would have as a slice of its own.
 
-    Everything of the object itself, then of the functional groups shared by all frames, then of the frame's own;
-    `source` is not changed. SOP class and instance stay those of the object: `derive_slice` replaces them.
+    Everything of the object itself, then of the functional groups shared by all frames, then of the frame's own, except
+    retired attributes, which converted objects keep there; `source` is not changed. SOP class and instance stay those of the object: `derive_slice` replaces them.
     """
     header = source[:]
     for keyword in NOT_OF_A_SLICE:
@@ -80,7 +80,7 @@ def classic_frame(source: Dataset, frame: int) -> Dataset:
     for group in _groups(source, frame):
         for element in group:
             keyword = RENAMED.get(element.keyword, element.keyword)
-            if not keyword or keyword in NOT_OF_A_SLICE:
+            if not keyword or keyword in NOT_OF_A_SLICE or dictionary_is_retired(keyword):
                 continue
             vr = dictionary_VR(keyword)
             value = round(element.value) if vr == VR.IS and element.VR == VR.FD else element.value
