@@ -19,13 +19,13 @@ from ctsr.errors import DomainError, MissingInputError, UsageError
 from ctsr.files import atomic_folder, file_state
 from ctsr.hashing import derived_uid
 from ctsr.infer.engine import Engine, EngineName, Precision, pick_device
-from ctsr.infer.selection import AskedFor, choose_engine, open_engine
+from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
+from ctsr.padding import plane_of, slice_of
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory, Series, is_nifti
 from ctsr.text import listed
 from ctsr.volume import Plane, Volume
-from ctsr.volume_slices import plane_of, slice_of
 
 SLICE_FILE = re.compile(r"\d{4,}\.dcm")
 """Names of the files of a written series: a folder with other files is never replaced."""
@@ -236,7 +236,7 @@ def load_model(reference: ModelLike = DEFAULT_MODEL) -> Model:
     return _loaded(path, file_state(path))
 
 
-def asked_for(engine: EngineName, precision: Precision, device: str) -> AskedFor:
+def asked_for(engine: EngineName, precision: Precision, device: str) -> EngineRequest:
     """What a caller wants a network to be run by.
 
     Raises:
@@ -246,10 +246,10 @@ def asked_for(engine: EngineName, precision: Precision, device: str) -> AskedFor
         raise UsageError(f"`engine` is one of {', '.join(get_args(EngineName))}, got {engine!r}")
     if precision not in {"fp32", "fp16"}:
         raise UsageError(f"`precision` is fp32 or, on a GPU, fp16, got {precision!r}; `ctsr upscale` has int8 as well")
-    return AskedFor(engine, precision, str(pick_device(device)))
+    return EngineRequest(engine, precision, str(pick_device(device)))
 
 
-def open_for(model: Model, asked: AskedFor) -> Engine:
+def open_for(model: Model, asked: EngineRequest) -> Engine:
     """The engine that runs a model, opened once for all calls that ask for the same."""
     return _opened(model, asked)
 
@@ -260,5 +260,5 @@ def _loaded(path: Path, _state: tuple[int, int]) -> Model:
 
 
 @lru_cache(maxsize=4)
-def _opened(model: Model, asked: AskedFor) -> Engine:
+def _opened(model: Model, asked: EngineRequest) -> Engine:
     return open_engine(choose_engine(model, asked, None), model)

@@ -28,7 +28,7 @@ from ctsr.evaluate.slices import PlannedSlice, announce_ma, choose_patients, pla
 from ctsr.hashing import digest
 from ctsr.hu import HURange, choose_windows
 from ctsr.infer.engine import Engine
-from ctsr.infer.selection import AskedFor, Int8Support
+from ctsr.infer.selection import EngineRequest, Int8Support
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.models.conditioning import Conditions, with_conditions
@@ -325,5 +325,5 @@ def _on_engine(
             pairs.append(Pair(lr, pair.hr))
         return compare_engines(int8_engine, fp32_engine, pairs, model.hu_range)
 
-    asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), int8)
+    asked = EngineRequest(plan.options.engine, plan.options.precision, str(model.device), int8)
     return model.on_engine(asked, check, progress)

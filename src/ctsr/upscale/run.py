@@ -1,4 +1,4 @@
-"""The whole job: scan, plan, make each series, and say what came of it."""
+"""Super-resolve the series of a scan, or one volume."""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -10,14 +10,22 @@ from ctsr.checkpoint import Model
 from ctsr.data.datasets import patient_names
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
-from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
+from ctsr.infer.conditions import SAMPLE_SLICES
+from ctsr.infer.engine import Engine, Tiled, plan_tiles
+from ctsr.infer.selection import EngineCheck, EngineConfig, EngineRequest, choose_engine, open_engine
+from ctsr.infer.super_resolver import SliceSuperResolver
+from ctsr.padding import SlicePixels, finer_plane, plane_of, slice_of, volume_of
 from ctsr.paths import check_apart
 from ctsr.pool import LostError, each_in_order
 from ctsr.progress import SILENT, Progress
+from ctsr.resample import at_spacing, resample
 from ctsr.series import Inventory
+from ctsr.series_quality import spread_indices
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.plan import Job, chosen, plan_series
 from ctsr.upscale.series import Network, Outcome, attempt, check_output, is_done, open_network
+from ctsr.upscale.tuning import Tuning, tune
+from ctsr.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ def upscale(
     source: Path,
     out: Path,
     model: Model,
-    asked: AskedFor,
+    asked: EngineRequest,
     options: UpscaleOptions,
     *,
     executor: Executor | None = None,
@@ -89,7 +97,7 @@ def upscale(
 
 
 def _outcomes(
-    todo: list[Job], network: Network, spec: EngineSpec, executor: Executor | None, progress: Progress
+    todo: list[Job], network: Network, spec: EngineConfig, executor: Executor | None, progress: Progress
 ) -> Iterator[Outcome]:
     if executor is None:
         results = (attempt(job, lambda: network, progress) for job in todo)
@@ -110,3 +118,55 @@ def _unusable(inventory: Inventory) -> Iterator[str]:
     for excluded in (*inventory.excluded, *of_patients):
         if excluded.failed:
             yield f"{excluded.path}: {excluded.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class UpscaledVolume:
+    """A super-resolved volume, and how it was made."""
+
+    volume: Volume
+    tuning: Tuning
+
+
+def upscale_volume(
+    volume: Volume, model: Model, engine: Engine, options: UpscaleOptions, progress: Progress = SILENT
+) -> UpscaledVolume:
+    """Super-resolve every slice of a volume in plane.
+
+    Args:
+        volume: HU, axes (slice, row, column).
+        model: the network's description: scale, HU range, whether it is conditional.
+        engine: runs the network.
+        options: strength, noise limit, consistency, target spacing, air, memory; the others are of files.
+        progress: told how many slices are done, and of bounds that the result does not keep.
+
+    Returns:
+        The volume on the same field of view, `model.scale` times finer in plane, or at `options.target_spacing`.
+    """
+    tiling = plan_tiles(model.architecture, volume.grid.shape[1:], options.memory_bytes)
+    resolver = SliceSuperResolver(
+        engine if tiling is None else Tiled(engine, model.scale, tiling),
+        model.scale,
+        model.hu_range,
+        conditional=model.architecture.conditional,
+        skip_air=options.skip_air,
+        consistent=options.consistent,
+    )
+    count = volume.grid.shape[0]
+    samples = [slice_of(volume, index) for index in spread_indices(count, SAMPLE_SLICES)]
+    tuning = tune(samples, resolver, volume.grid.spacing[1:], options)
+    for warning in tuning.warnings():
+        progress.note(f"warning: {warning}")
+
+    tuned = tuning.apply_to(resolver)
+    source = plane_of(volume)
+    fine = finer_plane(source, model.scale)
+    target = fine if options.target_spacing is None else at_spacing(fine, options.target_spacing)
+    slices: list[SlicePixels] = []
+    for index in progress.track(range(count), total=count, what="Upscaling"):
+        pixels = tuned(slice_of(volume, index), tuning.conditions)
+        if target is not fine:
+            resampled = resample(pixels.hu, pixels.padding, fine, target)
+            pixels = SlicePixels.from_padded(resampled.hu, resampled.padding)
+        slices.append(pixels)
+    return UpscaledVolume(volume_of(slices, target, volume), tuning)

@@ -25,7 +25,7 @@ from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_j
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.conditions import SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, seam_error
-from ctsr.infer.selection import EngineSpec, open_engine
+from ctsr.infer.selection import EngineConfig, open_engine
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
@@ -72,7 +72,7 @@ class Network:
 
 
 @lru_cache(maxsize=1)
-def open_network(spec: EngineSpec) -> Network:
+def open_network(spec: EngineConfig) -> Network:
     """A model in a process that was told of it only: opened once for all its series."""
     model = load_model(spec.model_path)
     return Network(open_engine(spec, model), model.meta, model.architecture.conditional)
