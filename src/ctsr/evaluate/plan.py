@@ -34,7 +34,6 @@ from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.paths import resolve_path
 from ctsr.progress import Progress
-from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
 from ctsr.text import safe_name
 
 LONGEST_TAG = 80
@@ -316,6 +315,9 @@ def with_engine(plan: EvaluationPlan, int8: Int8Support | None, progress: Progre
 def _on_engine(
     model: ModelUnderTest, plan: EvaluationPlan, int8: Int8Support | None, progress: Progress
 ) -> ModelUnderTest:
+    # Only a run in INT8 is checked.
+    from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
+
     def check(int8_engine: Engine, fp32_engine: Engine) -> Acceptance:
         pairs: list[Pair] = []
         for planned in plan.slices[:: math.ceil(len(plan.slices) / ACCEPTANCE_SLICES)]:
