@@ -1,6 +1,7 @@
 """NIfTI volumes in HU, read as if they were a series of axial slices."""
 
 import gzip
+import math
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,7 +23,7 @@ from ctsr.hu import rescale_problem
 from ctsr.identity import content_identity
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
-from ctsr.text import one_line
+from ctsr.text import one_line, size
 from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Grid, Vector, is_plausible_position, is_plausible_spacing
 
 BROKEN = (
@@ -39,6 +40,8 @@ SQUARE_WITHIN = 1e-2
 VOXELS_AT = 352
 """Bytes before the first voxel: the header, and the mark that no extension follows."""
 
+MOST_PACKED = 1033
+"""Times by which deflate makes bytes fewer, at most."""
 SAMPLE_BYTES = 2**16
 """Read from a file's beginning, middle and end to know a copy of it."""
 
@@ -190,6 +193,7 @@ def _open(path: Path) -> _Image:
     scale = MM.get(str(header.get_xyzt_units()[0]), 1.0)
     affine = RAS_TO_LPS @ np.diag([scale, scale, scale, 1.0]) @ np.asarray(loaded.affine, dtype=np.float64)
     proxy = cast("ArrayProxy", loaded.dataobj)
+    _check_length(path, proxy)
     voxels = np.asanyarray(proxy.get_unscaled())
     if voxels.ndim < 3 or voxels.size != np.prod(voxels.shape[:3]) or voxels.dtype.names:
         raise ReadError(f"not one volume of numbers: shape {voxels.shape}, type {voxels.dtype}")
@@ -203,6 +207,18 @@ def _open(path: Path) -> _Image:
         affine=_reordered(affine, voxels.shape, axes, backwards),
         description=header["descrip"].tobytes().split(b"\0")[0].decode("latin-1").strip(),
     )
+
+
+def _check_length(path: Path, proxy: ArrayProxy) -> None:
+    """Compare what the header promises with the file's size, before memory is taken for it.
+
+    Raises:
+        ReadError: there is less.
+    """
+    promised = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
+    packed = path.name.lower().endswith(".gz")
+    if promised > path.stat().st_size * (MOST_PACKED if packed else 1):
+        raise ReadError(f"it is cut short: its header promises {size(promised)}")
 
 
 def _layout(affine: Affine) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:

@@ -189,3 +189,30 @@ def test_bits_below_values_at_the_top_are_no_rubbish(tmp_path: Path, bits: int) 
     (series,) = scanned(tmp_path, made).series
     with pytest.raises(ReadError, match="the bits below are in use"):
         read_slice(series, 0)
+
+
+def test_compressed_pixels_that_lack_only_their_delimiter_are_whole(tmp_path: Path) -> None:
+    (ds,) = slices(1)
+    expected = ds.pixel_array
+    ds.compress(RLELossless)
+    path = save(ds, tmp_path / "IM")
+    content = path.read_bytes()
+    path.write_bytes(content[:-8])
+    (series,) = scan_patient(tmp_path).series
+    assert (read_slice(series, 0).hu == expected - 1024.0).all()
+    path.write_bytes(content[:-12])
+    assert "bytes early" in scan_patient(tmp_path).excluded[0].reason
+
+
+def test_a_compressed_stream_without_its_end_is_never_read_as_whole(tmp_path: Path) -> None:
+    pytest.importorskip("openjpeg")
+    (ds,) = slices(1)
+    ds.compress(JPEG2000Lossless)
+    path = save(ds, tmp_path / "IM")
+    content = path.read_bytes()
+    end = content.rindex(b"\xff\xd9")
+    assert len(scan_patient(tmp_path).series) == 1
+    path.write_bytes(content[: end - 300] + bytes(302) + content[end + 2 :])
+    (series,) = scan_patient(tmp_path).series
+    with pytest.raises(ReadError, match="no end"):
+        read_slice(series, 0)

@@ -21,7 +21,7 @@ from ctsr.hallucination import (
     residual_hu,
     study,
 )
-from ctsr.hallucination.figures import flagged_figure, lesion_figure, recovery_figure, residual_figure, sfrc_figure
+from ctsr.hallucination.study import flagged_figure, lesion_figure, recovery_figure, residual_figure, sfrc_figure
 from ctsr.hu import DEFAULT_RANGE, PRESETS, FloatArray
 from ctsr.infer import by_interpolation
 from ctsr.physics import NoiseSlice, noise_study, soft_disc

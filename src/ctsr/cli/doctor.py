@@ -1,4 +1,4 @@
-"""`ctsr doctor`."""
+"""`ctsr doctor`, `cache` and `demo`: whether an installation works, what it keeps, and each step of the work."""
 
 import os
 import platform
@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import tyro
 
 from ctsr import __version__
-from ctsr.cli.console import Console
+from ctsr.cache import PARTS, cache_place, cache_uses, clean
+from ctsr.cli.console import NONE, Console, mm
 from ctsr.cli.options import Common
-from ctsr.errors import CtsrError
-from ctsr.text import duration, one_line
+from ctsr.errors import CtsrError, UsageError
+from ctsr.text import duration, one_line, size
 
-if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
+if TYPE_CHECKING:
     from ctsr.checkpoint import Model
     from ctsr.infer.engine import Engine
 
@@ -194,3 +197,103 @@ def _seconds(engine: "Engine", channels: int) -> float:
     started = time.perf_counter()
     engine(lr)
     return time.perf_counter() - started
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Run the whole job on a synthetic exam set: preprocess, split, train a small net, evaluate.
+
+    The model that comes with ctsr is evaluated beside the one that is trained. Takes minutes.
+
+    ctsr demo
+
+    ctsr demo --make_data EXAMS        (only write the exams)
+    """
+
+    out_dir: Path = Path("demo_output")
+    """Receives exams, preprocessed data, the trained model and its evaluation."""
+    make_data: Path | None = None
+    """Only write the synthetic exams, into this folder."""
+    epochs: int = 10
+    """Of the training; more take longer and give a better model."""
+    seed: int = 0
+    """Of the synthetic exams."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Make the exams, and unless only they were asked for, do the whole job on them."""
+        if self.make_data is not None:
+            return self._make_data(self.make_data, console)
+        from ctsr.cli.evaluate import show
+        from ctsr.demo import run_demo
+
+        result = run_demo(self.out_dir, epochs=self.epochs, seed=self.seed, progress=console)
+        show(console, result.evaluation)
+        trained, bundled = result.evaluation.model_methods
+        console.print(f"{trained} was just trained on such exams; {bundled} comes with ctsr and has never seen one.")
+        console.print(f"model:   {result.run_folder / 'best.pth'}")
+        console.print(f"picture: {result.picture}")
+        console.print(f"report:  {result.evaluation.folder / 'report.html'}")
+        return 0
+
+    def _make_data(self, folder: Path, console: Console) -> int:
+        from ctsr.phantom.exams import make_exams
+
+        exams = make_exams(folder, seed=self.seed, progress=console)
+        columns = ("patient", "series", "kernel", "spacing mm", "step mm", "landmarks")
+        rows = [
+            (
+                exam.patient_id,
+                exam.path.name,
+                exam.kernel,
+                mm(exam.spacing[1]),
+                mm(exam.spacing[0]),
+                str(len(exam.landmarks)),
+            )
+            for exam in exams
+        ]
+        console.table(f"Synthetic exams in {folder}", columns, rows)
+        console.print(f"known HU in known places: {folder / 'truth.json'}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Show what ctsr keeps between runs, or remove it. Everything but the weights is made again where it is missed.
+
+    ctsr cache list
+
+    ctsr cache clean                     (decoded series and converted networks)
+
+    ctsr cache clean store --unused_days 30
+    """
+
+    action: tyro.conf.Positional[Literal["list", "clean"]]
+    """What to do."""
+    parts: tyro.conf.Positional[tuple[Literal["store", "engines", "weights"], ...]] = ()
+    """What to remove; `clean` alone takes store (pixels of patients) and engines."""
+    unused_days: float = 0.0
+    """Leave what was used within so many days."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status 0."""
+        if not self.unused_days >= 0:
+            raise UsageError(f"--unused_days must not be negative, got {self.unused_days:g}")
+        if self.action == "clean":
+            for part in self.parts or ("store", "engines"):
+                removed = clean(part, unused_days=self.unused_days)
+                console.print(f"{part}: {size(removed)} removed")
+            return 0
+        rows = [
+            (
+                use.part,
+                str(use.entries),
+                size(use.num_bytes),
+                NONE if use.last_change is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(use.last_change)),
+                PARTS[use.part],
+            )
+            for use in cache_uses()
+        ]
+        console.table(f"Cache in {cache_place().folder}", ("part", "entries", "size", "newest", "what it is"), rows)
+        return 0

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ctsr.cli.console import NONE, Console
-from ctsr.cli.degradation_flags import DegradationFlags
-from ctsr.cli.options import Common
+from ctsr.cli.options import Common, DegradationFlags
 from ctsr.errors import UsageError
 from ctsr.evaluate.options import EvaluateOptions
 

@@ -206,12 +206,12 @@ VERBS = {
         Verb("scan", "ctsr.cli.scan", "Scan", "list patients, series and what is wrong with them"),
         Verb(
             "preprocess",
-            "ctsr.cli.preprocess",
+            "ctsr.cli.scan",
             "Preprocess",
             "resample every series to one in-plane pixel spacing",
             basic="root out_dir target_spacing",
         ),
-        Verb("split", "ctsr.cli.preprocess", "Split", "divide the patients into train, val and test"),
+        Verb("split", "ctsr.cli.scan", "Split", "divide the patients into train, val and test"),
         Verb(
             "train",
             "ctsr.cli.train",
@@ -245,22 +245,22 @@ VERBS = {
             caches=True,
         ),
         Verb("physics", "ctsr.cli.physics", "Physics", "measure MTF and noise of a real scan of a phantom"),
-        Verb("export", "ctsr.cli.convert", "Export", "write a model as ONNX, OpenVINO, TorchScript, safetensors"),
+        Verb("export", "ctsr.cli.models", "Export", "write a model as ONNX, OpenVINO, TorchScript, safetensors"),
         Verb(
             "quantize",
-            "ctsr.cli.convert",
+            "ctsr.cli.models",
             "Quantize",
             "quantize a model to 8-bit integers, for fast inference on a CPU",
             basic="data_root steps out overwrite",
             caches=True,
         ),
-        Verb("blend", "ctsr.cli.convert", "Blend", "mix two generators: how much fine-tuning is wanted"),
-        Verb("cache", "ctsr.cli.cache", "Cache", "show what is kept between runs, or remove it", caches=True),
+        Verb("blend", "ctsr.cli.models", "Blend", "mix two generators: how much fine-tuning is wanted"),
+        Verb("cache", "ctsr.cli.doctor", "Cache", "show what is kept between runs, or remove it", caches=True),
         Verb("models", "ctsr.cli.models", "Models", "list the models that come with ctsr, or show one's card"),
         Verb("weights", "ctsr.cli.models", "Weights", "list, fetch or find weights of VGG, AlexNet, LPIPS, NIQE"),
         Verb("params", "ctsr.cli.models", "Params", "count a network's parameters, operations and memory"),
         Verb("doctor", "ctsr.cli.doctor", "Doctor", "report what works on this machine"),
-        Verb("demo", "ctsr.cli.demo", "Demo", "run the whole job on a built-in synthetic sample", caches=True),
+        Verb("demo", "ctsr.cli.doctor", "Demo", "run the whole job on a built-in synthetic sample", caches=True),
     )
 }
 

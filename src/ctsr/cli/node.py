@@ -112,7 +112,7 @@ class Node:
 
 @dataclass(frozen=True)
 class ModelUpscaler:
-    """`ctsr.upscale.run.upscale` with a model and options; see `ctsr.node.worker.Upscaler`."""
+    """`ctsr.upscale.run.upscale` with a model and options; see `ctsr.node.service.Upscaler`."""
 
     model: "Model"
     asked: "EngineRequest"

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ctsr.cli.console import Console
-from ctsr.cli.degradation_flags import DegradationFlags
-from ctsr.cli.options import Common
+from ctsr.cli.options import Common, DegradationFlags
 from ctsr.train.options import FinetuneOptions, TrainOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to train, not for `--help`

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ctsr.cli.console import Console
-from ctsr.cli.degradation_flags import DegradationFlags
-from ctsr.cli.options import Common
+from ctsr.cli.options import Common, DegradationFlags
 from ctsr.errors import UsageError
 from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 

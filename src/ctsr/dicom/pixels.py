@@ -7,7 +7,13 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import as_pixel_options
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+)
 
 from ctsr.dicom.attributes import Attributes, code_stream_size, pixel_module_problem
 from ctsr.dicom.codecs import decoder_for
@@ -16,6 +22,13 @@ from ctsr.errors import ReadError
 from ctsr.padding import SlicePixels, connected_to_border, is_below_air, outside_reconstruction
 from ctsr.series import SliceHeader
 from ctsr.volume import PaddingMask, VoxelsHU
+
+WITH_END = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
+"""Transfer syntaxes whose code streams end with `END_OF_IMAGE`; decoders make images of what lacks it."""
+END_OF_IMAGE = b"\xff\xd9"
+"""EOI of JPEG and JPEG-LS, EOC of JPEG 2000."""
+LONGEST_TAIL = 16
+"""Bytes at the end of a stream in which it is looked for: an even length asks for a byte of padding, some pad more."""
 
 StoredPixels = npt.NDArray[np.integer[Any]]
 
@@ -81,7 +94,10 @@ def _decode(source: OpenFile, path: Path, frame: int) -> StoredPixels:
         file.seek(source.element.offset)
         if source.element.length is None:
             frames = Attributes(source.header).whole("NumberOfFrames") or 1
-            size = code_stream_size(get_frame(file, frame, number_of_frames=frames))
+            stream = get_frame(file, frame, number_of_frames=frames)
+            if source.syntax in WITH_END and END_OF_IMAGE not in stream[-LONGEST_TAIL:]:
+                raise ReadError("the compressed stream has no end: it is cut short or damaged")
+            size = code_stream_size(stream)
             _check_size("the compressed stream", size, Attributes(source.header))
             file.seek(source.element.offset)
         pixels, _ = decoder.as_array(file, index=frame, raw=True, **_options(source))

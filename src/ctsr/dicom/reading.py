@@ -212,16 +212,22 @@ def count_items(file: BinaryIO, element: PixelElement) -> int:
 
 
 def missing_bytes(file: BinaryIO, element: PixelElement, expected: int) -> int:
-    """How many bytes of the pixels the file is short of; `expected` counts uncompressed bytes of all frames."""
+    """How many bytes of the pixels the file is short of; `expected` counts uncompressed bytes of all frames.
+
+    Encapsulated pixels that lack nothing but the delimiter after their last fragment are whole.
+    """
     size = file.seek(0, 2)
     if element.length is not None:
         return max(0, element.offset + expected - size)
-    place = element.offset
+    place, items = element.offset, 0
     while True:
         file.seek(place)
         head = file.read(8)
+        if not head and items > 1:  # the table of offsets and a fragment
+            return 0
         if len(head) < 8:
             return 8 - len(head)
+        items += 1
         group, number, length = struct.unpack("<HHL", head)
         if (group, number) != ITEM:
             return 0

@@ -25,8 +25,8 @@ from ctsr.hallucination import (
     SliceChecks,
     residual_hu,
 )
-from ctsr.hallucination import figures as hallucination_figures
 from ctsr.hallucination import study as hallucination_study
+from ctsr.hallucination.study import flagged_figure, recovery_figure, residual_figure, sfrc_figure
 from ctsr.infer import SuperResolver, telling
 from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study
 from ctsr.physics import figures as physics_figures
@@ -289,7 +289,7 @@ def _hallucination_plots(
     plan: EvaluationPlan, folder: OutputFolder, found: HallucinationStudy, slices: Sequence[PlannedSlice]
 ) -> list[tuple[str, str]]:
     """Lesion recovery; flagged patches of each model; all methods' residuals on the first model's worst slice."""
-    save_figure(hallucination_figures.recovery_figure(found), folder.plots / "lesions.png")
+    save_figure(recovery_figure(found), folder.plots / "lesions.png")
     pictures = [("lesions", "How much of a lesion's contrast comes back; the band is what appears without one.")]
     hu_range, window, resolvers = plan.model.hu_range, shown_window(plan), _resolvers(plan)
     models = [study_names(plan)[method] for method in plan.model_methods]
@@ -300,7 +300,7 @@ def _hallucination_plots(
         sr = resolvers[model](hu_range.to_hu(named.pair.lr[0, 0].cpu().numpy()))
         hr = np.clip(named.pair.hr_hu, hu_range.low, hu_range.high)
         title = f"{model}, {worst.slice_name}"
-        figure = hallucination_figures.flagged_figure(sr, hr, worst.sfrc, window, title=title)
+        figure = flagged_figure(sr, hr, worst.sfrc, window, title=title)
         save_figure(figure, folder.plots / f"flagged_{place}.png")
         caption = f"Flagged patches of {model}, those that part first; all are in the file."
         pictures.append((f"flagged_{place}", caption))
@@ -325,12 +325,12 @@ def _worst_slice_plots(
     }
     title = f"{planned.ref.patient_id}, slice {planned.ref.slice_index}"
     hr = np.clip(named.pair.hr_hu, hu_range.low, hu_range.high)
-    figure = hallucination_figures.sfrc_figure(
+    figure = sfrc_figure(
         images[model], hr, worst.sfrc, named.pixel_mm, shown_window(plan), scale=scale, title=f"{title}, {model}"
     )
     save_figure(figure, folder.plots / "sfrc.png")
     noise = params.noise_std * hu_range.hu_per_unit
-    save_figure(hallucination_figures.residual_figure(residuals, noise, title=title), folder.plots / "residual.png")
+    save_figure(residual_figure(residuals, noise, title=title), folder.plots / "residual.png")
     return [
         ("sfrc", f"The slice of {model} with the most flagged patches."),
         ("residual", "What LR contradicts on it: edges where a method blurs, structure where it invents."),
