@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctsr.api.evaluation import evaluate, metrics
-    from ctsr.api.files import Model, load_model, read_volume, scan, write_series
+    from ctsr.api.files import read_volume, scan, write_series
     from ctsr.api.images import degrade, preprocess, upscale
+    from ctsr.api.models import Model, load_model
     from ctsr.phantom.exams import example_volume
     from ctsr.viewer.notebook import view
     from ctsr.volume import Volume
@@ -34,10 +35,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Model": "ctsr.api.files",
+    "Model": "ctsr.api.models",
     "Volume": "ctsr.volume",
     "example_volume": "ctsr.phantom.exams",
-    "load_model": "ctsr.api.files",
+    "load_model": "ctsr.api.models",
     "read_volume": "ctsr.api.files",
     "scan": "ctsr.api.files",
     "view": "ctsr.viewer.notebook",

@@ -8,7 +8,7 @@ import torch
 
 from ctsr.checkpoint import load_model, resolve_model
 from ctsr.checkpoint.checkpoint_io import read_card
-from ctsr.checkpoint.model_lookup import BUNDLED
+from ctsr.checkpoint.model_lookup import BUNDLED, SLICE_MODELS
 from ctsr.data.hu_cache import open_series
 from ctsr.data.pairs import slice_pair
 from ctsr.data.split import Split, read_split
@@ -51,6 +51,19 @@ def test_it_was_trained_on_the_split_of_its_recipe(name: str) -> None:
     assert set(split.train) <= set(recipe.train)
     assert {"LIDC-IDRI-0001", "C3L-00189"} == set(meta.split["test"])
     assert meta.trained_on.isdisjoint(meta.split["test"] + meta.split["val"])
+
+
+def test_the_model_between_slices_is_small_and_says_whom_it_was_trained_on() -> None:
+    (model,) = SLICE_MODELS.values()
+    found = load_model(resolve_model("ctsr-z").path)
+    assert model.file.stat().st_size <= 2 * 2**20
+    assert found.architecture.is_through_plane
+    assert found.meta is not None
+    recipe = read_split(REPOSITORY / "recipes" / "split-z.json")
+    assert set(found.meta.split["test"]) == set(recipe.test) == {"LIDC-IDRI-0001", "C3L-00189", "LIDC-IDRI-0314"}
+    assert found.meta.trained_on.isdisjoint(recipe.test + recipe.val)
+    page = (REPOSITORY / "docs" / "models" / "ctsr-z.md").read_text(encoding="utf-8")
+    assert read_card(model.file) == page
 
 
 def test_a_bundled_model_is_found_by_its_name_and_said_so() -> None:

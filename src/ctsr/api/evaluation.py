@@ -8,8 +8,8 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import torch
 
-from ctsr.api.files import DEFAULT_MODEL, ModelLike, load_model
 from ctsr.api.images import ArrayHU, PathLike, Spacing, given
+from ctsr.api.models import DEFAULT_MODEL, ModelLike, load_model
 from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode

@@ -9,7 +9,7 @@ from typing import TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.api.files import DEFAULT_MODEL, ModelLike, asked_for, load_model, open_for
+from ctsr.api.models import ModelLike, asked_for, load_model, open_for
 from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
@@ -22,10 +22,11 @@ from ctsr.preprocess.run import PreprocessReport
 from ctsr.preprocess.run import preprocess as preprocess_folder
 from ctsr.progress import SILENT, Progress
 from ctsr.resample import at_spacing, resample
+from ctsr.upscale.between import pick_models
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report as UpscaleReport
 from ctsr.upscale.run import upscale as upscale_folder
-from ctsr.upscale.run import upscale_volume
+from ctsr.upscale.volume import slices_between, upscale_volume
 from ctsr.volume import Volume, VoxelsHU
 
 ArrayHU: TypeAlias = npt.NDArray[np.number]
@@ -86,13 +87,17 @@ PathLike: TypeAlias = str | os.PathLike[str]
 def upscale(
     source: Volume,
     *,
-    model: ModelLike = ...,
+    model: ModelLike | None = ...,
     strength: StrengthName = ...,
     denoise: float | None = ...,
     sharpen: float | None = ...,
     limit_noise: bool = ...,
     consistent: bool = ...,
     target_spacing: float | None = ...,
+    slice_spacing: float | None = ...,
+    isotropic: float | None = ...,
+    slice_profile: str | None = ...,
+    slice_model: ModelLike | None = ...,
     engine: EngineName = ...,
     precision: Precision = ...,
     device: str = ...,
@@ -105,13 +110,17 @@ def upscale(
     source: ArrayHU,
     *,
     spacing: Spacing,
-    model: ModelLike = ...,
+    model: ModelLike | None = ...,
     strength: StrengthName = ...,
     denoise: float | None = ...,
     sharpen: float | None = ...,
     limit_noise: bool = ...,
     consistent: bool = ...,
     target_spacing: float | None = ...,
+    slice_spacing: float | None = ...,
+    isotropic: float | None = ...,
+    slice_profile: str | None = ...,
+    slice_model: ModelLike | None = ...,
     engine: EngineName = ...,
     precision: Precision = ...,
     device: str = ...,
@@ -124,13 +133,17 @@ def upscale(
     source: PathLike,
     out: PathLike,
     *,
-    model: ModelLike = ...,
+    model: ModelLike | None = ...,
     strength: StrengthName = ...,
     denoise: float | None = ...,
     sharpen: float | None = ...,
     limit_noise: bool = ...,
     consistent: bool = ...,
     target_spacing: float | None = ...,
+    slice_spacing: float | None = ...,
+    isotropic: float | None = ...,
+    slice_profile: str | None = ...,
+    slice_model: ModelLike | None = ...,
     overwrite: bool = ...,
     engine: EngineName = ...,
     precision: Precision = ...,
@@ -144,20 +157,24 @@ def upscale(
     out: PathLike | None = None,
     *,
     spacing: Spacing | None = None,
-    model: ModelLike = DEFAULT_MODEL,
+    model: ModelLike | None = None,
     strength: StrengthName = "standard",
     denoise: float | None = None,
     sharpen: float | None = None,
     limit_noise: bool = True,
     consistent: bool = False,
     target_spacing: float | None = None,
+    slice_spacing: float | None = None,
+    isotropic: float | None = None,
+    slice_profile: str | None = None,
+    slice_model: ModelLike | None = None,
     overwrite: bool = False,
     engine: EngineName = "auto",
     precision: Precision = "fp32",
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> Volume | VoxelsHU | UpscaleReport:
-    """Super-resolve CT in plane: the HU that `ctsr upscale` writes, before they are rounded to integers.
+    """Super-resolve CT in plane or between slices: what `ctsr upscale` writes, before it is rounded to whole HU.
 
     The noise of the source is measured on up to three of its slices, and a conditional model is told of it according
     to `strength`. HU beyond the model's range, padding and the air around the body are interpolated. Not for diagnosis.
@@ -167,7 +184,8 @@ def upscale(
             folder of patients or a NIfTI file.
         out: where `source` is a path: receives the result of a single series, else ``<patient>/<series>`` for each.
         spacing: where `source` is an array: mm along each of its axes.
-        model: name, path, or a model of `ctsr.load_model`.
+        model: name, path, or a model of `ctsr.load_model`; left out, ctsr-x2, and with `slice_spacing` or `isotropic`
+            none in plane.
         strength: what a conditional model is told: `faithful` no noise and no blur, `standard` the measured noise,
             `strong` 1.5 times that and a blur. Other models have no strength.
         denoise: in place of the strength's, 0 to 1; 0.67 is the measured noise.
@@ -175,6 +193,11 @@ def upscale(
         limit_noise: mix in interpolation where the result would be noisier than its source.
         consistent: make the mean of the result over each source pixel that pixel's value.
         target_spacing: mm between pixels of the result; by default the source's divided by the scale.
+        slice_spacing: mm between slices of the result: makes the slices between thick ones, after those in plane.
+        isotropic: `slice_spacing` and `target_spacing` in one.
+        slice_profile: thickness of the source's slices in mm, such as "5"; left out, what headers say, and for a volume
+            or an array the distance between slices.
+        slice_model: the model between slices; left out, ctsr-z.
         overwrite: where `source` is a path: replace results that exist.
         engine: `auto` takes OpenVINO on a CPU where it is installed, else PyTorch.
         precision: `fp32`, or `fp16` on a GPU.
@@ -204,18 +227,31 @@ def upscale(
         limit_noise=limit_noise,
         consistent=consistent,
         target_spacing=target_spacing,
+        slice_spacing=slice_spacing,
+        isotropic=isotropic,
+        slice_profile=slice_profile,
         overwrite=overwrite,
     )
     asked = asked_for(engine, precision, device)
-    network = load_model(model)
+    named = None if model is None else load_model(model)
+    models = pick_models(named, None if slice_model is None else load_model(slice_model), options, load_model)
     if isinstance(source, str | os.PathLike):
         if out is None:
             raise UsageError("a folder as `source` needs `out`, the folder that receives the result")
-        return upscale_folder(Path(source), Path(out), network, asked, options, progress=progress)
+        return upscale_folder(
+            Path(source), Path(out), models.model, asked, options, between=models.between, progress=progress
+        )
     image = given(source, spacing, needs_spacing=True)
     if out is not None:
         raise UsageError("`out` goes with a folder as `source`; write the result of a volume with ctsr.write_series")
-    return image.like(upscale_volume(image.volume, network, open_for(network, asked), options, progress).volume)
+    volume = image.volume
+    if not models.model.architecture.is_through_plane:
+        volume = upscale_volume(volume, models.model, open_for(models.model, asked), options, progress).volume
+    elif options.wanted_pixel_spacing is not None:
+        volume = preprocess(volume, target_spacing=options.wanted_pixel_spacing)
+    if models.between is not None:
+        volume = slices_between(volume, models.between, open_for(models.between, asked), options, progress)
+    return image.like(volume)
 
 
 @overload

@@ -104,8 +104,8 @@ def resolve_model(
         if found := search_path(reference, base=root):
             file = _checkpoint_at(found)
             return Resolved(file.path, file.note or f"model: {file.path}")
-    if reference in BUNDLED:
-        return Resolved(BUNDLED[reference].file, f"model: {reference}, which comes with ctsr")
+    if model := BUNDLED.get(reference) or SLICE_MODELS.get(reference):
+        return Resolved(model.file, f"model: {reference}, which comes with ctsr")
     if reference in WITHDRAWN:
         raise MissingInputError(f"{reference} no longer comes with ctsr: {WITHDRAWN[reference]}")
     return _newest_of(reference, roots, search_root)
@@ -143,7 +143,9 @@ BUNDLED: Mapping[str, BundledModel] = {
         BundledModel("ctsr-x4", 4, "Apache-2.0"),
     )
 }
-"""By name; the first of its scale is used where no run is found."""
+"""Models in plane by name; the first of its scale is used where no run is found."""
+SLICE_MODELS: Mapping[str, BundledModel] = {"ctsr-z": BundledModel("ctsr-z", 1, "Apache-2.0")}
+"""Models between slices by name."""
 
 
 def bundled_for(scale: int | None) -> BundledModel | None:

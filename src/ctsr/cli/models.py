@@ -37,13 +37,17 @@ class Models:
 
     def run(self, console: Console) -> int:
         """Exit status 0."""
-        from ctsr.checkpoint.model_lookup import BUNDLED
+        from ctsr.checkpoint.model_lookup import BUNDLED, SLICE_MODELS
 
         if self.name is not None:
             console.print(_card(self.name, console))
             return 0
         columns = ("name", "network", "trained on pixels of mm", "size", "licence", "SHA-256")
-        console.table("Models that come with ctsr", columns, [_row(model) for model in BUNDLED.values()])
+        console.table(
+            "Models that come with ctsr",
+            columns,
+            [_row(model) for model in (*BUNDLED.values(), *SLICE_MODELS.values())],
+        )
         console.print("the first is used where no run is found; name another with --model_path")
         return 0
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common
-from ctsr.cli.upscale import DEFAULT_MODEL
 from ctsr.errors import UsageError
 from ctsr.hashing import digest
 from ctsr.node.settings import EventLog, NodeOptions
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Model

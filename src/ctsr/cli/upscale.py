@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # torch is imported when there is something to compute, not f
 
 __all__ = ["Upscale"]
 
-DEFAULT_MODEL = "ctsr-x2"
 COLUMNS = ("patient", "series", "slices", "size", "spacing mm", "new size", "new mm", "noise", "result")
 
 
@@ -39,6 +38,8 @@ class Upscale:
 
     ctsr upscale EXAMS sharper --only "chest*" --target_spacing 0.4
 
+    ctsr upscale EXAMS thinner --slice_spacing 1.0          (slices between slices)
+
     ctsr upscale INBOX sharper --watch
     """
 
@@ -47,7 +48,10 @@ class Upscale:
     out: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="OUT")]] = None
     """Receives the result: one series fills it (or a .nii.gz file), several go to <patient>/<series> below."""
     model_path: str | None = None
-    """Checkpoint file, run folder or name; left out, ctsr-x2, which comes with ctsr (`ctsr models` lists others)."""
+    """Checkpoint file, run folder or name; left out, ctsr-x2, which comes with ctsr (`ctsr models` lists others).
+    With --slice_spacing and --isotropic: none in plane when left out."""
+    slice_model: str | None = None
+    """The same of the model between slices; left out, ctsr-z."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""
@@ -75,24 +79,34 @@ class Upscale:
         from ctsr.infer.engine import pick_device
         from ctsr.infer.selection import EngineRequest
         from ctsr.pool import executor_for, threads_each
+        from ctsr.upscale.between import pick_models
         from ctsr.upscale.run import upscale
 
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
         # A network that was trained here as a trial is no reason to treat real series with it.
-        model = find_model(self.model_path or DEFAULT_MODEL, progress=console)
+        named = find_model(self.model_path, kind="any", progress=console) if self.model_path else None
+        slice_model = find_model(self.slice_model, kind="any", progress=console) if self.slice_model else None
+        models = pick_models(named, slice_model, self.options, find_model)
+        model = models.model
+        if self.precision == "int8" and model is models.between:
+            raise UsageError("`precision=int8` is for models in plane; leave it out")
         device = pick_device(self.device, progress=console)
         int8 = self._int8(model, console) if self.precision == "int8" else None
         asked = EngineRequest(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
         if self.watch:
             return self._watch(source, out, model, asked, console)
         with executor_for(self.jobs, self.dask) as executor:
-            report = upscale(source, out, model, asked, self.options, executor=executor, progress=console)
+            report = upscale(
+                source, out, model, asked, self.options, between=models.between, executor=executor, progress=console
+            )
         show(console, report, out)
         return int(report.failed > 0)
 
     def _watch(self, source: Path, out: Path, model: "Model", asked: "EngineRequest", console: Console) -> int:
         from ctsr.upscale.watch import watch
 
+        if self.options.wanted_slice_spacing is not None:
+            raise UsageError("`watch` makes finer slices, not slices between slices; leave out `slice_spacing`")
         if self.jobs > 1 or self.dask is not None:
             raise UsageError("`watch` takes one series after the other; leave out `jobs` and `dask`")
         if not self.settle >= 0:
@@ -126,13 +140,18 @@ def show(console: Console, report: "Report", out: Path) -> None:
     console.print(f"Results: {out}")
 
 
+def _slices(job: "Job") -> str:
+    before = len(job.series.slices)
+    return str(before) if job.between is None else f"{before} → {job.num_slices}"
+
+
 def _cells(job: "Job", outcome: "Outcome") -> tuple[str, ...]:
     series, plane = job.series, job.plane(0)
     done = f"{duration(outcome.seconds)}, {duration(outcome.seconds / max(1, outcome.num_slices))} a slice"
     return (
         series.patient_id,
         series.title,
-        str(len(series.slices)),
+        _slices(job),
         pixels(series.rows, series.columns),
         mm(*series.pixel_spacing),
         pixels(*plane.shape),

@@ -68,6 +68,20 @@ class Derivation:
     code: Code = SPATIAL_RESAMPLING
 
 
+@dataclass(frozen=True)
+class ThinSlice:
+    """What a slice that lies between those of its source says of itself."""
+
+    thickness: float
+    """SliceThickness, mm."""
+    spacing: float
+    """SpacingBetweenSlices, mm."""
+    location: float
+    """SliceLocation: mm along the slices' normal."""
+    sources: tuple[tuple[str, int | None], ...]
+    """SOPInstanceUID and frame of each image that it was made of."""
+
+
 # What describes the source's pixels and would be false of the result: kept out of it.
 STALE = frozenset(
     {
@@ -99,6 +113,7 @@ def derive_slice(
     instance_number: int | None = None,
     frame: int | None = None,
     slice_step: float | None = None,
+    thin: ThinSlice | None = None,
 ) -> Dataset:
     """A classic CT slice with new pixels; `source` is not changed.
 
@@ -112,6 +127,7 @@ def derive_slice(
         padding: True where there is nothing; PixelPaddingValue then says so.
         instance_number: replaces the source's where given.
         frame: the frame of the source object, from 0, if it has several.
+        thin: of a slice that lies between those of the source; `source` is then the header of the nearest.
         slice_step: mm between neighbouring slices, which takes the place of a SpacingBetweenSlices that is not
             positive; without it such an element is left out.
 
@@ -120,10 +136,12 @@ def derive_slice(
     """
     with reading(NOT_CARRIED_OVER):
         derived, source_uid = _public(source, _stays), str(source.SOPInstanceUID)
-    _identify(derived, source, source_uid, derivation, frame)
-    _explain(derived, source, source_uid, derivation, frame)
+    _identify(derived, source, source_uid, derivation, frame, place=None if thin is None else thin.location)
+    _explain(derived, source, derivation, ((source_uid, frame),) if thin is None else thin.sources)
     _place(derived, plane)
     _mend_negative_spacing(derived, source, slice_step)
+    if thin is not None:
+        _place_between(derived, thin)
     _fill(derived, to_stored(hu, padding))
     if instance_number is not None:
         put(derived, text("InstanceNumber", VR.IS, str(instance_number)))
@@ -198,10 +216,20 @@ def _is_sequence(dataset: Dataset, element: DataElement | RawDataElement) -> boo
         return False  # left as it was read: raw bytes can be written again
 
 
-def _identify(derived: Dataset, source: Dataset, source_uid: str, derivation: Derivation, frame: int | None) -> None:
+def _identify(
+    derived: Dataset,
+    source: Dataset,
+    source_uid: str,
+    derivation: Derivation,
+    frame: int | None,
+    *,
+    place: float | None = None,
+) -> None:
     """Set the identifiers of the new instance and series, which differ from the source's wherever archives look."""
     # The new series too: a source may hold one instance UID in two geometries, which become two series.
     name = (source_uid, str(frame), derivation.series_uid, derivation.settings)
+    if place is not None:  # several slices are nearest to one of the source
+        name += (decimal_string(place),)
     put(
         derived,
         text("SOPClassUID", VR.UI, CTImageStorage),
@@ -222,19 +250,26 @@ def _identify(derived: Dataset, source: Dataset, source_uid: str, derivation: De
     derived.add_new("SeriesDescription", VR.LO, f"{words} {derivation.label}".strip())
 
 
-def _explain(derived: Dataset, source: Dataset, source_uid: str, derivation: Derivation, frame: int | None) -> None:
+def _explain(
+    derived: Dataset, source: Dataset, derivation: Derivation, origins: tuple[tuple[str, int | None], ...]
+) -> None:
     """How it was made, of what, and by which program."""
     history = [*_values(source, "DerivationDescription"), derivation.description]
     derived.add_new("DerivationDescription", VR.ST, "; ".join(history)[-MAX_DERIVATION_DESCRIPTION:])
     _append(derived, "DerivationCodeSequence", _code_item(derivation.code))
-    origin = Dataset()
     sop_class = next(iter(_values(source, "SOPClassUID")), CTImageStorage)
-    put(origin, text("ReferencedSOPClassUID", VR.UI, sop_class), text("ReferencedSOPInstanceUID", VR.UI, source_uid))
+    items = [_origin_item(sop_class, uid, frame) for uid, frame in origins]
+    derived.add_new("SourceImageSequence", VR.SQ, Sequence(items))
+    _append(derived, "ContributingEquipmentSequence", _program_item(derivation))
+
+
+def _origin_item(sop_class: str, uid: str, frame: int | None) -> Dataset:
+    origin = Dataset()
+    put(origin, text("ReferencedSOPClassUID", VR.UI, sop_class), text("ReferencedSOPInstanceUID", VR.UI, uid))
     if frame is not None:
         put(origin, text("ReferencedFrameNumber", VR.IS, str(frame + 1)))
     origin.add_new("PurposeOfReferenceCodeSequence", VR.SQ, Sequence([_code_item(SOURCE_IMAGE)]))
-    derived.add_new("SourceImageSequence", VR.SQ, Sequence([origin]))
-    _append(derived, "ContributingEquipmentSequence", _program_item(derivation))
+    return origin
 
 
 @lru_cache(maxsize=8)
@@ -263,6 +298,15 @@ def _place(derived: Dataset, plane: Plane) -> None:
         _short("Columns", columns),
         text("PixelSpacing", VR.DS, *map(decimal_string, plane.spacing)),
         text("ImagePositionPatient", VR.DS, *map(decimal_string, plane.origin)),
+    )
+
+
+def _place_between(derived: Dataset, thin: ThinSlice) -> None:
+    put(
+        derived,
+        text("SliceThickness", VR.DS, decimal_string(thin.thickness)),
+        text("SpacingBetweenSlices", VR.DS, decimal_string(thin.spacing)),
+        text("SliceLocation", VR.DS, decimal_string(thin.location)),
     )
 
 

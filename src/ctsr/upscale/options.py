@@ -9,6 +9,8 @@ import psutil
 from ctsr.errors import UsageError
 from ctsr.hu import HUCorrection
 
+DEFAULT_MODEL = "ctsr-x2"
+"""The model in plane where none is named."""
 SLICES = re.compile(r"(-?\d*):(-?\d*)")
 
 
@@ -24,6 +26,14 @@ class UpscaleOptions:
     """Only slices a:b of each series, counted from 0 along its normal, the last not included."""
     target_spacing: float | None = None
     """mm between pixels of the result, reached from the network's grid by resampling; the network's when left out."""
+    slice_spacing: float | None = None
+    """mm between slices of the result: makes the slices between slices that are thicker or farther apart. In plane
+    nothing changes unless a model in plane is named as well."""
+    isotropic: float | None = None
+    """mm between slices and between pixels of the result: `slice_spacing` and `target_spacing` in one."""
+    slice_profile: str | None = None
+    """Thickness of the source's slices in mm, and after a comma the standard deviation of its blur, such as 5 or
+    5,0.6; what the headers say when left out."""
     strength: Literal["faithful", "standard", "strong"] = "standard"
     """How much a conditional model changes: faithful adds pixels only, standard removes the noise measured in the
     series, strong also sharpens."""
@@ -57,6 +67,15 @@ class UpscaleOptions:
             raise UsageError(f"`slices` {self.slices}: expected a:b, such as 10:20 or :5")
         if self.target_spacing is not None and not 0.05 <= self.target_spacing <= 50:
             raise UsageError(f"`target_spacing` must lie between 0.05 and 50 mm, got {self.target_spacing:g}")
+        if self.slice_spacing is not None and not 0.1 <= self.slice_spacing <= 50:
+            raise UsageError(f"`slice_spacing` must lie between 0.1 and 50 mm, got {self.slice_spacing:g}")
+        if self.isotropic is not None:
+            if self.slice_spacing is not None or self.target_spacing is not None:
+                raise UsageError("`isotropic` is `slice_spacing` and `target_spacing` in one; leave those out")
+            if not 0.1 <= self.isotropic <= 50:
+                raise UsageError(f"`isotropic` must lie between 0.1 and 50 mm, got {self.isotropic:g}")
+        if self.slice_profile is not None and self.wanted_slice_spacing is None:
+            raise UsageError("`slice_profile` goes with `slice_spacing` or `isotropic`")
         for name, value in (("denoise", self.denoise), ("sharpen", self.sharpen)):
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"`{name}` must lie between 0 and 1, got {value:g}")
@@ -67,6 +86,16 @@ class UpscaleOptions:
     def hu_correction(self) -> HUCorrection:
         """Correction of all values that are read."""
         return HUCorrection(self.hu_scale, self.hu_offset)
+
+    @property
+    def wanted_slice_spacing(self) -> float | None:
+        """Mm between slices; None where slices stay where they are."""
+        return self.slice_spacing if self.isotropic is None else self.isotropic
+
+    @property
+    def wanted_pixel_spacing(self) -> float | None:
+        """Mm between pixels; None for those of the network's grid."""
+        return self.target_spacing if self.isotropic is None else self.isotropic
 
     @property
     def memory_bytes(self) -> float:

@@ -3,17 +3,19 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from ctsr import __version__
 from ctsr.checkpoint import Meta, Model
 from ctsr.checkpoint.checkpoint_io import PACKED
 from ctsr.dicom.grouping import part_of
 from ctsr.dicom.write import Derivation
-from ctsr.errors import MissingInputError, UsageError
+from ctsr.errors import CtsrError, MissingInputError, UsageError
 from ctsr.files import LONGEST_NAME_BYTES, file_state
 from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
@@ -21,6 +23,7 @@ from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.resample import at_spacing
 from ctsr.series import Inventory, PatientExams, Series, is_nifti
 from ctsr.text import listed, printable, safe_name
+from ctsr.through_plane.slice_grid import SliceGrid, parse_profile, plan_slices
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import Plane
 
@@ -69,6 +72,34 @@ class ModelName:
         return self.experiment[: LONGEST_NAME - len(mark)] + mark
 
 
+@dataclass(frozen=True)
+class Between:
+    """The slices that are made between those of a series."""
+
+    grid: SliceGrid
+    model: ModelName
+    engine: str
+    """`Engine.name`."""
+    notes: tuple[str, ...]
+    """A line for each thing that had to be assumed."""
+
+    @property
+    def settings(self) -> str:
+        """Everything that these slices depend on besides those of the source."""
+        profile = self.grid.profile
+        lengths = (self.grid.spacing, self.grid.distance, profile.thickness, profile.softness)
+        return f"between {lengths!r} {self.model.sha256} {self.engine}"
+
+    @property
+    def words(self) -> str:
+        """For headers: what was done."""
+        grid = self.grid
+        return (
+            f"Super-resolution between slices from {grid.profile.thickness:.4g} mm slices {grid.distance:.4g} mm apart "
+            f"to {grid.spacing:.4g} mm by the network {self.model.label} ({self.engine})"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One series to be made finer; small and picklable."""
@@ -84,6 +115,20 @@ class Job:
     tiling: Tiling | None
     """How slices are cut for the network; None for whole slices."""
     options: UpscaleOptions
+    between: Between | None = None
+    """Slices between slices, where those are made."""
+    refused: str = ""
+    """Why these cannot be made; empty where they can or are not wanted."""
+
+    @property
+    def is_in_plane(self) -> bool:
+        """Whether slices are made finer by a network."""
+        return self.model.scale > 1
+
+    @property
+    def num_slices(self) -> int:
+        """Of the result."""
+        return len(self.series.slices) if self.between is None else self.between.grid.num_wanted
 
     @property
     def is_file(self) -> bool:
@@ -112,15 +157,16 @@ class Job:
     def num_bytes(self) -> int:
         """About what the result takes on the disk."""
         rows, columns = self.plane(0).shape
-        return len(self.series.slices) * (2 * rows * columns + HEADER_BYTES)
+        return self.num_slices * (2 * rows * columns + HEADER_BYTES)
 
     @property
     def settings(self) -> str:
         """Everything the pixels depend on besides the source, as it enters UIDs and fingerprints."""
         options = self.options
-        names = (options.target_spacing, options.skip_air, options.assume_hu, options.slices)
+        names = (options.wanted_pixel_spacing, options.skip_air, options.assume_hu, options.slices)
         names += (options.strength, options.denoise, options.sharpen, options.limit_noise, options.consistent)
-        return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}"
+        between = "" if self.between is None else f" {self.between.settings}"
+        return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}"
 
     @property
     def made_from(self) -> str:
@@ -140,10 +186,24 @@ class Job:
         rows, columns = plane.shape
         return plane.recentred((rows * scale, columns * scale), (plane.spacing[0] / scale, plane.spacing[1] / scale))
 
+    def finer_plane(self, index: int) -> Plane:
+        """Where the pixels of a slice of the source lie when it has been made finer, and resampled."""
+        fine, spacing = self.network_plane(index), self.options.wanted_pixel_spacing
+        return fine if spacing is None else at_spacing(fine, spacing)
+
     def plane(self, index: int) -> Plane:
         """Where the pixels of a slice of the result lie."""
-        fine = self.network_plane(index)
-        return fine if self.options.target_spacing is None else at_spacing(fine, self.options.target_spacing)
+        if self.between is None:
+            return self.finer_plane(index)
+        grid, first = self.between.grid, self.finer_plane(0)
+        ends = np.array([self.series.slices[0].position, self.series.slices[-1].position])
+        share = index * grid.spacing / (grid.distance * (grid.count - 1))
+        x, y, z = (np.array(first.origin) + share * (ends[1] - ends[0])).tolist()
+        return replace(first, origin=(x, y, z))
+
+    def header_index(self, index: int) -> int:
+        """The source slice whose header a slice of the result takes over: the nearest."""
+        return index if self.between is None else self.between.grid.nearest(index)
 
     @property
     def derivation(self) -> Derivation:
@@ -151,19 +211,32 @@ class Job:
         before, after = self.series.plane(0), self.plane(0)
         phase = (self.series.phase,) if self.series.phase else ()
         variant = "".join(f"; {words}" for words in (*self.series.variant, *phase))
-        resampled = "" if self.options.target_spacing is None else ", resampled linearly to the spacing asked for"
+        resampled = "" if self.options.wanted_pixel_spacing is None else ", resampled linearly to the spacing asked for"
+        done = [
+            f"Super-resolution in plane x{self.model.scale} from {_mm(before)} to "
+            f"{_mm(after)} by the network {self.model.label} ({self.engine}){resampled}"
+        ]
+        if not self.is_in_plane:
+            done = [f"Pixels{resampled}"] if resampled else []
+        if self.between is not None:
+            done.append(self.between.words)
         return Derivation(
             description=(
-                f"{NOT_FOR_DIAGNOSIS}. Super-resolution in plane x{self.model.scale} from {_mm(before)} to "
-                f"{_mm(after)} by the network {self.model.label} ({self.engine}){resampled}; values beyond "
+                f"{NOT_FOR_DIAGNOSIS}. {'; '.join(done)}; values beyond "
                 f"{self.model.hu_range.low:g} to {self.model.hu_range.high:g} HU interpolated; "
                 f"ctsr {__version__}{variant}"
             ),
-            label=f"[SR x{self.model.scale}]",
+            label=self._label,
             settings=self.settings,
             series_uid=self.series_uid,
             model_name=self.model.label,
         )
+
+    @property
+    def _label(self) -> str:
+        in_plane = f"x{self.model.scale}" if self.is_in_plane else ""
+        between = "" if self.between is None else f"z {self.between.grid.spacing:.4g} mm"
+        return f"[SR {' '.join(part for part in (in_plane, between) if part)}]"
 
     def described(self) -> dict[str, object]:
         """Source, model and options, for run.json."""
@@ -183,6 +256,7 @@ class Job:
             "model": asdict(self.model),
             "engine": self.engine,
             "options": asdict(self.options),
+            **({} if self.between is None else {"between": asdict(self.between)}),
         }
 
 
@@ -217,11 +291,14 @@ def plan_series(
     out: Path,
     *,
     own_folders: bool = False,
+    between: Model | None = None,
+    between_engine: str = "",
 ) -> Iterator[Job]:
     """The jobs, with their places below `out` and the tiles that memory asks for.
 
     A source that is one series fills `out` itself; otherwise, and always with `own_folders`, every series has
-    `out/<patient>/<series>`.
+    `out/<patient>/<series>`. `between` makes the slices between slices that `options` ask for; a series for which it
+    cannot has a job that says so.
 
     Raises:
         UsageError: the format cannot be made of the source, or two results would have one name.
@@ -248,7 +325,9 @@ def plan_series(
         if output in taken:
             raise UsageError(f"{series.path}: two results would be called {output}; upscale them one by one")
         taken.add(output)
-        tiling = plan_tiles(model.architecture, (series.rows, series.columns), memory)
+        in_plane = not model.architecture.is_through_plane
+        tiling = plan_tiles(model.architecture, (series.rows, series.columns), memory) if in_plane else None
+        stack, refused = _between(series, between, between_engine, options)
         job = Job(
             series=series,
             output=output,
@@ -257,13 +336,27 @@ def plan_series(
             engine=f"{engine} {tiling.label}" if tiling else engine,
             tiling=tiling,
             options=options,
+            between=stack,
+            refused=refused,
         )
         if min(job.plane(0).shape) < SMALLEST_RESULT:
             rows, columns = job.plane(0).shape
             raise UsageError(
-                f"`target_spacing` {options.target_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
+                f"`target_spacing` {options.wanted_pixel_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
             )
         yield job
+
+
+def _between(series: Series, model: Model | None, engine: str, options: UpscaleOptions) -> tuple[Between | None, str]:
+    """The slices between those of a series; or why there are none, where they are wanted."""
+    if model is None or options.wanted_slice_spacing is None:
+        return None, ""
+    profile = None if options.slice_profile is None else parse_profile(options.slice_profile)
+    try:
+        grid, notes = plan_slices(series, options.wanted_slice_spacing, profile, assume_hu=options.assume_hu)
+    except CtsrError as error:
+        return None, str(error)
+    return Between(grid, ModelName.of(model), engine, tuple(notes)), ""
 
 
 def patient_folders(patient_ids: Sequence[str]) -> dict[str, str]:

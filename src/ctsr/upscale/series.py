@@ -23,19 +23,21 @@ from ctsr.errors import CtsrError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
-from ctsr.infer.conditions import SAMPLE_SLICES
+from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, seam_error
 from ctsr.infer.selection import EngineConfig, open_engine
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
+from ctsr.quality.noise import measure_noise
 from ctsr.resample import resample
 from ctsr.series import check
 from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
+from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job, unusual
 from ctsr.upscale.tuning import Tuning, tune
-from ctsr.upscale.writers import LookedAt, Sink, dicom_sink, draw, nifti_sink
+from ctsr.upscale.writers import LookedAt, Sink, dicom_sink, draw, draw_coronal, nifti_sink
 
 SLICE = re.compile(r"\d{4,}\.dcm")
 """What the files of a DICOM result are called."""
@@ -69,13 +71,20 @@ class Network:
     meta: Meta | None
     conditional: bool
     """Whether it is told blur and noise of its input."""
+    between: Engine | None = None
+    """What makes the slices between slices."""
+    between_meta: Meta | None = None
 
 
 @lru_cache(maxsize=1)
-def open_network(spec: EngineConfig) -> Network:
-    """A model in a process that was told of it only: opened once for all its series."""
+def open_network(spec: EngineConfig, between: EngineConfig | None = None) -> Network:
+    """Models in a process that was told of them only: opened once for all their series."""
     model = load_model(spec.model_path)
-    return Network(open_engine(spec, model), model.meta, model.architecture.conditional)
+    engine = open_engine(spec, model)
+    if between is None:
+        return Network(engine, model.meta, model.architecture.conditional)
+    other = load_model(between.model_path)
+    return Network(engine, model.meta, model.architecture.conditional, open_engine(between, other), other.meta)
 
 
 def is_done(job: Job) -> bool:
@@ -111,6 +120,8 @@ def check_output(job: Job) -> None:
 def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILENT) -> Outcome:
     """Make one series, whatever process this is; what goes wrong is told in the outcome, in `network` too."""
     try:
+        if job.refused:
+            return Outcome(output=job.output, error=job.refused)
         if not job.options.overwrite and is_done(job):
             # By a worker that died before it could say so.
             return Outcome(output=job.output, kept=True)
@@ -143,6 +154,8 @@ class Made:
     """Slices with values above the model's range."""
     middle: LookedAt | None = None
     """The middle slice, to look at."""
+    between: BetweenMade | None = None
+    """Of slices between slices, where those were made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,9 +204,14 @@ class _Stages:
 
     job: Job
     sink: Sink
-    super_resolver: SliceSuperResolver
+    super_resolver: SliceSuperResolver | None
+    """None where slices are made between slices only."""
     conditions: Conditions | None
     made: Made
+
+    def finer(self, index: int) -> SlicePixels:
+        """A slice of the source made finer in plane, as far as that is wanted."""
+        return self.enlarge(self.read(index)).pixels
 
     def read(self, index: int) -> _Slice:
         """Decode a slice of the source."""
@@ -205,9 +223,9 @@ class _Stages:
     def enlarge(self, source: _Slice) -> _Slice:
         """Make it finer, and resample it where another spacing was asked for."""
         started = time.perf_counter()
-        pixels = self.super_resolver(source.pixels, self.conditions)
-        if self.job.options.target_spacing is not None:
-            fine, plane = self.job.network_plane(source.index), self.job.plane(source.index)
+        pixels = source.pixels if self.super_resolver is None else self.super_resolver(source.pixels, self.conditions)
+        if self.job.options.wanted_pixel_spacing is not None:
+            fine, plane = self.job.network_plane(source.index), self.job.finer_plane(source.index)
             resampled = resample(pixels.hu, pixels.padding, fine, plane)
             pixels = SlicePixels.from_padded(resampled.hu, resampled.padding)
         if source.index == len(self.job.series.slices) // 2:
@@ -269,45 +287,94 @@ def _foreign(job: Job) -> list[str]:
 
 
 def _make(job: Job, network: Network, progress: Progress) -> Outcome:
-    engine = network.engine
     warnings = check(job.series, "upscale", assume_hu=job.options.assume_hu)
     if job.format == "nifti":
         check(job.series, "volume", assume_hu=job.options.assume_hu)
-    warnings += unusual(job.series, network.meta)
-    if job.tiling is not None:
-        engine = Tiled(engine, job.model.scale, job.tiling)
-        warnings.append(_seams(job, engine, conditional=network.conditional))
-    clocked = Clocked(engine)
-    resolver = SliceSuperResolver(
-        clocked,
+    clocked = Clocked(network.engine)
+    resolver, tuning, seconds = None, None, 0.0
+    if job.is_in_plane:
+        warnings += unusual(job.series, network.meta)
+        if job.tiling is not None:
+            tiled = Tiled(network.engine, job.model.scale, job.tiling)
+            warnings.append(_seams(job, tiled, conditional=network.conditional))
+            clocked = Clocked(tiled)
+        resolver = _resolver(job, network, clocked)
+        started = time.perf_counter()
+        tuning = tune(_samples(job), resolver, job.series.pixel_spacing, job.options)
+        seconds, clocked.seconds = time.perf_counter() - started, 0.0
+        warnings += tuning.warnings()
+        resolver = tuning.apply_to(resolver)
+    with _folder_for(job) as folder:
+        with _sink(job, folder) as sink:
+            conditions = None if tuning is None else tuning.conditions
+            if job.between is None and resolver is not None:
+                made = make_slices(job, sink, resolver, conditions, progress)
+            else:
+                warnings += unusual_slices(job, network.between_meta)
+                made = _make_between(job, network, sink, resolver, tuning, progress)
+        made.timing.tune, made.timing.network = seconds, clocked.seconds
+        warnings += _remarks(job, sink, made)
+        files = _files(job, folder)
+        if job.format == "dicom" and files["count"] != job.num_slices:
+            raise SeriesError(f"{job.output}: files vanished while they were written; run the same command again")
+        write_json(folder / RUN_JSON, _record(job, made, tuning, warnings) | {"files": files})
+        if job.options.picture:
+            _picture(job, made, tuning, folder / PREVIEW)
+    return Outcome(
+        output=job.output,
+        num_slices=job.num_slices,
+        seconds=made.timing.wall,
+        noise_ratio=None if tuning is None else tuning.before_after.noise_ratio,
+        warnings=tuple(warnings),
+    )
+
+
+def _resolver(job: Job, network: Network, engine: Engine) -> SliceSuperResolver:
+    return SliceSuperResolver(
+        engine,
         job.model.scale,
         job.model.hu_range,
         conditional=network.conditional,
         skip_air=job.options.skip_air,
         consistent=job.options.consistent,
     )
+
+
+def _make_between(
+    job: Job,
+    network: Network,
+    sink: Sink,
+    resolver: SliceSuperResolver | None,
+    tuning: Tuning | None,
+    progress: Progress,
+) -> Made:
+    assert network.between is not None, "a job between slices comes with an engine for them"
+    made = Made()
+    stages = _Stages(job, sink, resolver, None if tuning is None else tuning.conditions, made)
     started = time.perf_counter()
-    tuning = tune(_samples(job), resolver, job.series.pixel_spacing, job.options)
-    seconds, clocked.seconds = time.perf_counter() - started, 0.0
-    warnings += tuning.warnings()
-    with _folder_for(job) as folder:
-        with _sink(job, folder) as sink:
-            made = make_slices(job, sink, tuning.apply_to(resolver), tuning.conditions, progress)
-        made.timing.tune, made.timing.network = seconds, clocked.seconds
-        warnings += _remarks(job, sink, made)
-        files = _files(job, folder)
-        if job.format == "dicom" and files["count"] != len(job.series.slices):
-            raise SeriesError(f"{job.output}: files vanished while they were written; run the same command again")
-        write_json(folder / RUN_JSON, _record(job, made, tuning, warnings) | {"files": files})
-        if job.options.picture and made.middle is not None:
-            draw(job, made.middle, tuning, folder / PREVIEW)
-    return Outcome(
-        output=job.output,
-        num_slices=len(job.series.slices),
-        seconds=made.timing.wall,
-        noise_ratio=tuning.before_after.noise_ratio,
-        warnings=tuple(warnings),
-    )
+    # None by default: projection would bring back what was removed.
+    noise = _source_noise(job, tuning) * (job.options.denoise or 0.0) * MOST_NOISE
+    with quiet():
+        made.between = make_slices_between(job, stages.finer, network.between, noise, sink, progress)
+    made.timing.write = made.between.seconds_write
+    made.timing.wall = time.perf_counter() - started
+    return made
+
+
+def _source_noise(job: Job, tuning: Tuning | None) -> float:
+    """Of the slices that the network between slices gets, HU; 0 where it cannot be measured."""
+    if tuning is not None:
+        return (tuning.noise.sigma_hu or 0.0) * (tuning.before_after.noise_ratio or 1.0)
+    slices = _samples(job)
+    measured = measure_noise([s.hu for s in slices], job.series.pixel_spacing, [s.padding for s in slices])
+    return measured.sigma_hu or 0.0
+
+
+def _picture(job: Job, made: Made, tuning: Tuning | None, path: Path) -> None:
+    if job.between is not None and made.between is not None:
+        draw_coronal(job, made.between.coronal.strips(job.between.grid), path)
+    elif made.middle is not None and tuning is not None:
+        draw(job, made.middle, tuning, path)
 
 
 def _samples(job: Job) -> list[SlicePixels]:
@@ -362,19 +429,20 @@ def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
     return remarks
 
 
-def _record(job: Job, made: Made, tuning: Tuning, warnings: list[str]) -> dict[str, object]:
+def _record(job: Job, made: Made, tuning: Tuning | None, warnings: list[str]) -> dict[str, object]:
     plane = job.plane(0)
     return {
         "made_from": job.made_from,
         **job.described(),
         "result": {
             "series_uid": job.series_uid if job.format == "dicom" else None,
-            "num_slices": len(job.series.slices),
+            "num_slices": job.num_slices,
             "rows": plane.shape[0],
             "columns": plane.shape[1],
             "pixel_spacing_mm": plane.spacing,
         },
-        "tuning": tuning.plain(job.model.hu_range.hu_per_unit),
+        "tuning": None if tuning is None else tuning.plain(job.model.hu_range.hu_per_unit),
+        "disagreement_hu": None if made.between is None else made.between.disagreement_hu,
         "seconds": {name: round(value, 3) for name, value in asdict(made.timing).items()},
         "warnings": warnings,
         "versions": current_versions()

@@ -1,7 +1,7 @@
 """What is written of a result: classic DICOM slices or one NIfTI volume, which are read again, and a picture."""
 
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ctsr.dicom.frames import WrittenIdentity, slice_header, to_stored, verify_slice
-from ctsr.dicom.write import derive_slice, save_slice
+from ctsr.dicom.write import ThinSlice, derive_slice, save_slice
 from ctsr.errors import SeriesError
 from ctsr.exams import SlicePixels, even_grid
 from ctsr.figures import Panel, comparison_figure, save_figure
@@ -22,7 +22,7 @@ from ctsr.quality.before_after import BeforeAfter
 from ctsr.series import is_nifti
 from ctsr.upscale.plan import Job
 from ctsr.upscale.tuning import Tuning
-from ctsr.volume import Plane
+from ctsr.volume import Plane, normal
 
 FEWEST_DIGITS = 4
 """Of a slice's number in its file's name."""
@@ -52,7 +52,7 @@ class _Dicom:
 
     def write(self, index: int, pixels: SlicePixels) -> None:
         """Write a slice and read it again."""
-        source, plane = self.job.series.slices[index], self.job.plane(index)
+        source, plane = self.job.series.slices[self.job.header_index(index)], self.job.plane(index)
         derived = derive_slice(
             slice_header(source),
             pixels.hu,
@@ -62,8 +62,9 @@ class _Dicom:
             instance_number=self.numbers[index],
             frame=source.frame,
             slice_step=self.job.series.slice_step,
+            thin=_thin_slice(self.job, index),
         )
-        digits = max(FEWEST_DIGITS, len(str(len(self.job.series.slices))))
+        digits = max(FEWEST_DIGITS, len(str(self.job.num_slices)))
         path = self.folder / f"{index + 1:0{digits}d}.dcm"
         self.left_out |= set(save_slice(derived, path))
         self.written.append(verify_slice(path, pixels.hu, pixels.padding, plane))
@@ -77,14 +78,25 @@ def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
         ReadError: a file cannot be written, or says something else when it is read again.
         SeriesError: two slices cannot be told apart.
     """
-    sink = _Dicom(job, folder, job.series.instance_numbers)
+    kept = job.between is None
+    sink = _Dicom(job, folder, job.series.instance_numbers if kept else tuple(range(1, job.num_slices + 1)))
     yield sink
     uids = {identity.sop_instance_uid for identity in sink.written}
     numbers = {identity.instance_number for identity in sink.written}
-    if not len(uids) == len(numbers) == len(job.series.slices):
+    if not len(uids) == len(numbers) == job.num_slices:
         raise SeriesError(f"{job.series.path}: the slices written cannot be told apart; export the series again")
     if {identity.series_uid for identity in sink.written} != {job.series_uid}:
         raise SeriesError(f"{job.series.path}: the slices written are not one series")
+
+
+def _thin_slice(job: Job, index: int) -> ThinSlice | None:
+    """What a slice between slices says of itself; None for slices that stay where they are."""
+    if job.between is None:
+        return None
+    grid, slices = job.between.grid, job.series.slices
+    location = float(np.dot(job.plane(index).origin, normal(job.series.orientation)))
+    sources = tuple((slices[i].sop_instance_uid, slices[i].frame) for i in grid.sources(index))
+    return ThinSlice(grid.spacing, grid.spacing, location, sources)
 
 
 @dataclass
@@ -118,9 +130,9 @@ def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
 
     grid, _ = even_grid(job.series)
     plane = job.plane(0)
-    grid = replace(
-        grid, shape=(grid.shape[0], *plane.shape), spacing=(grid.spacing[0], *plane.spacing), origin=plane.origin
-    )
+    step = grid.spacing[0] if job.between is None else job.between.grid.spacing
+    count = grid.shape[0] if job.between is None else job.num_slices
+    grid = replace(grid, shape=(count, *plane.shape), spacing=(step, *plane.spacing), origin=plane.origin)
     with volume_writer(path, grid) as add:
         sink = _Nifti(add, job)
         yield sink
@@ -152,6 +164,25 @@ def draw(job: Job, seen: LookedAt, tuning: Tuning, path: Path) -> None:
         WINDOW,
         title=f"{series.patient_id}, slice {seen.index + 1} of {len(series.slices)}, not for diagnosis",
         pixel_aspect=series.pixel_spacing[0] / series.pixel_spacing[1],
+    )
+    save_figure(figure, path)
+
+
+def draw_coronal(job: Job, strips: Mapping[str, FloatArray], path: Path) -> None:
+    """Write the picture of a result between slices: coronal planes of the source, of cubic interpolation and its own.
+
+    Args:
+        job: what was made.
+        strips: (slices, columns) in HU by what they show, from the first slice of the result to the last.
+        path: of the picture.
+    """
+    assert job.between is not None, "the job makes slices between slices"
+    panels = [Panel(name, strip[::-1], f"{strip.shape[0]} × {strip.shape[1]}") for name, strip in strips.items()]
+    figure = comparison_figure(
+        panels,
+        WINDOW,
+        title=f"{job.series.patient_id}, middle coronal plane, not for diagnosis",
+        pixel_aspect=job.between.grid.spacing / job.plane(0).spacing[1],
     )
     save_figure(figure, path)
 
