@@ -4,6 +4,7 @@ A place that cannot be written is no reason to stop: a private folder among the 
 """
 
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -55,6 +56,19 @@ def cache_place() -> CachePlace:
     return CachePlace(
         folder, f"the cache {wanted} cannot be written: {folder} is used; `cache_dir` or {VARIABLE} names another"
     )
+
+
+def secret_key() -> str:
+    """Return a secret of this user's, made once: keeps what is anonymized on different days together.
+
+    `ctsr cache clean` leaves it; where its file is removed, later results cannot be linked with earlier ones.
+    """
+    path = cache_place().folder / "anonymize.key"
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+    return path.read_text(encoding="ascii")
 
 
 def cache_folder(part: Part) -> Path:

@@ -37,6 +37,8 @@ MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORTHOGONAL_WITHIN = 1e-2
 SQUARE_WITHIN = 1e-2
+LONGEST_DESCRIPTION = 79
+"""Bytes that a NIfTI header has for words."""
 VOXELS_AT = 352
 """Bytes before the first voxel: the header, and the mark that no extension follows."""
 
@@ -133,7 +135,7 @@ def save_volume(path: Path, values: npt.NDArray[np.int16], grid: Grid, *, slope:
 
 @contextmanager
 def volume_writer(
-    path: Path, grid: Grid, *, slope: float = 1, intercept: float = 0
+    path: Path, grid: Grid, *, slope: float = 1, intercept: float = 0, description: str = ""
 ) -> Generator[Callable[[npt.NDArray[np.int16]], object]]:
     """As `save_volume`, for who has one slice at a time: what is yielded takes them, the first of the grid first."""
     # The file's first axis is the one that varies fastest: columns, then rows, then slices.
@@ -145,6 +147,7 @@ def volume_writer(
     image.set_qform(affine, code=1)
     image.header.set_slope_inter(slope, intercept)
     image.header["vox_offset"] = VOXELS_AT
+    image.header["descrip"] = description.encode("ascii", "replace")[:LONGEST_DESCRIPTION]
     with atomic_path(path) as part, part.open("wb") as file, _packed(file, path) as stream:
         stream.write(image.header.binaryblock.ljust(VOXELS_AT, b"\0"))
         yield lambda plane: stream.write(plane.astype("<i2", copy=False).tobytes())

@@ -15,6 +15,7 @@ from ctsr.data.split import Split, read_split
 from ctsr.degrade import DegradationSampler
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import scan_patient
+from ctsr.identity import pseudonym
 from ctsr.models.interpolation import interpolate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,8 +61,10 @@ def test_the_model_between_slices_is_small_and_says_whom_it_was_trained_on() -> 
     assert found.architecture.is_through_plane
     assert found.meta is not None
     recipe = read_split(REPOSITORY / "recipes" / "split-z.json")
-    assert set(found.meta.split["test"]) == set(recipe.test) == {"LIDC-IDRI-0001", "C3L-00189", "LIDC-IDRI-0314"}
-    assert found.meta.trained_on.isdisjoint(recipe.test + recipe.val)
+    assert set(recipe.test) == {"LIDC-IDRI-0001", "C3L-00189", "LIDC-IDRI-0314"}
+    kept = {*recipe.test, *recipe.val}
+    assert {*found.meta.split["test"], *found.meta.split["val"]} == {pseudonym(name) for name in kept}
+    assert found.meta.trained_on.isdisjoint({*kept, *map(pseudonym, kept)})
     page = (REPOSITORY / "docs" / "models" / "ctsr-z.md").read_text(encoding="utf-8")
     assert read_card(model.file) == page
 

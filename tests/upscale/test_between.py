@@ -12,6 +12,7 @@ from nibabel.nifti1 import Nifti1Image
 from pydicom import dcmread
 
 from ctsr.checkpoint import Checkpoint, Meta, Model, current_versions, load_model, save_checkpoint
+from ctsr.cli.main import main
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import read_volume
 from ctsr.infer.selection import EngineRequest
@@ -181,6 +182,17 @@ def test_the_models_that_are_meant(between: Model, bilinear: Model, monkeypatch:
     monkeypatch.setattr(upscale_between, "SLICE_MODELS", {})
     with pytest.raises(MissingInputError, match="no model between slices comes with ctsr"):
         pick_models(None, None, wanted, load)
+
+
+def test_the_command_takes_the_model_that_comes_with_ctsr(
+    series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["upscale", str(series), str(tmp_path / "out"), "--slice_spacing", "2", "--engine", "torch"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "model: ctsr-z, which comes with ctsr" in said.err
+    assert "8 → 15" in said.out
+    assert len(list((tmp_path / "out").glob("*.dcm"))) == 15
 
 
 @pytest.mark.parametrize(

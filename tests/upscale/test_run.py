@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import JPEGLSLossless
 
 from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED
@@ -431,3 +432,33 @@ def test_tiles_bound_the_memory_and_their_error_is_told(series: Path, tmp_path: 
     whole, tiles = (read_volume(only_series(tmp_path / name)).hu for name in ("whole", "tiles"))
     assert np.abs(whole - tiles).max() <= 1
     assert (whole == tiles).mean() > 0.99
+
+
+def test_results_without_names_say_nowhere_whose_they_are(root: Path, tmp_path: Path, bilinear: Model) -> None:
+    out = tmp_path / "out"
+    assert run(root, out, bilinear, names=False, compress="jpegls", slices=":1", only="P1").failed == 0
+    [record] = out.rglob("run.json")
+    assert "P1" not in record.read_text(encoding="utf-8")
+    assert str(root) not in record.read_text(encoding="utf-8")
+    assert json.loads(record.read_text(encoding="utf-8"))["note"] == "Not for diagnosis"
+    assert "P1" not in {part for path in out.rglob("*") for part in path.relative_to(out).parts}
+    [written] = out.rglob("*.dcm")
+    assert dcmread(written).file_meta.TransferSyntaxUID == JPEGLSLossless
+
+
+def test_anonymized_results_are_one_series_without_the_patient(series: Path, tmp_path: Path, bilinear: Model) -> None:
+    pytest.importorskip("dicomanonymizer")
+    out = tmp_path / "out"
+    assert run(series, out, bilinear, anonymize=True).failed == 0
+    source, found = dcmread(next(series.iterdir())), [dcmread(path) for path in sorted(out.glob("*.dcm"))]
+    assert len({ds.SeriesInstanceUID for ds in found}) == len({ds.StudyInstanceUID for ds in found}) == 1
+    assert found[0].StudyInstanceUID != source.StudyInstanceUID
+    everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    for secret in (source.PatientID, source.StudyInstanceUID, source.SeriesInstanceUID, str(series)):
+        assert len(str(secret)) < 4 or str(secret).encode() not in everything, secret
+    assert run(series, out, bilinear, anonymize=True).outcomes[0].kept
+
+
+def test_a_nifti_result_says_that_it_is_not_for_diagnosis(series: Path, tmp_path: Path, bilinear: Model) -> None:
+    assert run(series, tmp_path / "sr.nii", bilinear, format="nifti").failed == 0
+    assert b"Not for diagnosis" in nib.load(tmp_path / "sr.nii").header["descrip"].item()

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 SIDE = 512
 """Rows and columns of the slice that engines are timed on."""
 PACKAGES = ("numpy", "scipy", "pydicom", "torch", "openvino", "nibabel", "tyro")
-EXTRAS = {"fast": "openvino", "export": "onnxruntime", "cluster": "distributed", "pyiqa": "pyiqa"}
+EXTRAS = {
+    "fast": "openvino",
+    "export": "onnxruntime",
+    "cluster": "distributed",
+    "anonymize": "dicomanonymizer",
+    "pyiqa": "pyiqa",
+}
 """A package that tells whether an extra is installed."""
 INSTRUCTIONS = {
     "AVX2": ("avx2",),

@@ -11,6 +11,7 @@ import yaml
 
 from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common, resolved
+from ctsr.dicom.compress import Compression
 from ctsr.errors import ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.files import write_atomically, write_json
@@ -243,6 +244,8 @@ class Preprocess:
     """Low-pass where pixels get coarser; without it, plain bilinear."""
     assume_hu: bool = False
     """Take stored values for HU where a header gives no rescale."""
+    compress: Compression = "none"
+    """Compress the results without loss; jpegls is smallest, rle is read everywhere."""
     hu_offset: float = 0.0
     """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
     hu_scale: float = 1.0
@@ -264,6 +267,7 @@ class Preprocess:
             target_spacing=self.target_spacing,
             antialias=self.antialias,
             assume_hu=self.assume_hu,
+            compress=self.compress,
             correction=HUCorrection(self.hu_scale, self.hu_offset),
             workers=self.workers,
             dask=self.dask,

@@ -1,6 +1,7 @@
 """`ctsr upscale`."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -86,7 +87,7 @@ class Upscale:
         # A network that was trained here as a trial is no reason to treat real series with it.
         named = find_model(self.model_path, kind="any", progress=console) if self.model_path else None
         slice_model = find_model(self.slice_model, kind="any", progress=console) if self.slice_model else None
-        models = pick_models(named, slice_model, self.options, find_model)
+        models = pick_models(named, slice_model, self.options, partial(find_model, kind="any", progress=console))
         model = models.model
         if self.precision == "int8" and model is models.between:
             raise UsageError("`precision=int8` is for models in plane; leave it out")

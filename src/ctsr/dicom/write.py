@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
-from pydicom.uid import CTImageStorage
+from pydicom.uid import UID, CTImageStorage
 from pydicom.valuerep import VR
 
 from ctsr import __version__
@@ -258,9 +258,10 @@ def _explain(
     derived.add_new("DerivationDescription", VR.ST, "; ".join(history)[-MAX_DERIVATION_DESCRIPTION:])
     _append(derived, "DerivationCodeSequence", _code_item(derivation.code))
     sop_class = next(iter(_values(source, "SOPClassUID")), CTImageStorage)
-    items = [_origin_item(sop_class, uid, frame) for uid, frame in origins]
-    derived.add_new("SourceImageSequence", VR.SQ, Sequence(items))
-    _append(derived, "ContributingEquipmentSequence", _program_item(derivation))
+    # A reference by what is no UID would be an error, and no archive could follow it.
+    if items := [_origin_item(sop_class, uid, frame) for uid, frame in origins if UID(uid).is_valid]:
+        derived.add_new("SourceImageSequence", VR.SQ, Sequence(items))
+    _append(derived, "ContributingEquipmentSequence", program_item(derivation))
 
 
 def _origin_item(sop_class: str, uid: str, frame: int | None) -> Dataset:
@@ -279,7 +280,7 @@ def _code_item(code: Code) -> Dataset:
 
 
 @lru_cache(maxsize=8)
-def _program_item(derivation: Derivation) -> Dataset:
+def program_item(derivation: Derivation) -> Dataset:
     """The program that made all slices of a series."""
     program = Dataset()
     program.PurposeOfReferenceCodeSequence = Sequence([MODIFYING_EQUIPMENT.item()])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
+from ctsr.dicom.compress import Compression
 from ctsr.dicom.reading import files_below
 from ctsr.errors import MissingInputError, ReadError, SeriesError, boundary
 from ctsr.exams import scan
@@ -123,6 +124,7 @@ def preprocess(
     target_spacing: float = 0.8,
     antialias: bool = True,
     assume_hu: bool = False,
+    compress: Compression = "none",
     correction: HUCorrection = AS_READ,
     workers: int | None = None,
     dask: str | None = None,
@@ -139,6 +141,7 @@ def preprocess(
         target_spacing: mm between pixels of the result.
         antialias: low-pass where the pixels get coarser.
         assume_hu: take stored values for HU where a header gives no rescale.
+        compress: how files are compressed, without loss.
         correction: applied to the values of every series.
         workers: processes; as many as there are cores when None.
         dask: address of a scheduler whose workers do the work instead; see `ctsr.pool.executor_for`.
@@ -149,7 +152,7 @@ def preprocess(
         UsageError: `out_dir` and `root` are inside one another.
         CtsrError: the disk has no room for the result, or a worker process was killed.
     """
-    settings = ResampleSettings(target_spacing, antialias, assume_hu)
+    settings = ResampleSettings(target_spacing, antialias, assume_hu, compress)
     if not root.is_dir():
         raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
     check_apart(root, out_dir)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ctsr import __version__
 from ctsr.data.datasets import SUFFIX
+from ctsr.dicom.compress import Compression, compress
 from ctsr.dicom.frames import slice_header, to_stored
 from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
@@ -35,6 +36,7 @@ class ResampleSettings:
     """mm between pixels of the result, along both axes."""
     antialias: bool = True
     assume_hu: bool = False
+    compress: Compression = "none"
 
     def __post_init__(self) -> None:
         if not 0.05 <= self.target_spacing <= 50:
@@ -43,7 +45,8 @@ class ResampleSettings:
     @property
     def text(self) -> str:
         """As it enters UIDs and fingerprints."""
-        return f"preprocess {ALGORITHM} {self.target_spacing!r} {self.antialias} {self.assume_hu}"
+        extra = "" if self.compress == "none" else f" {self.compress}"
+        return f"preprocess {ALGORITHM} {self.target_spacing!r} {self.antialias} {self.assume_hu}{extra}"
 
 
 @dataclass(frozen=True)
@@ -290,5 +293,6 @@ def _make_slice(chunk: TaskChunk, task: FileTask) -> FileResult:
         slice_step=plan.series.slice_step,
     )
     path = chunk.out_dir / task.output
+    compress(derived, settings.compress)
     left_out = save_slice(derived, path)
     return FileResult(task.output, size=path.stat().st_size, left_out=left_out)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import psutil
 
+from ctsr.dicom.compress import Compression
 from ctsr.errors import UsageError
 from ctsr.hu import HUCorrection
 
@@ -51,6 +52,13 @@ class UpscaleOptions:
     """Interpolate the air around the body instead of inferring it."""
     max_memory: float | None = None
     """GiB that a network may take; larger slices are cut into tiles. Half of what is free when left out."""
+    compress: Compression = "none"
+    """Compress DICOM results without loss; jpegls is smallest, rle is read everywhere."""
+    anonymize: bool = False
+    """Take from the results what tells who the patient is, after DICOM PS3.15 Annex E's basic profile; implies
+    --no_names."""
+    names: bool = True
+    """Write names of patients and folders into run.json, pictures and names of result folders; else hashes."""
     picture: bool = True
     """Draw preview.png beside the result: the middle slice before and after."""
     assume_hu: bool = False
@@ -79,6 +87,8 @@ class UpscaleOptions:
         for name, value in (("denoise", self.denoise), ("sharpen", self.sharpen)):
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"`{name}` must lie between 0 and 1, got {value:g}")
+        if self.format == "nifti" and self.compress != "none":
+            raise UsageError("`compress` is for DICOM; call a NIfTI result .nii.gz to have it compressed")
         if self.max_memory is not None and not self.max_memory > 0:
             raise UsageError(f"`max_memory` must be above 0 GiB, got {self.max_memory:g}")
 
@@ -86,6 +96,11 @@ class UpscaleOptions:
     def hu_correction(self) -> HUCorrection:
         """Correction of all values that are read."""
         return HUCorrection(self.hu_scale, self.hu_offset)
+
+    @property
+    def shows_names(self) -> bool:
+        """Whether patients and folders are called by their names."""
+        return self.names and not self.anonymize
 
     @property
     def wanted_slice_spacing(self) -> float | None:

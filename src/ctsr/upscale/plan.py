@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ctsr import __version__
+from ctsr.cache import secret_key
 from ctsr.checkpoint import Meta, Model
 from ctsr.checkpoint.checkpoint_io import PACKED
 from ctsr.dicom.grouping import part_of
@@ -19,6 +20,7 @@ from ctsr.errors import CtsrError, MissingInputError, UsageError
 from ctsr.files import LONGEST_NAME_BYTES, file_state
 from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
+from ctsr.identity import pseudonym
 from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.resample import at_spacing
 from ctsr.series import Inventory, PatientExams, Series, is_nifti
@@ -120,6 +122,14 @@ class Job:
     refused: str = ""
     """Why these cannot be made; empty where they can or are not wanted."""
 
+    secret: str = field(default="", repr=False)
+    """Key of the hashes that take the place of names and UIDs where `anonymize` is set."""
+
+    @property
+    def patient(self) -> str:
+        """Who it is, as pictures and run.json say it."""
+        return shown_name(self.series.patient_id, self.options, self.secret)
+
     @property
     def is_in_plane(self) -> bool:
         """Whether slices are made finer by a network."""
@@ -151,7 +161,9 @@ class Job:
     @property
     def volume_name(self) -> str:
         """What a NIfTI result is called."""
-        return self.output.name if self.is_file else f"{series_name(self.series)}.nii.gz"
+        if self.is_file:
+            return self.output.name
+        return f"{safe_name(shown_name(series_name(self.series), self.options, self.secret))}.nii.gz"
 
     @property
     def num_bytes(self) -> int:
@@ -166,7 +178,9 @@ class Job:
         names = (options.wanted_pixel_spacing, options.skip_air, options.assume_hu, options.slices)
         names += (options.strength, options.denoise, options.sharpen, options.limit_noise, options.consistent)
         between = "" if self.between is None else f" {self.between.settings}"
-        return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}"
+        extra = "" if options.compress == "none" else f" {options.compress}"
+        extra += " anonymized" if options.anonymize else ""
+        return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}{extra}"
 
     @property
     def made_from(self) -> str:
@@ -240,13 +254,17 @@ class Job:
 
     def described(self) -> dict[str, object]:
         """Source, model and options, for run.json."""
-        series = self.series
+        series, options = self.series, asdict(self.options)
+        named = self.options.shows_names
+        if not named:  # what was asked for may be a name
+            options |= {"series": None, "only": None}
         return {
+            "note": NOT_FOR_DIAGNOSIS,
             "source": {
-                "patient_id": series.patient_id,
-                "series_uid": series.series_uid,
+                "patient_id": self.patient,
+                "series_uid": shown_name(series.series_uid, self.options, self.secret),
                 "phase": series.phase,
-                "path": printable(str(series.path)),
+                "path": printable(str(series.path)) if named else None,
                 "num_slices": len(series.slices),
                 "rows": series.rows,
                 "columns": series.columns,
@@ -255,7 +273,7 @@ class Job:
             },
             "model": asdict(self.model),
             "engine": self.engine,
-            "options": asdict(self.options),
+            "options": options,
             **({} if self.between is None else {"between": asdict(self.between)}),
         }
 
@@ -309,6 +327,9 @@ def plan_series(
             f"{out}: is the result of a single series, and the source holds several; choose another folder"
         )
     folders = patient_folders([patient.patient_id for patient in inventory.patients])
+    secret = secret_key() if options.anonymize else ""
+    if not options.shows_names:
+        folders = {name: safe_name(shown_name(name, options, secret)) for name in folders}
     taken: set[Path] = set()
     memory = options.memory_bytes
     for patient, series in wanted:
@@ -321,7 +342,8 @@ def plan_series(
             raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
         if is_nifti(out) and not alone:
             raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
-        output = out if alone else out / folders[patient.patient_id] / series_name(series)
+        name = safe_name(shown_name(series_name(series), options, secret))
+        output = out if alone else out / folders[patient.patient_id] / name
         if output in taken:
             raise UsageError(f"{series.path}: two results would be called {output}; upscale them one by one")
         taken.add(output)
@@ -336,6 +358,7 @@ def plan_series(
             engine=f"{engine} {tiling.label}" if tiling else engine,
             tiling=tiling,
             options=options,
+            secret=secret,
             between=stack,
             refused=refused,
         )
@@ -374,6 +397,11 @@ def patient_folders(patient_ids: Sequence[str]) -> dict[str, str]:
         mark = digest(patient_id, size=4).hex()
         names[patient_id] = name if is_own and is_short else f"{name[:40]}_{mark}"
     return names
+
+
+def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:
+    """A name as results show it: a hash where names are not wanted, a keyed one where the patient must stay unknown."""
+    return name if options.shows_names else pseudonym(secret + name)
 
 
 def series_name(series: Series) -> str:

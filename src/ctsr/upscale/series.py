@@ -435,7 +435,7 @@ def _record(job: Job, made: Made, tuning: Tuning | None, warnings: list[str]) ->
         "made_from": job.made_from,
         **job.described(),
         "result": {
-            "series_uid": job.series_uid if job.format == "dicom" else None,
+            "series_uid": job.series_uid if job.format == "dicom" and not job.options.anonymize else None,
             "num_slices": job.num_slices,
             "rows": plane.shape[0],
             "columns": plane.shape[1],

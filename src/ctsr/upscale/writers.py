@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ctsr.dicom.anonymize import Anonymizer
+from ctsr.dicom.compress import compress
 from ctsr.dicom.frames import WrittenIdentity, slice_header, to_stored, verify_slice
 from ctsr.dicom.write import ThinSlice, derive_slice, save_slice
 from ctsr.errors import SeriesError
@@ -20,7 +22,7 @@ from ctsr.hu import PRESETS, FloatArray
 from ctsr.models.interpolation import enlarge
 from ctsr.quality.before_after import BeforeAfter
 from ctsr.series import is_nifti
-from ctsr.upscale.plan import Job
+from ctsr.upscale.plan import NOT_FOR_DIAGNOSIS, Job
 from ctsr.upscale.tuning import Tuning
 from ctsr.volume import Plane, normal
 
@@ -47,6 +49,7 @@ class _Dicom:
     folder: Path
     numbers: tuple[int, ...]
     """InstanceNumber of each slice."""
+    anonymizer: Anonymizer | None
     left_out: set[str] = field(default_factory=set[str])
     written: list[WrittenIdentity] = field(default_factory=list[WrittenIdentity])
 
@@ -64,6 +67,9 @@ class _Dicom:
             slice_step=self.job.series.slice_step,
             thin=_thin_slice(self.job, index),
         )
+        if self.anonymizer is not None:
+            self.anonymizer(derived, self.job.derivation)
+        compress(derived, self.job.options.compress)
         digits = max(FEWEST_DIGITS, len(str(self.job.num_slices)))
         path = self.folder / f"{index + 1:0{digits}d}.dcm"
         self.left_out |= set(save_slice(derived, path))
@@ -78,14 +84,17 @@ def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
         ReadError: a file cannot be written, or says something else when it is read again.
         SeriesError: two slices cannot be told apart.
     """
+    anonymizer = Anonymizer(job.secret) if job.options.anonymize else None
     kept = job.between is None
-    sink = _Dicom(job, folder, job.series.instance_numbers if kept else tuple(range(1, job.num_slices + 1)))
+    numbers = job.series.instance_numbers if kept else tuple(range(1, job.num_slices + 1))
+    sink = _Dicom(job, folder, numbers, anonymizer)
     yield sink
     uids = {identity.sop_instance_uid for identity in sink.written}
     numbers = {identity.instance_number for identity in sink.written}
     if not len(uids) == len(numbers) == job.num_slices:
         raise SeriesError(f"{job.series.path}: the slices written cannot be told apart; export the series again")
-    if {identity.series_uid for identity in sink.written} != {job.series_uid}:
+    series_uid = anonymizer.uid(job.series_uid) if anonymizer else job.series_uid
+    if {identity.series_uid for identity in sink.written} != {series_uid}:
         raise SeriesError(f"{job.series.path}: the slices written are not one series")
 
 
@@ -133,7 +142,7 @@ def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
     step = grid.spacing[0] if job.between is None else job.between.grid.spacing
     count = grid.shape[0] if job.between is None else job.num_slices
     grid = replace(grid, shape=(count, *plane.shape), spacing=(step, *plane.spacing), origin=plane.origin)
-    with volume_writer(path, grid) as add:
+    with volume_writer(path, grid, description=f"{NOT_FOR_DIAGNOSIS}. {job.derivation.label} ctsr") as add:
         sink = _Nifti(add, job)
         yield sink
     verify_volume(path, grid, sink.checksums)
@@ -162,7 +171,7 @@ def draw(job: Job, seen: LookedAt, tuning: Tuning, path: Path) -> None:
     figure = comparison_figure(
         panels,
         WINDOW,
-        title=f"{series.patient_id}, slice {seen.index + 1} of {len(series.slices)}, not for diagnosis",
+        title=f"{job.patient}, slice {seen.index + 1} of {len(series.slices)}, not for diagnosis",
         pixel_aspect=series.pixel_spacing[0] / series.pixel_spacing[1],
     )
     save_figure(figure, path)
