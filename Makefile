@@ -47,7 +47,7 @@ conformance: $(READY) ## Judge super-resolved series by every slice of CTSR_REAL
 test-pyiqa: .venv-pyiqa/.ready ## Test LPIPS, NIQE and MA of the real pyiqa, in an environment of its own (7 GB)
 	OMP_NUM_THREADS=1 .venv-pyiqa/bin/python -m pytest tests/metrics/test_adapters.py
 
-fuzz: $(READY) ## Read mutated DICOM files, N of each encoding (N=5000: some minutes)
+fuzz: $(READY) ## Read mutated DICOM, NIfTI and files of ours, N of each encoding (N=5000: some minutes)
 	OMP_NUM_THREADS=1 CTSR_FUZZ=$(or $(N),1000) $(BIN)/python -m pytest -q -s tests/fuzz
 
 check: $(READY) ## Format, lint, types and import contracts

@@ -1,5 +1,6 @@
 """Files: whole under their final name, or not there at all."""
 
+import errno
 import json
 import os
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ctsr.errors import DiskFullError
 from ctsr.files import (
     atomic_folder,
     atomic_path,
@@ -178,3 +180,21 @@ def test_json_keeps_a_path_whose_bytes_are_no_utf8(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"M\xfcller")
     write_json(tmp_path / "x.json", {"path": path})
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"path": str(path)}
+
+
+def test_a_file_system_without_fsync_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_atomically(tmp_path / "a.txt", "content")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "content"
+
+
+def test_a_full_disk_is_named_whatever_the_error_is_called(tmp_path: Path) -> None:
+    class RustError(Exception):
+        """As safetensors' own: no OSError, and without a number."""
+
+    with pytest.raises(DiskFullError, match=r"a\.safetensors: no room left"), atomic_path(tmp_path / "a.safetensors"):
+        raise RustError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert not list(tmp_path.iterdir())

@@ -33,6 +33,7 @@ COMMANDS = {
     "models": [[], ["ctsr-x2"]],
     "weights": [["list"]],  # `fetch` is what asks for a connection
     "params": [["--nf", "4", "--nb", "1", "--gc", "2", "--input_size", "16", "16"]],
+    "cache": [["list"], ["clean"]],
     "doctor": [["--help"]],  # its verdict is on this machine: tests/cli/test_doctor.py
     "physics": [["--help"]],  # it needs a phantom's scan, and reads it as `scan` does
     "node": [["--help"]],  # it listens, and sends where it is told to: tests/node

@@ -55,8 +55,7 @@ def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
         with naming_full_disk(final):
             yield part
             if durable:
-                with part.open("rb+") as written:
-                    os.fsync(written.fileno())
+                _to_disk(part)
         _share(part, 0o666)
         part.replace(final)
     finally:
@@ -251,9 +250,21 @@ def naming_full_disk(final: Path) -> Generator[None]:
         ) from error
 
 
+def _to_disk(part: Path) -> None:
+    """Wait until a file is on the disk, where its file system knows such a wait."""
+    with part.open("rb+") as written:
+        try:
+            os.fsync(written.fileno())
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+                raise
+
+
 def _is_full(error: Exception, final: Path) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in FULL
+    if os.strerror(errno.ENOSPC) in str(error):  # of a library in Rust, whose errors have no number
+        return True
     return isinstance(error, OSError | RuntimeError | ValueError) and _free_bytes(final) < NO_ROOM_BYTES
 
 

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -28,6 +29,11 @@ ENDED_TWICE = (
 
 WAIT_S = 10.0
 """For a scheduler to answer, and for a first worker to be there."""
+CHECK_S = 5.0
+"""Between looks at whether a cluster still has workers."""
+WITHOUT_WORKERS_S = 60.0
+"""For which a cluster may be without any: schedulers of computing centres replace them."""
+START_AGAIN = "start the cluster again and give the same command: it continues where it stopped"
 
 
 def available_cores() -> int:
@@ -179,9 +185,13 @@ def executor_for(jobs: int, dask: str | None = None) -> Generator[Executor | Non
         raise UsageError("`dask` needs dask.distributed: pip install '.[cluster]' in its source folder")
     client = _connected(dask)
     try:
-        yield client.get_executor(pure=False)
+        yield _Cluster(client, dask)
     except _killed() as error:
         raise _lost(error) from error
+    except (CancelledError, *_disconnected()) as error:
+        raise CtsrError(
+            f"`dask` {dask}: the scheduler has gone ({one_line(error) or type(error).__name__}); {START_AGAIN}"
+        ) from error
     finally:
         client.close()
 
@@ -195,9 +205,53 @@ def each_in_order(
         return
     for future in [executor.submit(work, item) for item in items]:
         try:
-            yield future.result()
+            yield executor.result(future) if isinstance(executor, _Cluster) else future.result()
         except _killed() as error:
             yield _lost(error)
+
+
+class _Cluster(Executor):
+    """The workers of a dask scheduler. Who waits for a result is not left waiting where there are no workers any more.
+
+    dask keeps work whose workers have gone until others come, for ever if need be.
+    """
+
+    def __init__(self, client: Any, address: str) -> None:
+        self._client = client
+        self._executor: Executor = client.get_executor(pure=False)
+        self._address = address
+        self._last_seen = time.monotonic()
+
+    def submit(self, fn: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
+        """As every executor does."""
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def map(
+        self, fn: Callable[..., Result], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[Result]:
+        """As every executor does, but for `timeout` and `chunksize`, which mean nothing here."""
+        del timeout, chunksize
+        futures = [self.submit(fn, *items) for items in zip(*iterables, strict=False)]
+        try:
+            for future in futures:
+                yield self.result(future)
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def result(self, future: Future[Result]) -> Result:
+        """The future's result.
+
+        Raises:
+            CtsrError: there was no worker for `WITHOUT_WORKERS_S`.
+        """
+        while not wait([future], timeout=CHECK_S).done:
+            if self._client.scheduler_info()["workers"]:
+                self._last_seen = time.monotonic()
+            elif time.monotonic() - self._last_seen > WITHOUT_WORKERS_S:
+                raise CtsrError(f"`dask` {self._address}: no worker is left; {START_AGAIN}")
+        self._last_seen = time.monotonic()
+        return future.result()
 
 
 def _started(workers: int) -> ProcessPoolExecutor:
@@ -249,6 +303,14 @@ def _connected(address: str) -> Any:
 
 def _lost(error: Exception) -> LostError:
     return LostError(f"every worker that took it died, most likely for lack of memory: {one_line(error)}")
+
+
+def _disconnected() -> tuple[type[Exception], ...]:
+    if find_spec("distributed") is None:
+        return ()
+    from distributed.comm.core import CommClosedError
+
+    return (CommClosedError,)
 
 
 def _killed() -> tuple[type[Exception], ...]:

@@ -170,7 +170,7 @@ def test_a_run_folder_with_only_its_last_checkpoint_says_so(place: Path) -> None
 
 @pytest.mark.skipif(os.sep == "\\", reason="such a path is at home there")
 def test_an_absolute_path_of_a_windows_machine_is_refused(place: Path) -> None:
-    with pytest.raises(MissingInputError, match="Windows machine"):
+    with pytest.raises(MissingInputError, match="absolute Windows path"):
         resolve_model("C:\\thesis\\ESRGAN\\rrdb_ct_best.pth", search_root=place)
 
 

@@ -6,10 +6,11 @@ from torch import nn
 
 from ctsr.errors import DomainError
 from ctsr.models import Architecture, build
-from ctsr.models.architecture import FAMILIES
+from ctsr.models.architecture import FAMILIES, THROUGH_PLANE
 from ctsr.models.profile import profile, training_bytes_per_pixel
 
-NETWORKS = [Architecture(name, scale, nf=8, nb=2, gc=4) for name in FAMILIES for scale in (2, 4)]
+IN_PLANE = [name for name in FAMILIES if name != THROUGH_PLANE]
+NETWORKS = [Architecture(name, scale, nf=8, nb=2, gc=4) for name in IN_PLANE for scale in (2, 4)]
 
 
 def kept_for_backward(net: nn.Module, image: torch.Tensor) -> int:

@@ -247,8 +247,8 @@ def test_frames_become_classic_slices(tmp_path: Path, name: str, first: str) -> 
     assert len(list(folder.iterdir())) == 3
     (series,) = scan(out).all_series()
     assert [header.position[2] for header in series.slices] == [30.0, 32.5, 35.0]
-    # The first frame is the highest: numbers follow the order along the normal.
-    assert [header.instance_number for header in series.slices] == [1, 2, 3]
+    # The first frame is the highest, and stays the first.
+    assert [header.instance_number for header in series.slices] == [3, 2, 1]
     assert dcmread(folder / first).SOPClassUID == "1.2.840.10008.5.1.4.1.1.2"
 
 

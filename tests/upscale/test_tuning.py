@@ -19,7 +19,7 @@ from ctsr.exams import read_slice
 from ctsr.infer.conditions import STRENGTHS, Strength
 from ctsr.infer.selection import EngineRequest
 from ctsr.models.interpolation import enlarge
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.run import upscale
 from ctsr.upscale.tuning import strength_of
 from tests.made.ct import body, save_series
@@ -110,8 +110,6 @@ def test_what_is_measured_is_what_is_delivered(noisy: Path, tmp_path: Path, bili
 
 
 def test_the_model_that_comes_with_ctsr_is_the_default_whatever_was_trained_here() -> None:
-    from ctsr.cli.upscale import DEFAULT_MODEL
-
     bundled = bundled_for(2)
     assert bundled is not None
     assert bundled.name == DEFAULT_MODEL

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ctsr.checkpoint.meta import Meta
-from ctsr.errors import CheckpointError, MissingInputError
+from ctsr.documents import parse_json
+from ctsr.errors import CheckpointError, MissingInputError, ReadError
 from ctsr.files import atomic_path, clear_leftovers
 from ctsr.models.architecture import StateDict, describe
 
@@ -47,6 +48,8 @@ PLAIN_PICKLES = (b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 PACKED = ".safetensors"
 """How the names of such files end."""
+LARGEST_WEIGHT = 1e6
+"""Thousands of times what networks of this kind have; the products of such weights still are finite numbers."""
 META_KEY, CARD_KEY = "ctsr", "card"
 """Words of the header: `Meta` as JSON, and what a reader should know, in Markdown."""
 
@@ -108,6 +111,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
             ema=None if ema is None else _mapping(container, "ema"),
             training=dict(_mapping(container, "training")),
         )
+        for weights in (checkpoint.weights, checkpoint.ema):
+            if weights is not None and not _is_state(weights):
+                raise CheckpointError("its weights are no tensors by name")
+            check_weights(weights or {})
         _check_architecture(checkpoint)
     except CheckpointError as error:
         raise CheckpointError(f"{path} is no checkpoint to continue from: {error}") from error
@@ -152,9 +159,28 @@ def weights_in(container: Mapping[str, Any], *, use_ema: bool) -> dict[str, Tens
     keys = (*EMA_KEYS, *LIVE_KEYS) if use_ema else (*LIVE_KEYS, *EMA_KEYS)
     for candidate in (*(container.get(key) for key in keys), container):
         if _is_state(candidate):
-            return dict(cast("Mapping[str, Tensor]", candidate))
+            weights = dict(cast("Mapping[str, Tensor]", candidate))
+            check_weights(weights)
+            return weights
     there = ", ".join(sorted(map(str, container))[:6]) or "nothing"
     raise CheckpointError(f"holds no weights: expected them at the top or under {', '.join(keys)}, found {there}")
+
+
+def check_weights(weights: StateDict) -> None:
+    """Refuse weights that no training leaves behind, and that give images without a warning.
+
+    Raises:
+        CheckpointError: a tensor is sparse, complex or empty, or holds NaN, infinity or values beyond `LARGEST_WEIGHT`.
+    """
+    for name, value in weights.items():
+        if value.layout is not torch.strided or value.is_complex() or value.is_quantized:
+            raise CheckpointError(f"its weights {name} are {value.dtype} in a {value.layout} tensor, not plain numbers")
+        if value.is_floating_point() and value.numel():
+            largest = float(value.detach().abs().max())  # NaN where one is
+            if not largest <= LARGEST_WEIGHT:
+                raise CheckpointError(
+                    f"its weights {name} reach {largest:g}: the training failed or the file is damaged"
+                )
 
 
 def save_packed(path: Path, meta: Meta, weights: StateDict, card: str = "") -> None:
@@ -184,8 +210,8 @@ def read_packed(path: Path) -> dict[str, Any]:
     """
     weights, header = read_tensors(path)
     try:
-        meta = {"meta": json.loads(header[META_KEY])} if META_KEY in header else {}
-    except ValueError as error:
+        meta = {"meta": parse_json(header[META_KEY])} if META_KEY in header else {}
+    except ReadError as error:
         raise CheckpointError(f"{path}: its meta is not readable: {error}") from error
     return {"model": weights, **meta}
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ctsr import __version__
-from ctsr.errors import CheckpointError, DomainError
+from ctsr.documents import as_type
+from ctsr.errors import CheckpointError, DomainError, ReadError
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.identity import pseudonym
 from ctsr.models.architecture import Architecture
@@ -20,6 +21,11 @@ __all__ = ["FORMAT", "Meta", "Plain", "TrainingCard", "current_versions"]
 Plain: TypeAlias = "bool | int | float | str | list[Plain] | tuple[Plain, ...] | dict[str, Plain] | None"
 """Values that JSON knows, too (which writes tuples as lists)."""
 
+REQUIRED = {"hu_range", "card", "versions"}
+"""Fields that have a default, but that every file has: without them nobody knows what a network sees."""
+DEEPEST = 4
+"""Levels of what a degradation is described by."""
+LARGEST_HU = 1e5
 FORMAT = 1
 """Version of `Meta` as a file holds it. Its presence is how our own files are told from others with a `meta`."""
 
@@ -91,23 +97,23 @@ class Meta:
         Raises:
             CheckpointError: something is missing or malformed, or it was written by a newer version.
         """
-        if plain.get("format") != FORMAT:
-            raise CheckpointError(f"its meta has format {plain.get('format')!r}; this version reads format {FORMAT}")
         try:
-            return cls(
-                experiment=str(plain["experiment"]),
-                architecture=Architecture(**plain["architecture"]),
-                seed=int(plain["seed"]),
-                degradation=dict(plain["degradation"]),
-                split={str(part): tuple(map(str, ids)) for part, ids in plain["split"].items()},
-                also_trained_on=tuple(map(str, plain.get("also_trained_on", ()))),  # younger than the format
-                trained_identities=tuple(map(str, plain.get("trained_identities", ()))),  # likewise
-                hu_range=HURange(**plain["hu_range"]),
-                card=_card(plain["card"]),
-                versions=dict(plain["versions"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, DomainError) as error:
+            version = as_type(plain.get("format"), int, "`format`")
+            if version != FORMAT:
+                raise CheckpointError(f"its meta has format {version}; this version reads format {FORMAT}")
+            # `scale` is that of the architecture, too; later versions of the same format may know more.
+            names = {field.name for field in dataclasses.fields(cls)}
+            given = {name: value for name, value in plain.items() if name in names}
+            if missing := REQUIRED - given.keys():
+                raise ReadError(f"meta has no {min(missing)!r}")
+            meta = as_type(given | {"degradation": {}}, cls, "meta")
+            degradation = as_type(plain.get("degradation"), dict[str, object], "meta.degradation")
+            _check_depth(degradation)
+        except (ReadError, DomainError) as error:
             raise CheckpointError(f"its meta is incomplete or malformed: {error}") from error
+        if max(abs(meta.hu_range.low), abs(meta.hu_range.high)) > LARGEST_HU:
+            raise CheckpointError(f"its meta says that the network sees {meta.hu_range}: no CT has such values")
+        return dataclasses.replace(meta, degradation=cast("dict[str, Plain]", degradation))
 
 
 def current_versions() -> dict[str, str]:
@@ -121,17 +127,10 @@ def current_versions() -> dict[str, str]:
     }
 
 
-def _card(plain: Mapping[str, Any]) -> TrainingCard:
-    return TrainingCard(
-        pixel_spacing_mm=_pair(plain["pixel_spacing_mm"]),
-        slice_thickness_mm=_pair(plain["slice_thickness_mm"]),
-        kernels=dict(plain["kernels"]),
-        slice_counts=dict(plain["slice_counts"]),
-    )
-
-
-def _pair(value: object) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    low, high = cast("tuple[float, float]", value)
-    return float(low), float(high)
+def _check_depth(value: object, depth: int = 0) -> None:
+    if depth > DEEPEST:
+        raise ReadError("meta.degradation is nested too deeply")
+    if isinstance(value, Mapping | list | tuple):
+        inner = cast("Mapping[str, object] | list[object]", value)
+        for item in inner.values() if isinstance(inner, Mapping) else inner:
+            _check_depth(item, depth + 1)

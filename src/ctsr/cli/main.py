@@ -203,15 +203,15 @@ VERBS = {
             basic="aet host port send_to allow queue list retry model_path strength device",
             caches=True,
         ),
-        Verb("scan", "ctsr.cli.scan", "Scan", "list patients, series and what is wrong with them"),
+        Verb("scan", "ctsr.cli.exams", "Scan", "list patients, series and what is wrong with them"),
         Verb(
             "preprocess",
-            "ctsr.cli.scan",
+            "ctsr.cli.exams",
             "Preprocess",
             "resample every series to one in-plane pixel spacing",
             basic="root out_dir target_spacing",
         ),
-        Verb("split", "ctsr.cli.scan", "Split", "divide the patients into train, val and test"),
+        Verb("split", "ctsr.cli.exams", "Split", "divide the patients into train, val and test"),
         Verb(
             "train",
             "ctsr.cli.train",
@@ -255,12 +255,12 @@ VERBS = {
             caches=True,
         ),
         Verb("blend", "ctsr.cli.models", "Blend", "mix two generators: how much fine-tuning is wanted"),
-        Verb("cache", "ctsr.cli.doctor", "Cache", "show what is kept between runs, or remove it", caches=True),
+        Verb("cache", "ctsr.cli.machine", "Cache", "show what is kept between runs, or remove it", caches=True),
         Verb("models", "ctsr.cli.models", "Models", "list the models that come with ctsr, or show one's card"),
         Verb("weights", "ctsr.cli.models", "Weights", "list, fetch or find weights of VGG, AlexNet, LPIPS, NIQE"),
         Verb("params", "ctsr.cli.models", "Params", "count a network's parameters, operations and memory"),
-        Verb("doctor", "ctsr.cli.doctor", "Doctor", "report what works on this machine"),
-        Verb("demo", "ctsr.cli.doctor", "Demo", "run the whole job on a built-in synthetic sample", caches=True),
+        Verb("doctor", "ctsr.cli.machine", "Doctor", "report what works on this machine"),
+        Verb("demo", "ctsr.cli.machine", "Demo", "run the whole job on a built-in synthetic sample", caches=True),
     )
 }
 

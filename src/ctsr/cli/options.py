@@ -19,6 +19,11 @@ from ctsr.text import one_line
 if TYPE_CHECKING:
     from ctsr.degrade import Degradation
 
+MOST_VALUES = 100_000
+"""Of one flag in a file."""
+SHOWN = 40
+"""Characters of a key that a message shows, and digits that a whole number may have."""
+
 
 @dataclass(frozen=True)
 class Common:
@@ -78,11 +83,26 @@ def _loaded(path: Path) -> Mapping[object, object]:
     try:
         # Bytes, so that UTF-16, which some editors write, is told by its first two.
         loaded: object = yaml.safe_load(path.read_bytes())
+    except RecursionError as error:
+        raise UsageError(f"--config {path}: it is nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise UsageError(f"--config {path}: not readable as YAML in UTF-8: {one_line(error)}") from error
     if not isinstance(loaded, Mapping):
         raise UsageError(f"--config {path}: expected lines of `flag: value`")
+    for key, value in cast("Mapping[object, object]", loaded).items():
+        # Aliases make a few lines of YAML a list of 10⁹ items, which nothing may try to write out.
+        values = cast("list[object]", value) if isinstance(value, list) else [value]
+        if len(values) > MOST_VALUES or any(not _is_scalar(item) for item in values):
+            raise UsageError(
+                f"--config {path}: the value of {str(key)[:SHOWN]!r} is neither a value nor a list of some"
+            )
     return cast("Mapping[object, object]", loaded)
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, int):
+        return abs(value) < 10**SHOWN
+    return not isinstance(value, Mapping | list | set | tuple | bytes)
 
 
 def _positional(options: type[Any]) -> frozenset[str]:

@@ -1,6 +1,5 @@
 """The split by patient that every command uses, and the JSON file it is kept in."""
 
-import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,11 +10,12 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from ctsr.errors import DomainError, MissingInputError, SplitError
+from ctsr.documents import as_type, parse_json
+from ctsr.errors import DomainError, MissingInputError, ReadError, SplitError
 from ctsr.files import write_json
 from ctsr.identity import with_names
 from ctsr.series import PatientExams
-from ctsr.text import listed, one_line
+from ctsr.text import listed
 
 Part: TypeAlias = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -122,13 +122,19 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         raise MissingInputError(f"{path}: no such split file; `ctsr split --root ROOT` writes one")
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
-        parts = {name: [str(row["patient_id"]) for row in document["splits"][name]] for name in PARTS}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SplitError(
-            f"{path}: not a split file ({one_line(repr(error))}); `ctsr split --root ROOT` writes one"
-        ) from error
+        document = as_type(parse_json(path.read_bytes()), dict[str, object])
+        splits = as_type(document.get("splits"), dict[str, list[dict[str, object]]], "`splits`")
+        parts = {name: [_patient_id(row, name) for row in splits[name]] for name in PARTS}
+    except KeyError as error:
+        raise SplitError(f"{path}: not a split file (no part {error}); `ctsr split --root ROOT` writes one") from error
+    except ReadError as error:
+        raise SplitError(f"{path}: not a split file ({error}); `ctsr split --root ROOT` writes one") from error
     return Split.from_dict(parts)
+
+
+def _patient_id(row: Mapping[str, object], part: str) -> str:
+    # A number where somebody has edited the file: folders may be called so.
+    return str(as_type(row.get("patient_id"), cast("type[str]", int | str), f"a `patient_id` of {part}"))
 
 
 def choose_split(

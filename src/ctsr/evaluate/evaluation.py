@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from matplotlib.figure import Figure
 from ctsr.checkpoint import Model
 from ctsr.checkpoint.model import blend
 from ctsr.degrade import Degradation
-from ctsr.errors import UsageError
+from ctsr.documents import as_type, parse_json
+from ctsr.errors import ReadError, UsageError
 from ctsr.evaluate.examples import agreement, choose_examples, example_slice
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
@@ -233,8 +233,10 @@ def _read_points(folder: Path) -> list[CurvePoint]:
     path = folder / "curve.json"
     if not path.is_file():
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return [CurvePoint(**(point | {"failures": tuple(point["failures"])})) for point in found]
+    try:
+        return as_type(parse_json(path.read_bytes()), list[CurvePoint])
+    except ReadError as error:
+        raise ReadError(f"{path} is damaged ({error}); remove it, and the same command computes it anew") from error
 
 
 def _write_points(folder: Path, points: Sequence[CurvePoint]) -> None:

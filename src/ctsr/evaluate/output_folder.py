@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import re
 import socket
@@ -12,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import psutil
 
+from ctsr.documents import as_type, parse_json
 from ctsr.errors import ReadError
 from ctsr.evaluate.slice_metrics import Domain
 from ctsr.files import new_folder, write_atomically, write_json
@@ -89,9 +89,8 @@ class LockFile:
     def read(cls, folder: Path) -> "LockFile | None":
         """The lock file in `folder`; None where there is none that can be read."""
         try:
-            found: dict[str, Any] = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
-            return cls(**found)
-        except (OSError, ValueError, TypeError):
+            return as_type(parse_json((folder / LOCK_FILE).read_bytes()), cls)
+        except (OSError, ReadError):
             return None
 
     def write(self, folder: Path) -> None:

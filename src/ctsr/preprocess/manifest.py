@@ -6,11 +6,12 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Self
 
 from ctsr.data.datasets import PREPROCESSING_LOG
+from ctsr.documents import as_type, parse_json
 from ctsr.errors import ReadError
 from ctsr.files import file_state, to_json, write_atomically
 from ctsr.hashing import digest
@@ -107,10 +108,18 @@ def _read(path: Path) -> list[ManifestEntry]:
     entries: list[ManifestEntry] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entries.append(ManifestEntry(**json.loads(line)))
-        except (ValueError, TypeError):
+            entry = as_type(parse_json(line), ManifestEntry)
+        except ReadError:
             continue
+        # Files of entries are deleted: never one that lies elsewhere.
+        if _is_below(entry.output):
+            entries.append(entry)
     return entries
+
+
+def _is_below(output: str) -> bool:
+    place = PurePosixPath(output)
+    return not (place.is_absolute() or ".." in place.parts or "\0" in output)
 
 
 CSV_LOG = PREPROCESSING_LOG
@@ -174,9 +183,8 @@ def read_log(out_dir: Path) -> tuple[SeriesRow, ...]:
     if not path.is_file():
         return ()
     try:
-        rows = cast("list[dict[str, Any]]", json.loads(path.read_text(encoding="utf-8")))
-        return tuple(SeriesRow(**row) for row in rows)
-    except (ValueError, TypeError) as error:
+        return as_type(parse_json(path.read_bytes()), tuple[SeriesRow, ...])
+    except ReadError as error:
         raise ReadError(f"{path}: not a log of ctsr ({error}); move it away, or choose another `out_dir`") from error
 
 

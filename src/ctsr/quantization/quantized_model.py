@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import nn
 
-from ctsr.checkpoint.checkpoint_io import PACKED, read_tensors
+from ctsr.checkpoint.checkpoint_io import PACKED, check_weights, read_tensors
 from ctsr.checkpoint.model import Model
+from ctsr.documents import as_type, parse_json
 from ctsr.errors import CheckpointError, DomainError, ReadError, UsageError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_path
@@ -96,11 +96,12 @@ def load_quantized(model: Model) -> QuantizedModel | None:
         return None
     state, header = read_tensors(path)
     try:
-        record = _record(json.loads(header[HEADER_KEY]))
+        record = _record(as_type(parse_json(header[HEADER_KEY]), dict[str, object]))
+        check_weights(state)
         if record.model_sha256 != model.sha256:
             raise DomainError(f"it was made from another model than {model.path.name}")
         return QuantizedModel(build_quantized(model.architecture, _renamed(state)), record)
-    except (KeyError, TypeError, ValueError, DomainError) as error:
+    except (KeyError, TypeError, ValueError, DomainError, ReadError, CheckpointError) as error:
         raise CheckpointError(
             f"{path} cannot be used ({error}); make it again with `ctsr quantize --overwrite`, or remove it"
         ) from error
@@ -113,19 +114,10 @@ def _renamed(state: StateDict) -> StateDict:
     return renamed
 
 
-def _record(plain: dict[str, Any]) -> QuantizationRecord:
-    if plain["format"] != FORMAT:
+def _record(plain: dict[str, object]) -> QuantizationRecord:
+    if plain.pop("format", None) != FORMAT:
         raise DomainError("it was written by another version")
-    return QuantizationRecord(
-        model_sha256=str(plain["model_sha256"]),
-        patients=tuple(map(str, plain["patients"])),
-        steps=int(plain["steps"]),
-        loss_db=float(plain["loss_db"]),
-        bias_hu=float(plain["bias_hu"]),
-        num_slices=int(plain["num_slices"]),
-        tissue_bias_hu={str(name): float(bias) for name, bias in plain.get("tissue_bias_hu", {}).items()},
-        most_apart_hu=float(plain.get("most_apart_hu", 0.0)),
-    )
+    return as_type(plain, QuantizationRecord, "its record")
 
 
 @dataclass(frozen=True)

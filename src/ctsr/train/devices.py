@@ -4,6 +4,7 @@ One device, several, or the processes that torchrun has started.
 """
 
 import copy
+import gc
 import math
 import os
 import signal
@@ -12,8 +13,9 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import psutil
 import torch
@@ -40,6 +42,9 @@ LOST = (
     "received errors",
 )
 """What communication libraries say when a process at the other end has died."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 USABLE = 0.7
 """Share of the free memory that activations may take: the rest is for gradients of them and for the data."""
@@ -73,6 +78,28 @@ def launch(options: RunOptions, progress: Progress) -> Fabric:
         fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)
     fabric.launch()
     return fabric
+
+
+def ending_its_process_group(run: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a training so that, once it has succeeded, no thread of its communication is left.
+
+    Every process destroys its group here, and not while the interpreter goes. Gloo's threads release the tensors of the
+    last collective operation after whoever waited for it has gone on, and need the interpreter's lock for that; a
+    thread that asks for the lock of an interpreter that is ending is unwound by Python in the middle of C++, which
+    aborts the process: "terminate called without an active exception", exit status -6 after a finished training. What
+    holds on to the group (DistributedDataParallel, with every network of the training) is local to `run`. A training
+    that failed leaves the group alone: its threads may wait for a process that is no more.
+    """
+
+    @wraps(run)
+    def ending(*args: P.args, **kwargs: P.kwargs) -> T:
+        result = run(*args, **kwargs)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            gc.collect()  # modules and their hooks refer to one another
+            torch.distributed.destroy_process_group()
+        return result
+
+    return ending
 
 
 @contextmanager

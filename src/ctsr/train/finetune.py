@@ -22,7 +22,7 @@ from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT, Progress
 from ctsr.train.adversarial import FinetuneStage, WeightedLoss
 from ctsr.train.context import Data, Patches, TrainingContext, Validation, make_patches, open_data
-from ctsr.train.devices import Plan, cost_on_patches, launch, leader_first, make_plan
+from ctsr.train.devices import Plan, cost_on_patches, ending_its_process_group, launch, leader_first, make_plan
 from ctsr.train.loop import learner
 from ctsr.train.options import FinetuneOptions, check_patch, continued
 from ctsr.train.run_folder import FinetuneRow, TrainingState, draw_finetune_curves, draw_samples, finetune_folder
@@ -68,6 +68,7 @@ class Start:
         return Degradation.from_dict(self.meta.degradation) if self.meta else Degradation(scale=self.architecture.scale)
 
 
+@ending_its_process_group
 def finetune(
     options: FinetuneOptions,
     wanted: WantedDegradation = None,

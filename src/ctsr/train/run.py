@@ -24,7 +24,7 @@ from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import is_conditional
 from ctsr.progress import SILENT, Progress
 from ctsr.train.context import Data, Losses, Patches, TrainingContext, Validation, make_patches, open_data
-from ctsr.train.devices import launch, leader_first, make_plan
+from ctsr.train.devices import ending_its_process_group, launch, leader_first, make_plan
 from ctsr.train.loop import TrainableModel, learner
 from ctsr.train.options import TrainOptions, continued
 from ctsr.train.run_folder import EpochRow, L1Row, TrainingState, draw_l1_curve
@@ -40,6 +40,7 @@ from ctsr.train.session import (
 from ctsr.train.through_plane import BetweenSlices, through_plane_degradation
 
 
+@ending_its_process_group
 def train(
     options: TrainOptions,
     wanted: WantedDegradation = None,

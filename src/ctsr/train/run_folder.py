@@ -22,7 +22,8 @@ from ctsr.checkpoint import Checkpoint, save_checkpoint
 from ctsr.checkpoint.model_lookup import BEST, FINETUNED, LAST
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import SlicePair
-from ctsr.errors import UsageError
+from ctsr.documents import as_type
+from ctsr.errors import ReadError, UsageError
 from ctsr.figures import ACCENT, COLORS, INK, Panel, calm, comparison_figure, new_figure, save_figure
 from ctsr.files import STAMP, new_folder, write_atomically, write_json
 from ctsr.hu import PRESETS, HURange
@@ -152,8 +153,13 @@ class TrainingState(Generic[RowType]):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], row: type[RowType]) -> "TrainingState[RowType]":
         """The inverse of `as_dict`."""
-        plain: dict[str, Any] = {**values, "history": [row(**line) for line in values["history"]]}
-        return cls(**plain)
+        names = {"epochs_done", "global_step", "best_epoch", "without_progress", "skipped_steps", "skipped_in_a_row"}
+        if unknown := values.keys() - names - {"best", "history"}:
+            raise ReadError(f"the state of the training has an unknown {sorted(unknown)[0]!r}")
+        counts = {name: as_type(values[name], int, name) for name in names & values.keys()}
+        lines = as_type(values["history"], list[dict[str, object]], "history")
+        history = [as_type(line, row, f"epoch {number}") for number, line in enumerate(lines, start=1)]
+        return cls(**counts, best=as_type(values["best"], float, "best"), history=history)
 
 
 def as_csv(history: Sequence[EpochRow]) -> str:

@@ -10,7 +10,7 @@ import torch
 from ctsr.checkpoint import Checkpoint, Meta, load_checkpoint
 from ctsr.checkpoint.model_lookup import BEST, LAST
 from ctsr.degrade import Degradation
-from ctsr.errors import CheckpointError, MissingInputError, UsageError
+from ctsr.errors import CheckpointError, MissingInputError, ReadError, UsageError
 from ctsr.paths import resolve_path
 from ctsr.progress import Progress
 from ctsr.train.devices import ending_in_one_line, precision_of
@@ -211,7 +211,7 @@ def restore(stage: Stage[R], checkpoint: Checkpoint, row: type[R]) -> TrainingSt
         for name, learner in stage.learners.items():
             learner.load_state_dict(generator if name == "generator" else training["others"][name])
         state = TrainingState[R].from_dict(training["standing"], row)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ReadError) as error:
         raise CheckpointError(f"the checkpoint does not fit this training: {error}") from error
     if training["scaler"]:  # empty where the run has been in a precision that needs none
         precision_of(stage.rig.fabric).load_state_dict(training["scaler"])

@@ -12,7 +12,7 @@ import numpy as np
 
 from ctsr import __version__
 from ctsr.cache import secret_key
-from ctsr.checkpoint import Meta, Model
+from ctsr.checkpoint import Model
 from ctsr.checkpoint.checkpoint_io import PACKED
 from ctsr.dicom.grouping import part_of
 from ctsr.dicom.write import Derivation
@@ -46,9 +46,6 @@ SMALLEST_RESULT = 8
 """Pixels along a side: what is smaller is taken for no slice by ctsr itself."""
 HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""
-
-TOLERANCE = 0.05
-"""Share by which a length may lie beyond those of the training and still be like them."""
 
 
 @dataclass(frozen=True)
@@ -333,15 +330,7 @@ def plan_series(
     taken: set[Path] = set()
     memory = options.memory_bytes
     for patient, series in wanted:
-        kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
-        if kind == "dicom" and is_nifti(series.path):
-            raise UsageError(
-                f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; use `format=nifti`"
-            )
-        if is_nifti(out) and kind == "dicom":
-            raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
-        if is_nifti(out) and not alone:
-            raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
+        kind = _format(series, out, options, alone=alone)
         name = safe_name(shown_name(series_name(series), options, secret))
         output = out if alone else out / folders[patient.patient_id] / name
         if output in taken:
@@ -368,6 +357,18 @@ def plan_series(
                 f"`target_spacing` {options.wanted_pixel_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
             )
         yield job
+
+
+def _format(series: Series, out: Path, options: UpscaleOptions, *, alone: bool) -> Literal["dicom", "nifti"]:
+    """Choose the format of a result: the one asked for, else what the source or the name of the result says."""
+    kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
+    if kind == "dicom" and is_nifti(series.path):
+        raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; use `format=nifti`")
+    if is_nifti(out) and kind == "dicom":
+        raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
+    if is_nifti(out) and not alone:
+        raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
+    return kind
 
 
 def _between(series: Series, model: Model | None, engine: str, options: UpscaleOptions) -> tuple[Between | None, str]:
@@ -412,13 +413,6 @@ def series_name(series: Series) -> str:
     return f"{safe_name(words)[:40]}{phase}_{mark}"
 
 
-def unusual(series: Series, meta: Meta | None) -> list[str]:
-    """One line for each thing that the model has not seen; none where it is at home, one where nobody knows."""
-    if meta is None:
-        return ["the model does not say what it was trained on: whether this series is like it is unknown"]
-    return list(_unusual(series, meta))
-
-
 def _why_none(
     inventory: Inventory, everything: Sequence[Chosen], fitting: Sequence[Chosen], options: UpscaleOptions
 ) -> str:
@@ -448,29 +442,3 @@ def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
 
 def _mm(plane: Plane) -> str:
     return " x ".join(f"{mm:.4g}" for mm in plane.spacing) + " mm"
-
-
-def _unusual(series: Series, meta: Meta) -> Iterator[str]:
-    card, scale = meta.card, meta.scale
-    if card.pixel_spacing_mm is None:
-        yield "the model's card names no pixel spacing: whether this series is like its training is unknown"
-    elif not _within(
-        series.pixel_spacing, low := card.pixel_spacing_mm[0] * scale, high := card.pixel_spacing_mm[1] * scale
-    ):
-        yield (
-            f"pixel spacing {max(series.pixel_spacing):.3g} mm: the model was trained to make images of "
-            f"{low / scale:.3g} … {high / scale:.3g} mm from {low:.3g} … {high:.3g} mm"
-        )
-    thickness = card.slice_thickness_mm
-    if thickness and series.slice_thickness and not _within((series.slice_thickness,), *thickness):
-        yield (
-            f"slice thickness {series.slice_thickness:g} mm: the model was trained on "
-            f"{thickness[0]:g} … {thickness[1]:g} mm"
-        )
-    if card.kernels and series.kernel not in card.kernels:
-        kernel = series.kernel or "not named"
-        yield f"reconstruction kernel {kernel}: the model was trained on {listed(sorted(card.kernels), 6)}"
-
-
-def _within(lengths: tuple[float, ...], low: float, high: float) -> bool:
-    return all(low * (1 - TOLERANCE) <= length <= high * (1 + TOLERANCE) for length in lengths)

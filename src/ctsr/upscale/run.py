@@ -67,7 +67,7 @@ def upscale(
         CtsrError: the disk has no room.
     """
     if options.wanted_slice_spacing is not None and between is None:
-        raise UsageError("`slice_spacing` needs a model between slices, and can be used where slices are upscaled once")
+        raise UsageError("`slice_spacing` needs a model between slices; `ctsr upscale` without `watch` has one")
     check_apart(source, out)
     source, out = source.absolute(), out.absolute()  # other processes may be somewhere else
     names = patient_names(source) if source.is_dir() else {}

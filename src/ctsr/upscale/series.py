@@ -3,7 +3,6 @@
 Three stages at once: while one slice is computed, the next is read and the one before is written.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -13,13 +12,14 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from ctsr.checkpoint import Meta, current_versions, load_model
 from ctsr.dicom.reading import quiet
-from ctsr.errors import CtsrError, SeriesError, UsageError
+from ctsr.documents import as_type, parse_json
+from ctsr.errors import CtsrError, ReadError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
@@ -35,12 +35,12 @@ from ctsr.series import check
 from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
-from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job, unusual
+from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
 from ctsr.upscale.tuning import Tuning, tune
+from ctsr.upscale.unusual import unusual
 from ctsr.upscale.writers import LookedAt, Sink, dicom_sink, draw, draw_coronal, nifti_sink
 
-SLICE = re.compile(r"\d{4,}\.dcm")
-"""What the files of a DICOM result are called."""
+SLICE = re.compile(r"\d{4,}\.dcm")  # what the files of a DICOM result are called
 
 Read = TypeVar("Read")
 Computed = TypeVar("Computed")
@@ -263,13 +263,12 @@ def pipelined(
             yield going.result()
 
 
-def _read_record(job: Job) -> dict[str, Any]:
+def _read_record(job: Job) -> dict[str, object]:
     """What run.json says; nothing where there is none, or where it is another program's."""
     try:
-        record = json.loads(job.record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return as_type(parse_json(job.record.read_bytes()), dict[str, object])
+    except (OSError, ReadError):
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _files(job: Job, folder: Path) -> dict[str, int]:

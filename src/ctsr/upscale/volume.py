@@ -90,7 +90,7 @@ def slices_between(
         DomainError: a single slice, or slices that lie as near already.
     """
     spacing = options.wanted_slice_spacing
-    assert spacing is not None, "who calls has looked"
+    assert spacing is not None, "the caller has checked that slices are wanted"
     distance = volume.grid.spacing[0]
     profile = SliceProfile(distance) if options.slice_profile is None else parse_profile(options.slice_profile)
     grid = SliceGrid(volume.grid.shape[0], distance, profile, spacing)

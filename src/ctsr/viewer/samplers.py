@@ -1,6 +1,5 @@
 """Degradations of a viewer: those that an evaluation recorded, and those that were changed on the page."""
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -10,7 +9,8 @@ from typing import Any, cast, get_args
 
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
 from ctsr.degrade.degradation import Downsampling, NoiseModel
-from ctsr.errors import DomainError, MissingInputError, ReadError, UsageError
+from ctsr.documents import as_type, parse_json
+from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import Window
@@ -88,10 +88,10 @@ def read_summary(path: Path) -> RecordedEvaluation:
     if not path.is_file():
         raise MissingInputError(f"`eval_summary` {path}: no such file")
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        document: Any = as_type(parse_json(path.read_bytes()), dict[str, object])
         return RecordedEvaluation(
             sampler=_recorded_sampler(document),
-            patients=tuple(map(str, document["patients"])),
+            patients=as_type(document["patients"], tuple[str, ...], "patients"),
             window=Window(float(document["window"]["center"]), float(document["window"]["width"])),
             window_tag=str(document["window"]["tag"]),
             engines={str(model["sha256"]): str(model["engine"]) for model in document["models"].values()},
@@ -99,7 +99,7 @@ def read_summary(path: Path) -> RecordedEvaluation:
             conditions=ConditionsSource.parse(str((document.get("conditions") or {}).get("source", str(DRAWN)))),
             mask=str(document["mask"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, DomainError, UsageError) as error:
+    except (*(ArithmeticError, LookupError, TypeError, ValueError, AttributeError), CtsrError) as error:
         raise ReadError(f"`eval_summary` {path} is no summary.json of `ctsr evaluate` ({error!r})") from error
 
 

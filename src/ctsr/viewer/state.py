@@ -25,7 +25,7 @@ from ctsr.preprocess.manifest import SeriesRow, read_log
 from ctsr.progress import SILENT, Progress, Silent
 from ctsr.series import PatientExams, Series, check, is_nifti
 from ctsr.text import listed
-from ctsr.upscale.plan import unusual
+from ctsr.upscale.unusual import unusual
 from ctsr.viewer.images import PANELS, PanelName
 from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary

@@ -139,6 +139,8 @@ def _caches() -> Iterator[Finding]:
     from ctsr.infer.openvino_engine import default_cache as engine_cache
     from ctsr.weights import default_cache as weights_cache
 
+    if note := cache_place().note:
+        yield Finding("cache", note)
     for folder in (default_store(), engine_cache(), weights_cache()):
         try:
             folder.mkdir(parents=True, exist_ok=True)
