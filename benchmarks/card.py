@@ -24,11 +24,10 @@ from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
-from ctsr.hu import DEFAULT_RANGE
+from ctsr.hu import BLOCK, CORE_SMOOTHING, DEFAULT_RANGE, TISSUE_CORES, body_blocks, core_masks
 from ctsr.infer import SuperResolver, by_interpolation
 from ctsr.models.interpolation import interpolate
 from ctsr.physics import NoiseSlice, NoiseSpectrum, noise_study, study
-from ctsr.tissue import BLOCK, CORE_SMOOTHING, TISSUE_CORES, body_blocks, core_masks
 
 METRICS = ("PSNR", "SSIM", "LPIPS", "MAE_HU", "BIAS_HU")
 BY_TISSUE = ("BIAS_HU_fat", "BIAS_HU_soft", "BIAS_HU_bone")

@@ -28,7 +28,7 @@ from ctsr.models.architecture import TRUNKS
 from ctsr.quantization.acceptance import Pair, compare_engines
 from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, correct_bias, fake_quantized
 from ctsr.quantization.options import QuantizeOptions
-from ctsr.quantization.quantize import CALIBRATION_BATCHES, Patches, finetune
+from ctsr.quantization.quantize import CALIBRATION_BATCHES, PatchBatches, finetune
 
 SPLIT = Path("recipes/split.json")
 PARTS = ("val", "test")
@@ -46,7 +46,7 @@ class Bench:
     """A model, the images that calibrate its variants, and those that judge them."""
 
     generator: Model
-    patches: Patches
+    patches: PatchBatches
     judges: dict[str, list[Pair]]
     """By part of the split."""
     folder: Path
@@ -179,7 +179,7 @@ def main() -> None:
     roots = tuple(parent / root for parent in (given.ct, given.folder / RESAMPLED) for root in ROOTS)
     exams, store = open_exams(roots, split_json=SPLIT), given.folder / "store"
     options = QuantizeOptions(steps=given.steps)
-    patches = Patches(exams.part("train", "train", store).series, generator, options)
+    patches = PatchBatches(exams.part("train", "train", store).series, generator, options)
     bench = Bench(generator, patches, dict(judges(exams, generator, store)), given.folder)
     images = [batch.lr for batch in patches.batches("ranges", CALIBRATION_BATCHES)]
     print(f"{generator.architecture}; slices judged on: " + ", ".join(f"{k} {len(v)}" for k, v in bench.judges.items()))

@@ -14,8 +14,7 @@ from benchmarks.common import workspace
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import PatchDataset, Ticket
 from ctsr.degrade import Degradation
-from ctsr.hu import DEFAULT_RANGE
-from ctsr.tissue import body_blocks
+from ctsr.hu import DEFAULT_RANGE, body_blocks
 
 SERIES, SLICES, SIZE, BATCH = 4, 40, 512, 10
 STEPS = 160

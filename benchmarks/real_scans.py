@@ -14,7 +14,7 @@ from ctsr.errors import CtsrError, DomainError
 from ctsr.exams import read_slice, scan
 from ctsr.infer.conditions import StrengthName
 from ctsr.physics.real_scan import measure_scan
-from ctsr.quality.before_after import BOUNDS, SlicePair, check, measure_before_after
+from ctsr.quality.before_after import BOUNDS, SourceAndResult, check, measure_before_after
 from ctsr.series import Series
 from ctsr.series_quality import spread_indices
 from ctsr.upscale.options import UpscaleOptions
@@ -57,7 +57,7 @@ def _series(series: Series, generator: Model, options: UpscaleOptions, count: in
     slices = [read_slice(series, index) for index in spread_indices(len(series.slices), count)]
     scale = generator.architecture.scale
     sample = super_resolve_sample(slices, generator, series.pixel_spacing, options)
-    pairs = [SlicePair(s.hu, result, s.padding) for s, result in zip(slices, sample.results, strict=True)]
+    pairs = [SourceAndResult(s.hu, result, s.padding) for s, result in zip(slices, sample.results, strict=True)]
     measured = measure_before_after(pairs, scale=scale, pixel_spacing=series.pixel_spacing, others=sample.bicubic)
     checked = check(measured, sample.tuning.bicubic)
     cells = " | ".join("–" if c.value is None else f"{c.value:.2f} ≤ {c.limit:.2f}" for c in checked)

@@ -33,7 +33,7 @@ from ctsr.physics.simulated_scanner import (
 from ctsr.physics.transfer import EdgeProfile, TransferFunction
 from ctsr.projection import SHARP, SOFT, Exposure, FanBeam, ImageGrid, project_shapes
 from ctsr.projection.forward import Sinogram
-from ctsr.quality.noise_spectrum import NoiseSpectrum, PowerMap, power_map, spectrum_of
+from ctsr.quality.noise import NoiseSpectrum, PowerMap, power_map, spectrum_of
 
 Method: TypeAlias = Callable[[ScanPair], FloatArray]
 """A scan → HU on the fine pixels."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ctsr.checkpoint import Model, find_model
 from ctsr.exams import read_volume, scan
-from ctsr.hu import PRESETS
+from ctsr.hu import PRESETS, body_blocks, core_masks
 from ctsr.infer import TorchEngine
 from ctsr.metrics.fidelity import psnr, ssim
 from ctsr.padding import SlicePixels
@@ -25,7 +25,6 @@ from ctsr.series import Series
 from ctsr.through_plane.slice_grid import SliceGrid
 from ctsr.through_plane.slice_profile import AlongZ, SliceProfile, interpolation, thickening
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
-from ctsr.tissue import body_blocks, core_masks
 from ctsr.volume import VoxelsHU
 
 CASES = ((3.0, 3.0), (5.0, 5.0), (5.0, 3.0), (2.5, 2.5), (4.0, 4.0))

@@ -1,6 +1,6 @@
 import numpy as np
 
-from ctsr.tissue import TISSUES, tissue_masks
+from ctsr.hu import TISSUES, tissue_masks
 
 
 def slabs(levels: list[float], width: int = 20) -> np.ndarray:

@@ -17,8 +17,7 @@ from scipy import ndimage
 
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
-from ctsr.hu import FloatArray, Window
-from ctsr.tissue import body_mask
+from ctsr.hu import FloatArray, Window, body_mask
 
 INK = "#2b2f36"
 """Colour of text."""

@@ -1,6 +1,6 @@
-"""Pixels that the scanner never reconstructed, distinguished from air by their value and position."""
+"""Slices of a series or a volume, and which of their pixels were never reconstructed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ctsr.hu import AIR
-from ctsr.volume import PaddingMask, VoxelsHU
+from ctsr.volume import PaddingMask, Plane, Volume, VoxelsHU
 
 BELOW_AIR = -1100.0
 """HU: nothing physical lies here over a whole region, scanners clip at −1024 and noise goes both ways."""
@@ -159,3 +159,45 @@ def _on(circles: Points, points: Points) -> npt.NDArray[np.bool_]:
     # Not hypot: it guards against overflow, at many times the cost.
     distance = np.sqrt((points[:, 0] - row) ** 2 + (points[:, 1] - column) ** 2)
     return np.abs(distance - radius) <= 1
+
+
+def plane_of(volume: Volume) -> Plane:
+    """The raster of the first slice of a volume."""
+    grid = volume.grid
+    return Plane(grid.shape[1:], grid.spacing[1:], grid.origin, grid.directions[1:])
+
+
+def finer_plane(plane: Plane, scale: int) -> Plane:
+    """The raster with `scale` times as many rows and columns on the same field of view."""
+    rows, columns = plane.shape
+    return plane.recentred((rows * scale, columns * scale), (plane.spacing[0] / scale, plane.spacing[1] / scale))
+
+
+def slice_of(volume: Volume, index: int) -> SlicePixels:
+    """One slice of a volume, with its padding."""
+    padding = None if volume.padding is None else volume.padding[index]
+    return SlicePixels.from_padded(volume.hu[index], padding)
+
+
+def volume_of(slices: list[SlicePixels], plane: Plane, like: Volume) -> Volume:
+    """Slices as a volume.
+
+    Args:
+        slices: (rows, columns) each, as many as `like` has.
+        plane: raster of the first slice.
+        like: gives the distance and the direction from slice to slice.
+    """
+    hu: VoxelsHU = np.stack([pixels.hu for pixels in slices])
+    padding: PaddingMask | None = None
+    if any(pixels.padding is not None for pixels in slices):
+        padding = np.zeros(hu.shape, np.bool_)
+        for index, pixels in enumerate(slices):
+            if pixels.padding is not None:
+                padding[index] = pixels.padding
+    grid = replace(
+        like.grid,
+        shape=(len(slices), *plane.shape),
+        spacing=(like.grid.spacing[0], *plane.spacing),
+        origin=plane.origin,
+    )
+    return Volume(hu, grid, padding)

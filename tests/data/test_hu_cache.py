@@ -14,9 +14,8 @@ from pydicom import dcmread
 
 from ctsr.data.hu_cache import PADDING, StoredSeries, open_all, open_series
 from ctsr.exams import read_slice, scan_patient
-from ctsr.hu import AIR, DEFAULT_RANGE
+from ctsr.hu import AIR, BLOCK, DEFAULT_RANGE, body_blocks
 from ctsr.series import Series
-from ctsr.tissue import BLOCK, body_blocks
 from tests.made.ct import body, save_series
 
 

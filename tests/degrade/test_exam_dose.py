@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ctsr.degrade import Degradation, DegradationParams, WholeSlice, degrade, with_own_noise
-from ctsr.degrade.exam_dose import own_noise
+from ctsr.degrade.noise import own_noise
 from ctsr.errors import DomainError
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.physics import NoiseSpectrum, Region, power_map, spectrum_of
@@ -23,7 +23,7 @@ from ctsr.projection import (
     reconstruct,
     to_hu,
 )
-from ctsr.quality.noise_spectrum import cut
+from ctsr.quality.noise import cut
 from tests.quality.images import ct_noise, torso
 
 SCANNER = FanBeam(columns=240, views=320, column_mm=3.2)

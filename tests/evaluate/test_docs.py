@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 
 from ctsr.evaluate.methods import BASELINES, MODEL
-from ctsr.hu import PRESETS
+from ctsr.hu import PRESETS, TISSUES
 from ctsr.metrics import METRICS
-from ctsr.tissue import TISSUES
 from tests.evaluate.made import COLUMNS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "evaluation.md").read_text(encoding="utf-8")

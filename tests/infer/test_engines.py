@@ -13,7 +13,7 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.errors import UsageError
 from ctsr.infer import TorchEngine, selection, super_resolve
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
-from ctsr.infer.selection import AskedFor, choose_engine, open_engine
+from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from tests.made.listener import Listener
 from tests.made.model import save_model
@@ -30,8 +30,8 @@ def openvino() -> None:
     needs(find_spec("openvino") is not None, "install ctsr[fast] to run this")
 
 
-def asked(tmp_path: Path, engine: str = "openvino", precision: str = "fp32") -> AskedFor:
-    return AskedFor(engine, precision, cache=tmp_path / "cache")  # pyright: ignore[reportArgumentType]
+def asked(tmp_path: Path, engine: str = "openvino", precision: str = "fp32") -> EngineRequest:
+    return EngineRequest(engine, precision, cache=tmp_path / "cache")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.usefixtures("openvino")

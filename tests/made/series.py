@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.tissue import body_blocks
+from ctsr.hu import body_blocks
 from tests.made.ct import body
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from ctsr.errors import UsageError
+from ctsr.hu import TISSUES
 from ctsr.metrics import METRICS, choose_metrics, of_group
 from ctsr.metrics.table import GROUPS
-from ctsr.tissue import TISSUES
 
 
 def test_columns_begin_as_files_are_known_by() -> None:

@@ -16,7 +16,7 @@ import pytest
 from ctsr.checkpoint import load_model
 from ctsr.cli.main import main
 from ctsr.cli.node import ModelUpscaler
-from ctsr.infer.selection import AskedFor
+from ctsr.infer.selection import EngineRequest
 from ctsr.node.queue import JobState, Queue
 from ctsr.node.service import serve
 from ctsr.node.settings import NodeOptions
@@ -110,7 +110,7 @@ def test_results_of_a_model_go_back_by_stow_rs(
 ) -> None:
     monkeypatch.setenv("no_proxy", "*")
     model = load_model(save_model(tmp_path / "best.pth"))
-    upscaler = ModelUpscaler(model, AskedFor("torch"), UpscaleOptions(picture=False))
+    upscaler = ModelUpscaler(model, EngineRequest("torch"), UpscaleOptions(picture=False))
     options = light.options(tmp_path / "queue", f"{orthanc.url}/dicom-web", 2)
     before = set(orthanc.get("/instances"))
     with node_thread(options, upscaler) as log:

@@ -6,7 +6,7 @@ import pytest
 
 from ctsr.errors import DomainError
 from ctsr.physics import NoiseSlice, homogeneous_regions, noise_study, power_map, spectrum_of
-from ctsr.quality.noise_spectrum import detrended
+from ctsr.quality.noise import detrended
 from tests.made.slices import body
 
 PIXEL = 0.7

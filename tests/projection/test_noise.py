@@ -21,7 +21,7 @@ from ctsr.projection import (
     reconstruct,
     to_hu,
 )
-from ctsr.quality.noise_spectrum import cut
+from ctsr.quality.noise import cut
 
 SCANNER = FanBeam(columns=240, views=320, column_mm=3.2)
 """A field of 200 mm to either side, and columns of 1.75 mm: as thick a body as is scanned, in little time."""

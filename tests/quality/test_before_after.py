@@ -8,7 +8,7 @@ from ctsr.errors import DomainError
 from ctsr.quality.before_after import (
     BOUNDS,
     BeforeAfter,
-    SlicePair,
+    SourceAndResult,
     block_means,
     check,
     excess_hu,
@@ -32,7 +32,7 @@ def finer(image: Image) -> Image:
 
 
 def compare(before: Image, after: Image, scale: int = 2) -> BeforeAfter:
-    return measure_before_after([SlicePair(before, after)], scale=scale, pixel_spacing=PIXEL)
+    return measure_before_after([SourceAndResult(before, after)], scale=scale, pixel_spacing=PIXEL)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -124,7 +124,7 @@ def test_each_bound_names_its_figure_and_its_limit() -> None:
 def test_edges_are_compared_with_those_of_another_result() -> None:
     before = torso(blur=1.0)
     sharp, blunt = finer(before), finer(ndimage.gaussian_filter(before, 1.0))
-    found = measure_before_after([SlicePair(before, blunt)], scale=2, pixel_spacing=PIXEL, others=[sharp])
+    found = measure_before_after([SourceAndResult(before, blunt)], scale=2, pixel_spacing=PIXEL, others=[sharp])
     assert found.edge_width_ratio == pytest.approx(2**0.5, rel=0.05)
     assert found.edge_width_mm == pytest.approx(2.563 * 2**0.5 * PIXEL[0], rel=0.05)
     assert "edge width against bicubic" in [checked.bound.name for checked in check(found) if not checked.kept]

@@ -17,7 +17,7 @@ from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import Engine, TorchEngine
 from ctsr.infer.openvino_engine import OpenvinoEngine, openvino_core
-from ctsr.infer.selection import AskedFor, choose_engine, open_engine
+from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from ctsr.models.networks import RRDBNet
 from ctsr.quantization.acceptance import (
@@ -73,7 +73,7 @@ def check(int8: Engine, fp32: Engine) -> Acceptance:
 def choose(net: nn.Module, path: Path, calibration: Discs) -> tuple[str, str]:
     """The engine that is used, and what was said of it."""
     generator: Model = replace(load_model(save_model(path / "best.pth")), net=net)
-    asked = AskedFor("openvino", "int8", int8=Int8Network(calibration), cache=path / "cache")
+    asked = EngineRequest("openvino", "int8", int8=Int8Network(calibration), cache=path / "cache")
     listener = Listener()
     spec = choose_engine(generator, asked, check, listener)
     return open_engine(spec, generator).name, listener.notes[-1]

@@ -19,7 +19,7 @@ from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.identity import pseudonym
 from ctsr.infer.openvino_engine import OpenvinoEngine, converted, openvino_core
-from ctsr.infer.selection import AskedFor, choose_engine, open_engine
+from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from ctsr.quantization.calibration import (
     MAX_WEIGHT_STEP,
@@ -252,7 +252,7 @@ def chosen(path: Path, net: nn.Module, quantized: nn.Module) -> tuple[str, str]:
     generator = replace(save_beside(save_model(path / "best.pth", nf=4), quantized), net=net)
     listener = Listener()
     spec = choose_engine(
-        generator, AskedFor("openvino", "int8", cache=path / "cache", int8=Int8Network()), check, listener
+        generator, EngineRequest("openvino", "int8", cache=path / "cache", int8=Int8Network()), check, listener
     )
     assert any("best.int8.safetensors" in note for note in listener.notes)
     return open_engine(spec, generator).name, listener.notes[-1]
@@ -286,7 +286,7 @@ def test_a_quantized_model_is_not_checked_on_patients_it_was_made_with(bilinear_
     assert all(map(torch.equal, seen["both"], seen["bert"]))
     # All patients were used for calibration: the stored result is 0.01 dB, 0.1 HU, 4 slices.
     listener = Listener()
-    asked = AskedFor("openvino", "int8", cache=tmp_path / "cache", int8=int8)
+    asked = EngineRequest("openvino", "int8", cache=tmp_path / "cache", int8=int8)
     choose_engine(generator, asked, int8.check_on_series(generator, [anna]), listener)
     assert "loses 0.010 dB" in listener.notes[-1]
     assert "on 4 slices" in listener.notes[-1]

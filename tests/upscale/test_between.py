@@ -15,7 +15,7 @@ from ctsr.checkpoint import Checkpoint, Meta, Model, current_versions, load_mode
 from ctsr.cli.main import main
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import read_volume
-from ctsr.infer.selection import AskedFor
+from ctsr.infer.selection import EngineRequest
 from ctsr.models import Architecture, build
 from ctsr.models.architecture import THROUGH_PLANE
 from ctsr.through_plane.patches import ThroughPlaneDegradation
@@ -60,7 +60,9 @@ def series(tmp_path: Path) -> Path:
 
 def run(source: Path, out: Path, between: Model, model: Model | None = None, **options: object) -> Report:
     settings = UpscaleOptions(**({"picture": False, "slice_spacing": 1.0} | options))  # pyright: ignore[reportArgumentType]
-    return upscale(source, out, model or between, AskedFor("torch"), settings, between=between, progress=Listener())
+    return upscale(
+        source, out, model or between, EngineRequest("torch"), settings, between=between, progress=Listener()
+    )
 
 
 def test_a_thick_series_becomes_a_thin_one(series: Path, tmp_path: Path, between: Model) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.checkpoint import Model
-from ctsr.infer.selection import AskedFor
+from ctsr.infer.selection import EngineRequest
 from ctsr.phantom.exams import make_exams
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale
@@ -28,7 +28,7 @@ def test_the_checkers_find_nothing_that_the_synthetic_exams_did_not_have(
     exams: DemoExams, tmp_path: Path, bilinear: Model
 ) -> None:
     options = UpscaleOptions(picture=False, slices=None if wants_all_slices() else ":2")
-    report = upscale(exams.root, tmp_path / "out", bilinear, AskedFor("torch"), options)
+    report = upscale(exams.root, tmp_path / "out", bilinear, EngineRequest("torch"), options)
     assert report.failed == 0
     assert len(report.jobs) == len(exams.truths)
     results = [only_series(outcome.output) for outcome in report.outcomes]

@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from ctsr.checkpoint import Model
-from ctsr.infer.selection import AskedFor
+from ctsr.infer.selection import EngineRequest
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale
 from tests.made.ct import body, padded, save_series
@@ -38,7 +38,7 @@ def test_source_and_result_come_back_pixel_by_pixel(tmp_path: Path, bilinear: Mo
     hu = body(64, texture=30)
     hu[30:34, 30:34] = 3000
     save_series(tmp_path / "in", [padded(hu, -1024)] * 4)
-    report = upscale(tmp_path / "in", tmp_path / "out", bilinear, AskedFor("torch"), UpscaleOptions())
+    report = upscale(tmp_path / "in", tmp_path / "out", bilinear, EngineRequest("torch"), UpscaleOptions())
     assert report.failed == 0
     sources, results = ([dcmread(path) for path in sorted((tmp_path / name).glob("*[0-9]*"))] for name in ("in", "out"))
     results = [ds for ds in results if "PixelData" in ds]

@@ -14,16 +14,15 @@ from pydicom import dcmread
 
 from ctsr.checkpoint import Model
 from ctsr.exams import read_slice, read_volume, scan
-from ctsr.hu import DEFAULT_RANGE
+from ctsr.hu import DEFAULT_RANGE, tissue_blocks
 from ctsr.infer import TorchEngine
-from ctsr.infer.selection import AskedFor
+from ctsr.infer.selection import EngineRequest
 from ctsr.infer.super_resolver import SliceSuperResolver, body_roi
 from ctsr.models import Architecture, build
 from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.interpolation import enlarge
 from ctsr.models.networks import RRDBNet
 from ctsr.series import Series
-from ctsr.tissue import tissue_blocks
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from ctsr.volume import Volume
@@ -39,7 +38,7 @@ EACH = 8
 def result(real_ct: Path, tmp_path_factory: pytest.TempPathFactory, bilinear: Model) -> Report:
     out = tmp_path_factory.mktemp("upscaled")
     options = UpscaleOptions(slices=None if wants_all_slices() else f":{EACH}")
-    return upscale(real_ct / "patients", out, bilinear, AskedFor("torch"), options)
+    return upscale(real_ct / "patients", out, bilinear, EngineRequest("torch"), options)
 
 
 def pair(result: Report, patient: str) -> tuple[Series, Series]:

@@ -19,7 +19,7 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
-from ctsr.infer.selection import AskedFor
+from ctsr.infer.selection import EngineRequest
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 def run(source: Path, out: Path, model: Model, listener: Listener | None = None, **options: object) -> Report:
     settings = UpscaleOptions(**({"picture": False} | options))  # pyright: ignore[reportArgumentType]
-    return upscale(source, out, model, AskedFor("torch"), settings, progress=listener or Listener())
+    return upscale(source, out, model, EngineRequest("torch"), settings, progress=listener or Listener())
 
 
 @pytest.fixture

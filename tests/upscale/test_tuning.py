@@ -17,7 +17,7 @@ from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import read_slice
 from ctsr.infer.conditions import STRENGTHS, Strength
-from ctsr.infer.selection import AskedFor
+from ctsr.infer.selection import EngineRequest
 from ctsr.models.interpolation import enlarge
 from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.run import upscale
@@ -53,7 +53,7 @@ class Louder(nn.Module):
 
 def run(source: Path, out: Path, generator: Model, **options: object) -> dict[str, object]:
     settings = UpscaleOptions(**({"picture": False} | options))  # pyright: ignore[reportArgumentType]
-    report = upscale(source, out, generator, AskedFor("torch"), settings, progress=Listener())
+    report = upscale(source, out, generator, EngineRequest("torch"), settings, progress=Listener())
     assert report.failed == 0
     return json.loads((out / "run.json").read_text())["tuning"]
 

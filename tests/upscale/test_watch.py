@@ -6,7 +6,7 @@ from pydicom import dcmread
 
 from ctsr.checkpoint import Model
 from ctsr.errors import UsageError
-from ctsr.infer.selection import AskedFor
+from ctsr.infer.selection import EngineRequest
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.watch import GrowingFolder, watch
 from tests.made.ct import body, save, slices
@@ -47,7 +47,7 @@ def watched(source: Path, out: Path, model: Model, time: Time) -> list[str]:
             source,
             out,
             model,
-            AskedFor("torch"),
+            EngineRequest("torch"),
             UpscaleOptions(picture=False),
             settle_s=SETTLE_S,
             progress=listener,
@@ -114,7 +114,7 @@ def test_only_a_folder_can_be_watched(tmp_path: Path, bilinear: Model) -> None:
     file.write_bytes(b"")
     for source, out in ((file, tmp_path / "out"), (tmp_path, tmp_path / "out.nii.gz"), (tmp_path, tmp_path / "out")):
         with pytest.raises(UsageError):
-            watch(source, out, bilinear, AskedFor("torch"), UpscaleOptions(), settle_s=1)
+            watch(source, out, bilinear, EngineRequest("torch"), UpscaleOptions(), settle_s=1)
 
 
 def test_a_file_settles_by_when_a_change_was_seen_not_by_its_own_time(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import DomainError, MissingInputError, UsageError
 from ctsr.files import atomic_folder
 from ctsr.hashing import derived_uid
+from ctsr.padding import plane_of, slice_of
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory, Series, is_nifti
 from ctsr.text import listed
 from ctsr.volume import Plane, Volume
-from ctsr.volume_slices import plane_of, slice_of
 
 SLICE_FILE = re.compile(r"\d{4,}\.dcm")
 """Names of the files of a written series: a folder with other files is never replaced."""

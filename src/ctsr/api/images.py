@@ -17,7 +17,7 @@ from ctsr.errors import DomainError, UsageError
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.infer.conditions import StrengthName
 from ctsr.infer.engine import EngineName, Precision
-from ctsr.padding import SlicePixels
+from ctsr.padding import SlicePixels, plane_of, slice_of, volume_of
 from ctsr.preprocess.run import PreprocessReport
 from ctsr.preprocess.run import preprocess as preprocess_folder
 from ctsr.progress import SILENT, Progress
@@ -28,7 +28,6 @@ from ctsr.upscale.run import Report as UpscaleReport
 from ctsr.upscale.run import upscale as upscale_folder
 from ctsr.upscale.volume import slices_between, upscale_volume
 from ctsr.volume import Volume, VoxelsHU
-from ctsr.volume_slices import plane_of, slice_of, volume_of
 
 ArrayHU: TypeAlias = npt.NDArray[np.number]
 """HU; axes (row, column) or (slice, row, column)."""

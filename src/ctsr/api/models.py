@@ -10,7 +10,7 @@ from ctsr.checkpoint import load_model as load_checkpoint_model
 from ctsr.errors import UsageError
 from ctsr.files import file_state
 from ctsr.infer.engine import Engine, EngineName, Precision, pick_device
-from ctsr.infer.selection import AskedFor, choose_engine, open_engine
+from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
 """A model of `ctsr.load_model`, or what that function takes."""
@@ -44,7 +44,7 @@ def load_model(reference: ModelLike = DEFAULT_MODEL) -> Model:
     return _loaded(path, file_state(path))
 
 
-def asked_for(engine: EngineName, precision: Precision, device: str) -> AskedFor:
+def asked_for(engine: EngineName, precision: Precision, device: str) -> EngineRequest:
     """What a caller wants a network to be run by.
 
     Raises:
@@ -54,10 +54,10 @@ def asked_for(engine: EngineName, precision: Precision, device: str) -> AskedFor
         raise UsageError(f"`engine` is one of {', '.join(get_args(EngineName))}, got {engine!r}")
     if precision not in {"fp32", "fp16"}:
         raise UsageError(f"`precision` is fp32 or, on a GPU, fp16, got {precision!r}; `ctsr upscale` has int8 as well")
-    return AskedFor(engine, precision, str(pick_device(device)))
+    return EngineRequest(engine, precision, str(pick_device(device)))
 
 
-def open_for(model: Model, asked: AskedFor) -> Engine:
+def open_for(model: Model, asked: EngineRequest) -> Engine:
     """The engine that runs a model, opened once for all calls that ask for the same."""
     return _opened(model, asked)
 
@@ -68,5 +68,5 @@ def _loaded(path: Path, _state: tuple[int, int]) -> Model:
 
 
 @lru_cache(maxsize=4)
-def _opened(model: Model, asked: AskedFor) -> Engine:
+def _opened(model: Model, asked: EngineRequest) -> Engine:
     return open_engine(choose_engine(model, asked, None), model)

@@ -18,7 +18,7 @@ from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Model
-    from ctsr.infer.selection import AskedFor
+    from ctsr.infer.selection import EngineRequest
     from ctsr.progress import Progress
     from ctsr.upscale.run import Report
 
@@ -66,12 +66,12 @@ class Node:
             raise UsageError("--format nifti: an archive takes DICOM only")
         from ctsr.checkpoint import find_model
         from ctsr.infer.engine import pick_device
-        from ctsr.infer.selection import AskedFor
+        from ctsr.infer.selection import EngineRequest
         from ctsr.node.service import serve
 
         model = find_model(self.model_path or DEFAULT_MODEL, progress=console)
         device = pick_device(self.device, progress=console)
-        asked = AskedFor(self.engine, self.precision, str(device))
+        asked = EngineRequest(self.engine, self.precision, str(device))
         # Nobody looks at pictures in a queue.
         options = replace(self.options, picture=False, format="dicom")
         stop = threading.Event()
@@ -114,7 +114,7 @@ class ModelUpscaler:
     """`ctsr.upscale.run.upscale` with a model and options; see `ctsr.node.service.Upscaler`."""
 
     model: "Model"
-    asked: "AskedFor"
+    asked: "EngineRequest"
     options: UpscaleOptions
 
     @property

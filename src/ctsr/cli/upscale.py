@@ -16,7 +16,7 @@ from ctsr.upscale.options import UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Model
-    from ctsr.infer.selection import AskedFor
+    from ctsr.infer.selection import EngineRequest
     from ctsr.quantization.quantized_model import Int8Network
     from ctsr.upscale.plan import Job
     from ctsr.upscale.run import Report
@@ -78,7 +78,7 @@ class Upscale:
             raise UsageError("ctsr upscale: give the input and the output: ctsr upscale IN OUT")
         from ctsr.checkpoint import find_model
         from ctsr.infer.engine import pick_device
-        from ctsr.infer.selection import AskedFor
+        from ctsr.infer.selection import EngineRequest
         from ctsr.pool import executor_for, threads_each
         from ctsr.upscale.between import pick_models
         from ctsr.upscale.run import upscale
@@ -93,7 +93,7 @@ class Upscale:
             raise UsageError("`precision=int8` is for models in plane; leave it out")
         device = pick_device(self.device, progress=console)
         int8 = self._int8(model, console) if self.precision == "int8" else None
-        asked = AskedFor(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
+        asked = EngineRequest(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
         if self.watch:
             return self._watch(source, out, model, asked, console)
         with executor_for(self.jobs, self.dask) as executor:
@@ -103,7 +103,7 @@ class Upscale:
         show(console, report, out)
         return int(report.failed > 0)
 
-    def _watch(self, source: Path, out: Path, model: "Model", asked: "AskedFor", console: Console) -> int:
+    def _watch(self, source: Path, out: Path, model: "Model", asked: "EngineRequest", console: Console) -> int:
         from ctsr.upscale.watch import watch
 
         if self.options.wanted_slice_spacing is not None:

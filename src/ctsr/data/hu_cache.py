@@ -15,11 +15,10 @@ from ctsr.errors import CtsrError, boundary
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, file_state
 from ctsr.hashing import digest
-from ctsr.hu import AIR
+from ctsr.hu import AIR, BLOCK, body_blocks
 from ctsr.pool import available_cores, in_order, pool
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Series
-from ctsr.tissue import BLOCK, body_blocks
 from ctsr.volume import PaddingMask
 
 VERSION = 1

@@ -26,8 +26,7 @@ from ctsr.degrade.apply import reflected
 from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
-from ctsr.hu import DEFAULT_RANGE, HURange
-from ctsr.tissue import BLOCK
+from ctsr.hu import BLOCK, DEFAULT_RANGE, HURange
 from ctsr.volume import VoxelsHU
 
 

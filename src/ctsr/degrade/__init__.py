@@ -3,8 +3,7 @@
 from ctsr.callable_package import make_callable
 from ctsr.degrade.apply import degrade, degrade_hu, margin_of
 from ctsr.degrade.degradation import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
-from ctsr.degrade.exam_dose import with_own_noise
-from ctsr.degrade.noise import WholeSlice
+from ctsr.degrade.noise import WholeSlice, with_own_noise
 
 __all__ = [
     "Degradation",

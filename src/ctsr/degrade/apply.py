@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ctsr.degrade.degradation import WHOLE_SLICE_MODELS, Degradation, DegradationParams, odd_nearest
-from ctsr.degrade.exam_dose import exam_noise
-from ctsr.degrade.noise import WholeSlice, correlated_normal, projected_noise, standard_normal
+from ctsr.degrade.noise import WholeSlice, correlated_normal, exam_noise, projected_noise, standard_normal
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray, HURange
 

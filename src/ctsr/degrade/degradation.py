@@ -19,7 +19,7 @@ Downsampling: TypeAlias = Literal["bilinear", "area"]
 NoiseModel: TypeAlias = Literal["white", "correlated", "projection", "exam"]
 """`white` has independent pixels; `correlated` the spectrum of CT, a ramp under an apodisation;
 `projection` is drawn in projections of a whole slice, see `ctsr.degrade.noise`; `exam` has the strength and
-correlation of the slice's own noise, see `ctsr.degrade.exam_dose`."""
+correlation of the slice's own noise, see `ctsr.degrade.noise`."""
 WHOLE_SLICE_MODELS: tuple[NoiseModel, ...] = ("projection", "exam")
 """Those that patches cannot have."""
 Range: TypeAlias = tuple[float, float]
@@ -209,7 +209,7 @@ class Degradation:
         elif self.mode == "blur":
             noise, dose = 0.0, 1.0
         elif noise_model == "exam":
-            noise = 0.0  # measured in the slice, see `ctsr.degrade.exam_dose`
+            noise = 0.0  # measured in the slice, see `ctsr.degrade.noise`
         kernel = self.kernel_for(sigma)
         return DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose, downsampling, noise_model, cutoff)
 

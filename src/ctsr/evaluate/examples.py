@@ -13,9 +13,8 @@ from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.runner import reconstruct_slice
 from ctsr.evaluate.slices import PlannedSlice
 from ctsr.evaluate.statistics import merit
-from ctsr.hu import FloatArray
+from ctsr.hu import BLOCK, FloatArray, body_blocks
 from ctsr.metrics import METRICS
-from ctsr.tissue import BLOCK, body_blocks
 
 RANKED_BY = ("PSNR", "SSIM", "LPIPS", "RMSE_HU")
 """The first of these that was computed ranks the slices."""

@@ -29,7 +29,7 @@ from ctsr.hu import HURange
 from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
 from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, estimated_conditions
 from ctsr.infer.engine import pick_device
-from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
+from ctsr.infer.selection import EngineCheck, EngineConfig, EngineRequest, choose_engine, open_engine
 from ctsr.infer.super_resolver import NetworkMethod
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, LinearFilter, Pair, fit_linear_filter, interpolate
@@ -62,7 +62,7 @@ class ModelUnderTest:
     """Where the network is."""
     engine: Engine | None = None
     """Runs the network; when None, PyTorch does."""
-    spec: EngineSpec | None = None
+    spec: EngineConfig | None = None
     """How another process opens the same engine; None where there is none."""
 
     @property
@@ -98,7 +98,9 @@ class ModelUnderTest:
         """`torch fp32`, `openvino int8`."""
         return (self.engine or TorchEngine(self.model.net)).name
 
-    def on_engine(self, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT) -> "ModelUnderTest":
+    def on_engine(
+        self, asked: EngineRequest, check: EngineCheck | None, progress: Progress = SILENT
+    ) -> "ModelUnderTest":
         """The model on another engine, see `ctsr.infer.selection.choose_engine`; unchanged for torch in fp32."""
         if (asked.engine, asked.precision) == ("torch", "fp32"):
             return self

@@ -28,13 +28,12 @@ from ctsr.evaluate.slices import PlannedSlice, announce_ma, choose_patients, pla
 from ctsr.hashing import digest
 from ctsr.hu import HURange, choose_windows
 from ctsr.infer.engine import Engine
-from ctsr.infer.selection import AskedFor, Int8Support
+from ctsr.infer.selection import EngineRequest, Int8Support
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.paths import resolve_path
 from ctsr.progress import Progress
-from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
 from ctsr.text import safe_name
 
 LONGEST_TAG = 80
@@ -316,6 +315,9 @@ def with_engine(plan: EvaluationPlan, int8: Int8Support | None, progress: Progre
 def _on_engine(
     model: ModelUnderTest, plan: EvaluationPlan, int8: Int8Support | None, progress: Progress
 ) -> ModelUnderTest:
+    # Only a run in INT8 is checked.
+    from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines
+
     def check(int8_engine: Engine, fp32_engine: Engine) -> Acceptance:
         pairs: list[Pair] = []
         for planned in plan.slices[:: math.ceil(len(plan.slices) / ACCEPTANCE_SLICES)]:
@@ -325,5 +327,5 @@ def _on_engine(
             pairs.append(Pair(lr, pair.hr))
         return compare_engines(int8_engine, fp32_engine, pairs, model.hu_range)
 
-    asked = AskedFor(plan.options.engine, plan.options.precision, str(model.device), int8)
+    asked = EngineRequest(plan.options.engine, plan.options.precision, str(model.device), int8)
     return model.on_engine(asked, check, progress)

@@ -18,8 +18,8 @@ from ctsr.evaluate.statistics import FEWEST, Comparison, Table, best_methods
 from ctsr.evaluate.summary import ResultTables
 from ctsr.figures import DPI
 from ctsr.files import write_atomically
+from ctsr.hu import TISSUES
 from ctsr.metrics import METRICS
-from ctsr.tissue import TISSUES
 
 NONE = "–"
 """Shown where there is no value."""

@@ -31,7 +31,7 @@ from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.slice_metrics import Domain
 from ctsr.evaluate.slices import PlannedSlice
 from ctsr.files import write_atomically
-from ctsr.infer.selection import EngineSpec, open_engine
+from ctsr.infer.selection import EngineConfig, open_engine
 from ctsr.metrics.perceptual import choose_perceptual
 from ctsr.pool import LostError, available_cores, each_in_order
 from ctsr.progress import Progress
@@ -269,7 +269,7 @@ class ModelRecipe:
     sha256: str
     blend: Blend | None
     device: str
-    spec: EngineSpec | None
+    spec: EngineConfig | None
 
     @classmethod
     def of(cls, model: ModelUnderTest, threads: int | None) -> "ModelRecipe":

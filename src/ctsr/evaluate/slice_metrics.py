@@ -9,9 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ctsr.hu import FloatArray, HURange, MetricWindow
+from ctsr.hu import FEWEST_PIXELS, FloatArray, HURange, MetricWindow, body_mask, tissue_masks
 from ctsr.metrics import METRICS, MetricFunction, MetricValue, PerImage
-from ctsr.tissue import FEWEST_PIXELS, body_mask, tissue_masks
 
 MaskName: TypeAlias = Literal["none", "body"]
 Mask: TypeAlias = npt.NDArray[np.bool_]

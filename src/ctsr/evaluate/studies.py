@@ -32,7 +32,7 @@ from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_
 from ctsr.physics import figures as physics_figures
 from ctsr.physics import study as physics_study
 from ctsr.progress import Progress
-from ctsr.quality.noise_spectrum import NoiseSpectrum
+from ctsr.quality.noise import NoiseSpectrum
 
 SQUARE = 1e-3
 """Relative difference of the two pixel spacings up to which pixels count as square."""

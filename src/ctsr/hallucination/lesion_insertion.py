@@ -11,11 +11,10 @@ from scipy import ndimage
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, degrade_hu
 from ctsr.errors import DomainError
-from ctsr.hu import FloatArray, HURange
+from ctsr.hu import AERATED_LUNG, SOFT_TISSUE, FloatArray, HURange, body_mask, tissue_mask
 from ctsr.infer import SuperResolver, telling
 from ctsr.physics import soft_disc
 from ctsr.physics.transfer import distances
-from ctsr.tissue import AERATED_LUNG, SOFT_TISSUE, body_mask, tissue_mask
 
 Tissue: TypeAlias = Literal["soft tissue", "lung"]
 TISSUES: dict[Tissue, tuple[float, float]] = {"soft tissue": SOFT_TISSUE, "lung": AERATED_LUNG}

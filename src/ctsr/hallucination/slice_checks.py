@@ -18,8 +18,7 @@ from scipy.special import ndtr, ndtri
 
 from ctsr.degrade import DegradationParams, degrade_hu
 from ctsr.errors import DomainError
-from ctsr.hu import FloatArray, HURange
-from ctsr.tissue import body_mask
+from ctsr.hu import FloatArray, HURange, body_mask
 
 NOISE_PIXELS, NOISE_QUANTILES = 2048, 800
 """Pixels of a slice, and values of its noise at each, from which the level of a perfect SR is computed."""

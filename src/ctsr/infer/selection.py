@@ -53,7 +53,7 @@ class Int8Support(Protocol):
 
 
 @dataclass(frozen=True)
-class EngineSpec:
+class EngineConfig:
     """All that another process needs to run the same network the same way."""
 
     model_path: Path
@@ -69,7 +69,7 @@ class EngineSpec:
 
 
 @dataclass(frozen=True)
-class AskedFor:
+class EngineRequest:
     """What a user wants a network to be run by."""
 
     engine: EngineName = "auto"
@@ -86,7 +86,9 @@ class AskedFor:
     """Of converted networks; the user's when None."""
 
 
-def choose_engine(model: Model, asked: AskedFor, check: EngineCheck | None, progress: Progress = SILENT) -> EngineSpec:
+def choose_engine(
+    model: Model, asked: EngineRequest, check: EngineCheck | None, progress: Progress = SILENT
+) -> EngineConfig:
     """What runs a network from now on; a choice that is not the one asked for is said.
 
     Args:
@@ -99,7 +101,7 @@ def choose_engine(model: Model, asked: AskedFor, check: EngineCheck | None, prog
         UsageError: the engine is not installed, or does not have the precision; or there is no INT8 network.
     """
     chosen = _available(asked, progress)
-    spec = EngineSpec(
+    spec = EngineConfig(
         model.path.absolute(), chosen, asked.precision, asked.device, asked.threads, asked.cache, asked.int8
     )
     if spec.precision != "int8":
@@ -116,7 +118,7 @@ def choose_engine(model: Model, asked: AskedFor, check: EngineCheck | None, prog
     return spec if result.passes else fp32
 
 
-def open_engine(spec: EngineSpec, model: Model | None = None) -> Engine:
+def open_engine(spec: EngineConfig, model: Model | None = None) -> Engine:
     """The engine that `spec` names; `model` saves loading its model again."""
     model = model or load_model(spec.model_path)
     net = model.net
@@ -130,7 +132,7 @@ def open_engine(spec: EngineSpec, model: Model | None = None) -> Engine:
     return OpenvinoEngine(converted(net.cpu(), spec.cache), spec.precision, threads=spec.threads)
 
 
-def _available(asked: AskedFor, progress: Progress) -> Literal["torch", "openvino"]:
+def _available(asked: EngineRequest, progress: Progress) -> Literal["torch", "openvino"]:
     engine, precision, device = asked.engine, asked.precision, asked.device
     if engine == "auto":
         if device != "cpu" or precision == "fp16":

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from ctsr.degrade import DegradationParams
 from ctsr.errors import DomainError
-from ctsr.hu import AIR, FloatArray, HURange
+from ctsr.hu import AIR, BLOCK, FloatArray, HURange, tissue_blocks
 from ctsr.infer.conditions import drawn_conditions
 from ctsr.infer.engine import Engine, TorchEngine, super_resolve
 from ctsr.models.conditioning import Conditions, is_conditional, with_conditions
 from ctsr.models.interpolation import Interpolation, enlarge, interpolate
 from ctsr.padding import SlicePixels
 from ctsr.quality.before_after import block_means
-from ctsr.tissue import BLOCK, tissue_blocks
 from ctsr.volume import PaddingMask, VoxelsHU
 
 BORDER = 4

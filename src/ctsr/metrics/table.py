@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 from ctsr.errors import UsageError
+from ctsr.hu import TISSUES
 from ctsr.metrics.fidelity import PerImage, bias, haarpsi, mae, ms_ssim, mse, psnr, rmse, ssim, vif
-from ctsr.tissue import TISSUES
 
 Better: TypeAlias = Literal["higher", "lower", "nearer 0"]
 InputScale: TypeAlias = Literal["window", "hu"]

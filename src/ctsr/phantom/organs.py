@@ -15,7 +15,7 @@ IMPLANT = 3000.0
 
 
 @dataclass(frozen=True)
-class Phase:
+class ContrastPhase:
     """HU of contrast-enhanced tissues in one phase after the injection."""
 
     arteries: float
@@ -35,10 +35,10 @@ class Phase:
 
 
 PHASES = {
-    "arterial": Phase(340, 240, 170, 110, 105, 72, 140, 190, 80),
-    "pulmonary": Phase(210, 390, 260, 60, 80, 58, 70, 110, 50),
-    "portal": Phase(165, 150, 155, 190, 110, 112, 128, 185, 165),
-    "native": Phase(42, 42, 40, 42, 48, 56, 48, 34, 32),
+    "arterial": ContrastPhase(340, 240, 170, 110, 105, 72, 140, 190, 80),
+    "pulmonary": ContrastPhase(210, 390, 260, 60, 80, 58, 70, 110, 50),
+    "portal": ContrastPhase(165, 150, 155, 190, 110, 112, 128, 185, 165),
+    "native": ContrastPhase(42, 42, 40, 42, 48, 56, 48, 34, 32),
 }
 
 _PLAIN = {"muscle": MUSCLE, "bile": 12, "meal": 38, "gut": 62, "gland": 92, "gas": AIR}
@@ -86,7 +86,7 @@ class Vessel:
     wall: float = 1.2
     wall_tissue: str = "muscle"
 
-    def paint_on(self, canvas: Canvas, phase: Phase, inside: Image | None = None) -> None:
+    def paint_on(self, canvas: Canvas, phase: ContrastPhase, inside: Image | None = None) -> None:
         """Paint wall and lumen, clipped where the signed distance `inside` is positive."""
         if self.wall > 0:
             canvas.paint_tube(self.path, phase.of(self.wall_tissue), grow=self.wall, inside=inside)

@@ -18,7 +18,7 @@ _FLARE_MM = 55.0
 
 
 @dataclass(frozen=True)
-class Kernel:
+class SimulatedKernel:
     """A reconstruction kernel: its point spread, edge enhancement and noise."""
 
     name: str
@@ -45,13 +45,13 @@ class Kernel:
 KERNELS = {
     kernel.name: kernel
     for kernel in (
-        Kernel("B30f", 0.50, 0.00, 0.36, 0.9),
-        Kernel("B40s", 0.45, 0.00, 0.42, 1.0),
-        Kernel("STANDARD", 0.46, 0.05, 0.42, 1.0),
-        Kernel("SOFT", 0.55, 0.00, 0.34, 0.8),
-        Kernel("FC18", 0.48, 0.04, 0.40, 1.0),
-        Kernel("B", 0.52, 0.00, 0.38, 0.9),
-        Kernel("LUNG", 0.36, 0.28, 0.60, 2.0),
+        SimulatedKernel("B30f", 0.50, 0.00, 0.36, 0.9),
+        SimulatedKernel("B40s", 0.45, 0.00, 0.42, 1.0),
+        SimulatedKernel("STANDARD", 0.46, 0.05, 0.42, 1.0),
+        SimulatedKernel("SOFT", 0.55, 0.00, 0.34, 0.8),
+        SimulatedKernel("FC18", 0.48, 0.04, 0.40, 1.0),
+        SimulatedKernel("B", 0.52, 0.00, 0.38, 0.9),
+        SimulatedKernel("LUNG", 0.36, 0.28, 0.60, 2.0),
     )
 }
 
@@ -89,7 +89,7 @@ class Scanner:
 
 
 def acquire(
-    hu: Image, scanner: Scanner, kernel: Kernel, *, spacing: float, thickness: float, rng: np.random.Generator
+    hu: Image, scanner: Scanner, kernel: SimulatedKernel, *, spacing: float, thickness: float, rng: np.random.Generator
 ) -> Image:
     """Simulate the acquisition of an ideal image in HU: apply the kernel's transfer function and add noise.
 
@@ -104,7 +104,7 @@ def acquire(
     return sharp + noise_field(hu.shape, kernel, spacing, rng) * (sigma * (0.2 + passed))
 
 
-def noise_field(shape: tuple[int, ...], kernel: Kernel, spacing: float, rng: np.random.Generator) -> Image:
+def noise_field(shape: tuple[int, ...], kernel: SimulatedKernel, spacing: float, rng: np.random.Generator) -> Image:
     """Noise of standard deviation 1 with the spectrum of filtered back projection: a ramp with a cut-off."""
     amplitude, norm = _noise_amplitude((shape[0], shape[1]), kernel, spacing)
     white = rng.standard_normal(shape, dtype=np.float32)
@@ -112,7 +112,7 @@ def noise_field(shape: tuple[int, ...], kernel: Kernel, spacing: float, rng: np.
 
 
 @lru_cache(maxsize=4)
-def _noise_amplitude(shape: tuple[int, int], kernel: Kernel, spacing: float) -> tuple[Image, float]:
+def _noise_amplitude(shape: tuple[int, int], kernel: SimulatedKernel, spacing: float) -> tuple[Image, float]:
     """Square root of the noise power at every frequency, and the standard deviation of white noise filtered with it.
 
     The power is f·exp(−2(f/cut-off)²), somewhat larger for structures along y, because lateral rays pass through more

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ctsr.hu import AIR
 from ctsr.phantom import organs
 from ctsr.phantom.geometry import AxialPlane, BodyTextures, Canvas, Ellipsoid, Image, Segments, membranes, smooth_min
-from ctsr.phantom.organs import FAT, LIVER, Phase
+from ctsr.phantom.organs import FAT, LIVER, ContrastPhase
 from ctsr.phantom.trunk import HEART, Layers, TorsoBuild, layers
 from ctsr.volume import Vector
 
@@ -145,7 +145,7 @@ _DIAPHRAGM = 48.0
 _GAS_LEVEL = -42.0
 
 
-def paint_lungs(canvas: Canvas, surfaces: Layers, textures: BodyTextures, trees: Trees, phase: Phase) -> None:
+def paint_lungs(canvas: Canvas, surfaces: Layers, textures: BodyTextures, trees: Trees, phase: ContrastPhase) -> None:
     """Paint lung tissue, denser towards the back, a fissure, vessels and airways."""
     plane = canvas.plane
     canvas.paint(np.maximum(surfaces.cavity + 1, np.abs(surfaces.diaphragm) - np.float32(1.8)), _DIAPHRAGM)
@@ -162,7 +162,7 @@ def paint_lungs(canvas: Canvas, surfaces: Layers, textures: BodyTextures, trees:
     canvas.paint_tube(trees.bronchi, AIR)
 
 
-def paint_mediastinum(canvas: Canvas, phase: Phase) -> None:
+def paint_mediastinum(canvas: Canvas, phase: ContrastPhase) -> None:
     """Paint pericardium, heart, great vessels, trachea and oesophagus.
 
     All walls are painted before all lumina, so lumina that meet are connected.
@@ -187,7 +187,7 @@ def paint_mediastinum(canvas: Canvas, phase: Phase) -> None:
         canvas.paint_tube(airway.path, phase.of(airway.tissue))
 
 
-def paint_abdomen(canvas: Canvas, surfaces: Layers, textures: BodyTextures, trees: Trees, phase: Phase) -> None:
+def paint_abdomen(canvas: Canvas, surfaces: Layers, textures: BodyTextures, trees: Trees, phase: ContrastPhase) -> None:
     """Paint the organs below the diaphragm."""
     inside = np.maximum(surfaces.cavity + 3.5, surfaces.diaphragm + 2.2)
     where = inside < 0
@@ -215,7 +215,7 @@ def _paint_stomach_gas(canvas: Canvas, inside: Image) -> None:
     canvas.paint(np.maximum(gas, inside[region]), AIR, region)
 
 
-def _paint_kidney_cores(canvas: Canvas, phase: Phase) -> None:
+def _paint_kidney_cores(canvas: Canvas, phase: ContrastPhase) -> None:
     """Paint the renal pyramids around a pelvis filled with fat."""
     for kidney in organs.KIDNEYS:
         x, y, z = kidney.center
@@ -227,7 +227,7 @@ def _paint_kidney_cores(canvas: Canvas, phase: Phase) -> None:
         canvas.paint_solid(Ellipsoid((x - side * 7, y - 4, z), (13, 6.5, 26), kidney.turn), FAT + 10)
 
 
-def _paint_liver(canvas: Canvas, inside: Image, textures: BodyTextures, trees: Trees, phase: Phase) -> None:
+def _paint_liver(canvas: Canvas, inside: Image, textures: BodyTextures, trees: Trees, phase: ContrastPhase) -> None:
     """Paint liver parenchyma and its veins."""
     plane = canvas.plane
     right = LIVER[0].distance(plane.x, plane.y, plane.z)

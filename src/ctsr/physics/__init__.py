@@ -22,7 +22,7 @@ from ctsr.physics.transfer import (
     soft_disc,
     transfer_function,
 )
-from ctsr.quality.noise_spectrum import NoiseSpectrum, Region, homogeneous_regions, power_map, spectrum_of
+from ctsr.quality.noise import NoiseSpectrum, Region, homogeneous_regions, power_map, spectrum_of
 
 __all__ = [
     "REFERENCE",

@@ -13,7 +13,7 @@ from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure
 from ctsr.hu import FloatArray, Window
 from ctsr.physics.real_scan import ScanPhysics
 from ctsr.physics.study import NoiseStudy, PhysicsStudy
-from ctsr.quality.noise_spectrum import NoiseSpectrum, Region
+from ctsr.quality.noise import NoiseSpectrum, Region
 
 __all__ = ["detectability_figure", "noise_figure", "phantom_noise_figure", "regions_figure", "transfer_figure"]
 

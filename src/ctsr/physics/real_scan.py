@@ -16,11 +16,18 @@ from scipy.optimize import least_squares
 from scipy.special import j0, ndtr
 
 from ctsr.errors import DomainError
+from ctsr.hu import body_mask
 from ctsr.physics.transfer import BIN, EdgeProfile, TransferFunction, edge_profile, falls_to, transfer_function
-from ctsr.quality.noise import NoiseEstimate, cut_windows, homogeneous_windows, noise_in
-from ctsr.quality.noise_spectrum import NoiseSpectrum, power_map, spectrum_of
+from ctsr.quality.noise import (
+    NoiseEstimate,
+    NoiseSpectrum,
+    cut_windows,
+    homogeneous_windows,
+    noise_in,
+    power_map,
+    spectrum_of,
+)
 from ctsr.quality.sharpness import REACH, edge_points, edge_samples, fit_edges
-from ctsr.tissue import body_mask
 from ctsr.volume import VoxelsHU
 
 Kind: TypeAlias = Literal["wire", "rods", "edge"]

@@ -26,7 +26,7 @@ from ctsr.physics.transfer import (
     transfer_function,
 )
 from ctsr.progress import SILENT, Progress
-from ctsr.quality.noise_spectrum import (
+from ctsr.quality.noise import (
     NoiseSpectrum,
     PowerMap,
     Region,

@@ -17,7 +17,7 @@ from scipy.special import j1
 
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
-from ctsr.quality.noise_spectrum import LEAST_HU, NoiseSpectrum
+from ctsr.quality.noise import LEAST_HU, NoiseSpectrum
 
 BIN = 0.25
 """Width of the profile's bins, pixels."""

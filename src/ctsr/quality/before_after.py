@@ -10,10 +10,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ctsr.errors import DomainError
-from ctsr.quality.noise import HomogeneousWindows, cut_windows, homogeneous_windows, noise_in
-from ctsr.quality.noise_spectrum import LEAST_HU, detrended
+from ctsr.hu import TISSUE_CORES, body_mask, core_masks
+from ctsr.quality.noise import LEAST_HU, HomogeneousWindows, cut_windows, detrended, homogeneous_windows, noise_in
 from ctsr.quality.sharpness import FEWEST, REACH, TEN_TO_NINETY, edge_points, fit_edges
-from ctsr.tissue import TISSUE_CORES, body_mask, core_masks
 from ctsr.volume import PaddingMask, VoxelsHU
 
 NEIGHBOURHOOD = 5
@@ -29,7 +28,7 @@ FEWEST_PIXELS = 200
 """Pixels of a tissue, over all slices, below which its mean is that of its noise."""
 
 
-class SlicePair(NamedTuple):
+class SourceAndResult(NamedTuple):
     """One slice before and after."""
 
     source: VoxelsHU
@@ -76,7 +75,7 @@ class BeforeAfter:
 
 
 def measure_before_after(
-    pairs: Sequence[SlicePair],
+    pairs: Sequence[SourceAndResult],
     *,
     scale: int,
     pixel_spacing: tuple[float, float],
@@ -135,7 +134,7 @@ def _means(by_tissue: Mapping[str, Sequence[npt.NDArray[np.float32]]]) -> dict[s
     return {name: float(e.mean(dtype=np.float64)) for name, e in pooled.items() if e.size >= FEWEST_PIXELS}
 
 
-def edge_widths(pairs: Sequence[SlicePair], images: Sequence[VoxelsHU], scale: int) -> npt.NDArray[np.float64]:
+def edge_widths(pairs: Sequence[SourceAndResult], images: Sequence[VoxelsHU], scale: int) -> npt.NDArray[np.float64]:
     """From 10 to 90 % of the edges that are clear in the source, in source pixels: (edges), NaN where one is not found.
 
     Args:
@@ -159,7 +158,7 @@ def _median(values: npt.NDArray[np.float64]) -> float | None:
     return float(np.median(known)) if len(known) >= FEWEST else None
 
 
-def noise_ratio(pairs: Sequence[SlicePair], windows: HomogeneousWindows, scale: int) -> float | None:
+def noise_ratio(pairs: Sequence[SourceAndResult], windows: HomogeneousWindows, scale: int) -> float | None:
     """σ of the result over σ of the source: median over the same homogeneous windows, each without its trend.
 
     Args:
@@ -198,7 +197,7 @@ def block_means(image: VoxelsHU, scale: int) -> VoxelsHU:
     return image[: rows * scale, : columns * scale].reshape(rows, scale, columns, scale).mean(axis=(1, 3))
 
 
-def _body(pair: SlicePair) -> npt.NDArray[np.bool_]:
+def _body(pair: SourceAndResult) -> npt.NDArray[np.bool_]:
     body = body_mask(pair.source)
     return body if pair.padding is None else body & ~pair.padding
 

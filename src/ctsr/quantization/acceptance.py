@@ -15,12 +15,11 @@ from ctsr.checkpoint import Model
 from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.errors import DomainError
 from ctsr.exams import read_slice, scan
-from ctsr.hu import HURange
+from ctsr.hu import HURange, tissue_masks
 from ctsr.infer.conditions import STRENGTHS, network_input
 from ctsr.infer.engine import Engine, super_resolve
 from ctsr.models.conditioning import with_conditions
 from ctsr.quality.noise import measure_noise
-from ctsr.tissue import tissue_masks
 from ctsr.volume import VoxelsHU
 
 MAX_LOSS_DB = 0.05

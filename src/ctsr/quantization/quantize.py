@@ -78,7 +78,7 @@ def quantize(
     train = _part(exams, "train", options, progress)
     val = _part(exams, "val", options, progress)
     _check_patch_fits(options.patch_size, model.scale, train.series)
-    patches = Patches(train.series, model, options)
+    patches = PatchBatches(train.series, model, options)
     net = fake_quantized(model.net)
     batches = patches.batches("ranges", CALIBRATION_BATCHES)
     conditional = model.architecture.conditional
@@ -134,7 +134,7 @@ def _check_patch_fits(size: int, scale: int, series: Sequence[StoredSeries]) -> 
 
 
 @dataclass(frozen=True, eq=False)
-class Patches:
+class PatchBatches:
     """Random patches of the training part."""
 
     series: tuple[StoredSeries, ...]

@@ -16,10 +16,9 @@ from ctsr.data.pairs import PatchPair, Ticket
 from ctsr.degrade.degradation import Range
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from
-from ctsr.hu import HURange
+from ctsr.hu import BLOCK, HURange
 from ctsr.models.conditioning import ThroughPlaneConditions, through_plane_input
 from ctsr.through_plane.slice_profile import REACH, SliceProfile, interpolation, thickening, to_nearest
-from ctsr.tissue import BLOCK
 
 SAMPLES = 2
 """Samples along each side of a pixel that are averaged: a target pixel is an area."""

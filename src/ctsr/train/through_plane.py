@@ -14,13 +14,12 @@ from ctsr.data.pairs import EpochSampler
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.hashing import rng_from
-from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.hu import BLOCK, DEFAULT_RANGE, HURange
 from ctsr.infer import super_resolve
 from ctsr.losses import l1_loss
 from ctsr.models import Architecture
 from ctsr.models.architecture import THROUGH_PLANE
 from ctsr.through_plane.patches import ThroughPlaneDegradation, ThroughPlanePatches, as_batch, make_patch
-from ctsr.tissue import BLOCK
 from ctsr.train.context import Data, Losses, Patches, Validation, patch_loader
 from ctsr.train.options import TrainOptions
 

@@ -11,7 +11,7 @@ from ctsr.data.datasets import patient_names
 from ctsr.errors import SeriesError, UsageError
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
-from ctsr.infer.selection import AskedFor, EngineCheck, EngineSpec, choose_engine, open_engine
+from ctsr.infer.selection import EngineCheck, EngineConfig, EngineRequest, choose_engine, open_engine
 from ctsr.paths import check_apart
 from ctsr.pool import LostError, each_in_order
 from ctsr.progress import SILENT, Progress
@@ -41,7 +41,7 @@ def upscale(
     source: Path,
     out: Path,
     model: Model,
-    asked: AskedFor,
+    asked: EngineRequest,
     options: UpscaleOptions,
     *,
     between: Model | None = None,
@@ -101,7 +101,9 @@ def upscale(
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
 
 
-def _with_between(network: Network, model: Model, asked: AskedFor, progress: Progress) -> tuple[EngineSpec, Network]:
+def _with_between(
+    network: Network, model: Model, asked: EngineRequest, progress: Progress
+) -> tuple[EngineConfig, Network]:
     """What runs the model between slices, in fp32 or a GPU's fp16."""
     precision = "fp32" if asked.precision == "int8" else asked.precision
     spec = choose_engine(model, replace(asked, precision=precision, int8=None), None, progress)

@@ -25,7 +25,7 @@ from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_j
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, seam_error
-from ctsr.infer.selection import EngineSpec, open_engine
+from ctsr.infer.selection import EngineConfig, open_engine
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.progress import SILENT, Progress
@@ -77,7 +77,7 @@ class Network:
 
 
 @lru_cache(maxsize=1)
-def open_network(spec: EngineSpec, between: EngineSpec | None = None) -> Network:
+def open_network(spec: EngineConfig, between: EngineConfig | None = None) -> Network:
     """Models in a process that was told of them only: opened once for all their series."""
     model = load_model(spec.model_path)
     engine = open_engine(spec, model)

@@ -14,7 +14,7 @@ from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
-from ctsr.quality.before_after import BeforeAfter, SlicePair, check, measure_before_after, noise_ratio
+from ctsr.quality.before_after import BeforeAfter, SourceAndResult, check, measure_before_after, noise_ratio
 from ctsr.quality.noise import NoiseEstimate, homogeneous_windows, measure_noise
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import VoxelsHU
@@ -107,7 +107,7 @@ def tune(
     interpolating = replace(resolver, network_share=0.0)
     tried = [_Tried(pixels, resolver(pixels, conditions).hu, interpolating(pixels, conditions).hu) for pixels in slices]
     share = _largest_quiet_share(tried, resolver.scale, pixel_spacing) if options.limit_noise else 1.0
-    smooth = [SlicePair(pixels.hu, _bicubic(pixels, resolver.scale), pixels.padding) for pixels in slices]
+    smooth = [SourceAndResult(pixels.hu, _bicubic(pixels, resolver.scale), pixels.padding) for pixels in slices]
     return Tuning(
         strength=strength,
         conditions=conditions,
@@ -151,9 +151,9 @@ class _Tried(NamedTuple):
     network: VoxelsHU
     interpolated: VoxelsHU
 
-    def mixed(self, share: float) -> SlicePair:
+    def mixed(self, share: float) -> SourceAndResult:
         result = self.interpolated + share * (self.network - self.interpolated)
-        return SlicePair(self.pixels.hu, np.asarray(result, np.float32), self.pixels.padding)
+        return SourceAndResult(self.pixels.hu, np.asarray(result, np.float32), self.pixels.padding)
 
 
 def _largest_quiet_share(tried: Sequence[_Tried], scale: int, pixel_spacing: tuple[float, float]) -> float:

@@ -6,7 +6,7 @@ from ctsr.checkpoint import Model
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Engine, Tiled, plan_tiles
 from ctsr.infer.super_resolver import SliceSuperResolver
-from ctsr.padding import SlicePixels
+from ctsr.padding import SlicePixels, finer_plane, plane_of, slice_of, volume_of
 from ctsr.progress import SILENT, Progress
 from ctsr.quality.noise import measure_noise
 from ctsr.resample import at_spacing, resample
@@ -17,7 +17,6 @@ from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import Tuning, tune
 from ctsr.volume import Volume
-from ctsr.volume_slices import finer_plane, plane_of, slice_of, volume_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from ctsr.dicom.reading import files_below
 from ctsr.errors import CtsrError, MissingInputError, UsageError
 from ctsr.exams import scan
 from ctsr.files import file_state
-from ctsr.infer.selection import AskedFor, choose_engine, open_engine
+from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Series, is_nifti
@@ -70,7 +70,7 @@ def watch(
     source: Path,
     out: Path,
     model: Model,
-    asked: AskedFor,
+    asked: EngineRequest,
     options: UpscaleOptions,
     *,
     settle_s: float,

@@ -20,7 +20,6 @@ from ctsr.exams import SlicePixels, even_grid
 from ctsr.figures import Panel, comparison_figure, save_figure
 from ctsr.hu import PRESETS, FloatArray
 from ctsr.models.interpolation import enlarge
-from ctsr.nifti import verify_volume, volume_writer
 from ctsr.quality.before_after import BeforeAfter
 from ctsr.series import is_nifti
 from ctsr.upscale.plan import NOT_FOR_DIAGNOSIS, Job
@@ -135,6 +134,9 @@ def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
         SeriesError: the slices lie on no even grid, or hold values beyond 16 bits.
         ReadError: the volume says something else when it is read again.
     """
+    # Reading and writing NIfTI takes nibabel, which results in DICOM do without.
+    from ctsr.nifti import verify_volume, volume_writer
+
     grid, _ = even_grid(job.series)
     plane = job.plane(0)
     step = grid.spacing[0] if job.between is None else job.between.grid.spacing

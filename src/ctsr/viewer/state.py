@@ -18,7 +18,7 @@ from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.exams import scan, scan_patient
 from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, MetricWindow, choose_window
 from ctsr.identity import is_same_person, with_names
-from ctsr.infer.selection import AskedFor, EngineCheck, Int8Support
+from ctsr.infer.selection import EngineCheck, EngineRequest, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
 from ctsr.preprocess.manifest import SeriesRow, read_log
@@ -357,7 +357,7 @@ def _on_engine(request: ViewRequest, series: Sequence[Series], progress: Progres
     if request.int8 is not None:
         check = request.int8.check_on_series(model.model, series, assume_hu=options.assume_hu)
 
-    asked = AskedFor(options.engine, options.precision, str(model.device), request.int8)
+    asked = EngineRequest(options.engine, options.precision, str(model.device), request.int8)
     return model.on_engine(asked, check, progress)
 
 
