@@ -70,8 +70,9 @@ def slice_header(source: SliceHeader) -> Dataset:
 def classic_frame(source: Dataset, frame: int) -> Dataset:
     """The header that frame `frame` (from 0) of `source` would have as a slice of its own.
 
-    Everything of the object itself, then of the functional groups shared by all frames, then of the frame's own, except
-    retired attributes, which converted objects keep there; `source` is not changed. SOP class and instance stay those of the object: `derive_slice` replaces them.
+    Everything of the object itself, then of the functional groups shared by all frames, then of the frame's own,
+    except retired attributes, which converted objects keep there; `source` is not changed. SOP class and instance stay
+    those of the object: `derive_slice` replaces them.
     """
     header = source[:]
     for keyword in NOT_OF_A_SLICE:
