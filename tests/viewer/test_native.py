@@ -149,9 +149,7 @@ def test_a_share_of_interpolation_replaces_what_was_shown_before_it_was_known(
     np.testing.assert_array_equal(shown(session, settled(session, unlimited, 1), "SR"), before)
 
 
-def test_source_and_bicubic_are_the_images_as_they_are(
-    noisy: Path, bundled: ModelUnderTest, open_native: Any
-) -> None:
+def test_source_and_bicubic_are_the_images_as_they_are(noisy: Path, bundled: ModelUnderTest, open_native: Any) -> None:
     session = open_native(noisy, bundled)
     assert session.state.panels == ("Source", "Bicubic", "SR")
     series = session.series[0]
