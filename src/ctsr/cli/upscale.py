@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from ctsr.archives import unpacked
 from ctsr.cli.console import Console, mm, pixels
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
@@ -45,7 +46,7 @@ class Upscale:
     """
 
     source: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="IN")]] = None
-    """A series, a patient, a folder of patients, or a NIfTI file."""
+    """A series, a patient, a folder of patients, a zip archive of these, or a NIfTI file."""
     out: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="OUT")]] = None
     """Receives the result: one series fills it (or a .nii.gz file), several go to <patient>/<series> below."""
     model_path: str | None = None
@@ -96,9 +97,9 @@ class Upscale:
         asked = EngineRequest(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
         if self.watch:
             return self._watch(source, out, model, asked, console)
-        with executor_for(self.jobs, self.dask) as executor:
+        with unpacked(source, progress=console) as folder, executor_for(self.jobs, self.dask) as executor:
             report = upscale(
-                source, out, model, asked, self.options, between=models.between, executor=executor, progress=console
+                folder, out, model, asked, self.options, between=models.between, executor=executor, progress=console
             )
         show(console, report, out)
         return int(report.failed > 0)
