@@ -261,7 +261,7 @@ def test_left_out_the_generator_is_the_newest_l1_run(
     listener = Listener()
     finetune(replace(finetuning, pretrained_g=None, epochs=1, lambda_gan=0.0), progress=listener)
     chosen = Path("runs") / pretrained.name / "best.pth"
-    assert f"model: {chosen}, the newest L1 run (choose another with --pretrained_g)" in listener.notes
+    assert f"model: {chosen}, the newest L1 run (choose another with `pretrained_g`)" in listener.notes
 
 
 def test_each_kind_of_run_is_continued_by_its_own_verb(finetuning: FinetuneOptions, pretrained: Path) -> None:

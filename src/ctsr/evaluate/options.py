@@ -84,7 +84,7 @@ class EvaluateOptions:
     window_width: float | None = None
     """Width of the metrics' window, HU; overrides the preset's."""
     windows: tuple[str, ...] = ()
-    """Several windows in one run, by preset; global is the whole --hu_clip. The first is the one that is printed."""
+    """Several windows in one run, by preset; global is the whole `hu_clip`. The first is the one that is printed."""
     mask: tuple[Literal["none", "body"], ...] = ("none",)
     """Where metrics on a window and in HU are computed: the whole image, the body, or (none body) both; those of a
     tissue are always computed on the whole image."""

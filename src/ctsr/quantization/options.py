@@ -41,6 +41,6 @@ class QuantizeOptions:
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch_size < 1 or self.seed < 0:
-            raise UsageError("--steps and --seed must not be negative, and --batch_size must be at least 1")
+            raise UsageError("`steps` and `seed` must not be negative, and `batch_size` must be at least 1")
         if not self.lr > 0:
-            raise UsageError(f"--lr must be above 0, got {self.lr:g}")
+            raise UsageError(f"`lr` must be above 0, got {self.lr:g}")

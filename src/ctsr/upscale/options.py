@@ -56,7 +56,7 @@ class UpscaleOptions:
     """Compress DICOM results without loss; jpegls is smallest, rle is read everywhere."""
     anonymize: bool = False
     """Take from the results what tells who the patient is, after DICOM PS3.15 Annex E's basic profile; implies
-    --no_names."""
+    `names=False`."""
     names: bool = True
     """Write names of patients and folders into run.json, pictures and names of result folders; else hashes."""
     picture: bool = True

@@ -27,9 +27,9 @@ class ViewOptions:
     window_width: float | None = None
     """Window width in HU; overrides the preset's."""
     plane: PlaneName = "axial"
-    """Initial plane, or plane of --snapshot."""
+    """Initial plane, or plane of `snapshot`."""
     index: int | None = None
-    """Initial slice, or slice of --snapshot, counted from 0; by default the middle one."""
+    """Initial slice, or slice of `snapshot`, counted from 0; by default the middle one."""
     degradation_sampling: Literal["volume", "slice", "det-slice"] = "volume"
     """Draw once for a series, for each slice, or for each slice with the seed deg_seed + slice index."""
     deg_seed: int = 42
