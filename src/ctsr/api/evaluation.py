@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ctsr.api.images import ArrayHU, PathLike, Spacing, given
-from ctsr.api.models import DEFAULT_MODEL, ModelLike, load_model
+from ctsr.api.models import ModelLike, load_model
+from ctsr.checkpoint.model_lookup import DEFAULT_MODEL
 from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode

@@ -7,6 +7,7 @@ from typing import TypeAlias, get_args
 
 from ctsr.checkpoint import Model, resolve_model
 from ctsr.checkpoint import load_model as load_checkpoint_model
+from ctsr.checkpoint.model_lookup import DEFAULT_MODEL
 from ctsr.errors import UsageError
 from ctsr.files import file_state
 from ctsr.infer.engine import Engine, EngineName, Precision, pick_device
@@ -14,7 +15,6 @@ from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
 """A model of `ctsr.load_model`, or what that function takes."""
-DEFAULT_MODEL = "ctsr-x2"
 
 
 def load_model(reference: ModelLike = DEFAULT_MODEL) -> Model:

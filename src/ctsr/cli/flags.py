@@ -34,6 +34,8 @@ METAVARS = {Path: "PATH", str: "TEXT", int: "N", float: "VALUE"}
 MAX_WIDTH = 100
 NAME_WIDTH = 26
 """Columns of the names; descriptions begin after them."""
+RARE = frozenset({"assume_hu", "hu_offset", "hu_scale"})
+"""Flags for files with wrong headers: last in the help."""
 SHORT = 9
 """Commands of at most so many flags have one group."""
 
@@ -157,6 +159,7 @@ def help_text(options: type[Any], basic: Sequence[str], prog: str) -> str:
     arguments = [flag for flag in flags if flag.positional]
     common = [flag for flag in flags if flag.name in {"config", "debug"}]
     own = [flag for flag in flags if flag not in arguments and flag not in common]
+    own.sort(key=lambda flag: flag.name in RARE)
     first = [flag for flag in own if flag.name in basic or len(own) <= SHORT]
     first.sort(key=lambda flag: basic.index(flag.name) if flag.name in basic else len(basic))
     words = [flag.metavar if flag.default is dataclasses.MISSING else f"[{flag.metavar}]" for flag in arguments]

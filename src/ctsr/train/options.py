@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_type_hints
 
 from ctsr.errors import UsageError
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 
 __all__ = ["FinetuneOptions", "RunOptions", "TrainOptions", "continued", "from_plain", "plain_options"]
 
@@ -39,7 +39,7 @@ HERE_AND_NOW = frozenset({"cache", "compile", "device", "resume", "store"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class RunOptions(HUOptions):
     """What training with L1 and fine-tuning have in common."""
 
     data_root: tuple[Path, ...] = (Path("preprocessed_data"),)
@@ -74,12 +74,6 @@ class RunOptions:
     """Validate on at most this many slices of each series, evenly spread; 0 takes all."""
     split_json: Path | None = None
     """Split file to use instead of splits/patient_split_seed42.json."""
-    assume_hu: bool = False
-    """Read series without a rescale as if their stored values were HU."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     devices: int = 1
@@ -111,11 +105,6 @@ class RunOptions:
             raise UsageError(f"`ema` must be in [0, 1), got {self.ema:g}")
         if self.batch_size % self.devices:
             raise UsageError(f"`batch_size` {self.batch_size} cannot be shared evenly by {self.devices} devices")
-
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def epochs_of_patience(self) -> int:

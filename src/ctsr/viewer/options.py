@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from ctsr.errors import UsageError
 from ctsr.evaluate.options import ConditionsSource
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
 
@@ -17,7 +17,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewOptions:
+class ViewOptions(HUOptions):
     """Options of a viewer except data, model and degradation."""
 
     preset: str | None = None
@@ -55,19 +55,8 @@ class ViewOptions:
     """Inference engine; the one of an evaluation reproduces its numbers to the last digit."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
     """Numeric precision; int8 needs OpenVINO, fp16 a GPU."""
-    assume_hu: bool = False
-    """Treat stored values as HU where a series has no rescale slope and intercept."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     store: Path | None = None
     """Folder of decoded series; by default the user's cache folder."""
-
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def conditions_source(self) -> ConditionsSource:
