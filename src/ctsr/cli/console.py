@@ -58,7 +58,7 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of the result; columns whose cells are all numbers are set flush right."""
-        cells = [tuple(printable(self.spelling(cell)) for cell in row) for row in rows]
+        cells = [tuple(map(self._cell, row)) for row in rows]
         table = Table(show_edge=False, pad_edge=False)
         for i, name in enumerate(columns):
             numeric = bool(cells) and all(_is_number(row[i]) for row in cells)
@@ -68,6 +68,9 @@ class Console:
         if title:
             self.print(title)
         self._out.print(table)
+
+    def _cell(self, text: str) -> str:
+        return printable(self.spelling(text))
 
     def note(self, message: str) -> None:
         """One line of news: a choice that was made, a warning."""

@@ -314,7 +314,8 @@ def _load_arrays(content: bytes) -> Arrays:
 
 def _trunk_from_flax(arrays: Arrays) -> dict[str, Tensor]:
     """Kernels (height, width, in, out) → (out, in, height, width), numbered as torchvision numbers its layers."""
-    (trunk,) = [value for key, value in arrays.items() if not key.startswith("NetLinLayer")]
+    trunks = [value for key, value in arrays.items() if not key.startswith("NetLinLayer")]
+    (trunk,) = trunks
     state: dict[str, Tensor] = {}
     layer = 0
     for i in range(len(trunk)):
