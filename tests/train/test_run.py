@@ -212,9 +212,9 @@ def test_a_patch_size_that_the_scale_does_not_divide_is_refused(options: TrainOp
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"epochs": 0}, "--epochs must be at least 1"),
-        ({"lr": 0.0}, "--lr must be above 0"),
-        ({"patience": -1}, "--patience must not be negative"),
+        ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"lr": 0.0}, "`lr` must be above 0"),
+        ({"patience": -1}, "`patience` must not be negative"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(options: TrainOptions, settings: dict[str, Any], says: str) -> None:

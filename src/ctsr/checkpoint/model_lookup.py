@@ -144,8 +144,6 @@ BUNDLED: Mapping[str, BundledModel] = {
     )
 }
 """Models in plane by name; the first of its scale is used where no run is found."""
-DEFAULT_MODEL = "ctsr-x2"
-"""The model in plane of whatever makes results for users, where none is named."""
 SLICE_MODELS: Mapping[str, BundledModel] = {"ctsr-z": BundledModel("ctsr-z", 1, "Apache-2.0")}
 """Models between slices by name."""
 

@@ -14,7 +14,7 @@ from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.hashing import digest
 from ctsr.node.settings import EventLog, NodeOptions
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Model
@@ -65,7 +65,6 @@ class Node:
         if self.options.format == "nifti":
             raise UsageError("--format nifti: an archive takes DICOM only")
         from ctsr.checkpoint import find_model
-        from ctsr.checkpoint.model_lookup import DEFAULT_MODEL
         from ctsr.infer.engine import pick_device
         from ctsr.infer.selection import EngineRequest
         from ctsr.node.service import serve

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.checkpoint import Meta, Model, of_kind
-from ctsr.checkpoint.model_lookup import DEFAULT_MODEL, SLICE_MODELS
+from ctsr.checkpoint.model_lookup import SLICE_MODELS
 from ctsr.dicom.attributes import Attributes
 from ctsr.dicom.frames import slice_header
 from ctsr.errors import MissingInputError, UsageError
@@ -20,7 +20,7 @@ from ctsr.series import is_nifti
 from ctsr.through_plane.slice_grid import SAME_WITHIN, SliceGrid
 from ctsr.through_plane.slice_profile import interpolation
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
 from ctsr.upscale.writers import Sink
 

@@ -10,6 +10,8 @@ from ctsr.dicom.compress import Compression
 from ctsr.errors import UsageError
 from ctsr.hu import HUOptions
 
+DEFAULT_MODEL = "ctsr-x2"
+"""The model in plane where none is named."""
 SLICES = re.compile(r"(-?\d*):(-?\d*)")
 
 
