@@ -275,7 +275,7 @@ def test_each_kind_of_run_is_continued_by_its_own_verb(finetuning: FinetuneOptio
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"patch": 25}, "--patch 25 is not divisible by --scale 2; 24 is"),
+        ({"patch": 25}, "`patch` 25 is not divisible by `scale` 2; 24 is"),
         ({"lambda_gan": -1.0}, "`lambda_gan` must not be negative"),
         ({"lambda_artifact": 1.0, "ema": 0.0}, "needs `ema` above 0"),
         ({"perc_layers": ("conv5_3",), "perc_weights": (1.0, 2.0)}, "2 values for 1 `perc_layers`"),
