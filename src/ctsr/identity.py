@@ -16,7 +16,10 @@ STUDY, PATIENT, UNSURE = "study", "patient", "unsure"
 """Kinds of identity. UNSURE is a PatientID that many people may share."""
 
 GENERIC = re.compile(
-    r"[\W_0]*|(anon|test|unknown|none|null|nil|patient|subject|phantom|demo|dummy|sample|noname|noid|na$|qa$|xx)[\W_a-z]*\d*",
+    r"[\W_0]*|(\w)\1{4,}|0*12345(6(7(8(90?)?)?)?)?"
+    r"|(anon|test|unknown|none|null|nil|patient|subject|phantom|demo|dummy|sample|no\W?name|no\W?id|na$|qa$|xx"
+    r"|removed|deleted|empty|pseudo|confidential|de\W?identified|de\W?personali[sz]ed|redacted|hidden|study$)"
+    r"[\W_a-z]*\d*",
     re.IGNORECASE,
 )
 """PatientIDs that anonymisers, phantoms and operators in haste write for everyone."""

@@ -132,6 +132,17 @@ class EvaluateOptions(HUOptions):
     """Also check for invented and lost detail: LR-consistency, Fourier ring correlation, inserted lesions."""
     study_slices: int = 3
     """Number of slices of each series for physics and hallucination, evenly along it."""
+    through_plane: bool = False
+    """Measure a model between slices instead: every thin series of patients it was not trained on is made thick and
+    brought back; with `split_json`, those of the part. Degradation, `baselines`, `conditions` and `split` have no
+    meaning then."""
+    thickness: tuple[float, ...] = (5.0,)
+    """With `through_plane`: thickness in mm of the slices that are made thick, one for each of `distance`."""
+    distance: tuple[float, ...] = (5.0,)
+    """With `through_plane`: mm from one of these slices to the next; 5 with a thickness of 5 touches, 3 overlaps."""
+    planes: int = 24
+    """With `through_plane`: axial, coronal and sagittal planes of each series that are compared, evenly over the body;
+    so many of each."""
     workers: int = 0
     """Threads that compute metrics while the model runs; 0 takes as many as there are cores."""
     store: Path | None = None
@@ -150,7 +161,15 @@ class EvaluateOptions(HUOptions):
                 raise UsageError(f"`{name}` needs at least one word")
         if len(set(self.baselines)) < len(self.baselines):
             raise UsageError(f"`baselines` names one twice: {' '.join(self.baselines)}")
-        for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices"):
+        if len(self.thickness) != len(self.distance) or not self.thickness:
+            raise UsageError(
+                f"`thickness` and `distance` go in pairs, as in `thickness` 5 5 `distance` 5 3; "
+                f"got {len(self.thickness)} and {len(self.distance)}"
+            )
+        for name in ("thickness", "distance"):
+            if not all(0.1 <= mm <= 50 for mm in getattr(self, name)):
+                raise UsageError(f"`{name}` must lie between 0.1 and 50 mm")
+        for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices", "planes"):
             value: int | None = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"`{name}` must be at least 1, got {value}")
