@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ctsr.errors import UsageError
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ DRAWN = ConditionsSource()
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(HUOptions):
     """Options of an evaluation other than the model and its degradation."""
 
     root: tuple[Path, ...] = (Path("preprocessed_data"),)
@@ -84,7 +84,7 @@ class EvaluateOptions:
     window_width: float | None = None
     """Width of the metrics' window, HU; overrides the preset's."""
     windows: tuple[str, ...] = ()
-    """Several windows in one run, by preset; global is the whole --hu_clip. The first is the one that is printed."""
+    """Several windows in one run, by preset; global is the whole `hu_clip`. The first is the one that is printed."""
     mask: tuple[Literal["none", "body"], ...] = ("none",)
     """Where metrics on a window and in HU are computed: the whole image, the body, or (none body) both; those of a
     tissue are always computed on the whole image."""
@@ -122,12 +122,6 @@ class EvaluateOptions:
     """Also write metrics_<split>_<experiment>__<tag>.csv and summary_….json into output_dir."""
     no_plots: bool = False
     """Write numbers only."""
-    assume_hu: bool = False
-    """Read series without a rescale as if their stored values were HU."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     engine: Literal["auto", "torch", "openvino"] = "torch"
     """Engine of the network; only torch gives the same bits on every run and machine."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
@@ -184,11 +178,6 @@ class EvaluateOptions:
     def conditions_source(self) -> ConditionsSource:
         """`conditions`, read."""
         return ConditionsSource.parse(self.conditions)
-
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def is_limited(self) -> bool:

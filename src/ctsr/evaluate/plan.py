@@ -174,7 +174,7 @@ class EvaluationPlan:
         return replace(self, slices=slices, failures=(*self.failures, *failures))
 
     def config(self) -> dict[str, Any]:
-        """Every flag with its value, as `--config` reads it."""
+        """Every option with its value, in the form of a configuration file."""
         return asdict(self.options) | {
             "model_path": one_or_list([str(model.model.path) for model in self.models]),
             "device": str(self.model.device),
