@@ -125,6 +125,10 @@ class Job:
         """Who it is, as pictures and run.json say it."""
         return shown_name(self.series.patient_id, self.options, self.secret)
 
+    def shown(self, message: str) -> str:
+        """A message as run.json says it: the source's folder may bear a patient's name."""
+        return message if self.options.shows_names else message.replace(str(self.series.path), self.patient)
+
     @property
     def is_in_plane(self) -> bool:
         """Whether slices are made finer by a network."""
@@ -264,6 +268,9 @@ class Job:
         uid = shown_name(self.reference.series_uid, self.options, self.secret)
         return {"reference": {"series_uid": uid, "path": printable(str(self.reference.path)) if named else None}}
 
+    def _between_described(self, between: Between) -> dict[str, object]:
+        return asdict(replace(between, notes=tuple(self.shown(note) for note in between.notes)))
+
     def described(self) -> dict[str, object]:
         """Source, model and options, for run.json."""
         series, options = self.series, asdict(self.options)
@@ -287,7 +294,7 @@ class Job:
             "model": asdict(self.model),
             "engine": self.engine,
             "options": options,
-            **({} if self.between is None else {"between": asdict(self.between)}),
+            **({} if self.between is None else {"between": self._between_described(self.between)}),
         }
 
 

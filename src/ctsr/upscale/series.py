@@ -444,7 +444,7 @@ def _record(job: Job, made: Made, tuning: Tuning | None, warnings: list[str]) ->
         "tuning": None if tuning is None else tuning.plain(job.model.hu_range.hu_per_unit),
         "disagreement_hu": None if made.between is None else made.between.disagreement_hu,
         "seconds": {name: round(value, 3) for name, value in asdict(made.timing).items()},
-        "warnings": warnings,
+        "warnings": [job.shown(warning) for warning in warnings],
         "versions": current_versions()
         | ({"openvino": version("openvino")} if job.engine.startswith("openvino") else {}),
     }
