@@ -118,6 +118,28 @@ def test_nifti_comes_out_on_the_thin_grid(series: Path, tmp_path: Path, between:
     np.testing.assert_allclose(there.slices[3].position, volume.grid.position((3, 0, 0)), atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["out", "out.nii.gz"])
+def test_what_the_two_kinds_of_planes_disagree_about_is_a_volume(
+    name: str, series: Path, tmp_path: Path, between: Model
+) -> None:
+    out = tmp_path / name
+    run(series, out, between)
+    place = tmp_path / ("out/uncertainty.nii.gz" if name == "out" else "out.nii.gz.uncertainty.nii.gz")
+    assert not place.exists()
+    run(series, out, between, uncertainty=True, overwrite=True)
+    apart = cast("Nifti1Image", nib.load(place))
+    assert apart.shape == (40, 40, 29)
+    record = json.loads((place.parent / place.name.replace("uncertainty.nii.gz", "run.json")).read_text())
+    values = np.asarray(apart.dataobj)
+    assert values.min() >= 0
+    # The record's mean also counts the margins of slabs and leaves out what lies outside of the body.
+    assert values[values > 0].mean() == pytest.approx(record["disagreement_hu"], rel=0.25)
+    volume = read_volume(only_series(series))
+    np.testing.assert_allclose(np.abs(apart.affine[:3, 3]), np.abs(volume.grid.origin), atol=1e-3)
+    assert apart.header.get_zooms() == pytest.approx((0.7, 0.7, 1.0))
+    assert run(series, out, between, uncertainty=True).outcomes[0].kept
+
+
 def test_contradicting_headers_are_said(series: Path, tmp_path: Path, between: Model) -> None:
     for path in series.iterdir():
         ds = dcmread(path)
@@ -180,6 +202,7 @@ def test_the_command_takes_the_model_that_comes_with_ctsr(
         {"isotropic": 1.0, "slice_spacing": 1.0},
         {"isotropic": 1.0, "target_spacing": 1.0},
         {"slice_profile": "5"},
+        {"uncertainty": True},
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, object]) -> None:

@@ -80,7 +80,7 @@ class Node:
         device = pick_device(self.device, progress=console)
         asked = EngineRequest(self.engine, self.precision, str(device))
         # Nobody looks at pictures in a queue.
-        options = replace(self.options, picture=False, format="dicom")
+        options = replace(self.options, picture=False, format="dicom", uncertainty=False)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())

@@ -305,7 +305,7 @@ def draw_between(thick: ThickenedVolume, spacing: Spacing, rng: np.random.Genera
             common: dict[Tissue, list[tuple[int, int]]] = {
                 tissue: _in_all([plane[tissue] for plane in planes]) for tissue in planes[0]
             }
-            tissues = [tissue for tissue, where in common.items() if where]
+            tissues: list[Tissue] = [tissue for tissue, where in common.items() if where]
             if tissues:
                 tissue = tissues[int(draw[0] * len(tissues))]
                 row, column = common[tissue][int(draw[1] * len(common[tissue]))]

@@ -39,6 +39,8 @@ RUN_JSON = "run.json"
 """What stands beside a result: how it was made."""
 PREVIEW = "preview.png"
 """What may stand there, too: a slice before and after."""
+UNCERTAINTY = "uncertainty.nii.gz"
+"""And a volume: what coronal and sagittal planes disagree about."""
 SMALLEST_RESULT = 8
 """Pixels along a side: what is smaller is taken for no slice by ctsr itself."""
 HEADER_BYTES = 16_384
@@ -147,14 +149,15 @@ class Job:
     @property
     def record(self) -> Path:
         """Its run.json: in the folder, or beside the file."""
-        return self._beside(RUN_JSON)
+        return self.beside(RUN_JSON)
 
     @property
     def preview(self) -> Path:
         """Its picture: in the folder, or beside the file."""
-        return self._beside(PREVIEW)
+        return self.beside(PREVIEW)
 
-    def _beside(self, name: str) -> Path:
+    def beside(self, name: str) -> Path:
+        """Where a file about the result lies: in the folder, or beside the file under its name."""
         return self.output.with_name(f"{self.output.name}.{name}") if self.is_file else self.output / name
 
     @property
