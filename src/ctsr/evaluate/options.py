@@ -7,6 +7,7 @@ from typing import Literal
 
 from ctsr.errors import UsageError
 from ctsr.hu import HUCorrection
+from ctsr.identity import pseudonym
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,9 @@ class EvaluateOptions:
     """Also write metrics_<split>_<experiment>__<tag>.csv and summary_….json into output_dir."""
     no_plots: bool = False
     """Write numbers only."""
+    no_names: bool = False
+    """Write hashes in place of patients' names and UIDs into tables, pictures and report, the same hash everywhere, and
+    no paths of the data."""
     assume_hu: bool = False
     """Read series without a rescale as if their stored values were HU."""
     hu_offset: float = 0.0
@@ -165,6 +169,16 @@ class EvaluateOptions:
     def conditions_source(self) -> ConditionsSource:
         """`conditions`, read."""
         return ConditionsSource.parse(self.conditions)
+
+    def shown(self, name: str) -> str:
+        """A patient's name or a UID as files show it."""
+        return pseudonym(name) if self.no_names else name
+
+    def shown_failures(self, failures: tuple[str, ...]) -> tuple[str, ...]:
+        """Lines about what was left out as files show them: each names a patient or a path."""
+        if not self.no_names or not failures:
+            return failures
+        return (f"{len(failures)} patients or series, wholly or in part; the terminal has named them",)
 
     @property
     def hu_correction(self) -> HUCorrection:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ctsr import __version__
@@ -38,6 +39,8 @@ from ctsr.text import safe_name
 
 LONGEST_TAG = 80
 """Characters of a model's name, and of the windows' tags, in the name of a folder or a file."""
+PLACES = frozenset({"root", "split_json", "output_dir", "cache", "store"})
+"""Options whose values are paths: a root may be a patient's folder."""
 ACCEPTANCE_SLICES = 4
 """Maximum number of slices, evenly spread, on which INT8 is compared with fp32."""
 
@@ -56,6 +59,7 @@ class EvaluationPlan:
     sampler: DegradationSampler
     perceptual: PerceptualMetrics
     split_source: str
+    """Where the split came from, for readers."""
     slices: Sequence[PlannedSlice]
     failures: tuple[str, ...]
     """A line for each patient or series that was left out, wholly or in part."""
@@ -179,13 +183,14 @@ class EvaluationPlan:
         return replace(self, slices=slices, failures=(*self.failures, *failures))
 
     def config(self) -> dict[str, Any]:
-        """Every flag with its value, as `--config` reads it."""
-        return asdict(self.options) | {
+        """Every flag with its value, as `--config` reads it; without names, those that are places are left out."""
+        config = asdict(self.options) | {
             "model_path": one_or_list([str(model.model.path) for model in self.models]),
             "device": str(self.model.device),
             "scale": self.model.scale,
             **self.sampler.degradation.as_flags(),
         }
+        return {name: config[name] for name in config if not (self.options.no_names and name in PLACES)}
 
     @property
     def fingerprint(self) -> str:
@@ -272,7 +277,7 @@ def plan_evaluation(
         metrics,
         sampler,
         perceptual,
-        exams.source,
+        Path(exams.source).name if options.no_names else exams.source,
         slices,
         failures,
         slices_with_ma(slices, options.ma_every),

@@ -119,11 +119,17 @@ def _context(
         "strata": _strata_tables(first.strata),
         "pictures": pictures,
         "sections": sections,
-        "command": f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}",
+        "command": _command(plan, folder),
         "degradation": ", ".join(f"{flag} {value}" for flag, value in plan.sampler.degradation.as_flags().items()),
         "told": plan.options.conditions_source.sentence if plan.conditional_methods else "",
         "config": yaml.safe_dump(_yaml(plan.config()), sort_keys=False, allow_unicode=True, default_flow_style=None),
     }
+
+
+def _command(plan: EvaluationPlan, folder: OutputFolder) -> str:
+    if plan.options.no_names:
+        return f"ctsr evaluate --config {folder.config_json.name} --root ROOT"
+    return f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}"
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def draw_coronal(job: Job, strips: Mapping[str, FloatArray], path: Path) -> None
     figure = comparison_figure(
         panels,
         WINDOW,
-        title=f"{job.series.patient_id}, middle coronal plane, not for diagnosis",
+        title=f"{job.patient}, middle coronal plane, not for diagnosis",
         pixel_aspect=job.between.grid.spacing / job.plane(0).spacing[1],
     )
     save_figure(figure, path)

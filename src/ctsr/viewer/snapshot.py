@@ -35,7 +35,7 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
         raise UsageError(f"`cache_mb` {options.cache_mb} does not hold every slice of this series; increase it")
     captions = _captions(session, images)
     row, column = geometry.pixel(plane)
-    title = f"{series.stored.patient_id}, {plane} slice {index}; metrics in {state.window.text}"
+    title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}; metrics in {state.window.text}"
     draw = comparison_figure if plane == "axial" else slices_figure
     figure = draw(
         [

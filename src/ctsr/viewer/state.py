@@ -3,7 +3,7 @@
 A path is looked up as a series, with the patient id that an evaluation uses and the reasons to read it with care.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,7 +17,7 @@ from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_name
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.exams import scan, scan_patient
 from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, MetricWindow, choose_window
-from ctsr.identity import is_same_person, with_names
+from ctsr.identity import is_same_person, pseudonym, with_names
 from ctsr.infer.selection import EngineCheck, EngineRequest, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
@@ -83,8 +83,10 @@ class Caveat:
     """A sentence for the user."""
 
 
-def find_caveats(series: Sequence[Series], model: ModelUnderTest | None) -> tuple[tuple[Caveat, ...], ...]:
-    """Caveats of each series as reference and, with a model, as its input.
+def find_caveats(
+    series: Sequence[Series], model: ModelUnderTest | None, shown: Callable[[str], str] = str
+) -> tuple[tuple[Caveat, ...], ...]:
+    """Caveats of each series as reference and, with a model, as its input; `shown` makes what a patient is called.
 
     Raises:
         ReadError: the log of a preprocessed root cannot be read.
@@ -95,7 +97,7 @@ def find_caveats(series: Sequence[Series], model: ModelUnderTest | None) -> tupl
         root = next((place for place in each.path.parents if (place / PREPROCESSING_LOG).is_file()), None)
         if root is not None and root not in logs:
             logs[root] = read_log(root)
-        of_model = _of_model(each, model) if model else []
+        of_model = _of_model(each, model, shown) if model else []
         found.append((*of_model, *(_of_reference(each, root, logs[root]) if root else [])))
     return tuple(found)
 
@@ -148,11 +150,11 @@ def _usable(found: Iterator[Series], assume_hu: bool, progress: Progress) -> Ite
             yield series
 
 
-def _of_model(series: Series, model: ModelUnderTest) -> list[Caveat]:
+def _of_model(series: Series, model: ModelUnderTest, shown: Callable[[str], str]) -> list[Caveat]:
     found: list[Caveat] = []
     by_name = trained_on([series.patient_id], model.split or {}, model.also_trained_on)
     if by_name or is_same_person(model.trained_identities, series.identities):
-        text = f"The model was trained on patient {series.patient_id}: figures of SR are not a test."
+        text = f"The model was trained on patient {shown(series.patient_id)}: figures of SR are not a test."
         found.append(Caveat("trained", text))
     # The model's domain is a matter of its input: LR, whose pixels are larger by the scale.
     row_mm, column_mm = series.pixel_spacing
@@ -203,6 +205,12 @@ class ViewerState:
     """Warnings that the page shows."""
     caveats: tuple[tuple[Caveat, ...], ...] = ()
     """For each series, reasons to read its figures with care."""
+    names: bool = True
+    """Whether patients and series are called by their names; else by hashes."""
+
+    def shown(self, name: str) -> str:
+        """A patient's name or a UID as page, pictures and CSV files show it."""
+        return name if self.names else pseudonym(name)
 
     @property
     def hu_range(self) -> HURange:
@@ -238,23 +246,24 @@ class ViewerState:
             "metrics": {
                 m.name: {"unit": m.unit, "better": m.better, "group": m.group} for m in METRICS.values() if m.function
             },
-            "series": [_series_dict(number, series) for number, series in enumerate(self.series)],
+            "series": [_series_dict(number, series, self) for number, series in enumerate(self.series)],
             "first": self.first,
             "model": _model_dict(self.model),
             "evaluation": _evaluation_dict(self.evaluated),
             "conditions": self.conditions.sentence if self.model and self.model.conditional else "",
             "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
-            "notes": list(self.notes),
+            "notes": list(self.notes) if self.names else [],  # each names a patient or a path
             "caveats": [[asdict(caveat) for caveat in found] for found in self.caveats],
         }
 
 
-def _series_dict(number: int, series: Series) -> dict[str, Any]:
+def _series_dict(number: int, series: Series, state: ViewerState) -> dict[str, Any]:
     return {
         "number": number,
-        "patient": series.patient_id,
-        "uid": series.series_uid,
-        "description": series.title,
+        "patient": state.shown(series.patient_id),
+        "uid": state.shown(series.series_uid),
+        # What an operator typed may be a name, and so may that of a file.
+        "description": series.title if state.names else f"series {number + 1}",
         "slices": len(series.slices),
         "rows": series.rows,
         "columns": series.columns,
@@ -317,16 +326,16 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     path = resolve_path(request.path, progress=progress)
     summary = None if options.eval_summary is None else resolve_path(options.eval_summary, progress=progress)
     evaluated = None if summary is None else read_summary(summary)
-    known = set(evaluated.patients) if evaluated else set[str]()
+    known = set[str]()
     nearby = (path.name, *(place.name for place in path.absolute().parents), *_children(path))
-    for patients in with_names((model.split if model else None) or {}, nearby).values():
-        known.update(patients)
+    for split in ((model.split if model else None) or {}, {"evaluated": evaluated.patients} if evaluated else {}):
+        known.update(*with_names(split, nearby).values())
     recorder = _NoteRecorder(progress)
     found = find_series(
         path, known=known, assume_hu=options.assume_hu, correction=options.hu_correction, progress=recorder
     )
     sampler = _sampler(request, evaluated, progress)
-    if evaluated and not any(series.patient_id in evaluated.patients for series in found.series):
+    if evaluated and not any(evaluated.has_patient(series.patient_id) for series in found.series):
         names = listed(evaluated.patients, MAX_NAMES)
         recorder.note(
             f"none of these patients was evaluated ({names} were): their LR is drawn with the evaluation's settings"
@@ -343,7 +352,8 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         index=options.index,
         conditions=_conditions(request, evaluated, progress),
         notes=tuple(recorder.notes),
-        caveats=find_caveats(found.series, model),
+        caveats=find_caveats(found.series, model, pseudonym if options.no_names else str),
+        names=not options.no_names,
     )
 
 
