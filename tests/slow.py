@@ -3,7 +3,7 @@
 `python -m pytest --durations 50` says what belongs here. Names rather than files: a test may move.
 """
 
-SLOW_FOLDERS = ("tests/esrgan/", "tests/quantization/")
+SLOW_FOLDERS = ("tests/esrgan/", "tests/quantization/", "tests/test_release.py")
 """Every test below is slow: whole commands, and trainings."""
 SLOW_TESTS = frozenset(
     {

@@ -13,6 +13,7 @@ from ctsr.evaluate.evaluation import Evaluation, evaluate, evaluate_curve
 from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
+from ctsr.evaluate.through_plane import evaluate_through_plane
 from ctsr.hashing import derived_uid
 from ctsr.identity import pseudonym
 from ctsr.infer.selection import EngineRequest
@@ -21,12 +22,13 @@ from ctsr.train.options import FinetuneOptions, TrainOptions, continued
 from ctsr.train.run import train
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale
+from ctsr.viewer.embed import snapshot
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.session import PageTurn, ViewedSlice, open_session
-from ctsr.viewer.snapshot import snapshot
 from ctsr.viewer.state import ViewRequest, prepare
+from tests.made.ct import body, save_series
 from tests.made.exams import save_patient, study_of
-from tests.made.model import save_model
+from tests.made.model import save_model, save_slice_model
 from tests.made.names import assert_nameless, drawn
 from tests.made.training import assert_same_state
 
@@ -266,3 +268,29 @@ def test_pictures_of_upscaling_name_nobody(
     assert not [secret for secret in secrets if secret in pictures]
     for record in (tmp_path / "out").rglob("run.json"):
         assert not [secret for secret in secrets if secret in record.read_text(encoding="utf-8")]
+
+
+def test_an_evaluation_between_slices_names_nobody(root: Path, tmp_path: Path, drawn: list[str]) -> None:
+    thin, patients = tmp_path / "thin-exams", ("georgette", "hieronymus")
+    for seed, name in enumerate(patients):
+        slices = [body(40, seed=7, smooth=2, texture=300, radius=0.5 + 0.01 * i) for i in range(30 if seed else 8)]
+        uid = derived_uid("thin", name)
+        save_series(thin / name / "s", slices, series=uid, step=1.0, SliceThickness=1.0, PatientID=f"PID {name}")
+    path = save_slice_model(tmp_path / "z" / "best.pth", {"train": ("x",), "val": (), "test": ()})
+    model = load_model_under_test(str(path), device="cpu", kind="between slices")
+    wanted = EvaluateOptions(
+        root=(thin,),
+        output_dir=tmp_path / "out",
+        through_plane=True,
+        thickness=(3.0,),
+        distance=(3.0,),
+        planes=2,
+        metrics=("PSNR",),
+        no_names=True,
+    )
+    found = evaluate_through_plane([model], wanted)
+    assert {row.slice.patient_id for row in found.rows} == {pseudonym("hieronymus")}
+    assert [record.problem for record in found.records if record.problem], "the other has too few slices"
+    secrets = [*patients, *(derived_uid("thin", name) for name in patients), thin.name]
+    assert pseudonym("hieronymus") in "\n".join(drawn)
+    assert_nameless(wanted.output_dir, secrets, drawn)

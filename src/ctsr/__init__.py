@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ctsr.api.images import degrade, preprocess, upscale
     from ctsr.api.models import Model, load_model
     from ctsr.phantom.exams import example_volume
-    from ctsr.viewer.notebook import view
+    from ctsr.viewer.embed import view
     from ctsr.volume import Volume
 
 __version__ = "0.1.0"
@@ -41,7 +41,7 @@ _MODULES = {
     "load_model": "ctsr.api.models",
     "read_volume": "ctsr.api.files",
     "scan": "ctsr.api.files",
-    "view": "ctsr.viewer.notebook",
+    "view": "ctsr.viewer.embed",
     "write_series": "ctsr.api.files",
 }
 """Where names are defined. They are imported when they are first used: PyTorch takes seconds."""

@@ -13,7 +13,7 @@ from ctsr.dicom import pixels as dicom_pixels
 from ctsr.dicom.grouping import group
 from ctsr.dicom.header import FileContents, read_file
 from ctsr.dicom.reading import files_below, real_folders
-from ctsr.errors import CtsrError, MissingInputError, SeriesError, boundary
+from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError, boundary
 from ctsr.hu import AIR, AS_READ, HUCorrection
 from ctsr.hu_check import PLAUSIBLE, HUFinding, Verdict, check_hu
 from ctsr.padding import SlicePixels
@@ -30,13 +30,15 @@ from ctsr.series import (
     check,
     is_nifti,
 )
-from ctsr.text import printable
+from ctsr.text import listed, printable
 from ctsr.volume import Grid, Volume, normal, spread
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""
 MOST_PLACES = 10
 """Times as many places as slices that a volume with gaps may have: a position of 90 m would fill any memory."""
+MOST_LISTED = 8
+"""Series that a message names before it says how many more there are."""
 MOST_RESCALES = 4
 """Rescales within one series that are judged each by itself."""
 COPY_AGAIN = "copy or export it again"
@@ -112,6 +114,31 @@ def scan_patient(folder: Path, *, patient_id: str | None = None, correction: HUC
     if not folder.exists():
         raise MissingInputError(f"{folder}: no such file or folder")
     return _scan(_listed(folder), patient_id, correction)
+
+
+def only_series(path: Path, series_uid: str | None = None) -> Series:
+    """The series below `path`, where there is one; else the one that is called `series_uid` (`Series.is_called`).
+
+    Raises:
+        MissingInputError: there is no usable series.
+        UsageError: there are several, or none of that name.
+    """
+    inventory = scan(path)
+    found = list(inventory.all_series())
+    fitting = [series for series in found if series_uid is None or series.is_called(series_uid)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not found:
+        patients = [*inventory.excluded, *(left for patient in inventory.patients for left in patient.excluded)]
+        reasons = listed(list(dict.fromkeys(left.reason for left in patients)), 3)
+        raise MissingInputError(f"{path}: no usable CT series ({reasons or 'no CT at all'})")
+    names = [
+        f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip() for series in found
+    ]
+    raise UsageError(
+        f"{path} holds {len(found)} series; give the folder of one, or name it by `series`: "
+        f"{listed(names, MOST_LISTED)}"
+    )
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from ctsr.exams import scan_patient
 from ctsr.hu import HURange, Window
 from ctsr.preprocess import preprocess
 from ctsr.viewer.images import PanelImage
-from ctsr.viewer.roi_metrics import PixelRect, coverage
-from ctsr.viewer.state import find_caveats
+from ctsr.viewer.roi_metrics import PixelRect, coverage, find_caveats
 from tests.made.exams import save_patient
 from tests.viewer.browser import BrowserPage, browser, exams, server, view, wait_for_sr
 

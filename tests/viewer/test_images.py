@@ -9,7 +9,8 @@ from ctsr.data.hu_cache import PADDING
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.viewer.images import NOTHING, PanelName, StaleRequestError
+from ctsr.viewer.images import NOTHING, PanelName
+from ctsr.viewer.samplers import StaleRequestError
 from ctsr.viewer.session import ViewedSlice, ViewerSession
 from tests.made.ct import padded, save_series, slices, write
 from tests.needs import needs

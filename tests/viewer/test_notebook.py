@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ctsr
-from ctsr.viewer.notebook import NotebookFrame
+from ctsr.viewer.embed import NotebookFrame
 from ctsr.volume import Grid, Volume
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
-from ctsr.viewer.images import PanelImage, PanelName, StaleRequestError
+from ctsr.viewer.images import PanelImage, PanelName
 from ctsr.viewer.roi_metrics import METRICS, PixelRect, measure
+from ctsr.viewer.samplers import StaleRequestError
 from ctsr.viewer.session import PageTurn, ViewedSlice, ViewerSession
 from tests.made.ct import slices, write
 from tests.viewer.conftest import TURN, Open

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ctsr.errors import UsageError
+from ctsr.viewer.embed import snapshot
 from ctsr.viewer.options import ViewOptions
-from ctsr.viewer.snapshot import snapshot
 from tests.made.listener import Listener
 from tests.viewer.conftest import Open
 

@@ -170,6 +170,8 @@ def evaluate(
         True
         >>> evaluation = ctsr.evaluate("preprocessed_data", "eval_results", split="test")
     """
+    if options.get("through_plane"):
+        raise UsageError("models between slices: `ctsr.evaluate.through_plane.evaluate_through_plane` measures them")
     network = load_model(model)
     if isinstance(degradation, str):
         degradation = Degradation(mode=degradation, scale=network.scale)

@@ -146,6 +146,8 @@ BUNDLED: Mapping[str, BundledModel] = {
 """Models in plane by name; the first of its scale is used where no run is found."""
 SLICE_MODELS: Mapping[str, BundledModel] = {"ctsr-z": BundledModel("ctsr-z", 1, "Apache-2.0")}
 """Models between slices by name."""
+DEFAULT_SLICE_MODEL = "ctsr-z"
+"""The one that is used where none is named."""
 
 
 def bundled_for(scale: int | None) -> BundledModel | None:

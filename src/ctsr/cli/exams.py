@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 import yaml
 
+from ctsr.archives import unpacked
 from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common, resolved
 from ctsr.dicom.compress import Compression
@@ -46,7 +47,7 @@ class Scan:
     """
 
     folder: tyro.conf.Positional[Path | None] = None
-    """One folder per patient, whatever lies below it; or a single patient, series or file."""
+    """One folder per patient, whatever lies below it; or a single patient, series, file, or a zip archive of these."""
     root: Path | None = None
     """Another way to give the folder."""
     json: Path | None = None
@@ -69,6 +70,10 @@ class Scan:
         folder = self.folder or self.root
         if folder is None:
             raise UsageError("ctsr scan: give a folder that holds one folder per patient: ctsr scan DIR")
+        with unpacked(folder, progress=console) as source:
+            return self._scan(source, console)
+
+    def _scan(self, folder: Path, console: Console) -> int:
         inventory = scan(folder, correction=HUCorrection(self.hu_scale, self.hu_offset), progress=console)
         measured = _measure(inventory, self.assume_hu, console) if self.quality else {}
         _print(inventory, measured, console)
@@ -235,7 +240,7 @@ class Preprocess:
     """
 
     root: Path
-    """One folder per patient, whatever lies below."""
+    """One folder per patient, whatever lies below; or a zip archive of such folders."""
     out_dir: Path = Path("preprocessed_data")
     """Receives the same tree, patient folders with the suffix `pp`, and the two logs."""
     target_spacing: float = 0.8
@@ -261,18 +266,19 @@ class Preprocess:
         from ctsr.preprocess import preprocess
 
         root, out_dir = resolve_path(self.root, progress=console), native_path(self.out_dir)
-        report = preprocess(
-            root,
-            out_dir,
-            target_spacing=self.target_spacing,
-            antialias=self.antialias,
-            assume_hu=self.assume_hu,
-            compress=self.compress,
-            correction=HUCorrection(self.hu_scale, self.hu_offset),
-            workers=self.workers,
-            dask=self.dask,
-            progress=console,
-        )
+        with unpacked(root, progress=console) as source:
+            report = preprocess(
+                source,
+                out_dir,
+                target_spacing=self.target_spacing,
+                antialias=self.antialias,
+                assume_hu=self.assume_hu,
+                compress=self.compress,
+                correction=HUCorrection(self.hu_scale, self.hu_offset),
+                workers=self.workers,
+                dask=self.dask,
+                progress=console,
+            )
         write_atomically(out_dir / CONFIG, yaml.safe_dump(resolved(self), sort_keys=False))
         show(console, report, out_dir)
         return int(report.failed > 0)

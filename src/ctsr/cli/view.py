@@ -27,6 +27,8 @@ class View:
 
     ctsr view preprocessed_data/15041pp --eval_summary eval_results/…/summary.json   (the evaluation's own numbers)
 
+    ctsr view EXAMS/15041 --native       (images as they are, beside their super-resolution at a strength of choice)
+
     ctsr view head.nii.gz --snapshot slice.png --plane coronal --index 120
     """
 
@@ -35,7 +37,8 @@ class View:
     dicom_folder: Path | None = None
     """The folder, as a flag."""
     model_path: str | None = None
-    """Checkpoint file, run folder or name; by default the newest run, else the bundled model."""
+    """Checkpoint file, run folder or name; by default the newest run, else the bundled model;
+    with --native, ctsr-x2."""
     no_model: bool = False
     """Show LR, interpolations and HR only."""
     options: Annotated[ViewOptions, tyro.conf.arg(name="viewer")] = field(default_factory=ViewOptions)
@@ -54,7 +57,7 @@ class View:
 
         session = open_session(prepare(self._request(console), console), self.options)
         if self.options.snapshot is not None:
-            from ctsr.viewer.snapshot import snapshot  # imports matplotlib, which the page does not need
+            from ctsr.viewer.embed import snapshot  # imports matplotlib, which the page does not need
 
             snapshot(session, self.options, progress=console)
             console.print(f"picture: {self.options.snapshot}")
@@ -82,7 +85,8 @@ class View:
         from ctsr.evaluate.methods import load_model_under_test
 
         if not self.no_model:
-            return load_model_under_test(self.model_path, device=self.device, scale=self.scale, progress=console)
+            named = self.model_path or self.options.default_model
+            return load_model_under_test(named, device=self.device, scale=self.scale, progress=console)
         if self.model_path is not None:
             raise UsageError("--no_model and --model_path contradict each other; give only one of them")
         return None

@@ -1,9 +1,10 @@
 """Options of an evaluation. The command line shows the fields as flags, and their docstrings as help."""
 
 import math
-from dataclasses import dataclass
+import shlex
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ctsr.errors import UsageError
 from ctsr.hu import HUCorrection
@@ -58,6 +59,8 @@ class ConditionsSource:
                 return f"a blur of σ {self.blur_sigma:g} HR pixels and noise of {self.noise_hu:g} HU, whatever LR has"
 
 
+PLACES = frozenset({"root", "split_json", "output_dir", "cache", "store"})
+"""Options whose values are paths: a root may be a patient's folder."""
 DRAWN = ConditionsSource()
 """What LR was made with: non-blind super-resolution."""
 
@@ -142,6 +145,17 @@ class EvaluateOptions:
     """Also check for invented and lost detail: LR-consistency, Fourier ring correlation, inserted lesions."""
     study_slices: int = 3
     """Number of slices of each series for physics and hallucination, evenly along it."""
+    through_plane: bool = False
+    """Measure a model between slices instead: every thin series of patients it was not trained on is made thick and
+    brought back; with `split_json`, those of the part. Degradation, `baselines`, `conditions` and `split` have no
+    meaning then."""
+    thickness: tuple[float, ...] = (5.0,)
+    """With `through_plane`: thickness in mm of the slices that are made thick, one for each of `distance`."""
+    distance: tuple[float, ...] = (5.0,)
+    """With `through_plane`: mm from one of these slices to the next; 5 with a thickness of 5 touches, 3 overlaps."""
+    planes: int = 24
+    """With `through_plane`: axial, coronal and sagittal planes of each series that are compared, evenly over the body;
+    so many of each."""
     workers: int = 0
     """Threads that compute metrics while the model runs; 0 takes as many as there are cores."""
     store: Path | None = None
@@ -160,7 +174,15 @@ class EvaluateOptions:
                 raise UsageError(f"`{name}` needs at least one word")
         if len(set(self.baselines)) < len(self.baselines):
             raise UsageError(f"`baselines` names one twice: {' '.join(self.baselines)}")
-        for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices"):
+        if len(self.thickness) != len(self.distance) or not self.thickness:
+            raise UsageError(
+                f"`thickness` and `distance` go in pairs, as in `thickness` 5 5 `distance` 5 3; "
+                f"got {len(self.thickness)} and {len(self.distance)}"
+            )
+        for name in ("thickness", "distance"):
+            if not all(0.1 <= mm <= 50 for mm in getattr(self, name)):
+                raise UsageError(f"`{name}` must lie between 0.1 and 50 mm")
+        for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices", "planes"):
             value: int | None = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"`{name}` must be at least 1, got {value}")
@@ -173,6 +195,20 @@ class EvaluateOptions:
     def shown(self, name: str) -> str:
         """A patient's name or a UID as files show it."""
         return pseudonym(name) if self.no_names else name
+
+    def shown_config(self) -> dict[str, Any]:
+        """Every flag with its value as files show it: without names, flags that are places are left out."""
+        return {name: value for name, value in asdict(self).items() if not (self.no_names and name in PLACES)}
+
+    def shown_path(self, path: Path) -> str:
+        """A file of the evaluation's folder; by its name alone without names."""
+        return path.name if self.no_names else str(path)
+
+    def shown_command(self, config_json: Path) -> str:
+        """What repeats the evaluation."""
+        if self.no_names:
+            return f"ctsr evaluate --config {config_json.name} --root ROOT"
+        return f"ctsr evaluate --config {shlex.quote(str(config_json))}"
 
     def shown_failures(self, failures: tuple[str, ...]) -> tuple[str, ...]:
         """Lines about what was left out as files show them: each names a patient or a path."""

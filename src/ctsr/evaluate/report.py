@@ -1,7 +1,6 @@
 """`report.html`: an evaluation as one page without external files. It lays out tables that were computed before."""
 
 import base64
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,6 +76,12 @@ def write_report(
         folder: receives `report.html`.
         sections: of the studies.
     """
+    context = _context(plan, tables, summary, folder, sections) | HELPERS
+    write_atomically(folder.report_html, render_page("report.html", context))
+
+
+def render_page(template: str, context: Mapping[str, Any]) -> str:
+    """A page of one of the templates."""
     environment = Environment(
         loader=PackageLoader("ctsr.evaluate"),
         autoescape=select_autoescape(),
@@ -84,8 +89,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    context = _context(plan, tables, summary, folder, sections) | HELPERS
-    write_atomically(folder.report_html, environment.get_template("report.html").render(context))
+    return environment.get_template(template).render(context)
 
 
 def _context(
@@ -97,7 +101,7 @@ def _context(
 ) -> dict[str, Any]:
     first = tables.domains[0]
     tissues = _tissue_rows(first.patient_level)
-    pictures, comparisons = _pictures(folder.plots), _shown_comparisons(first.comparisons)
+    pictures, comparisons = page_pictures(folder.plots), _shown_comparisons(first.comparisons)
     overview = _overview(plan, tables, pictures)
     return {
         "title": f"{', '.join(model.experiment_name for model in plan.models)} on the {plan.options.split} set",
@@ -105,7 +109,7 @@ def _context(
         "overview": overview,
         "contents": _contents(tissues, first.strata, pictures, sections),
         "summary": summary,
-        "heading": partial(_heading, plan.perceptual.pi_kind),
+        "heading": partial(metric_heading, plan.perceptual.pi_kind),
         "domains": _domain_tables(tables),
         "interval_note": _interval_note(plan),
         "learned_note": _perceptual_note(plan),
@@ -119,17 +123,13 @@ def _context(
         "strata": _strata_tables(first.strata),
         "pictures": pictures,
         "sections": sections,
-        "command": _command(plan, folder),
+        "command": plan.options.shown_command(folder.config_json),
         "degradation": ", ".join(f"{flag} {value}" for flag, value in plan.sampler.degradation.as_flags().items()),
         "told": plan.options.conditions_source.sentence if plan.conditional_methods else "",
-        "config": yaml.safe_dump(_yaml(plan.config()), sort_keys=False, allow_unicode=True, default_flow_style=None),
+        "config": yaml.safe_dump(
+            plain_values(plan.config()), sort_keys=False, allow_unicode=True, default_flow_style=None
+        ),
     }
-
-
-def _command(plan: EvaluationPlan, folder: OutputFolder) -> str:
-    if plan.options.no_names:
-        return f"ctsr evaluate --config {folder.config_json.name} --root ROOT"
-    return f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}"
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,9 @@ def _overview(plan: EvaluationPlan, tables: ResultTables, pictures: Mapping[str,
     shown = [name for name in FIGURES if name in paired and paired[name].n][:3]
     figures = [
         _Figure(
-            _heading(plan.perceptual.pi_kind, name),
-            _metric_value(name, table[model][name].mean),
-            f"{short_name(baseline)} {_metric_value(name, table[baseline][name].mean)}; better on "
+            metric_heading(plan.perceptual.pi_kind, name),
+            metric_text(name, table[model][name].mean),
+            f"{short_name(baseline)} {metric_text(name, table[baseline][name].mean)}; better on "
             f"{paired[name].better_on} of {_patients(paired[name].n)}",
         )
         for name in shown
@@ -192,7 +192,7 @@ def _compared(model: str, baseline: str, found: Comparison) -> str:
     if found.difference is None:
         return f"{model} and {baseline} have no {found.metric} in common"
     unit, side = METRICS[found.metric].unit, "above" if found.difference >= 0 else "below"
-    apart = _metric_value(found.metric, abs(found.difference)) + ("" if unit == "1" else f" {unit}")
+    apart = metric_text(found.metric, abs(found.difference)) + ("" if unit == "1" else f" {unit}")
     metric = found.metric.replace("_HU", "").replace("_", "-")
     better = f"{found.better_on} of {_patients(found.n)}"
     return f"{model} lies {apart} {side} {baseline} in {metric}, and is better on {better}"
@@ -309,7 +309,7 @@ def _perceptual_note(plan: EvaluationPlan) -> str:
     return " ".join(notes)
 
 
-def _pictures(folder: Path) -> dict[str, _Picture]:
+def page_pictures(folder: Path) -> dict[str, _Picture]:
     """Name without suffix → picture."""
     return {file.stem: _picture(file.read_bytes()) for file in sorted(folder.glob("*.png"))}
 
@@ -319,8 +319,8 @@ def _picture(png: bytes) -> _Picture:
     return _Picture(base64.b64encode(png).decode("ascii"), round(pixels * CSS_DPI / DPI))
 
 
-def _yaml(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in YAML's types: paths as text, tuples as lists."""
+def plain_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in the types of JSON and YAML: paths as text, tuples as lists."""
     return {name: _yaml_value(value) for name, value in config.items()}
 
 
@@ -334,7 +334,8 @@ def _yaml_value(value: Any) -> Any:
             return value
 
 
-def _heading(pi_kind: str | None, name: str) -> str:
+def metric_heading(pi_kind: str | None, name: str) -> str:
+    """Name of a metric with its unit and the way that is better."""
     unit = METRICS[name].unit
     label = "PI (NIQE)" if name == "PI" and pi_kind == "niqe" else name.replace("_HU", "").replace("_", " ")
     return label + ("" if unit == "1" else f", {unit}") + f" {ARROWS[METRICS[name].better]}"
@@ -345,7 +346,7 @@ def format_number(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def _metric_value(name: str, value: float | None) -> str:
+def metric_text(name: str, value: float | None) -> str:
     """A metric's value with as many digits as are meaningful."""
     if value is None:
         return NONE
@@ -370,7 +371,7 @@ def _count(table: Table) -> int:
 
 
 HELPERS = {
-    "number": _metric_value,
+    "number": metric_text,
     "probability": _probability,
     "best": best_methods,
     "patients_text": _patients,

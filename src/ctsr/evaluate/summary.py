@@ -127,10 +127,17 @@ def _paths(plan: EvaluationPlan, folder: OutputFolder) -> dict[str, Any]:
         "plots": None if options.no_plots else folder.plots,
     }
     models = {"model_path": one_or_list([str(model.model.path) for model in plan.models])}
+    shown = {name: path and options.shown_path(path) for name, path in files.items()}
     if options.no_names:
-        return models | {name: path and path.name for name, path in files.items()}
-    places = {"root": one_or_list([str(root) for root in options.root]), "output_dir": str(options.output_dir)}
-    return models | places | {name: path and str(path) for name, path in files.items()}
+        return models | shown
+    return (
+        models
+        | shown
+        | {
+            "root": one_or_list([str(root) for root in options.root]),
+            "output_dir": str(options.output_dir),
+        }
+    )
 
 
 def _conditions(plan: EvaluationPlan) -> dict[str, Any] | None:

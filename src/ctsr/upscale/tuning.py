@@ -87,6 +87,13 @@ def strength_of(options: UpscaleOptions) -> Strength:
     )
 
 
+def conditions_of(noise: NoiseEstimate, resolver: SliceSuperResolver, options: UpscaleOptions) -> Conditions | None:
+    """What a conditional network is told of a series with this noise; None for a network that cannot be told."""
+    if not resolver.conditional:
+        return None
+    return strength_of(options).conditions(noise.sigma_hu or 0.0, resolver.scale, resolver.hu_range)
+
+
 def tune(
     slices: Sequence[SlicePixels],
     resolver: SliceSuperResolver,
@@ -102,14 +109,13 @@ def tune(
         options: the strength that is wanted, and whether noise is limited.
     """
     noise = measure_noise([pixels.hu for pixels in slices], pixel_spacing, [pixels.padding for pixels in slices])
-    strength = strength_of(options) if resolver.conditional else None
-    conditions = strength and strength.conditions(noise.sigma_hu or 0.0, resolver.scale, resolver.hu_range)
+    conditions = conditions_of(noise, resolver, options)
     interpolating = replace(resolver, network_share=0.0)
     tried = [_Tried(pixels, resolver(pixels, conditions).hu, interpolating(pixels, conditions).hu) for pixels in slices]
     share = _largest_quiet_share(tried, resolver.scale, pixel_spacing) if options.limit_noise else 1.0
     smooth = [SourceAndResult(pixels.hu, _bicubic(pixels, resolver.scale), pixels.padding) for pixels in slices]
     return Tuning(
-        strength=strength,
+        strength=strength_of(options) if resolver.conditional else None,
         conditions=conditions,
         network_share=share,
         noise=noise,

@@ -12,7 +12,7 @@ from ctsr.hu import Window
 from ctsr.viewer.images import PLANES
 from ctsr.viewer.options import PlaneName
 from ctsr.viewer.roi_metrics import PixelRect
-from ctsr.viewer.samplers import with_changes
+from ctsr.viewer.samplers import with_changes, with_strength
 from ctsr.viewer.session import PageTurn, ViewedSlice, ViewerSession
 
 HEARTBEAT_S = 15.0
@@ -165,6 +165,8 @@ def _rect(parameters: _Parameters, viewed: ViewedSlice, plane: PlaneName) -> Pix
 
 def _change_setting(parameters: _Parameters, changes: Mapping[str, Any]) -> object:
     settings = parameters.session.settings
+    if settings.strength is not None:
+        return {"setting": settings.add(settings.base, with_strength(settings.strength, changes)).number}
     return {"setting": settings.add(with_changes(settings.base, changes)).number}
 
 
@@ -172,6 +174,7 @@ QUERIES: dict[str, Callable[[_Parameters], object]] = {
     "state": lambda asked: asked.session.state.as_dict(),
     "geometry": lambda asked: asked.session.geometry(asked.integer("series", len(asked.session.series))),
     "look": lambda asked: asked.session.view(asked.turn(), asked.viewed()),
+    "made_with": lambda asked: asked.session.made_with(asked.viewed()),
     "numbers": _numbers,
 }
 CHANGES: dict[str, Callable[[_Parameters, Mapping[str, Any]], object]] = {"setting": _change_setting}

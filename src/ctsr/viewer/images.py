@@ -9,23 +9,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from cachetools import LRUCache
-from torch import nn
 
 from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import centered_crop, slice_pair
-from ctsr.degrade import DegradationParams
-from ctsr.evaluate.methods import ModelUnderTest, told_conditions
+from ctsr.evaluate.methods import told_conditions
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import AIR, HURange
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, interpolate
 from ctsr.series import Series
 from ctsr.viewer.options import PlaneName
-from ctsr.viewer.samplers import Setting
+from ctsr.viewer.samplers import InterruptibleModel, Setting
 from ctsr.volume import Vector, normal, spread
 
-PanelName: TypeAlias = Literal["LR", "Bilinear", "Bicubic", "SR", "HR"]
+PanelName: TypeAlias = Literal["LR", "Source", "Bilinear", "Bicubic", "SR", "HR"]
 PANELS: tuple[PanelName, ...] = get_args(PanelName)
+COARSE: frozenset[PanelName] = frozenset({"LR", "Source"})
+"""Panels whose pixels are larger than SR's by the scale."""
 
 NOTHING = int(PADDING)
 """Value of pixels without a slice, or whose slice is not computed yet, in images that are sent."""
@@ -75,6 +75,12 @@ class SliceCache:
     def fits(self, num_bytes: int) -> bool:
         """Whether `num_bytes` more can be held without evicting anything."""
         return self._slices.currsize + num_bytes <= self._slices.maxsize
+
+    def drop(self, is_unwanted: Callable[[Any], bool]) -> None:
+        """Forget the slices whose keys are unwanted."""
+        with self._lock:
+            for key in [key for key in self._slices if is_unwanted(key)]:
+                del self._slices[key]
 
     def put(self, key: Hashable, value: Pixels) -> None:
         """Cache a slice and evict the least recently used ones beyond the limit."""
@@ -136,6 +142,8 @@ class OpenedSeries:
     number: int
     stored: StoredSeries
     geometry: ViewGeometry
+    source: Series
+    """As a scan found it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,59 +174,11 @@ class PanelImage:
         return np.where(empty[:, None], NOTHING, np.nan_to_num(rounded)).astype("<i2")
 
 
-class InterruptibleModel:
-    """A model as a function of slices, one at a time.
-
-    PyTorch networks stop before the next layer. Other engines cannot be stopped within a slice.
-    """
-
-    def __init__(self, model: ModelUnderTest) -> None:
-        self._model = model
-        self._lock = Lock()
-        self._is_cancelled: Callable[[], bool] = _never
-        for module in model.model.net.modules():
-            if not any(module.children()):
-                module.register_forward_pre_hook(self._before_layer)
-
-    @property
-    def conditional(self) -> bool:
-        """Whether it is told the blur and noise of LR."""
-        return self._model.conditional
-
-    def __call__(
-        self, lr: Pixels, made_with: DegradationParams | Conditions, is_cancelled: Callable[[], bool]
-    ) -> Pixels:
-        """SR of one slice, bit-identical to the evaluation's.
-
-        Args:
-            lr: (h, w) in [-1, 1].
-            made_with: what it was made with, or what a conditional model is to take it for.
-            is_cancelled: called before the slice, and before each layer where the engine allows it.
-
-        Returns:
-            (scale·h, scale·w) in [-1, 1].
-
-        Raises:
-            StaleRequestError: `is_cancelled` returned True.
-        """
-        with self._lock:
-            self._is_cancelled = is_cancelled
-            try:
-                self._stop_if_cancelled()
-                return self._model.super_resolve(torch.from_numpy(lr)[None, None], made_with)[0, 0].numpy()
-            finally:
-                self._is_cancelled = _never
-
-    def _before_layer(self, _module: nn.Module, _inputs: Any) -> None:
-        self._stop_if_cancelled()
-
-    def _stop_if_cancelled(self) -> None:
-        if self._is_cancelled():
-            raise StaleRequestError
-
-
 class PanelImages:
     """Computes and caches LR and SR slices, and assembles panel images from them. Thread-safe."""
+
+    in_hu = False
+    """Whether slices are HU, not in [-1, 1]."""
 
     def __init__(
         self,
@@ -232,7 +192,7 @@ class PanelImages:
 
     def lr(self, series: OpenedSeries, setting: Setting, index: int) -> Pixels:
         """LR of one slice, (h, w) in [-1, 1], bit-identical to the evaluation's."""
-        key = _key("LR", series, setting, index)
+        key = self.key("LR", series, setting, index)
         cached = self.cache.get(key)
         if cached is None:
             cached = slice_pair(series.stored, index, setting.sampler, self.hu_range).lr[0, 0].numpy()
@@ -241,7 +201,22 @@ class PanelImages:
 
     def has(self, panel: Literal["LR", "SR"], series: OpenedSeries, setting: Setting, index: int) -> bool:
         """Whether a slice is cached."""
-        return self.cache.has(_key(panel, series, setting, index))
+        return self.cache.has(self.key(panel, series, setting, index))
+
+    def key(self, panel: Literal["LR", "SR"], series: OpenedSeries, setting: Setting, index: int) -> Hashable:
+        """What a slice is known by in the cache."""
+        return panel, series.number, setting.number, index
+
+    def is_tuned(self, series: OpenedSeries, setting: Setting) -> bool:  # noqa: ARG002  (for `NativeImages`)
+        """Whether nothing about the whole series is left to be measured before SR is final."""
+        return True
+
+    def tune(self, series: OpenedSeries, setting: Setting, is_cancelled: Callable[[], bool]) -> None:
+        """Measure what is left, by default nothing; SR that comes out otherwise is dropped.
+
+        Raises:
+            StaleRequestError: `is_cancelled` returned True meanwhile.
+        """
 
     def compute_sr(self, series: OpenedSeries, setting: Setting, index: int, is_cancelled: Callable[[], bool]) -> None:
         """Compute and cache SR of one slice.
@@ -252,7 +227,7 @@ class PanelImages:
         assert self.model is not None, "asked for SR without a model"
         told = self.told(series, setting, index)
         sr = self.model(self.lr(series, setting, index), told, is_cancelled)
-        self.cache.put(_key("SR", series, setting, index), sr)
+        self.cache.put(self.key("SR", series, setting, index), sr)
 
     def told(self, series: OpenedSeries, setting: Setting, index: int) -> Conditions:
         """What a conditional model is told of one slice, as in an evaluation."""
@@ -278,7 +253,7 @@ class PanelImages:
         gaps = _gaps(series)
         missing = ~gaps
         missing[list(computed)] = False
-        return PanelImage(values, False, missing, gaps)
+        return PanelImage(values, self.in_hu, missing, gaps)
 
     def _axial(self, panel: PanelName, series: OpenedSeries, setting: Setting, index: int) -> PanelImage:
         values = self._cached(panel, series, setting, index)
@@ -287,16 +262,17 @@ class PanelImages:
         if values is None:
             rows, columns = series.geometry.size("axial")
             empty = np.full((rows, columns), np.nan, np.float32)
-            return PanelImage(empty, False, np.ones(rows, np.bool_), np.zeros(rows, np.bool_))
+            return PanelImage(empty, self.in_hu, np.ones(rows, np.bool_), np.zeros(rows, np.bool_))
         if panel in {"Bilinear", "Bicubic"}:
-            values = self._interpolated(panel, values[None])[0]
+            values = self.interpolated(panel, values[None])[0]
         no_rows = np.zeros(len(values), np.bool_)
-        return PanelImage(values, False, no_rows, no_rows)
+        return PanelImage(values, self.in_hu, no_rows, no_rows)
 
     def _cached(self, panel: PanelName, series: OpenedSeries, setting: Setting, index: int) -> Pixels | None:
-        return self.cache.get(_key("SR" if panel == "SR" else "LR", series, setting, index))
+        return self.cache.get(self.key("SR" if panel == "SR" else "LR", series, setting, index))
 
-    def _interpolated(self, panel: PanelName, lr: Pixels) -> Pixels:
+    def interpolated(self, panel: PanelName, lr: Pixels) -> Pixels:
+        """(slices, h, w) → (slices, scale·h, scale·w), by the kernel that the panel is named after."""
         kind: Interpolation = "bilinear" if panel == "Bilinear" else "bicubic"
         return interpolate(torch.from_numpy(lr)[:, None], self.scale, kind)[:, 0].numpy()
 
@@ -306,32 +282,44 @@ class PanelImages:
         if panel == "SR":
             return np.stack([pixels.take(index, axis) for pixels in slices])
         lr_index = index // self.scale
-        if panel == "LR":
+        if panel in COARSE:
             return np.stack([pixels.take(lr_index, axis) for pixels in slices])
         # Interpolation reaches only a few pixels: a strip gives the values of the whole slice.
         start = max(0, lr_index - KERNEL_MARGIN)
         strip = slice(start, lr_index + KERNEL_MARGIN + 1)
         strips = np.stack([pixels[strip] if axis == 0 else pixels[:, strip] for pixels in slices])
-        enlarged, line = self._interpolated(panel, strips), index - start * self.scale
+        enlarged, line = self.interpolated(panel, strips), index - start * self.scale
         return enlarged[:, line] if axis == 0 else enlarged[:, :, line]
 
     def _width(self, panel: PanelName, series: OpenedSeries, plane: PlaneName) -> int:
         columns = series.geometry.size(plane)[1]
-        return columns // self.scale if panel == "LR" else columns
+        return columns // self.scale if panel in COARSE else columns
 
 
-def view_geometry(series: Series, scale: int) -> ViewGeometry:
-    """Compute the display geometry of a series for super-resolution by `scale`."""
-    row_crop = centered_crop(series.rows, scale)
-    column_crop = centered_crop(series.columns, scale)
+def view_geometry(series: Series, scale: int, *, native: bool = False) -> ViewGeometry:
+    """Compute the display geometry of a series.
+
+    Args:
+        series: the series.
+        scale: of the super-resolution.
+        native: the series is the source, made finer by `scale`; otherwise it is HR, and LR is made from it.
+    """
+    row_crop = slice(0, series.rows) if native else centered_crop(series.rows, scale)
+    column_crop = slice(0, series.columns) if native else centered_crop(series.columns, scale)
+    finer = scale if native else 1
+    row_mm, column_mm = series.pixel_spacing
     step, places = _even_rows(series)
     slice_normal = normal(series.orientation)
     ascending = slice_normal[2] >= 0
     along_columns, along_rows = series.orientation[:3], series.orientation[3:]
     superior = slice_normal if ascending else _opposite(slice_normal)
     return ViewGeometry(
-        shape=(len(series.slices), row_crop.stop - row_crop.start, column_crop.stop - column_crop.start),
-        spacing=(step, *series.pixel_spacing),
+        shape=(
+            len(series.slices),
+            finer * (row_crop.stop - row_crop.start),
+            finer * (column_crop.stop - column_crop.start),
+        ),
+        spacing=(step, row_mm / finer, column_mm / finer),
         crop=(row_crop, column_crop),
         z_rows=tuple(int(place) for place in (places[::-1] if ascending else places)),
         edge_labels={
@@ -340,14 +328,6 @@ def view_geometry(series: Series, scale: int) -> ViewGeometry:
             "sagittal": _edge_labels(along_rows, _opposite(superior)),
         },
     )
-
-
-class StaleRequestError(Exception):
-    """The result is not needed any more: the page shows something else."""
-
-
-def _key(panel: str, series: OpenedSeries, setting: Setting, index: int) -> Hashable:
-    return panel, series.number, setting.number, index
 
 
 def _gaps(series: OpenedSeries) -> Missing:
@@ -407,7 +387,3 @@ def _letters(direction: Vector) -> str:
     axes = sorted(range(3), key=lambda axis: -abs(direction[axis]))
     named = [axis for rank, axis in enumerate(axes) if rank == 0 or abs(direction[axis]) >= OBLIQUE]
     return "".join(LETTERS[axis][int(direction[axis] < 0)] for axis in named[:2])
-
-
-def _never() -> bool:
-    return False

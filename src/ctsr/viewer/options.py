@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from ctsr.errors import UsageError
 from ctsr.evaluate.options import ConditionsSource
 from ctsr.hu import HUCorrection
+from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
 
@@ -36,6 +37,17 @@ class ViewOptions:
     """Seed of degradation parameters and noise."""
     deg_seed_mode: Literal["per_patient", "global"] = "per_patient"
     """Draw separately for each patient, or the same for all."""
+    native: bool = False
+    """Show the images as they are, without degradation: source, bicubic and super-resolution as `ctsr upscale` makes
+    it, at a strength that is chosen on the page."""
+    strength: Literal["faithful", "standard", "strong"] = "standard"
+    """With `native`, the initial strength; see `ctsr upscale`."""
+    denoise: float | None = None
+    """With `native`, instead of the strength's: 0 to 1."""
+    sharpen: float | None = None
+    """With `native`, instead of the strength's: 0 to 1."""
+    limit_noise: bool = True
+    """With `native`, mix in interpolation where the result would be noisier than its source."""
     conditions: str = "drawn"
     """What a conditional model is told of LR: drawn, what LR was made with; estimated, noise and sharpness measured in
     LR; or fixed values σ,HU such as 0.8,5: blur in HR pixels, noise."""
@@ -54,8 +66,9 @@ class ViewOptions:
     """Address to listen on; any but the loopback address lets other computers in."""
     cache_mb: int = 1024
     """Memory for computed slices in MiB."""
-    engine: Literal["auto", "torch", "openvino"] = "torch"
-    """Inference engine; the one of an evaluation reproduces its numbers to the last digit."""
+    engine: Literal["auto", "torch", "openvino"] | None = None
+    """Inference engine; the one of an evaluation reproduces its numbers to the last digit. Left out: torch, and auto
+    with `native`, as of `ctsr upscale`."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
     """Numeric precision; int8 needs OpenVINO, fp16 a GPU."""
     assume_hu: bool = False
@@ -77,8 +90,33 @@ class ViewOptions:
         """`conditions`, read."""
         return ConditionsSource.parse(self.conditions)
 
+    @property
+    def chosen_engine(self) -> Literal["auto", "torch", "openvino"]:
+        """`engine`, or its default."""
+        return self.engine or ("auto" if self.native else "torch")
+
+    @property
+    def default_model(self) -> str | None:
+        """Model where none is named; None for the newest run. Real series get what `ctsr upscale` gives them."""
+        return DEFAULT_MODEL if self.native else None
+
+    @property
+    def upscale_options(self) -> UpscaleOptions | None:
+        """What `ctsr upscale` would be told; None without `native`."""
+        if not self.native:
+            return None
+        return UpscaleOptions(
+            strength=self.strength,
+            denoise=self.denoise,
+            sharpen=self.sharpen,
+            limit_noise=self.limit_noise,
+            assume_hu=self.assume_hu,
+        )
+
     def __post_init__(self) -> None:
         ConditionsSource.parse(self.conditions)
+        if self.native and self.eval_summary is not None:
+            raise UsageError("`native` shows images as they are, `eval_summary` degraded ones; leave one of them out")
         if not 0 <= self.port < 65536:
             raise UsageError(f"`port` {self.port}: a port is a number from 1 to 65535, or 0 for a free one")
         if self.cache_mb < 16:

@@ -1,17 +1,25 @@
-"""Metrics and ROI statistics of the images shown, computed as an evaluation computes them."""
+"""Metrics and ROI statistics of the images shown, computed as an evaluation computes them; caveats."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ctsr.data.datasets import PREPROCESSING_LOG, trained_on
+from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.hu import HURange, MetricWindow, Window
+from ctsr.identity import is_same_person
 from ctsr.metrics import MetricValue, of_group
-from ctsr.viewer.images import PANELS, PanelImage, PanelName, StaleRequestError
+from ctsr.preprocess.manifest import SeriesRow, read_log
+from ctsr.series import Series
+from ctsr.upscale.unusual import unusual
+from ctsr.viewer.images import COARSE, PANELS, PanelImage, PanelName
+from ctsr.viewer.samplers import StaleRequestError
 
 METRICS = (*of_group("fidelity"), *of_group("hu"))
 """Metrics of the table: those that need nothing but the two images."""
@@ -128,8 +136,79 @@ def statistics(
         if image is None:
             continue
         hu = image.hu(hu_range).astype(np.float64)
-        inside = rect.crop(hu, scale if panel == "LR" else (1, 1))
+        inside = rect.crop(hu, scale if panel in COARSE else (1, 1))
         inside = inside[np.isfinite(inside)]
         if inside.size:
             found[panel] = (float(inside.mean()), float(inside.std()), int(inside.size))
     return found
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """One reason why figures of a series mislead."""
+
+    kind: Literal["trained", "domain", "upsampled"]
+    text: str
+    """A sentence for the user."""
+
+
+def find_caveats(
+    series: Sequence[Series],
+    model: ModelUnderTest | None,
+    *,
+    native: bool = False,
+    shown: Callable[[str], str] = str,
+) -> tuple[tuple[Caveat, ...], ...]:
+    """Caveats of each series as reference and, with a model, as its input.
+
+    Args:
+        series: that are shown.
+        model: makes SR.
+        native: the series themselves are the model's input, and nothing is a reference.
+        shown: what a patient of a name is called.
+
+    Raises:
+        ReadError: the log of a preprocessed root cannot be read.
+    """
+    if native and model:
+        return tuple(
+            tuple(Caveat("domain", f"{reason[:1].upper()}{reason[1:]}.") for reason in unusual(each, model.model.meta))
+            for each in series
+        )
+    logs: dict[Path, tuple[SeriesRow, ...]] = {}
+    found: list[tuple[Caveat, ...]] = []
+    for each in series:
+        root = next((place for place in each.path.parents if (place / PREPROCESSING_LOG).is_file()), None)
+        if root is not None and root not in logs:
+            logs[root] = read_log(root)
+        of_model = _of_model(each, model, shown) if model else []
+        found.append((*of_model, *(_of_reference(each, root, logs[root]) if root else [])))
+    return tuple(found)
+
+
+def _of_model(series: Series, model: ModelUnderTest, shown: Callable[[str], str]) -> list[Caveat]:
+    found: list[Caveat] = []
+    by_name = trained_on([series.patient_id], model.split or {}, model.also_trained_on)
+    if by_name or is_same_person(model.trained_identities, series.identities):
+        text = f"The model was trained on patient {shown(series.patient_id)}: figures of SR are not a test."
+        found.append(Caveat("trained", text))
+    # The model's domain is a matter of its input: LR, whose pixels are larger by the scale.
+    row_mm, column_mm = series.pixel_spacing
+    lr = replace(series, pixel_spacing=(row_mm * model.scale, column_mm * model.scale))
+    for reason in unusual(lr, model.model.meta):
+        sentence = reason[:1].upper() + reason[1:]
+        found.append(Caveat("domain", f"LR {reason}." if reason.startswith("pixel spacing") else f"{sentence}."))
+    return found
+
+
+def _of_reference(series: Series, root: Path, log: Sequence[SeriesRow]) -> list[Caveat]:
+    for row in log:
+        is_dicom_match = row.new_series_uid == series.series_uid if row.new_series_uid else False
+        is_nifti_match = bool(row.output) and root / row.output / Path(row.source).name == series.path
+        if row.upsampled and row.orig_row_mm and (is_dicom_match or is_nifti_match):
+            text = (
+                f"HR was upsampled by preprocessing, {row.orig_row_mm:.3g} → {row.new_row_mm:.3g} mm: it has less "
+                "detail than its pixels suggest, and every method comes out better."
+            )
+            return [Caveat("upsampled", text)]
+    return []

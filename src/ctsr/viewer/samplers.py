@@ -1,11 +1,15 @@
-"""Degradations of a viewer: those that an evaluation recorded, and those that were changed on the page."""
+"""What a viewer's images are made with: degradations, recorded or changed on the page, strengths, and a model."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, cast, get_args
+
+import torch
+from torch import nn
 
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
 from ctsr.degrade.degradation import Downsampling, NoiseModel
@@ -13,8 +17,11 @@ from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import DRAWN, ConditionsSource
-from ctsr.hu import Window
+from ctsr.hu import FloatArray, Window
 from ctsr.identity import pseudonym
+from ctsr.models.conditioning import Conditions
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.tuning import strength_of
 
 MAX_SETTINGS = 32
 """Settings remembered; older ones are computed again if a page returns to them."""
@@ -174,13 +181,15 @@ class Setting:
 
     number: int
     sampler: DegradationSampler
+    strength: UpscaleOptions | None = None
+    """What SR of images as they are is made with; None where LR is made by `sampler`."""
 
 
 class SettingRegistry:
     """Degradations by number; 0 is the initial one. Thread-safe."""
 
-    def __init__(self, base: DegradationSampler) -> None:
-        self._settings = {0: Setting(0, base)}
+    def __init__(self, base: DegradationSampler, strength: UpscaleOptions | None = None) -> None:
+        self._settings = {0: Setting(0, base, strength)}
         self._next_number = 1
         self._lock = Lock()
 
@@ -188,6 +197,11 @@ class SettingRegistry:
     def base(self) -> DegradationSampler:
         """The initial degradation."""
         return self._settings[0].sampler
+
+    @property
+    def strength(self) -> UpscaleOptions | None:
+        """The initial strength; None where LR is made by degradation."""
+        return self._settings[0].strength
 
     def __getitem__(self, number: int) -> Setting:
         """The degradation with this number.
@@ -200,13 +214,13 @@ class SettingRegistry:
                 raise UsageError(f"unknown degradation {number}; load the page again")
             return self._settings[number]
 
-    def add(self, sampler: DegradationSampler) -> Setting:
-        """Register a sampler; an equal one keeps its number."""
+    def add(self, sampler: DegradationSampler, strength: UpscaleOptions | None = None) -> Setting:
+        """Register a sampler, or a strength; an equal one keeps its number."""
         with self._lock:
             for setting in self._settings.values():
-                if setting.sampler == sampler:
+                if (setting.sampler, setting.strength) == (sampler, strength):
                     return setting
-            setting = Setting(self._next_number, sampler)
+            setting = Setting(self._next_number, sampler, strength)
             self._settings[setting.number] = setting
             self._next_number += 1
             while len(self._settings) > MAX_SETTINGS:
@@ -239,6 +253,27 @@ def with_changes(base: DegradationSampler, changes: Mapping[str, Any]) -> Degrad
     return DegradationSampler(degradation, cast("Sampling", sampling), seed, base.seed_mode)
 
 
+def with_strength(base: UpscaleOptions, changes: Mapping[str, Any]) -> UpscaleOptions:
+    """`base` with another strength; what is None or missing stays as it is.
+
+    Args:
+        base: the initial options.
+        changes: `denoise` and `sharpen`, each from 0 to 1; `limit_noise`, True or False.
+
+    Raises:
+        UsageError: a value out of range, or an unknown name.
+    """
+    if unknown := set(changes) - {"denoise", "sharpen", "limit_noise"}:
+        raise UsageError(f"unknown setting {', '.join(sorted(unknown))}; use denoise, sharpen, limit_noise")
+    given = {name: value for name, value in changes.items() if value is not None}
+    limit_noise = given.pop("limit_noise", base.limit_noise)
+    if not isinstance(limit_noise, bool):
+        raise UsageError(f"limit_noise must be true or false, got {limit_noise!r}")
+    changed = replace(base, limit_noise=limit_noise, **{name: _number(name, value) for name, value in given.items()})
+    is_same = strength_of(changed) == strength_of(base) and changed.limit_noise == base.limit_noise
+    return base if is_same else changed
+
+
 def _degradation(base: Degradation, given: Mapping[str, Any]) -> Degradation:
     names = {"sigma": "blur_sigma_range", "noise": "noise_sigma_range", "dose": "dose_factor_range"}
     ranges = {names[name]: (_number(name, value),) * 2 for name, value in given.items() if name in names}
@@ -264,3 +299,68 @@ def _seed(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
         raise UsageError(f"deg_seed must be a whole number from 0 to {MAX_SEED}")
     return value
+
+
+class StaleRequestError(Exception):
+    """The result is not needed any more: the page shows something else."""
+
+
+class InterruptibleModel:
+    """A model as a function of slices, one at a time.
+
+    PyTorch networks stop before the next layer. Other engines cannot be stopped within a slice.
+    """
+
+    def __init__(self, model: ModelUnderTest) -> None:
+        self._model = model
+        self._lock = Lock()
+        self._is_cancelled: Callable[[], bool] = _never
+        for module in model.model.net.modules():
+            if not any(module.children()):
+                module.register_forward_pre_hook(self._before_layer)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it is told the blur and noise of LR."""
+        return self._model.conditional
+
+    def __call__(
+        self, lr: FloatArray, made_with: DegradationParams | Conditions, is_cancelled: Callable[[], bool]
+    ) -> FloatArray:
+        """SR of one slice, bit-identical to the evaluation's.
+
+        Args:
+            lr: (h, w) in [-1, 1].
+            made_with: what it was made with, or what a conditional model is to take it for.
+            is_cancelled: called before the slice, and before each layer where the engine allows it.
+
+        Returns:
+            (scale·h, scale·w) in [-1, 1].
+
+        Raises:
+            StaleRequestError: `is_cancelled` returned True.
+        """
+        with self.running(is_cancelled):
+            return self._model.super_resolve(torch.from_numpy(lr)[None, None], made_with)[0, 0].numpy()
+
+    @contextmanager
+    def running(self, is_cancelled: Callable[[], bool]) -> Generator[None]:
+        """Whatever runs the network inside is ended by `StaleRequestError` once `is_cancelled` returns True."""
+        with self._lock:
+            self._is_cancelled = is_cancelled
+            try:
+                self._stop_if_cancelled()
+                yield
+            finally:
+                self._is_cancelled = _never
+
+    def _before_layer(self, _module: nn.Module, _inputs: Any) -> None:
+        self._stop_if_cancelled()
+
+    def _stop_if_cancelled(self) -> None:
+        if self._is_cancelled():
+            raise StaleRequestError
+
+
+def _never() -> bool:
+    return False

@@ -20,8 +20,8 @@ from ctsr.cache import cache_place
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.progress import SILENT, Progress
 from ctsr.viewer.api import Reply, answer, events
-from ctsr.viewer.images import StaleRequestError
 from ctsr.viewer.options import LOOPBACK, ViewOptions
+from ctsr.viewer.samplers import StaleRequestError
 from ctsr.viewer.session import ViewerSession
 
 TOKEN_BYTES = 24
@@ -38,7 +38,7 @@ POLICY = (
 
 _SCRIPTS = (
     *("main", "api", "state", "store", "draw", "panels", "marks", "input", "controls", "sidebar"),
-    *("profile", "save", "format", "help", "address"),
+    *("profile", "save", "format", "help", "address", "strength"),
 )
 STATIC = {
     "": ("index.html", "text/html"),

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from threading import Condition, Lock, Thread
 from typing import Any, Literal, TypeAlias
@@ -13,20 +14,20 @@ from ctsr.data.pairs import slice_pair
 from ctsr.hu import Window
 from ctsr.metrics import MetricValue
 from ctsr.series import Series
+from ctsr.upscale.tuning import strength_of
 from ctsr.viewer.images import (
     PLANES,
-    InterruptibleModel,
     OpenedSeries,
     PanelImage,
     PanelImages,
     PanelName,
     SliceCache,
-    StaleRequestError,
     view_geometry,
 )
+from ctsr.viewer.native import NativeImages
 from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.roi_metrics import PixelRect, coverage, measure, statistics
-from ctsr.viewer.samplers import Setting, SettingRegistry
+from ctsr.viewer.samplers import InterruptibleModel, Setting, SettingRegistry, StaleRequestError
 from ctsr.viewer.state import ViewerState
 
 MAX_EVENTS = 4096
@@ -34,6 +35,8 @@ MAX_EVENTS = 4096
 
 IDLE_S = 0.2
 """SR starts only when the slice in view has not changed for this long, so that scrolling keeps the CPU."""
+TUNING = -1
+"""In place of a slice's index: what is measured of the whole series after the slice in view."""
 NEIGHBOURS = 2
 """Slices on either side of the one in view that are computed even if others must be evicted for them."""
 
@@ -49,8 +52,9 @@ class PageTurn:
 class SeriesOpener:
     """The series of a viewer, each decoded when it is first asked for. Thread-safe."""
 
-    def __init__(self, series: Sequence[Series], store: Path, scale: int, *, assume_hu: bool) -> None:
+    def __init__(self, series: Sequence[Series], store: Path, scale: int, *, assume_hu: bool, native: bool) -> None:
         self._series, self._store, self._scale, self._assume_hu = tuple(series), store, scale, assume_hu
+        self._native = native
         self._opened: dict[int, OpenedSeries] = {}
         self._lock = Lock()
 
@@ -64,7 +68,8 @@ class SeriesOpener:
             if number not in self._opened:
                 series = self._series[number]
                 stored = open_series(series, self._store, assume_hu=self._assume_hu)
-                self._opened[number] = OpenedSeries(number, stored, view_geometry(series, self._scale))
+                geometry = view_geometry(series, self._scale, native=self._native)
+                self._opened[number] = OpenedSeries(number, stored, geometry, series)
             return self._opened[number]
 
     def __len__(self) -> int:
@@ -88,10 +93,10 @@ class ViewerSession:
 
     def __init__(self, state: ViewerState, *, store: Path, cache_bytes: int, assume_hu: bool = False) -> None:
         self.state = state
-        self.series = SeriesOpener(state.series, store, state.scale, assume_hu=assume_hu)
-        self.settings = SettingRegistry(state.sampler)
-        model = InterruptibleModel(state.model) if state.model else None
-        self.images = PanelImages(SliceCache(cache_bytes), state.scale, state.hu_range, model, state.conditions)
+        native = state.strength is not None
+        self.series = SeriesOpener(state.series, store, state.scale, assume_hu=assume_hu, native=native)
+        self.settings = SettingRegistry(state.sampler, state.strength)
+        self.images = _panel_images(state, SliceCache(cache_bytes), assume_hu)
         self._prefetcher = Prefetcher(self.images, self._report)
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self._last_event = 0
@@ -130,6 +135,14 @@ class ViewerSession:
     def image(self, panel: PanelName, viewed: ViewedSlice, plane: PlaneName, index: int) -> PanelImage:
         """One panel of one plane."""
         return self.images.image(panel, viewed.series, viewed.setting, plane, index)
+
+    def made_with(self, viewed: ViewedSlice) -> dict[str, Any]:
+        """The degradation of a slice; of images as they are, the strength and what it does to the series."""
+        strength = viewed.setting.strength
+        if strength is None or not isinstance(self.images, NativeImages):
+            return self.degradation(viewed)
+        described = self.images.described(viewed.series, viewed.setting)
+        return described | {"strength": asdict(strength_of(strength)), "limit_noise": strength.limit_noise}
 
     def degradation(self, viewed: ViewedSlice) -> dict[str, Any]:
         """Degradation parameters of one slice, and how they differ from the evaluation or the initial setting."""
@@ -185,7 +198,7 @@ class ViewerSession:
         self._turns[turn.page] = max(turn.number, self._turns.get(turn.page, 0))
         if turn.number == self._turns[turn.page]:
             self._prefetcher.view(viewed)
-        return self.degradation(viewed) | {"progress": self.progress(viewed)}
+        return self.made_with(viewed) | {"progress": self.progress(viewed)}
 
     def progress(self, viewed: ViewedSlice) -> dict[str, Any]:
         """How many slices are computed, and whether the cache is full."""
@@ -224,12 +237,12 @@ class ViewerSession:
             images: dict[PanelName, PanelImage] = {
                 panel: self.image(panel, viewed, plane, index) for panel in self.state.panels
             }
-            measured = measure(images, self.state.methods, rect, window, self.state.hu_range, is_cancelled)
-            answer: dict[str, Any] = {
-                "metrics": {method: _metrics_dict(values) for method, values in measured.items()},
-                "coverage": asdict(coverage(images["HR"], rect, window, self.state.hu_range)),
-                "sr_missing": bool(self.state.model) and not images["SR"].complete,
-            }
+            answer: dict[str, Any] = {"metrics": {}, "coverage": None}
+            if "HR" in images:
+                measured = measure(images, self.state.methods, rect, window, self.state.hu_range, is_cancelled)
+                answer["metrics"] = {method: _metrics_dict(values) for method, values in measured.items()}
+                answer["coverage"] = asdict(coverage(images["HR"], rect, window, self.state.hu_range))
+            answer["sr_missing"] = bool(self.state.model) and not images["SR"].complete
             if rect is not None:
                 scale = (self.state.scale if plane == "axial" else 1, self.state.scale)
                 answer["statistics"] = statistics(images, rect, scale, self.state.hu_range)
@@ -255,6 +268,13 @@ class ViewerSession:
             self._last_event += 1
             self._events.append(event | self.progress(viewed))
             self._event_added.notify_all()
+
+
+def _panel_images(state: ViewerState, cache: SliceCache, assume_hu: bool) -> PanelImages:
+    if state.strength is not None and state.model is not None:
+        return NativeImages(cache, state.model, assume_hu=assume_hu)
+    model = InterruptibleModel(state.model) if state.model else None
+    return PanelImages(cache, state.scale, state.hu_range, model, state.conditions)
 
 
 def open_session(state: ViewerState, options: ViewOptions) -> ViewerSession:
@@ -340,6 +360,8 @@ class Prefetcher:
         count, rows, columns = viewed.series.geometry.shape
         num_bytes = 4 * rows * columns // (self._images.scale**2 if panel == "LR" else 1)
         for index in nearest_first(viewed.index, count):
+            if index != viewed.index and panel == "SR" and self._needs_tuning(viewed):
+                return TUNING
             if abs(index - viewed.index) > NEIGHBOURS and not (background and self._images.cache.fits(num_bytes)):
                 return None
             failed = (viewed.series.number, viewed.setting.number, index) in self._failed
@@ -347,9 +369,14 @@ class Prefetcher:
                 return index
         return None
 
+    def _needs_tuning(self, viewed: ViewedSlice) -> bool:
+        failed = (viewed.series.number, viewed.setting.number, TUNING) in self._failed
+        return not failed and not self._images.is_tuned(viewed.series, viewed.setting)
+
     def _compute_sr(self, viewed: ViewedSlice, index: int) -> None:
+        compute = partial(self._images.compute_sr, index=index) if index != TUNING else self._images.tune
         try:
-            self._images.compute_sr(viewed.series, viewed.setting, index, lambda: self._is_stale(viewed, index))
+            compute(viewed.series, viewed.setting, is_cancelled=lambda: self._is_stale(viewed, index))
         except StaleRequestError:
             return
         except (RuntimeError, MemoryError) as error:  # PyTorch raises either when memory does not suffice

@@ -3,13 +3,13 @@
 A path is looked up as a series, with the patient id that an evaluation uses and the reasons to read it with care.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ctsr import __version__
-from ctsr.data.datasets import PREPROCESSING_LOG, patient_names, trained_on
+from ctsr.data.datasets import patient_names
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.dicom.reading import patient_id_in
 from ctsr.errors import MissingInputError, SeriesError, UsageError
@@ -17,17 +17,19 @@ from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_name
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.exams import scan, scan_patient
 from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, MetricWindow, choose_window
-from ctsr.identity import is_same_person, pseudonym, with_names
+from ctsr.identity import pseudonym, with_names
+from ctsr.infer.conditions import STRENGTHS
 from ctsr.infer.selection import EngineCheck, EngineRequest, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
-from ctsr.preprocess.manifest import SeriesRow, read_log
 from ctsr.progress import SILENT, Progress, Silent
 from ctsr.series import PatientExams, Series, check, is_nifti
 from ctsr.text import listed
-from ctsr.upscale.unusual import unusual
+from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.tuning import strength_of
 from ctsr.viewer.images import PANELS, PanelName
 from ctsr.viewer.options import PlaneName, ViewOptions
+from ctsr.viewer.roi_metrics import Caveat, find_caveats
 from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary
 
 
@@ -46,6 +48,7 @@ def find_series(
     known: Collection[str] = (),
     assume_hu: bool = False,
     correction: HUCorrection = AS_READ,
+    command: Literal["view", "upscale"] = "view",
     progress: Progress = SILENT,
 ) -> FoundSeries:
     """Find the series of the patient or patients to which a folder or file belongs.
@@ -59,6 +62,7 @@ def find_series(
         known: patient ids of a checkpoint's split or an evaluation.
         assume_hu: also show series without rescale slope and intercept.
         correction: applied to the values of every series.
+        command: the command that the series must be fit for.
         progress: receives warnings and the series that were left out.
 
     Raises:
@@ -66,40 +70,12 @@ def find_series(
     """
     path = path.resolve()
     exams = tuple(_exams(path, known, correction, progress))
-    usable = tuple(_usable((series for patient in exams for series in patient.series), assume_hu, progress))
+    usable = tuple(_usable((series for patient in exams for series in patient.series), command, assume_hu, progress))
     if not usable:
         reasons = "; ".join(f"{left.path.name}: {left.reason}" for patient in exams for left in patient.excluded[:3])
         raise MissingInputError(f"{path}: no CT series to show{f' ({reasons})' if reasons else ''}")
     inside = [i for i, series in enumerate(usable) if series.path.resolve().is_relative_to(path)]
     return FoundSeries(usable, max(inside or range(len(usable)), key=lambda i: len(usable[i].slices)))
-
-
-@dataclass(frozen=True)
-class Caveat:
-    """One reason why figures of a series mislead."""
-
-    kind: Literal["trained", "domain", "upsampled"]
-    text: str
-    """A sentence for the user."""
-
-
-def find_caveats(
-    series: Sequence[Series], model: ModelUnderTest | None, shown: Callable[[str], str] = str
-) -> tuple[tuple[Caveat, ...], ...]:
-    """Caveats of each series as reference and, with a model, as its input; `shown` makes what a patient is called.
-
-    Raises:
-        ReadError: the log of a preprocessed root cannot be read.
-    """
-    logs: dict[Path, tuple[SeriesRow, ...]] = {}
-    found: list[tuple[Caveat, ...]] = []
-    for each in series:
-        root = next((place for place in each.path.parents if (place / PREPROCESSING_LOG).is_file()), None)
-        if root is not None and root not in logs:
-            logs[root] = read_log(root)
-        of_model = _of_model(each, model, shown) if model else []
-        found.append((*of_model, *(_of_reference(each, root, logs[root]) if root else [])))
-    return tuple(found)
 
 
 def _exams(path: Path, known: Collection[str], correction: HUCorrection, progress: Progress) -> Iterator[PatientExams]:
@@ -139,43 +115,17 @@ def _by_header(path: Path, alone: PatientExams, correction: HUCorrection, progre
     yield alone if named is None else scan_patient(named, correction=correction)
 
 
-def _usable(found: Iterator[Series], assume_hu: bool, progress: Progress) -> Iterator[Series]:
+def _usable(
+    found: Iterator[Series], command: Literal["view", "upscale"], assume_hu: bool, progress: Progress
+) -> Iterator[Series]:
     for series in found:
         try:
-            for warning in check(series, "view", assume_hu=assume_hu):
+            for warning in check(series, command, assume_hu=assume_hu):
                 progress.note(f"warning: {warning}")
         except SeriesError as error:
             progress.note(f"left out: {error}")
         else:
             yield series
-
-
-def _of_model(series: Series, model: ModelUnderTest, shown: Callable[[str], str]) -> list[Caveat]:
-    found: list[Caveat] = []
-    by_name = trained_on([series.patient_id], model.split or {}, model.also_trained_on)
-    if by_name or is_same_person(model.trained_identities, series.identities):
-        text = f"The model was trained on patient {shown(series.patient_id)}: figures of SR are not a test."
-        found.append(Caveat("trained", text))
-    # The model's domain is a matter of its input: LR, whose pixels are larger by the scale.
-    row_mm, column_mm = series.pixel_spacing
-    lr = replace(series, pixel_spacing=(row_mm * model.scale, column_mm * model.scale))
-    for reason in unusual(lr, model.model.meta):
-        sentence = reason[:1].upper() + reason[1:]
-        found.append(Caveat("domain", f"LR {reason}." if reason.startswith("pixel spacing") else f"{sentence}."))
-    return found
-
-
-def _of_reference(series: Series, root: Path, log: Sequence[SeriesRow]) -> list[Caveat]:
-    for row in log:
-        is_dicom_match = row.new_series_uid == series.series_uid if row.new_series_uid else False
-        is_nifti_match = bool(row.output) and root / row.output / Path(row.source).name == series.path
-        if row.upsampled and row.orig_row_mm and (is_dicom_match or is_nifti_match):
-            text = (
-                f"HR was upsampled by preprocessing, {row.orig_row_mm:.3g} → {row.new_row_mm:.3g} mm: it has less "
-                "detail than its pixels suggest, and every method comes out better."
-            )
-            return [Caveat("upsampled", text)]
-    return []
 
 
 T = TypeVar("T")
@@ -205,6 +155,8 @@ class ViewerState:
     """Warnings that the page shows."""
     caveats: tuple[tuple[Caveat, ...], ...] = ()
     """For each series, reasons to read its figures with care."""
+    strength: UpscaleOptions | None = None
+    """What SR of images as they are is made with at first; None where LR is made from the images."""
     names: bool = True
     """Whether patients and series are called by their names; else by hashes."""
 
@@ -219,12 +171,16 @@ class ViewerState:
 
     @property
     def panels(self) -> tuple[PanelName, ...]:
-        """Panels to show: no SR without a model."""
-        return tuple(panel for panel in PANELS if panel != "SR" or self.model)
+        """Panels to show: no SR without a model, no HR of images as they are."""
+        if self.strength is not None:
+            return ("Source", "Bicubic", "SR")
+        return tuple(panel for panel in PANELS if panel != "Source" and (panel != "SR" or self.model))
 
     @property
     def methods(self) -> dict[PanelName, str]:
         """Panels that are compared with HR → their names in tables and CSV files, as in an evaluation."""
+        if self.strength is not None:
+            return {}
         methods: dict[PanelName, str] = {"Bilinear": BILINEAR, "Bicubic": BICUBIC}
         if self.model:
             methods["SR"] = method_names([self.model])[0]
@@ -252,6 +208,7 @@ class ViewerState:
             "evaluation": _evaluation_dict(self.evaluated),
             "conditions": self.conditions.sentence if self.model and self.model.conditional else "",
             "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
+            "strength": _strength_dict(self.strength, self.model),
             "notes": list(self.notes) if self.names else [],  # each names a patient or a path
             "caveats": [[asdict(caveat) for caveat in found] for found in self.caveats],
         }
@@ -290,6 +247,18 @@ def _model_dict(model: ModelUnderTest | None) -> dict[str, Any] | None:
     }
 
 
+def _strength_dict(options: UpscaleOptions | None, model: ModelUnderTest | None) -> dict[str, Any] | None:
+    """For sliders and their named places; None where LR is made from the images."""
+    if options is None or model is None:
+        return None
+    return {
+        **asdict(strength_of(options)),
+        "limit_noise": options.limit_noise,
+        "conditional": model.conditional,
+        "named": {name: asdict(strength) for name, strength in STRENGTHS.items()},
+    }
+
+
 def _evaluation_dict(evaluated: RecordedEvaluation | None) -> dict[str, Any] | None:
     if evaluated is None:
         return None
@@ -323,6 +292,8 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         DomainError: the degradation blurs too much.
     """
     options, model = request.options, request.model
+    if options.native and model is None:
+        raise UsageError("`native` shows super-resolution of images as they are: it needs a model")
     path = resolve_path(request.path, progress=progress)
     summary = None if options.eval_summary is None else resolve_path(options.eval_summary, progress=progress)
     evaluated = None if summary is None else read_summary(summary)
@@ -332,7 +303,12 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         known.update(*with_names(split, nearby).values())
     recorder = _NoteRecorder(progress)
     found = find_series(
-        path, known=known, assume_hu=options.assume_hu, correction=options.hu_correction, progress=recorder
+        path,
+        known=known,
+        assume_hu=options.assume_hu,
+        correction=options.hu_correction,
+        command="upscale" if options.native else "view",
+        progress=recorder,
     )
     sampler = _sampler(request, evaluated, progress)
     if evaluated and not any(evaluated.has_patient(series.patient_id) for series in found.series):
@@ -352,7 +328,8 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         index=options.index,
         conditions=_conditions(request, evaluated, progress),
         notes=tuple(recorder.notes),
-        caveats=find_caveats(found.series, model, pseudonym if options.no_names else str),
+        caveats=find_caveats(found.series, model, native=options.native, shown=pseudonym if options.no_names else str),
+        strength=options.upscale_options,
         names=not options.no_names,
     )
 
@@ -367,7 +344,7 @@ def _on_engine(request: ViewRequest, series: Sequence[Series], progress: Progres
     if request.int8 is not None:
         check = request.int8.check_on_series(model.model, series, assume_hu=options.assume_hu)
 
-    asked = EngineRequest(options.engine, options.precision, str(model.device), request.int8)
+    asked = EngineRequest(options.chosen_engine, options.precision, str(model.device), request.int8)
     return model.on_engine(asked, check, progress)
 
 

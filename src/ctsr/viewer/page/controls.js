@@ -1,6 +1,6 @@
 // The bars at the top and the form of the degradation: what they offer, and in step with what is shown.
 
-import { IMAGES, rangeText } from "./format.js";
+import { COARSE, rangeText } from "./format.js";
 import { known, view } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
@@ -11,12 +11,12 @@ export function fillSelects(state, actions) {
   options($("series"), state.series.map((one) => [one.number, `${several || state.series.length === 1 ? `${one.patient} · ` : ""}${one.description} · ${one.slices}`]));
   options($("preset"), [...Object.keys(state.presets).map((name) => [name, name.replace("_", " ")]), ["", "own"]]);
   options($("image"), state.panels.map((name) => [name, name]));
-  const fine = state.panels.filter((name) => name !== "LR");
+  const fine = state.panels.filter((name) => !COARSE.includes(name));
   for (const id of ["minuend", "subtrahend"]) options($(id), fine.map((name) => [name, name]));
   for (const id of ["first", "second"]) options($(id), state.panels.map((name) => [name, name]));
   $("panels").replaceChildren(...[...state.panels, "Difference"].map((name) => {
     const button = Object.assign(document.createElement("button"), { textContent: name, className: name });
-    button.title = name === "Difference" ? "Difference in HU (d)" : `${name} (${IMAGES.indexOf(name) + 1})`;
+    button.title = name === "Difference" ? "Difference in HU (d)" : `${name} (${state.panels.indexOf(name) + 1})`;
     button.addEventListener("click", () => actions.panel(name));
     return button;
   }));

@@ -162,12 +162,13 @@ export function bindKeys(actions) {
     0: () => change({ zoom: 1, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] } }),
     r: actions.reset, g: actions.goto, p: actions.savePicture, P: actions.saveNumbers, "?": actions.help, Escape: actions.escape,
   };
-  IMAGES.forEach((name, i) => { keys[String(i + 1)] = () => actions.panel(name); });
+  for (let i = 1; i <= IMAGES.length; i++) keys[String(i)] = () => { if (known.state.panels[i - 1]) actions.panel(known.state.panels[i - 1]); };
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !known.geometry) return;
     if (document.querySelector("dialog[open]") && event.key !== "?") return;
     const typing = event.target.closest?.("input:not([type=range], [type=checkbox]), select, textarea");
+    if (event.target.closest?.("[type=range]:not(#slider)") && /^(Arrow|Page|Home|End)/.test(event.key)) return;
     if (typing && event.key !== "Escape") return;
     if (event.key === " " && event.target.closest?.("button, summary, [type=checkbox]")) return;
     // Caps Lock turns letters round: Shift alone tells w from W.

@@ -10,6 +10,7 @@ import { curves, drawPlot } from "./profile.js";
 import { saveNumbers, savePicture } from "./save.js";
 import * as side from "./sidebar.js";
 import { change, keyPlane, known, mainPlane, moveTo, onChange, planes, sliceIndex, view } from "./state.js";
+import { bindStrength, isNative, resetStrength, showStrength } from "./strength.js";
 import { fromAddress, toAddress } from "./address.js";
 import { PictureStore } from "./store.js";
 
@@ -31,9 +32,17 @@ async function begin() {
   fillSelects(state, actions);
   side.showModel();
   side.showNotes();
+  const pair = isNative() ? ["SR", "Bicubic"] : [state.model ? "SR" : "Bicubic", "HR"];
   change({
     plane: state.plane, center: state.window[0], width: state.window[1], panels: new Set(state.panels),
-    difference: [state.model ? "SR" : "Bicubic", "HR"], pair: [state.model ? "SR" : "Bicubic", "HR"],
+    difference: pair, pair: isNative() ? ["Source", "SR"] : pair, image: state.panels.at(-1),
+  });
+  bindStrength(async (wishes) => {
+    try {
+      change({ setting: (await wish("setting", wishes)).setting });
+    } catch (error) {
+      complain(error);
+    }
   });
   now.start = { center: view.center, width: view.width, panels: state.panels };
   bind();
@@ -101,7 +110,7 @@ onChange((names) => {
   if (any("hover", "cursor")) side.showUnder();
   if (any("series", "plane", "cursor", "active")) side.showSlice();
   if (any("series")) { side.showFacts(); side.showCaveats(); }
-  if (now.drawn && any("center", "width")) side.showAgreement(now.drawn.departures);
+  if (now.drawn && !isNative() && any("center", "width")) side.showAgreement(now.drawn.departures);
   if (any("line", "tool", "panels", "cursor", "series", "setting")) plot();
   showControls(stage);
 });
@@ -155,8 +164,30 @@ async function look() {
     const { series, setting, slice, reformatted } = requestFor("HR", mainPlane());
     const answer = await ask("look", { page, turn: now.turn, series, setting, slice, reformatted }, signal);
     now.drawn = answer;
-    side.showDegradation(answer);
+    showMade(answer);
     side.showProgress(answer.progress);
+  } catch (error) {
+    complain(error);
+  }
+}
+
+function showMade(made) {
+  if (isNative()) showStrength(made);
+  else side.showDegradation(made);
+}
+
+/** Before and after of the series are measured: SR that was shown for the time being may come out otherwise. */
+async function tuned() {
+  const { series, setting, slice } = requestFor("SR", mainPlane());
+  try {
+    const made = await ask("made_with", { series, setting, slice });
+    if (series !== view.series || setting !== view.setting) return;
+    now.drawn = { ...now.drawn, ...made };
+    showMade(made);
+    if (made.network_share < 1) {
+      store.forget((request) => request.panel === "SR" && request.setting === setting);
+      want();
+    }
   } catch (error) {
     complain(error);
   }
@@ -171,7 +202,11 @@ function hear(news) {
   if (news.series !== view.series || news.setting !== view.setting) return;
   side.showProgress(news);
   if (news.error) {
-    side.say(`SR of slice ${news.index}: ${news.error}`, true);
+    side.say(news.index < 0 ? `Before and after: ${news.error}` : `SR of slice ${news.index}: ${news.error}`, true);
+    return;
+  }
+  if (news.index < 0) {
+    tuned();
     return;
   }
   store.refresh((request) => request.plane === "axial" && request.panel === news.panel && request.index === news.index);
@@ -216,9 +251,9 @@ function soon(ask_, show) {
   };
 }
 
-const measureSoon = soon((signal) => numbersOf(mainPlane(), null, signal), (answer) => {
+const measureSoon = soon((signal) => !isNative() && numbersOf(mainPlane(), null, signal), (answer) => {
   now.slice = answer;
-  side.showMetrics(answer);
+  if (!isNative()) side.showMetrics(answer);
 });
 const measureBoxSoon = soon((signal) => view.box && numbersOf(view.box.plane, view.box, signal), (answer) => {
   now.region = answer;
@@ -276,11 +311,12 @@ const actions = {
       crosshair: false, beyond: false, differenceClip: false, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, tool: "point", box: null, line: null, setting: 0,
     });
     resetControls();
+    resetStrength();
   },
   goto: () => { $("index").focus(); $("index").select(); },
   savePicture: () => { if (now.drawn) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn); },
   saveNumbers: () => {
-    if (now.slice && now.drawn) saveNumbers(now.slice, now.region, now.drawn);
+    if (isNative() ? now.drawn?.before_after : now.slice && now.drawn) saveNumbers(now.slice, now.region, now.drawn);
     else side.say("The numbers are still being measured; save them in a moment.");
   },
   help: () => { if ($("help").open) $("help").close(); else $("help").showModal(); },

@@ -215,7 +215,7 @@ export class Marked {
 
   drawWaiting() {
     const missing = this.kind === "image" || this.kind === "difference" ? !this.shown[0] : !this.shown.every(Boolean);
-    if (!missing) return;
+    if (!missing && !(this.pending && known.state.strength)) return;
     const forSr = this.images.includes("SR");
     const state = view.lost ? "no answer" : forSr ? "computing SR …" : "…";
     this.text(state, this.width / 2, this.height / 2 - 1.6 * this.pen.size, { align: "center", color: "#8e99a6" });

@@ -1,6 +1,6 @@
 // The panes of the stage: which there are, where they lie, and what is drawn on each.
 
-import { NOTHING } from "./format.js";
+import { IMAGES, NOTHING } from "./format.js";
 import { Raster, difference, differenceTable, windowTable } from "./draw.js";
 import { Marked } from "./marks.js";
 import { known, planes, sizeMm, sliceIndex, view } from "./state.js";
@@ -24,7 +24,7 @@ export class Stage {
   wanted() {
     if (view.compare) return planes().map((plane) => ({ kind: view.compare, plane, images: view.pair }));
     if (view.plane === "all") return planes().map((plane) => one(view.image, plane));
-    const order = ["LR", "Bilinear", "Bicubic", "SR", "HR", "Difference"];
+    const order = [...IMAGES, "Difference"];
     return order.filter((name) => view.panels.has(name)).map((name) => one(name, view.plane));
   }
 
@@ -151,12 +151,17 @@ export class Pane extends Marked {
   /** The picture of one of the images, or of their difference; the last one for a moment, else null. */
   picture(i) {
     const found = this.kind === "difference" ? this.differencePicture() : this.stored(this.images[i]);
+    const place = `${view.series} ${sliceIndex(this.plane)}`;
+    this.pending = !found;
     if (found) {
       this.shown[i] = found;
+      this.shownAt = place;
       this.waitingSince = 0;
       return found;
     }
     if (view.lost && this.shown[i]) return this.shown[i];
+    // Another strength: the last one stays until the slice is made anew.
+    if (known.state.strength && this.shownAt === place && this.shown[i]) return this.shown[i];
     this.waitingSince ||= performance.now();
     const stale = this.images.includes("SR") || performance.now() - this.waitingSince > PATIENCE_MS;
     if (stale) this.shown[i] = null;

@@ -1,5 +1,6 @@
 // The view as a picture with its caption, and the numbers as CSV. Both are made here and leave through the browser.
 
+import { mm } from "./format.js";
 import { known, sliceIndex, view } from "./state.js";
 
 function stem() {
@@ -16,6 +17,14 @@ function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
+/** How SR of images as they are was made. */
+function nativeLine(made) {
+  const { model, version } = known.state;
+  const { denoise, sharpen } = made.strength;
+  const noise = made.before_after?.noise_ratio ? `, noise ×${made.before_after.noise_ratio.toFixed(2)}` : "";
+  return `SR ×${known.state.scale} by ${model.name} (${model.sha256.slice(0, 8)}, ${model.engine}), denoise ${mm(denoise, 3)}, sharpen ${mm(sharpen, 3)}${noise} · ctsr ${version} · not for diagnosis`;
+}
+
 function captionLines(drawn) {
   const one = known.state.series[view.series];
   const where = view.plane === "all"
@@ -24,7 +33,7 @@ function captionLines(drawn) {
   const model = known.state.model ? `SR by ${known.state.model.name} (${known.state.model.sha256.slice(0, 8)})` : "without SR";
   return [
     `${one.patient} · ${one.description} · ${where} · window C ${view.center} W ${view.width} HU`,
-    `LR ×${known.state.scale}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}`,
+    known.state.strength ? nativeLine(drawn) : `LR ×${known.state.scale}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}`,
     ...known.state.caveats[view.series].map(({ text }) => text),
   ];
 }
@@ -54,6 +63,10 @@ export async function savePicture(stage, plot, drawn) {
 
 /** One line for each method of the slice and of the region; floats with all their digits, and how they came about. */
 export function saveNumbers(slice, region, drawn) {
+  if (known.state.strength) {
+    saveLines(nativeLines(region, drawn));
+    return;
+  }
   const names = Object.keys(known.state.metrics);
   const one = known.state.series[view.series];
   const plane = view.plane === "all" ? "axial" : view.plane;
@@ -72,8 +85,41 @@ export function saveNumbers(slice, region, drawn) {
       add(view.box.plane, sliceIndex(view.box.plane), place, methods[image] ?? image, region.metrics[methods[image]], statistics, view.box);
     }
   }
+  saveLines(lines);
+}
+
+function saveLines(lines) {
   const text = lines.map((line) => line.map(cell).join(",")).join("\n");
   download(new Blob([`${text}\n`], { type: "text/csv" }), `${stem()}.csv`);
+}
+
+const SERIES_FIGURES = ["noise_ratio", "edge_width_mm", "agreement_hu", "overshoot_share", "overshoot_most_hu"];
+
+/** Before and after of the series, a line for each method, and mean and SD of the region, a line for each image. */
+function nativeLines(region, made) {
+  const { state, geometry } = known;
+  const one = state.series[view.series];
+  const biases = Object.keys(made.before_after.bias_hu);
+  const how = {
+    denoise: made.strength.denoise, sharpen: made.strength.sharpen, limit_noise: made.limit_noise, network_share: made.network_share,
+    told_sigma_px: made.told?.blur_sigma_px ?? "", told_noise_hu: made.told?.noise_hu ?? "", source_noise_hu: made.noise.sigma_hu ?? "",
+    measured_slices: made.before_after.slices, scale: state.scale, model: state.model.name, model_sha256: state.model.sha256,
+    engine: state.model.engine, device: state.model.device, caveats: [...state.caveats[view.series].map(({ text }) => text), ...made.warnings].join(" "),
+    ctsr_version: state.version,
+  };
+  const columns = ["patient_id", "series_uid", "plane", "slice_index", "region", "image", ...SERIES_FIGURES, ...biases.map((tissue) => `bias_hu_${tissue}`), "mean_hu", "sd_hu", "pixels", "row_mm", "column_mm", ...Object.keys(how)];
+  const lines = [columns];
+  for (const [image, measured] of [["Bicubic", made.bicubic], ["SR", made.before_after]]) {
+    lines.push([one.patient, one.uid, "", "", "series", image, ...SERIES_FIGURES.map((name) => measured[name] ?? ""), ...biases.map((tissue) => measured.bias_hu[tissue] ?? ""), "", "", "", "", "", ...Object.values(how)]);
+  }
+  if (region && view.box) {
+    const { plane, top, left, rows, columns: across } = view.box;
+    const empty = Array(SERIES_FIGURES.length + biases.length).fill("");
+    for (const [image, statistics] of Object.entries(region.statistics)) {
+      lines.push([one.patient, one.uid, plane, sliceIndex(plane), `${top} ${left} ${rows} ${across}`, image, ...empty, ...statistics, ...geometry.planes[plane].pixel, ...Object.values(how)]);
+    }
+  }
+  return lines;
 }
 
 /** Column → value: everything that is needed to compute the numbers of a line again. */

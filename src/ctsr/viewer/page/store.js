@@ -52,6 +52,16 @@ export class PictureStore {
     this.next();
   }
 
+  /** Drop pictures that will come out otherwise. */
+  forget(concerns) {
+    for (const [key, found] of this.pictures) {
+      if (!concerns(found.request)) continue;
+      this.pictures.delete(key);
+      this.bytes -= found.data.byteLength;
+    }
+    for (const running of this.running.values()) running.outdated ||= concerns(running.request);
+  }
+
   clear() {
     this.want([]);
     this.pictures.clear();
@@ -73,7 +83,7 @@ export class PictureStore {
     this.running.set(key, running);
     try {
       const found = await picture(request, running.controller.signal);
-      this.keep(key, { ...found, request, stale: running.outdated && !found.complete });
+      this.keep(key, { ...found, request, stale: running.outdated && (!found.complete || request.panel === "SR") });
       this.arrived(request);
     } catch (error) {
       if (error.name !== "AbortError") {

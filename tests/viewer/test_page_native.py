@@ -1,0 +1,112 @@
+"""The page on images as they are: sliders, before and after, and numbers that leave with all their digits."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctsr.evaluate.methods import load_model_under_test
+from ctsr.hu import Window
+from ctsr.viewer.native import NativeImages
+from ctsr.viewer.options import ViewOptions
+from ctsr.viewer.server import ViewServer
+from ctsr.viewer.session import open_session
+from ctsr.viewer.state import ViewRequest, prepare
+from tests.made.ct import body, save_series
+from tests.viewer.browser import BrowserPage, assert_shows, browser
+
+__all__ = ["browser"]
+"""A fixture."""
+
+
+@pytest.fixture(scope="module")
+def native_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
+    folder = tmp_path_factory.mktemp("native")
+    rng = np.random.default_rng(0)
+    noisy = [body(96, texture=0) + np.rint(rng.normal(0, 15, (96, 96))).astype(np.int16) for _ in range(5)]
+    save_series(folder / "anna" / "s", [np.maximum(image, -1000) for image in noisy], PatientID="anna")
+    options = ViewOptions(native=True, store=folder / "store")
+    model = load_model_under_test("ctsr-x2", device="cpu")
+    session = open_session(prepare(ViewRequest(folder / "anna", model, model.degradation, options)), options)
+    with ViewServer(session) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def view(browser: Any, native_server: ViewServer) -> Iterator[BrowserPage]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    context.set_default_timeout(120_000)
+    view = BrowserPage(context.new_page(), native_server)
+    yield view
+    assert view.troubles == [], "the console stays empty"
+    context.close()
+
+
+MEASURED = "now.drawn?.before_after && stage.panes.every((pane) => pane.shown[0]?.complete && !pane.pending)"
+
+
+def test_source_bicubic_and_sr_stand_side_by_side(view: BrowserPage) -> None:
+    view.settle(MEASURED)
+    panels = ["Source", "Bicubic", "SR"]
+    assert view.js("stage.panes.map((pane) => pane.images[0])") == panels
+    view.press("+", "+", "+")
+    for number, panel in enumerate(panels):
+        assert_shows(view, number, view.hu(panel, "axial", 2), Window(40, 400))
+    assert not view.page.is_visible("#degradation")
+    images = view.session.images
+    assert isinstance(images, NativeImages)
+    tuning = images.tuning(view.session.series[0], view.session.settings[0])
+    assert tuning is not None
+    cells = view.page.locator("#metrics tr", has_text="noise").locator("td")
+    assert cells.nth(1).get_attribute("title") == str(tuning.before_after.noise_ratio)
+    view.shot("native")
+
+
+def test_sliders_change_the_slice_in_view_and_what_is_measured(view: BrowserPage) -> None:
+    view.settle(MEASURED)
+    before, ratio = view.hu("SR", "axial", 2), view.js("now.drawn.before_after.noise_ratio")
+    view.page.focus("#denoise")
+    index = view.js("view.cursor[0]")
+    view.page.keyboard.press("Home")
+    view.settle(f"view.setting > 0 && {MEASURED} && now.drawn.strength.denoise === 0")
+    assert view.js("view.cursor[0]") == index, "keys of a slider are its own"
+    after = view.hu("SR", "axial", 2)
+    np.testing.assert_array_equal(view.js("Array.from(stage.panes[2].picture(0).data)"), after.ravel())
+    assert after[64:128, 64:128].std() > before[64:128, 64:128].std(), "noise stays"
+    assert view.js("now.drawn.before_after.noise_ratio") > ratio
+    assert view.page.inner_text("#command").endswith("--denoise 0 --sharpen 0.25")
+    view.page.locator("#strengths button", has_text="standard").click()
+    view.settle(f"view.setting === 0 && {MEASURED}")
+    np.testing.assert_array_equal(view.js("Array.from(stage.panes[2].picture(0).data)"), before.ravel())
+    assert view.page.inner_text("#command").endswith("--strength standard")
+
+
+def test_before_and_after_and_a_region_leave_with_all_their_digits(view: BrowserPage, tmp_path: Path) -> None:
+    view.settle(MEASURED)
+    view.press("o")
+    view.drag(view.at(1, 20, 20), view.at(1, 40, 40))
+    view.settle("now.region?.statistics.SR")
+    with view.page.expect_download() as numbers:
+        view.page.keyboard.press("Shift+P")
+    numbers.value.save_as(tmp_path / "numbers.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "numbers.csv").read_text())))
+    assert [(row["image"], row["region"] == "series") for row in rows] == [
+        ("Bicubic", True), ("SR", True), ("Source", False), ("Bicubic", False), ("SR", False),
+    ]  # fmt: skip
+    assert float(rows[1]["noise_ratio"]) == view.js("now.drawn.before_after.noise_ratio")
+    box = view.js("view.box")
+    inside = view.hu("SR", "axial", 2)[
+        box["top"] : box["top"] + box["rows"], box["left"] : box["left"] + box["columns"]
+    ]
+    assert float(rows[4]["sd_hu"]) == pytest.approx(inside.std(), abs=0.3), "shown as whole HU"
+    assert rows[4]["model_sha256"] == view.js("known.state.model.sha256")
+    with view.page.expect_download() as picture:
+        view.page.keyboard.press("p")
+    assert picture.value.suggested_filename == "ctsr_anna_axial_2.png"
