@@ -12,7 +12,7 @@ import numpy as np
 from ctsr.dicom import pixels as dicom_pixels
 from ctsr.dicom.grouping import group
 from ctsr.dicom.header import FileContents, read_file
-from ctsr.dicom.reading import files_below, real_folders
+from ctsr.dicom.reading import files_below, is_special, real_folders
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError, boundary
 from ctsr.hu import AIR, AS_READ, HUCorrection
 from ctsr.hu_check import PLAUSIBLE, HUFinding, Verdict, check_hu
@@ -41,6 +41,12 @@ MOST_LISTED = 8
 """Series that a message names before it says how many more there are."""
 MOST_RESCALES = 4
 """Rescales within one series that are judged each by itself."""
+HU_DEFECTS = {
+    Verdict.SHIFTED: DefectKind.SHIFTED_HU,
+    Verdict.CUT_OFF: DefectKind.CUT_OFF_HU,
+    Verdict.IMPLAUSIBLE: DefectKind.IMPLAUSIBLE_HU,
+}
+"""What a verdict makes of a series, the mildest first: it holds where slices disagree."""
 COPY_AGAIN = "copy or export it again"
 CHUNK = 16
 """Files whose headers a process reads at once: enough to hide the hand-over."""
@@ -72,6 +78,7 @@ def scan(
     """
     if not root.exists():
         raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
+    _check_not_special(root)
     names = dict(patient_ids or {})
     if root.is_file():
         return Inventory(root, (scan_patient(root, correction=correction),))
@@ -90,8 +97,10 @@ def scan(
         name = names.get(root.name)
         everything = scan_patient(root, patient_id=name, correction=correction) if folders else loose
         return Inventory(root, (everything,))
+    nowhere = [entry for entry in entries if entry.is_symlink() and not entry.exists()]
     strays = (
         *loose.excluded,
+        *(Excluded(entry, "it is a link that leads nowhere; mend or remove it", failed=True) for entry in nowhere),
         *(
             Excluded(series.path, "it lies in no patient's folder", len(series.slices), series.series_uid)
             for series in loose.series
@@ -113,7 +122,13 @@ def scan_patient(folder: Path, *, patient_id: str | None = None, correction: HUC
     """
     if not folder.exists():
         raise MissingInputError(f"{folder}: no such file or folder")
+    _check_not_special(folder)
     return _scan(_listed(folder), patient_id, correction)
+
+
+def _check_not_special(path: Path) -> None:
+    if is_special(path):
+        raise MissingInputError(f"{path}: it is a pipe, socket or device; give a folder or a file")
 
 
 def only_series(path: Path, series_uid: str | None = None) -> Series:
@@ -267,7 +282,7 @@ def _with_verdict(series: Series) -> Series:
     verdicts = {finding.verdict for finding in findings}
     defects: list[Defect] = []
     if Verdict.PLAUSIBLE not in verdicts:
-        kind = DefectKind.SHIFTED_HU if Verdict.SHIFTED in verdicts else DefectKind.IMPLAUSIBLE_HU
+        kind = next(kind for verdict, kind in HU_DEFECTS.items() if verdict in verdicts)
         defects.append(Defect(kind, f"its values do not look like HU: {findings[0].detail}"))
     else:
         for index in _other_rescales(series, middle):

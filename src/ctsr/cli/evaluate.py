@@ -91,7 +91,7 @@ class Evaluate:
         if len(models) > 1:
             raise UsageError("--alphas blends --pretrained_g with one --model_path, not with several")
         (model,) = models
-        found = resolve_model(self.pretrained_g, scale=model.scale, only_l1=True, flag="--pretrained_g")
+        found = resolve_model(self.pretrained_g, scale=model.scale, only_l1=True, parameter="pretrained_g")
         if found.note:
             console.note(found.note)
         first, degradation = load_model(found.path), self.degradation_for(model, console)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ctsr.errors import UsageError
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 from ctsr.identity import pseudonym
 
 
@@ -66,7 +66,7 @@ DRAWN = ConditionsSource()
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(HUOptions):
     """Options of an evaluation other than the model and its degradation."""
 
     root: tuple[Path, ...] = (Path("preprocessed_data"),)
@@ -88,7 +88,7 @@ class EvaluateOptions:
     window_width: float | None = None
     """Width of the metrics' window, HU; overrides the preset's."""
     windows: tuple[str, ...] = ()
-    """Several windows in one run, by preset; global is the whole --hu_clip. The first is the one that is printed."""
+    """Several windows in one run, by preset; global is the whole `hu_clip`. The first is the one that is printed."""
     mask: tuple[Literal["none", "body"], ...] = ("none",)
     """Where metrics on a window and in HU are computed: the whole image, the body, or (none body) both; those of a
     tissue are always computed on the whole image."""
@@ -129,12 +129,6 @@ class EvaluateOptions:
     no_names: bool = False
     """Write hashes in place of patients' names and UIDs into tables, pictures and report, the same hash everywhere, and
     no paths of the data."""
-    assume_hu: bool = False
-    """Read series without a rescale as if their stored values were HU."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     engine: Literal["auto", "torch", "openvino"] = "torch"
     """Engine of the network; only torch gives the same bits on every run and machine."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
@@ -215,11 +209,6 @@ class EvaluateOptions:
         if not self.no_names or not failures:
             return failures
         return (f"{len(failures)} patients or series, wholly or in part; the terminal has named them",)
-
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def is_limited(self) -> bool:

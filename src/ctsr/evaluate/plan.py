@@ -176,7 +176,7 @@ class EvaluationPlan:
         return replace(self, slices=slices, failures=(*self.failures, *failures))
 
     def config(self) -> dict[str, Any]:
-        """Every flag with its value, as `--config` reads it; without names, those that are places are left out."""
+        """Every option with its value, in the form of a configuration file; without names, none that is a place."""
         return self.options.shown_config() | {
             "model_path": one_or_list([str(model.model.path) for model in self.models]),
             "device": str(self.model.device),

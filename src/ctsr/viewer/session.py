@@ -204,10 +204,9 @@ class ViewerSession:
         """How many slices are computed, and whether the cache is full."""
         count, rows, columns = viewed.series.geometry.shape
         panels: tuple[Literal["LR", "SR"], ...] = ("LR", "SR")
-        ready = {
-            panel: sum(self.images.has(panel, viewed.series, viewed.setting, i) for i in range(count))
-            for panel in panels
-        }
+        ready: dict[str, int] = {}
+        for panel in panels:
+            ready[panel] = sum(self.images.has(panel, viewed.series, viewed.setting, i) for i in range(count))
         return {"total": count, **ready, "full": not self.images.cache.fits(4 * rows * columns)}
 
     def numbers(
