@@ -16,7 +16,7 @@ export class PictureStore {
   }
 
   static key(request) {
-    return [request.series, request.setting, request.panel, request.plane, request.index].join("/");
+    return [request.series, request.setting, request.panel, request.plane, request.index, request.slab ?? "", request.slab_mm ?? ""].join("/");
   }
 
   get(request) {
