@@ -261,7 +261,7 @@ def test_the_images_have_the_whole_screen(view: BrowserPage) -> None:
 
 
 def test_grey_levels_are_turned_round(view: BrowserPage) -> None:
-    view.press("I")
+    view.press("Shift+I")
     view.settle("view.invert")
     view.press("+", "+", "+")
     hu, pane = view.hu("HR", "axial", 6), view.pane(4)
@@ -275,7 +275,7 @@ def test_grey_levels_are_turned_round(view: BrowserPage) -> None:
 
 def test_a_checkerboard_is_made_of_both_images(view: BrowserPage) -> None:
     wait_for_sr(view)
-    view.press("X")
+    view.press("Shift+X")
     view.settle("stage.panes.length === 1 && stage.panes[0].shown.every(Boolean)")
     board = view.canvas(0)
     view.press("b", " ")

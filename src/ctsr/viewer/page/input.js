@@ -71,7 +71,8 @@ export function bindMouse(stage) {
   element.addEventListener("pointercancel", (event) => { fingers.delete(event.pointerId); drag = null; });
   element.addEventListener("pointerleave", () => { if (!drag) change({ hover: null }); });
   element.addEventListener("dblclick", (event) => {
-    const pane = stage.paneAt(event.target);
+    // A pointer that was captured makes the stage the target.
+    const pane = stage.paneAt(document.elementFromPoint(event.clientX, event.clientY));
     if (pane && view.tool !== "angle") maximise(stage, stage.panes.indexOf(pane));
   });
 }

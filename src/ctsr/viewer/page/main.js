@@ -326,9 +326,9 @@ const actions = {
     if (found) change({ center: found[0], width: found[1] });
   },
   layout: (step) => {
-    const names = layouts();
-    const at = names.indexOf(currentLayout());
-    applyLayout(names[(at + step + names.length) % names.length]);
+    const found = layouts();
+    const at = found.findIndex(({ name }) => name === currentLayout()?.name);
+    applyLayout(found[(at + step + found.length) % found.length]);
   },
   slab: () => {
     const kinds = ["", "max", "mean", "min"];

@@ -46,7 +46,8 @@ export class Stage {
   }
 
   arrange() {
-    const { clientWidth: width, clientHeight: height } = this.element;
+    const box = this.element.getBoundingClientRect();
+    const [width, height] = [Math.floor(box.width), Math.floor(box.height)];
     if (!width || !known.geometry || !this.panes.length) return;
     const columns = bestColumns(this.panes, width, height);
     const rows = Math.ceil(this.panes.length / columns);
