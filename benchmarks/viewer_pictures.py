@@ -24,7 +24,7 @@ from ctsr.viewer.session import open_session
 from ctsr.viewer.state import ViewRequest, prepare
 
 PATIENT = "SYN-001"
-COLOURS = 128
+COLOURS = 256
 """Of a picture: a quarter of the bytes."""
 READY = """() => {
   const {stage, now, known} = window.ctsr ?? {};
@@ -110,7 +110,7 @@ def _save(page: Page, path: Path) -> None:
     page.wait_for_timeout(300)
     page.screenshot(path=path)
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+        picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
     print(path, flush=True)
 
 
