@@ -40,6 +40,14 @@ def windowed(hu: np.ndarray) -> np.ndarray:
         (2 * CHEST, "HU × 2"),
         (10 * CHEST, "HU × 10"),
         (np.full((32, 32), 3000.0), "neither air near"),
+        (np.rint(np.clip((CHEST + 160) / 400 * 4095, 0, 4095)), "a window has cut them off"),
+        (np.clip(CHEST, -160, 240), "windowed to 8 bits"),
+        (np.clip(7 * CHEST, -160, 400), "a window has cut them off"),
+        (np.where(CHEST < -500, -1, 3.3 * windowed(CHEST)), "a window has cut them off"),
+        (np.rint(np.clip((CHEST + 160) / 400 * 4095, 0, 4095)) - 1024, "near soft tissue"),
+        (1.5 * (CHEST + 1024) - 1024, "near soft tissue"),
+        (3 * (CHEST + 1024) - 1024, "near soft tissue"),
+        (1.5 * CHEST, "its slope is wrong"),
     ],
 )
 def test_values_that_are_no_hu_are_named(values: np.ndarray, words: str) -> None:
@@ -67,6 +75,12 @@ def test_what_may_be_hu_is_not_doubted(values: np.ndarray) -> None:
 
 def test_a_small_shift_is_doubted_but_not_refused() -> None:
     assert check_hu(CHEST + 200).verdict is Verdict.SHIFTED
+
+
+def test_bone_cut_off_is_doubted_but_not_refused() -> None:
+    finding = check_hu(np.clip(CHEST, -1000, 20))
+    assert finding.verdict is Verdict.CUT_OFF
+    assert "are 20, and none lies above" in finding.detail
 
 
 def test_padding_does_not_count() -> None:

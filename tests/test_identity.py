@@ -15,8 +15,12 @@ def test_one_patient_id_is_one_person_however_it_is_typed(spelled: str) -> None:
     assert people.groups == (("exam2019", "exam2021"),)
 
 
+REMOVED = ("NO ID", "REMOVED", "Deidentified", "DE-IDENTIFIED", "empty", "deleted", "99999999", "1234567890")
+
+
 @pytest.mark.parametrize(
-    "generic", ["", "0", "000000", "ANON", "anonymous", "ANON_12", "test", "Test01", "-", "unknown", "12", "patient"]
+    "generic",
+    ["", "0", "000000", "ANON", "anonymous", "ANON_12", "test", "Test01", "-", "unknown", "12", "patient", *REMOVED],
 )
 def test_a_generic_patient_id_proves_nothing_and_is_mentioned(generic: str) -> None:
     people = find_people({"a": person("1.1", generic), "b": person("1.2", generic)})

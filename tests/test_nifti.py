@@ -190,3 +190,21 @@ def test_a_volume_of_images_too_small_to_be_slices_is_left_out(tmp_path: Path) -
     exams = scan_patient(write(tmp_path / "P" / "ct.nii", truth()[:, :5]).parent)
     assert [one.reason for one in exams.excluded] == ["too small to be a slice: 5×32 pixels"]
     assert not exams.series
+
+
+@pytest.mark.parametrize("place", [-6, 600])
+def test_a_damaged_compressed_volume_is_refused(tmp_path: Path, place: int) -> None:
+    path = write(tmp_path / "p" / "ct.nii.gz", truth())
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x10  # a value's bit, or one of the checksum that nibabel does not look at
+    path.write_bytes(content)
+    (excluded,) = scan_patient(tmp_path / "p").excluded
+    assert excluded.failed
+    assert "copy or convert it again" in excluded.reason
+
+
+def test_a_volume_whose_voxels_are_no_ct_s_is_left_out(tmp_path: Path) -> None:
+    for name, spacing in (("apart", (900, 0.8, 0.8)), ("wide", (2.5, 0.8, 60))):
+        affine = grid_affine() @ np.diag([spacing[0] / 2.5, spacing[1] / 0.8, spacing[2] / 0.8, 1])
+        (excluded,) = scan_patient(write(tmp_path / f"{name}.nii", truth(), affine=affine)).excluded
+        assert "900 mm apart" in excluded.reason or "0.8 × 60 mm" in excluded.reason

@@ -12,8 +12,8 @@ import numpy as np
 from ctsr.dicom import pixels as dicom_pixels
 from ctsr.dicom.grouping import group
 from ctsr.dicom.header import FileContents, read_file
-from ctsr.dicom.reading import files_below, real_folders
-from ctsr.errors import CtsrError, MissingInputError, SeriesError, boundary
+from ctsr.dicom.reading import files_below, is_special, real_folders
+from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError, boundary
 from ctsr.hu import AIR, AS_READ, HUCorrection
 from ctsr.hu_check import PLAUSIBLE, HUFinding, Verdict, check_hu
 from ctsr.padding import SlicePixels
@@ -30,15 +30,23 @@ from ctsr.series import (
     check,
     is_nifti,
 )
-from ctsr.text import printable
+from ctsr.text import listed, printable
 from ctsr.volume import Grid, Volume, normal, spread
 
 ON_GRID_WITHIN = 0.25
 """Of a step: how far a slice may lie off the grid of a volume with gaps."""
 MOST_PLACES = 10
 """Times as many places as slices that a volume with gaps may have: a position of 90 m would fill any memory."""
+MOST_LISTED = 8
+"""Series that a message names before it says how many more there are."""
 MOST_RESCALES = 4
 """Rescales within one series that are judged each by itself."""
+HU_DEFECTS = {
+    Verdict.SHIFTED: DefectKind.SHIFTED_HU,
+    Verdict.CUT_OFF: DefectKind.CUT_OFF_HU,
+    Verdict.IMPLAUSIBLE: DefectKind.IMPLAUSIBLE_HU,
+}
+"""What a verdict makes of a series, the mildest first: it holds where slices disagree."""
 COPY_AGAIN = "copy or export it again"
 CHUNK = 16
 """Files whose headers a process reads at once: enough to hide the hand-over."""
@@ -70,6 +78,7 @@ def scan(
     """
     if not root.exists():
         raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")
+    _check_not_special(root)
     names = dict(patient_ids or {})
     if root.is_file():
         return Inventory(root, (scan_patient(root, correction=correction),))
@@ -88,8 +97,10 @@ def scan(
         name = names.get(root.name)
         everything = scan_patient(root, patient_id=name, correction=correction) if folders else loose
         return Inventory(root, (everything,))
+    nowhere = [entry for entry in entries if entry.is_symlink() and not entry.exists()]
     strays = (
         *loose.excluded,
+        *(Excluded(entry, "it is a link that leads nowhere; mend or remove it", failed=True) for entry in nowhere),
         *(
             Excluded(series.path, "it lies in no patient's folder", len(series.slices), series.series_uid)
             for series in loose.series
@@ -111,7 +122,38 @@ def scan_patient(folder: Path, *, patient_id: str | None = None, correction: HUC
     """
     if not folder.exists():
         raise MissingInputError(f"{folder}: no such file or folder")
+    _check_not_special(folder)
     return _scan(_listed(folder), patient_id, correction)
+
+
+def _check_not_special(path: Path) -> None:
+    if is_special(path):
+        raise MissingInputError(f"{path}: it is a pipe, socket or device; give a folder or a file")
+
+
+def only_series(path: Path, series_uid: str | None = None) -> Series:
+    """The series below `path`, where there is one; else the one that is called `series_uid` (`Series.is_called`).
+
+    Raises:
+        MissingInputError: there is no usable series.
+        UsageError: there are several, or none of that name.
+    """
+    inventory = scan(path)
+    found = list(inventory.all_series())
+    fitting = [series for series in found if series_uid is None or series.is_called(series_uid)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not found:
+        patients = [*inventory.excluded, *(left for patient in inventory.patients for left in patient.excluded)]
+        reasons = listed(list(dict.fromkeys(left.reason for left in patients)), 3)
+        raise MissingInputError(f"{path}: no usable CT series ({reasons or 'no CT at all'})")
+    names = [
+        f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip() for series in found
+    ]
+    raise UsageError(
+        f"{path} holds {len(found)} series; give the folder of one, or name it by `series`: "
+        f"{listed(names, MOST_LISTED)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -240,7 +282,7 @@ def _with_verdict(series: Series) -> Series:
     verdicts = {finding.verdict for finding in findings}
     defects: list[Defect] = []
     if Verdict.PLAUSIBLE not in verdicts:
-        kind = DefectKind.SHIFTED_HU if Verdict.SHIFTED in verdicts else DefectKind.IMPLAUSIBLE_HU
+        kind = next(kind for verdict, kind in HU_DEFECTS.items() if verdict in verdicts)
         defects.append(Defect(kind, f"its values do not look like HU: {findings[0].detail}"))
     else:
         for index in _other_rescales(series, middle):

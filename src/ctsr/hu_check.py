@@ -44,6 +44,18 @@ LOST_SIGN, HUGE_SHARE = 20000.0, 0.05
 """HU beyond which no more than metal's few pixels lie, and the share of pixels that is too many."""
 SCALES = (0.5, 2.0, 0.1, 10.0, 0.25, 4.0)
 """Factors that a wrong slope is tried for."""
+CUT_ABOVE, CUT_RANGE = -900.0, 100.0
+"""HU: a lowest value above this that much of the image has is a window's end; in a range of at least …"""
+BELOW_AIR, BELOW_AIR_SHARE = -1150.0, 0.05
+"""HU below which no more than noise lies, and the share of pixels that is too many if other slopes do better."""
+STRETCHES = (1.5, 2.0)
+"""Factors by which HU may be stretched about 0, as by a slope of NIfTI."""
+STRETCHED_BY = 0.1
+"""Share of the pixels by which HU must be more like HU once they are divided by such a factor."""
+CUT_SHARE, CUT_BELOW = 0.004, 2500.0
+"""Share of the pixels at the highest value that is a window's end; and HU above which it is metal's, cut by 12 bits."""
+LEAST_BODY, LEAST_SOFT_BODY = 0.05, 0.2
+"""Share of the pixels without which nothing is said of the body, and of soft tissue in every body."""
 
 Values = npt.NDArray[np.float64]
 
@@ -53,6 +65,7 @@ class Verdict(Enum):
 
     PLAUSIBLE = "plausible"
     SHIFTED = "shifted"
+    CUT_OFF = "cut off"
     IMPLAUSIBLE = "implausible"
 
 
@@ -84,10 +97,12 @@ def check_hu(hu: VoxelsHU, padding: PaddingMask | None = None) -> HUFinding:
         return _implausible(f"its values lie between {low:.3g} and {high:.3g}, as if scaled to −1 … 1 or z-scores")
     huge = float((values > LOST_SIGN).mean())
     if huge > HUGE_SHARE:
-        return _implausible(f"{huge:.0%} of its values are above {LOST_SIGN:g}: their sign is lost")
+        return _implausible(f"{huge:.0%} of its values are above {LOST_SIGN:g}: a sign is lost, or the slope is wrong")
     ends = max(float((values == low).mean()), float((values == high).mean()))
     if is_whole and 100 < high - low <= EIGHT_BITS and (low >= 0 or ends > SATURATED):
         return _implausible(f"its values are whole numbers from {low:g} to {high:g}: windowed to 8 bits")
+    if low > CUT_ABOVE and high - low > CUT_RANGE and (cut := float((values == low).mean())) > SATURATED:
+        return _implausible(f"{cut:.0%} of its values are {low:g}, and none lies below: a window has cut them off")
     return _compared(np.sort(values))
 
 
@@ -116,7 +131,37 @@ def _compared(values: Values) -> HUFinding:
             )
     if own < LEAST_LIKE:
         return _implausible(f"neither air near −1000 nor soft tissue near 0 is in it ({values[0]:g} … {values[-1]:g})")
-    return PLAUSIBLE
+    return _stretched(values, own)
+
+
+def _stretched(values: Values, own: float) -> HUFinding:
+    """Judge whether a slope has moved air or soft tissue away from where they belong.
+
+    Args:
+        values: sorted.
+        own: share of them that are air or soft tissue as they are.
+    """
+    below = _share(values, -np.inf, BELOW_AIR)
+    unstretched = max(_explained(values / factor, 0.0) for factor in STRETCHES)
+    if below > BELOW_AIR_SHARE and unstretched >= max(ENOUGH, own + STRETCHED_BY):
+        return _implausible(f"{below:.0%} of its values lie below {BELOW_AIR:g}, where nothing is: its slope is wrong")
+    body = _share(values, BODY_ABOVE, np.inf)
+    soft = _share(values, *SOFT)
+    if body > LEAST_BODY and soft < LEAST_SOFT_BODY * body:
+        return _implausible(
+            f"of what is denser than lung, only {soft / body:.0%} lies near soft tissue ({SOFT[0]:g} to {SOFT[1]:g}): "
+            "its slope is wrong, or a window was applied"
+        )
+    return _cut_off(values)
+
+
+def _cut_off(values: Values) -> HUFinding:
+    """Judge whether bone and contrast have lost their values, as in HU clipped to −1000 … 400."""
+    low, high = values[0], values[-1]
+    share = _share(values, high, np.inf)
+    if high - low <= CUT_RANGE or high > CUT_BELOW or share < CUT_SHARE:
+        return PLAUSIBLE
+    return HUFinding(Verdict.CUT_OFF, f"{share:.1%} of its values are {high:g}, and none lies above: they are cut off")
 
 
 def _remedy(offset: float) -> str:

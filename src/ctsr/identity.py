@@ -16,7 +16,10 @@ STUDY, PATIENT, UNSURE = "study", "patient", "unsure"
 """Kinds of identity. UNSURE is a PatientID that many people may share."""
 
 GENERIC = re.compile(
-    r"[\W_0]*|(anon|test|unknown|none|null|nil|patient|subject|phantom|demo|dummy|sample|noname|noid|na$|qa$|xx)[\W_a-z]*\d*",
+    r"[\W_0]*|(\w)\1{4,}|0*12345(6(7(8(90?)?)?)?)?"
+    r"|(anon|test|unknown|none|null|nil|patient|subject|phantom|demo|dummy|sample|no\W?name|no\W?id|na$|qa$|xx"
+    r"|removed|deleted|empty|pseudo|confidential|de\W?identified|de\W?personali[sz]ed|redacted|hidden|study$)"
+    r"[\W_a-z]*\d*",
     re.IGNORECASE,
 )
 """PatientIDs that anonymisers, phantoms and operators in haste write for everyone."""
@@ -36,7 +39,10 @@ def pseudonym(name: str) -> str:
 def with_names(split: Mapping[str, Iterable[str]], present: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Replace hashes in a model's split by the names they stand for, as far as those patients are present."""
     names = {pseudonym(name): name for name in present}
-    return {part: tuple(names.get(name, name) for name in patients) for part, patients in split.items()}
+    named: dict[str, tuple[str, ...]] = {}
+    for part, patients in split.items():
+        named[part] = tuple(names.get(patient, patient) for patient in patients)
+    return named
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,7 @@
 """NIfTI volumes in HU, read as if they were a series of axial slices."""
 
 import gzip
+import logging
 import math
 import zlib
 from collections.abc import Callable, Generator, Sequence
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO, cast
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+import psutil
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Image
@@ -24,13 +26,18 @@ from ctsr.identity import content_identity
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
 from ctsr.text import one_line, size
-from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Grid, Vector, is_plausible_position, is_plausible_spacing
+from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Grid, Vector, plane_problem
 
 BROKEN = (
     *(ImageFileError, HeaderDataError, zlib.error),
     *(EOFError, KeyError, OSError, OverflowError, TypeError, ValueError),
 )
 """What nibabel raises on files that are cut short or are none."""
+
+AGAIN = "copy or convert it again"
+
+# It reports through a logger of its own what it mends in headers, without the file's name.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 """Millimetres in the header's unit of length."""
@@ -44,6 +51,7 @@ VOXELS_AT = 352
 
 MOST_PACKED = 1033
 """Times by which deflate makes bytes fewer, at most."""
+CHUNK_BYTES = 2**20
 SAMPLE_BYTES = 2**16
 """Read from a file's beginning, middle and end to know a copy of it."""
 
@@ -91,9 +99,9 @@ def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:
     try:
         image = _open(path)
     except ReadError as error:
-        return Excluded(path, str(error), series_uid=name, failed=True)
+        return Excluded(path, f"{error}; {AGAIN}", series_uid=name, failed=True)
     except BROKEN as error:
-        return Excluded(path, f"unreadable: {one_line(error)}", series_uid=name, failed=True)
+        return Excluded(path, f"unreadable: {one_line(error)}; {AGAIN}", series_uid=name, failed=True)
     why = _unusable(image)
     failed = bool(rescale_problem(image.slope, image.intercept))
     return Excluded(path, why, image.shape[0], name, failed=failed) if why else _series(path, image, patient_id, name)
@@ -189,14 +197,15 @@ def verify_volume(path: Path, grid: Grid, checksums: Sequence[int]) -> None:
 @cached_by_file(1)
 def _open(path: Path) -> _Image:
     """Kept for the next slice of the same file: a compressed file is inflated as a whole."""
-    loaded = cast("Nifti1Image", nib.load(path))
+    loaded = _loaded(path)
     header = loaded.header
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         raise ReadError("the header gives no orientation (sform and qform codes are 0)")
     scale = MM.get(str(header.get_xyzt_units()[0]), 1.0)
     affine = RAS_TO_LPS @ np.diag([scale, scale, scale, 1.0]) @ np.asarray(loaded.affine, dtype=np.float64)
+    if not np.isfinite(affine).all():
+        raise ReadError("its affine is not made of numbers")
     proxy = cast("ArrayProxy", loaded.dataobj)
-    _check_length(path, proxy)
     voxels = np.asanyarray(proxy.get_unscaled())
     if voxels.ndim < 3 or voxels.size != np.prod(voxels.shape[:3]) or voxels.dtype.names:
         raise ReadError(f"not one volume of numbers: shape {voxels.shape}, type {voxels.dtype}")
@@ -210,6 +219,27 @@ def _open(path: Path) -> _Image:
         affine=_reordered(affine, voxels.shape, axes, backwards),
         description=header["descrip"].tobytes().split(b"\0")[0].decode("latin-1").strip(),
     )
+
+
+def _loaded(path: Path) -> Nifti1Image:
+    """The file with its voxels not yet looked at; of a compressed one, inflated to its end, where its checksum is.
+
+    Raises:
+        ReadError: it holds less than its header promises.
+    """
+    image = cast("Nifti1Image", nib.load(path))
+    proxy = cast("ArrayProxy", image.dataobj)
+    _check_length(path, proxy)
+    if not path.name.lower().endswith(".gz"):
+        return image
+    promised = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
+    if promised > psutil.virtual_memory().available / 2:
+        raise ReadError(f"it inflates to {size(promised)}, more than half of the memory that is free")
+    with gzip.open(path) as stream:
+        content = stream.read(promised)
+        while stream.read(CHUNK_BYTES):
+            pass
+    return type(image).from_bytes(content)
 
 
 def _check_length(path: Path, proxy: ArrayProxy) -> None:
@@ -257,10 +287,11 @@ def _unusable(image: _Image) -> str:
         return "its affine is sheared (a tilted gantry that was not corrected)"
     if image.axes[0] != 2 and abs(spacing[1] / spacing[2] - 1) > SQUARE_WITHIN:
         return "its slices are not axial: resample it to axial slices first"
-    if not (is_plausible_spacing(*spacing[1:]) and SMALLEST_STEP_MM <= spacing[0] <= LARGEST_STEP_MM):
-        return f"its voxels of {' × '.join(f'{mm:g}' for mm in spacing)} mm are no CT's"
-    if not is_plausible_position(*image.affine[:3, 3]):
-        return "its position is impossible"
+    if not SMALLEST_STEP_MM <= spacing[0] <= LARGEST_STEP_MM:
+        return f"its slices lie {spacing[0]:g} mm apart, as in no scan"
+    x, y, z = image.affine[:3, 3].tolist()
+    if why := plane_problem(image.shape[1:], (spacing[1], spacing[2]), (x, y, z)):
+        return why
     if why := rescale_problem(image.slope, image.intercept):
         return why
     if why := too_small(*image.shape[1:]):

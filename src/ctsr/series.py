@@ -34,6 +34,7 @@ class DefectKind(StrEnum):
     UNREADABLE_SLICE = "unreadable slice"
     IMPLAUSIBLE_HU = "implausible HU"
     SHIFTED_HU = "shifted HU"
+    CUT_OFF_HU = "cut-off HU"
     REPEATED_UID = "repeated SOP Instance UID"
     UNSTATED_UNITS = "unstated units"
     LOSSY_COMPRESSION = "lossy compression"
@@ -248,6 +249,7 @@ POLICY = {
     DefectKind.DIFFERING_RESCALE:  (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.IMPLAUSIBLE_HU:     (WARN,   REFUSE, FINE,   REFUSE, REFUSE, WARN,   REFUSE),
     DefectKind.SHIFTED_HU:         (FINE,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
+    DefectKind.CUT_OFF_HU:         (FINE,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.MISSING_GEOMETRY:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.UNREADABLE_SLICE:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.REPEATED_UID:       (FINE,   REFUSE, FINE,   WARN,   WARN,   FINE,   REFUSE),

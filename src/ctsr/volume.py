@@ -28,7 +28,10 @@ PIXEL_MM = (0.01, 10.0)
 """Plausible distances between pixels: from micro-CT to the coarsest attenuation maps."""
 SMALLEST_STEP_MM = 0.01
 """Slices nearer to each other than this lie at the same position."""
-LARGEST_STEP_MM = 1000.0
+LARGEST_STEP_MM = 200.0
+"""No slice is thicker, and no scan leaves out more."""
+LARGEST_FIELD_MM = 1200.0
+"""Along a side; the widest gantries have a bore of 900 mm."""
 LARGEST_POSITION_MM = 1e5
 
 
@@ -152,14 +155,23 @@ class Volume:
         return f"Volume({shape} voxels of {spacing} mm, {span})"
 
 
-def is_plausible_spacing(*spacing: float) -> bool:
-    """True where every distance between pixels, in mm, is one that a CT image can have."""
-    return all(PIXEL_MM[0] <= distance <= PIXEL_MM[1] for distance in spacing)
+def plane_problem(shape: tuple[int, int], spacing: tuple[float, float], position: Vector) -> str:
+    """Say why an image cannot lie in a scanner as its header tells; empty where it can.
 
-
-def is_plausible_position(*coordinates: float) -> bool:
-    """True where every coordinate, in mm, is one that a patient in a scanner can have."""
-    return all(abs(coordinate) <= LARGEST_POSITION_MM for coordinate in coordinates)
+    Args:
+        shape: rows and columns.
+        spacing: mm between rows and between columns.
+        position: mm, of the first pixel.
+    """
+    field = [count * distance for count, distance in zip(shape, spacing, strict=True)]
+    text = " × ".join(f"{distance:g}" for distance in spacing)
+    if not all(PIXEL_MM[0] <= distance <= PIXEL_MM[1] for distance in spacing):
+        return f"its pixel spacing of {text} mm is impossible"
+    if max(field) > LARGEST_FIELD_MM:
+        return f"its pixel spacing of {text} mm makes a field of view of {max(field):.0f} mm, which no scanner has"
+    if not all(abs(coordinate) <= LARGEST_POSITION_MM for coordinate in position):
+        return f"its position of {', '.join(f'{coordinate:g}' for coordinate in position)} mm is impossible"
+    return ""
 
 
 def is_orthonormal(orientation: tuple[float, ...]) -> bool:

@@ -116,3 +116,16 @@ def test_bundled_models_know_their_patients_by_hashes(real_ct: Path) -> None:
     stranger = scan(real_ct / "patients" / "C3L-00189").usable
     assert not any(is_same_person(meta.trained_identities, patient.identities) for patient in stranger)
     assert replace(meta, trained_identities=()).trained_on == meta.trained_on
+
+
+def test_links_that_lead_nowhere_or_in_circles_are_named(tmp_path: Path) -> None:
+    root = save_patients(tmp_path, ("anna", "bert"), slices=2, size=24)
+    (root / "anna" / "round").symlink_to(root / "bert" / "about")
+    (root / "bert" / "about").symlink_to(root / "anna" / "round")
+    (root / "anna" / "self").symlink_to("self")
+    (root / "anna" / "gone").symlink_to(root / "gone")
+    (root / "cleo").symlink_to(root / "nowhere")
+    inventory = scan(root)
+    assert [len(patient.series) for patient in inventory.usable] == [1, 1]
+    named = [*inventory.excluded, *(excluded for patient in inventory.patients for excluded in patient.excluded)]
+    assert {excluded.path.name for excluded in named if excluded.failed} == {"round", "about", "self", "gone", "cleo"}

@@ -1,16 +1,17 @@
 """Headers that contradict their pixels or their own geometry are refused in one line, or read within tolerance."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from ctsr.dicom.attributes import code_stream_size
-from ctsr.errors import ReadError
-from ctsr.exams import read_slice, scan_patient
+from ctsr.errors import MissingInputError, ReadError
+from ctsr.exams import read_slice, scan, scan_patient
 from ctsr.series import DefectKind, PatientExams
 from ctsr.volume import is_orthonormal, orthonormalised
 from tests.made.ct import enhanced, save, slices
@@ -49,6 +50,8 @@ CONTRADICTIONS = [
     (change(RescaleSlope="1e3", RescaleIntercept="1e7"), "cannot give HU"),
     (change(PixelSpacing=[1e-7, 1e-7]), "impossible"),
     (change(PixelSpacing=[1e5, 1e5]), "impossible"),
+    (change(PixelSpacing=[0.7, 90]), "pixel spacing of 0.7 × 90 mm is impossible"),
+    (change(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "orientation of 1, 0, 0, 1, 0, 0 is impossible"),
     (change(ImagePositionPatient=[0, 0, 1e30]), "impossible"),
 ]
 
@@ -216,3 +219,122 @@ def test_a_compressed_stream_without_its_end_is_never_read_as_whole(tmp_path: Pa
     (series,) = scan_patient(tmp_path).series
     with pytest.raises(ReadError, match="no end"):
         read_slice(series, 0)
+
+
+def stored(values: np.ndarray, **header: object) -> Dataset:
+    """A slice of 16-bit words, whatever the header says of them."""
+    ds = slices(1)[0]
+    ds.PixelData = (values.astype(np.int64) & 0xFFFF).astype("<u2").tobytes()
+    change(**header)(ds)
+    return ds
+
+
+def first_slice(folder: Path, made: Dataset) -> np.ndarray:
+    (series,) = scanned(folder, [made]).series
+    return read_slice(series, 0).hu
+
+
+@pytest.mark.parametrize(("bits", "tissue"), [(8, 1280), (10, 1024)])
+def test_fewer_bits_than_the_values_need_are_refused(tmp_path: Path, bits: int, tissue: int) -> None:
+    values = slices(1)[0].pixel_array.astype(int)
+    values[values > 900] += tissue - 1064  # soft tissue lies where values of so many bits start anew
+    with pytest.raises(ReadError, match=f"BitsStored is {bits}, but its values need more bits"):
+        first_slice(tmp_path, stored(values, BitsStored=bits, HighBit=bits - 1))
+
+
+def test_values_without_sign_that_are_said_to_have_one_are_refused(tmp_path: Path) -> None:
+    values = slices(1)[0].pixel_array.copy()
+    values[10:30, 10:30] = 2600
+    with pytest.raises(ReadError, match="PixelRepresentation is 1, but its values have no sign"):
+        first_slice(tmp_path, stored(values, BitsStored=12, HighBit=11, PixelRepresentation=1))
+
+
+def test_an_overlay_in_unused_bits_is_no_part_of_the_values(tmp_path: Path) -> None:
+    values = slices(1)[0].pixel_array
+    drawn = values.copy()
+    drawn[5:9, 5:40] |= 1 << 12
+    overlaid = first_slice(tmp_path / "drawn", stored(drawn, BitsStored=12, HighBit=11))
+    assert np.array_equal(overlaid, first_slice(tmp_path / "plain", stored(values, BitsStored=12, HighBit=11)))
+
+
+@pytest.mark.parametrize("limit", [1000, 65535])
+def test_a_range_of_padding_that_tissue_lies_in_is_not_believed(tmp_path: Path, limit: int) -> None:
+    plain = first_slice(tmp_path / "plain", slices(1)[0])
+    (made,) = slices(1)
+    made.add_new("PixelPaddingValue", "US", 0)
+    made.add_new("PixelPaddingRangeLimit", "US", limit)
+    assert np.array_equal(first_slice(tmp_path / "ranged", made), plain)
+
+
+def test_a_run_length_encoded_image_with_more_rows_than_the_header_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (made,) = slices(1)
+    made.compress(RLELossless)
+    made.Rows -= 1
+    with pytest.raises(ReadError, match="segment has 3072 bytes where Rows and Columns make 30"):
+        first_slice(tmp_path, made)
+    assert "panicked" not in capfd.readouterr().err, "a decoder in Rust died of it"
+
+
+def test_a_field_of_view_wider_than_any_scanner_is_refused(tmp_path: Path) -> None:
+    wide = slices(2, edit=lambda ds, _: change(PixelSpacing=[9.5, 9.5], Rows=ds.Rows * 4, Columns=ds.Columns // 4)(ds))
+    reasons = [excluded.reason for excluded in scanned(tmp_path, wide).excluded]
+    assert any("makes a field of view" in reason for reason in reasons)
+
+
+def test_slices_farther_apart_than_any_scan_leaves_out_are_named(tmp_path: Path) -> None:
+    (series,) = scanned(tmp_path, slices(4, step=900)).series
+    assert "its slices lie up to 900 mm apart, as in no scan" in {defect.detail for defect in series.defects}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_pixels_that_an_interrupted_copy_did_not_fill_are_refused(tmp_path: Path, share: float) -> None:
+    whole = np.full((96, 96), 1064) + np.random.default_rng(0).integers(-9, 9, (96, 96))
+    place = int(96 * share) * 96 + 40
+    values = whole.ravel().copy()
+    values[place:] = 0
+    with pytest.raises(ReadError, match="the copy was interrupted"):
+        first_slice(tmp_path, stored(values, Rows=96, Columns=96))
+
+
+def test_a_round_image_in_zeros_is_whole(tmp_path: Path) -> None:
+    rows, columns = np.ogrid[:96, :96]
+    disc = (rows - 45) ** 2 + (columns - 45) ** 2 < 40**2
+    values = np.where(disc, 1064 + np.random.default_rng(0).integers(-9, 9, (96, 96)), 0)
+    assert np.array_equal(first_slice(tmp_path, stored(values, Rows=96, Columns=96))[disc], values[disc] - 1024)
+
+
+PREAMBLE = bytes(128) + b"DICM"
+ENDLESS = {
+    "empty elements": b"\x08\x00\x05\x00CS\x00\x00" * 2_000_000,
+    "short elements": b"\x09\x00\x05\x00\x02\x00\x00\x00ab" * 2_000_000,
+    "nested sequences": (b"\x08\x00\x11\x11SQ\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff") * 100_000,
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("content", ENDLESS.values(), ids=ENDLESS)
+def test_a_file_of_elements_without_end_is_given_up_soon(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "IM").write_bytes(PREAMBLE + content)
+    (excluded,) = scan_patient(tmp_path).excluded
+    assert excluded.reason.endswith("copy the file again")
+
+
+def test_a_deflated_file_that_inflates_to_more_than_an_image_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made,) = slices(1)
+    made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    save(made, tmp_path / "IM")
+    assert scan_patient(tmp_path).series
+    monkeypatch.setattr("ctsr.dicom.reading.MOST_INFLATED", 5000)
+    (excluded,) = scan_patient(tmp_path).excluded
+    assert "its deflated data set is larger than" in excluded.reason
+
+
+def test_a_pipe_given_for_a_folder_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (scan, scan_patient):
+        with pytest.raises(MissingInputError, match="pipe, socket or device"):
+            read(tmp_path / "pipe")

@@ -22,6 +22,12 @@ from tests.made.exams import kinds, only_series
         ["DERIVED", "SECONDARY", "MIP"],
         ["DERIVED", "SECONDARY", "SCREEN SAVE"],
         ["DERIVED", "PRIMARY", "PERFUSION", "RCBF"],
+        ["DERIVED", "SECONDARY", "BONE", "REMOVED"],
+        ["DERIVED", "PRIMARY", "AXIAL", "RHO", "Z"],
+        ["DERIVED", "SECONDARY", "OTHER", "EFFECTIVE Z"],
+        ["DERIVED", "PRIMARY", "AXIAL", "ELECTRON DENSITY"],
+        ["DERIVED", "PRIMARY", "AXIAL", "CT_SOM7 SPI DUAL", "VNC"],
+        ["DERIVED", "PRIMARY", "DET_IODINE_MAP"],
     ],
 )
 def test_what_is_no_axial_slice_is_left_out_and_said_so(tmp_path: Path, image_type: list[str]) -> None:
@@ -54,6 +60,12 @@ def test_a_colour_image_is_left_out(tmp_path: Path) -> None:
     ds.PixelData = ds.PixelData * 3
     save(ds, tmp_path / "IM")
     assert "colour" in scan_patient(tmp_path).excluded[0].reason
+
+
+@pytest.mark.parametrize("shown", ["RGB", "PALETTE COLOR", "YBR_FULL"])
+def test_values_that_are_colours_are_left_out(tmp_path: Path, shown: str) -> None:
+    save(ct_slice(chest(), PhotometricInterpretation=shown), tmp_path / "IM")
+    assert f"its values are {shown}" in scan_patient(tmp_path).excluded[0].reason
 
 
 @pytest.mark.parametrize(("shape", "usable"), [((1, 40), False), ((40, 7), False), ((8, 8), True)])

@@ -8,6 +8,8 @@ from ctsr.checkpoint import Checkpoint, Meta, TrainingCard, current_versions, sa
 from ctsr.degrade import Degradation
 from ctsr.hu import HURange
 from ctsr.models import Architecture, build
+from ctsr.models.architecture import THROUGH_PLANE
+from ctsr.through_plane.patches import ThroughPlaneDegradation
 
 SPLIT = {"train": ("anna", "bert", "cleo"), "val": ("dora", "emil"), "test": ("fred",)}
 
@@ -59,6 +61,26 @@ def save_model(
         seed=42,
         degradation=degradation.as_dict(),
         split=SPLIT if split is None else split,
+        versions=current_versions(),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, Checkpoint(meta, build(architecture).state_dict()))
+    return path
+
+
+def save_slice_model(
+    path: Path, split: dict[str, tuple[str, ...]] | None = None, card: TrainingCard | None = None
+) -> Path:
+    """A network between slices with a few random weights."""
+    architecture = Architecture(THROUGH_PLANE, 1, nf=4, nb=1, gc=0)
+    torch.manual_seed(0)
+    meta = Meta(
+        experiment=THROUGH_PLANE,
+        architecture=architecture,
+        seed=0,
+        degradation=ThroughPlaneDegradation().as_dict(),
+        split=split or {"train": ("x",), "val": ("y",), "test": ("z",)},
+        card=card or META.card,
         versions=current_versions(),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,18 +7,14 @@ from typing import cast
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from nibabel.nifti1 import Nifti1Image
 from pydicom import dcmread
 
-from ctsr.checkpoint import Checkpoint, Meta, Model, current_versions, load_model, save_checkpoint
+from ctsr.checkpoint import Model, load_model
 from ctsr.cli.main import main
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import read_volume
 from ctsr.infer.selection import EngineRequest
-from ctsr.models import Architecture, build
-from ctsr.models.architecture import THROUGH_PLANE
-from ctsr.through_plane.patches import ThroughPlaneDegradation
 from ctsr.upscale import between as upscale_between
 from ctsr.upscale.between import pick_models
 from ctsr.upscale.options import UpscaleOptions
@@ -26,6 +22,7 @@ from ctsr.upscale.run import Report, upscale
 from tests.made.ct import body, ct_slice, save_series, write
 from tests.made.exams import only_series
 from tests.made.listener import Listener
+from tests.made.model import save_slice_model
 from tests.oracles import dciodvfy_errors
 from tests.upscale.conftest import CARD
 
@@ -33,20 +30,7 @@ from tests.upscale.conftest import CARD
 @pytest.fixture(scope="module")
 def between(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A network between slices with a few random weights."""
-    architecture = Architecture(THROUGH_PLANE, 1, nf=4, nb=1, gc=0)
-    torch.manual_seed(0)
-    meta = Meta(
-        experiment=THROUGH_PLANE,
-        architecture=architecture,
-        seed=0,
-        degradation=ThroughPlaneDegradation().as_dict(),
-        split={"train": ("x",), "val": ("y",), "test": ("z",)},
-        card=CARD,
-        versions=current_versions(),
-    )
-    path = tmp_path_factory.mktemp("between") / "best.pth"
-    save_checkpoint(path, Checkpoint(meta, build(architecture).state_dict()))
-    return load_model(path)
+    return load_model(save_slice_model(tmp_path_factory.mktemp("between") / "best.pth", card=CARD))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ctsr.api.images import ArrayHU, PathLike, Spacing, given
-from ctsr.api.models import DEFAULT_MODEL, ModelLike, load_model
+from ctsr.api.models import ModelLike, load_model
 from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
@@ -24,6 +24,7 @@ from ctsr.infer.engine import pick_device
 from ctsr.metrics import METRICS, choose_metrics
 from ctsr.models.interpolation import Interpolation
 from ctsr.progress import SILENT, Progress
+from ctsr.upscale.options import DEFAULT_MODEL
 from ctsr.volume import Volume
 
 Means: TypeAlias = dict[str, float | None]
@@ -170,6 +171,8 @@ def evaluate(
         True
         >>> evaluation = ctsr.evaluate("preprocessed_data", "eval_results", split="test")
     """
+    if options.get("through_plane"):
+        raise UsageError("models between slices: `ctsr.evaluate.through_plane.evaluate_through_plane` measures them")
     network = load_model(model)
     if isinstance(degradation, str):
         degradation = Degradation(mode=degradation, scale=network.scale)

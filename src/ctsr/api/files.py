@@ -8,20 +8,17 @@ from pathlib import Path
 from ctsr import __version__, exams
 from ctsr.dicom.frames import slice_header, to_stored, verify_slice
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
-from ctsr.errors import DomainError, MissingInputError, UsageError
+from ctsr.errors import DomainError, UsageError
 from ctsr.files import atomic_folder
 from ctsr.hashing import derived_uid
 from ctsr.padding import plane_of, slice_of
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory, Series, is_nifti
-from ctsr.text import listed
 from ctsr.volume import Plane, Volume
 
 SLICE_FILE = re.compile(r"\d{4,}\.dcm")
 """Names of the files of a written series: a folder with other files is never replaced."""
-MOST_LISTED = 8
-"""Series that a message names before it says how many more there are."""
 
 
 def scan(source: str | os.PathLike[str], *, progress: Progress = SILENT) -> Inventory:
@@ -74,7 +71,7 @@ def read_volume(
         >>> volume.hu.shape, volume.grid.spacing
         ((120, 512, 512), (1.25, 0.7, 0.7))
     """
-    found = source if isinstance(source, Series) else _only_series(Path(source), series)
+    found = source if isinstance(source, Series) else exams.only_series(Path(source), series)
     return exams.read_volume(found, assume_hu=assume_hu, allow_gaps=allow_gaps)
 
 
@@ -124,7 +121,7 @@ def write_series(
             "DICOM needs `like`, the series whose patient and study the result belongs to; "
             "without one, choose a name that ends in .nii.gz"
         )
-    source = like if isinstance(like, Series) else _only_series(Path(like), None)
+    source = like if isinstance(like, Series) else exams.only_series(Path(like), None)
     if is_nifti(source.path):
         raise UsageError(f"{source.path} is NIfTI, which has no patient or study; choose a name that ends in .nii.gz")
     if len(source.slices) != volume.grid.shape[0]:
@@ -174,22 +171,3 @@ def _write_nifti(volume: Volume, path: Path) -> None:
 
     stored = to_stored(volume.hu, volume.padding)
     save_volume(path, stored.values, volume.grid, slope=stored.slope, intercept=stored.intercept)
-
-
-def _only_series(path: Path, series_uid: str | None) -> Series:
-    inventory = exams.scan(path)
-    found = list(inventory.all_series())
-    fitting = [series for series in found if series_uid is None or series.is_called(series_uid)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not found:
-        patients = [*inventory.excluded, *(left for patient in inventory.patients for left in patient.excluded)]
-        reasons = listed(list(dict.fromkeys(left.reason for left in patients)), 3)
-        raise MissingInputError(f"{path}: no usable CT series ({reasons or 'no CT at all'})")
-    names = [
-        f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip() for series in found
-    ]
-    raise UsageError(
-        f"{path} holds {len(found)} series; name one by `series`, or take one of ctsr.scan: "
-        f"{listed(names, MOST_LISTED)}"
-    )

@@ -32,6 +32,8 @@ class Evaluate:
     ctsr evaluate --split test --model_path runs/one runs/other --windows global soft_tissue lung bone --mask none body
 
     ctsr evaluate --model_path finetune_outputs --pretrained_g rrdb_x2_blurnoise_best.pth --alphas 0 0.25 0.5 0.75 1
+
+    ctsr evaluate --root EXAMS --through_plane --thickness 5 5 --distance 5 3          (slices between slices)
     """
 
     model_path: tuple[str, ...] = ()
@@ -59,6 +61,8 @@ class Evaluate:
         from ctsr.evaluate.runner import WorkerPool
         from ctsr.pool import executor_for, threads_each
 
+        if self.options.through_plane:
+            return self._through_plane(console)
         models = [
             load_model_under_test(path, device=self.device, scale=self.scale, progress=console)
             for path in self.model_path or (None,)
@@ -87,7 +91,7 @@ class Evaluate:
         if len(models) > 1:
             raise UsageError("--alphas blends --pretrained_g with one --model_path, not with several")
         (model,) = models
-        found = resolve_model(self.pretrained_g, scale=model.scale, only_l1=True, flag="--pretrained_g")
+        found = resolve_model(self.pretrained_g, scale=model.scale, only_l1=True, parameter="pretrained_g")
         if found.note:
             console.note(found.note)
         first, degradation = load_model(found.path), self.degradation_for(model, console)
@@ -106,6 +110,28 @@ class Evaluate:
             console.error(failure)
         console.print(f"Results: {curve.folder}")
         return int(bool(curve.failures))
+
+    def _through_plane(self, console: Console) -> int:
+        from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
+        from ctsr.evaluate.methods import load_model_under_test
+        from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures, series_section
+
+        if self.alphas or self.pretrained_g or self.jobs > 1 or self.dask or self.scale or self.degradation.given():
+            raise UsageError(
+                "--through_plane goes without --alphas, --pretrained_g, --jobs, --dask, --scale and degradation: its "
+                "thick slices are made by --thickness and --distance"
+            )
+        names = self.model_path or (DEFAULT_SLICE_MODEL,)
+        models = [
+            load_model_under_test(name, device=self.device, kind="between slices", progress=console) for name in names
+        ]
+        result = evaluate_through_plane(models, self.options, console)
+        (table,) = series_section(method_figures(result)).tables
+        console.table(f"{table.title}, metrics in {result.plan.domains[0].text}", table.columns, table.rows)
+        for failure in result.failures:
+            console.error(failure)
+        console.print(f"Results: {result.folder}")
+        return int(bool(result.failures))
 
     def degradation_for(self, model: "ModelUnderTest", console: Console) -> "Degradation":
         """The checkpoint's degradation, overridden by the flags."""

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
@@ -14,7 +15,7 @@ import tyro
 from ctsr import __version__
 from ctsr.cache import VARIABLE, cache_place
 from ctsr.cli.console import Console
-from ctsr.cli.flags import canonical, help_text
+from ctsr.cli.flags import canonical, flags_of, help_text, with_flags
 from ctsr.cli.options import Common, config_flags, gathered, given_names, with_native_paths
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.files import FULL
@@ -126,6 +127,8 @@ def run_verb(name: str, argv: list[str], *, prog: str) -> int:
         return OK
     debug = "--debug" in argv
     try:
+        flags = list(flags_of(options_class(VERBS[name])))
+        console.spelling = partial(with_flags, flags=flags)
         options = parse(VERBS[name], argv, prog=prog)
         _place_cache(VERBS[name], options.common.cache_dir, console)
         return options.run(console)

@@ -42,6 +42,8 @@ class Upscale:
 
     ctsr upscale EXAMS thinner --slice_spacing 1.0          (slices between slices)
 
+    ctsr upscale denoised.nii.gz sharper --reference EXAMS/patient1/series3        (NIfTI in, DICOM out)
+
     ctsr upscale INBOX sharper --watch
     """
 
@@ -55,6 +57,9 @@ class Upscale:
     slice_model: str | None = None
     """The same of the model between slices; left out, ctsr-z."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
+    reference: Path | None = None
+    """For a NIfTI input: a DICOM series of the same examination. The result is then DICOM with its patient, study,
+    frame of reference and acquisition."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
@@ -99,7 +104,15 @@ class Upscale:
             return self._watch(source, out, model, asked, console)
         with unpacked(source, progress=console) as folder, executor_for(self.jobs, self.dask) as executor:
             report = upscale(
-                folder, out, model, asked, self.options, between=models.between, executor=executor, progress=console
+                folder,
+                out,
+                model,
+                asked,
+                self.options,
+                between=models.between,
+                reference=None if self.reference is None else resolve_path(self.reference, progress=console),
+                executor=executor,
+                progress=console,
             )
         show(console, report, out)
         return int(report.failed > 0)
@@ -109,6 +122,8 @@ class Upscale:
 
         if self.options.wanted_slice_spacing is not None:
             raise UsageError("`watch` makes finer slices, not slices between slices; leave out `slice_spacing`")
+        if self.reference is not None:
+            raise UsageError("`watch` makes DICOM of DICOM; leave out `reference`")
         if self.jobs > 1 or self.dask is not None:
             raise UsageError("`watch` takes one series after the other; leave out `jobs` and `dask`")
         if not self.settle >= 0:

@@ -17,7 +17,7 @@ from ctsr.dicom.phases import split_phases
 from ctsr.errors import CtsrError, boundary
 from ctsr.series import Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
 from ctsr.text import listed
-from ctsr.volume import SMALLEST_STEP_MM, angle_to_axial, spread
+from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, angle_to_axial, spread
 
 FAILURES = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
 """Reasons for which an image is missing from a series it belongs to."""
@@ -287,6 +287,9 @@ def _duplicates(images: Sequence[AxialImage]) -> Iterator[Defect]:
 
 def _spacing(images: Sequence[AxialImage]) -> Iterator[Defect]:
     along, first = places(images)
+    if len(along) > 1 and (widest := float(np.diff(along).max())) > LARGEST_STEP_MM and _is_even(along):
+        detail = f"its slices lie up to {widest:g} mm apart, as in no scan"
+        yield Defect(DefectKind.IRREGULAR_SPACING, detail, tuple(first.tolist()))
     if len(along) < 3 or _is_even(along):
         return
     steps = np.diff(along)
@@ -361,7 +364,8 @@ def _flagged(images: Sequence[AxialImage]) -> Iterator[Defect]:
     flags = (
         (
             DefectKind.MISSING_RESCALE,
-            "no RescaleSlope and RescaleIntercept, so stored values are not known to be HU",
+            "no usable RescaleSlope and RescaleIntercept (missing, empty, or a slope of 0), so stored values are not "
+            "known to be HU",
             [image.slice.rescale_slope is None for image in images],
         ),
         (

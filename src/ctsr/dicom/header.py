@@ -1,5 +1,6 @@
 """What one DICOM file is, from its header alone: axial CT images, CT that is left out and why, or something else."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -38,9 +39,8 @@ from ctsr.volume import (
     Vector,
     angle_to_axial,
     is_orthonormal,
-    is_plausible_position,
-    is_plausible_spacing,
     orthonormalised,
+    plane_problem,
 )
 
 CT_CLASSES = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
@@ -70,14 +70,19 @@ LEFT_OUT = {
     "DOSE_INFO": "a dose page",
     "PERFUSION": "a perfusion map",
     "SUBTRACTION": "a subtraction",
+    "DSA": "a subtraction",
     "IODINE": "a map of iodine",
     "IODINE_MAP": "a map of iodine",
     "IODINE_NO_WATER": "a map of iodine",
     "IODINE_DENSITY": "a map of iodine",
+    "PBV": "a map of iodine",
     "Z_EFFECTIVE": "a map of effective atomic numbers",
     "Z_EFF": "a map of effective atomic numbers",
     "ZEFF": "a map of effective atomic numbers",
     "EFF_ATOMIC_NUM": "a map of effective atomic numbers",
+    "ZEFFECTIVE": "a map of effective atomic numbers",
+    "EFFECTIVE_Z": "a map of effective atomic numbers",
+    "EFFECTIVE_ATOMIC_NUMBER": "a map of effective atomic numbers",
     "RHO_Z": "a map of electron density",
     "ELECTRON_DENSITY": "a map of electron density",
     "URIC_ACID": "a map of a material",
@@ -85,6 +90,9 @@ LEFT_OUT = {
     "BONE_REMOVED": "an image with a material removed",
     "BONE_REMOVAL": "an image with a material removed",
     "BONEREMOVAL": "an image with a material removed",
+    "CALCIUM_REMOVED": "an image with a material removed",
+    "VNC": "an image with a material removed",
+    "VIRTUAL_NON_CONTRAST": "an image with a material removed",
     # Values of ImageType in multi-energy CT (PS3.3 C.8.15.2.1.1.1).
     "MAT_SPECIFIC": "a map of a material",
     "MAT_REMOVED": "an image with a material removed",
@@ -93,7 +101,10 @@ LEFT_OUT = {
     "MAT_MODIFIED": "an image with a material modified",
 }
 """Words of ImageType that mark what is no axial slice in HU. DERIVED alone is none of them."""
+PHRASES = tuple(word for word in LEFT_OUT if "_" in word)
+"""Those of several words."""
 
+GREY = {"", "MONOCHROME1", "MONOCHROME2"}
 HOUNSFIELD = {"", "HU", "HU_MOD"}
 UNSTATED = "US"
 """RescaleType of images whose writer did not know or did not care; GDCM and ITK write it into CT."""
@@ -118,7 +129,7 @@ ATTRIBUTES = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID"),
     *("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
     *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "InstanceNumber"),
-    *("BitsStored", "HighBit", "PixelRepresentation"),
+    *("BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation"),
     *("Manufacturer", "ManufacturerModelName", "SeriesDescription", "BodyPartExamined", "LossyImageCompression"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *(name for name in GROUPS if name != "FrameType"),
@@ -198,7 +209,8 @@ def _classify(path: Path, file: BinaryIO, header: FileDataset) -> FileContents:
 
 
 def _unreadable(path: Path, why: str, series_uid: str = "") -> RejectedImage:
-    return RejectedImage(path, f"unreadable: {one_line(why)}", series_uid, DefectKind.UNREADABLE_SLICE)
+    remedy = "" if "again" in why else "; copy or export it again"
+    return RejectedImage(path, f"unreadable: {one_line(why)}{remedy}", series_uid, DefectKind.UNREADABLE_SLICE)
 
 
 def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> AxialImage | RejectedImage:
@@ -209,8 +221,8 @@ def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> Axia
     if why := _rescale_problem(look):
         return _unreadable(path, why, series_uid)
     plane = _plane(look)
-    if plane is None:
-        return RejectedImage(path, _no_geometry(look), series_uid, DefectKind.MISSING_GEOMETRY)
+    if isinstance(plane, str):
+        return RejectedImage(path, plane, series_uid, DefectKind.MISSING_GEOMETRY)
     orientation, spacing, position = plane
     if (angle := angle_to_axial(orientation)) > AXIAL_WITHIN:
         return RejectedImage(path, f"not axial: its normal is {angle:.0f}° from the patient's axis", series_uid)
@@ -255,18 +267,20 @@ def _rescale_problem(look: Attributes) -> str:
     return rescale_problem(given[0], given[1])
 
 
-def _plane(look: Attributes) -> tuple[Orientation, tuple[float, float], Vector] | None:
-    """Orientation, pixel spacing and position; None where one is missing or impossible."""
+def _plane(look: Attributes) -> tuple[Orientation, tuple[float, float], Vector] | str:
+    """Orientation, pixel spacing and position; or why there are none."""
     given = look.numbers(ORIENTATION, 6), look.numbers(SPACING, 2), look.numbers(POSITION, 3)
     match given:
         case (a, b, c, d, e, f), (between_rows, between_columns), (x, y, z):
-            orientation = a, b, c, d, e, f
-            plausible = is_plausible_spacing(between_rows, between_columns) and is_plausible_position(x, y, z)
-            if plausible and is_orthonormal(orientation):
-                return orthonormalised(orientation), (between_rows, between_columns), (x, y, z)
+            orientation, spacing, position = (a, b, c, d, e, f), (between_rows, between_columns), (x, y, z)
         case _:
-            pass
-    return None
+            needed = (ORIENTATION, SPACING, POSITION)
+            missing = [name for name, numbers in zip(needed, given, strict=True) if numbers is None]
+            return f"no {', '.join(missing)}"
+    if not is_orthonormal(orientation):
+        return f"its orientation of {', '.join(f'{cosine:g}' for cosine in orientation)} is impossible"
+    problem = plane_problem((look.whole("Rows") or 0, look.whole("Columns") or 0), spacing, position)
+    return problem or (orthonormalised(orientation), spacing, position)
 
 
 def _slice(path: Path, index: int | None, look: Attributes, position: Vector) -> SliceHeader:
@@ -288,16 +302,15 @@ def _slice(path: Path, index: int | None, look: Attributes, position: Vector) ->
 def _no_training_data(look: Attributes, image_type: tuple[str, ...]) -> str:
     if (look.whole("SamplesPerPixel") or 1) != 1:
         return "a screen save: it is in colour"
-    for word in (part for value in image_type for part in (value, *value.split())):
+    if (shown := look.text("PhotometricInterpretation")) not in GREY:
+        return f"a screen save: its values are {shown}"
+    written = "/".join(image_type)
+    # Makers part words by blanks, bars or further values of the attribute.
+    phrase = f"_{'_'.join(re.findall('[A-Z0-9]+', written))}_"
+    for word in (*re.split(r"[/\s]+", written), *(name for name in PHRASES if f"_{name}_" in phrase)):
         if word in LEFT_OUT:
-            return f"{LEFT_OUT[word]} (ImageType {'/'.join(image_type)})"
+            return f"{LEFT_OUT[word]} (ImageType {written})"
     units = look.text("RescaleType").upper()
     if units not in HOUNSFIELD | {UNSTATED}:
         return f"its values are {units}, not HU"
     return too_small(look.whole("Rows") or 0, look.whole("Columns") or 0)
-
-
-def _no_geometry(look: Attributes) -> str:
-    needed = {ORIENTATION: 6, SPACING: 2, POSITION: 3}
-    missing = [name for name, count in needed.items() if look.numbers(name, count) is None]
-    return f"no {', '.join(missing)}" if missing else "its orientation, position or pixel spacing is impossible"

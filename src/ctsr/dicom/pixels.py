@@ -1,5 +1,6 @@
 """One DICOM image's pixels as HU: decoded, rescaled, padding found."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from pydicom.uid import (
     JPEG2000TransferSyntaxes,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
+    RLELossless,
 )
 
 from ctsr.dicom.attributes import Attributes, code_stream_size, pixel_module_problem
 from ctsr.dicom.codecs import decoder_for
 from ctsr.dicom.reading import OpenFile, open_file, quiet, reading
 from ctsr.errors import ReadError
-from ctsr.padding import SlicePixels, connected_to_border, is_below_air, outside_reconstruction
+from ctsr.padding import ABOVE_AIR, SlicePixels, connected_to_border, is_below_air, outside_reconstruction
 from ctsr.series import SliceHeader
 from ctsr.volume import PaddingMask, VoxelsHU
 
@@ -29,6 +31,12 @@ END_OF_IMAGE = b"\xff\xd9"
 """EOI of JPEG and JPEG-LS, EOC of JPEG 2000."""
 LONGEST_TAIL = 16
 """Bytes at the end of a stream in which it is looked for: an even length asks for a byte of padding, some pad more."""
+
+RUNNING_OVER = 1e-3
+"""Share of neighbours between which values run over, beyond what a few odd pixels make."""
+
+CUT_PIXELS, ALIKE = 32, 0.4
+"""Pixels beside the end of a row that was cut that are looked at, and how much rows differ at most, of their values."""
 
 StoredPixels = npt.NDArray[np.integer[Any]]
 
@@ -97,6 +105,8 @@ def _decode(source: OpenFile, path: Path, frame: int) -> StoredPixels:
             stream = get_frame(file, frame, number_of_frames=frames)
             if source.syntax in WITH_END and END_OF_IMAGE not in stream[-LONGEST_TAIL:]:
                 raise ReadError("the compressed stream has no end: it is cut short or damaged")
+            if source.syntax == RLELossless:
+                _check_segments(stream, Attributes(source.header))
             size = code_stream_size(stream)
             _check_size("the compressed stream", size, Attributes(source.header))
             file.seek(source.element.offset)
@@ -115,6 +125,37 @@ def _check_size(what: str, size: tuple[int, ...] | None, look: Attributes) -> No
         raise ReadError(f"{what} has {size} pixels where Rows and Columns say {expected}")
 
 
+def _check_segments(stream: bytes, look: Attributes) -> None:
+    """Compare what run-length encoded segments hold with Rows and Columns (PS3.5 G): the decoder dies of more.
+
+    Raises:
+        ReadError: a segment holds more bytes than the image has pixels.
+    """
+    expected = (look.whole("Rows") or 0) * (look.whole("Columns") or 0)
+    count, *starts = struct.unpack("<16L", stream[:64].ljust(64, b"\0"))
+    if not 1 <= count <= len(starts):
+        raise ReadError(f"its stream says that it has {count} segments")
+    ends = [*starts[1:count], len(stream)]
+    for start, end in zip(starts, ends, strict=False):
+        if (found := _unpacked_length(stream[start:end])) > expected:
+            raise ReadError(f"a run-length encoded segment has {found} bytes where Rows and Columns make {expected}")
+
+
+def _unpacked_length(segment: bytes) -> int:
+    place, length, end = 0, 0, len(segment)
+    while place < end:
+        code = segment[place]
+        if code < 128:  # so many bytes as they are, and one more
+            length, place = length + code + 1, place + code + 2
+            if place > end:  # a byte that makes the length even
+                return length - code - 1
+        elif code > 128:  # a byte repeated
+            length, place = length + 257 - code, place + 2
+        else:
+            place += 1
+    return length
+
+
 def _decode_plain(source: OpenFile, path: Path, frame: int) -> StoredPixels | None:
     """What most CT is, 16 bits in little endian, without a decoder's preparations; None for everything else."""
     look, element = Attributes(source.header), source.element
@@ -127,7 +168,33 @@ def _decode_plain(source: OpenFile, path: Path, frame: int) -> StoredPixels | No
         file.seek(element.offset + start)
         content = file.read(size)
     dtype = np.dtype("<i2" if look.whole("PixelRepresentation") else "<u2")
-    return np.frombuffer(content, dtype).reshape(rows, columns)
+    pixels = np.frombuffer(content, dtype).reshape(rows, columns)
+    if _ends_in_nothing(pixels):
+        raise ReadError("its pixels end in zeros from the middle of a row on: the copy was interrupted")
+    return pixels
+
+
+def _ends_in_nothing(pixels: StoredPixels) -> bool:
+    """Whether the last pixels were never written, as in a file that a copy reserved and did not fill.
+
+    Such zeros start anywhere in a row. Padding of zeros ends its rows where the row above does, or nearly so.
+    """
+    if pixels[-1].any():
+        return False
+    (filled,) = np.nonzero(pixels.any(axis=1))
+    if not 0 < filled.max(initial=0) < len(pixels) - 1:
+        return False
+    row = int(filled[-1])
+    end = int(np.flatnonzero(pixels[row])[-1]) + 1
+    before, beyond = slice(end - CUT_PIXELS, end), slice(end, end + CUT_PIXELS)
+    if row < len(pixels) // 4:
+        return True  # no table, no padding, no noise in most of the image
+    if end < CUT_PIXELS or len(pixels[row, beyond]) < CUT_PIXELS:
+        return False
+    # Where the image goes on in the row above, and what is left of the row is as that.
+    goes_on = bool(pixels[row, before].all() and pixels[row - 1, beyond].all())
+    above, last = pixels[row - 1, before].astype(np.float64), pixels[row, before].astype(np.float64)
+    return goes_on and bool(np.abs(last - above).mean() < ALIKE * np.abs(above).mean())
 
 
 def _options(source: OpenFile) -> dict[str, Any]:
@@ -149,7 +216,24 @@ def _without_unused_bits(raw: StoredPixels, look: Attributes) -> StoredPixels:
     if not above and (raw & ((1 << (allocated - stored)) - 1)).any():
         raise ReadError(f"BitsStored is {stored} and HighBit the highest bit, but the bits below are in use")
     # Shifting back an integer with a sign fills it with copies of the sign.
-    return (raw << above) >> (allocated - stored)
+    values = (raw << above) >> (allocated - stored)
+    if above and _is_smoother(raw, values):
+        if raw.min() >= 0 and int(raw.max()) < 1 << stored:
+            raise ReadError("PixelRepresentation is 1, but its values have no sign")
+        raise ReadError(f"BitsStored is {stored}, but its values need more bits")
+    return values
+
+
+def _is_smoother(raw: StoredPixels, values: StoredPixels) -> bool:
+    """Whether the bits that were taken away belong to the values, which then start anew where they run over.
+
+    With them neighbours are often nearer to each other; rubbish and overlays in unused bits only part neighbours.
+    """
+    if np.array_equal(raw, values):
+        return False
+    whole, taken = (np.abs(np.diff(reading.astype(np.int64))) for reading in (raw, values))
+    nearer, farther = float((whole < taken).mean()), float((whole > taken).mean())
+    return nearer > RUNNING_OVER and nearer > farther / 10
 
 
 def _to_hu(stored: StoredPixels, slope: float, intercept: float) -> VoxelsHU:
@@ -184,7 +268,7 @@ def _likeness(hu: VoxelsHU) -> float:
 def _padding(
     hu: VoxelsHU, raw: StoredPixels, stored: StoredPixels, look: Attributes, slope: float, intercept: float
 ) -> PaddingMask | None:
-    tagged, brightest = _tagged(raw, stored, look)
+    tagged, brightest = _tagged(raw, stored, look, slope, intercept)
     if tagged is not None and tagged.any():
         if is_below_air(slope * brightest + intercept):
             # Lossy compression blurs the padding value: then its neighbours are padding as well.
@@ -196,7 +280,9 @@ def _padding(
     return outside_reconstruction(hu)
 
 
-def _tagged(raw: StoredPixels, stored: StoredPixels, look: Attributes) -> tuple[PaddingMask | None, int]:
+def _tagged(
+    raw: StoredPixels, stored: StoredPixels, look: Attributes, slope: float, intercept: float
+) -> tuple[PaddingMask | None, int]:
     """Pixels whose value the header calls padding, and the highest such value."""
     value = _as_stored(look.get("PixelPaddingValue"), raw.dtype)
     limit = _as_stored(look.get("PixelPaddingRangeLimit"), raw.dtype)
@@ -204,6 +290,8 @@ def _tagged(raw: StoredPixels, stored: StoredPixels, look: Attributes) -> tuple[
         return None, 0
     if limit is not None:
         low, high = min(value, limit), max(value, limit)
+        if max(slope * low, slope * high) + intercept > ABOVE_AIR:
+            return None, 0  # it would take fat and tissue for padding
         return (stored >= low) & (stored <= high), high
     # Compared before the unused bits went, too: some scanners pad with a value that needs more than BitsStored.
     return (stored == value) | (raw == value), value

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -24,7 +25,7 @@ from pydicom.uid import (
 
 from ctsr.errors import PASSED_ON, CtsrError, ReadError, boundary
 from ctsr.files import cached_by_file
-from ctsr.text import one_line
+from ctsr.text import one_line, size
 
 MALFORMED = (
     InvalidDicomError,
@@ -51,12 +52,20 @@ PIXEL_DATA = (0x7FE0, 0x0010)
 EIGHT_ZEROS = bytes(8)
 PIXEL_VRS = {b"OW", b"OB", b"UN"}
 ITEM = (0xFFFE, 0xE000)
+ITEM_GROUPS = {b"\xfe\xff", b"\xff\xfe"}
+"""How items of sequences begin, in either byte order: many in a row may be empty."""
 UNDEFINED = 0xFFFFFFFF
 
 HEAD_BYTES = 512
 """How much of a file `looks_like_dicom` wants to see."""
 
 PREAMBLE_BYTES = 128
+META_HEADER_BYTES = 16
+"""The prefix DICM, and the element with the length of all that follows it in the file meta."""
+MOST_INFLATED = 2**29
+"""Bytes of a deflated data set."""
+MOST_REPEATS = 1000
+"""Elements of one tag in a row; there is one of each."""
 PATIENT_ID = BaseTag(0x00100020)
 FIRST_GROUPS = {b"\x02\x00", b"\x08\x00", b"\x00\x08"}
 """Group numbers a data set without a preamble starts with: 0002 or 0008, little endian or big."""
@@ -99,6 +108,8 @@ def reading(what: str = "") -> Generator[None]:
         yield
     except (*PASSED_ON, CtsrError, OSError):
         raise
+    except RecursionError as error:
+        raise ReadError(f"{what}its sequences are nested too deeply; copy the file again") from error
     except BaseException as error:  # a panic of a decoder in Rust is no Exception
         raise ReadError(what + (one_line(error) or type(error).__name__)) from error
 
@@ -110,7 +121,8 @@ def read_header(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileDa
     Raises:
         ReadError: it is no data set.
     """
-    guarded = cast("BinaryIO", _ZerosEnd(file))
+    _check_inflated_size(file)
+    guarded = cast("BinaryIO", _Guarded(file))
     return dcmread(
         guarded,
         stop_before_pixels=True,
@@ -119,8 +131,8 @@ def read_header(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileDa
     )
 
 
-class _ZerosEnd:
-    """A file in which elements end where it was never written.
+class _Guarded:
+    """A file in which elements end where it was never written, or the same one comes over and over.
 
     pydicom reads zeros as empty elements of eight bytes each, which takes hours in a large file that a copy reserved
     and did not fill. A value of eight zeros has a header before and behind it that is not zero.
@@ -128,23 +140,50 @@ class _ZerosEnd:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._was_zero = False
+        self._last = b""
+        self._times = 0
         self.seek = file.seek
         self.tell = file.tell
         self.name = getattr(file, "name", "")
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, count: int = -1) -> bytes:
         """As every file does.
 
         Raises:
-            ReadError: the second eight zeros in a row.
+            ReadError: the second eight zeros in a row, or one element's header again and again.
         """
-        content = self._file.read(size)
-        is_zero = size == len(EIGHT_ZEROS) and content == EIGHT_ZEROS
-        if is_zero and self._was_zero:
-            raise ReadError("only zeros follow; copy the file again")
-        self._was_zero = is_zero
+        content = self._file.read(count)
+        if count == len(EIGHT_ZEROS):
+            is_again = content[:4] == self._last and content[:2] not in ITEM_GROUPS
+            self._times = self._times + 1 if is_again else 0
+            if is_again and (content == EIGHT_ZEROS or self._times > MOST_REPEATS):
+                what = "only zeros follow" if content == EIGHT_ZEROS else "it repeats one element without end"
+                raise ReadError(f"{what}; copy the file again")
+            self._last = content[:4]
+        elif self._last == EIGHT_ZEROS[:4]:
+            self._last = b""
         return content
+
+
+def _check_inflated_size(file: BinaryIO) -> None:
+    """Inflate a deflated data set in pieces, since pydicom takes memory for all of it at once.
+
+    Raises:
+        ReadError: it is larger than any image.
+    """
+    place = file.tell()
+    deflated = DeflatedExplicitVRLittleEndian.encode() in file.read(2 * HEAD_BYTES)
+    file.seek(place)
+    if not deflated:
+        return
+    meta = read_file_meta_info(file.name)
+    file.seek(PREAMBLE_BYTES + META_HEADER_BYTES + int(meta.FileMetaInformationGroupLength))
+    inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while not inflater.eof and (content := inflater.unconsumed_tail or file.read(HEAD_BYTES * HEAD_BYTES)):
+        inflated += len(inflater.decompress(content, MOST_INFLATED // 16))
+        if inflated > MOST_INFLATED:
+            raise ReadError(f"its deflated data set is larger than {size(MOST_INFLATED)}; export it again uncompressed")
+    file.seek(place)
 
 
 @cached_by_file(2)
@@ -257,8 +296,10 @@ def files_below(
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(here, name)
-            # Opening a pipe would wait for a writer for ever. What cannot be looked at is reported when it is read.
-            is_taken = bool(elsewhere) and path.is_symlink() and str(path.resolve().parent) in elsewhere
+            # Opening a pipe would wait for a writer for ever. What cannot be looked at, as a link that leads nowhere or
+            # to itself, is reported when it is read.
+            is_link = bool(elsewhere) and path.is_symlink() and path.exists()
+            is_taken = is_link and str(Path(os.path.realpath(path)).parent) in elsewhere
             if not (name.startswith(".") or is_taken or is_special(path)):
                 yield path
 

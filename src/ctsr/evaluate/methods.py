@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint.model import Model, find_model
+from ctsr.checkpoint.model import Model, ModelKind, find_model
 from ctsr.checkpoint.model_lookup import BEST, LAST, STAMPED
 from ctsr.data.datasets import SplitExams
 from ctsr.data.hu_cache import StoredSeries
@@ -164,7 +164,12 @@ class ModelUnderTest:
 
 
 def load_model_under_test(
-    reference: str | None, *, device: str = "auto", scale: int | None = None, progress: Progress = SILENT
+    reference: str | None,
+    *,
+    device: str = "auto",
+    scale: int | None = None,
+    kind: ModelKind = "in plane",
+    progress: Progress = SILENT,
 ) -> ModelUnderTest:
     """Load the model that `reference` names onto a device.
 
@@ -172,6 +177,7 @@ def load_model_under_test(
         reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
         device: see `ctsr.infer.engine.pick_device`.
         scale: the scale that the user expects, if any.
+        kind: what it is to make finer.
         progress: receives a note of the file that was chosen.
 
     Raises:
@@ -179,7 +185,7 @@ def load_model_under_test(
         CheckpointError: the file holds none that can be loaded.
         UsageError: its scale is another one, or there is no such device.
     """
-    opened = find_model(reference, scale=scale, progress=progress)
+    opened = find_model(reference, scale=scale, kind=kind, progress=progress)
     if scale is not None and scale != opened.scale:
         raise UsageError(
             f"`scale` {scale} does not fit {opened.path}, a network for ×{opened.scale}; "

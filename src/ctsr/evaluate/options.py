@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ctsr.errors import UsageError
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ DRAWN = ConditionsSource()
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(HUOptions):
     """Options of an evaluation other than the model and its degradation."""
 
     root: tuple[Path, ...] = (Path("preprocessed_data"),)
@@ -84,7 +84,7 @@ class EvaluateOptions:
     window_width: float | None = None
     """Width of the metrics' window, HU; overrides the preset's."""
     windows: tuple[str, ...] = ()
-    """Several windows in one run, by preset; global is the whole --hu_clip. The first is the one that is printed."""
+    """Several windows in one run, by preset; global is the whole `hu_clip`. The first is the one that is printed."""
     mask: tuple[Literal["none", "body"], ...] = ("none",)
     """Where metrics on a window and in HU are computed: the whole image, the body, or (none body) both; those of a
     tissue are always computed on the whole image."""
@@ -122,12 +122,6 @@ class EvaluateOptions:
     """Also write metrics_<split>_<experiment>__<tag>.csv and summary_….json into output_dir."""
     no_plots: bool = False
     """Write numbers only."""
-    assume_hu: bool = False
-    """Read series without a rescale as if their stored values were HU."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     engine: Literal["auto", "torch", "openvino"] = "torch"
     """Engine of the network; only torch gives the same bits on every run and machine."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
@@ -138,6 +132,17 @@ class EvaluateOptions:
     """Also check for invented and lost detail: LR-consistency, Fourier ring correlation, inserted lesions."""
     study_slices: int = 3
     """Number of slices of each series for physics and hallucination, evenly along it."""
+    through_plane: bool = False
+    """Measure a model between slices instead: every thin series of patients it was not trained on is made thick and
+    brought back; with `split_json`, those of the part. Degradation, `baselines`, `conditions` and `split` have no
+    meaning then."""
+    thickness: tuple[float, ...] = (5.0,)
+    """With `through_plane`: thickness in mm of the slices that are made thick, one for each of `distance`."""
+    distance: tuple[float, ...] = (5.0,)
+    """With `through_plane`: mm from one of these slices to the next; 5 with a thickness of 5 touches, 3 overlaps."""
+    planes: int = 24
+    """With `through_plane`: axial, coronal and sagittal planes of each series that are compared, evenly over the body;
+    so many of each."""
     workers: int = 0
     """Threads that compute metrics while the model runs; 0 takes as many as there are cores."""
     store: Path | None = None
@@ -156,7 +161,15 @@ class EvaluateOptions:
                 raise UsageError(f"`{name}` needs at least one word")
         if len(set(self.baselines)) < len(self.baselines):
             raise UsageError(f"`baselines` names one twice: {' '.join(self.baselines)}")
-        for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices"):
+        if len(self.thickness) != len(self.distance) or not self.thickness:
+            raise UsageError(
+                f"`thickness` and `distance` go in pairs, as in `thickness` 5 5 `distance` 5 3; "
+                f"got {len(self.thickness)} and {len(self.distance)}"
+            )
+        for name in ("thickness", "distance"):
+            if not all(0.1 <= mm <= 50 for mm in getattr(self, name)):
+                raise UsageError(f"`{name}` must lie between 0.1 and 50 mm")
+        for name in ("max_patients", "max_slices_per_patient", "ma_every", "study_slices", "planes"):
             value: int | None = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"`{name}` must be at least 1, got {value}")
@@ -165,11 +178,6 @@ class EvaluateOptions:
     def conditions_source(self) -> ConditionsSource:
         """`conditions`, read."""
         return ConditionsSource.parse(self.conditions)
-
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def is_limited(self) -> bool:

@@ -8,16 +8,17 @@ import socket
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TextIO
+from typing import Generic, Literal, NamedTuple, Protocol, TextIO, TypeAlias, TypeVar, cast
 
 import psutil
 
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import ReadError
 from ctsr.evaluate.slice_metrics import Domain
+from ctsr.evaluate.statistics import ImageRef, MeasuredImage, RowT
 from ctsr.files import new_folder, write_atomically, write_json
 from ctsr.hu import HURange
 from ctsr.metrics import METRICS, MetricValue
@@ -56,7 +57,7 @@ class OutputFolder:
 
     @property
     def config_json(self) -> Path:
-        """The settings as `--config` reads them."""
+        """The settings, in the form of a configuration file."""
         return self.path / "config.json"
 
     @property
@@ -137,10 +138,9 @@ def _unfinished(parent: Path, stem: str, fingerprint: str) -> OutputFolder | Non
 
 
 @dataclass(frozen=True)
-class SliceRef:
+class SliceRef(ImageRef):
     """Identifies the slice of a row."""
 
-    patient_id: str
     series_uid: str
     """Followed by ``/number`` where several series of the patient have this UID."""
     deg_seed: int
@@ -175,37 +175,48 @@ class Row:
     """Of a conditional model."""
 
 
-def on_domain(rows: Iterable[Row], domain: Domain) -> list[Row]:
+def on_domain(rows: Iterable[RowT], domain: Domain) -> list[RowT]:
     """The rows of one domain."""
     return [row for row in rows if row.window == domain.window.tag and row.mask == domain.mask]
 
 
+RowT_contra = TypeVar("RowT_contra", bound=MeasuredImage, contravariant=True)
+
+
+class CsvColumns(Protocol[RowT_contra]):
+    """The columns of a `metrics.csv`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The header line."""
+        ...
+
+    def cells(self, row: RowT_contra) -> tuple[object, ...]:
+        """One line."""
+        ...
+
+
 @dataclass(frozen=True)
-class Columns:
-    """The columns of a `metrics.csv`, and what is the same in all its rows."""
+class MetricColumns:
+    """The columns of metrics and domains, and what is the same in all rows."""
 
     metrics: Sequence[str]
     domains: Sequence[Domain]
     hu_range: HURange
     pi_kind: str | None = None
-    told: bool = False
-    """Whether there is a conditional model, which was told something."""
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The header line. The last columns give window, mask and ranges, and the reason of each missing value."""
-        return (*KEY_COLUMNS, *(TOLD_COLUMNS if self.told else ()), *self.metrics, *DOMAIN_COLUMNS)
+    def metric_names(self) -> tuple[str, ...]:
+        """Their header. The last columns give window, mask and ranges, and the reason of each missing value."""
+        return (*self.metrics, *DOMAIN_COLUMNS)
 
-    def cells(self, row: Row) -> tuple[object, ...]:
-        """One line; floats in the shortest form that reads back to the same bits."""
-        ref, values = row.slice, [row.metrics[name] for name in self.metrics]
+    def metric_cells(self, row: MeasuredImage) -> tuple[object, ...]:
+        """Their cells of one line; floats in the shortest form that reads back to the same bits."""
+        values = [row.metrics[name] for name in self.metrics]
         missing = {name: v.reason for name, v in zip(self.metrics, values, strict=True) if v.value is None}
         has_index = "PI" in row.metrics and row.metrics["PI"].value is not None
         window = next(domain.window for domain in self.domains if domain.window.tag == row.window).window
         return (
-            *(ref.patient_id, ref.series_uid, ref.deg_seed, ref.slice_index, ref.sop_instance_uid, ref.z_mm),
-            row.method,
-            *((row.told or ("", "")) if self.told else ()),
             *("" if v.value is None else v.value for v in values),
             (self.pi_kind or "") if has_index else "",
             *(row.window, row.mask, window.center, window.width, 1.0, self.hu_range.low, self.hu_range.high),
@@ -213,7 +224,30 @@ class Columns:
         )
 
 
-class RowWriter:
+@dataclass(frozen=True)
+class Columns(MetricColumns):
+    """The columns of a `metrics.csv` of slices."""
+
+    told: bool = False
+    """Whether there is a conditional model, which was told something."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The header line."""
+        return (*KEY_COLUMNS, *(TOLD_COLUMNS if self.told else ()), *self.metric_names)
+
+    def cells(self, row: Row) -> tuple[object, ...]:
+        """One line."""
+        ref = row.slice
+        return (
+            *(ref.patient_id, ref.series_uid, ref.deg_seed, ref.slice_index, ref.sop_instance_uid, ref.z_mm),
+            row.method,
+            *((row.told or ("", "")) if self.told else ()),
+            *self.metric_cells(row),
+        )
+
+
+class RowWriter(Generic[RowT_contra]):
     """Writes `metrics.csv` slice by slice: after a crash, every slice but the last one is whole.
 
     Args:
@@ -222,12 +256,12 @@ class RowWriter:
         kept: rows of an interrupted run, with which the file begins.
     """
 
-    def __init__(self, path: Path, columns: Columns, kept: Iterable[Row] = ()) -> None:
+    def __init__(self, path: Path, columns: CsvColumns[RowT_contra], kept: Iterable[RowT_contra] = ()) -> None:
         self._path, self._columns = path, columns
         self._kept = tuple(kept)
         self._file: TextIO | None = None
 
-    def __enter__(self) -> "RowWriter":
+    def __enter__(self) -> "RowWriter[RowT_contra]":
         write_atomically(self._path, to_csv(self._kept, self._columns))
         self._file = self._path.open("a", encoding="utf-8", newline="")
         return self
@@ -236,14 +270,14 @@ class RowWriter:
         if self._file:
             self._file.close()
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[RowT_contra]) -> None:
         """Write the rows of one slice and flush them to the operating system."""
         assert self._file is not None, "rows are added inside `with`"
         self._file.write(to_csv(rows, self._columns, header=False))
         self._file.flush()
 
 
-def to_csv(rows: Iterable[Row], columns: Columns, *, header: bool = True) -> str:
+def to_csv(rows: Iterable[RowT], columns: CsvColumns[RowT], *, header: bool = True) -> str:
     """Format rows as CSV lines."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -272,10 +306,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _parsed(lines: Iterable[dict[str, str]], metrics: Sequence[str]) -> Iterator[Row]:
-    # A reason may hold a semicolon itself: only one before a metric's name separates reasons.
-    separator = re.compile(rf"; (?=(?:{'|'.join(map(re.escape, metrics))}): )")
     for line in lines:
-        reasons = dict(item.split(": ", 1) for item in separator.split(line["not_computed"]) if item)
         ref = SliceRef(
             patient_id=line["patient_id"],
             series_uid=line["series_uid"],
@@ -284,9 +315,107 @@ def _parsed(lines: Iterable[dict[str, str]], metrics: Sequence[str]) -> Iterator
             sop_instance_uid=line["sop_instance_uid"],
             z_mm=float(line["z_mm"]),
         )
-        values = {
-            name: MetricValue(float(line[name])) if line[name] else MetricValue(None, reasons[name]) for name in metrics
-        }
+        values = parse_metrics(line, metrics)
         cells = [line.get(name, "") for name in TOLD_COLUMNS]
         told = Told(float(cells[0]), float(cells[1])) if all(cells) else None
         yield Row(ref, line["method"], values, line["window"], line["mask"], told)
+
+
+def parse_metrics(line: Mapping[str, str], metrics: Sequence[str]) -> dict[str, MetricValue]:
+    """The values of one line, see `MetricColumns.metric_cells`."""
+    # A reason may hold a semicolon itself: only one before a metric's name separates reasons.
+    names = "|".join(map(re.escape, metrics))
+    items = re.split(rf"; (?=(?:{names}): )", line["not_computed"])
+    reasons = dict(item.split(": ", 1) for item in items if item)
+    return {
+        name: MetricValue(float(line[name])) if line[name] else MetricValue(None, reasons[name]) for name in metrics
+    }
+
+
+# Rows of planes through a volume
+
+
+Direction: TypeAlias = Literal["axial", "coronal", "sagittal"]
+DIRECTIONS: tuple[Direction, ...] = ("axial", "coronal", "sagittal")
+"""Of planes, by the axis of a volume that they are across."""
+
+
+@dataclass(frozen=True)
+class SliceCase:
+    """How thick slices are made."""
+
+    thickness_mm: float
+    distance_mm: float
+
+    @property
+    def text(self) -> str:
+        """For readers."""
+        return f"slices of {self.thickness_mm:g} mm every {self.distance_mm:g} mm"
+
+
+@dataclass(frozen=True)
+class PlaneRef(ImageRef):
+    """Identifies the plane of a row."""
+
+    thickness_mm: float
+    distance_mm: float
+    plane: Direction
+    plane_index: int
+    """Within the truth: the thin slices from the first thick one to the last."""
+    position_mm: float
+    """Along its normal, from the first plane."""
+
+    @property
+    def case(self) -> SliceCase:
+        """How its thick slices were made."""
+        return SliceCase(self.thickness_mm, self.distance_mm)
+
+
+PLANE_COLUMNS = (*(column.name for column in fields(PlaneRef)), "method")
+
+
+@dataclass(frozen=True)
+class PlaneRow:
+    """The metrics of one method on one plane and domain, in the order of the columns."""
+
+    slice: PlaneRef
+    method: str
+    metrics: Mapping[str, MetricValue]
+    window: str
+    """Tag of the metrics' window."""
+    mask: str
+    """`none`, or `body`."""
+
+
+@dataclass(frozen=True)
+class PlaneColumns(MetricColumns):
+    """The columns of a `metrics.csv` of planes."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The header line."""
+        return (*PLANE_COLUMNS, *self.metric_names)
+
+    def cells(self, row: PlaneRow) -> tuple[object, ...]:
+        """One line."""
+        return (*astuple(row.slice), row.method, *self.metric_cells(row))
+
+
+def read_plane_rows(path: Path, metrics: Sequence[str]) -> list[PlaneRow]:
+    """Read the rows of a `metrics.csv` of planes, without a last line that was cut off."""
+    text = path.read_text(encoding="utf-8")
+    lines = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    return [_plane_row(line, metrics) for line in lines]
+
+
+def _plane_row(line: Mapping[str, str], metrics: Sequence[str]) -> PlaneRow:
+    ref = PlaneRef(
+        line["patient_id"],
+        line["series_uid"],
+        float(line["thickness_mm"]),
+        float(line["distance_mm"]),
+        cast("Direction", line["plane"]),
+        int(line["plane_index"]),
+        float(line["position_mm"]),
+    )
+    return PlaneRow(ref, line["method"], parse_metrics(line, metrics), line["window"], line["mask"])

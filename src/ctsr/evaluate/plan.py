@@ -149,12 +149,7 @@ class EvaluationPlan:
     @property
     def tag(self) -> str:
         """Of all domains: `globalHU_-1000_2000`, `globalHU_-1000_2000+preset-lung_body`."""
-        tags = list(dict.fromkeys(domain.window.tag for domain in self.domains))
-        windows = "+".join(tags)
-        if len(windows) > LONGEST_TAG:
-            windows = f"{tags[0]}+{len(tags) - 1}"
-        masks = "+".join(dict.fromkeys(domain.mask for domain in self.domains))
-        return windows if masks == "none" else f"{windows}_{masks}"
+        return tag_of(self.domains)
 
     def _model_tag(self, first: str) -> str:
         """`first`, shortened to `LONGEST_TAG`, and the number of further models."""
@@ -179,7 +174,7 @@ class EvaluationPlan:
         return replace(self, slices=slices, failures=(*self.failures, *failures))
 
     def config(self) -> dict[str, Any]:
-        """Every flag with its value, as `--config` reads it."""
+        """Every option with its value, in the form of a configuration file."""
         return asdict(self.options) | {
             "model_path": one_or_list([str(model.model.path) for model in self.models]),
             "device": str(self.model.device),
@@ -215,6 +210,16 @@ class EvaluationPlan:
         return digest(json.dumps(content, sort_keys=True)).hex()
 
 
+def tag_of(domains: Sequence[Domain]) -> str:
+    """Of all domains, short enough for the name of a folder: `globalHU_-1000_2000+preset-lung_body`."""
+    tags = list(dict.fromkeys(domain.window.tag for domain in domains))
+    windows = "+".join(tags)
+    if len(windows) > LONGEST_TAG:
+        windows = f"{tags[0]}+{len(tags) - 1}"
+    masks = "+".join(dict.fromkeys(domain.mask for domain in domains))
+    return windows if masks == "none" else f"{windows}_{masks}"
+
+
 def one_or_list(values: Sequence[str]) -> str | list[str]:
     """The form in which files hold a flag that takes one or more values: a single one by itself, several as a list."""
     return values[0] if len(values) == 1 else list(values)
@@ -233,7 +238,7 @@ def plan_evaluation(
         raise UsageError(f"a degradation for ×{degradation.scale} does not fit a network for ×{model.scale}")
     if options.conditions_source.kind != "drawn" and not any(model.conditional for model in models):
         raise UsageError(f"`conditions` {options.conditions}: no model here is told the blur and noise of its input")
-    domains, metrics = _domains(options), choose_metrics(options.metrics)
+    domains, metrics = domains_of(options), choose_metrics(options.metrics)
     roots = [resolve_path(root, progress=progress) for root in options.root]
     split_json = None if options.split_json is None else resolve_path(options.split_json, progress=progress)
     exams = open_exams(
@@ -300,7 +305,8 @@ def _input_text(model: ModelUnderTest) -> str:
     return f"{model.model.path} is ×{model.scale} for {model.hu_range.low:g} … {model.hu_range.high:g} HU"
 
 
-def _domains(options: EvaluateOptions) -> tuple[Domain, ...]:
+def domains_of(options: EvaluateOptions) -> tuple[Domain, ...]:
+    """Every window on every mask that was asked for; the first is the one that is printed."""
     windows = choose_windows(
         HURange(*options.hu_clip), options.windows, options.preset, options.window_center, options.window_width
     )

@@ -77,6 +77,12 @@ def write_report(
         folder: receives `report.html`.
         sections: of the studies.
     """
+    context = _context(plan, tables, summary, folder, sections) | HELPERS
+    write_atomically(folder.report_html, render_page("report.html", context))
+
+
+def render_page(template: str, context: Mapping[str, Any]) -> str:
+    """A page of one of the templates."""
     environment = Environment(
         loader=PackageLoader("ctsr.evaluate"),
         autoescape=select_autoescape(),
@@ -84,8 +90,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    context = _context(plan, tables, summary, folder, sections) | HELPERS
-    write_atomically(folder.report_html, environment.get_template("report.html").render(context))
+    return environment.get_template(template).render(context)
 
 
 def _context(
@@ -97,7 +102,7 @@ def _context(
 ) -> dict[str, Any]:
     first = tables.domains[0]
     tissues = _tissue_rows(first.patient_level)
-    pictures, comparisons = _pictures(folder.plots), _shown_comparisons(first.comparisons)
+    pictures, comparisons = page_pictures(folder.plots), _shown_comparisons(first.comparisons)
     overview = _overview(plan, tables, pictures)
     return {
         "title": f"{', '.join(model.experiment_name for model in plan.models)} on the {plan.options.split} set",
@@ -105,7 +110,7 @@ def _context(
         "overview": overview,
         "contents": _contents(tissues, first.strata, pictures, sections),
         "summary": summary,
-        "heading": partial(_heading, plan.perceptual.pi_kind),
+        "heading": partial(metric_heading, plan.perceptual.pi_kind),
         "domains": _domain_tables(tables),
         "interval_note": _interval_note(plan),
         "learned_note": _perceptual_note(plan),
@@ -122,7 +127,9 @@ def _context(
         "command": f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}",
         "degradation": ", ".join(f"{flag} {value}" for flag, value in plan.sampler.degradation.as_flags().items()),
         "told": plan.options.conditions_source.sentence if plan.conditional_methods else "",
-        "config": yaml.safe_dump(_yaml(plan.config()), sort_keys=False, allow_unicode=True, default_flow_style=None),
+        "config": yaml.safe_dump(
+            plain_values(plan.config()), sort_keys=False, allow_unicode=True, default_flow_style=None
+        ),
     }
 
 
@@ -166,9 +173,9 @@ def _overview(plan: EvaluationPlan, tables: ResultTables, pictures: Mapping[str,
     shown = [name for name in FIGURES if name in paired and paired[name].n][:3]
     figures = [
         _Figure(
-            _heading(plan.perceptual.pi_kind, name),
-            _metric_value(name, table[model][name].mean),
-            f"{short_name(baseline)} {_metric_value(name, table[baseline][name].mean)}; better on "
+            metric_heading(plan.perceptual.pi_kind, name),
+            metric_text(name, table[model][name].mean),
+            f"{short_name(baseline)} {metric_text(name, table[baseline][name].mean)}; better on "
             f"{paired[name].better_on} of {_patients(paired[name].n)}",
         )
         for name in shown
@@ -186,7 +193,7 @@ def _compared(model: str, baseline: str, found: Comparison) -> str:
     if found.difference is None:
         return f"{model} and {baseline} have no {found.metric} in common"
     unit, side = METRICS[found.metric].unit, "above" if found.difference >= 0 else "below"
-    apart = _metric_value(found.metric, abs(found.difference)) + ("" if unit == "1" else f" {unit}")
+    apart = metric_text(found.metric, abs(found.difference)) + ("" if unit == "1" else f" {unit}")
     metric = found.metric.replace("_HU", "").replace("_", "-")
     better = f"{found.better_on} of {_patients(found.n)}"
     return f"{model} lies {apart} {side} {baseline} in {metric}, and is better on {better}"
@@ -303,7 +310,7 @@ def _perceptual_note(plan: EvaluationPlan) -> str:
     return " ".join(notes)
 
 
-def _pictures(folder: Path) -> dict[str, _Picture]:
+def page_pictures(folder: Path) -> dict[str, _Picture]:
     """Name without suffix → picture."""
     return {file.stem: _picture(file.read_bytes()) for file in sorted(folder.glob("*.png"))}
 
@@ -313,8 +320,8 @@ def _picture(png: bytes) -> _Picture:
     return _Picture(base64.b64encode(png).decode("ascii"), round(pixels * CSS_DPI / DPI))
 
 
-def _yaml(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in YAML's types: paths as text, tuples as lists."""
+def plain_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in the types of JSON and YAML: paths as text, tuples as lists."""
     return {name: _yaml_value(value) for name, value in config.items()}
 
 
@@ -328,7 +335,8 @@ def _yaml_value(value: Any) -> Any:
             return value
 
 
-def _heading(pi_kind: str | None, name: str) -> str:
+def metric_heading(pi_kind: str | None, name: str) -> str:
+    """Name of a metric with its unit and the way that is better."""
     unit = METRICS[name].unit
     label = "PI (NIQE)" if name == "PI" and pi_kind == "niqe" else name.replace("_HU", "").replace("_", " ")
     return label + ("" if unit == "1" else f", {unit}") + f" {ARROWS[METRICS[name].better]}"
@@ -339,7 +347,7 @@ def format_number(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def _metric_value(name: str, value: float | None) -> str:
+def metric_text(name: str, value: float | None) -> str:
     """A metric's value with as many digits as are meaningful."""
     if value is None:
         return NONE
@@ -364,7 +372,7 @@ def _count(table: Table) -> int:
 
 
 HELPERS = {
-    "number": _metric_value,
+    "number": metric_text,
     "probability": _probability,
     "best": best_methods,
     "patients_text": _patients,

@@ -110,7 +110,7 @@ def _check_unseen(
     exams_of_part = [patient for patient in exams.patients if patient.patient_id in patients]
     seen = seen_in_training(exams_of_part, model.split or {}, model.also_trained_on, model.trained_identities)
     if seen and options.split != "train" and not options.allow_train_patients:
-        # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
+        # Without `split_json`, the checkpoint's split would hold if it knew the patients under these names.
         lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"
         remedy = "leave `split_json` out to take the checkpoint's split" if options.split_json else lost_names
         raise SplitError(

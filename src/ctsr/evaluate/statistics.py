@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, TypeAlias, cast
+from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.evaluate.output_folder import Row
 from ctsr.hashing import rng_from
 from ctsr.metrics import METRICS, Better, MetricValue
 
@@ -27,6 +26,46 @@ SMALL = 30
 LEVEL = 0.05
 """Of significance."""
 UNKNOWN = "not told"
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Identifies the image of a row: whose it is."""
+
+    patient_id: str
+    series_uid: str
+
+
+class MeasuredImage(Protocol):
+    """What statistics need of a row."""
+
+    @property
+    def slice(self) -> ImageRef:
+        """The image."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, MetricValue]:
+        """By name, in the order of the columns."""
+        ...
+
+    @property
+    def window(self) -> str:
+        """Tag of the metrics' window."""
+        ...
+
+    @property
+    def mask(self) -> str:
+        """`none`, or `body`."""
+        ...
+
+
+RowT = TypeVar("RowT", bound=MeasuredImage)
 
 
 @dataclass(frozen=True)
@@ -123,16 +162,16 @@ def mean_of(values: Iterable[MetricValue]) -> MetricValue:
 # Tables
 
 
-def methods_of(rows: Iterable[Row]) -> tuple[str, ...]:
+def methods_of(rows: Iterable[MeasuredImage]) -> tuple[str, ...]:
     """In the order of the rows."""
     return tuple(dict.fromkeys(row.method for row in rows))
 
 
-def _metrics_of(rows: Sequence[Row]) -> tuple[str, ...]:
+def _metrics_of(rows: Sequence[MeasuredImage]) -> tuple[str, ...]:
     return tuple(rows[0].metrics) if rows else ()
 
 
-def by_method(rows: Sequence[Row], over: Over = "slices of several patients") -> Table:
+def by_method(rows: Sequence[MeasuredImage], over: Over = "slices of several patients") -> Table:
     """Statistics over the rows of each method."""
     table: Table = {}
     for method in methods_of(rows):
@@ -141,7 +180,7 @@ def by_method(rows: Sequence[Row], over: Over = "slices of several patients") ->
     return table
 
 
-def patient_level(rows: Sequence[Row]) -> Table:
+def patient_level(rows: Sequence[MeasuredImage]) -> Table:
     """Statistics over patients, each of whom counts once, with the mean over the patient's slices."""
     table: Table = {}
     for method in methods_of(rows):
@@ -150,20 +189,20 @@ def patient_level(rows: Sequence[Row]) -> Table:
     return table
 
 
-def patient_means(rows: Sequence[Row], method: str, name: str) -> dict[str, MetricValue]:
+def patient_means(rows: Sequence[MeasuredImage], method: str, name: str) -> dict[str, MetricValue]:
     """Patient → mean over slices."""
     own = (row for row in rows if row.method == method)
     groups = _grouped(own, lambda row: row.slice.patient_id)
     return {patient: mean_of([row.metrics[name] for row in group]) for patient, group in groups.items()}
 
 
-def by_patient(rows: Sequence[Row]) -> dict[str, Table]:
+def by_patient(rows: Sequence[MeasuredImage]) -> dict[str, Table]:
     """Patient → statistics over slices."""
     groups = _grouped(rows, lambda row: row.slice.patient_id)
     return {patient: by_method(group, "slices of one patient") for patient, group in groups.items()}
 
 
-def by_series(rows: Sequence[Row]) -> dict[str, dict[str, Table]]:
+def by_series(rows: Sequence[MeasuredImage]) -> dict[str, dict[str, Table]]:
     """Patient → series → statistics over its slices."""
     tables: dict[str, dict[str, Table]] = {}
     for patient, own in _grouped(rows, lambda row: row.slice.patient_id).items():
@@ -172,8 +211,8 @@ def by_series(rows: Sequence[Row]) -> dict[str, dict[str, Table]]:
     return tables
 
 
-def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
+def _grouped(rows: Iterable[MeasuredImage], key: Callable[[MeasuredImage], str]) -> dict[str, list[MeasuredImage]]:
+    groups: dict[str, list[MeasuredImage]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups
@@ -192,7 +231,9 @@ STRATA: Mapping[str, Callable[[StoredSeries], str]] = {
 """Header values that metrics may depend on."""
 
 
-def strata(rows: Sequence[Row], series: Mapping[tuple[str, str], StoredSeries]) -> dict[str, dict[str, Table]]:
+def strata(
+    rows: Sequence[MeasuredImage], series: Mapping[tuple[str, str], StoredSeries]
+) -> dict[str, dict[str, Table]]:
     """Property → its value → statistics over the patients who have it; without properties that do not differ.
 
     Args:
@@ -257,7 +298,7 @@ def fewest_patients(comparisons: int) -> int:
     return math.ceil(1 - math.log2(LEVEL / comparisons))
 
 
-def compare(rows: Sequence[Row], models: Sequence[str], baselines: Sequence[str]) -> list[Comparison]:
+def compare(rows: Sequence[MeasuredImage], models: Sequence[str], baselines: Sequence[str]) -> list[Comparison]:
     """Compare every model with every baseline in every metric.
 
     Args:
@@ -273,7 +314,7 @@ def compare(rows: Sequence[Row], models: Sequence[str], baselines: Sequence[str]
     return comparisons
 
 
-def _compared(rows: Sequence[Row], model: str, baseline: str, name: str, comparisons: int) -> Comparison:
+def _compared(rows: Sequence[MeasuredImage], model: str, baseline: str, name: str, comparisons: int) -> Comparison:
     ours, theirs = patient_means(rows, model, name), patient_means(rows, baseline, name)
     pairs = [(ours[patient].value, theirs[patient].value) for patient in ours if patient in theirs]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]

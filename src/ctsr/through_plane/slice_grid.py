@@ -7,12 +7,18 @@ import numpy as np
 
 from ctsr.errors import DomainError, SeriesError, UsageError
 from ctsr.exams import even_grid
+from ctsr.padding import SlicePixels
 from ctsr.series import Series, check
-from ctsr.through_plane.slice_profile import Matrix, SliceProfile, interpolation
+from ctsr.through_plane.slice_profile import AlongZ, Block, Matrix, SliceProfile, along_z, interpolation, thickening
+from ctsr.volume import PaddingMask
 
 LEAST_SPACING_MM = 0.1
 SAME_WITHIN = 0.02
 """Share by which two statements of one length may differ before it is said."""
+THIN_ENOUGH = 2
+"""Slices of a series that is truth lie at least so many times nearer than those that are made of it."""
+FEWEST_THICK = 3
+"""Thick slices that a series must give to be truth: one at least with a neighbour to either side."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,71 @@ def plan_slices(
         return SliceGrid(len(series.slices), distance, profile, spacing), notes
     except DomainError as error:
         raise UsageError(f"{series.path}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ThickenedVolume:
+    """Thick slices that were made of thin ones, and the thin ones that are to come back."""
+
+    truth: Block
+    """(wanted, rows, columns), HU: the thin slices from the first thick slice to the last."""
+    thick: Block
+    """(count, rows, columns), HU."""
+    grid: SliceGrid
+    first: int
+    """The thin slice that `truth` begins with."""
+    padding: PaddingMask | None = None
+    """Of the thick slices: where a thin slice that belongs to them was not reconstructed."""
+
+    def pixels(self, index: int) -> SlicePixels:
+        """A thick slice."""
+        return SlicePixels.from_padded(self.thick[index], None if self.padding is None else self.padding[index])
+
+    def interpolated(self, kind: AlongZ) -> Block:
+        """The wanted slices by interpolation alone, (wanted, rows, columns), HU."""
+        source = self.grid.source_positions(0, self.grid.count)
+        return along_z(interpolation(kind, source, self.grid.wanted_positions(0, self.grid.num_wanted)), self.thick)
+
+    def again(self, result: Block) -> Block:
+        """What thickening makes of a result, but for the first and the last thick slice, which reach beyond it."""
+        source = self.grid.source_positions(0, self.grid.count)
+        wanted = self.grid.wanted_positions(0, self.grid.num_wanted)
+        return along_z(thickening(self.grid.profile, source, wanted)[1:-1], result)
+
+
+def thicken(
+    thin: Block, step: float, profile: SliceProfile, distance: float, padding: PaddingMask | None = None
+) -> ThickenedVolume:
+    """Make thick slices of thin ones by a slice profile; none is ever dropped.
+
+    The first thick slice lies on a thin one, and the profiles of all lie within the series.
+
+    Args:
+        thin: (slices, rows, columns), HU.
+        step: from one thin slice to the next, mm.
+        profile: of the thick slices, mm.
+        distance: from one thick slice to the next, mm.
+        padding: of the thin slices.
+
+    Raises:
+        DomainError: the thin slices are too few for three thick ones, or too far apart to be their truth.
+    """
+    if step * THIN_ENOUGH > distance * (1 + SAME_WITHIN):
+        raise DomainError(f"slices {step:.4g} mm apart are no truth for slices {distance:g} mm apart")
+    at = np.arange(len(thin)) * step
+    # Thin slices end half a step beyond their middle.
+    first = max(0, math.ceil((profile.reach - step / 2) / step - 1e-6))
+    room = at[-1] + step / 2 - profile.reach - first * step
+    count = math.floor(room / distance + 1e-6) + 1
+    if count < FEWEST_THICK:
+        raise DomainError(
+            f"{len(thin)} slices {step:.4g} mm apart are too few for {FEWEST_THICK} slices of {profile.thickness:g} mm "
+            f"{distance:g} mm apart"
+        )
+    grid = SliceGrid(count, distance, profile, step)
+    weights = thickening(profile, at[first] + grid.source_positions(0, count), at)
+    unknown = None if padding is None else along_z(weights, padding.astype(np.float32)) > 0
+    return ThickenedVolume(thin[first : first + grid.num_wanted], along_z(weights, thin), grid, first, unknown)
 
 
 def parse_profile(text: str) -> SliceProfile:

@@ -14,6 +14,8 @@ from scipy import special
 from ctsr.errors import DomainError
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
+Block: TypeAlias = npt.NDArray[np.float32]
+"""(slices, rows, columns), HU."""
 AlongZ: TypeAlias = Literal["linear", "cubic", "lanczos"]
 """Interpolation along the normal: `cubic` is Catmull and Rom's (Keys 1981, a = −½), `lanczos` has three lobes."""
 
@@ -138,6 +140,12 @@ def to_nearest(source: npt.ArrayLike, target: npt.ArrayLike) -> Matrix:
     at, to = np.asarray(source, np.float64), np.asarray(target, np.float64)
     ways = at[None, :] - to[:, None]
     return np.take_along_axis(ways, np.abs(ways).argmin(axis=1)[:, None], axis=1)[:, 0]
+
+
+def along_z(matrix: Matrix, block: Block) -> Block:
+    """Apply a matrix of this module to slices: (target, source) · (source, rows, columns)."""
+    mixed = matrix.astype(np.float32) @ block.reshape(len(block), -1)
+    return mixed.reshape(len(matrix), *block.shape[1:])
 
 
 def _ramp(u: Matrix) -> Matrix:

@@ -16,7 +16,15 @@ from ctsr.infer.super_resolver import BORDER, Roi, body_roi
 from ctsr.models.conditioning import FOLD, ThroughPlaneConditions, through_plane_input
 from ctsr.padding import SlicePixels
 from ctsr.through_plane.slice_grid import SliceGrid
-from ctsr.through_plane.slice_profile import REACH, interpolation, projection, thickening, to_nearest
+from ctsr.through_plane.slice_profile import (
+    REACH,
+    Block,
+    along_z,
+    interpolation,
+    projection,
+    thickening,
+    to_nearest,
+)
 
 MARGIN = 16
 """Wanted slices to either side of a slab that are computed with it and thrown away, at least."""
@@ -24,8 +32,6 @@ SLAB_PIXELS = 24e6
 """Of the slices in a slab that are kept: some 100 MB an array."""
 FEWEST_KEPT, MOST_KEPT = 32, 128
 """Slices of a slab that are kept."""
-Block = npt.NDArray[np.float32]
-"""(slices, rows, columns)"""
 
 
 @dataclass
@@ -85,7 +91,7 @@ class ThroughPlaneSuperResolver:
         positions = grid.source_positions(first, first + len(source))
         wanted = grid.wanted_positions(slab.wide_first, slab.wide_stop)
         weights = interpolation("cubic", positions, wanted)
-        result = _along_z(weights, source)
+        result = along_z(weights, source)
         roi = self._roi(source)
         if roi is not None:
             nearest = to_nearest(positions, wanted) / grid.spacing
@@ -113,7 +119,7 @@ class ThroughPlaneSuperResolver:
         part = (slice(None), *roi.part)
         inside = source[part]
         low, high = self.hu_range.low, self.hu_range.high
-        planes = self.hu_range.to_unit(_along_z(weights, np.clip(inside, low, high))).astype(np.float32, copy=False)
+        planes = self.hu_range.to_unit(along_z(weights, np.clip(inside, low, high))).astype(np.float32, copy=False)
         detail = np.empty_like(planes)
         for row in range(planes.shape[1]):
             detail[:, row] = self._answer(planes[:, row], told, nearest)
@@ -127,7 +133,7 @@ class ThroughPlaneSuperResolver:
         shape = (source.shape[1], source.shape[2])
         detail *= roi.fade(shape, 1) * np.float32(self.hu_range.hu_per_unit / 2)
         if (inside > high).any():
-            detail *= 1 - np.clip(_along_z(np.abs(weights), (inside > high).astype(np.float32)), 0, 1)
+            detail *= 1 - np.clip(along_z(np.abs(weights), (inside > high).astype(np.float32)), 0, 1)
         result[part] += detail
 
     def _answer(self, plane: Block, told: ThroughPlaneConditions, nearest: npt.NDArray[np.float32]) -> Block:
@@ -139,17 +145,6 @@ class ThroughPlaneSuperResolver:
         answer = super_resolve(self.engine, through_plane_input(torch.from_numpy(wide)[None, None], [told], way))
         added = answer[0, 0].cpu().numpy() - np.clip(wide, -1, 1)
         return np.asarray(added[:height, BORDER : BORDER + width], np.float32)
-
-
-def interpolate_slices(read: Callable[[int], SlicePixels], grid: SliceGrid) -> Iterator[SlicePixels]:
-    """The wanted slices by cubic interpolation alone, in order."""
-    window = _Window(read, grid)
-    for index in range(grid.num_wanted):
-        first, source = window.around(_Slab(index, index + 1, index, index + 1))
-        positions = grid.source_positions(first, first + len(source))
-        weights = interpolation("cubic", positions, grid.wanted_positions(index, index + 1))
-        padding = window.pixels(grid.nearest(index)).padding
-        yield SlicePixels.from_padded(_along_z(weights, source)[0], padding)
 
 
 class _Slab(NamedTuple):
@@ -207,13 +202,7 @@ def _project(
     if not whole.any():
         return
     thick = thickening(grid.profile, positions[whole], wanted)
-    result += _along_z(projection(thick), source[whole] - _along_z(thick, result))
-
-
-def _along_z(matrix: npt.NDArray[np.float64], block: Block) -> Block:
-    """(target, source) · (source, rows, columns)."""
-    mixed = matrix.astype(np.float32) @ block.reshape(len(block), -1)
-    return mixed.reshape(len(matrix), *block.shape[1:])
+    result += along_z(projection(thick), source[whole] - along_z(thick, result))
 
 
 def _filled(pixels: SlicePixels) -> Block:

@@ -126,13 +126,13 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
         architecture = checkpoint.meta.architecture
         note = f"continuing {folder}"
         return options, Start(architecture, build(architecture), checkpoint.meta, note, folder, checkpoint)
-    resolved = resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, flag="--pretrained_g")
+    resolved = resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, parameter="pretrained_g")
     generator = of_kind(load_model(resolved.path), "in plane")
     scale = generator.architecture.scale
     if options.scale not in {None, scale}:
         raise UsageError(
-            f"--scale {options.scale} does not fit {resolved.path}, a network for ×{scale}; "
-            "leave --scale out or name another --pretrained_g"
+            f"`scale` {options.scale} does not fit {resolved.path}, a network for ×{scale}; "
+            "leave `scale` out or name another `pretrained_g`"
         )
     # As it was found, so that the run's configuration names the file and not a word that meant it today.
     options = replace(options, pretrained_g=str(resolved.path), scale=scale)
@@ -160,7 +160,7 @@ def _check_unseen(start: Start, data: Data, options: FinetuneOptions) -> None:
         if seen := seen_in_training(patients, meta.split, meta.also_trained_on, meta.trained_identities):
             raise SplitError(
                 f"{options.pretrained_g} was trained on {', '.join(seen)}, of the {part} part of {data.exams.source}: "
-                "leave --split_json out to keep the generator's split, or pass --allow_train_patients"
+                "leave `split_json` out to keep the generator's split, or pass `allow_train_patients=True`"
             )
 
 

@@ -275,20 +275,20 @@ class RunWriter(Generic[RowType]):
 
 
 def finetune_folder(options: FinetuneOptions, experiment: str, progress: Progress) -> tuple[Path, FinetuneOptions]:
-    """``runs/<experiment>_<time>``, or `--out_dir` itself; and the options, which follow a generator that had to move.
+    """``runs/<experiment>_<time>``, or `out_dir` itself; and the options, which follow a generator that had to move.
 
-    A fine-tuning that is in `--out_dir` already is moved into ``<experiment>_<time>`` inside it: the same command can
+    A fine-tuning that is in `out_dir` already is moved into ``<experiment>_<time>`` inside it: the same command can
     be given twice, and nothing is lost.
 
     Raises:
-        UsageError: `--out_dir` holds a run of another kind.
+        UsageError: `out_dir` holds a run of another kind.
     """
     out_dir = options.out_dir
     if out_dir is None:
         return new_folder(options.runs, f"{experiment}_"), options
     described = sorted(out_dir.glob("*_x[24]_*.json"))
     if other := [path for path in described if not path.name.startswith(FINETUNED)]:
-        raise UsageError(f"--out_dir {out_dir} is a run of `ctsr train` ({other[0].name}); name another folder")
+        raise UsageError(f"`out_dir` {out_dir} is a run of `ctsr train` ({other[0].name}); name another folder")
     out_dir.mkdir(parents=True, exist_ok=True)
     aside = _make_room(out_dir, progress)
     start = Path(options.pretrained_g or "")

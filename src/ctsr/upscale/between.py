@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.checkpoint import Meta, Model, of_kind
-from ctsr.checkpoint.model_lookup import SLICE_MODELS
+from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL, SLICE_MODELS
 from ctsr.dicom.attributes import Attributes
 from ctsr.dicom.frames import slice_header
 from ctsr.errors import MissingInputError, UsageError
@@ -24,7 +24,6 @@ from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
 from ctsr.upscale.writers import Sink
 
-DEFAULT_SLICE_MODEL = "ctsr-z"
 ROUNDING = 0.05
 """Share by which thickness and distance may lie beyond those of the training and still be like them."""
 

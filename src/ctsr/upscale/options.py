@@ -8,7 +8,7 @@ import psutil
 
 from ctsr.dicom.compress import Compression
 from ctsr.errors import UsageError
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 
 DEFAULT_MODEL = "ctsr-x2"
 """The model in plane where none is named."""
@@ -16,7 +16,7 @@ SLICES = re.compile(r"(-?\d*):(-?\d*)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpscaleOptions:
+class UpscaleOptions(HUOptions):
     """Everything about an upscaling but the model and where it runs."""
 
     series: str | None = None
@@ -56,17 +56,11 @@ class UpscaleOptions:
     """Compress DICOM results without loss; jpegls is smallest, rle is read everywhere."""
     anonymize: bool = False
     """Take from the results what tells who the patient is, after DICOM PS3.15 Annex E's basic profile; implies
-    --no_names."""
+    `names=False`."""
     names: bool = True
     """Write names of patients and folders into run.json, pictures and names of result folders; else hashes."""
     picture: bool = True
     """Draw preview.png beside the result: the middle slice before and after."""
-    assume_hu: bool = False
-    """Take stored values for HU where a header gives no rescale."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     overwrite: bool = False
     """Replace results that are there already."""
 
@@ -91,11 +85,6 @@ class UpscaleOptions:
             raise UsageError("`compress` is for DICOM; call a NIfTI result .nii.gz to have it compressed")
         if self.max_memory is not None and not self.max_memory > 0:
             raise UsageError(f"`max_memory` must be above 0 GiB, got {self.max_memory:g}")
-
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def shows_names(self) -> bool:

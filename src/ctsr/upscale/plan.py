@@ -4,9 +4,8 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -14,19 +13,19 @@ from ctsr import __version__
 from ctsr.cache import secret_key
 from ctsr.checkpoint import Model
 from ctsr.checkpoint.checkpoint_io import PACKED
-from ctsr.dicom.grouping import part_of
 from ctsr.dicom.write import Derivation
-from ctsr.errors import CtsrError, MissingInputError, UsageError
+from ctsr.errors import CtsrError, UsageError
 from ctsr.files import LONGEST_NAME_BYTES, file_state
 from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
 from ctsr.identity import pseudonym
 from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.resample import at_spacing
-from ctsr.series import Inventory, PatientExams, Series, is_nifti
-from ctsr.text import listed, printable, safe_name
+from ctsr.series import Inventory, Series, SliceHeader, is_nifti
+from ctsr.text import printable, safe_name
 from ctsr.through_plane.slice_grid import SliceGrid, parse_profile, plan_slices
 from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.sources import Chosen, difference, nearest_slice
 from ctsr.volume import Plane
 
 ALGORITHM = "4"
@@ -40,8 +39,6 @@ RUN_JSON = "run.json"
 """What stands beside a result: how it was made."""
 PREVIEW = "preview.png"
 """What may stand there, too: a slice before and after."""
-REASONS = 3
-"""Why there is nothing to do, that a message gives before it says how many more there are."""
 SMALLEST_RESULT = 8
 """Pixels along a side: what is smaller is taken for no slice by ctsr itself."""
 HEADER_BYTES = 16_384
@@ -118,7 +115,8 @@ class Job:
     """Slices between slices, where those are made."""
     refused: str = ""
     """Why these cannot be made; empty where they can or are not wanted."""
-
+    reference: Series | None = None
+    """Lends its headers to a NIfTI volume that becomes DICOM."""
     secret: str = field(default="", repr=False)
     """Key of the hashes that take the place of names and UIDs where `anonymize` is set."""
 
@@ -177,18 +175,21 @@ class Job:
         between = "" if self.between is None else f" {self.between.settings}"
         extra = "" if options.compress == "none" else f" {options.compress}"
         extra += " anonymized" if options.anonymize else ""
+        if self.reference is not None:  # whose UIDs do not tell one volume from another
+            extra += f" of {' '.join(self.series.identities)}"
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}{extra}"
 
     @property
     def made_from(self) -> str:
         """A digest of the source's files and the settings: the same, the same result."""
-        states = (f"{header.identity} {file_state(header.path)}" for header in self.series.slices)
+        headers = self.series.slices if self.reference is None else (*self.series.slices, *self.reference.slices)
+        states = (f"{header.identity} {file_state(header.path)}" for header in headers)
         return digest(self.settings, *states).hex()
 
     @property
     def series_uid(self) -> str:
         """Of the result: the same for the same source and settings."""
-        series = self.series
+        series = self.reference or self.series
         return derived_uid(series.study_uid, series.series_uid, repr(series.geometry_key), self.settings)
 
     def network_plane(self, index: int) -> Plane:
@@ -212,9 +213,17 @@ class Job:
         x, y, z = (np.array(first.origin) + share * (ends[1] - ends[0])).tolist()
         return replace(first, origin=(x, y, z))
 
-    def header_index(self, index: int) -> int:
-        """The source slice whose header a slice of the result takes over: the nearest."""
-        return index if self.between is None else self.between.grid.nearest(index)
+    def header(self, index: int) -> SliceHeader:
+        """The slice whose header a slice of the result takes over: the nearest of the source or the reference."""
+        if self.reference is not None:
+            return nearest_slice(self.reference, self.plane(index))
+        return self.series.slices[index if self.between is None else self.between.grid.nearest(index)]
+
+    @property
+    def reference_notes(self) -> list[str]:
+        """A line where the grid of the volume is not that of the series that lends the headers."""
+        differs = "" if self.reference is None else difference(self.series, self.reference)
+        return [differs] if differs else []
 
     @property
     def derivation(self) -> Derivation:
@@ -249,6 +258,12 @@ class Job:
         between = "" if self.between is None else f"z {self.between.grid.spacing:.4g} mm"
         return f"[SR {' '.join(part for part in (in_plane, between) if part)}]"
 
+    def _described_reference(self, *, named: bool) -> dict[str, object]:
+        if self.reference is None:
+            return {}
+        uid = shown_name(self.reference.series_uid, self.options, self.secret)
+        return {"reference": {"series_uid": uid, "path": printable(str(self.reference.path)) if named else None}}
+
     def described(self) -> dict[str, object]:
         """Source, model and options, for run.json."""
         series, options = self.series, asdict(self.options)
@@ -268,33 +283,12 @@ class Job:
                 "pixel_spacing_mm": series.pixel_spacing,
                 "kernel": series.kernel,
             },
+            **self._described_reference(named=named),
             "model": asdict(self.model),
             "engine": self.engine,
             "options": options,
             **({} if self.between is None else {"between": asdict(self.between)}),
         }
-
-
-class Chosen(NamedTuple):
-    """A series that is to be made finer, cut down to the slices that were asked for."""
-
-    patient: PatientExams
-    series: Series
-
-
-def chosen(inventory: Inventory, options: UpscaleOptions) -> list[Chosen]:
-    """The series that were asked for, by patient.
-
-    Raises:
-        MissingInputError: none fits; the message names those that are there.
-    """
-    everything = [Chosen(patient, series) for patient in inventory.patients for series in patient.series]
-    fitting = [choice for choice in everything if _is_wanted(choice.series, inventory.root, options)]
-    cut = [Chosen(patient, part_of(series, options.wanted)) for patient, series in fitting]
-    found = [choice for choice in cut if choice.series.slices]
-    if not found:
-        raise MissingInputError(f"{inventory.root}: {_why_none(inventory, everything, fitting, options)}")
-    return found
 
 
 def plan_series(
@@ -308,12 +302,13 @@ def plan_series(
     own_folders: bool = False,
     between: Model | None = None,
     between_engine: str = "",
+    reference: Series | None = None,
 ) -> Iterator[Job]:
     """The jobs, with their places below `out` and the tiles that memory asks for.
 
     A source that is one series fills `out` itself; otherwise, and always with `own_folders`, every series has
     `out/<patient>/<series>`. `between` makes the slices between slices that `options` ask for; a series for which it
-    cannot has a job that says so.
+    cannot has a job that says so. `reference` lends its headers to a NIfTI volume.
 
     Raises:
         UsageError: the format cannot be made of the source, or two results would have one name.
@@ -330,7 +325,7 @@ def plan_series(
     taken: set[Path] = set()
     memory = options.memory_bytes
     for patient, series in wanted:
-        kind = _format(series, out, options, alone=alone)
+        kind = _format(series, out, options, alone=alone, has_headers=reference is not None)
         name = safe_name(shown_name(series_name(series), options, secret))
         output = out if alone else out / folders[patient.patient_id] / name
         if output in taken:
@@ -350,6 +345,7 @@ def plan_series(
             secret=secret,
             between=stack,
             refused=refused,
+            reference=reference,
         )
         if min(job.plane(0).shape) < SMALLEST_RESULT:
             rows, columns = job.plane(0).shape
@@ -359,11 +355,19 @@ def plan_series(
         yield job
 
 
-def _format(series: Series, out: Path, options: UpscaleOptions, *, alone: bool) -> Literal["dicom", "nifti"]:
+def _format(
+    series: Series, out: Path, options: UpscaleOptions, *, alone: bool, has_headers: bool
+) -> Literal["dicom", "nifti"]:
     """Choose the format of a result: the one asked for, else what the source or the name of the result says."""
-    kind = options.format or ("nifti" if is_nifti(series.path) or is_nifti(out) else "dicom")
-    if kind == "dicom" and is_nifti(series.path):
-        raise UsageError(f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; use `format=nifti`")
+    lacks_headers = is_nifti(series.path) and not has_headers
+    kind = options.format or ("nifti" if lacks_headers or is_nifti(out) else "dicom")
+    if kind == "dicom" and lacks_headers:
+        raise UsageError(
+            f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; give a DICOM series of the same "
+            "examination as `reference`, or use `format=nifti`"
+        )
+    if kind == "nifti" and has_headers:
+        raise UsageError("`reference` is for results in DICOM, and this one is NIfTI; leave it out, or name a folder")
     if is_nifti(out) and kind == "dicom":
         raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
     if is_nifti(out) and not alone:
@@ -411,33 +415,6 @@ def series_name(series: Series) -> str:
     words = series.description or (series.path.name.split(".nii")[0] if is_nifti(series.path) else "series")
     phase = f"_{safe_name(series.phase)[:40]}" if series.phase else ""
     return f"{safe_name(words)[:40]}{phase}_{mark}"
-
-
-def _why_none(
-    inventory: Inventory, everything: Sequence[Chosen], fitting: Sequence[Chosen], options: UpscaleOptions
-) -> str:
-    if fitting:
-        counts = ", ".join(str(len(choice.series.slices)) for choice in fitting)
-        return f"`slices` {options.slices} leaves none: the series has {counts} slices, counted from 0"
-    if everything:
-        names = (
-            f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip()
-            for _, series in everything
-        )
-        return f"no series fits what was asked for; there are {'; '.join(names)}"
-    left_out = [*inventory.excluded, *(excluded for patient in inventory.patients for excluded in patient.excluded)]
-    reasons = listed(list(dict.fromkeys(f"{excluded.path.name}: {excluded.reason}" for excluded in left_out)), REASONS)
-    return f"no usable CT series ({reasons or 'no CT at all'}); `ctsr scan {inventory.root}` says more"
-
-
-def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
-    if options.series is not None and not series.is_called(options.series):
-        return False
-    if options.only is None:
-        return True
-    below = series.path.relative_to(root).as_posix() if series.path != root else series.path.name
-    names = (series.title, series.description, series.patient_id, below)
-    return any(fnmatch(name.casefold(), options.only.casefold()) for name in names)
 
 
 def _mm(plane: Plane) -> str:

@@ -17,8 +17,9 @@ from ctsr.pool import LostError, each_in_order
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Inventory
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.plan import Job, chosen, plan_series
+from ctsr.upscale.plan import Job, plan_series
 from ctsr.upscale.series import Network, Outcome, attempt, check_output, is_done, open_network
+from ctsr.upscale.sources import chosen, read_reference
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def upscale(
     options: UpscaleOptions,
     *,
     between: Model | None = None,
+    reference: Path | None = None,
     executor: Executor | None = None,
     progress: Progress = SILENT,
 ) -> Report:
@@ -58,6 +60,7 @@ def upscale(
         options: which series, and what of.
         between: the model between slices, where `options` want slices there; `model` may be the same one, and then
             nothing is done in plane.
+        reference: a DICOM series of the same examination, whose headers make DICOM of a NIfTI `source`.
         executor: from `ctsr.pool.executor_for`: processes that each take whole series; None works here.
         progress: told how far the work is, and of everything unusual.
 
@@ -73,6 +76,7 @@ def upscale(
     names = patient_names(source) if source.is_dir() else {}
     inventory = scan(source, patient_ids=names, correction=options.hu_correction, progress=progress, executor=executor)
     wanted = chosen(inventory, options)
+    lender = None if reference is None else read_reference(reference.absolute(), wanted)
 
     check: EngineCheck | None = None
     if asked.int8 is not None:
@@ -85,7 +89,9 @@ def upscale(
     if between is not None:
         between_spec, network = _with_between(network, between, asked, progress)
     name = network.between.name if network.between else ""
-    planned = plan_series(inventory, wanted, model, engine.name, options, out, between=between, between_engine=name)
+    planned = plan_series(
+        inventory, wanted, model, engine.name, options, out, between=between, between_engine=name, reference=lender
+    )
     jobs = tuple(planned)
     todo = [job for job in jobs if options.overwrite or not is_done(job)]
     if len(jobs) == 1:

@@ -287,6 +287,7 @@ def _foreign(job: Job) -> list[str]:
 
 def _make(job: Job, network: Network, progress: Progress) -> Outcome:
     warnings = check(job.series, "upscale", assume_hu=job.options.assume_hu)
+    warnings += job.reference_notes
     if job.format == "nifti":
         check(job.series, "volume", assume_hu=job.options.assume_hu)
     clocked = Clocked(network.engine)

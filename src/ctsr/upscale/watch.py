@@ -15,8 +15,9 @@ from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Series, is_nifti
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.plan import Job, chosen, plan_series
+from ctsr.upscale.plan import Job, plan_series
 from ctsr.upscale.series import Network, attempt, is_done
+from ctsr.upscale.sources import chosen
 
 POLL_S = 2.0
 """Seconds between two looks at the folder."""

@@ -1,5 +1,6 @@
 """What is written of a result: classic DICOM slices or one NIfTI volume, which are read again, and a picture."""
 
+import math
 import zlib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from ctsr.figures import Panel, comparison_figure, save_figure
 from ctsr.hu import PRESETS, FloatArray
 from ctsr.models.interpolation import enlarge
 from ctsr.quality.before_after import BeforeAfter
-from ctsr.series import is_nifti
+from ctsr.series import Series, is_nifti
 from ctsr.upscale.plan import NOT_FOR_DIAGNOSIS, Job
 from ctsr.upscale.tuning import Tuning
 from ctsr.volume import Plane, normal
@@ -55,7 +56,7 @@ class _Dicom:
 
     def write(self, index: int, pixels: SlicePixels) -> None:
         """Write a slice and read it again."""
-        source, plane = self.job.series.slices[self.job.header_index(index)], self.job.plane(index)
+        source, plane = self.job.header(index), self.job.plane(index)
         derived = derive_slice(
             slice_header(source),
             pixels.hu,
@@ -85,7 +86,7 @@ def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
         SeriesError: two slices cannot be told apart.
     """
     anonymizer = Anonymizer(job.secret) if job.options.anonymize else None
-    kept = job.between is None
+    kept = job.between is None and job.reference is None
     numbers = job.series.instance_numbers if kept else tuple(range(1, job.num_slices + 1))
     sink = _Dicom(job, folder, numbers, anonymizer)
     yield sink
@@ -99,13 +100,27 @@ def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
 
 
 def _thin_slice(job: Job, index: int) -> ThinSlice | None:
-    """What a slice between slices says of itself; None for slices that stay where they are."""
-    if job.between is None:
+    """What a slice says of itself that does not lie where a slice of a DICOM source does; None for one that does."""
+    if job.between is None and job.reference is None:
         return None
-    grid, slices = job.between.grid, job.series.slices
     location = float(np.dot(job.plane(index).origin, normal(job.series.orientation)))
-    sources = tuple((slices[i].sop_instance_uid, slices[i].frame) for i in grid.sources(index))
-    return ThinSlice(grid.spacing, grid.spacing, location, sources)
+    slices, header = job.series.slices, job.header(index)
+    origins = (header,)
+    if job.between is not None and job.reference is None:
+        origins = tuple(slices[i] for i in job.between.grid.sources(index))
+    sources = tuple((origin.sop_instance_uid, origin.frame) for origin in origins)
+    if job.between is not None:
+        return ThinSlice(job.between.grid.spacing, job.between.grid.spacing, location, sources)
+    assert job.reference is not None, "all others were returned"
+    step = job.series.slice_step or job.series.slice_thickness or 1.0
+    return ThinSlice(_thickness(job.series, job.reference), step, location, sources)
+
+
+def _thickness(volume: Series, reference: Series) -> float:
+    """Of the slices of a NIfTI volume, mm: it says how far they lie apart, not how thick they are."""
+    step = volume.slice_step or volume.slice_thickness or 1.0
+    has_its_slices = reference.slice_step is not None and math.isclose(step, reference.slice_step, rel_tol=0.01)
+    return reference.slice_thickness or step if has_its_slices else step
 
 
 @dataclass

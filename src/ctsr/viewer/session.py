@@ -211,11 +211,10 @@ class ViewerSession:
         """How many slices are computed, and whether the cache is full."""
         count, rows, columns = viewed.series.geometry.shape
         panels: tuple[Literal["LR", "SR"], ...] = ("LR", "SR")
-        found = {
-            panel: [i for i in range(count) if self.images.has(panel, viewed.series, viewed.setting, i)]
-            for panel in panels
-        }
-        ready = {panel: len(indices) for panel, indices in found.items()} | {"SR_runs": runs(found["SR"])}
+        ready: dict[str, Any] = {}
+        for panel in panels:
+            found = [i for i in range(count) if self.images.has(panel, viewed.series, viewed.setting, i)]
+            ready |= {panel: len(found), f"{panel}_runs": runs(found)}
         return {"total": count, **ready, "full": not self.images.cache.fits(4 * rows * columns)}
 
     def numbers(

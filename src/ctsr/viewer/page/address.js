@@ -10,7 +10,7 @@ export function toAddress() {
   clearTimeout(timer);
   timer = setTimeout(() => {
     const { box } = view;
-    const kept = new URLSearchParams({ series: view.series, plane: view.plane, cursor: view.cursor.join(), window: `${view.center},${view.width}` });
+    const kept = new URLSearchParams({ series: String(view.series), plane: view.plane, cursor: view.cursor.join(), window: `${view.center},${view.width}` });
     if (box) kept.set("roi", [box.plane, box.top, box.left, box.rows, box.columns, ...(box.shape ? [box.shape] : [])].join());
     if (view.classic) kept.set("mouse", "classic");
     history.replaceState(null, "", `#${kept}`);

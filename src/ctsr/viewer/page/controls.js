@@ -4,6 +4,7 @@ import { COARSE, rangeText } from "./format.js";
 import { currentLayout } from "./layouts.js";
 import { known, view } from "./state.js";
 
+/** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
 
 export function fillSelects(state, actions) {
@@ -38,7 +39,7 @@ export function showControls(stage) {
   press("#planes button", (button) => button.dataset.plane === view.plane);
   const single = view.plane === "all" && !view.compare && !view.two;
   press("#panels button", (button) => (single ? view.image === button.className : view.panels.has(button.className)));
-  document.querySelector("#panels .Difference").disabled = single;
+  /** @type {HTMLButtonElement} */ (document.querySelector("#panels .Difference")).disabled = single;
   const layout = currentLayout();
   $("layout").value = layout ? layout.name : "";
   $("slab").value = view.slab;

@@ -68,6 +68,7 @@ export class Raster {
     this.canvas = document.createElement("canvas");
     this.picture = null;
     this.lut = null;
+    this.marked = false;
   }
 
   /** With `marked`, pixels of `picture.beyond` have a colour of their own. */

@@ -45,7 +45,7 @@ export function bindMouse(stage) {
     }
     drag = { ...start, center: view.center, width: view.width, ...kindOf(pane, event, start) };
     event.preventDefault();
-    document.activeElement?.blur();
+    /** @type {HTMLElement | null} */ (document.activeElement)?.blur();
     if (drag.kind === "point") put(pane, drag.mm);
     if (drag.kind === "wipe") wipe(pane, event);
     if (drag.kind === "length" || drag.kind === "angle") drawShape(drag);
@@ -223,10 +223,11 @@ export function bindKeys(actions) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || !known.geometry || (event.altKey && !event.key.startsWith("Arrow"))) return;
     if (document.querySelector("dialog[open]") && event.key !== "?") return;
-    const typing = event.target.closest?.("input:not([type=range], [type=checkbox]), select, textarea");
-    if (event.target.closest?.("[type=range]:not(#slider)") && /^(Arrow|Page|Home|End)/.test(event.key)) return;
+    const target = /** @type {HTMLElement} */ (event.target);
+    const typing = /** @type {HTMLElement | null} */ (target.closest?.("input:not([type=range], [type=checkbox]), select, textarea"));
+    if (target.closest?.("[type=range]:not(#slider)") && /^(Arrow|Page|Home|End)/.test(event.key)) return;
     if (typing && event.key !== "Escape") return;
-    if ((event.key === " " || event.key === "Enter") && event.target.closest?.("button, summary, [type=checkbox]")) return;
+    if ((event.key === " " || event.key === "Enter") && target.closest?.("button, summary, [type=checkbox]")) return;
     const digit = event.shiftKey ? /^Digit([1-9])$/.exec(event.code) : null; // whatever the layout makes of it
     if (digit && !typing) {
       actions.panel(known.state.panels[Number(digit[1]) - 1]);

@@ -2,7 +2,10 @@
 
 import { change, known, view } from "./state.js";
 
-/** {name, panels} or {name, two}: two images of three planes. The first one is what is opened. */
+/**
+ * {name, panels} or {name, two}: two images of three planes. The first one is what is opened.
+ * @returns {{name: string, panels?: string[], two?: string[]}[]}
+ */
 export function layouts() {
   const { panels, strength, model } = known.state;
   const all = { name: "all images", panels };
@@ -24,6 +27,7 @@ export function layouts() {
   ];
 }
 
+/** @param {{panels?: string[], two?: string[]}} layout */
 export function applyLayout({ panels, two }) {
   if (two) change({ plane: "all", two, compare: null, maximised: null });
   else change({ panels: new Set(panels), plane: view.plane === "all" ? "axial" : view.plane, two: null, compare: null, maximised: null });

@@ -24,6 +24,7 @@ const BLINK_MS = 700;
 const CINE_MS = 100;
 const MOST_STATISTICS = 500;
 
+/** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
 const store = new PictureStore(PICTURE_BYTES, () => redraw(), (error) => complain(error));
 const stage = new Stage($("stage"), store);
@@ -142,7 +143,7 @@ function want() {
     }
   }
   // SR may have to wait for the network: it is asked for, but nothing stands behind it in the queue.
-  needed.sort((a, b) => (a.panel === "SR") - (b.panel === "SR"));
+  needed.sort((a, b) => Number(a.panel === "SR") - Number(b.panel === "SR"));
   store.want([...needed, ...next]);
 }
 
@@ -408,7 +409,8 @@ function bind() {
   bindMouse(stage);
   bindKeys(actions);
   const on = (id, event, act) => $(id).addEventListener(event, act);
-  const each = (selector, act) => document.querySelectorAll(selector).forEach((button) => button.addEventListener("click", () => act(button.dataset)));
+  /** @type {(selector: string, act: (data: DOMStringMap) => void) => void} */
+  const each = (selector, act) => document.querySelectorAll(selector).forEach((button) => button.addEventListener("click", () => act(/** @type {HTMLElement} */ (button).dataset)));
   each("#planes button", ({ plane }) => actions.plane(plane));
   each("#tools button", ({ tool }) => actions.tool(tool));
   each("#compare button", ({ compare }) => actions.compare(compare));
@@ -425,7 +427,8 @@ function bind() {
     const found = known.state.presets[$("preset").value];
     if (found) change({ center: found[0], width: found[1] });
   });
-  const number = (id, put, valid = () => true) => on(id, "change", () => {
+  /** @type {(id: string, put: (value: number) => void, valid?: (value: number) => boolean) => void} */
+  const number = (id, put, valid = (_value) => true) => on(id, "change", () => {
     const value = Number($(id).value);
     if ($(id).value !== "" && Number.isFinite(value) && valid(value)) put(value);
     else showControls(stage);
@@ -457,9 +460,9 @@ function bind() {
   on("plot", "pointermove", (event) => { now.plotHover = event.offsetX; plot(); });
   on("plot", "pointerleave", () => { now.plotHover = null; plot(); });
   // Back to the images, so that keys act on them again.
-  document.addEventListener("change", (event) => { if (event.target.matches("select")) event.target.blur(); });
+  document.addEventListener("change", ({ target }) => { if (target instanceof HTMLSelectElement) target.blur(); });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.matches(".bar input")) event.target.blur();
+    if (event.key === "Enter" && event.target instanceof HTMLInputElement && event.target.matches(".bar input")) event.target.blur();
   });
   window.addEventListener("resize", () => { stage.arrange(); plot(); });
 }
@@ -480,4 +483,4 @@ async function applyDegradation(event) {
 begin().catch((error) => side.say(error.message, true));
 
 // For tests and benchmarks, which look at what is shown rather than at how.
-window.ctsr = { view, known, change, moveTo, stage, store, now, sliceIndex };
+/** @type {any} */ (window).ctsr = { view, known, change, moveTo, stage, store, now, sliceIndex };

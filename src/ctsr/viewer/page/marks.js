@@ -20,6 +20,24 @@ export function huAndClipped(value) {
 
 /** The part of a pane that draws on its second canvas; an image below need not be drawn again for it. */
 export class Marked {
+  /** @type {any} */ stage; /** @type {string} */ kind; /** @type {string} */ plane; /** @type {string[]} */ images;
+  /** @type {any[]} */ shown; /** @type {any[]} */ rasters; /** @type {boolean} */ pending;
+  /** @type {HTMLElement} */ element; /** @type {HTMLCanvasElement} */ image; /** @type {HTMLCanvasElement} */ marks;
+  /** @type {number} */ width; /** @type {number} */ height; /** @type {number} */ ratio;
+  /** @type {{c: CanvasRenderingContext2D, size: number, pad: number}} */ pen;
+
+  /** @returns {{scale: number, left: number, top: number}} */
+  get transform() { throw new Error("a pane has it"); }
+
+  /** @returns {string} */
+  get title() { throw new Error("a pane has it"); }
+
+  /** @returns {number} */
+  get bar() { throw new Error("a pane has it"); }
+
+  /** @type {(i: number, x: number, y: number) => number | null} */
+  valueAt() { throw new Error("a pane has it"); }
+
   drawMarks() {
     if (!this.width || !known.geometry) return;
     const c = this.marks.getContext("2d");
@@ -144,7 +162,7 @@ export class Marked {
     const length = BARS_MM.findLast((bar) => bar * scale <= 0.24 * this.width) ?? BARS_MM[0];
     const [right, y] = [this.width - this.bar - pad, this.height - pad];
     const left = right - length * scale;
-    for (const [width, style] of [[3.5, "rgb(0 0 0 / 75%)"], [1.5, "#b9c2cc"]]) {
+    for (const { width, style } of [{ width: 3.5, style: "rgb(0 0 0 / 75%)" }, { width: 1.5, style: "#b9c2cc" }]) {
       c.lineWidth = width;
       c.strokeStyle = style;
       c.beginPath();
@@ -217,11 +235,11 @@ export class Marked {
     const { c } = this.pen;
     const { scale, left, top } = this.transform;
     const [from, to] = [line.from, line.to].map(([x, y]) => [left + x * scale, top + y * scale]);
-    for (const [width, style] of [[3, "rgb(0 0 0 / 55%)"], [1.5, "#e2b35f"]]) {
+    for (const { width, style } of [{ width: 3, style: "rgb(0 0 0 / 55%)" }, { width: 1.5, style: "#e2b35f" }]) {
       c.lineWidth = width;
       c.strokeStyle = style;
       c.beginPath();
-      c.moveTo(...from); c.lineTo(...to);
+      c.moveTo(from[0], from[1]); c.lineTo(to[0], to[1]);
       c.stroke();
     }
     c.fillStyle = "#e2b35f";

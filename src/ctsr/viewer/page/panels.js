@@ -113,6 +113,10 @@ export class Pane extends Marked {
   constructor(stage, spec) {
     super();
     Object.assign(this, spec, { stage, rasters: [new Raster(), new Raster()], shown: [null, null], waitingSince: 0 });
+    /** @type {any[] | null} */
+    this.parts = null; // of a difference
+    this.made = null;
+    this.clipped = false;
     this.element = document.createElement("div");
     this.element.className = "pane";
     [this.image, this.marks] = [0, 1].map(() => this.element.appendChild(document.createElement("canvas")));

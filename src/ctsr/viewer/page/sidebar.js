@@ -3,6 +3,7 @@
 import { IMAGES, definitions, escaped, metric, mm, rangeText, signed } from "./format.js";
 import { keyPlane, known, sliceIndex, view } from "./state.js";
 
+/** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
 const LABELS = { MAE_HU: "MAE HU", RMSE_HU: "RMSE HU", BIAS_HU: "Bias HU", PSNR: "PSNR dB", MSE: "MSE ·10⁻³" };
 const ORDER = ["PSNR", "SSIM", "MSE", "RMSE", "MAE"];

@@ -1,0 +1,436 @@
+"""Evaluation of networks between slices: thin series are made thick, brought back, and compared with themselves.
+
+What is measured is `ThroughPlaneSuperResolver` on the thick slices, as `ctsr upscale --slice_spacing` applies it to a
+series. Rows reach the disk case by case; an interrupted evaluation is continued.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ctsr import __version__
+from ctsr.data.datasets import open_roots, seen_in_training
+from ctsr.data.split import read_split
+from ctsr.documents import as_type, parse_json
+from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
+from ctsr.evaluate.methods import ModelUnderTest, method_names
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.output_folder import (
+    DIRECTIONS,
+    Direction,
+    OutputFolder,
+    PlaneColumns,
+    PlaneRef,
+    PlaneRow,
+    RowWriter,
+    SliceCase,
+    read_plane_rows,
+)
+from ctsr.evaluate.plan import domains_of, one_or_list, tag_of
+from ctsr.evaluate.runner import FAILURES
+from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
+from ctsr.exams import read_volume
+from ctsr.files import file_state, write_json
+from ctsr.hashing import digest
+from ctsr.hu import BLOCK, HURange, body_blocks
+from ctsr.infer import Engine, TorchEngine
+from ctsr.infer.selection import EngineRequest
+from ctsr.metrics import choose_metrics
+from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
+from ctsr.paths import resolve_path
+from ctsr.progress import SILENT, Progress
+from ctsr.series import PatientExams, Series, check
+from ctsr.series_quality import spread_indices
+from ctsr.text import listed, one_line
+from ctsr.through_plane.slice_grid import THIN_ENOUGH, ThickenedVolume, thicken
+from ctsr.through_plane.slice_profile import AlongZ, Block, SliceProfile
+from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
+from ctsr.volume import Volume
+
+BASELINES: Mapping[AlongZ, str] = {
+    "linear": "Interpolation (Linear)",
+    "cubic": "Interpolation (Cubic)",
+    "lanczos": "Interpolation (Lanczos)",
+}
+"""Names of the interpolations along the slices' normal in rows, tables and plots."""
+DEFAULT_METRICS = ("PSNR", "SSIM", "LPIPS", "hu", "tissue")
+"""Where none are asked for."""
+BODY_SHARE = 0.1
+"""Least share of body in a plane that is compared."""
+SHOWN = 3
+"""Names in a message, before it says how many more there are."""
+CASES_JSON = "cases.json"
+
+Planes: TypeAlias = dict[tuple[Direction, int], npt.NDArray[np.float32]]
+"""Direction and index of a plane → HU."""
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What else is known of one series and case; its rows hold the metrics."""
+
+    patient_id: str
+    series_uid: str
+    thickness_mm: float
+    distance_mm: float
+    step_mm: float
+    """Between the slices of the truth."""
+    thin_slices: int
+    """Of the truth."""
+    thick_slices: int
+    back_hu: dict[str, float]
+    """Method → mean |difference| of what thickening makes of its result and the thick slices."""
+    seconds: dict[str, float]
+    """Method → time it took."""
+    problem: str = ""
+    """Why the case could not be measured; empty where it was."""
+
+    @property
+    def case(self) -> SliceCase:
+        """How its thick slices were made."""
+        return SliceCase(self.thickness_mm, self.distance_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class MadeCase:
+    """One series and case, to look at."""
+
+    series: Series
+    case: SliceCase
+    thick: ThickenedVolume
+    images: Mapping[str, Planes]
+    """By method."""
+
+
+@dataclass(frozen=True, eq=False)
+class ThroughPlanePlan:
+    """What will be computed."""
+
+    models: tuple[ModelUnderTest, ...]
+    options: EvaluateOptions
+    domains: tuple[Domain, ...]
+    metrics: tuple[str, ...]
+    perceptual: PerceptualMetrics
+    series: tuple[Series, ...]
+    """Thin enough to be truth."""
+    failures: tuple[str, ...]
+
+    @property
+    def hu_range(self) -> HURange:
+        """Of the first model."""
+        return self.models[0].hu_range
+
+    @property
+    def cases(self) -> tuple[SliceCase, ...]:
+        """In the order they were asked for."""
+        pairs = zip(self.options.thickness, self.options.distance, strict=True)
+        return tuple(dict.fromkeys(SliceCase(thickness, distance) for thickness, distance in pairs))
+
+    @property
+    def engines(self) -> dict[str, tuple[Engine, HURange]]:
+        """Name of a model in rows → what runs it, and the HU it is made for."""
+        found: dict[str, tuple[Engine, HURange]] = {}
+        for name, model in zip(method_names(self.models), self.models, strict=True):
+            found[name] = model.engine or TorchEngine(model.model.net), model.hu_range
+        return found
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """In the order of rows, tables and plots."""
+        return (*BASELINES.values(), *method_names(self.models))
+
+    @property
+    def columns(self) -> PlaneColumns:
+        """Of `metrics.csv`."""
+        return PlaneColumns(self.metrics, self.domains, self.hu_range, self.perceptual.pi_kind)
+
+    @property
+    def stem(self) -> str:
+        """The folder's name without its time."""
+        first, *others = self.models
+        more = f"+{len(others)}" if others else ""
+        return f"through_plane__{first.run_name}{more}__{tag_of(self.domains)}"
+
+    def config(self) -> dict[str, Any]:
+        """Every flag with its value, as `--config` reads it."""
+        paths = one_or_list([str(model.model.path) for model in self.models])
+        return asdict(self.options) | {"model_path": paths, "device": str(self.models[0].device)}
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that rows depend on."""
+        options = self.options
+        content = {
+            "version": __version__,
+            "metrics": self.metrics,
+            "models": [model.model.sha256 for model in self.models],
+            "engine": [model.engine_name for model in self.models],
+            "domains": [asdict(domain) for domain in self.domains],
+            "learned": {name: dict(found) for name, found in self.perceptual.provenance.items()},
+            "planes": options.planes,
+            "cases": [asdict(case) for case in self.cases],
+            "studies": [options.hallucination, options.physics, options.study_slices, options.deg_seed],
+            "correction": options.hu_correction.text,
+            "series": [_state(series) for series in self.series],
+        }
+        return digest(json.dumps(content, sort_keys=True)).hex()
+
+
+@dataclass(frozen=True, eq=False)
+class ThroughPlaneResult:
+    """Rows and records of a finished evaluation."""
+
+    folder: Path
+    plan: ThroughPlanePlan
+    rows: tuple[PlaneRow, ...]
+    records: tuple[CaseRecord, ...]
+    failures: tuple[str, ...]
+    """A line for each patient, series or case that could not be used."""
+
+
+def plan_through_plane(
+    models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress = SILENT
+) -> ThroughPlanePlan:
+    """Find the thin series that can be truth.
+
+    Raises:
+        MissingInputError: there is none.
+        UsageError: models for different HU; an engine that is not installed.
+    """
+    if len({model.hu_range for model in models}) != 1:
+        raise UsageError("models are compared on the same HU range: evaluate them one by one")
+    if options.precision == "int8":
+        raise UsageError("`precision` int8 is for models in plane; leave it out")
+    asked = options.metrics if options.metrics != ("default",) else DEFAULT_METRICS
+    metrics = choose_metrics(asked)
+    device = str(models[0].device)
+    request = EngineRequest(options.engine, options.precision, device)
+    perceptual = choose_perceptual(
+        metrics, options.lpips, options.cache, backend=options.perceptual_backend, progress=progress
+    )
+    series, failures = _thin_series(models, options, progress)
+    return ThroughPlanePlan(
+        tuple(model.on_engine(request, None, progress) for model in models),
+        options,
+        domains_of(options),
+        metrics,
+        perceptual,
+        series,
+        failures,
+    )
+
+
+def measure_through_plane(
+    plan: ThroughPlanePlan,
+    folder: OutputFolder,
+    progress: Progress = SILENT,
+    draw: Callable[[MadeCase], object] | None = None,
+) -> ThroughPlaneResult:
+    """Compute the cases that an interrupted evaluation has not left; `draw` is shown each of them.
+
+    Raises:
+        CtsrError: not one case could be measured.
+    """
+    records, rows = _kept(plan, folder) if folder.continued else ([], [])
+    done = {(record.series_uid, record.case) for record in records}
+    failures = list(plan.failures)
+    with RowWriter(folder.metrics_csv, plan.columns, rows) as writer:
+        for series in plan.series:
+            todo = [case for case in plan.cases if (series_name(series), case) not in done]
+            try:
+                volume = read_volume(series, assume_hu=plan.options.assume_hu) if todo else None
+                for case in todo:
+                    assert volume is not None, "read where there is something to do"
+                    record, own = _measure(plan, series, volume, case, draw, progress)
+                    writer.add(own)
+                    rows += own
+                    records.append(record)
+                    write_json(folder.path / CASES_JSON, [asdict(found) for found in records])
+            except FAILURES as error:
+                failures.append(f"{series.patient_id}: {one_line(error)}")
+    problems = [f"{record.patient_id}: {record.problem}" for record in records if record.problem]
+    for problem in problems:
+        progress.note(f"left out: {problem}")
+    if not rows:
+        raise CtsrError(f"no series could be measured: {listed([*failures, *problems], SHOWN)}")
+    folder.finished = len(failures) == len(plan.failures)
+    return ThroughPlaneResult(folder.path, plan, tuple(rows), tuple(records), tuple(failures))
+
+
+def series_name(series: Series) -> str:
+    """What rows know a series by: its UID, and its phase where others share that."""
+    return f"{series.series_uid} {series.phase}".strip()
+
+
+def super_resolve_thick(engine: Engine, hu_range: HURange, case: ThickenedVolume) -> Block:
+    """The wanted slices as `ctsr upscale --slice_spacing` makes them of the thick ones, (wanted, rows, columns), HU."""
+    resolver = ThroughPlaneSuperResolver(engine, hu_range)
+    made = resolver(case.pixels, case.grid, noise_hu=0.0)
+    return np.stack([pixels.hu for pixels in made])
+
+
+def chosen_planes(truth: Block, most: int) -> tuple[tuple[Direction, int], ...]:
+    """Planes of each direction that are compared: at most so many, evenly over what holds a body."""
+    blocks = body_blocks(truth.max(axis=0))
+    body = np.kron(blocks, np.ones((BLOCK, BLOCK), np.bool_))[: truth.shape[1], : truth.shape[2]]
+    across: dict[Direction, Sequence[int]] = {
+        "axial": range(len(truth)),
+        "coronal": np.flatnonzero(body.mean(axis=1) > BODY_SHARE).tolist(),
+        "sagittal": np.flatnonzero(body.mean(axis=0) > BODY_SHARE).tolist(),
+    }
+    return tuple(
+        (direction, indices[place])
+        for direction, indices in across.items()
+        for place in spread_indices(len(indices), most)
+    )
+
+
+def plane_of_volume(volume: Block, direction: Direction, index: int) -> npt.NDArray[np.float32]:
+    """One plane of (slices, rows, columns): axial (row, column), coronal (slice, column), sagittal (slice, row)."""
+    return np.ascontiguousarray(np.take(volume, index, axis=DIRECTIONS.index(direction)))
+
+
+def _measure(
+    plan: ThroughPlanePlan,
+    series: Series,
+    volume: Volume,
+    case: SliceCase,
+    draw: Callable[[MadeCase], object] | None,
+    progress: Progress,
+) -> tuple[CaseRecord, list[PlaneRow]]:
+    """One series and case."""
+    step = volume.grid.spacing[0]
+    record = CaseRecord(series.patient_id, series_name(series), case.thickness_mm, case.distance_mm, step, 0, 0, {}, {})
+    try:
+        thick = thicken(volume.hu, step, SliceProfile(case.thickness_mm), case.distance_mm, volume.padding)
+    except DomainError as error:
+        return replace(record, problem=f"{series.title}: {error}"), []
+    planes = chosen_planes(thick.truth, plan.options.planes)
+    images: dict[str, Planes] = {}
+    what = f"{series.patient_id}, {case.text}"
+    for method in progress.track(plan.methods, total=len(plan.methods), what=what):
+        started = time.perf_counter()
+        result = _result(plan, method, thick)
+        record.seconds[method] = round(time.perf_counter() - started, 2)
+        record.back_hu[method] = float(np.abs(thick.again(result) - thick.thick[1:-1]).mean())
+        images[method] = {place: plane_of_volume(result, *place) for place in planes}
+    truth = {place: plane_of_volume(thick.truth, *place) for place in planes}
+    rows = list(_rows(plan, series, case, images, truth, (step, *series.pixel_spacing)))
+    if draw is not None:
+        draw(MadeCase(series, case, thick, images))
+    return replace(record, thin_slices=thick.grid.num_wanted, thick_slices=thick.grid.count), rows
+
+
+def _result(plan: ThroughPlanePlan, method: str, thick: ThickenedVolume) -> Block:
+    for kind, name in BASELINES.items():
+        if name == method:
+            return thick.interpolated(kind)
+    return super_resolve_thick(*plan.engines[method], thick)
+
+
+def _rows(
+    plan: ThroughPlanePlan,
+    series: Series,
+    case: SliceCase,
+    images: Mapping[str, Planes],
+    truth: Planes,
+    spacing: Sequence[float],
+) -> Iterator[PlaneRow]:
+    evaluator = MetricEvaluator(
+        plan.hu_range,
+        plan.domains,
+        plan.metrics,
+        plan.perceptual.functions,
+        pi_with_ma=plan.perceptual.pi_kind == "ma+niqe",
+    )
+    for (direction, index), reference in truth.items():
+        position = index * spacing[DIRECTIONS.index(direction)]
+        ref = PlaneRef(
+            series.patient_id, series_name(series), case.thickness_mm, case.distance_mm, direction, index, position
+        )
+        stack = np.stack([plan.hu_range.to_unit(images[method][direction, index]) for method in plan.methods])
+        for domain, found in evaluator(torch.from_numpy(stack)[:, None], reference).items():
+            for method, values in zip(plan.methods, found, strict=True):
+                yield PlaneRow(ref, method, values, domain.window.tag, domain.mask)
+
+
+# Which series
+
+
+def _thin_series(
+    models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress
+) -> tuple[tuple[Series, ...], tuple[str, ...]]:
+    """The series that can be truth, and a line for each patient or series that cannot be used."""
+    roots = [resolve_path(root, progress=progress) for root in options.root]
+    patients = open_roots(roots, correction=options.hu_correction, progress=progress)
+    wanted = _wanted(patients.usable, models, options, progress)[: options.max_patients]
+    found: list[Series] = []
+    failures, thick = list(patients.failures), list[str]()
+    for series in (series for patient in wanted for series in patient.series):
+        if series.slice_step is None or series.slice_step * THIN_ENOUGH > max(options.distance):
+            thick.append(f"{series.patient_id}: {series.title}")
+            continue
+        try:
+            for warning in check(series, "volume", assume_hu=options.assume_hu):
+                progress.note(f"warning: {warning}")
+            found.append(series)
+        except CtsrError as error:
+            failures.append(f"{series.patient_id}: {error}")
+    if thick:
+        progress.note(f"slices too far apart to be truth, left out: {listed(thick, SHOWN)}")
+    if not found:
+        where, most = ", ".join(map(str, roots)), max(options.distance) / THIN_ENOUGH
+        raise MissingInputError(
+            f"{where}: no series can be truth; it needs even slices at most {most:g} mm apart, of a patient the model "
+            f"was not trained on{': ' + listed(failures, SHOWN) if failures else ''}"
+        )
+    return tuple(found), tuple(failures)
+
+
+def _wanted(
+    patients: Sequence[PatientExams], models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress
+) -> list[PatientExams]:
+    """Those of the split's part where one is named; without those a model was trained on."""
+    if options.split_json is not None:
+        part = read_split(resolve_path(options.split_json, progress=progress)).part(options.split)
+        patients = [patient for patient in patients if patient.patient_id in part]
+    kept: list[PatientExams] = []
+    for patient in patients:
+        seen = [
+            name
+            for model in models
+            for name in seen_in_training([patient], model.split or {}, model.also_trained_on, model.trained_identities)
+        ]
+        if seen and not options.allow_train_patients:
+            progress.note(
+                f"left out: a model was trained on {seen[0]}; `allow_train_patients` measures it all the same"
+            )
+            continue
+        kept.append(patient)
+    return kept
+
+
+def _state(series: Series) -> str:
+    states = (f"{header.identity} {file_state(header.path)}" for header in series.slices)
+    return digest(series.series_uid, *states).hex()
+
+
+# What an interrupted evaluation has left
+
+
+def _kept(plan: ThroughPlanePlan, folder: OutputFolder) -> tuple[list[CaseRecord], list[PlaneRow]]:
+    """Whole cases; rows of a case that was interrupted are computed again."""
+    try:
+        records = as_type(parse_json((folder.path / CASES_JSON).read_bytes()), list[CaseRecord])
+    except (OSError, ReadError):
+        return [], []
+    whole = {(record.series_uid, record.case) for record in records}
+    rows = read_plane_rows(folder.metrics_csv, plan.metrics)
+    return records, [row for row in rows if (row.slice.series_uid, row.slice.case) in whole]

@@ -1,0 +1,220 @@
+"""Networks between slices are measured on thin series made thick, by the algorithm that is delivered."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ctsr
+from ctsr.checkpoint import load_model
+from ctsr.cli.main import main
+from ctsr.errors import DomainError, MissingInputError, UsageError
+from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.planes import chosen_planes, super_resolve_thick
+from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures
+from ctsr.hu import AIR
+from ctsr.infer import TorchEngine
+from ctsr.through_plane.slice_grid import thicken
+from ctsr.through_plane.slice_profile import Block, SliceProfile
+from tests.made.ct import body, save_series
+from tests.made.exams import only_series
+from tests.made.listener import Listener
+from tests.made.model import save_slice_model
+
+CPU = torch.device("cpu")
+
+
+def thin_volume(slices: int = 30, size: int = 40) -> Block:
+    flat = [body(size, seed=7, smooth=2, texture=300, radius=0.5 + 0.01 * i) for i in range(slices)]
+    return np.stack(flat).astype(np.float32)
+
+
+def save_thin(folder: Path, name: str, *, step: float = 1.0, slices: int = 30) -> Path:
+    save_series(
+        folder / name / "s",
+        thin_volume(slices),
+        series=f"1.7.{len(name)}",
+        step=step,
+        SliceThickness=step,
+        PatientID=name,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory: pytest.TempPathFactory) -> ModelUnderTest:
+    path = save_slice_model(tmp_path_factory.mktemp("z") / "best.pth", {"train": ("anna",), "val": (), "test": ()})
+    return ModelUnderTest(load_model(path), CPU)
+
+
+def options(root: Path, **others: object) -> EvaluateOptions:
+    settings: dict[str, object] = {
+        "root": (root,),
+        "output_dir": root.parent / "results",
+        "through_plane": True,
+        "thickness": (3.0,),
+        "distance": (3.0,),
+        "planes": 3,
+        "metrics": ("PSNR", "SSIM", "hu", "tissue"),
+        "no_plots": True,
+    }
+    return EvaluateOptions(**(settings | others))  # pyright: ignore[reportArgumentType]
+
+
+def test_no_slice_is_dropped_and_truth_lies_where_thick_slices_begin_and_end() -> None:
+    thin = thin_volume()
+    made = thicken(thin, 1.0, SliceProfile(3.0), 3.0)
+    assert (made.first, made.grid.count, made.grid.num_wanted) == (1, 10, 28)
+    np.testing.assert_allclose(made.thick[2], thin[6:9].mean(axis=0), atol=0.01)
+    np.testing.assert_array_equal(made.truth, thin[1:29])
+    np.testing.assert_allclose(made.again(made.truth), made.thick[1:-1], atol=0.01)
+
+
+@pytest.mark.parametrize(("step", "slices", "said"), [(2.0, 30, "no truth"), (1.0, 8, "too few")])
+def test_what_cannot_be_truth_is_refused(step: float, slices: int, said: str) -> None:
+    with pytest.raises(DomainError, match=said):
+        thicken(thin_volume(slices), step, SliceProfile(3.0), 3.0)
+
+
+def test_what_is_measured_is_what_is_delivered_to_the_bit(tmp_path: Path, tested: ModelUnderTest) -> None:
+    case = thicken(thin_volume(), 1.0, SliceProfile(3.0), 3.0)
+    measured = super_resolve_thick(TorchEngine(tested.model.net), tested.hu_range, case)
+    volume = ctsr.Volume.from_array(case.thick, spacing=(3.0, 0.7, 0.7))
+    delivered = ctsr.upscale(volume, slice_spacing=1.0, slice_profile="3", slice_model=tested.model, engine="torch")
+    assert np.array_equal(measured, delivered.hu)
+
+    # On disk: whole HU in, so that the files hold the very thick slices, and whole HU out.
+    whole = np.rint(case.thick).astype(np.int16)
+    save_series(tmp_path / "thick" / "s", list(whole), step=3.0, SliceThickness=3, SpacingBetweenSlices=3)
+    words = ["upscale", str(tmp_path / "thick" / "s"), str(tmp_path / "thin"), "--slice_spacing", "1"]
+    words += ["--slice_model", str(tested.model.path), "--engine", "torch", "--no_picture"]
+    assert main(words) == 0
+    files = ctsr.read_volume(only_series(tmp_path / "thin")).hu
+    on_disk = ctsr.read_volume(only_series(tmp_path / "thick"))
+    assert on_disk.padding is not None  # as a scanner's circle: continued into by both
+    rounded = replace(case, thick=on_disk.hu, padding=on_disk.padding)
+    made = super_resolve_thick(TorchEngine(tested.model.net), tested.hu_range, rounded)
+    # Readers take what lies below air for padding; the random network makes some of that around the body.
+    shown = made >= AIR
+    assert shown.mean() > 0.7
+    np.testing.assert_array_equal(files[shown], np.rint(made)[shown])
+
+
+def test_each_direction_is_compared_where_there_is_a_body() -> None:
+    places = chosen_planes(thin_volume(), 4)
+    assert [sum(direction == name for direction, _ in places) for name in ("axial", "coronal", "sagittal")] == [4] * 3
+    assert all(4 <= index < 36 for direction, index in places if direction != "axial")
+
+
+def test_tables_page_and_strips_are_written(tmp_path: Path, tested: ModelUnderTest) -> None:
+    root = save_thin(save_thin(tmp_path / "exams", "bert"), "cleopatra")
+    both = {"thickness": (3.0, 4.0), "distance": (3.0, 2.5)}
+    asked = options(root, **both, no_plots=False, windows=("global", "soft_tissue"), mask=("none", "body"))
+    result = evaluate_through_plane([tested], asked)
+    assert result.failures == ()
+    with (result.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    # 2 patients, 2 cases, 9 planes, 4 domains, 4 methods
+    assert len(rows) == 2 * 2 * 9 * 4 * 4
+    assert {row["plane"] for row in rows} == {"axial", "coronal", "sagittal"}
+    assert {(row["thickness_mm"], row["distance_mm"]) for row in rows} == {("3.0", "3.0"), ("4.0", "2.5")}
+    assert all(float(row["PSNR"]) > 5 for row in rows)
+
+    figures = method_figures(result)
+    assert len(figures) == 2 * 2 * 4
+    by_method = {row.method: row for row in figures if row.patient_id == "bert" and row.thickness_mm == 3}
+    simple = [by_method[f"Interpolation ({name})"].over_best_db for name in ("Linear", "Cubic")]
+    assert max(value for value in simple if value is not None) == 0
+    assert by_method["Model (EDSR_Z)"].back_hu < by_method["Interpolation (Linear)"].back_hu
+
+    summary = json.loads((result.folder / "summary.json").read_text())
+    assert [case["thickness_mm"] for case in summary["cases"]] == [3.0, 4.0]
+    coronal = summary["cases"][0]["by_domain"]["preset-soft_tissue_body"]["coronal"]
+    assert coronal["patient_level_aggregate"]["Model (EDSR_Z)"]["SSIM"]["n"] == 2
+    assert (result.folder / "series.csv").is_file()
+    assert (result.folder / "tables.csv").is_file()
+    assert len(list((result.folder / "plots").glob("coronal_bert_*.png"))) == 2
+    page = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert "Slices of 4 mm every 2.5 mm" in page
+    assert "data:image/png;base64" in page
+
+
+def test_an_interrupted_evaluation_is_continued_to_the_same_rows(tmp_path: Path, tested: ModelUnderTest) -> None:
+    root = save_thin(save_thin(tmp_path / "exams", "bert"), "cleopatra")
+    whole = evaluate_through_plane([tested], options(root, output_dir=tmp_path / "whole"))
+
+    cut = options(root, output_dir=tmp_path / "cut")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_through_plane([tested], cut, Listener(stop_in="cleopatra, slices of 3 mm every 3 mm"))
+    heard = Listener()
+    again = evaluate_through_plane([tested], cut, heard)
+    assert len(list((tmp_path / "cut").iterdir())) == 1
+    assert (again.folder / "metrics.csv").read_bytes() == (whole.folder / "metrics.csv").read_bytes()
+    assert again.records[0].seconds  # what is known of the first series has survived
+
+
+def test_the_command_shows_the_table_and_its_config_repeats_it(
+    tmp_path: Path, tested: ModelUnderTest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_thin(Path("exams"), "bert")
+    words = ["evaluate", "--root", "exams", "--through_plane", "--thickness", "3", "4", "--distance", "3", "3"]
+    words += ["--model_path", str(tested.model.path), "--planes", "2", "--metrics", "PSNR", "--no_plots"]
+    assert main([*words, "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert "Model (EDSR_Z)" in said.out
+    (config,) = Path("eval_results").glob("*/config.json")
+    assert main(["evaluate", "--config", str(config), "--output_dir", "again"]) == 0
+    (again,) = Path("again").glob("*/metrics.csv")
+    assert again.read_bytes() == (config.parent / "metrics.csv").read_bytes()
+
+
+def test_trained_patients_and_thick_series_are_left_out_and_said(tmp_path: Path, tested: ModelUnderTest) -> None:
+    root = save_thin(save_thin(tmp_path / "exams", "anna"), "cleopatra")
+    save_thin(root, "thickset", step=2.0)
+    heard = Listener()
+    result = evaluate_through_plane([tested], options(root), heard)
+    assert {row.slice.patient_id for row in result.rows} == {"cleopatra"}
+    assert any("trained on anna" in note for note in heard.notes)
+    assert any("too far apart to be truth" in note and "thickset" in note for note in heard.notes)
+    result = evaluate_through_plane([tested], options(root, allow_train_patients=True))
+    assert {row.slice.patient_id for row in result.rows} == {"anna", "cleopatra"}
+
+
+def test_a_root_without_truth_is_refused_in_one_line(tmp_path: Path, tested: ModelUnderTest) -> None:
+    root = save_thin(tmp_path / "exams", "thick", step=2.0)
+    with pytest.raises(MissingInputError, match=r"even slices at most 1\.5 mm apart"):
+        evaluate_through_plane([tested], options(root))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--thickness", "3", "4", "--distance", "3"],
+        ["--thickness", "0", "--distance", "3"],
+        ["--planes", "0"],
+        ["--degradation", "clean"],
+        ["--alphas", "0.5"],
+        ["--precision", "int8"],
+    ],
+)
+def test_flags_that_mean_nothing_here_are_refused(
+    flags: list[str], tmp_path: Path, tested: ModelUnderTest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = save_thin(tmp_path / "exams", "bert")
+    words = ["evaluate", "--root", str(root), "--through_plane", "--model_path", str(tested.model.path), *flags]
+    assert main(words) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_model_in_plane_is_no_model_between_slices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = save_thin(tmp_path / "exams", "bert")
+    assert main(["evaluate", "--root", str(root), "--through_plane", "--model_path", "ctsr-x2"]) == 1
+    assert "makes finer slices" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="pairs"):
+        EvaluateOptions(thickness=(1.0, 2.0))
