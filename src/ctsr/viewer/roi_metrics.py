@@ -27,12 +27,29 @@ METRICS = (*of_group("fidelity"), *of_group("hu"))
 
 @dataclass(frozen=True)
 class PixelRect:
-    """A rectangle of HR pixels."""
+    """A rectangle of HR pixels, or the ellipse in it."""
 
     top: int
     left: int
     rows: int
     columns: int
+    is_ellipse: bool = False
+    """Only what lies in the ellipse that fits in, for statistics."""
+
+    def inside(self, image: npt.NDArray[Any], factors: tuple[int, int] = (1, 1)) -> npt.NDArray[Any]:
+        """The pixels of an image whose own are `factors` times larger: (pixels,).
+
+        Those that the rectangle touches; of an ellipse, those of them whose centre is in it.
+        """
+        cropped = self.crop(image, factors)
+        if not self.is_ellipse:
+            return cropped.ravel()
+        (row_factor, column_factor), (rows, columns) = factors, cropped.shape
+        y = (self.top // row_factor + np.arange(rows) + 0.5) * row_factor
+        x = (self.left // column_factor + np.arange(columns) + 0.5) * column_factor
+        down = (y - self.top - self.rows / 2) / (self.rows / 2)
+        across = (x - self.left - self.columns / 2) / (self.columns / 2)
+        return cropped[down[:, None] ** 2 + across[None, :] ** 2 <= 1]
 
     def crop(self, image: npt.NDArray[Any], factors: tuple[int, int] = (1, 1)) -> npt.NDArray[Any]:
         """Crop an image whose pixels are `factors` (rows, columns) times larger to the pixels that are touched."""
@@ -120,7 +137,7 @@ def _cropped(image: npt.NDArray[np.float32], rect: PixelRect | None) -> npt.NDAr
 def statistics(
     images: dict[PanelName, PanelImage], rect: PixelRect, scale: tuple[int, int], hu_range: HURange
 ) -> dict[PanelName, tuple[float, float, int]]:
-    """Mean and standard deviation in HU and the number of pixels inside a rectangle, for each panel with values.
+    """Mean and standard deviation in HU and the number of pixels inside a region, for each panel with values.
 
     LR is measured in its own pixels, those that the rectangle touches.
 
@@ -136,7 +153,7 @@ def statistics(
         if image is None:
             continue
         hu = image.hu(hu_range).astype(np.float64)
-        inside = rect.crop(hu, scale if panel in COARSE else (1, 1))
+        inside = rect.inside(hu, scale if panel in COARSE else (1, 1))
         inside = inside[np.isfinite(inside)]
         if inside.size:
             found[panel] = (float(inside.mean()), float(inside.std()), int(inside.size))
