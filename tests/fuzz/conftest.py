@@ -18,7 +18,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("mutants")
     for name, counts in rows:
-        terminalreporter.line(f"{name}: {sum(counts.values())}: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+        terminalreporter.line(
+            f"{name}: {sum(counts.values())}: {', '.join(f'{n} {what}' for what, n in counts.items())}"
+        )
     # In KiB on Linux, in bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     terminalreporter.line(f"largest memory of this process: {peak / 2**20:.0f} MiB")
