@@ -273,7 +273,7 @@ def example_figure(plan: EvaluationPlan, example: ExampleSlice, rows: Sequence[R
     return comparison_figure(
         panels,
         shown_window(plan),
-        title=f"{stored.patient_id}, slice {planned.index}; metrics in {plan.domains[0].title}",
+        title=f"{planned.ref.patient_id}, slice {planned.index}; metrics in {plan.domains[0].title}",
         pixel_aspect=stored.pixel_spacing[0] / stored.pixel_spacing[1],
     )
 

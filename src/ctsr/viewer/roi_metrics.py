@@ -170,7 +170,11 @@ class Caveat:
 
 
 def find_caveats(
-    series: Sequence[Series], model: ModelUnderTest | None, *, native: bool = False
+    series: Sequence[Series],
+    model: ModelUnderTest | None,
+    *,
+    native: bool = False,
+    shown: Callable[[str], str] = str,
 ) -> tuple[tuple[Caveat, ...], ...]:
     """Caveats of each series as reference and, with a model, as its input.
 
@@ -178,6 +182,7 @@ def find_caveats(
         series: that are shown.
         model: makes SR.
         native: the series themselves are the model's input, and nothing is a reference.
+        shown: what a patient of a name is called.
 
     Raises:
         ReadError: the log of a preprocessed root cannot be read.
@@ -193,16 +198,16 @@ def find_caveats(
         root = next((place for place in each.path.parents if (place / PREPROCESSING_LOG).is_file()), None)
         if root is not None and root not in logs:
             logs[root] = read_log(root)
-        of_model = _of_model(each, model) if model else []
+        of_model = _of_model(each, model, shown) if model else []
         found.append((*of_model, *(_of_reference(each, root, logs[root]) if root else [])))
     return tuple(found)
 
 
-def _of_model(series: Series, model: ModelUnderTest) -> list[Caveat]:
+def _of_model(series: Series, model: ModelUnderTest, shown: Callable[[str], str]) -> list[Caveat]:
     found: list[Caveat] = []
     by_name = trained_on([series.patient_id], model.split or {}, model.also_trained_on)
     if by_name or is_same_person(model.trained_identities, series.identities):
-        text = f"The model was trained on patient {series.patient_id}: figures of SR are not a test."
+        text = f"The model was trained on patient {shown(series.patient_id)}: figures of SR are not a test."
         found.append(Caveat("trained", text))
     # The model's domain is a matter of its input: LR, whose pixels are larger by the scale.
     row_mm, column_mm = series.pixel_spacing

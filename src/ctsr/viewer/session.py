@@ -190,8 +190,8 @@ class ViewerSession:
         evaluated, stored = self.state.evaluated, viewed.series.stored
         if evaluated is None:
             return found
-        if stored.patient_id not in evaluated.patients:
-            found.append(f"the evaluation did not measure patient {stored.patient_id}")
+        if not evaluated.has_patient(stored.patient_id):
+            found.append(f"the evaluation did not measure patient {self.state.shown(stored.patient_id)}")
         elif not evaluated.sampler.has_record(stored.patient_id, stored.series_uid, stored.identities[viewed.index]):
             found.append("the evaluation did not measure this slice")
         if evaluated.mask != "none":
