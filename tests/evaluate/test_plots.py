@@ -7,10 +7,10 @@ import pytest
 
 from ctsr.evaluate.methods import MODEL
 from ctsr.evaluate.plots import (
-    means_figure,
     box_figure,
     correlation_figure,
     heat_figure,
+    means_figure,
     patients_figure,
     position_figure,
 )
