@@ -166,7 +166,7 @@ class ThroughPlanePlan:
     def config(self) -> dict[str, Any]:
         """Every flag with its value, as `--config` reads it."""
         paths = one_or_list([str(model.model.path) for model in self.models])
-        return asdict(self.options) | {"model_path": paths, "device": str(self.models[0].device)}
+        return self.options.shown_config() | {"model_path": paths, "device": str(self.models[0].device)}
 
     @property
     def fingerprint(self) -> str:
@@ -295,7 +295,8 @@ def _measure(
     try:
         thick = thicken(volume.hu, step, SliceProfile(case.thickness_mm), case.distance_mm, volume.padding)
     except DomainError as error:
-        return replace(record, problem=f"{series.title}: {error}"), []
+        title = "" if plan.options.no_names else f"{series.title}: "
+        return replace(record, problem=f"{title}{error}"), []
     planes = chosen_planes(thick.truth, plan.options.planes)
     images: dict[str, Planes] = {}
     what = f"{series.patient_id}, {case.text}"
@@ -380,7 +381,8 @@ def _thin_series(
         try:
             for warning in check(series, "volume", assume_hu=options.assume_hu):
                 progress.note(f"warning: {warning}")
-            found.append(series)
+            names = {"patient_id": options.shown(series.patient_id), "series_uid": options.shown(series.series_uid)}
+            found.append(replace(series, **names))
         except CtsrError as error:
             failures.append(f"{series.patient_id}: {error}")
     if thick:

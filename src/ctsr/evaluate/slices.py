@@ -64,7 +64,7 @@ def plan_slices(
     slices: list[PlannedSlice] = []
     for patient in patients:
         own = [stored for stored in series if stored.patient_id == patient]
-        slices += _limited(list(_of_patient(own, sampler)), options)
+        slices += _limited(list(_of_patient(own, sampler, options)), options)
     return tuple(slices)
 
 
@@ -148,19 +148,21 @@ def _check_unseen(
         )
 
 
-def _of_patient(series: Sequence[StoredSeries], sampler: DegradationSampler) -> Iterator[PlannedSlice]:
+def _of_patient(
+    series: Sequence[StoredSeries], sampler: DegradationSampler, options: EvaluateOptions
+) -> Iterator[PlannedSlice]:
     """All slices of a patient; rows number the series whose images of several geometries share one UID."""
     for stored in series:
         alike = [other for other in series if other.series_uid == stored.series_uid]
-        uid = stored.series_uid
+        uid = options.shown(stored.series_uid)
         name = uid if len(alike) == 1 else f"{uid}/{alike.index(stored) + 1}"
         for index in range(len(stored)):
             ref = SliceRef(
-                patient_id=stored.patient_id,
+                patient_id=options.shown(stored.patient_id),
                 series_uid=name,
                 deg_seed=sampler.patient_seed(stored.patient_id),
                 slice_index=index,
-                sop_instance_uid=stored.identities[index],
+                sop_instance_uid=options.shown(stored.identities[index]),
                 z_mm=stored.z_mm[index],
             )
             yield PlannedSlice(stored, index, ref)
@@ -173,5 +175,5 @@ def _limited(slices: list[PlannedSlice], options: EvaluateOptions) -> list[Plann
         return slices
     if options.slice_sampling == "first":
         return slices[:most]
-    rng = rng_from(options.seed, "slices", slices[0].ref.patient_id)
+    rng = rng_from(options.seed, "slices", slices[0].stored.patient_id)
     return [slices[i] for i in sorted(rng.choice(len(slices), size=most, replace=False))]

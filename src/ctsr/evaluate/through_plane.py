@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -181,7 +180,7 @@ def write_results(result: ThroughPlaneResult, folder: OutputFolder) -> None:
         "sections": sections,
         "pictures": page_pictures(folder.plots),
         "summary": summary,
-        "command": f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}",
+        "command": result.plan.options.shown_command(folder.config_json),
         "config": yaml.safe_dump(plain_values(result.plan.config()), sort_keys=False, allow_unicode=True),
     }
     write_atomically(folder.report_html, render_page("through_plane.html", context))
@@ -248,8 +247,11 @@ def _summary(result: ThroughPlaneResult, folder: OutputFolder, figures: Sequence
         "cases": cases,
         "records": [asdict(record) for record in result.records],
         "config": plain_values(plan.config()),
-        "paths": {"metrics_csv": str(folder.metrics_csv), "report_html": str(folder.report_html)},
-        "failures": list(result.failures),
+        "paths": {
+            "metrics_csv": plan.options.shown_path(folder.metrics_csv),
+            "report_html": plan.options.shown_path(folder.report_html),
+        },
+        "failures": list(plan.options.shown_failures(result.failures)),
         "versions": current_versions(),
     }
 
