@@ -5,7 +5,9 @@ The library's messages name fields in backticks; `spelling` makes them the flags
 
 import codecs
 import io
+import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +31,7 @@ NONE = "–"
 
 REPLACED = "ctsr.replaced"
 """How output is encoded where the encoding lacks a character."""
-ASCII = {"×": "x", "–": "-", "−": "-", "…": "...", "→": "->", "±": "+-", "²": "2", "³": "3", "σ": "sigma", "≤": "<="}
+ASCII = {"×": "x", "–": "-", "−": "-", "…": "...", "→": "->", "±": "+-", "²": "^2", "³": "^3", "σ": "sigma", "≤": "<="}
 """What stands for a character that cannot be shown; a question mark for all others."""
 
 Spelling: TypeAlias = Callable[[str], str]
@@ -113,14 +115,20 @@ def prepare_streams() -> None:
     """Make the standard streams take any text, and be there.
 
     A pipe or terminal in cp1252, cp1251 or ASCII gets replacements for what its encoding lacks. A stream that was
-    closed (``>&-``) becomes the null device: else the next file that is opened would have its number.
+    closed (``>&-``) becomes the null device: else the next file that is opened would have its number. Matplotlib is
+    kept from telling of a home that it cannot write: it takes a temporary folder, which is all it needs.
     """
+    logging.getLogger("matplotlib").addFilter(_is_no_matter_of_home)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: object = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper) and stream.errors != REPLACED:
             stream.reconfigure(errors=REPLACED)
+
+
+def _is_no_matter_of_home(record: logging.LogRecord) -> bool:
+    return not re.search("MPLCONFIGDIR|mkdir -p failed", record.getMessage())
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:

@@ -209,7 +209,7 @@ def evaluate_curve(
             model, below = ModelUnderTest(blended, device), replace(options, output_dir=folder.path)
             evaluation = evaluate([model], degradation, below, workers=workers, progress=progress)
             done.append(_curve_point(alpha, evaluation))
-            _write_points(folder.path, done)
+            _write_points(folder.path, [replace(p, failures=options.shown_failures(p.failures)) for p in done])
         ends = (first.path.parent.name, second.path.parent.name)
         save_figure(_curve_figure(done, ends), folder.path / "curve.png")
     failures = dict.fromkeys(failure for point in done for failure in point.failures)

@@ -234,7 +234,7 @@ def _against_itself(loss: PerceptualLoss) -> Callable[[torch.Tensor], torch.Tens
 def _meta(options: FinetuneOptions, start: Start, degradation: Degradation, data: Data) -> Meta:
     before = start.meta.trained_on if start.meta else frozenset[str]()
     earlier = start.meta.trained_identities if start.meta else ()
-    return Meta(
+    meta = Meta(
         experiment=f"{FINETUNED}_x{start.architecture.scale}_{degradation.mode}",
         architecture=start.architecture,
         seed=options.seed,
@@ -246,6 +246,7 @@ def _meta(options: FinetuneOptions, start: Start, degradation: Degradation, data
         card=data.card(),
         versions=current_versions(),
     )
+    return meta.without_names() if options.no_names else meta
 
 
 def _session(
@@ -260,7 +261,7 @@ def _session(
     """The run, which draws the same slices before it begins and after each epoch."""
 
     def draw(epoch: int) -> None:
-        draw_samples(folder / "samples", stage.rig.validation, stage.generator.in_use, epoch)
+        draw_samples(folder / "samples", stage.rig.validation, stage.generator.in_use, epoch, no_names=options.no_names)
 
     if leads and not options.no_plots and not state.epochs_done:
         draw(0)

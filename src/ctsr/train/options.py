@@ -9,7 +9,15 @@ from typing import Any, Literal, TypeVar, cast, get_type_hints
 from ctsr.errors import UsageError
 from ctsr.hu import HUOptions
 
-__all__ = ["FinetuneOptions", "RunOptions", "TrainOptions", "continued", "from_plain", "plain_options"]
+__all__ = [
+    "FinetuneOptions",
+    "RunOptions",
+    "TrainOptions",
+    "continued",
+    "from_plain",
+    "plain_options",
+    "remembered_options",
+]
 
 FREE_ON_RESUME = frozenset(
     {
@@ -30,6 +38,9 @@ FREE_ON_RESUME = frozenset(
     }
 )
 """What may differ from the run that is continued: how long and where, and in what precision."""
+
+PLACES = frozenset({"cache", "data_root", "split_json", "splits", "store"})
+"""Paths that a run without names does not remember: a root may be a patient's folder."""
 
 STARTED_FROM = frozenset({"pretrained_g"})
 """What a run has begun with, and no longer asks for when it is continued."""
@@ -89,6 +100,9 @@ class RunOptions(HUOptions):
     """Receives the run folder."""
     no_plots: bool = False
     """Write numbers only: no curves, no sample pictures."""
+    no_names: bool = False
+    """Write hashes in place of names of patients' folders into the run folder, and no paths of the data: a run that is
+    continued must be given `data_root` again."""
     splits: Path = Path("splits")
     """Where the split is kept and looked for."""
     store: Path | None = None
@@ -258,6 +272,9 @@ def continued(asked: Options, stored: Mapping[str, object], given: Container[str
     values: dict[str, Any] = {}
     for name in (field.name for field in fields(kind)):
         wanted, before = getattr(asked, name), getattr(run, name)
+        if run.no_names and name in PLACES:
+            values[name] = wanted
+            continue
         named = wanted != getattr(default, name) if given is None else name in given
         named = named and name not in STARTED_FROM
         if named and wanted != before and name not in FREE_ON_RESUME:
@@ -267,8 +284,14 @@ def continued(asked: Options, stored: Mapping[str, object], given: Container[str
 
 
 def plain_options(options: RunOptions) -> dict[str, Any]:
-    """The options as they stand in config.json and in the checkpoint; `from_plain` reads them back."""
+    """The options as plain values; `from_plain` reads them back."""
     return {name: _plain(value) for name, value in asdict(options).items()}
+
+
+def remembered_options(options: RunOptions) -> dict[str, Any]:
+    """The options as they stand in config.json and in the checkpoint, without places where names are not wanted."""
+    plain = plain_options(options)
+    return {name: plain[name] for name in plain if not (options.no_names and name in PLACES)}
 
 
 def from_plain(kind: type[RunOptions], plain: Mapping[str, object]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ctsr.paths import resolve_path
 from ctsr.progress import Progress
 from ctsr.train.devices import ending_in_one_line, precision_of
 from ctsr.train.loop import Stage, fit
-from ctsr.train.options import RunOptions, plain_options
+from ctsr.train.options import RunOptions, remembered_options
 from ctsr.train.run_folder import Curves, EpochRow, RunWriter, TrainingState
 
 WantedDegradation: TypeAlias = Degradation | Callable[[Degradation], Degradation] | None
@@ -68,7 +68,7 @@ class Session(Generic[R]):
         """
         rig, state, options = self.stage.rig, self.state, self.options
         # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
-        config = plain_options(replace(options, micro_batch=rig.micro_batch))
+        config = remembered_options(replace(options, micro_batch=rig.micro_batch))
         curves = None if options.no_plots else self.curves
         journal = RunWriter(self.folder, state, curves) if rig.fabric.is_global_zero else None
 

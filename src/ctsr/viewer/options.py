@@ -55,6 +55,9 @@ class ViewOptions(HUOptions):
     """summary.json of an evaluation whose LR images are reproduced bit for bit."""
     snapshot: Path | None = None
     """Write this slice as a PNG file instead of opening the viewer."""
+    no_names: bool = False
+    """Show hashes in place of patients' names and UIDs on the page, in pictures and in CSV files: those that
+    `ctsr evaluate --no_names` writes."""
     no_browser: bool = False
     """Print the address without opening a browser."""
     port: int = 0
