@@ -145,8 +145,7 @@ class Weights:
         return 0
 
     def _list(self, console: Console) -> None:
-        from ctsr.weights.cache import cached_path, default_cache
-        from ctsr.weights.table import WEIGHTS
+        from ctsr.weights import WEIGHTS, cached_path, default_cache
 
         rows: list[tuple[str, ...]] = []
         for weights in WEIGHTS.values():
