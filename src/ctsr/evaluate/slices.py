@@ -5,18 +5,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, seen_in_training
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import SplitError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.output_folder import SliceRef
+from ctsr.evaluate.output_folder import DIRECTIONS, Direction, SliceRef
 from ctsr.hashing import rng_from
+from ctsr.hu import BLOCK, body_blocks
 from ctsr.identity import with_names
 from ctsr.metrics.perceptual import MA_CPU_SECONDS
 from ctsr.progress import SILENT, Progress
+from ctsr.series_quality import spread_indices
 
+BODY_SHARE = 0.1
+"""Least share of body in a plane that is compared."""
 FEWER_MA = 10
 """`ma_every` that the note about MA's computing time suggests."""
 
@@ -90,6 +97,27 @@ def announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: in
         f"MA will take about {hours:.1f} CPU hours for {len(chosen) * images_per_slice} images; {advice}"
         "`metrics` fidelity LPIPS NIQE hu tissue does without"
     )
+
+
+def chosen_planes(truth: npt.NDArray[np.float32], most: int) -> tuple[tuple[Direction, int], ...]:
+    """Planes of each direction that are compared: at most so many, evenly over what holds a body."""
+    blocks = body_blocks(truth.max(axis=0))
+    body = np.kron(blocks, np.ones((BLOCK, BLOCK), np.bool_))[: truth.shape[1], : truth.shape[2]]
+    across: dict[Direction, Sequence[int]] = {
+        "axial": range(len(truth)),
+        "coronal": np.flatnonzero(body.mean(axis=1) > BODY_SHARE).tolist(),
+        "sagittal": np.flatnonzero(body.mean(axis=0) > BODY_SHARE).tolist(),
+    }
+    return tuple(
+        (direction, indices[place])
+        for direction, indices in across.items()
+        for place in spread_indices(len(indices), most)
+    )
+
+
+def plane_of_volume(volume: npt.NDArray[np.float32], direction: Direction, index: int) -> npt.NDArray[np.float32]:
+    """One plane of (slices, rows, columns): axial (row, column), coronal (slice, column), sagittal (slice, row)."""
+    return np.ascontiguousarray(np.take(volume, index, axis=DIRECTIONS.index(direction)))
 
 
 def _check_unseen(

@@ -1,9 +1,9 @@
 """The slices between the slices of a series: which model makes them, and how they get into a result."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from ctsr.checkpoint import Meta, Model, of_kind
 from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL, SLICE_MODELS
 from ctsr.dicom.attributes import Attributes
 from ctsr.dicom.frames import slice_header
+from ctsr.documents import as_type
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.infer import Engine
 from ctsr.padding import SlicePixels
@@ -22,7 +23,7 @@ from ctsr.through_plane.slice_profile import interpolation
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
-from ctsr.upscale.writers import Sink
+from ctsr.upscale.writers import Sink, uncertainty_writer
 
 ROUNDING = 0.05
 """Share by which thickness and distance may lie beyond those of the training and still be like them."""
@@ -102,6 +103,7 @@ def make_slices_between(
     engine: Engine,
     noise_hu: float,
     sink: Sink,
+    folder: Path,
     progress: Progress = SILENT,
 ) -> BetweenMade:
     """Make every slice of a result and give it to `sink`.
@@ -112,6 +114,7 @@ def make_slices_between(
         engine: runs the network between slices.
         noise_hu: what the network is told of the noise of these slices.
         sink: takes the slices.
+        folder: receives the map of uncertainty, where one is wanted.
         progress: hears how far the work is.
     """
     assert job.between is not None, "the job makes slices between slices"
@@ -125,14 +128,18 @@ def make_slices_between(
         made.seconds_read += time.perf_counter() - started
         return pixels
 
-    resolver = ThroughPlaneSuperResolver(engine, job.between.model.hu_range, job.options.skip_air)
+    resolver = ThroughPlaneSuperResolver(
+        engine, job.between.model.hu_range, job.options.skip_air, keep_maps=job.options.uncertainty
+    )
     thin = resolver(read, grid, noise_hu)
     what = f"Slices between slices of {job.series.patient_id}"
-    for index, pixels in enumerate(progress.track(thin, total=grid.num_wanted, what=what)):
-        started = time.perf_counter()
-        made.coronal.result.append(pixels.hu[made.coronal.row].copy())
-        sink.write(index, pixels)
-        made.seconds_write += time.perf_counter() - started
+    with uncertainty_writer(job, folder) as add:
+        for index, pixels in enumerate(progress.track(thin, total=grid.num_wanted, what=what)):
+            started = time.perf_counter()
+            made.coronal.result.append(pixels.hu[made.coronal.row].copy())
+            sink.write(index, pixels)
+            add(resolver.disagreement.slice_hu)
+            made.seconds_write += time.perf_counter() - started
     made.disagreement_hu = resolver.disagreement.mean_hu
     return made
 
@@ -150,10 +157,13 @@ def unusual_slices(job: Job, meta: Meta | None) -> list[str]:
     if meta is None:
         return [*lines, "the model between slices does not say what it was trained on"]
     thickness, share = grid.profile.thickness / grid.spacing, grid.distance / grid.profile.thickness
-    ranges = cast("Mapping[str, tuple[float, float]]", meta.degradation)
+    trained = {
+        name: as_type(meta.degradation.get(name), tuple[float, float], f"meta.degradation.{name}")
+        for name in ("thickness_range", "distance_range")
+    }
     for what, value, (low, high) in (
-        ("thickness over the wanted distance", thickness, ranges["thickness_range"]),
-        ("distance over thickness", share, ranges["distance_range"]),
+        ("thickness over the wanted distance", thickness, trained["thickness_range"]),
+        ("distance over thickness", share, trained["distance_range"]),
     ):
         if not low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING):
             lines.append(f"{what} is {value:.3g}: the model between slices was trained on {low:g} … {high:g}")

@@ -35,6 +35,9 @@ class UpscaleOptions(HUOptions):
     slice_profile: str | None = None
     """Thickness of the source's slices in mm, and after a comma the standard deviation of its blur, such as 5 or
     5,0.6; what the headers say when left out."""
+    uncertainty: bool = False
+    """With slice_spacing or isotropic: write uncertainty.nii.gz as well, by how many HU the answers in coronal and in
+    sagittal planes differ in each voxel."""
     strength: Literal["faithful", "standard", "strong"] = "standard"
     """How much a conditional model changes: faithful adds pixels only, standard removes the noise measured in the
     series, strong also sharpens."""
@@ -78,6 +81,8 @@ class UpscaleOptions(HUOptions):
                 raise UsageError(f"`isotropic` must lie between 0.1 and 50 mm, got {self.isotropic:g}")
         if self.slice_profile is not None and self.wanted_slice_spacing is None:
             raise UsageError("`slice_profile` goes with `slice_spacing` or `isotropic`")
+        if self.uncertainty and self.wanted_slice_spacing is None:
+            raise UsageError("`uncertainty` goes with `slice_spacing` or `isotropic`")
         for name, value in (("denoise", self.denoise), ("sharpen", self.sharpen)):
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"`{name}` must lie between 0 and 1, got {value:g}")
