@@ -103,9 +103,8 @@ def main(roots: list[str]) -> int:
             except CtsrError as error:
                 print(f"{series.patient_id[:24]:24} not written: {error}")
     ratios = ", ".join(f"{method} {sizes['none'] / max(1, sizes[method]):.2f}" for method in SYNTAXES)
-    print(
-        f"{count} series: {_counts(sources)} -> {_counts(results)}; new: {dict(new) or 'nothing'}; size plain / compressed: {ratios}"
-    )
+    print(f"{count} series: {_counts(sources)} -> {_counts(results)}; new: {dict(new) or 'nothing'}")
+    print(f"size plain / compressed: {ratios}")
     return int(bool(new))
 
 
