@@ -1,12 +1,27 @@
+import colorsys
+import re
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import numpy.typing as npt
 import pytest
+from matplotlib.colors import to_rgb
 
+import ctsr.viewer
 from ctsr.errors import DomainError
-from ctsr.figures import ACCENT, Detail, Panel, busiest_detail, comparison_figure, save_figure, slices_figure
+from ctsr.figures import (
+    ACCENT,
+    INTERPOLATION_COLORS,
+    MODEL_COLORS,
+    Detail,
+    Panel,
+    busiest_detail,
+    comparison_figure,
+    method_colors,
+    save_figure,
+    slices_figure,
+)
 from ctsr.hu import PRESETS, Window
 from tests.made.ct import ellipse
 
@@ -81,3 +96,23 @@ def test_flat_planes_are_shown_below_each_other_and_high_ones_side_by_side(tmp_p
     assert sizes[10][0] > 0.3 * sizes[10][1], "three strips high"
     with pytest.raises(DomainError, match="at least one panel"):
         slices_figure([], SOFT)
+
+
+def test_a_method_has_one_color_whatever_it_is_compared_with() -> None:
+    few = method_colors(["Interpolation (Bicubic)", "Model (RRDB)"])
+    more = method_colors(
+        ["Interpolation (Bilinear)", "Interpolation (Bicubic)", "Interpolation (Lanczos)", "Model (RRDB)"]
+    )
+    assert {name: more[name] for name in few} == few
+    assert len(set(more.values())) == 4
+    two = method_colors(["Model (a linear run)", "Model (b)"])
+    assert two["Model (a linear run)"] == few["Model (RRDB)"] != two["Model (b)"]
+
+
+def test_the_page_and_the_plots_agree_on_hues() -> None:
+    page = (Path(ctsr.viewer.__file__).parent / "page" / "format.js").read_text(encoding="utf-8")
+    shown = dict(re.findall(r'(\w+): "(#[0-9a-f]{6})"', page))
+    for name, color in {**INTERPOLATION_COLORS, "SR": MODEL_COLORS[0]}.items():
+        if name in shown:
+            hues = [colorsys.rgb_to_hsv(*to_rgb(one))[0] for one in (shown[name], color)]
+            assert abs(hues[0] - hues[1]) < 0.03, name

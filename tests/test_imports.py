@@ -1,12 +1,14 @@
-"""How much of the package one task loads: what a reader of that task must open, at most."""
+"""What keeps the package readable: how much of it one task loads, how long modules and functions are, which idioms."""
 
 import ast
 import sys
+from collections.abc import Iterator
 
 import pytest
 from benchmarks.closures import closure, modules
 
 TREES = modules()
+COMPREHENSION = ast.GeneratorExp | ast.ListComp
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,41 @@ def test_a_task_loads_no_more_modules_than_it_needs(task: str, most: int) -> Non
 def test_no_module_is_longer_than_a_reader_keeps_in_mind() -> None:
     too_long = [name for name, tree in TREES.items() if tree.body and (tree.body[-1].end_lineno or 0) > 450]
     assert too_long == []
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                yield f"{module}.{node.name}", node
+
+
+def test_a_function_fits_on_a_screen_but_for_its_docstring() -> None:
+    too_long: list[str] = []
+    for name, node in functions():
+        first = node.body[0]
+        is_documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+        docstring = (first.end_lineno or 0) - first.lineno + 1 if is_documented else 0
+        if (node.end_lineno or 0) - node.lineno + 1 - docstring > 56:
+            too_long.append(name)
+    assert too_long == []
+
+
+def nodes() -> Iterator[tuple[str, ast.AST]]:
+    for module, tree in TREES.items():
+        yield from ((module, node) for node in ast.walk(tree))
+
+
+def test_names_say_what_is_in_them() -> None:
+    named = [(module, node.id) for module, node in nodes() if isinstance(node, ast.Name)]
+    named += [(module, node.arg) for module, node in nodes() if isinstance(node, ast.arg)]
+    assert [module for module, name in named if name == "one"] == []
+
+
+def test_several_names_are_not_unpacked_from_a_comprehension() -> None:
+    assigned = [(module, node) for module, node in nodes() if isinstance(node, ast.Assign)]
+    made = [(module, node.targets[0]) for module, node in assigned if isinstance(node.value, COMPREHENSION)]
+    assert [module for module, target in made if isinstance(target, ast.Tuple)] == []
 
 
 def test_the_closure_is_what_python_loads() -> None:

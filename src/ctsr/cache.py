@@ -18,7 +18,7 @@ from typing import Literal
 import platformdirs
 
 VARIABLE = "CTSR_CACHE"
-"""Environment variable that names the cache folder; `--cache_dir` sets it."""
+"""Environment variable that names the cache folder; `cache_dir` of every command sets it."""
 PRIVATE_MODE = 0o700
 """Of folders that hold pixels of patients: for the user's eyes only."""
 DAY_S = 86_400.0

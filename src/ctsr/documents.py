@@ -117,7 +117,8 @@ def _plain(value: object, kind: Any, where: str) -> object:
 
 def _one_of(value: object, kinds: Sequence[Any], where: str) -> object:
     """As the first kind that fits; the message is that of the last."""
-    *others, last = (kind for kind in kinds if kind is not NoneType)
+    fitting = [kind for kind in kinds if kind is not NoneType]
+    *others, last = fitting
     if value is None and NoneType in kinds:
         return None
     for kind in others:

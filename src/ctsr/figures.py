@@ -27,6 +27,10 @@ ACCENT = "#d1495b"
 """Colour of the frame round a detail."""
 COLORS = ("#7d8894", "#3d6f9e", "#d98032", "#4d9078", "#8e5572", "#b0a030", "#5b5f97", "#a44a3f")
 """Colours of lines and bars, in order; colour-blind readers can tell the first three apart."""
+INTERPOLATION_COLORS = {"Bilinear": "#4a78b8", "Bicubic": "#c08a2e", "Lanczos": "#7d8894", "Linear": "#8e5572"}
+"""Colours of methods by a word of their name: the hues that the viewer's page gives them, darker for a white ground."""
+MODEL_COLORS = ("#2a9583", "#b0a030", "#5b5f97", "#a44a3f", "#3f4650", "#7cae3c")
+"""Colours of models, in order; the first is the page's for SR."""
 DPI = 150
 """Resolution of all figures, pixels per inch."""
 MAX_FLAT_ASPECT = 0.45
@@ -53,6 +57,23 @@ class Detail:
     top: int
     left: int
     size: int
+
+
+def method_colors(methods: Sequence[str]) -> dict[str, str]:
+    """The colour of each method in every plot, which does not depend on what else is compared."""
+    colors: dict[str, str] = {}
+    for method in methods:
+        word = next(
+            (
+                word
+                for word in INTERPOLATION_COLORS
+                if word.lower() in method.lower() and not method.startswith("Model")
+            ),
+            None,
+        )
+        models = sum(color in MODEL_COLORS for color in colors.values())
+        colors[method] = INTERPOLATION_COLORS[word] if word else MODEL_COLORS[models % len(MODEL_COLORS)]
+    return colors
 
 
 def new_figure(width: float, height: float) -> Figure:

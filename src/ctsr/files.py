@@ -33,6 +33,8 @@ GIVEN_UP_S = 86_400.0
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system answers where there is no room: disk, quota, largest file."""
+REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What it answers where this user may not write, or nobody."""
 NO_ROOM_BYTES = 1 << 16
 """Less is free where a library failed on a full disk and does not say so."""
 
@@ -236,12 +238,17 @@ def cached_by_file(maxsize: int) -> Callable[[Callable[[Path], T]], Callable[[Pa
 def naming_full_disk(final: Path) -> Generator[None]:
     """Say of which file or folder it is that the disk has no room left, and what to do.
 
+    A place that refuses to be written is called by the name that the user knows, not by the temporary one.
+
     Raises:
         DiskFullError: the block failed, and there is no room.
     """
     try:
         yield
     except Exception as error:  # PyTorch, NumPy and safetensors each have errors of their own for a full disk
+        if isinstance(error, OSError) and error.errno in REFUSED and PART in str(error.filename):
+            error.filename = str(final)
+            raise
         if isinstance(error, CtsrError) or not _is_full(error, final):
             raise
         free = _free_bytes(final)

@@ -65,6 +65,23 @@ class HUCorrection:
 AS_READ = HUCorrection()
 
 
+@dataclass(frozen=True, kw_only=True)
+class HUOptions:
+    """What a user knows better than headers, among the options of whatever reads series."""
+
+    assume_hu: bool = False
+    """Take stored values for HU where a series has no rescale slope and intercept."""
+    hu_offset: float = 0.0
+    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
+    hu_scale: float = 1.0
+    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
+
+    @property
+    def hu_correction(self) -> HUCorrection:
+        """Correction of all values that are read."""
+        return HUCorrection(self.hu_scale, self.hu_offset)
+
+
 @dataclass(frozen=True)
 class HURange:
     """A closed range of Hounsfield units and its linear map to the network's [-1, 1].

@@ -39,7 +39,10 @@ def pseudonym(name: str) -> str:
 def with_names(split: Mapping[str, Iterable[str]], present: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Replace hashes in a model's split by the names they stand for, as far as those patients are present."""
     names = {pseudonym(name): name for name in present}
-    return {part: tuple(names.get(name, name) for name in patients) for part, patients in split.items()}
+    named: dict[str, tuple[str, ...]] = {}
+    for part, patients in split.items():
+        named[part] = tuple(names.get(patient, patient) for patient in patients)
+    return named
 
 
 @lru_cache(maxsize=4096)

@@ -114,14 +114,13 @@ def check_apart(source: Path, target: Path) -> None:
         )
 
 
-def check_free(target: Path, *models: Path, overwrite: bool = False, flag: str = "--out") -> None:
+def check_free(target: Path, *models: Path, overwrite: bool = False) -> None:
     """Refuse to write over a model that is read, and over any other file unless that was asked for.
 
     Args:
         target: the file to write; need not exist.
         models: the files that are read; need not exist.
         overwrite: whether another file may be replaced.
-        flag: how the user names the target, for messages.
 
     Raises:
         UsageError: it must stay as it is.
@@ -129,9 +128,9 @@ def check_free(target: Path, *models: Path, overwrite: bool = False, flag: str =
     if not target.exists():
         return
     if any(model.exists() and target.samefile(model) for model in models):
-        raise UsageError(f"{target} is the model itself, which would be overwritten; give another {flag}")
+        raise UsageError(f"{target} is the model itself, which would be overwritten; choose another `out`")
     if not overwrite:
-        raise UsageError(f"{target} already exists; pass --overwrite to replace it, or another {flag}")
+        raise UsageError(f"{target} already exists; pass `overwrite=True` to replace it, or choose another `out`")
 
 
 def _spellings(text: str | Path, base: Path) -> list[Path]:

@@ -49,7 +49,7 @@ def test_every_blend_has_an_identity_of_its_own(pair: tuple[Model, Model]) -> No
 
 
 def test_what_cannot_be_blended_is_refused(pair: tuple[Model, Model], tmp_path: Path) -> None:
-    with pytest.raises(DomainError, match=r"--alpha must be in \[0, 1\], got 1\.5"):
+    with pytest.raises(DomainError, match=r"`alpha` must be in \[0, 1\], got 1\.5"):
         blend(*pair, 1.5)
     wider = load_model(save_model(tmp_path / "wider.pth", nf=8))
     with pytest.raises(CheckpointError, match="are different networks"):

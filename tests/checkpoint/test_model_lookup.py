@@ -144,11 +144,11 @@ def test_what_is_not_found_is_an_error_that_lists_where_it_was_looked_for(place:
 
 @pytest.mark.parametrize(("only_l1", "kind"), [(False, "run"), (True, "L1 run")])
 def test_without_any_run_the_bundled_model_is_meant_and_that_is_said(tmp_path: Path, only_l1: bool, kind: str) -> None:
-    resolved = resolve_model(None, search_root=tmp_path, only_l1=only_l1, flag="--this")
+    resolved = resolve_model(None, search_root=tmp_path, only_l1=only_l1, parameter="this")
     first = next(iter(BUNDLED.values()))
     assert resolved.path == first.file
     assert resolved.note.startswith(f"model: {first.name}, which comes with ctsr, as there is no {kind} in {tmp_path}")
-    assert resolved.note.endswith("(choose with --this)")
+    assert resolved.note.endswith("(choose with `this`)")
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -158,7 +158,7 @@ def test_without_any_run_the_bundled_model_is_of_the_scale_that_is_asked_for(tmp
 
 
 def test_without_any_run_a_scale_that_no_bundled_model_has_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="no model for ×3 comes with ctsr; name one with --model_path"):
+    with pytest.raises(MissingInputError, match="no model for ×3 comes with ctsr; name one with `model_path`"):
         resolve_model(None, search_root=tmp_path, scale=3)
 
 

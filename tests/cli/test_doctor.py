@@ -28,3 +28,11 @@ def test_a_cache_that_cannot_be_written_is_named_with_what_takes_its_place(
     said = capsys.readouterr().out
     assert "cannot be written" in said
     assert "CTSR_CACHE" in said
+
+
+@pytest.mark.slow
+def test_every_engine_that_is_installed_works(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    assert "torch fp32:" in report
+    assert ("openvino int8:" in report) == ("openvino fp32:" in report)

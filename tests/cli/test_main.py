@@ -134,7 +134,7 @@ def test_what_a_user_can_put_right_is_one_line_and_status_1(trouble, capsys: pyt
 
 def test_an_error_of_the_system_is_one_line_and_status_1(trouble, capsys: pytest.CaptureFixture[str]) -> None:
     assert trouble("system") == 1
-    assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: '/nowhere/at/all'\n"
+    assert capsys.readouterr().err == "error: /nowhere/at/all: No such file or directory\n"
 
 
 def test_only_debug_shows_the_traceback(trouble) -> None:

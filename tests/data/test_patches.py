@@ -133,7 +133,7 @@ def test_processes_share_an_epoch_evenly(world_size: int) -> None:
 
 
 def test_a_patch_size_that_the_scale_does_not_divide_is_refused(series: StoredSeries) -> None:
-    with pytest.raises(DomainError, match="not divisible by --scale 4; the nearest that is: 48"):
+    with pytest.raises(DomainError, match="not divisible by `scale` 4; the nearest that is: 48"):
         dataset(series, patch=50, scale=4)
 
 
@@ -149,7 +149,7 @@ def test_a_slice_pair_is_the_same_for_every_caller_and_in_any_order(series: Stor
 
 
 def test_noise_that_needs_whole_slices_is_refused_before_training(series: StoredSeries) -> None:
-    with pytest.raises(DomainError, match="--noise_model projection needs whole slices"):
+    with pytest.raises(DomainError, match="`noise_model` projection needs whole slices"):
         dataset(series, degradation=Degradation(noise_model=("white", "projection")))
 
 

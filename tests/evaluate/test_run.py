@@ -511,11 +511,11 @@ def test_ma_is_announced_and_may_be_computed_on_every_nth_slice_only(run, monkey
     assert [row.metrics["MA"].value for row in rows[::3]] == [6.0, None, None, 6.0, None, 6.0, None, None]
     assert [row.metrics["PI"].value for row in rows[::3]] == [4.0, None, None, 4.0, None, 4.0, None, None]
     assert {row.metrics["PI"].reason for row in rows if row.metrics["PI"].value is None} == {
-        "not on this slice (--ma_every)"
+        "not on this slice (`ma_every`)"
     }
     (announced,) = (note for note in listener.notes if note.startswith("MA will take"))
     assert "for 9 images" in announced
     summary = summary_of(evaluation)
     assert summary["pi_kind"] == "ma+niqe"
     found = summary["global_per_slice"][MODEL]["PI"]
-    assert (found["n"], found["not_computed"]) == (3, {"not on this slice (--ma_every)": 5})
+    assert (found["n"], found["not_computed"]) == (3, {"not on this slice (`ma_every`)": 5})

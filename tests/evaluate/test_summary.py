@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.evaluate.made import GLOBAL, METHODS, NAMES, ref, rows
 
 
 def series_draws(sampler: DegradationSampler, patient: str, series: str, count: int) -> SeriesDraws:
-    refs = [ref(patient, i, series) for i in range(count)]
+    refs = [replace(ref(patient, i, series), deg_seed=sampler.patient_seed(patient)) for i in range(count)]
     draws = [(r, sampler.draw(patient, series, r.sop_instance_uid, r.slice_index)) for r in refs]
     return SeriesDraws(patient, series, draws)
 

@@ -15,11 +15,14 @@ from ctsr.cli.main import main
 from ctsr.errors import DomainError, MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.planes import chosen_planes, super_resolve_thick
+from ctsr.evaluate.planes import super_resolve_thick
+from ctsr.evaluate.slices import chosen_planes
 from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures
+from ctsr.hallucination.lesion_insertion import Lesion, draw_between, trials_between
 from ctsr.hu import AIR
 from ctsr.infer import TorchEngine
-from ctsr.through_plane.slice_grid import thicken
+from ctsr.physics.transfer import full_width, slice_sensitivity
+from ctsr.through_plane.slice_grid import ThickenedVolume, thicken
 from ctsr.through_plane.slice_profile import Block, SliceProfile
 from tests.made.ct import body, save_series
 from tests.made.exams import only_series
@@ -105,6 +108,51 @@ def test_what_is_measured_is_what_is_delivered_to_the_bit(tmp_path: Path, tested
     np.testing.assert_array_equal(files[shown], np.rint(made)[shown])
 
 
+def test_lesions_lie_between_thick_slices_and_cubic_brings_a_part_of_them_back() -> None:
+    soft = np.full((40, 80, 80), 40, np.float32)
+    case = thicken(soft, 1.0, SliceProfile(5.0), 5.0)
+    spacing = (1.0, 1.0, 1.0)
+    lesions = draw_between(case, spacing, np.random.default_rng(0))
+    assert {lesion.diameter_mm for lesion in lesions} == {4.0, 6.0, 8.0, 10.0}
+    for lesion in lesions:
+        assert 0.25 <= lesion.height / 5 % 1 <= 0.75
+    methods = {"cubic": lambda made: made.interpolated("cubic"), "truth": lambda made: made.truth}
+    trials = trials_between("s", case, lesions, methods, spacing)
+    assert len(trials) == 2 * len(lesions)
+    for trial in trials:
+        if trial.method == "truth":
+            assert trial.recovered == pytest.approx(1)
+        assert abs(trial.false_contrast_hu) < 0.01
+        assert not trial.appeared
+    cubic = {d: [t.recovered for t in trials if t.method == "cubic" and t.lesion.diameter_mm == d] for d in (4.0, 10.0)}
+    assert 0 < max(cubic[4.0]) < 0.6 < min(cubic[10.0]) < 1
+
+
+def test_a_lesion_that_a_method_invents_is_noticed() -> None:
+    case = thicken(np.full((40, 80, 80), 40, np.float32), 1.0, SliceProfile(5.0), 5.0)
+    lesion = Lesion(40, 40, 8.0, 100.0, "soft tissue", 17.5)
+
+    def inventive(made: ThickenedVolume) -> Block:
+        invented = made.truth.copy()
+        invented[14:22, 28:37, 28:37] += 90  # the region of 64 pixels begins at row and column 8
+        return invented
+
+    (trial,) = trials_between("s", case, [lesion], {"inventive": inventive}, (1.0, 1.0, 1.0))
+    assert trial.appeared
+
+
+def test_a_thin_disc_is_as_wide_as_interpolation_makes_it() -> None:
+    profile = SliceProfile(5.0)
+    truth = slice_sensitivity(lambda made: made.truth, profile, 5.0, 1.0)
+    linear = slice_sensitivity(lambda made: made.interpolated("linear"), profile, 5.0, 1.0)
+    assert truth == pytest.approx(1.0)
+    # The triangle between slices 5 mm apart: a disc lies within one profile, or touches two.
+    assert linear == pytest.approx(5.0, abs=0.6)
+    assert full_width(np.array([0.0, 1, 2, 1, 0])) == 2.0
+    assert full_width(np.zeros(5)) is None
+    assert full_width(np.array([2.0, 1, 0])) is None
+
+
 def test_each_direction_is_compared_where_there_is_a_body() -> None:
     places = chosen_planes(thin_volume(), 4)
     assert [sum(direction == name for direction, _ in places) for name in ("axial", "coronal", "sagittal")] == [4] * 3
@@ -113,7 +161,7 @@ def test_each_direction_is_compared_where_there_is_a_body() -> None:
 
 def test_tables_page_and_strips_are_written(tmp_path: Path, tested: ModelUnderTest) -> None:
     root = save_thin(save_thin(tmp_path / "exams", "bert"), "cleopatra")
-    both = {"thickness": (3.0, 4.0), "distance": (3.0, 2.5)}
+    both = {"thickness": (3.0, 4.0), "distance": (3.0, 2.5), "physics": True, "hallucination": True}
     asked = options(root, **both, no_plots=False, windows=("global", "soft_tissue"), mask=("none", "body"))
     result = evaluate_through_plane([tested], asked)
     assert result.failures == ()
@@ -142,6 +190,9 @@ def test_tables_page_and_strips_are_written(tmp_path: Path, tested: ModelUnderTe
     page = (result.folder / "report.html").read_text(encoding="utf-8")
     assert "Slices of 4 mm every 2.5 mm" in page
     assert "data:image/png;base64" in page
+    assert "Edges along z" in page
+    widths = result.records[0].disc_width_mm
+    assert widths["Interpolation (Linear)"] == pytest.approx(3, abs=0.6)
 
 
 def test_an_interrupted_evaluation_is_continued_to_the_same_rows(tmp_path: Path, tested: ModelUnderTest) -> None:

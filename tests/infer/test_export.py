@@ -70,7 +70,7 @@ def test_a_model_to_pass_on_is_a_model_again_with_its_card(generator: Model, tmp
     again = load_model(exported.path)
     assert (again.scale, again.degradation) == (generator.scale, generator.degradation)
     assert read_card(exported.path) == "# About\n"
-    with pytest.raises(UsageError, match="--card goes into a safetensors file; onnx cannot hold one"):
+    with pytest.raises(UsageError, match="`card` goes into a safetensors file; onnx cannot hold one"):
         export(generator, tmp_path / "m.onnx", "onnx", card="# About\n")
     with pytest.raises(CheckpointError, match="does not say how it was trained"):
         export(replace(generator, meta=None), tmp_path / "n.safetensors", "safetensors")

@@ -22,7 +22,7 @@ from ctsr.node.service import serve
 from ctsr.node.settings import NodeOptions
 from ctsr.upscale.options import UpscaleOptions
 from tests.made.ct import save
-from tests.made.model import save_model
+from tests.made.model import save_model, save_slice_model
 from tests.made.orthanc import Archive, free_ports, running
 from tests.needs import needs_program
 from tests.node import light
@@ -122,6 +122,21 @@ def test_results_of_a_model_go_back_by_stow_rs(
     assert not any(word in json.dumps(log.lines) for word in ("Doe", "Jane", '"P1"'))
 
 
+def test_a_node_makes_slices_between_slices(orthanc: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    model = load_model(save_slice_model(tmp_path / "best.pth"))
+    settings = UpscaleOptions(picture=False, slice_spacing=1.0)
+    upscaler = ModelUpscaler(model, EngineRequest("torch"), settings, model)
+    assert upscaler.settings != ModelUpscaler(model, EngineRequest("torch"), settings).settings
+    options = light.options(tmp_path / "queue", f"{orthanc.url}/dicom-web", 2)
+    before = set(orthanc.get("/instances"))
+    with node_thread(options, upscaler) as log:
+        assert store(log["listening"][0]["port"], ct_slices(3, series="1.2.8")) == [0, 0, 0]
+        wait_for(lambda: len(set(orthanc.get("/instances")) - before) == 6)
+    tags = [orthanc.get(f"/instances/{name}/simplified-tags") for name in set(orthanc.get("/instances")) - before]
+    assert {(float(tag["SliceThickness"]), tag["SeriesDescription"]) for tag in tags} == {(1, "CHEST [SR z 1 mm]")}
+
+
 def test_what_failed_is_listed_tried_again_when_told_and_waits_for_its_destination(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +175,9 @@ def test_the_verb_ends_well_when_it_is_told_to(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("ctsr.node.service.serve", served)
     model = save_model(tmp_path / "best.pth")
     words = ["--aet", "X", "--allow", "A", "--allow", "B", "--strength", "strong", "--model_path", str(model)]
+    assert main(["node", "--send_to", "PACS@h:1", *words]) == 0
+    slice_model = save_slice_model(tmp_path / "z.pth")
+    words += ["--slice_spacing", "1", "--slice_model", str(slice_model)]
     assert main(["node", "--send_to", "PACS@h:1", *words]) == 0
 
 

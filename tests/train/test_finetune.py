@@ -261,7 +261,7 @@ def test_left_out_the_generator_is_the_newest_l1_run(
     listener = Listener()
     finetune(replace(finetuning, pretrained_g=None, epochs=1, lambda_gan=0.0), progress=listener)
     chosen = Path("runs") / pretrained.name / "best.pth"
-    assert f"model: {chosen}, the newest L1 run (choose another with --pretrained_g)" in listener.notes
+    assert f"model: {chosen}, the newest L1 run (choose another with `pretrained_g`)" in listener.notes
 
 
 def test_each_kind_of_run_is_continued_by_its_own_verb(finetuning: FinetuneOptions, pretrained: Path) -> None:
@@ -275,12 +275,12 @@ def test_each_kind_of_run_is_continued_by_its_own_verb(finetuning: FinetuneOptio
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"patch": 25}, "--patch 25 is not divisible by --scale 2; 24 is"),
-        ({"lambda_gan": -1.0}, "--lambda_gan must not be negative"),
-        ({"lambda_artifact": 1.0, "ema": 0.0}, "needs --ema above 0"),
-        ({"perc_layers": ("conv5_3",), "perc_weights": (1.0, 2.0)}, "2 values for 1 --perc_layers"),
-        ({"ema": 1.0}, r"--ema must be in \[0, 1\)"),
-        ({"accumulate": 0}, "--accumulate must be at least 1"),
+        ({"patch": 25}, "`patch` 25 is not divisible by `scale` 2; 24 is"),
+        ({"lambda_gan": -1.0}, "`lambda_gan` must not be negative"),
+        ({"lambda_artifact": 1.0, "ema": 0.0}, "needs `ema` above 0"),
+        ({"perc_layers": ("conv5_3",), "perc_weights": (1.0, 2.0)}, "2 values for 1 `perc_layers`"),
+        ({"ema": 1.0}, r"`ema` must be in \[0, 1\)"),
+        ({"accumulate": 0}, "`accumulate` must be at least 1"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(

@@ -32,7 +32,7 @@ def test_a_run_keeps_its_split_whatever_the_split_file_says_by_now(options: Trai
 def test_an_option_that_is_named_counts_even_where_it_is_the_default(options: TrainOptions) -> None:
     run = train(replace(options, epochs=1))
     resumed = TrainOptions(resume=str(run.folder), store=options.store, device="cpu")
-    with pytest.raises(UsageError, match="--batch_size 10 does not fit the run to be continued, which has 4"):
+    with pytest.raises(UsageError, match="`batch_size` 10 does not fit the run to be continued, which has 4"):
         train(resumed, given={"resume", "batch_size"})
     again = train(replace(resumed, epochs=2), given={"resume", "epochs"})
     assert again.state.epochs_done == 2

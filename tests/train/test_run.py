@@ -136,7 +136,7 @@ def test_a_checkpoint_to_resume_that_is_not_there_is_an_error_rather_than_a_fres
 def test_a_flag_that_does_not_fit_the_resumed_run_is_refused(options: TrainOptions) -> None:
     result = train(replace(options, epochs=1))
     resumed = TrainOptions(resume=str(result.folder), store=options.store, device="cpu", epochs=2)
-    with pytest.raises(UsageError, match="--patch_size 48 does not fit the run to be continued, which has 24"):
+    with pytest.raises(UsageError, match="`patch_size` 48 does not fit the run to be continued, which has 24"):
         train(replace(resumed, patch_size=48))
     with pytest.raises(UsageError, match="degradation asked for"):
         train(resumed, Degradation("clean"))
@@ -170,7 +170,7 @@ def test_a_loss_that_stays_not_finite_ends_the_training_with_advice(
     from ctsr.train import run as module
 
     monkeypatch.setattr(module, "l1_loss", lambda sr, hr: (sr - hr).mean() * float("nan"))
-    with pytest.raises(CtsrError, match=r"10 times in a row, at step 10: .* lower --lr"):
+    with pytest.raises(CtsrError, match=r"10 times in a row, at step 10: .* lower `lr`"):
         train(replace(options, batch_size=1))
 
 
@@ -205,16 +205,16 @@ def test_several_roots_are_one_set_of_patients(options: TrainOptions, root: Path
 
 
 def test_a_patch_size_that_the_scale_does_not_divide_is_refused(options: TrainOptions) -> None:
-    with pytest.raises(UsageError, match="not divisible by --scale"):
+    with pytest.raises(UsageError, match="not divisible by `scale`"):
         train(replace(options, patch_size=25))
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"epochs": 0}, "--epochs must be at least 1"),
-        ({"lr": 0.0}, "--lr must be above 0"),
-        ({"patience": -1}, "--patience must not be negative"),
+        ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"lr": 0.0}, "`lr` must be above 0"),
+        ({"patience": -1}, "`patience` must not be negative"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(options: TrainOptions, settings: dict[str, Any], says: str) -> None:

@@ -10,6 +10,7 @@ from ctsr.degrade import Degradation
 from ctsr.models import Architecture, build
 from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.networks import RRDBNet
+from tests.made.model import save_slice_model
 
 CARD = TrainingCard((0.3, 0.5), (1.0, 5.0), {"STANDARD": 48}, {"train": 48})
 """Of a model at home in slices of 0.6 … 1.0 mm at ×2."""
@@ -44,3 +45,9 @@ def bilinear_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bilinear(bilinear_path: Path) -> Model:
     return load_model(bilinear_path)
+
+
+@pytest.fixture(scope="session")
+def between(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A network between slices with a few random weights."""
+    return load_model(save_slice_model(tmp_path_factory.mktemp("between") / "best.pth", card=CARD))

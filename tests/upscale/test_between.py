@@ -8,29 +8,22 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.nifti1 import Nifti1Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
-from ctsr.checkpoint import Model, load_model
+from ctsr.checkpoint import Model
 from ctsr.cli.main import main
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import read_volume
 from ctsr.infer.selection import EngineRequest
 from ctsr.upscale import between as upscale_between
+from ctsr.upscale import writers
 from ctsr.upscale.between import pick_models
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
-from tests.made.ct import body, ct_slice, save_series, write
+from tests.made.ct import Edit, body, ct_slice, save, save_series, slices, write
 from tests.made.exams import only_series
 from tests.made.listener import Listener
-from tests.made.model import save_slice_model
 from tests.oracles import dciodvfy_errors
-from tests.upscale.conftest import CARD
-
-
-@pytest.fixture(scope="module")
-def between(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A network between slices with a few random weights."""
-    return load_model(save_slice_model(tmp_path_factory.mktemp("between") / "best.pth", card=CARD))
 
 
 @pytest.fixture
@@ -125,6 +118,28 @@ def test_nifti_comes_out_on_the_thin_grid(series: Path, tmp_path: Path, between:
     np.testing.assert_allclose(there.slices[3].position, volume.grid.position((3, 0, 0)), atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["out", "out.nii.gz"])
+def test_what_the_two_kinds_of_planes_disagree_about_is_a_volume(
+    name: str, series: Path, tmp_path: Path, between: Model
+) -> None:
+    out = tmp_path / name
+    run(series, out, between)
+    place = tmp_path / ("out/uncertainty.nii.gz" if name == "out" else "out.nii.gz.uncertainty.nii.gz")
+    assert not place.exists()
+    run(series, out, between, uncertainty=True, overwrite=True)
+    apart = cast("Nifti1Image", nib.load(place))
+    assert apart.shape == (40, 40, 29)
+    record = json.loads((place.parent / place.name.replace("uncertainty.nii.gz", "run.json")).read_text())
+    values = np.asarray(apart.dataobj)
+    assert values.min() >= 0
+    # The record's mean also counts the margins of slabs and leaves out what lies outside of the body.
+    assert values[values > 0].mean() == pytest.approx(record["disagreement_hu"], rel=0.25)
+    volume = read_volume(only_series(series))
+    np.testing.assert_allclose(np.abs(apart.affine[:3, 3]), np.abs(volume.grid.origin), atol=1e-3)
+    assert apart.header.get_zooms() == pytest.approx((0.7, 0.7, 1.0))
+    assert run(series, out, between, uncertainty=True).outcomes[0].kept
+
+
 def test_contradicting_headers_are_said(series: Path, tmp_path: Path, between: Model) -> None:
     for path in series.iterdir():
         ds = dcmread(path)
@@ -187,8 +202,112 @@ def test_the_command_takes_the_model_that_comes_with_ctsr(
         {"isotropic": 1.0, "slice_spacing": 1.0},
         {"isotropic": 1.0, "target_spacing": 1.0},
         {"slice_profile": "5"},
+        {"uncertainty": True},
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         UpscaleOptions(**options)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_tells_who_the_patient_is_stays_out_of_an_anonymized_result(
+    tmp_path: Path, between: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTSR_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "exams" / "Doe_Jane" / "chest"
+    images = [body(40, seed=i, smooth=1.5, texture=60) for i in range(6)]
+    paths = save_series(folder, images, step=4.0, SliceThickness=5, ImageComments="Jane", StationName="Doe7")
+    for path in paths[3:]:
+        ds = dcmread(path)
+        ds.RescaleIntercept = -1023  # defects are said with the folder's name
+        ds.save_as(path)
+    drawn: list[str] = []
+    figure = writers.comparison_figure
+    monkeypatch.setattr(
+        writers, "comparison_figure", lambda *args, title="", **rest: drawn.append(title) or figure(*args, **rest)
+    )
+    report = run(tmp_path / "exams", tmp_path / "out", between, picture=True, anonymize=True)
+    assert report.failed == 0
+    (record,) = (tmp_path / "out").rglob("run.json")
+    shown = [str(record.relative_to(tmp_path / "out")), record.read_text(), *drawn]
+    files = sorted(record.parent.glob("*.dcm"))
+    shown += [str(dcmread(path)) for path in files]
+    assert len(files) == 21
+    sources = {str(dcmread(path).SOPInstanceUID) for path in paths}
+    for text in shown:
+        assert not any(word in text for word in ("Doe", "Jane", "P1", "1.2.3.4", *sources))
+    assert json.loads(record.read_text())["warnings"]
+    made = [dcmread(path) for path in files]
+    assert len({ds.SOPInstanceUID for ds in made}) == 21
+    assert len({ds.SeriesInstanceUID for ds in made}) == 1
+    named = {str(item.ReferencedSOPInstanceUID) for ds in made for item in ds.SourceImageSequence}
+    assert len(named) == 6  # hashes: they still say which were made of one image
+
+
+def test_a_run_that_was_stopped_leaves_nothing_and_is_made_whole_by_the_next(
+    series: Path, tmp_path: Path, between: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = UpscaleOptions(picture=False, slice_spacing=1.0)
+
+    def made(out: Path, listener: Listener) -> Report:
+        return upscale(series, out, between, EngineRequest("torch"), settings, between=between, progress=listener)
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path / "out", Listener(stop_in="Slices between slices of s", stop_after=12))
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert made(tmp_path / "out", Listener()).failed == 0
+    made(tmp_path / "whole", Listener())
+    for path in sorted((tmp_path / "whole").glob("*.dcm")):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert made(tmp_path / "out", Listener()).outcomes[0].kept
+
+
+def tilted(ds: Dataset, index: int) -> None:
+    x, y, z = ds.ImagePositionPatient
+    ds.ImagePositionPatient = [x, y + 1.2 * index, z]
+
+
+def uneven(ds: Dataset, index: int) -> None:
+    x, y, z = ds.ImagePositionPatient
+    ds.ImagePositionPatient = [x, y, z + (1.3 if index % 2 else 0)]
+
+
+def twice(ds: Dataset, index: int) -> None:
+    x, y, z = ds.ImagePositionPatient
+    ds.ImagePositionPatient = [x, y, z - (4 if index == 5 else 0)]
+
+
+@pytest.mark.parametrize(("edit", "said"), [(tilted, "tilt"), (uneven, "step"), (twice, "several images at z = 46 mm")])
+def test_series_without_places_between_their_slices_are_refused_in_one_line(
+    edit: Edit, said: str, tmp_path: Path, between: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [body(40, seed=i) for i in range(8)]
+    for ds in slices(images, edit, step=4.0):
+        save(ds, tmp_path / "s" / f"IM{ds.InstanceNumber}")
+    words = ["upscale", str(tmp_path / "s"), str(tmp_path / "out"), "--slice_spacing", "1"]
+    assert main([*words, "--slice_model", str(between.path), "--engine", "torch"]) == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert str(tmp_path / "s") in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("thickness", "said"),
+    [
+        (None, "no SliceThickness: slices are taken to be 4 mm thick"),
+        (1, "slices of 1 mm lie 4 mm apart: what lies in the gaps was never measured"),
+        (0, "no SliceThickness"),
+    ],
+)
+def test_thickness_that_is_absent_or_contradicts_positions_is_said(
+    thickness: float | None, said: str, tmp_path: Path, between: Model
+) -> None:
+    images = [body(40, seed=i) for i in range(6)]
+    save_series(tmp_path / "s", images, step=4.0, SliceThickness=thickness)
+    (outcome,) = run(tmp_path / "s", tmp_path / "out", between).outcomes
+    assert not outcome.error
+    assert any(said in warning for warning in outcome.warnings)
+    (outcome,) = run(tmp_path / "s", tmp_path / "told", between, slice_profile="4").outcomes
+    assert not any(said in warning for warning in outcome.warnings)

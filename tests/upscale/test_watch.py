@@ -40,7 +40,9 @@ def add(folder: Path, *numbers: int, series: str = "1.2.3.4") -> None:
             save(ds, folder / f"{ds.InstanceNumber}")
 
 
-def watched(source: Path, out: Path, model: Model, time: Time) -> list[str]:
+def watched(
+    source: Path, out: Path, model: Model, time: Time, between: Model | None = None, **options: object
+) -> list[str]:
     listener = Listener()
     with pytest.raises(KeyboardInterrupt):
         watch(
@@ -48,8 +50,9 @@ def watched(source: Path, out: Path, model: Model, time: Time) -> list[str]:
             out,
             model,
             EngineRequest("torch"),
-            UpscaleOptions(picture=False),
+            UpscaleOptions(**({"picture": False} | options)),  # pyright: ignore[reportArgumentType]
             settle_s=SETTLE_S,
+            between=between,
             progress=listener,
             wait=time.wait,
             now=time.now,
@@ -86,6 +89,34 @@ def test_a_series_is_taken_when_it_has_stopped_growing_and_again_when_it_grew(tm
     assert [note.rpartition(", ")[2] for note in notes] == ["3 slices", "4 slices", "2 slices"]
     (folder,) = (out / "anna").iterdir()
     assert dcmread(folder / "0001.dcm").Rows == 64
+
+
+def test_slices_between_slices_are_made_of_what_arrives(tmp_path: Path, between: Model) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    add(source / "anna", 1, 2, 3)
+    add(source / "bert", 1, 2, 4, series="1.2.3.5")  # a gap
+    time = Time()
+    time.steps = [time.pass_by, lambda: None, time.pass_by, lambda: add(source / "bert", 3, series="1.2.3.5")]
+    time.steps += [time.pass_by, lambda: None]
+    notes = watched(source, out, between, time, between, slice_spacing=1.0)
+    assert [note.split(":")[0] for note in notes] == ["done", "failed", "done"]
+    assert "5 mm between" in notes[1]
+    assert counts(out) == [6, 8]  # 5 and 7.5 mm
+    with pytest.raises(UsageError, match="slice_spacing"):
+        watched(source, tmp_path / "none", between, Time(), slice_spacing=1.0)
+
+
+def test_values_are_corrected_in_a_watched_folder_too(tmp_path: Path, bilinear: Model) -> None:
+    source = tmp_path / "in"
+    add(source / "anna", 1, 2)
+    for name, offset in (("plain", 0.0), ("shifted", 100.0)):
+        time = Time()
+        time.steps = [time.pass_by, lambda: None]
+        watched(source, tmp_path / name, bilinear, time, hu_offset=offset)
+    (plain,), (shifted,) = (sorted((tmp_path / name).rglob("0001.dcm")) for name in ("plain", "shifted"))
+    found = [dcmread(path) for path in (plain, shifted)]
+    middle = [float(ds.pixel_array[32, 32] * ds.RescaleSlope + ds.RescaleIntercept) for ds in found]
+    assert middle[1] - middle[0] == pytest.approx(100, abs=2)
 
 
 def test_what_is_done_is_kept_and_what_failed_waits_for_a_change(tmp_path: Path, bilinear: Model) -> None:

@@ -14,7 +14,7 @@ from playwright import sync_api as playwright
 
 from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import Window
-from ctsr.viewer.images import PanelName
+from ctsr.viewer.images import PanelImage, PanelName
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import ViewedSlice, open_session
@@ -71,7 +71,8 @@ TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAni
 class BrowserPage:
     """A page, and what a reader would do with it."""
 
-    def __init__(self, page: Any, server: ViewServer) -> None:
+    def __init__(self, page: Any, server: ViewServer, *, all_images: bool = True) -> None:
+        """With `all_images`, the whole of every image is shown, and is what resetting returns to."""
         self.page, self.session = page, server.session
         self.troubles: list[str] = []
         self.requests: list[str] = []
@@ -80,6 +81,11 @@ class BrowserPage:
         page.on("request", lambda request: self.requests.append(request.url))
         page.goto(server.address)
         self.settle()
+        if all_images:
+            self.js("Object.assign(now.start, {panels: known.state.panels, fit: 'image'})")
+            self.js("change({panels: new Set(known.state.panels), fit: 'image'})")
+            self.settle("stage.panes.length === known.state.panels.length")
+            self.settle()
 
     def js(self, expression: str) -> Any:
         return self.page.evaluate(f"() => {{ {NAMES} return {expression}; }}")
@@ -126,13 +132,17 @@ class BrowserPage:
         image = matplotlib.image.imread(io.BytesIO(base64.b64decode(url.partition(",")[2])))
         return np.rint(image[:, :, :3] * 255).astype(np.uint8)
 
-    def hu(self, panel: PanelName, plane: str, index: int) -> np.ndarray:
-        """What the panel should show, whole HU."""
+    def image(self, panel: PanelName, plane: str, index: int) -> PanelImage:
+        """What the panel should show."""
         series = self.session.series[self.js("view.series")]
         look = ViewedSlice(series, self.session.settings[self.js("view.setting")], self.js("view.cursor[0]"))
         picture = self.session.image(panel, look, plane, index)
         assert picture.complete
-        return picture.int16(self.session.state.hu_range)
+        return picture
+
+    def hu(self, panel: PanelName, plane: str, index: int) -> np.ndarray:
+        """The same in whole HU."""
+        return self.image(panel, plane, index).int16(self.session.state.hu_range)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_keys_move_the_plane_under_the_mouse_and_chips_pick_the_image_of_three_p
     view.press("ArrowDown")
     assert view.js("view.cursor") == [before[0], before[1] + 1, before[2]]
     panels = view.js("[...view.panels]")
-    view.press("1")
+    view.press("Shift+Digit1")
     view.settle("stage.panes.every((pane) => pane.images[0] === 'LR')")
     assert view.js("[...view.panels]") == panels, "what other planes show is not touched"
     assert view.page.get_attribute("#panels .LR", "aria-pressed") == "true"

@@ -49,7 +49,7 @@ def view(browser: Any, native_server: ViewServer) -> Iterator[BrowserPage]:
     context.close()
 
 
-MEASURED = "now.drawn?.before_after && stage.panes.every((pane) => pane.shown[0]?.complete && !pane.pending)"
+MEASURED = "now.drawn?.before_after && stage.panes.every((pane) => pane.picture(0)?.complete && !pane.pending)"
 
 
 def test_source_bicubic_and_sr_stand_side_by_side(view: BrowserPage) -> None:

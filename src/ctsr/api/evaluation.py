@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ctsr.api.images import ArrayHU, PathLike, Spacing, given
-from ctsr.api.models import DEFAULT_MODEL, ModelLike, load_model
+from ctsr.api.models import ModelLike, load_model
 from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
@@ -24,6 +24,7 @@ from ctsr.infer.engine import pick_device
 from ctsr.metrics import METRICS, choose_metrics
 from ctsr.models.interpolation import Interpolation
 from ctsr.progress import SILENT, Progress
+from ctsr.upscale.options import DEFAULT_MODEL
 from ctsr.volume import Volume
 
 Means: TypeAlias = dict[str, float | None]

@@ -11,10 +11,10 @@ from ctsr.errors import UsageError
 from ctsr.files import file_state
 from ctsr.infer.engine import Engine, EngineName, Precision, pick_device
 from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
+from ctsr.upscale.options import DEFAULT_MODEL
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
 """A model of `ctsr.load_model`, or what that function takes."""
-DEFAULT_MODEL = "ctsr-x2"
 
 
 def load_model(reference: ModelLike = DEFAULT_MODEL) -> Model:

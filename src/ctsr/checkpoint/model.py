@@ -153,7 +153,7 @@ def blend(first: Model, second: Model, alpha: float) -> Model:
         CheckpointError: the two are different networks, or see HU differently.
     """
     if not 0 <= alpha <= 1:
-        raise DomainError(f"--alpha must be in [0, 1], got {alpha:g}")
+        raise DomainError(f"`alpha` must be in [0, 1], got {alpha:g}")
     if first.architecture != second.architecture:
         raise CheckpointError(
             f"{first.path} ({first.architecture}) and {second.path} ({second.architecture}) are different networks"

@@ -1,4 +1,4 @@
-"""Model references: what a user may write after ``--model_path``, and the file that it means."""
+"""Model references: what a user may write as `model_path`, and the file that it means."""
 
 import re
 import time
@@ -77,7 +77,7 @@ def resolve_model(
     search_root: Path = Path(),
     scale: int | None = None,
     only_l1: bool = False,
-    flag: str = "--model_path",
+    parameter: str = "model_path",
 ) -> Resolved:
     r"""The checkpoint file that a model reference means.
 
@@ -90,14 +90,14 @@ def resolve_model(
         search_root: what relative paths start from.
         scale: of the bundled model, where the reference is None and no run is found.
         only_l1: where the reference is None, pass over runs that were fine-tuned.
-        flag: how the user names a model here, for messages.
+        parameter: what holds the reference at the caller, for messages.
 
     Raises:
         MissingInputError: there is none; the message lists what was looked for and where.
     """
     roots = [search_root / folder for folder in runs]
     if reference is None:
-        return _default(roots, scale, only_l1, flag)
+        return _default(roots, scale, only_l1, parameter)
     if found := search_path(reference, base=search_root):
         return _checkpoint_at(found)
     for root in roots:
@@ -163,23 +163,25 @@ def check_own_folder(model: Path) -> None:
     """
     if model.resolve().parent == FOLDER.resolve():
         raise UsageError(
-            f"{model.stem} comes with ctsr, whose folder is not for results: name the file to write with --out, or "
+            f"{model.stem} comes with ctsr, whose folder is not for results: name the file to write with `out`, or "
             f"work on a copy, which `ctsr export copy{PACKED} --model_path {model.stem}` makes"
         )
 
 
-def _default(roots: Sequence[Path], scale: int | None, only_l1: bool, flag: str) -> Resolved:
+def _default(roots: Sequence[Path], scale: int | None, only_l1: bool, parameter: str) -> Resolved:
     fitting = (c for c in _candidates(roots, BEST) if not (only_l1 and _is_finetuned(c)))
     kind = "L1 run" if only_l1 else "run"
     if newest := max(fitting, key=_age, default=None):
-        return Resolved(newest.file, f"model: {newest.file}, the newest {kind} (choose another with {flag})")
+        return Resolved(newest.file, f"model: {newest.file}, the newest {kind} (choose another with `{parameter}`)")
     if (first := bundled_for(scale)) is None:
         raise MissingInputError(
-            f"there is no {kind} in {_listed(roots)}, and no model for ×{scale} comes with ctsr; name one with {flag}"
+            f"there is no {kind} in {_listed(roots)}, and no model for ×{scale} comes with ctsr; "
+            f"name one with `{parameter}`"
         )
     return Resolved(
         first.file,
-        f"model: {first.name}, which comes with ctsr, as there is no {kind} in {_listed(roots)} (choose with {flag})",
+        f"model: {first.name}, which comes with ctsr, as there is no {kind} in {_listed(roots)} "
+        f"(choose with `{parameter}`)",
     )
 
 

@@ -1,16 +1,17 @@
 """The one place that prints: progress bars on a terminal, plain lines elsewhere, tables, notes and errors.
 
-The library's messages name fields; here they become flags.
+The library's messages name fields in backticks; `spelling` makes them the flags of the command that runs.
 """
 
 import codecs
 import io
+import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias, TypeVar
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -30,90 +31,16 @@ NONE = "–"
 
 REPLACED = "ctsr.replaced"
 """How output is encoded where the encoding lacks a character."""
-ASCII = {"×": "x", "–": "-", "−": "-", "…": "...", "→": "->", "±": "+-", "²": "2", "³": "3", "σ": "sigma", "≤": "<="}
+ASCII = {"×": "x", "–": "-", "−": "-", "…": "...", "→": "->", "±": "+-", "²": "^2", "³": "^3", "σ": "sigma", "≤": "<="}
 """What stands for a character that cannot be shown; a question mark for all others."""
 
-FIELDS = frozenset(
-    {
-        "allow",
-        "allow_gaps",
-        "allow_train_patients",
-        "alphas",
-        "antialias_clean",
-        "assume_hu",
-        "baselines",
-        "blur_kernel",
-        "blur_sigma_range",
-        "anonymize",
-        "cache_dir",
-        "cache_mb",
-        "compress",
-        "conditions",
-        "dask",
-        "deg_seed",
-        "deg_seed_mode",
-        "degradation",
-        "degradation_sampling",
-        "denoise",
-        "device",
-        "dose_factor_range",
-        "downsampling",
-        "engine",
-        "eval_summary",
-        "format",
-        "hallucination",
-        "host",
-        "hu_offset",
-        "hu_scale",
-        "index",
-        "jobs",
-        "keep",
-        "limit_noise",
-        "ma_every",
-        "mask",
-        "max_associations",
-        "max_instance",
-        "max_memory",
-        "max_patients",
-        "max_slices_per_patient",
-        "metrics",
-        "min_free",
-        "model_path",
-        "noise_cutoff_range",
-        "noise_model",
-        "noise_sigma_range_norm",
-        "noise_skew",
-        "out_dir",
-        "overwrite",
-        "patch_size",
-        "physics",
-        "port",
-        "precision",
-        "queue",
-        "quiet",
-        "retry_after",
-        "scale",
-        "seed",
-        "send_to",
-        "settle",
-        "sharpen",
-        "slices",
-        "split",
-        "split_json",
-        "strength",
-        "study_slices",
-        "target_spacing",
-        "tls_cert",
-        "tls_key",
-        "watch",
-        "window_center",
-        "window_width",
-        "workers",
-    }
-)
-"""Arguments of library functions that errors name in backticks, and that have a flag of the same name."""
-OTHER_NAMES = {"noise_sigma_range": "noise_sigma_range_norm"}
-"""Arguments whose flag has another name."""
+Spelling: TypeAlias = Callable[[str], str]
+"""A message of the library → as this command's users read it."""
+
+
+def unchanged(message: str) -> str:
+    """The message as it is, for whoever has no flags."""
+    return message
 
 
 class Console:
@@ -125,6 +52,7 @@ class Console:
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
         self._out = RichConsole(width=width, highlight=False, markup=False, emoji=False)
         self._err = RichConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.spelling: Spelling = unchanged
 
     def print(self, text: str = "") -> None:
         """One line of the result."""
@@ -132,7 +60,7 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of the result; columns whose cells are all numbers are set flush right."""
-        cells = [tuple(printable(with_flags(cell)) for cell in row) for row in rows]
+        cells = [tuple(map(self._cell, row)) for row in rows]
         table = Table(show_edge=False, pad_edge=False)
         for i, name in enumerate(columns):
             numeric = bool(cells) and all(_is_number(row[i]) for row in cells)
@@ -143,13 +71,16 @@ class Console:
             self.print(title)
         self._out.print(table)
 
+    def _cell(self, text: str) -> str:
+        return printable(self.spelling(text))
+
     def note(self, message: str) -> None:
         """One line of news: a choice that was made, a warning."""
-        self._err.print(printable_lines(with_flags(message)))
+        self._err.print(printable_lines(self.spelling(message)))
 
     def error(self, message: str) -> None:
         """One line that says what failed and what to do."""
-        self._err.print(f"error: {printable_lines(with_flags(message))}")
+        self._err.print(f"error: {printable_lines(self.spelling(message))}")
 
     def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
         """Yield `items` behind a progress bar, or behind a line now and then where there is no terminal."""
@@ -184,14 +115,20 @@ def prepare_streams() -> None:
     """Make the standard streams take any text, and be there.
 
     A pipe or terminal in cp1252, cp1251 or ASCII gets replacements for what its encoding lacks. A stream that was
-    closed (``>&-``) becomes the null device: else the next file that is opened would have its number.
+    closed (``>&-``) becomes the null device: else the next file that is opened would have its number. Matplotlib is
+    kept from telling of a home that it cannot write: it takes a temporary folder, which is all it needs.
     """
+    logging.getLogger("matplotlib").addFilter(_is_no_matter_of_home)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: object = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper) and stream.errors != REPLACED:
             stream.reconfigure(errors=REPLACED)
+
+
+def _is_no_matter_of_home(record: logging.LogRecord) -> bool:
+    return not re.search("MPLCONFIGDIR|mkdir -p failed", record.getMessage())
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
@@ -218,24 +155,5 @@ def pixels(*counts: int | None) -> str:
     return " × ".join(map(str, counts))
 
 
-def with_flags(message: str) -> str:
-    """Write arguments in backticks as flags; other words in backticks stay as they are.
-
-    `` `assume_hu` `` and `` `assume_hu=True` `` become ``--assume_hu``, `` `limit_noise=False` ``
-    ``--no_limit_noise``, `` `format=nifti` `` ``--format nifti``.
-    """
-    return re.sub(r"`(\w+)(?:=([^`\s]+))?`", _flag, message)
-
-
 def _is_number(cell: str) -> bool:
     return bool(cell) and (cell in {"–", "-"} or cell.replace(".", "", 1).lstrip("+-−").isdigit())
-
-
-def _flag(match: re.Match[str]) -> str:
-    name, value = match[1], match[2]
-    if name not in FIELDS and name not in OTHER_NAMES:
-        return match[0]
-    name = OTHER_NAMES.get(name, name)
-    if value == "False":
-        return f"--no_{name}"
-    return f"--{name}" if value in {None, "True"} else f"--{name} {value}"

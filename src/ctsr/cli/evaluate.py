@@ -91,7 +91,7 @@ class Evaluate:
         if len(models) > 1:
             raise UsageError("--alphas blends --pretrained_g with one --model_path, not with several")
         (model,) = models
-        found = resolve_model(self.pretrained_g, scale=model.scale, only_l1=True, flag="--pretrained_g")
+        found = resolve_model(self.pretrained_g, scale=model.scale, only_l1=True, parameter="pretrained_g")
         if found.note:
             console.note(found.note)
         first, degradation = load_model(found.path), self.degradation_for(model, console)
@@ -114,7 +114,12 @@ class Evaluate:
     def _through_plane(self, console: Console) -> int:
         from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
         from ctsr.evaluate.methods import load_model_under_test
-        from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures, series_section
+        from ctsr.evaluate.through_plane import (
+            evaluate_through_plane,
+            method_figures,
+            series_section,
+            study_sections,
+        )
 
         if self.alphas or self.pretrained_g or self.jobs > 1 or self.dask or self.scale or self.degradation.given():
             raise UsageError(
@@ -128,6 +133,8 @@ class Evaluate:
         result = evaluate_through_plane(models, self.options, console)
         (table,) = series_section(method_figures(result)).tables
         console.table(f"{table.title}, metrics in {result.plan.domains[0].text}", table.columns, table.rows)
+        for study in (study for section in study_sections(result) for study in section.tables):
+            console.table(study.title, study.columns, study.rows)
         for failure in result.failures:
             console.error(failure)
         console.print(f"Results: {result.folder}")

@@ -16,7 +16,7 @@ from ctsr.dicom.compress import Compression
 from ctsr.errors import ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.files import write_atomically, write_json
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 from ctsr.identity import find_people
 from ctsr.paths import native_path, resolve_path
 from ctsr.series import DefectKind, Excluded, Inventory, Series
@@ -34,7 +34,7 @@ QUALITY_COLUMNS = ("noise HU", "noise 1/mm", "blur mm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scan:
+class Scan(HUOptions):
     """List the patients and series below a folder, and what is wrong with them.
 
     The exit status is 1 where nothing can be used or a file is broken. For example:
@@ -57,12 +57,6 @@ class Scan:
     quality: bool = False
     """Decode up to five slices of each series, and measure their noise (standard deviation, mean frequency) and the
     blur of their edges."""
-    assume_hu: bool = False
-    """With --pixels or --quality: take stored values for HU where the header gives no rescale."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -74,7 +68,7 @@ class Scan:
             return self._scan(source, console)
 
     def _scan(self, folder: Path, console: Console) -> int:
-        inventory = scan(folder, correction=HUCorrection(self.hu_scale, self.hu_offset), progress=console)
+        inventory = scan(folder, correction=self.hu_correction, progress=console)
         measured = _measure(inventory, self.assume_hu, console) if self.quality else {}
         _print(inventory, measured, console)
         for line in _people(inventory):
@@ -229,7 +223,7 @@ SERIES_COLUMNS = ("patient", "series", "slices", "size", "spacing mm", "new size
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preprocess:
+class Preprocess(HUOptions):
     """Resample every CT series below a root in plane to one pixel spacing, as DICOM.
 
     Runs again where it stopped; the originals are only read.
@@ -247,14 +241,8 @@ class Preprocess:
     """In-plane pixel spacing in mm."""
     antialias: bool = True
     """Low-pass where pixels get coarser; without it, plain bilinear."""
-    assume_hu: bool = False
-    """Take stored values for HU where a header gives no rescale."""
     compress: Compression = "none"
     """Compress the results without loss; jpegls is smallest, rle is read everywhere."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     workers: Annotated[int | None, tyro.conf.arg(aliases=["--jobs"])] = None
     """Processes; as many as there are cores when left out."""
     dask: str | None = None
@@ -274,7 +262,7 @@ class Preprocess:
                 antialias=self.antialias,
                 assume_hu=self.assume_hu,
                 compress=self.compress,
-                correction=HUCorrection(self.hu_scale, self.hu_offset),
+                correction=self.hu_correction,
                 workers=self.workers,
                 dask=self.dask,
                 progress=console,

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ SYNONYMS = (
     ("jobs", "workers", "num_workers"),
 )
 """Flags of one meaning. A command understands all names of a row of which it has one."""
+FIELD_FLAGS = {"noise_sigma_range": "noise_sigma_range_norm", "mode": "degradation"}
+"""Fields of the library whose flag has another name."""
 INPUTS = ("source", "folder")
 """Positional arguments that `--root` may stand for."""
 METAVARS = {Path: "PATH", str: "TEXT", int: "N", float: "VALUE"}
@@ -31,6 +34,8 @@ METAVARS = {Path: "PATH", str: "TEXT", int: "N", float: "VALUE"}
 MAX_WIDTH = 100
 NAME_WIDTH = 26
 """Columns of the names; descriptions begin after them."""
+RARE = frozenset({"assume_hu", "hu_offset", "hu_scale"})
+"""Flags for files with wrong headers: last in the help."""
 SHORT = 9
 """Commands of at most so many flags have one group."""
 
@@ -78,6 +83,27 @@ def known_name(name: str, known: frozenset[str]) -> str:
             if name in row:
                 return next((other for other in row if other in known), name)
     return name
+
+
+def with_flags(message: str, flags: Iterable[Flag]) -> str:
+    """Write fields in backticks as the flags of a command; other words in backticks stay as they are.
+
+    `` `assume_hu` `` and `` `assume_hu=True` `` become ``--assume_hu``, `` `limit_noise=False` ``
+    ``--no_limit_noise``, `` `format=nifti` `` ``--format nifti``; a positional argument its name in the help.
+    """
+    known = {flag.name: flag for flag in flags}
+
+    def spelled(match: re.Match[str]) -> str:
+        name, value = known_name(FIELD_FLAGS.get(match[1], match[1]), frozenset(known)), match[2]
+        if name not in known:
+            return match[0]
+        if known[name].positional:
+            return known[name].metavar
+        if value == "False":
+            return f"--no_{name}"
+        return f"--{name}" if value in {None, "True"} else f"--{name} {value}"
+
+    return re.sub(r"`(\w+)(?:=([^`\s]+))?`", spelled, message)
 
 
 def canonical(argv: Sequence[str], options: type[Any]) -> list[str]:
@@ -128,10 +154,12 @@ def help_text(options: type[Any], basic: Sequence[str], prog: str) -> str:
         prog: how the command was called.
     """
     width = min(MAX_WIDTH, shutil.get_terminal_size().columns)
-    flags = list(flags_of(options))
+    every = list(flags_of(options))
+    flags = [dataclasses.replace(flag, text=with_flags(flag.text, every)) for flag in every]
     arguments = [flag for flag in flags if flag.positional]
     common = [flag for flag in flags if flag.name in {"config", "debug"}]
     own = [flag for flag in flags if flag not in arguments and flag not in common]
+    own.sort(key=lambda flag: flag.name in RARE)
     first = [flag for flag in own if flag.name in basic or len(own) <= SHORT]
     first.sort(key=lambda flag: basic.index(flag.name) if flag.name in basic else len(basic))
     words = [flag.metavar if flag.default is dataclasses.MISSING else f"[{flag.metavar}]" for flag in arguments]

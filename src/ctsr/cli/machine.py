@@ -178,14 +178,18 @@ def _engines() -> Iterator[Finding]:
     from ctsr.infer.engine import TorchEngine
     from ctsr.infer.openvino_engine import OpenvinoEngine, converted, is_installed
     from ctsr.models.conditioning import input_channels
+    from ctsr.quantization.acceptance import SyntheticSlices
     from ctsr.quantization.quantized_model import Int8Network
 
     def openvino(generator: "Model") -> "Engine":
         return OpenvinoEngine(converted(generator.net))
 
+    def int8(generator: "Model") -> "Engine":
+        return Int8Network(SyntheticSlices.of(generator)).open(generator)
+
     makers: dict[str, Callable[[Model], Engine]] = {"torch fp32": lambda generator: TorchEngine(generator.net)}
     if is_installed():
-        makers |= {"openvino fp32": openvino, "openvino int8": Int8Network().open}
+        makers |= {"openvino fp32": openvino, "openvino int8": int8}
     name, model = next(iter(BUNDLED.items()))
     for engine, make in makers.items():
         try:

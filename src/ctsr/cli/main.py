@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
@@ -14,10 +15,10 @@ import tyro
 from ctsr import __version__
 from ctsr.cache import VARIABLE, cache_place
 from ctsr.cli.console import Console
-from ctsr.cli.flags import canonical, help_text
+from ctsr.cli.flags import canonical, flags_of, help_text, with_flags
 from ctsr.cli.options import Common, config_flags, gathered, given_names, with_native_paths
 from ctsr.errors import CtsrError, DomainError, UsageError
-from ctsr.files import FULL
+from ctsr.files import FULL, REFUSED
 from ctsr.paths import native_path
 from ctsr.text import one_line
 
@@ -126,6 +127,8 @@ def run_verb(name: str, argv: list[str], *, prog: str) -> int:
         return OK
     debug = "--debug" in argv
     try:
+        flags = list(flags_of(options_class(VERBS[name])))
+        console.spelling = partial(with_flags, flags=flags)
         options = parse(VERBS[name], argv, prog=prog)
         _place_cache(VERBS[name], options.common.cache_dir, console)
         return options.run(console)
@@ -135,14 +138,23 @@ def run_verb(name: str, argv: list[str], *, prog: str) -> int:
     except (CtsrError, OSError) as error:
         if debug:
             raise
-        full = isinstance(error, OSError) and error.errno in FULL
-        console.error(one_line(error) + ("; the disk is full: make room, or write elsewhere" if full else ""))
+        console.error(_of_system(error) if isinstance(error, OSError) else one_line(error))
         return WRONG_USAGE if isinstance(error, UsageError | DomainError) else FAILED
     except KeyboardInterrupt:
         if debug:
             raise
         console.error("interrupted")
         return INTERRUPTED
+
+
+def _of_system(error: OSError) -> str:
+    """File, what the system answered, and the remedy where there is one."""
+    said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else one_line(error)
+    if error.errno in FULL:
+        return f"{said}; the disk is full: make room, or write elsewhere"
+    if error.errno in REFUSED:
+        return f"{said}; this user may not read or write there: name another folder, or change its permissions"
+    return said
 
 
 def _place_cache(verb: "Verb", folder: Path | None, console: Console) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,7 @@ from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.hashing import digest
 from ctsr.node.settings import EventLog, NodeOptions
-from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
+from ctsr.upscale.options import UpscaleOptions
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.checkpoint import Model
@@ -46,7 +47,10 @@ class Node:
     drop_failed: bool = False
     """Remove everything that failed from the queue, images included, and end."""
     model_path: str | None = None
-    """Checkpoint file, run folder or name; left out, ctsr-x2, which comes with ctsr."""
+    """Checkpoint file, run folder or name; left out, ctsr-x2, which comes with ctsr. With --slice_spacing and
+    --isotropic: none in plane when left out."""
+    slice_model: str | None = None
+    """The same of the model between slices; left out, ctsr-z."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""
@@ -68,16 +72,19 @@ class Node:
         from ctsr.infer.engine import pick_device
         from ctsr.infer.selection import EngineRequest
         from ctsr.node.service import serve
+        from ctsr.upscale.between import pick_models
 
-        model = find_model(self.model_path or DEFAULT_MODEL, progress=console)
+        named = find_model(self.model_path, kind="any", progress=console) if self.model_path else None
+        slice_model = find_model(self.slice_model, kind="any", progress=console) if self.slice_model else None
+        models = pick_models(named, slice_model, self.options, partial(find_model, kind="any", progress=console))
         device = pick_device(self.device, progress=console)
         asked = EngineRequest(self.engine, self.precision, str(device))
         # Nobody looks at pictures in a queue.
-        options = replace(self.options, picture=False, format="dicom")
+        options = replace(self.options, picture=False, format="dicom", uncertainty=False)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        serve(self.node, ModelUpscaler(model, asked, options), EventLog(_line_writer()), stop)
+        serve(self.node, ModelUpscaler(models.model, asked, options, models.between), EventLog(_line_writer()), stop)
         return 0
 
     def _manage(self, console: Console) -> int:
@@ -119,18 +126,21 @@ class ModelUpscaler:
     model: "Model"
     asked: "EngineRequest"
     options: UpscaleOptions
+    between: "Model | None" = None
+    """Makes the slices between slices, where `options` want those."""
 
     @property
     def settings(self) -> str:
         """A digest of model and options."""
         engine = f"{self.asked.engine} {self.asked.precision}"
-        return digest(self.model.sha256, repr(self.options), engine, size=6).hex()
+        between = () if self.between is None else (self.between.sha256,)
+        return digest(self.model.sha256, repr(self.options), engine, *between, size=6).hex()
 
     def __call__(self, source: Path, out: Path, progress: "Progress") -> "Report":
         """Upscale the series in a folder."""
         from ctsr.upscale.run import upscale
 
-        return upscale(source, out, self.model, self.asked, self.options, progress=progress)
+        return upscale(source, out, self.model, self.asked, self.options, between=self.between, progress=progress)
 
 
 def _line_writer() -> Callable[[str], object]:

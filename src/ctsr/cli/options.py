@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_type_hints
 import tyro
 import yaml
 
-from ctsr.cli.flags import known_name
+from ctsr.cli.flags import FIELD_FLAGS, known_name
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.paths import native_path
 from ctsr.progress import Progress
@@ -261,14 +261,10 @@ class DegradationFlags:
         theirs = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
         theirs["blur_sigma_range"] = base.sigma_range
         return tuple(
-            f"--{FLAG_NAMES.get(name, name)} {_words(value)} (checkpoint: {_words(theirs[name])})"
+            f"--{FIELD_FLAGS.get(name, name)} {_words(value)} (checkpoint: {_words(theirs[name])})"
             for name, value in self.given().items()
             if value != theirs[name]
         )
-
-
-FLAG_NAMES = {"mode": "degradation", "noise_sigma_range": "noise_sigma_range_norm"}
-"""Fields of `Degradation` whose flag has another name."""
 
 
 def _words(value: object) -> str:

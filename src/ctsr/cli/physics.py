@@ -12,7 +12,7 @@ from ctsr.cli.console import NONE, Console
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.exams import read_slice, scan
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 from ctsr.paths import native_path, resolve_path
 from ctsr.series import Series
 from ctsr.series_quality import spread_indices
@@ -36,7 +36,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Physics:
+class Physics(HUOptions):
     """Measure a real scan of a phantom: transfer function from a wire, rods or edges, and noise power spectrum.
 
     Works with the series as it is. With a model, the same is measured after super-resolution, beside bicubic.
@@ -60,12 +60,6 @@ class Physics:
     """Checkpoint file, run folder or name: also measure what it makes of the scan at the default strength."""
     out_dir: Path | None = None
     """Receives transfer.csv, noise.csv and physics.png."""
-    assume_hu: bool = False
-    """Take stored values for HU where a header gives no rescale."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -95,7 +89,7 @@ class Physics:
 
     def _series(self, console: Console) -> Series:
         assert self.source is not None, "checked before"
-        correction = HUCorrection(self.hu_scale, self.hu_offset)
+        correction = self.hu_correction
         inventory = scan(resolve_path(self.source, progress=console), correction=correction, progress=console)
         found = [
             candidate for candidate in inventory.all_series() if self.series is None or candidate.is_called(self.series)

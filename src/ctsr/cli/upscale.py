@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # torch is imported when there is something to compute, not f
     from ctsr.checkpoint import Model
     from ctsr.infer.selection import EngineRequest
     from ctsr.quantization.quantized_model import Int8Network
+    from ctsr.upscale.between import Models
     from ctsr.upscale.plan import Job
     from ctsr.upscale.run import Report
     from ctsr.upscale.series import Outcome
@@ -101,7 +102,7 @@ class Upscale:
         int8 = self._int8(model, console) if self.precision == "int8" else None
         asked = EngineRequest(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
         if self.watch:
-            return self._watch(source, out, model, asked, console)
+            return self._watch(source, out, models, asked, console)
         with unpacked(source, progress=console) as folder, executor_for(self.jobs, self.dask) as executor:
             report = upscale(
                 folder,
@@ -117,11 +118,9 @@ class Upscale:
         show(console, report, out)
         return int(report.failed > 0)
 
-    def _watch(self, source: Path, out: Path, model: "Model", asked: "EngineRequest", console: Console) -> int:
+    def _watch(self, source: Path, out: Path, models: "Models", asked: "EngineRequest", console: Console) -> int:
         from ctsr.upscale.watch import watch
 
-        if self.options.wanted_slice_spacing is not None:
-            raise UsageError("`watch` makes finer slices, not slices between slices; leave out `slice_spacing`")
         if self.reference is not None:
             raise UsageError("`watch` makes DICOM of DICOM; leave out `reference`")
         if self.jobs > 1 or self.dask is not None:
@@ -129,7 +128,16 @@ class Upscale:
         if not self.settle >= 0:
             raise UsageError(f"`settle` must not be negative, got {self.settle:g}")
         try:
-            watch(source, out, model, asked, self.options, settle_s=self.settle, progress=console)
+            watch(
+                source,
+                out,
+                models.model,
+                asked,
+                self.options,
+                settle_s=self.settle,
+                between=models.between,
+                progress=console,
+            )
         except KeyboardInterrupt:
             console.note("closed")
         return 0

@@ -163,13 +163,13 @@ class PatchDataset(Dataset[PatchPair]):
     ) -> None:
         if patch_size % degradation.scale:
             raise DomainError(
-                f"--patch_size {patch_size} is not divisible by --scale {degradation.scale}; "
+                f"`patch_size` {patch_size} is not divisible by `scale` {degradation.scale}; "
                 f"the nearest that is: {patch_size - patch_size % degradation.scale}"
             )
         for model in WHOLE_SLICE_MODELS:
             if model in degradation.noise_model:
                 raise DomainError(
-                    f"--noise_model {model} needs whole slices, and training takes patches: use white or correlated"
+                    f"`noise_model` {model} needs whole slices, and training takes patches: use white or correlated"
                 )
         self.series = tuple(series)
         self.patch_size = patch_size

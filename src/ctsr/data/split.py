@@ -237,6 +237,10 @@ def _row(patient: PatientExams, roots: Sequence[Path]) -> PatientRow:
     )
 
 
+def _counts(rows: Sequence[PatientRow]) -> dict[str, int]:
+    return {"num_patients": len(rows), "total_slices": sum(row.num_slices for row in rows)}
+
+
 def write_split(path: Path, split: Split, patients: Sequence[PatientExams], roots: Sequence[Path], seed: int) -> None:
     """Write the split as JSON: `meta`, `counts` and `splits`."""
     parts = {name: patient_rows(patients, split.part(name), roots) for name in PARTS}
@@ -251,10 +255,7 @@ def write_split(path: Path, split: Split, patients: Sequence[PatientExams], root
             "python": platform.python_version(),
             "platform": platform.platform(),
         },
-        "counts": {
-            name: {"num_patients": len(rows), "total_slices": sum(row.num_slices for row in rows)}
-            for name, rows in parts.items()
-        },
+        "counts": {name: _counts(rows) for name, rows in parts.items()},
         "splits": {name: [row.as_dict() for row in rows] for name, rows in parts.items()},
     }
     write_json(path, document)

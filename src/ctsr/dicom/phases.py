@@ -124,9 +124,9 @@ def _is_even(images: Sequence[AxialImage]) -> bool:
 
 def _overlap(first: Sequence[AxialImage], second: Sequence[AxialImage]) -> bool:
     """Whether more than half of one stack lies within the other: passes that follow each other only touch."""
-    one, other = _along(first), _along(second)
-    shared = min(one[-1], other[-1]) - max(one[0], other[0])
-    return shared > min(one[-1] - one[0], other[-1] - other[0]) / 2
+    a, b = _along(first), _along(second)
+    shared = min(a[-1], b[-1]) - max(a[0], b[0])
+    return shared > min(a[-1] - a[0], b[-1] - b[0]) / 2
 
 
 def _by_rank(images: Sequence[AxialImage], places: Sequence[int], most: int) -> list[Phase]:
@@ -142,7 +142,7 @@ def _by_rank(images: Sequence[AxialImage], places: Sequence[int], most: int) -> 
     for name in (*TIMES, INSTANCE_NUMBER):
         ranked = [_ranked(here, name) for here in at_place.values()]
         if all(ranked):
-            stacks = [[here[rank] for here in ranked] for rank in range(most)]
+            stacks = [list(images_of_rank) for images_of_rank in zip(*ranked, strict=True)]
             return [Phase(f"{rank} of {most} by {name}", stack) for rank, stack in enumerate(stacks, start=1)]
     return []
 

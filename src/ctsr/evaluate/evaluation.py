@@ -209,7 +209,7 @@ def evaluate_curve(
             model, below = ModelUnderTest(blended, device), replace(options, output_dir=folder.path)
             evaluation = evaluate([model], degradation, below, workers=workers, progress=progress)
             done.append(_curve_point(alpha, evaluation))
-            _write_points(folder.path, done)
+            _write_points(folder.path, [replace(p, failures=options.shown_failures(p.failures)) for p in done])
         ends = (first.path.parent.name, second.path.parent.name)
         save_figure(_curve_figure(done, ends), folder.path / "curve.png")
     failures = dict.fromkeys(failure for point in done for failure in point.failures)
@@ -262,9 +262,10 @@ def _curve_figure(points: Sequence[CurvePoint], ends: tuple[str, str]) -> Figure
         color = ACCENT if alpha in {0, 1} else INK
         axes.annotate(f"α = {alpha:g}", (x, y), (6, 6), textcoords="offset points", fontsize=8, color=color)
     if not shown:
-        columns = {"LPIPS": [p.lpips for p in points], "RMSE_HU": [p.rmse_hu for p in points]}
-        missing = " and ".join(name for name, values in columns.items() if all(value is None for value in values))
-        axes.text(0.5, 0.5, f"{missing} was not computed", transform=axes.transAxes, ha="center", color=INK)
+        missing = ["LPIPS"] if all(p.lpips is None for p in points) else []
+        missing += ["RMSE_HU"] if all(p.rmse_hu is None for p in points) else []
+        words = f"{' and '.join(missing)} was not computed"
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=INK)
     axes.set_xlabel("distortion: RMSE, HU", color=INK)
     axes.set_ylabel("perceptual distance: LPIPS", color=INK)
     axes.margins(0.15)

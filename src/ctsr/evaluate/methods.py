@@ -7,7 +7,7 @@ an evaluation, or of the viewer, was made with.
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -350,13 +350,13 @@ class LinearBaseline:
         """Of the weights, float64 in the order of the array."""
         return hashlib.sha256(self.filter.weights.astype("<f8").tobytes()).hexdigest()
 
-    def document(self) -> dict[str, Any]:
-        """For `summary.json`."""
+    def document(self, shown: Callable[[str], str] = str) -> dict[str, Any]:
+        """For `summary.json`, where patients and slices are called what `shown` makes of their names."""
         return {
             "sha256": self.sha256,
             "size": self.filter.size,
-            "patients": list(self.patients),
-            "slices": list(self.slices),
+            "patients": [shown(name) for name in self.patients],
+            "slices": [shown(identity) for identity in self.slices],
         }
 
 

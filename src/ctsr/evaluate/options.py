@@ -1,12 +1,14 @@
 """Options of an evaluation. The command line shows the fields as flags, and their docstrings as help."""
 
 import math
-from dataclasses import dataclass
+import shlex
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ctsr.errors import UsageError
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
+from ctsr.identity import pseudonym
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,14 @@ class ConditionsSource:
                 return f"a blur of σ {self.blur_sigma:g} HR pixels and noise of {self.noise_hu:g} HU, whatever LR has"
 
 
+PLACES = frozenset({"root", "split_json", "output_dir", "cache", "store"})
+"""Options whose values are paths: a root may be a patient's folder."""
 DRAWN = ConditionsSource()
 """What LR was made with: non-blind super-resolution."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(HUOptions):
     """Options of an evaluation other than the model and its degradation."""
 
     root: tuple[Path, ...] = (Path("preprocessed_data"),)
@@ -84,7 +88,7 @@ class EvaluateOptions:
     window_width: float | None = None
     """Width of the metrics' window, HU; overrides the preset's."""
     windows: tuple[str, ...] = ()
-    """Several windows in one run, by preset; global is the whole --hu_clip. The first is the one that is printed."""
+    """Several windows in one run, by preset; global is the whole `hu_clip`. The first is the one that is printed."""
     mask: tuple[Literal["none", "body"], ...] = ("none",)
     """Where metrics on a window and in HU are computed: the whole image, the body, or (none body) both; those of a
     tissue are always computed on the whole image."""
@@ -122,12 +126,9 @@ class EvaluateOptions:
     """Also write metrics_<split>_<experiment>__<tag>.csv and summary_….json into output_dir."""
     no_plots: bool = False
     """Write numbers only."""
-    assume_hu: bool = False
-    """Read series without a rescale as if their stored values were HU."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
+    no_names: bool = False
+    """Write hashes in place of patients' names and UIDs into tables, pictures and report, the same hash everywhere, and
+    no paths of the data."""
     engine: Literal["auto", "torch", "openvino"] = "torch"
     """Engine of the network; only torch gives the same bits on every run and machine."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
@@ -185,10 +186,29 @@ class EvaluateOptions:
         """`conditions`, read."""
         return ConditionsSource.parse(self.conditions)
 
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
+    def shown(self, name: str) -> str:
+        """A patient's name or a UID as files show it."""
+        return pseudonym(name) if self.no_names else name
+
+    def shown_config(self) -> dict[str, Any]:
+        """Every flag with its value as files show it: without names, flags that are places are left out."""
+        return {name: value for name, value in asdict(self).items() if not (self.no_names and name in PLACES)}
+
+    def shown_path(self, path: Path) -> str:
+        """A file of the evaluation's folder; by its name alone without names."""
+        return path.name if self.no_names else str(path)
+
+    def shown_command(self, config_json: Path) -> str:
+        """What repeats the evaluation."""
+        if self.no_names:
+            return f"ctsr evaluate --config {config_json.name} --root ROOT"
+        return f"ctsr evaluate --config {shlex.quote(str(config_json))}"
+
+    def shown_failures(self, failures: tuple[str, ...]) -> tuple[str, ...]:
+        """Lines about what was left out as files show them: each names a patient or a path."""
+        if not self.no_names or not failures:
+            return failures
+        return (f"{len(failures)} patients or series, wholly or in part; the terminal has named them",)
 
     @property
     def is_limited(self) -> bool:

@@ -57,7 +57,7 @@ class OutputFolder:
 
     @property
     def config_json(self) -> Path:
-        """The settings as `--config` reads them."""
+        """The settings, in the form of a configuration file."""
         return self.path / "config.json"
 
     @property

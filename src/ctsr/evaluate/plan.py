@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ctsr import __version__
@@ -56,6 +57,7 @@ class EvaluationPlan:
     sampler: DegradationSampler
     perceptual: PerceptualMetrics
     split_source: str
+    """Where the split came from, for readers."""
     slices: Sequence[PlannedSlice]
     failures: tuple[str, ...]
     """A line for each patient or series that was left out, wholly or in part."""
@@ -174,8 +176,8 @@ class EvaluationPlan:
         return replace(self, slices=slices, failures=(*self.failures, *failures))
 
     def config(self) -> dict[str, Any]:
-        """Every flag with its value, as `--config` reads it."""
-        return asdict(self.options) | {
+        """Every option with its value, in the form of a configuration file; without names, none that is a place."""
+        return self.options.shown_config() | {
             "model_path": one_or_list([str(model.model.path) for model in self.models]),
             "device": str(self.model.device),
             "scale": self.model.scale,
@@ -277,7 +279,7 @@ def plan_evaluation(
         metrics,
         sampler,
         perceptual,
-        exams.source,
+        Path(exams.source).name if options.no_names else exams.source,
         slices,
         failures,
         slices_with_ma(slices, options.ma_every),

@@ -7,7 +7,8 @@ series. Rows reach the disk case by case; an interrupted evaluation is continued
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,18 +37,20 @@ from ctsr.evaluate.output_folder import (
 from ctsr.evaluate.plan import domains_of, one_or_list, tag_of
 from ctsr.evaluate.runner import FAILURES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
+from ctsr.evaluate.slices import chosen_planes, plane_of_volume
 from ctsr.exams import read_volume
 from ctsr.files import file_state, write_json
-from ctsr.hashing import digest
-from ctsr.hu import BLOCK, HURange, body_blocks
+from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trials_between
+from ctsr.hashing import digest, rng_from
+from ctsr.hu import HURange
 from ctsr.infer import Engine, TorchEngine
 from ctsr.infer.selection import EngineRequest
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.paths import resolve_path
+from ctsr.physics.transfer import slice_sensitivity
 from ctsr.progress import SILENT, Progress
 from ctsr.series import PatientExams, Series, check
-from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
 from ctsr.through_plane.slice_grid import THIN_ENOUGH, ThickenedVolume, thicken
 from ctsr.through_plane.slice_profile import AlongZ, Block, SliceProfile
@@ -62,8 +65,6 @@ BASELINES: Mapping[AlongZ, str] = {
 """Names of the interpolations along the slices' normal in rows, tables and plots."""
 DEFAULT_METRICS = ("PSNR", "SSIM", "LPIPS", "hu", "tissue")
 """Where none are asked for."""
-BODY_SHARE = 0.1
-"""Least share of body in a plane that is compared."""
 SHOWN = 3
 """Names in a message, before it says how many more there are."""
 CASES_JSON = "cases.json"
@@ -89,6 +90,10 @@ class CaseRecord:
     """Method → mean |difference| of what thickening makes of its result and the thick slices."""
     seconds: dict[str, float]
     """Method → time it took."""
+    disc_width_mm: dict[str, float | None] = field(default_factory=dict[str, float | None])
+    """Method → width along z (FWHM) of a thin disc; empty without `physics`."""
+    lesions: list[LesionTrial] = field(default_factory=list[LesionTrial])
+    """Put in between slices; empty without `hallucination`."""
     problem: str = ""
     """Why the case could not be measured; empty where it was."""
 
@@ -161,7 +166,7 @@ class ThroughPlanePlan:
     def config(self) -> dict[str, Any]:
         """Every flag with its value, as `--config` reads it."""
         paths = one_or_list([str(model.model.path) for model in self.models])
-        return asdict(self.options) | {"model_path": paths, "device": str(self.models[0].device)}
+        return self.options.shown_config() | {"model_path": paths, "device": str(self.models[0].device)}
 
     @property
     def fingerprint(self) -> str:
@@ -269,32 +274,11 @@ def series_name(series: Series) -> str:
     return f"{series.series_uid} {series.phase}".strip()
 
 
-def super_resolve_thick(engine: Engine, hu_range: HURange, case: ThickenedVolume) -> Block:
+def super_resolve_thick(engine: Engine, hu_range: HURange, case: ThickenedVolume, *, skip_air: bool = True) -> Block:
     """The wanted slices as `ctsr upscale --slice_spacing` makes them of the thick ones, (wanted, rows, columns), HU."""
-    resolver = ThroughPlaneSuperResolver(engine, hu_range)
+    resolver = ThroughPlaneSuperResolver(engine, hu_range, skip_air)
     made = resolver(case.pixels, case.grid, noise_hu=0.0)
     return np.stack([pixels.hu for pixels in made])
-
-
-def chosen_planes(truth: Block, most: int) -> tuple[tuple[Direction, int], ...]:
-    """Planes of each direction that are compared: at most so many, evenly over what holds a body."""
-    blocks = body_blocks(truth.max(axis=0))
-    body = np.kron(blocks, np.ones((BLOCK, BLOCK), np.bool_))[: truth.shape[1], : truth.shape[2]]
-    across: dict[Direction, Sequence[int]] = {
-        "axial": range(len(truth)),
-        "coronal": np.flatnonzero(body.mean(axis=1) > BODY_SHARE).tolist(),
-        "sagittal": np.flatnonzero(body.mean(axis=0) > BODY_SHARE).tolist(),
-    }
-    return tuple(
-        (direction, indices[place])
-        for direction, indices in across.items()
-        for place in spread_indices(len(indices), most)
-    )
-
-
-def plane_of_volume(volume: Block, direction: Direction, index: int) -> npt.NDArray[np.float32]:
-    """One plane of (slices, rows, columns): axial (row, column), coronal (slice, column), sagittal (slice, row)."""
-    return np.ascontiguousarray(np.take(volume, index, axis=DIRECTIONS.index(direction)))
 
 
 def _measure(
@@ -311,7 +295,8 @@ def _measure(
     try:
         thick = thicken(volume.hu, step, SliceProfile(case.thickness_mm), case.distance_mm, volume.padding)
     except DomainError as error:
-        return replace(record, problem=f"{series.title}: {error}"), []
+        title = "" if plan.options.no_names else f"{series.title}: "
+        return replace(record, problem=f"{title}{error}"), []
     planes = chosen_planes(thick.truth, plan.options.planes)
     images: dict[str, Planes] = {}
     what = f"{series.patient_id}, {case.text}"
@@ -323,16 +308,32 @@ def _measure(
         images[method] = {place: plane_of_volume(result, *place) for place in planes}
     truth = {place: plane_of_volume(thick.truth, *place) for place in planes}
     rows = list(_rows(plan, series, case, images, truth, (step, *series.pixel_spacing)))
+    _study(plan, record, thick, (step, *series.pixel_spacing))
     if draw is not None:
         draw(MadeCase(series, case, thick, images))
     return replace(record, thin_slices=thick.grid.num_wanted, thick_slices=thick.grid.count), rows
 
 
-def _result(plan: ThroughPlanePlan, method: str, thick: ThickenedVolume) -> Block:
+def _study(
+    plan: ThroughPlanePlan, record: CaseRecord, thick: ThickenedVolume, spacing: tuple[float, float, float]
+) -> None:
+    """Lesions put in, and the width of a thin disc, where they are asked for."""
+    # Phantoms and parts of slices are all body.
+    methods = {method: partial(_result, plan, method, skip_air=False) for method in plan.methods}
+    if plan.options.physics:
+        for method, make in methods.items():
+            record.disc_width_mm[method] = slice_sensitivity(make, thick.grid.profile, thick.grid.distance, spacing[0])
+    if plan.options.hallucination:
+        rng = rng_from(plan.options.deg_seed, "lesions", record.series_uid)
+        lesions = draw_between(thick, spacing, rng)
+        record.lesions.extend(trials_between(record.patient_id, thick, lesions, methods, spacing))
+
+
+def _result(plan: ThroughPlanePlan, method: str, thick: ThickenedVolume, *, skip_air: bool = True) -> Block:
     for kind, name in BASELINES.items():
         if name == method:
             return thick.interpolated(kind)
-    return super_resolve_thick(*plan.engines[method], thick)
+    return super_resolve_thick(*plan.engines[method], thick, skip_air=skip_air)
 
 
 def _rows(
@@ -380,7 +381,8 @@ def _thin_series(
         try:
             for warning in check(series, "volume", assume_hu=options.assume_hu):
                 progress.note(f"warning: {warning}")
-            found.append(series)
+            names = {"patient_id": options.shown(series.patient_id), "series_uid": options.shown(series.series_uid)}
+            found.append(replace(series, **names))
         except CtsrError as error:
             failures.append(f"{series.patient_id}: {error}")
     if thick:

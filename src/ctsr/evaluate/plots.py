@@ -15,7 +15,18 @@ from ctsr.evaluate.methods import BICUBIC, short_name
 from ctsr.evaluate.output_folder import Row, SliceRef
 from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.statistics import methods_of, patient_means
-from ctsr.figures import ACCENT, COLORS, INK, QUIET, Panel, calm, comparison_figure, new_figure, save_figure
+from ctsr.figures import (
+    ACCENT,
+    COLORS,
+    INK,
+    QUIET,
+    Panel,
+    calm,
+    comparison_figure,
+    method_colors,
+    new_figure,
+    save_figure,
+)
 from ctsr.hu import PRESETS, Window
 from ctsr.metrics import METRICS
 
@@ -262,7 +273,7 @@ def example_figure(plan: EvaluationPlan, example: ExampleSlice, rows: Sequence[R
     return comparison_figure(
         panels,
         shown_window(plan),
-        title=f"{stored.patient_id}, slice {planned.index}; metrics in {plan.domains[0].title}",
+        title=f"{planned.ref.patient_id}, slice {planned.index}; metrics in {plan.domains[0].title}",
         pixel_aspect=stored.pixel_spacing[0] / stored.pixel_spacing[1],
     )
 
@@ -346,7 +357,7 @@ def _name_methods(axes: Axes, methods: Sequence[str], *, first: bool) -> None:
 
 
 def _color(methods: Sequence[str], method: str) -> str:
-    return COLORS[methods.index(method) % len(COLORS)]
+    return method_colors(methods)[method]
 
 
 def _unit(metric: str) -> str:

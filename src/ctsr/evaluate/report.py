@@ -1,7 +1,6 @@
 """`report.html`: an evaluation as one page without external files. It lays out tables that were computed before."""
 
 import base64
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -124,7 +123,7 @@ def _context(
         "strata": _strata_tables(first.strata),
         "pictures": pictures,
         "sections": sections,
-        "command": f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}",
+        "command": plan.options.shown_command(folder.config_json),
         "degradation": ", ".join(f"{flag} {value}" for flag, value in plan.sampler.degradation.as_flags().items()),
         "told": plan.options.conditions_source.sentence if plan.conditional_methods else "",
         "config": yaml.safe_dump(

@@ -54,7 +54,7 @@ Chunk: TypeAlias = tuple[NumberedSlice, ...]
 class LostSlice:
     """A slice without rows."""
 
-    slice: SliceRef
+    planned: PlannedSlice
     reason: str
 
 
@@ -141,9 +141,9 @@ def _kept_rows(plan: EvaluationPlan, metrics_csv: Path) -> dict[int, list[Row]]:
 
 
 def _failure_lines(lost: Sequence[LostSlice]) -> Iterator[str]:
-    """A line for each series and reason."""
+    """A line for each series and reason, by the patient's name even where files show hashes."""
     for (patient, series, reason), group in groupby(
-        lost, key=lambda item: (item.slice.patient_id, item.slice.series_uid, item.reason)
+        lost, key=lambda item: (item.planned.stored.patient_id, item.planned.ref.series_uid, item.reason)
     ):
         count = len(list(group))
         yield f"{patient}: {count} slices of series {series} not measured, the same command tries again: {reason}"
@@ -221,7 +221,7 @@ def _result(planned: PlannedSlice, future: Future[list[Row]]) -> list[Row] | Los
     try:
         return future.result()
     except FAILURES as error:
-        return LostSlice(planned.ref, one_line(error) or type(error).__name__)
+        return LostSlice(planned, one_line(error) or type(error).__name__)
 
 
 # In worker processes
@@ -257,7 +257,7 @@ def _rows_of_chunk(chunk: Chunk, recipe: "PlanRecipe") -> list[list[Row] | LostS
 
 def _all_lost(chunk: Chunk, error: Exception) -> list[list[Row] | LostSlice]:
     reason = one_line(error) or type(error).__name__
-    return [LostSlice(planned.ref, reason) for _, planned in chunk]
+    return [LostSlice(planned, reason) for _, planned in chunk]
 
 
 @dataclass(frozen=True, eq=False)

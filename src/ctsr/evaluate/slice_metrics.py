@@ -18,7 +18,7 @@ ImageMetrics: TypeAlias = dict[str, MetricValue]
 """Metric → value, in the order of the columns."""
 
 NO_BODY = "no body in the slice"
-LEFT_OUT = "not on this slice (--ma_every)"
+LEFT_OUT = "not on this slice (`ma_every`)"
 NO_PI = "NIQE or MA is missing"
 
 

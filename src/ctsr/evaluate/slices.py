@@ -5,18 +5,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, seen_in_training
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import SplitError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.evaluate.output_folder import SliceRef
+from ctsr.evaluate.output_folder import DIRECTIONS, Direction, SliceRef
 from ctsr.hashing import rng_from
+from ctsr.hu import BLOCK, body_blocks
 from ctsr.identity import with_names
 from ctsr.metrics.perceptual import MA_CPU_SECONDS
 from ctsr.progress import SILENT, Progress
+from ctsr.series_quality import spread_indices
 
+BODY_SHARE = 0.1
+"""Least share of body in a plane that is compared."""
 FEWER_MA = 10
 """`ma_every` that the note about MA's computing time suggests."""
 
@@ -57,7 +64,7 @@ def plan_slices(
     slices: list[PlannedSlice] = []
     for patient in patients:
         own = [stored for stored in series if stored.patient_id == patient]
-        slices += _limited(list(_of_patient(own, sampler)), options)
+        slices += _limited(list(_of_patient(own, sampler, options)), options)
     return tuple(slices)
 
 
@@ -92,6 +99,27 @@ def announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: in
     )
 
 
+def chosen_planes(truth: npt.NDArray[np.float32], most: int) -> tuple[tuple[Direction, int], ...]:
+    """Planes of each direction that are compared: at most so many, evenly over what holds a body."""
+    blocks = body_blocks(truth.max(axis=0))
+    body = np.kron(blocks, np.ones((BLOCK, BLOCK), np.bool_))[: truth.shape[1], : truth.shape[2]]
+    across: dict[Direction, Sequence[int]] = {
+        "axial": range(len(truth)),
+        "coronal": np.flatnonzero(body.mean(axis=1) > BODY_SHARE).tolist(),
+        "sagittal": np.flatnonzero(body.mean(axis=0) > BODY_SHARE).tolist(),
+    }
+    return tuple(
+        (direction, indices[place])
+        for direction, indices in across.items()
+        for place in spread_indices(len(indices), most)
+    )
+
+
+def plane_of_volume(volume: npt.NDArray[np.float32], direction: Direction, index: int) -> npt.NDArray[np.float32]:
+    """One plane of (slices, rows, columns): axial (row, column), coronal (slice, column), sagittal (slice, row)."""
+    return np.ascontiguousarray(np.take(volume, index, axis=DIRECTIONS.index(direction)))
+
+
 def _check_unseen(
     patients: Sequence[str], exams: SplitExams, model: ModelUnderTest, options: EvaluateOptions, progress: Progress
 ) -> None:
@@ -110,7 +138,7 @@ def _check_unseen(
     exams_of_part = [patient for patient in exams.patients if patient.patient_id in patients]
     seen = seen_in_training(exams_of_part, model.split or {}, model.also_trained_on, model.trained_identities)
     if seen and options.split != "train" and not options.allow_train_patients:
-        # Without --split_json, the checkpoint's split would hold if it knew the patients under these names.
+        # Without `split_json`, the checkpoint's split would hold if it knew the patients under these names.
         lost_names = f"put {PREPROCESSING_LOG} back into the root so that patients go by their own names"
         remedy = "leave `split_json` out to take the checkpoint's split" if options.split_json else lost_names
         raise SplitError(
@@ -120,19 +148,21 @@ def _check_unseen(
         )
 
 
-def _of_patient(series: Sequence[StoredSeries], sampler: DegradationSampler) -> Iterator[PlannedSlice]:
+def _of_patient(
+    series: Sequence[StoredSeries], sampler: DegradationSampler, options: EvaluateOptions
+) -> Iterator[PlannedSlice]:
     """All slices of a patient; rows number the series whose images of several geometries share one UID."""
     for stored in series:
         alike = [other for other in series if other.series_uid == stored.series_uid]
-        uid = stored.series_uid
+        uid = options.shown(stored.series_uid)
         name = uid if len(alike) == 1 else f"{uid}/{alike.index(stored) + 1}"
         for index in range(len(stored)):
             ref = SliceRef(
-                patient_id=stored.patient_id,
+                patient_id=options.shown(stored.patient_id),
                 series_uid=name,
                 deg_seed=sampler.patient_seed(stored.patient_id),
                 slice_index=index,
-                sop_instance_uid=stored.identities[index],
+                sop_instance_uid=options.shown(stored.identities[index]),
                 z_mm=stored.z_mm[index],
             )
             yield PlannedSlice(stored, index, ref)
@@ -145,5 +175,5 @@ def _limited(slices: list[PlannedSlice], options: EvaluateOptions) -> list[Plann
         return slices
     if options.slice_sampling == "first":
         return slices[:most]
-    rng = rng_from(options.seed, "slices", slices[0].ref.patient_id)
+    rng = rng_from(options.seed, "slices", slices[0].stored.patient_id)
     return [slices[i] for i in sorted(rng.choice(len(slices), size=most, replace=False))]

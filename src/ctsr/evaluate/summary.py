@@ -96,15 +96,7 @@ def summary_document(plan: EvaluationPlan, tables: ResultTables, folder: OutputF
         "num_slices": len(plan.slices),
         "patients": list(plan.patients),
         "methods": list(plan.methods),
-        "paths": {
-            "root": one_or_list([str(root) for root in options.root]),
-            "model_path": one_or_list([str(model.model.path) for model in plan.models]),
-            "output_dir": str(options.output_dir),
-            "metrics_csv": str(folder.metrics_csv),
-            "summary_json": str(folder.summary_json),
-            "report_html": str(folder.report_html),
-            "plots": None if options.no_plots else str(folder.plots),
-        },
+        "paths": _paths(plan, folder),
         "config": plan.config(),
         "split_source": plan.split_source,
         "model": next(iter(models.values())),
@@ -117,12 +109,35 @@ def summary_document(plan: EvaluationPlan, tables: ResultTables, folder: OutputF
         "pi_kind": plan.perceptual.pi_kind,
         **degradation_part(plan.sampler, _draws(plan)),
         "conditions": _conditions(plan),
-        "linear_filter": None if plan.linear is None else plan.linear.document(),
+        "linear_filter": None if plan.linear is None else plan.linear.document(options.shown),
         **statistics_part(tables.first),
         "by_domain": by_domain,
-        "failures": list(plan.failures),
+        "failures": list(options.shown_failures(plan.failures)),
         "versions": current_versions(),
     }
+
+
+def _paths(plan: EvaluationPlan, folder: OutputFolder) -> dict[str, Any]:
+    """Where everything is; without names, only what lies in the folder itself."""
+    options = plan.options
+    files = {
+        "metrics_csv": folder.metrics_csv,
+        "summary_json": folder.summary_json,
+        "report_html": folder.report_html,
+        "plots": None if options.no_plots else folder.plots,
+    }
+    models = {"model_path": one_or_list([str(model.model.path) for model in plan.models])}
+    shown = {name: path and options.shown_path(path) for name, path in files.items()}
+    if options.no_names:
+        return models | shown
+    return (
+        models
+        | shown
+        | {
+            "root": one_or_list([str(root) for root in options.root]),
+            "output_dir": str(options.output_dir),
+        }
+    )
 
 
 def _conditions(plan: EvaluationPlan) -> dict[str, Any] | None:
@@ -238,8 +253,11 @@ def _draws(plan: EvaluationPlan) -> list[SeriesDraws]:
     draws: dict[tuple[str, str], list[tuple[SliceRef, Draw]]] = {}
     for planned in plan.slices:
         ref = planned.ref
-        # By the series' own UID, as in `slice_pair`: the number that rows may add to it is not part of the seed.
-        draw = plan.sampler.draw(ref.patient_id, planned.stored.series_uid, ref.sop_instance_uid, ref.slice_index)
+        # By the series' own names, as in `slice_pair`: what rows make of them is not part of the seed.
+        stored = planned.stored
+        draw = plan.sampler.draw(
+            stored.patient_id, stored.series_uid, stored.identities[planned.index], ref.slice_index
+        )
         draws.setdefault((ref.patient_id, ref.series_uid), []).append((ref, draw))
     return [SeriesDraws(*key, drawn) for key, drawn in draws.items()]
 
@@ -250,9 +268,9 @@ def degradation_part(sampler: DegradationSampler, series: Sequence[SeriesDraws])
     The five values of a patient stand directly under the patient where all slices share them, and are null where they
     differ; `by_series` holds those of each series and, in `slice` and `det-slice`, `by_slice` those of each slice.
     """
-    patients = dict.fromkeys(drawn.patient_id for drawn in series)
+    seeds = {drawn.patient_id: drawn.draws[0][0].deg_seed for drawn in series}
     by_patient_id: dict[str, dict[str, Any]] = {}
-    for patient in patients:
+    for patient in seeds:
         own = [drawn for drawn in series if drawn.patient_id == patient]
         common = _common([draw.params for drawn in own for _, draw in drawn.draws])
         by_uid = {drawn.series_uid: _series_draws(drawn, sampler.sampling != "volume") for drawn in own}
@@ -263,7 +281,7 @@ def degradation_part(sampler: DegradationSampler, series: Sequence[SeriesDraws])
         "degradation_sampling": sampler.sampling,
         "deg_seed": sampler.deg_seed,
         "deg_seed_mode": sampler.seed_mode,
-        "deg_seeds_per_patient": {patient: sampler.patient_seed(patient) for patient in patients},
+        "deg_seeds_per_patient": seeds,
         "patient_to_degradation_sampled": by_patient_id,
     }
 

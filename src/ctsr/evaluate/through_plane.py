@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -24,7 +23,6 @@ from ctsr.evaluate.planes import (
     ThroughPlaneResult,
     measure_through_plane,
     plan_through_plane,
-    plane_of_volume,
     series_name,
 )
 from ctsr.evaluate.report import (
@@ -38,10 +36,12 @@ from ctsr.evaluate.report import (
     plain_values,
     render_page,
 )
+from ctsr.evaluate.slices import plane_of_volume
 from ctsr.evaluate.statistics import compare, patient_level
 from ctsr.evaluate.summary import metric_definitions, table_document
 from ctsr.figures import Panel, save_figure, slices_figure
 from ctsr.files import write_atomically, write_json
+from ctsr.hallucination.lesion_insertion import Lesion, LesionTrial
 from ctsr.hashing import digest
 from ctsr.hu import PRESETS, TISSUES
 from ctsr.progress import SILENT, Progress
@@ -171,7 +171,7 @@ def write_results(result: ThroughPlaneResult, folder: OutputFolder) -> None:
     write_atomically(folder.path / "tables.csv", _csv(list(tables[0]), tables))
     summary = _summary(result, folder, figures)
     write_json(folder.summary_json, summary)
-    sections = [series_section(figures), *_case_sections(result), _strips_section(folder)]
+    sections = [series_section(figures), *_case_sections(result), *study_sections(result), _strips_section(folder)]
     context = {
         "title": "Slices between slices",
         "subtitle": f"{len({row.patient_id for row in figures})} patients, "
@@ -180,7 +180,7 @@ def write_results(result: ThroughPlaneResult, folder: OutputFolder) -> None:
         "sections": sections,
         "pictures": page_pictures(folder.plots),
         "summary": summary,
-        "command": f"ctsr evaluate --config {shlex.quote(str(folder.config_json))}",
+        "command": result.plan.options.shown_command(folder.config_json),
         "config": yaml.safe_dump(plain_values(result.plan.config()), sort_keys=False, allow_unicode=True),
     }
     write_atomically(folder.report_html, render_page("through_plane.html", context))
@@ -247,8 +247,11 @@ def _summary(result: ThroughPlaneResult, folder: OutputFolder, figures: Sequence
         "cases": cases,
         "records": [asdict(record) for record in result.records],
         "config": plain_values(plan.config()),
-        "paths": {"metrics_csv": str(folder.metrics_csv), "report_html": str(folder.report_html)},
-        "failures": list(result.failures),
+        "paths": {
+            "metrics_csv": plan.options.shown_path(folder.metrics_csv),
+            "report_html": plan.options.shown_path(folder.report_html),
+        },
+        "failures": list(plan.options.shown_failures(result.failures)),
         "versions": current_versions(),
     }
 
@@ -339,6 +342,51 @@ def _tissue_table(result: ThroughPlaneResult, rows: Sequence[PlaneRow]) -> list[
         cells.append((method, *(metric_text("BIAS_HU", bias) for bias in biases)))
     columns = ("method", *(TISSUES[name].text.replace("-", "−") for name in names))
     return [SectionTable("Bias by tissue, HU, all planes", columns, cells)]
+
+
+def study_sections(result: ThroughPlaneResult) -> list[Section]:
+    """Lesions put in and widths of a thin disc, where they were asked for."""
+    found: list[Section] = []
+    widths = [record for record in result.records if record.disc_width_mm]
+    if widths:
+        rows: list[tuple[str, ...]] = []
+        for record in widths:
+            cells = [format_number(record.disc_width_mm[method], 2) for method in result.plan.methods]
+            cubic, model = (record.disc_width_mm[name] for name in (BASELINES["cubic"], result.plan.methods[-1]))
+            share = None if cubic is None or model is None else model / cubic
+            rows.append((record.patient_id, record.case.text, *cells, format_number(share, 2)))
+        columns = ("step of", "case", *map(short_name, result.plan.methods), "last / cubic")
+        title = "Width along z of a thin disc (FWHM of the slice sensitivity profile), mm"
+        found.append(Section("edges", "Edges along z", tables=(SectionTable(title, columns, rows),)))
+    trials = [(record.case, trial) for record in result.records for trial in record.lesions]
+    if trials:
+        cases = dict.fromkeys(case for case, _ in trials)
+        tables = [_lesions([trial for own, trial in trials if own == case], case, result) for case in cases]
+        note = (
+            "Balls of 4 to 10 mm put into the thin slices, their centres between two thick slices. Recovered: share of "
+            "the contrast that comes back; appeared: share of places at which half of it appears without a lesion."
+        )
+        found.append(Section("lesions", "Lesions put in", tables=tables, notes=(note,)))
+    return found
+
+
+def _lesions(trials: Sequence[LesionTrial], case: SliceCase, result: ThroughPlaneResult) -> SectionTable:
+    cubic = {_of(trial): trial.recovered for trial in trials if trial.method == BASELINES["cubic"]}
+    rows: list[tuple[str, ...]] = []
+    for diameter in dict.fromkeys(trial.lesion.diameter_mm for trial in trials):
+        for method in result.plan.methods:
+            own = [trial for trial in trials if trial.method == method and trial.lesion.diameter_mm == diameter]
+            recovered = [trial.recovered for trial in own]
+            better = sum(trial.recovered > cubic[_of(trial)] for trial in own)
+            appeared = sum(trial.appeared for trial in own)
+            cells = (format_number(math.fsum(recovered) / len(own), 2), format_number(min(recovered), 2))
+            rows.append((f"{diameter:g}", method, *cells, f"{better} of {len(own)}", f"{appeared} of {len(own)}"))
+    columns = ("diameter, mm", "method", "recovered, mean", "least", "more than cubic", "appeared")
+    return SectionTable(case.text[0].upper() + case.text[1:], columns, rows)
+
+
+def _of(trial: LesionTrial) -> tuple[str, Lesion]:
+    return trial.slice_name, trial.lesion
 
 
 def _strips_section(folder: OutputFolder) -> Section:

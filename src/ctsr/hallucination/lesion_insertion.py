@@ -1,7 +1,8 @@
 """Lesions put into HR: how much of each comes back after degradation and method, and whether one appears without it."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,6 +16,8 @@ from ctsr.hu import AERATED_LUNG, SOFT_TISSUE, FloatArray, HURange, body_mask, t
 from ctsr.infer import SuperResolver, telling
 from ctsr.physics import soft_disc
 from ctsr.physics.transfer import distances
+from ctsr.through_plane.slice_grid import ThickenedVolume
+from ctsr.through_plane.slice_profile import Block, along_z, thickening
 
 Tissue: TypeAlias = Literal["soft tissue", "lung"]
 TISSUES: dict[Tissue, tuple[float, float]] = {"soft tissue": SOFT_TISSUE, "lung": AERATED_LUNG}
@@ -43,6 +46,8 @@ class Lesion:
     diameter_mm: float
     contrast_hu: float
     tissue: Tissue
+    height: float = 0.0
+    """Of its centre in a volume, slices; there it is a ball."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +268,118 @@ def lesion_trials(
                 )
             )
     return trials
+
+
+# Between slices
+
+
+BETWEEN_SLICES = LesionSpec((4.0, 6.0, 8.0, 10.0), (-100.0, -50.0, 50.0, 100.0))
+"""Lesions that are put between slices."""
+Spacing: TypeAlias = tuple[float, float, float]
+"""Mm from slice to slice, row to row, column to column."""
+
+
+def draw_between(thick: ThickenedVolume, spacing: Spacing, rng: np.random.Generator) -> list[Lesion]:
+    """Draw one lesion of each size and contrast, its centre between two thick slices, never on one.
+
+    It lies in one tissue above and below, too. A diameter that fits nowhere is left out.
+
+    Args:
+        thick: thick slices, and the truth that they were made of.
+        spacing: of the truth.
+        rng: draws.
+    """
+    grid, lesions = thick.grid, list[Lesion]()
+    end = (grid.num_wanted - 1) * spacing[0]
+    for diameter in BETWEEN_SLICES.diameters_mm:
+        reach = diameter / 2 + EDGE_MM + GAP_MM + RING_MM
+        first = math.ceil(reach / grid.distance - 0.25)
+        last = math.floor((end - reach) / grid.distance - 0.75)
+        for contrast in BETWEEN_SLICES.contrasts_hu:
+            draw, part = rng.random(3), rng.uniform(0.25, 0.75)
+            if last < first:
+                continue
+            height = (first + int(draw[2] * (last - first + 1)) + part) * grid.distance / spacing[0]
+            heights = [height + sign * diameter / 2 / spacing[0] for sign in (-1, 0, 1)]
+            planes = [places(thick.truth[round(at)], diameter, spacing[1]) for at in heights]
+            common: dict[Tissue, list[tuple[int, int]]] = {
+                tissue: _in_all([plane[tissue] for plane in planes]) for tissue in planes[0]
+            }
+            tissues: list[Tissue] = [tissue for tissue, where in common.items() if where]
+            if tissues:
+                tissue = tissues[int(draw[0] * len(tissues))]
+                row, column = common[tissue][int(draw[1] * len(common[tissue]))]
+                lesions.append(Lesion(row, column, diameter, contrast, tissue, height))
+    return lesions
+
+
+def _in_all(found: Sequence[npt.NDArray[np.int64]]) -> list[tuple[int, int]]:
+    """Places that all have, sorted."""
+    return sorted(set.intersection(*({(int(row), int(column)) for row, column in where} for where in found)))
+
+
+def trials_between(
+    name: str,
+    thick: ThickenedVolume,
+    lesions: Iterable[Lesion],
+    methods: Mapping[str, Callable[[ThickenedVolume], Block]],
+    spacing: Spacing,
+) -> list[LesionTrial]:
+    """Run each method on the region around each lesion, with and without it.
+
+    The ball is put into the truth, made thick with it, and brought back: all of the chain is linear but the methods.
+
+    Args:
+        name: of the series, for the results.
+        thick: thick slices, and the truth that they were made of.
+        lesions: see `draw_between`.
+        methods: name → what makes the wanted slices of thick ones.
+        spacing: of the truth.
+    """
+    trials = list[LesionTrial]()
+    for lesion in lesions:
+        top, left = _start(lesion.row, thick.truth.shape[1]), _start(lesion.column, thick.truth.shape[2])
+        part = np.s_[:, top : top + VIEW, left : left + VIEW]
+        away = _away(lesion, thick.truth[part].shape, (0, top, left), spacing)
+        ball = lesion.contrast_hu * np.clip(0.5 + (lesion.diameter_mm / 2 - away) / EDGE_MM, 0, 1)
+        added = ball.astype(np.float32)
+        without = replace(thick, truth=thick.truth[part], thick=thick.thick[part], padding=None)
+        grid = thick.grid
+        weights = thickening(
+            grid.profile, grid.source_positions(0, grid.count), grid.wanted_positions(0, grid.num_wanted)
+        )
+        with_it = replace(without, truth=without.truth + added, thick=without.thick + along_z(weights, added))
+        true_contrast = _ball_contrast(added, away, lesion)
+        background = _ball_contrast(without.truth, away, lesion)
+        for method, make in methods.items():
+            result, bare = make(with_it), make(without)
+            trials.append(
+                LesionTrial(
+                    name,
+                    method,
+                    lesion,
+                    recovered=_ball_contrast(result - bare, away, lesion) / true_contrast,
+                    false_contrast_hu=_ball_contrast(bare, away, lesion) - background,
+                    position_error_mm=None,
+                )
+            )
+    return trials
+
+
+def _away(lesion: Lesion, shape: Sequence[int], corner: Spacing, spacing: Spacing) -> npt.NDArray[np.float64]:
+    """Mm from the centre of a ball."""
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    along = (z + corner[0] - lesion.height) * spacing[0]
+    down, across = (y + corner[1] - lesion.row) * spacing[1], (x + corner[2] - lesion.column) * spacing[2]
+    return np.sqrt(along**2 + down**2 + across**2)
+
+
+def _ball_contrast(volume: Block, away: npt.NDArray[np.float64], lesion: Lesion) -> float:
+    """Mean inside the ball less the mean of the shell around it, HU."""
+    radius = lesion.diameter_mm / 2
+    inner = radius + EDGE_MM / 2 + GAP_MM
+    shell = (away >= inner) & (away < inner + RING_MM)
+    return float(volume[away <= radius].mean()) - float(volume[shell].mean())
 
 
 def lesion_table(trials: Sequence[LesionTrial]) -> list[LesionRow]:

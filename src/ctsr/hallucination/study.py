@@ -12,7 +12,7 @@ from matplotlib.patches import Circle, Rectangle
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation
 from ctsr.errors import DomainError
-from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure
+from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, method_colors, new_figure
 from ctsr.hallucination.lesion_insertion import (
     Lesion,
     LesionImages,
@@ -376,7 +376,7 @@ def recovery_figure(study: HallucinationStudy) -> Figure:
 def _recovery(axes: Axes, study: HallucinationStudy, method: str, diameter_mm: float, place: int) -> None:
     rows = [r for r in study.lesions if r.method == method and r.diameter_mm == diameter_mm]
     rows.sort(key=lambda row: row.contrast_hu)
-    color = COLORS[place % len(COLORS)]
+    color = method_colors(study.methods)[method]
     # Evenly spaced contrasts, with the methods side by side.
     at = np.arange(len(rows)) + (place - (len(study.methods) - 1) / 2) * 0.16
     means, spread = [r.recovered_mean for r in rows], [r.recovered_sd or 0.0 for r in rows]

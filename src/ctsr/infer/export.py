@@ -81,7 +81,7 @@ def target(out: Path | None, kind: Format | None, model: Path) -> Target:
         kind = kind or "onnx"
         return Target(out.with_name(out.name + SUFFIXES[kind]), kind)
     if kind not in {None, told}:
-        raise UsageError(f"{out} has the ending of {told}, not of --format {kind}; leave out one of the two")
+        raise UsageError(f"{out} has the ending of {told}, not of `format={kind}`; leave out one of the two")
     return Target(out, told)
 
 
@@ -105,12 +105,12 @@ def export(model: Model, path: Path, kind: Format, card: str | None = None, *, o
     """
     if missing := [name for name in NEEDS[kind] if find_spec(name) is None]:
         raise UsageError(
-            f"--format {kind} needs {', '.join(missing)}: pip install '.[{EXTRA[kind]}]' in the source folder of ctsr"
+            f"`format={kind}` needs {', '.join(missing)}: pip install '.[{EXTRA[kind]}]' in the source folder of ctsr"
         )
     if card and kind != "safetensors":
-        raise UsageError(f"--card goes into a safetensors file; {kind} cannot hold one")
+        raise UsageError(f"`card` goes into a safetensors file; {kind} cannot hold one")
     for file in (path, path.with_suffix(WEIGHTS)) if kind == "openvino" else (path,):
-        check_free(file, model.path, overwrite=overwrite, flag="name")
+        check_free(file, model.path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     net, meta = model.net.cpu().eval(), json.dumps(_meta(model))
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=PART, dir=path.parent) as folder:

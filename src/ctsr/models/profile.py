@@ -106,11 +106,12 @@ def training_bytes_per_pixel(net: nn.Module) -> float:
     and compared, so that what does not grow with the patch (cast copies of weights) falls out.
     """
     device = next(net.parameters()).device
+
+    def kept(side: int) -> int:
+        return saved_bytes(net, torch.zeros(1, input_channels(net), side, side, device=device))
+
     small, large = PROBE_SIZES
-    less, more = (
-        saved_bytes(net, torch.zeros(1, input_channels(net), side, side, device=device)) for side in PROBE_SIZES
-    )
-    return (more - less) / (large**2 - small**2)
+    return (kept(large) - kept(small)) / (large**2 - small**2)
 
 
 def seconds_per_forward(net: nn.Module, input_size: tuple[int, int]) -> float:

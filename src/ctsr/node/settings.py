@@ -79,7 +79,7 @@ class NodeOptions:
     aet: str = "CTSR"
     """AE title of this node; callers must use it."""
     host: str = "127.0.0.1"
-    """Address to listen on; other computers reach only an address of the network, which needs --allow."""
+    """Address to listen on; other computers reach only an address of the network, which needs `allow`."""
     port: int = 11112
     """Port to listen on; 0 takes a free one, which the log names."""
     send_to: str | None = None
@@ -87,7 +87,7 @@ class NodeOptions:
     allow: tuple[str, ...] = ()
     """AE titles that may call; on the loopback address everyone when left out."""
     queue: Path = Path("ctsr_node")
-    """Folder of the queue, on a local disk; holds what was received until --keep hours after it was sent."""
+    """Folder of the queue, on a local disk; holds what was received until `keep` hours after it was sent."""
     quiet: float = 15.0
     """Seconds without new images, all associations closed, after which a study is complete."""
     retry_after: float = 10.0
@@ -103,7 +103,7 @@ class NodeOptions:
     tls_cert: Path | None = None
     """Certificate of this node (PEM): it accepts TLS connections only."""
     tls_key: Path | None = None
-    """Private key of --tls_cert."""
+    """Private key of `tls_cert`."""
     tls_ca: Path | None = None
     """Certificates (PEM) that callers and the destination must be signed by."""
     page_port: int | None = None

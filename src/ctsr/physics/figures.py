@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, new_figure
+from ctsr.figures import ACCENT, INK, QUIET, calm, method_colors, new_figure
 from ctsr.hu import FloatArray, Window
 from ctsr.physics.real_scan import ScanPhysics
 from ctsr.physics.study import NoiseStudy, PhysicsStudy
@@ -71,7 +71,7 @@ def noise_figure(study: NoiseStudy, title: str) -> Figure:
     calm(panels[0], title="noise power spectrum")
     # The reference in the colour of text; methods keep the colours they have elsewhere.
     names = list(study.spectra)
-    _spectra(panels[0], study.spectra, dict(zip(names, (INK, *COLORS), strict=False)))
+    _spectra(panels[0], study.spectra, dict.fromkeys(names[:1], INK) | method_colors(names[1:]))
     return figure
 
 
@@ -181,7 +181,7 @@ def _mark_lr(axes: Axes, study: PhysicsStudy) -> None:
 
 
 def _colors(methods: Sequence[str]) -> dict[str, str]:
-    return {method: COLORS[i % len(COLORS)] for i, method in enumerate(methods)}
+    return method_colors(methods)
 
 
 def _doses(study: PhysicsStudy) -> dict[float, LineStyle]:

@@ -18,6 +18,8 @@ from scipy.special import j1
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
 from ctsr.quality.noise import LEAST_HU, NoiseSpectrum
+from ctsr.through_plane.slice_grid import ThickenedVolume, thicken
+from ctsr.through_plane.slice_profile import Block, SliceProfile
 
 BIN = 0.25
 """Width of the profile's bins, pixels."""
@@ -195,6 +197,58 @@ def soft_disc(shape: Sequence[int], center: tuple[float, float], radius: float, 
         edge: pixels, above 0.
     """
     return np.clip(0.5 + (radius - distances(shape, center)) / edge, 0.0, 1.0)
+
+
+# Between slices
+
+
+DISC_PIXELS, DISC_RADIUS, DISC_GROUND_HU, DISC_HU = 48, 16, 40.0, 300.0
+"""Side of the phantom of `slice_sensitivity` and radius of its disc, pixels; HU around it, and what the disc adds."""
+DISC_SLICES, DISC_PHASES = 11, 5
+"""Thick slices of the phantom, and places of the disc between two of them."""
+
+
+def slice_sensitivity(
+    make: Callable[[ThickenedVolume], Block], profile: SliceProfile, distance: float, step: float
+) -> float | None:
+    """Width along z of a thin disc as a method shows it: FWHM of its slice sensitivity profile, mm.
+
+    The disc is one wanted slice thick and lies at several places between two thick slices; the mean over its middle is
+    taken, and the widths are averaged.
+
+    Args:
+        make: the wanted slices of thick ones.
+        profile: of the thick slices.
+        distance: between them, mm.
+        step: between the wanted slices, mm.
+
+    Returns:
+        None where the disc does not show.
+    """
+    count = math.ceil((DISC_SLICES - 1) * distance / step) + 2 * math.ceil(profile.reach / step)
+    center = (DISC_PIXELS - 1) / 2
+    disc = soft_disc((DISC_PIXELS, DISC_PIXELS), (center, center), DISC_RADIUS).astype(np.float32)
+    middle = disc >= 1
+    widths: list[float] = []
+    for phase in range(DISC_PHASES):
+        thin = np.full((count, *disc.shape), DISC_GROUND_HU, np.float32)
+        thin[count // 2 + round(phase * distance / step / DISC_PHASES)] += DISC_HU * disc
+        curve = make(thicken(thin, step, profile, distance))[:, middle].mean(axis=1) - DISC_GROUND_HU
+        if (width := full_width(curve.astype(np.float64))) is not None:
+            widths.append(width * step)
+    return float(np.mean(widths)) if widths else None
+
+
+def full_width(curve: Values) -> float | None:
+    """Width of a curve at half of its maximum, in samples; None where it does not fall to that on both sides."""
+    top = int(curve.argmax())
+    places = np.arange(len(curve), dtype=np.float64)
+    half = float(curve[top]) / 2
+    if not half > 0:
+        return None
+    right = falls_to(half, places[top:], curve[top:])
+    left = falls_to(half, places[: top + 1], curve[top::-1])
+    return None if right is None or left is None else right - top + left
 
 
 def _transfer(sums: Values, counts: Values, reach: float) -> Values:

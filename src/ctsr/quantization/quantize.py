@@ -71,7 +71,7 @@ def quantize(
     """
     if options.patch_size < model.scale or options.patch_size % model.scale:
         fitting = max(model.scale, options.patch_size - options.patch_size % model.scale)
-        raise UsageError(f"--patch_size {options.patch_size} is not divisible by the scale {model.scale}; {fitting} is")
+        raise UsageError(f"`patch_size` {options.patch_size} is not divisible by the scale {model.scale}; {fitting} is")
     if not is_installed():
         raise UsageError(f"quantization is checked in OpenVINO, which is not installed: {GET_IT}")
     exams = _exams(model, options, progress)
@@ -130,7 +130,7 @@ def _check_patch_fits(size: int, scale: int, series: Sequence[StoredSeries]) -> 
     """Refuse patches that would consist mainly of reflections: ranges would be set on images that do not occur."""
     longest = max(max(stored.rows, stored.columns) for stored in series)
     if size > longest:
-        raise UsageError(f"--patch_size {size} is larger than every training slice; {longest - longest % scale} fits")
+        raise UsageError(f"`patch_size` {size} is larger than every training slice; {longest - longest % scale} fits")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,7 @@ def _exams(model: Model, options: QuantizeOptions, progress: Progress) -> SplitE
     if shared := unseen & set(exams.split.train):
         raise SplitError(
             f"the model was not trained on {listed(sorted(shared), 4)}, so they must not be used to quantize it: "
-            "leave out --split_json"
+            "leave out `split_json`"
         )
     return exams
 

@@ -40,6 +40,8 @@ class Disagreement:
 
     sum_hu: float = 0.0
     voxels: int = 0
+    slice_hu: Block | None = None
+    """(rows, columns): of the slice that was yielded last, 0 where no network was asked; None unless maps are kept."""
 
     @property
     def mean_hu(self) -> float | None:
@@ -62,6 +64,8 @@ class ThroughPlaneSuperResolver:
     skip_air: bool = True
     disagreement: Disagreement = field(default_factory=Disagreement)
     """Grows with every slab."""
+    keep_maps: bool = False
+    """Whether `disagreement` also holds that of each slice, for one more array of a slab's size."""
 
     def __call__(self, read: Callable[[int], SlicePixels], grid: SliceGrid, noise_hu: float) -> Iterator[SlicePixels]:
         """The wanted slices, in order.
@@ -80,24 +84,29 @@ class ThroughPlaneSuperResolver:
         )
         rows, columns = window.pixels(0).hu.shape
         for slab in _slabs(grid, rows * columns):
-            block = self._slab(window, grid, slab, told)
+            block, differing = self._slab(window, grid, slab, told)
             for index in range(slab.first, slab.stop):
+                self.disagreement.slice_hu = None if differing is None else differing[index - slab.wide_first]
                 padding = window.pixels(grid.nearest(index)).padding
                 hu = block[index - slab.wide_first].copy()
                 yield SlicePixels.from_padded(hu, padding)
 
-    def _slab(self, window: "_Window", grid: SliceGrid, slab: "_Slab", told: ThroughPlaneConditions) -> Block:
+    def _slab(
+        self, window: "_Window", grid: SliceGrid, slab: "_Slab", told: ThroughPlaneConditions
+    ) -> tuple[Block, Block | None]:
+        """The slices of a slab; and by how much the answers differ, where that is kept."""
         first, source = window.around(slab)
         positions = grid.source_positions(first, first + len(source))
         wanted = grid.wanted_positions(slab.wide_first, slab.wide_stop)
         weights = interpolation("cubic", positions, wanted)
         result = along_z(weights, source)
+        differing = np.zeros_like(result) if self.keep_maps else None
         roi = self._roi(source)
         if roi is not None:
             nearest = to_nearest(positions, wanted) / grid.spacing
-            self._infer(source, weights, result, roi, told, nearest.astype(np.float32))
+            self._infer(source, weights, result, roi, told, nearest.astype(np.float32), differing)
         _project(source, positions, wanted, grid, result)
-        return result
+        return result, differing
 
     def _roi(self, source: Block) -> Roi | None:
         rows, columns = source.shape[1:]
@@ -114,6 +123,7 @@ class ThroughPlaneSuperResolver:
         roi: Roi,
         told: ThroughPlaneConditions,
         nearest: npt.NDArray[np.float32],
+        differing: Block | None,
     ) -> None:
         """Add what the network adds to interpolated planes."""
         part = (slice(None), *roi.part)
@@ -123,12 +133,15 @@ class ThroughPlaneSuperResolver:
         detail = np.empty_like(planes)
         for row in range(planes.shape[1]):
             detail[:, row] = self._answer(planes[:, row], told, nearest)
-        differing = 0.0
+        total = 0.0
         for column in range(planes.shape[2]):
             other = self._answer(planes[:, :, column], told, nearest)
-            differing += float(np.abs(other - detail[:, :, column]).sum(dtype=np.float64))
+            apart = np.abs(other - detail[:, :, column])
+            total += float(apart.sum(dtype=np.float64))
+            if differing is not None:
+                differing[:, roi.top : roi.bottom, roi.left + column] = apart * np.float32(self.hu_range.hu_per_unit)
             detail[:, :, column] += other
-        self.disagreement.sum_hu += differing * self.hu_range.hu_per_unit
+        self.disagreement.sum_hu += total * self.hu_range.hu_per_unit
         self.disagreement.voxels += detail.size
         shape = (source.shape[1], source.shape[2])
         detail *= roi.fade(shape, 1) * np.float32(self.hu_range.hu_per_unit / 2)

@@ -142,7 +142,7 @@ class FinetuneStage:
         return FinetuneRow(**values)
 
     def score(self, row: FinetuneRow) -> float:
-        """By `--early_metric`; lower is better."""
+        """By `early_metric`; lower is better."""
         match self.options.early_metric:
             case "total_no_gan":
                 return row.val_total_no_gan

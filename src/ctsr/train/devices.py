@@ -72,7 +72,7 @@ def launch(options: RunOptions, progress: Progress) -> Fabric:
         named = ":" in options.device
         if named and options.devices > 1:
             raise UsageError(
-                f"--device {options.device} names one device, --devices {options.devices} asks for several"
+                f"`device` {options.device} names one device, `devices` {options.devices} asks for several"
             )
         devices = [device.index] if named else options.devices
         fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)
@@ -232,7 +232,7 @@ def _under_torchrun(options: RunOptions, device: torch.device, precision: Any) -
     """As many processes as torchrun has started; it tells of them in the environment."""
     world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if options.batch_size % world:
-        raise UsageError(f"--batch_size {options.batch_size} cannot be shared evenly by {world} processes")
+        raise UsageError(f"`batch_size` {options.batch_size} cannot be shared evenly by {world} processes")
     # One process has nobody to talk to: Fabric's plain strategy is the same training without the detour.
     strategy = "ddp" if world > 1 else "auto"
     return Fabric(

@@ -126,13 +126,13 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
         architecture = checkpoint.meta.architecture
         note = f"continuing {folder}"
         return options, Start(architecture, build(architecture), checkpoint.meta, note, folder, checkpoint)
-    resolved = resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, flag="--pretrained_g")
+    resolved = resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, parameter="pretrained_g")
     generator = of_kind(load_model(resolved.path), "in plane")
     scale = generator.architecture.scale
     if options.scale not in {None, scale}:
         raise UsageError(
-            f"--scale {options.scale} does not fit {resolved.path}, a network for ×{scale}; "
-            "leave --scale out or name another --pretrained_g"
+            f"`scale` {options.scale} does not fit {resolved.path}, a network for ×{scale}; "
+            "leave `scale` out or name another `pretrained_g`"
         )
     # As it was found, so that the run's configuration names the file and not a word that meant it today.
     options = replace(options, pretrained_g=str(resolved.path), scale=scale)
@@ -160,7 +160,7 @@ def _check_unseen(start: Start, data: Data, options: FinetuneOptions) -> None:
         if seen := seen_in_training(patients, meta.split, meta.also_trained_on, meta.trained_identities):
             raise SplitError(
                 f"{options.pretrained_g} was trained on {', '.join(seen)}, of the {part} part of {data.exams.source}: "
-                "leave --split_json out to keep the generator's split, or pass --allow_train_patients"
+                "leave `split_json` out to keep the generator's split, or pass `allow_train_patients=True`"
             )
 
 
@@ -234,7 +234,7 @@ def _against_itself(loss: PerceptualLoss) -> Callable[[torch.Tensor], torch.Tens
 def _meta(options: FinetuneOptions, start: Start, degradation: Degradation, data: Data) -> Meta:
     before = start.meta.trained_on if start.meta else frozenset[str]()
     earlier = start.meta.trained_identities if start.meta else ()
-    return Meta(
+    meta = Meta(
         experiment=f"{FINETUNED}_x{start.architecture.scale}_{degradation.mode}",
         architecture=start.architecture,
         seed=options.seed,
@@ -246,6 +246,7 @@ def _meta(options: FinetuneOptions, start: Start, degradation: Degradation, data
         card=data.card(),
         versions=current_versions(),
     )
+    return meta.without_names() if options.no_names else meta
 
 
 def _session(
@@ -260,7 +261,7 @@ def _session(
     """The run, which draws the same slices before it begins and after each epoch."""
 
     def draw(epoch: int) -> None:
-        draw_samples(folder / "samples", stage.rig.validation, stage.generator.in_use, epoch)
+        draw_samples(folder / "samples", stage.rig.validation, stage.generator.in_use, epoch, no_names=options.no_names)
 
     if leads and not options.no_plots and not state.epochs_done:
         draw(0)

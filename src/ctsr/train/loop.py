@@ -251,5 +251,5 @@ def _count_skipped(state: TrainingState[R]) -> None:
     if state.skipped_in_a_row >= MOST_SKIPPED:
         raise CtsrError(
             f"the loss was not finite {MOST_SKIPPED} times in a row, at step {state.global_step}: "
-            "training has diverged; lower --lr or pass --clip_grad 1"
+            "training has diverged; lower `lr` or pass `clip_grad=1`"
         )

@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_type_hints
 
 from ctsr.errors import UsageError
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 
-__all__ = ["FinetuneOptions", "RunOptions", "TrainOptions", "continued", "from_plain", "plain_options"]
+__all__ = [
+    "FinetuneOptions",
+    "RunOptions",
+    "TrainOptions",
+    "continued",
+    "from_plain",
+    "plain_options",
+    "remembered_options",
+]
 
 FREE_ON_RESUME = frozenset(
     {
@@ -31,6 +39,9 @@ FREE_ON_RESUME = frozenset(
 )
 """What may differ from the run that is continued: how long and where, and in what precision."""
 
+PLACES = frozenset({"cache", "data_root", "split_json", "splits", "store"})
+"""Paths that a run without names does not remember: a root may be a patient's folder."""
+
 STARTED_FROM = frozenset({"pretrained_g"})
 """What a run has begun with, and no longer asks for when it is continued."""
 
@@ -39,7 +50,7 @@ HERE_AND_NOW = frozenset({"cache", "compile", "device", "resume", "store"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class RunOptions(HUOptions):
     """What training with L1 and fine-tuning have in common."""
 
     data_root: tuple[Path, ...] = (Path("preprocessed_data"),)
@@ -74,12 +85,6 @@ class RunOptions:
     """Validate on at most this many slices of each series, evenly spread; 0 takes all."""
     split_json: Path | None = None
     """Split file to use instead of splits/patient_split_seed42.json."""
-    assume_hu: bool = False
-    """Read series without a rescale as if their stored values were HU."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     devices: int = 1
@@ -95,6 +100,9 @@ class RunOptions:
     """Receives the run folder."""
     no_plots: bool = False
     """Write numbers only: no curves, no sample pictures."""
+    no_names: bool = False
+    """Write hashes in place of names of patients' folders into the run folder, and no paths of the data: a run that is
+    continued must be given --data_root again."""
     splits: Path = Path("splits")
     """Where the split is kept and looked for."""
     store: Path | None = None
@@ -104,18 +112,13 @@ class RunOptions:
         _at_least(self, 1, "epochs", "batch_size", "accumulate", "patches_per_slice", "devices")
         _at_least(self, 0, "num_workers", "clip_grad", "seed", "val_slices", "micro_batch")
         if self.epochs_of_patience < 0:
-            raise UsageError(f"--patience must not be negative, got {self.patience}")
+            raise UsageError(f"`patience` must not be negative, got {self.patience}")
         if not self.lr > 0:
-            raise UsageError(f"--lr must be above 0, got {self.lr:g}")
+            raise UsageError(f"`lr` must be above 0, got {self.lr:g}")
         if not 0 <= self.ema < 1:
-            raise UsageError(f"--ema must be in [0, 1), got {self.ema:g}")
+            raise UsageError(f"`ema` must be in [0, 1), got {self.ema:g}")
         if self.batch_size % self.devices:
-            raise UsageError(f"--batch_size {self.batch_size} cannot be shared evenly by {self.devices} devices")
-
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
+            raise UsageError(f"`batch_size` {self.batch_size} cannot be shared evenly by {self.devices} devices")
 
     @property
     def epochs_of_patience(self) -> int:
@@ -162,10 +165,10 @@ class TrainOptions(RunOptions):
         for name in ("thickness_range", "distance_range"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 20:
-                raise UsageError(f"--{name} needs 0 < low ≤ high ≤ 20, got {low:g} {high:g}")
+                raise UsageError(f"`{name}` needs 0 < low ≤ high ≤ 20, got {low:g} {high:g}")
         low, high = self.hr_reduction
         if not 1 <= low <= high <= 8:
-            raise UsageError(f"--hr_reduction needs 1 ≤ low ≤ high ≤ 8, got {low:g} {high:g}")
+            raise UsageError(f"`hr_reduction` needs 1 ≤ low ≤ high ≤ 8, got {low:g} {high:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +200,7 @@ class FinetuneOptions(RunOptions):
     lambda_consistency: float = 0.0
     """Weight of LR-consistency: SR degraded again, without noise, against the noise-free LR."""
     lambda_artifact: float = 0.0
-    """Weight of the artifact loss (LDL), which needs --ema."""
+    """Weight of the artifact loss (LDL), which needs `ema`."""
     warmup_g_only: int = 100
     """Steps in which the generator alone is trained, without adversarial loss."""
     perceptual: Literal["vgg16", "vgg19", "none"] = "vgg16"
@@ -226,20 +229,20 @@ class FinetuneOptions(RunOptions):
         _at_least(self, 0, "lambda_l1", "lambda_perc", "lambda_gan", "lambda_consistency", "lambda_artifact")
         if self.perc_weights and len(self.perc_weights) != len(self.perc_layers):
             raise UsageError(
-                f"--perc_weights has {len(self.perc_weights)} values for {len(self.perc_layers)} --perc_layers"
+                f"`perc_weights` has {len(self.perc_weights)} values for {len(self.perc_layers)} `perc_layers`"
             )
         if self.lambda_artifact and not self.ema:
-            raise UsageError("--lambda_artifact compares with the averaged generator; it needs --ema above 0")
+            raise UsageError("`lambda_artifact` compares with the averaged generator; it needs `ema` above 0")
 
 
 def _at_least(options: RunOptions, least: int, *names: str) -> None:
     for name in names:
         if not least <= getattr(options, name) < math.inf:
             words = "must not be negative" if least == 0 else f"must be at least {least}"
-            raise UsageError(f"--{name} {words}, got {getattr(options, name)}")
+            raise UsageError(f"`{name}` {words}, got {getattr(options, name)}")
 
 
-def check_patch(flag: str, size: int, scale: int) -> None:
+def check_patch(name: str, size: int, scale: int) -> None:
     """See that a patch can be downsampled.
 
     Raises:
@@ -247,7 +250,7 @@ def check_patch(flag: str, size: int, scale: int) -> None:
     """
     if size < scale or size % scale:
         fits = max(scale, size - size % scale)
-        raise UsageError(f"--{flag} {size} is not divisible by --scale {scale}; {fits} is")
+        raise UsageError(f"`{name}` {size} is not divisible by `scale` {scale}; {fits} is")
 
 
 Options = TypeVar("Options", bound=RunOptions)
@@ -269,17 +272,26 @@ def continued(asked: Options, stored: Mapping[str, object], given: Container[str
     values: dict[str, Any] = {}
     for name in (field.name for field in fields(kind)):
         wanted, before = getattr(asked, name), getattr(run, name)
+        if run.no_names and name in PLACES:
+            values[name] = wanted
+            continue
         named = wanted != getattr(default, name) if given is None else name in given
         named = named and name not in STARTED_FROM
         if named and wanted != before and name not in FREE_ON_RESUME:
-            raise UsageError(f"--{name} {wanted} does not fit the run to be continued, which has {before}")
+            raise UsageError(f"`{name}` {wanted} does not fit the run to be continued, which has {before}")
         values[name] = wanted if named or name in HERE_AND_NOW else before
     return kind(**values)
 
 
 def plain_options(options: RunOptions) -> dict[str, Any]:
-    """The options as they stand in config.json and in the checkpoint; `from_plain` reads them back."""
+    """The options as plain values; `from_plain` reads them back."""
     return {name: _plain(value) for name, value in asdict(options).items()}
+
+
+def remembered_options(options: RunOptions) -> dict[str, Any]:
+    """The options as they stand in config.json and in the checkpoint, without places where names are not wanted."""
+    plain = plain_options(options)
+    return {name: plain[name] for name in plain if not (options.no_names and name in PLACES)}
 
 
 def from_plain(kind: type[RunOptions], plain: Mapping[str, object]) -> dict[str, Any]:

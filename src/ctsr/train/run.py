@@ -259,7 +259,7 @@ def _stage(options: TrainOptions, task: Task, data: Data, fabric: Fabric, progre
 
 
 def _meta(options: TrainOptions, architecture: Architecture, task: Task, data: Data) -> Meta:
-    return Meta(
+    meta = Meta(
         experiment=task.experiment,
         architecture=architecture,
         seed=options.seed,
@@ -270,6 +270,7 @@ def _meta(options: TrainOptions, architecture: Architecture, task: Task, data: D
         card=data.card(),
         versions=current_versions(),
     )
+    return meta.without_names() if options.no_names else meta
 
 
 def _line(row: L1Row) -> str:

@@ -27,6 +27,7 @@ from ctsr.errors import ReadError, UsageError
 from ctsr.figures import ACCENT, COLORS, INK, Panel, calm, comparison_figure, new_figure, save_figure
 from ctsr.files import STAMP, new_folder, write_atomically, write_json
 from ctsr.hu import PRESETS, HURange
+from ctsr.identity import pseudonym
 from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
 from ctsr.models.conditioning import is_conditional
@@ -275,20 +276,20 @@ class RunWriter(Generic[RowType]):
 
 
 def finetune_folder(options: FinetuneOptions, experiment: str, progress: Progress) -> tuple[Path, FinetuneOptions]:
-    """``runs/<experiment>_<time>``, or `--out_dir` itself; and the options, which follow a generator that had to move.
+    """``runs/<experiment>_<time>``, or `out_dir` itself; and the options, which follow a generator that had to move.
 
-    A fine-tuning that is in `--out_dir` already is moved into ``<experiment>_<time>`` inside it: the same command can
+    A fine-tuning that is in `out_dir` already is moved into ``<experiment>_<time>`` inside it: the same command can
     be given twice, and nothing is lost.
 
     Raises:
-        UsageError: `--out_dir` holds a run of another kind.
+        UsageError: `out_dir` holds a run of another kind.
     """
     out_dir = options.out_dir
     if out_dir is None:
         return new_folder(options.runs, f"{experiment}_"), options
     described = sorted(out_dir.glob("*_x[24]_*.json"))
     if other := [path for path in described if not path.name.startswith(FINETUNED)]:
-        raise UsageError(f"--out_dir {out_dir} is a run of `ctsr train` ({other[0].name}); name another folder")
+        raise UsageError(f"`out_dir` {out_dir} is a run of `ctsr train` ({other[0].name}); name another folder")
     out_dir.mkdir(parents=True, exist_ok=True)
     aside = _make_room(out_dir, progress)
     start = Path(options.pretrained_g or "")
@@ -310,18 +311,18 @@ def samples_of(series: Sequence[StoredSeries]) -> list[ValidationSample]:
     return [ValidationSample(stored, len(stored) // 2) for stored in series[:MOST_SAMPLES]]
 
 
-def draw_samples(folder: Path, validation: Validation, net: nn.Module, epoch: int) -> None:
+def draw_samples(folder: Path, validation: Validation, net: nn.Module, epoch: int, *, no_names: bool = False) -> None:
     """Write ``epoch_003-1.png`` and so on into `folder`: LR, bicubic, SR and HR, a detail enlarged.
 
-    Epoch 0 is the generator before its first step.
+    Epoch 0 is the generator before its first step. With `no_names`, a patient is called by a hash.
     """
     moment = f"after epoch {epoch}" if epoch else "before the first step"
     for number, sample in enumerate(samples_of(validation.series), start=1):
-        pair = validation.pair(sample.stored, sample.index)
+        pair, patient = validation.pair(sample.stored, sample.index), sample.stored.patient_id
         figure = comparison_figure(
             _panels(pair, net, validation.hu_range, validation.sampler.degradation.scale),
             WINDOW,
-            title=f"{sample.stored.patient_id}, slice {sample.index}, {moment}",
+            title=f"{pseudonym(patient) if no_names else patient}, slice {sample.index}, {moment}",
             pixel_aspect=sample.stored.pixel_spacing[0] / sample.stored.pixel_spacing[1],
         )
         save_figure(figure, folder / f"epoch_{epoch:03d}-{number}.png")

@@ -15,7 +15,7 @@ from ctsr.paths import resolve_path
 from ctsr.progress import Progress
 from ctsr.train.devices import ending_in_one_line, precision_of
 from ctsr.train.loop import Stage, fit
-from ctsr.train.options import RunOptions, plain_options
+from ctsr.train.options import RunOptions, remembered_options
 from ctsr.train.run_folder import Curves, EpochRow, RunWriter, TrainingState
 
 WantedDegradation: TypeAlias = Degradation | Callable[[Degradation], Degradation] | None
@@ -68,7 +68,7 @@ class Session(Generic[R]):
         """
         rig, state, options = self.stage.rig, self.state, self.options
         # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
-        config = plain_options(replace(options, micro_batch=rig.micro_batch))
+        config = remembered_options(replace(options, micro_batch=rig.micro_batch))
         curves = None if options.no_plots else self.curves
         journal = RunWriter(self.folder, state, curves) if rig.fabric.is_global_zero else None
 
@@ -85,7 +85,7 @@ class Session(Generic[R]):
         if journal is not None:
             journal.describe(self.meta.experiment, config | dict(self.degradation_flags), self.meta.to_plain())
         try:
-            with ending_in_one_line(rig.fabric, f"--resume {self.folder} continues from the last whole epoch"):
+            with ending_in_one_line(rig.fabric, f"`resume` {self.folder} continues from the last whole epoch"):
                 fit(self.stage, state, options, keep=keep)
         finally:
             if journal is not None:
@@ -109,7 +109,7 @@ class Session(Generic[R]):
 
 
 def run_to_continue(reference: str, row: type[EpochRow]) -> tuple[Path, Checkpoint]:
-    """The folder and the last checkpoint of the run that ``--resume`` names.
+    """The folder and the last checkpoint of the run that `resume` names.
 
     Args:
         reference: a run folder, or a checkpoint file.
@@ -122,12 +122,12 @@ def run_to_continue(reference: str, row: type[EpochRow]) -> tuple[Path, Checkpoi
     path = resolve_path(reference)
     last = path / LAST if path.is_dir() else path
     if not last.is_file():
-        raise MissingInputError(f"--resume {reference}: {path} holds no {LAST}; name a run folder or a checkpoint file")
+        raise MissingInputError(f"`resume` {reference}: {path} holds no {LAST}; name a run folder or a checkpoint file")
     checkpoint = load_checkpoint(last)
     history: list[Mapping[str, Any]] = checkpoint.training.get("standing", {}).get("history", [])
     if history and set(history[0]) != set(row.COLUMNS):
         other = "train" if "val_total_no_gan" not in history[0] else "finetune"
-        raise CheckpointError(f"--resume {reference}: this run was made by `ctsr {other}`, which also continues it")
+        raise CheckpointError(f"`resume` {reference}: this run was made by `ctsr {other}`, which also continues it")
     return last.parent, checkpoint
 
 
@@ -156,11 +156,11 @@ def is_finished(state: TrainingState[Any], options: RunOptions, progress: Progre
         falls = (
             "" if options.lr_schedule == "constant" else f", its learning rate on that number's {options.lr_schedule}"
         )
-        more = f"--epochs {2 * options.epochs} would go on{falls}"
+        more = f"`epochs={2 * options.epochs}` would go on{falls}"
         progress.note(f"this run has done its {state.epochs_done} epochs; {more}")
         return True
     if state.is_exhausted(options.epochs_of_patience):
-        progress.note(f"this run stopped early after {state.epochs_done} epochs; a larger --patience would go on")
+        progress.note(f"this run stopped early after {state.epochs_done} epochs; a larger `patience` would go on")
         return True
     return False
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -22,7 +23,7 @@ from ctsr.through_plane.slice_profile import interpolation
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
-from ctsr.upscale.writers import Sink
+from ctsr.upscale.writers import Sink, uncertainty_writer
 
 ROUNDING = 0.05
 """Share by which thickness and distance may lie beyond those of the training and still be like them."""
@@ -102,6 +103,7 @@ def make_slices_between(
     engine: Engine,
     noise_hu: float,
     sink: Sink,
+    folder: Path,
     progress: Progress = SILENT,
 ) -> BetweenMade:
     """Make every slice of a result and give it to `sink`.
@@ -112,6 +114,7 @@ def make_slices_between(
         engine: runs the network between slices.
         noise_hu: what the network is told of the noise of these slices.
         sink: takes the slices.
+        folder: receives the map of uncertainty, where one is wanted.
         progress: hears how far the work is.
     """
     assert job.between is not None, "the job makes slices between slices"
@@ -125,14 +128,18 @@ def make_slices_between(
         made.seconds_read += time.perf_counter() - started
         return pixels
 
-    resolver = ThroughPlaneSuperResolver(engine, job.between.model.hu_range, job.options.skip_air)
+    resolver = ThroughPlaneSuperResolver(
+        engine, job.between.model.hu_range, job.options.skip_air, keep_maps=job.options.uncertainty
+    )
     thin = resolver(read, grid, noise_hu)
     what = f"Slices between slices of {job.series.patient_id}"
-    for index, pixels in enumerate(progress.track(thin, total=grid.num_wanted, what=what)):
-        started = time.perf_counter()
-        made.coronal.result.append(pixels.hu[made.coronal.row].copy())
-        sink.write(index, pixels)
-        made.seconds_write += time.perf_counter() - started
+    with uncertainty_writer(job, folder) as add:
+        for index, pixels in enumerate(progress.track(thin, total=grid.num_wanted, what=what)):
+            started = time.perf_counter()
+            made.coronal.result.append(pixels.hu[made.coronal.row].copy())
+            sink.write(index, pixels)
+            add(resolver.disagreement.slice_hu)
+            made.seconds_write += time.perf_counter() - started
     made.disagreement_hu = resolver.disagreement.mean_hu
     return made
 

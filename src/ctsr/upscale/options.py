@@ -8,7 +8,7 @@ import psutil
 
 from ctsr.dicom.compress import Compression
 from ctsr.errors import UsageError
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 
 DEFAULT_MODEL = "ctsr-x2"
 """The model in plane where none is named."""
@@ -16,7 +16,7 @@ SLICES = re.compile(r"(-?\d*):(-?\d*)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpscaleOptions:
+class UpscaleOptions(HUOptions):
     """Everything about an upscaling but the model and where it runs."""
 
     series: str | None = None
@@ -35,6 +35,9 @@ class UpscaleOptions:
     slice_profile: str | None = None
     """Thickness of the source's slices in mm, and after a comma the standard deviation of its blur, such as 5 or
     5,0.6; what the headers say when left out."""
+    uncertainty: bool = False
+    """With slice_spacing or isotropic: write uncertainty.nii.gz as well, by how many HU the answers in coronal and in
+    sagittal planes differ in each voxel."""
     strength: Literal["faithful", "standard", "strong"] = "standard"
     """How much a conditional model changes: faithful adds pixels only, standard removes the noise measured in the
     series, strong also sharpens."""
@@ -56,17 +59,11 @@ class UpscaleOptions:
     """Compress DICOM results without loss; jpegls is smallest, rle is read everywhere."""
     anonymize: bool = False
     """Take from the results what tells who the patient is, after DICOM PS3.15 Annex E's basic profile; implies
-    --no_names."""
+    `names=False`."""
     names: bool = True
     """Write names of patients and folders into run.json, pictures and names of result folders; else hashes."""
     picture: bool = True
     """Draw preview.png beside the result: the middle slice before and after."""
-    assume_hu: bool = False
-    """Take stored values for HU where a header gives no rescale."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     overwrite: bool = False
     """Replace results that are there already."""
 
@@ -84,6 +81,8 @@ class UpscaleOptions:
                 raise UsageError(f"`isotropic` must lie between 0.1 and 50 mm, got {self.isotropic:g}")
         if self.slice_profile is not None and self.wanted_slice_spacing is None:
             raise UsageError("`slice_profile` goes with `slice_spacing` or `isotropic`")
+        if self.uncertainty and self.wanted_slice_spacing is None:
+            raise UsageError("`uncertainty` goes with `slice_spacing` or `isotropic`")
         for name, value in (("denoise", self.denoise), ("sharpen", self.sharpen)):
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"`{name}` must lie between 0 and 1, got {value:g}")
@@ -91,11 +90,6 @@ class UpscaleOptions:
             raise UsageError("`compress` is for DICOM; call a NIfTI result .nii.gz to have it compressed")
         if self.max_memory is not None and not self.max_memory > 0:
             raise UsageError(f"`max_memory` must be above 0 GiB, got {self.max_memory:g}")
-
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def shows_names(self) -> bool:

@@ -39,6 +39,8 @@ RUN_JSON = "run.json"
 """What stands beside a result: how it was made."""
 PREVIEW = "preview.png"
 """What may stand there, too: a slice before and after."""
+UNCERTAINTY = "uncertainty.nii.gz"
+"""And a volume: what coronal and sagittal planes disagree about."""
 SMALLEST_RESULT = 8
 """Pixels along a side: what is smaller is taken for no slice by ctsr itself."""
 HEADER_BYTES = 16_384
@@ -125,6 +127,10 @@ class Job:
         """Who it is, as pictures and run.json say it."""
         return shown_name(self.series.patient_id, self.options, self.secret)
 
+    def shown(self, message: str) -> str:
+        """A message as run.json says it: the source's folder may bear a patient's name."""
+        return message if self.options.shows_names else message.replace(str(self.series.path), self.patient)
+
     @property
     def is_in_plane(self) -> bool:
         """Whether slices are made finer by a network."""
@@ -143,14 +149,15 @@ class Job:
     @property
     def record(self) -> Path:
         """Its run.json: in the folder, or beside the file."""
-        return self._beside(RUN_JSON)
+        return self.beside(RUN_JSON)
 
     @property
     def preview(self) -> Path:
         """Its picture: in the folder, or beside the file."""
-        return self._beside(PREVIEW)
+        return self.beside(PREVIEW)
 
-    def _beside(self, name: str) -> Path:
+    def beside(self, name: str) -> Path:
+        """Where a file about the result lies: in the folder, or beside the file under its name."""
         return self.output.with_name(f"{self.output.name}.{name}") if self.is_file else self.output / name
 
     @property
@@ -264,6 +271,9 @@ class Job:
         uid = shown_name(self.reference.series_uid, self.options, self.secret)
         return {"reference": {"series_uid": uid, "path": printable(str(self.reference.path)) if named else None}}
 
+    def _between_described(self, between: Between) -> dict[str, object]:
+        return asdict(replace(between, notes=tuple(self.shown(note) for note in between.notes)))
+
     def described(self) -> dict[str, object]:
         """Source, model and options, for run.json."""
         series, options = self.series, asdict(self.options)
@@ -287,7 +297,7 @@ class Job:
             "model": asdict(self.model),
             "engine": self.engine,
             "options": options,
-            **({} if self.between is None else {"between": asdict(self.between)}),
+            **({} if self.between is None else {"between": self._between_described(self.between)}),
         }
 
 

@@ -70,7 +70,7 @@ def upscale(
         CtsrError: the disk has no room.
     """
     if options.wanted_slice_spacing is not None and between is None:
-        raise UsageError("`slice_spacing` needs a model between slices; `ctsr upscale` without `watch` has one")
+        raise UsageError("`slice_spacing` needs a model between slices; name one with `between`")
     check_apart(source, out)
     source, out = source.absolute(), out.absolute()  # other processes may be somewhere else
     names = patient_names(source) if source.is_dir() else {}
@@ -87,7 +87,7 @@ def upscale(
     progress.note(f"engine: {engine.name}")
     network, between_spec = Network(engine, model.meta, model.architecture.conditional), None
     if between is not None:
-        between_spec, network = _with_between(network, between, asked, progress)
+        between_spec, network = with_between(network, between, asked, progress)
     name = network.between.name if network.between else ""
     planned = plan_series(
         inventory, wanted, model, engine.name, options, out, between=between, between_engine=name, reference=lender
@@ -107,10 +107,10 @@ def upscale(
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
 
 
-def _with_between(
+def with_between(
     network: Network, model: Model, asked: EngineRequest, progress: Progress
 ) -> tuple[EngineConfig, Network]:
-    """What runs the model between slices, in fp32 or a GPU's fp16."""
+    """The same network with what runs a model between slices, in fp32 or a GPU's fp16; and how others open that."""
     precision = "fp32" if asked.precision == "int8" else asked.precision
     spec = choose_engine(model, replace(asked, precision=precision, int8=None), None, progress)
     return spec, replace(network, between=open_engine(spec, model), between_meta=model.meta)

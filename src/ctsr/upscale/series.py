@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -35,10 +35,10 @@ from ctsr.series import check
 from ctsr.series_quality import spread_indices
 from ctsr.text import listed, one_line
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
-from ctsr.upscale.plan import PREVIEW, RUN_JSON, Job
+from ctsr.upscale.plan import PREVIEW, RUN_JSON, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.unusual import unusual
-from ctsr.upscale.writers import LookedAt, Sink, dicom_sink, draw, draw_coronal, nifti_sink
+from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
 
 SLICE = re.compile(r"\d{4,}\.dcm")  # what the files of a DICOM result are called
 
@@ -90,7 +90,8 @@ def open_network(spec: EngineConfig, between: EngineConfig | None = None) -> Net
 def is_done(job: Job) -> bool:
     """Whether the result is there, whole, and made of the same source with the same settings."""
     record = _read_record(job)
-    return record.get("made_from") == job.made_from and record.get("files") == _files(job, job.record.parent)
+    there = not job.options.uncertainty or job.beside(UNCERTAINTY).is_file()
+    return there and record.get("made_from") == job.made_from and record.get("files") == _files(job, job.record.parent)
 
 
 def check_output(job: Job) -> None:
@@ -280,7 +281,7 @@ def _files(job: Job, folder: Path) -> dict[str, int]:
 
 def _foreign(job: Job) -> list[str]:
     """What lies in the folder of a result and is not part of it."""
-    ours = {RUN_JSON, PREVIEW, job.volume_name}
+    ours = {RUN_JSON, PREVIEW, UNCERTAINTY, job.volume_name}
     names = {path.name for path in job.output.iterdir()}
     return sorted(name for name in names - ours if not SLICE.fullmatch(name))
 
@@ -305,13 +306,13 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
         warnings += tuning.warnings()
         resolver = tuning.apply_to(resolver)
     with _folder_for(job) as folder:
-        with _sink(job, folder) as sink:
+        with sink_for(job, folder) as sink:
             conditions = None if tuning is None else tuning.conditions
             if job.between is None and resolver is not None:
                 made = make_slices(job, sink, resolver, conditions, progress)
             else:
                 warnings += unusual_slices(job, network.between_meta)
-                made = _make_between(job, network, sink, resolver, tuning, progress)
+                made = _make_between(job, network, sink, resolver, tuning, folder, progress)
         made.timing.tune, made.timing.network = seconds, clocked.seconds
         warnings += _remarks(job, sink, made)
         files = _files(job, folder)
@@ -346,6 +347,7 @@ def _make_between(
     sink: Sink,
     resolver: SliceSuperResolver | None,
     tuning: Tuning | None,
+    folder: Path,
     progress: Progress,
 ) -> Made:
     assert network.between is not None, "a job between slices comes with an engine for them"
@@ -355,7 +357,7 @@ def _make_between(
     # None by default: projection would bring back what was removed.
     noise = _source_noise(job, tuning) * (job.options.denoise or 0.0) * MOST_NOISE
     with quiet():
-        made.between = make_slices_between(job, stages.finer, network.between, noise, sink, progress)
+        made.between = make_slices_between(job, stages.finer, network.between, noise, sink, folder, progress)
     made.timing.write = made.between.seconds_write
     made.timing.wall = time.perf_counter() - started
     return made
@@ -407,15 +409,12 @@ def _folder_for(job: Job) -> Generator[Path]:
     with temporary_folder(job.output) as part:
         yield part
         # The record last: it must not speak of a volume that is not there yet.
-        job.preview.unlink(missing_ok=True)
-        if job.options.picture:
-            (part / PREVIEW).replace(job.preview)
+        for name in (PREVIEW, UNCERTAINTY):
+            job.beside(name).unlink(missing_ok=True)
+            if (part / name).exists():
+                (part / name).replace(job.beside(name))
         (part / job.volume_name).replace(job.output)
         (part / RUN_JSON).replace(job.record)
-
-
-def _sink(job: Job, folder: Path) -> AbstractContextManager[Sink]:
-    return dicom_sink(job, folder) if job.format == "dicom" else nifti_sink(job, folder / job.volume_name)
 
 
 def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
@@ -444,7 +443,7 @@ def _record(job: Job, made: Made, tuning: Tuning | None, warnings: list[str]) ->
         "tuning": None if tuning is None else tuning.plain(job.model.hu_range.hu_per_unit),
         "disagreement_hu": None if made.between is None else made.between.disagreement_hu,
         "seconds": {name: round(value, 3) for name, value in asdict(made.timing).items()},
-        "warnings": warnings,
+        "warnings": [job.shown(warning) for warning in warnings],
         "versions": current_versions()
         | ({"openvino": version("openvino")} if job.engine.startswith("openvino") else {}),
     }

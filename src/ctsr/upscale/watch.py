@@ -14,8 +14,10 @@ from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
 from ctsr.series import Series, is_nifti
+from ctsr.upscale.between import Models
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.plan import Job, plan_series
+from ctsr.upscale.run import with_between
 from ctsr.upscale.series import Network, attempt, is_done
 from ctsr.upscale.sources import chosen
 
@@ -75,6 +77,7 @@ def watch(
     options: UpscaleOptions,
     *,
     settle_s: float,
+    between: Model | None = None,
     progress: Progress = SILENT,
     wait: Callable[[float], object] = time.sleep,
     now: Callable[[], float] = time.monotonic,
@@ -91,6 +94,7 @@ def watch(
         asked: how it is to be run; not in INT8, which is checked on the series of one run.
         options: which series, and what of.
         settle_s: seconds without change after which a series is complete.
+        between: the model between slices, where `options` want slices there.
         progress: told how far the work is, and of everything unusual.
         wait: sleeps for so many seconds.
         now: a clock in seconds.
@@ -105,16 +109,21 @@ def watch(
         raise UsageError(f"{out}: results of a watched folder need a folder")
     if asked.int8 is not None:
         raise UsageError("`precision=int8` is checked on the series of one run; watch in fp32 or fp16")
+    if options.wanted_slice_spacing is not None and between is None:
+        raise UsageError("`slice_spacing` needs a model between slices; name one with `between`")
     check_apart(source, out)
     source, out = source.absolute(), out.absolute()
     spec = choose_engine(model, asked, None, progress)
     network = Network(open_engine(spec, model), model.meta, model.architecture.conditional)
+    if between is not None:
+        _, network = with_between(network, between, asked, progress)
+    models = Models(model, between)
     progress.note(f"engine: {network.engine.name}; watching {source}, Ctrl-C ends it")
     folder = GrowingFolder(source, settle_s)
     failed: set[str] = set()
     while True:
         if folder.look(now()):
-            for job in _jobs(source, out, model, network.engine.name, options, folder, progress):
+            for job in _jobs(source, out, models, network, options, folder, progress):
                 if job.made_from in failed or is_done(job):
                     continue
                 outcome = attempt(job, lambda: network, progress)
@@ -131,8 +140,8 @@ def watch(
 def _jobs(
     source: Path,
     out: Path,
-    model: Model,
-    engine: str,
+    models: Models,
+    network: Network,
     options: UpscaleOptions,
     folder: GrowingFolder,
     progress: Progress,
@@ -141,12 +150,22 @@ def _jobs(
     # A result of ours that is older than its source is replaced; anything else in its place never is.
     options = replace(options, overwrite=True)
     try:
-        inventory = scan(source)
+        inventory = scan(source, correction=options.hu_correction)
         settled = [item for item in chosen(inventory, options) if folder.has_settled(item.series)]
     except MissingInputError:  # nothing that was asked for is there yet
         return
     for item in settled:
         try:
-            yield from plan_series(inventory, [item], model, engine, options, out, own_folders=True)
+            yield from plan_series(
+                inventory,
+                [item],
+                models.model,
+                network.engine.name,
+                options,
+                out,
+                own_folders=True,
+                between=models.between,
+                between_engine=network.between.name if network.between else "",
+            )
         except (CtsrError, OSError) as error:
             progress.note(f"failed: {item.series.path}: {error}")

@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -23,14 +23,16 @@ from ctsr.hu import PRESETS, FloatArray
 from ctsr.models.interpolation import enlarge
 from ctsr.quality.before_after import BeforeAfter
 from ctsr.series import Series, is_nifti
-from ctsr.upscale.plan import NOT_FOR_DIAGNOSIS, Job
+from ctsr.upscale.plan import NOT_FOR_DIAGNOSIS, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning
-from ctsr.volume import Plane, normal
+from ctsr.volume import Grid, Plane, normal
 
 FEWEST_DIGITS = 4
 """Of a slice's number in its file's name."""
 
 WINDOW = PRESETS["soft_tissue"]
+MOST_HU = 32767
+"""What a voxel of `uncertainty_writer` can hold."""
 
 
 class Sink(Protocol):
@@ -152,15 +154,42 @@ def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
     # Reading and writing NIfTI takes nibabel, which results in DICOM do without.
     from ctsr.nifti import verify_volume, volume_writer
 
-    grid, _ = even_grid(job.series)
-    plane = job.plane(0)
-    step = grid.spacing[0] if job.between is None else job.between.grid.spacing
-    count = grid.shape[0] if job.between is None else job.num_slices
-    grid = replace(grid, shape=(count, *plane.shape), spacing=(step, *plane.spacing), origin=plane.origin)
+    grid = _grid(job)
     with volume_writer(path, grid, description=f"{NOT_FOR_DIAGNOSIS}. {job.derivation.label} ctsr") as add:
         sink = _Nifti(add, job)
         yield sink
     verify_volume(path, grid, sink.checksums)
+
+
+def sink_for(job: Job, folder: Path) -> AbstractContextManager[Sink]:
+    """What takes the slices of a result in its format."""
+    return dicom_sink(job, folder) if job.format == "dicom" else nifti_sink(job, folder / job.volume_name)
+
+
+@contextmanager
+def uncertainty_writer(job: Job, folder: Path) -> Generator[Callable[[npt.NDArray[np.float32] | None], object]]:
+    """Takes what coronal and sagittal planes of each slice disagree about, in HU, into a volume; None is left out."""
+    if not job.options.uncertainty:
+        yield lambda _: None
+        return
+    from ctsr.nifti import volume_writer
+
+    description = f"{NOT_FOR_DIAGNOSIS}. {job.derivation.label} |coronal - sagittal| HU"
+    with volume_writer(folder / UNCERTAINTY, _grid(job), description=description) as add:
+        yield lambda apart: None if apart is None else add(np.rint(apart.clip(0, MOST_HU)).astype(np.int16))
+
+
+def _grid(job: Job) -> Grid:
+    """Of the result.
+
+    Raises:
+        SeriesError: the slices lie on no even grid.
+    """
+    grid, _ = even_grid(job.series)
+    plane = job.plane(0)
+    step = grid.spacing[0] if job.between is None else job.between.grid.spacing
+    count = grid.shape[0] if job.between is None else job.num_slices
+    return replace(grid, shape=(count, *plane.shape), spacing=(step, *plane.spacing), origin=plane.origin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +234,7 @@ def draw_coronal(job: Job, strips: Mapping[str, FloatArray], path: Path) -> None
     figure = comparison_figure(
         panels,
         WINDOW,
-        title=f"{job.series.patient_id}, middle coronal plane, not for diagnosis",
+        title=f"{job.patient}, middle coronal plane, not for diagnosis",
         pixel_aspect=job.between.grid.spacing / job.plane(0).spacing[1],
     )
     save_figure(figure, path)

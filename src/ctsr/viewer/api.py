@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from ctsr.errors import UsageError
 from ctsr.hu import Window
-from ctsr.viewer.images import PLANES
+from ctsr.viewer.images import PLANES, PROJECTIONS, PanelName, Slab
 from ctsr.viewer.options import PlaneName
 from ctsr.viewer.roi_metrics import PixelRect
 from ctsr.viewer.samplers import with_changes, with_strength
@@ -23,6 +23,8 @@ MAX_DIGITS = 10
 """Digits of a whole number in a request."""
 MAX_WINDOW_HU = 1e6
 """Largest absolute centre and width of a window: far beyond every HU, and exact in float32 arithmetic."""
+MAX_SLAB_MM = 100.0
+"""Thickest slab that images are projected from."""
 
 T = TypeVar("T")
 
@@ -138,10 +140,20 @@ def _image(parameters: _Parameters) -> Reply:
     """
     session, viewed, plane = parameters.session, parameters.viewed(), parameters.plane
     index = parameters.integer("index", viewed.series.geometry.count(plane))
-    image = session.image(parameters.one_of("panel", session.state.panels), viewed, plane, index)
+    panel: PanelName = parameters.one_of("panel", session.state.panels)
+    image = session.image(panel, viewed, plane, index, _slab(parameters))
     rows, columns = image.values.shape
     headers = {"X-Size": f"{rows},{columns}", "X-Complete": str(int(image.complete))}
     return Reply(image.int16(session.state.hu_range).tobytes(), "application/octet-stream", headers=headers)
+
+
+def _slab(parameters: _Parameters) -> Slab | None:
+    if "slab" not in parameters.values:
+        return None
+    thickness = parameters.number("slab_mm")
+    if not 0 < thickness <= MAX_SLAB_MM:
+        raise UsageError(f"slab_mm must lie between 0 and {MAX_SLAB_MM:g}, got {thickness:g}")
+    return Slab(parameters.one_of("slab", PROJECTIONS), thickness)
 
 
 def _numbers(parameters: _Parameters) -> object:
@@ -160,7 +172,7 @@ def _rect(parameters: _Parameters, viewed: ViewedSlice, plane: PlaneName) -> Pix
     height, width = parameters.integer("rows", rows - top + 1), parameters.integer("columns", columns - left + 1)
     if not height or not width:
         raise UsageError("an empty rectangle cannot be measured")
-    return PixelRect(top, left, height, width)
+    return PixelRect(top, left, height, width, is_ellipse=parameters.values.get("shape") == "ellipse")
 
 
 def _change_setting(parameters: _Parameters, changes: Mapping[str, Any]) -> object:

@@ -126,7 +126,7 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
     captions = _captions(session, viewed, images)
     row, column = geometry.pixel(plane)
     shown = state.window.text if state.strength is not None else f"metrics in {state.window.text}"
-    title = f"{series.stored.patient_id}, {plane} slice {index}; {shown}"
+    title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}; {shown}"
     draw = comparison_figure if plane == "axial" else slices_figure
     figure = draw(
         [

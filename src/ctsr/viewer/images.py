@@ -14,7 +14,7 @@ from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import centered_crop, slice_pair
 from ctsr.evaluate.methods import told_conditions
 from ctsr.evaluate.options import DRAWN, ConditionsSource
-from ctsr.hu import AIR, HURange
+from ctsr.hu import AIR, BLOCK, HURange
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, interpolate
 from ctsr.series import Series
@@ -133,6 +133,19 @@ class ViewGeometry:
         """Spacing in mm between rows and between columns of an image."""
         z, row, column = self.spacing
         return {"axial": (row, column), "coronal": (z, column), "sagittal": (z, row)}[plane]
+
+
+Projection: TypeAlias = Literal["max", "mean", "min"]
+PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Several images of a plane projected to one: the maximum, mean or minimum of each pixel."""
+
+    projection: Projection
+    thickness: float
+    """mm, half of it on either side; an image belongs to it by its middle."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +268,17 @@ class PanelImages:
         missing[list(computed)] = False
         return PanelImage(values, self.in_hu, missing, gaps)
 
+    def slab(
+        self, panel: PanelName, series: OpenedSeries, setting: Setting, plane: PlaneName, index: int, slab: Slab
+    ) -> PanelImage:
+        """Project the images of a slab around image `index`; complete once all of them are."""
+        places = slab_indices(series.geometry, plane, index, slab.thickness)
+        images = [self.image(panel, series, setting, plane, place) for place in places]
+        project = {"max": np.max, "mean": np.mean, "min": np.min}[slab.projection]
+        values = np.asarray(project(np.stack([image.values for image in images]), axis=0), np.float32)
+        missing = np.any([image.missing for image in images], axis=0)
+        return PanelImage(values, images[0].in_hu, missing, images[0].gaps)
+
     def _axial(self, panel: PanelName, series: OpenedSeries, setting: Setting, index: int) -> PanelImage:
         values = self._cached(panel, series, setting, index)
         if values is None and panel != "SR":
@@ -328,6 +352,37 @@ def view_geometry(series: Series, scale: int, *, native: bool = False) -> ViewGe
             "sagittal": _edge_labels(along_rows, _opposite(superior)),
         },
     )
+
+
+def slab_indices(geometry: ViewGeometry, plane: PlaneName, index: int, thickness: float) -> list[int]:
+    """Images of a plane whose middles lie within half of `thickness` mm of image `index`, that one included."""
+    if plane == "axial":
+        row = geometry.z_rows.index(index) if index in geometry.z_rows else None
+        rows = range(len(geometry.z_rows))
+        near = [r for r in rows if row is not None and abs(r - row) * geometry.spacing[0] <= thickness / 2]
+        return sorted({geometry.z_rows[r] for r in near} - {NO_SLICE}) or [index]
+    reach = int(thickness / 2 / geometry.spacing[1 if plane == "coronal" else 2])
+    return list(range(max(0, index - reach), min(geometry.count(plane), index + reach + 1)))
+
+
+def body_boxes(series: OpenedSeries) -> dict[PlaneName, tuple[float, float, float, float]]:
+    """What of each plane's images holds the body, over all slices: left, top, right and bottom edge in mm."""
+    geometry, blocks = series.geometry, series.stored.body.any(axis=0)
+    (row_mm, column_mm), (rows, columns) = series.stored.pixel_spacing, geometry.size("axial")
+    (height, width), depth = (rows * geometry.spacing[1], columns * geometry.spacing[2]), len(geometry.z_rows)
+    sides: list[tuple[float, float]] = []
+    along = (blocks.any(axis=-1), row_mm, height), (blocks.any(axis=0), column_mm, width)
+    for (has_body, mm, whole), crop in zip(along, geometry.crop, strict=True):
+        occupied, start = np.flatnonzero(has_body), crop.start
+        ends = (int(occupied[0]) * BLOCK, (int(occupied[-1]) + 1) * BLOCK) if occupied.size else (0, whole / mm + start)
+        sides.append((max(0.0, (ends[0] - start) * mm), min(whole, (ends[1] - start) * mm)))
+    (top, bottom), (left, right) = sides
+    below = depth * geometry.spacing[0]
+    return {
+        "axial": (left, top, right, bottom),
+        "coronal": (left, 0.0, right, below),
+        "sagittal": (top, 0.0, bottom, below),
+    }
 
 
 def _gaps(series: OpenedSeries) -> Missing:

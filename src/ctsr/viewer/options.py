@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from ctsr.errors import UsageError
 from ctsr.evaluate.options import ConditionsSource
-from ctsr.hu import HUCorrection
+from ctsr.hu import HUOptions
 from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
@@ -18,7 +18,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewOptions:
+class ViewOptions(HUOptions):
     """Options of a viewer except data, model and degradation."""
 
     preset: str | None = None
@@ -28,9 +28,9 @@ class ViewOptions:
     window_width: float | None = None
     """Window width in HU; overrides the preset's."""
     plane: PlaneName = "axial"
-    """Initial plane, or plane of --snapshot."""
+    """Initial plane, or plane of `snapshot`."""
     index: int | None = None
-    """Initial slice, or slice of --snapshot, counted from 0; by default the middle one."""
+    """Initial slice, or slice of `snapshot`, counted from 0; by default the middle one."""
     degradation_sampling: Literal["volume", "slice", "det-slice"] = "volume"
     """Draw once for a series, for each slice, or for each slice with the seed deg_seed + slice index."""
     deg_seed: int = 42
@@ -55,6 +55,9 @@ class ViewOptions:
     """summary.json of an evaluation whose LR images are reproduced bit for bit."""
     snapshot: Path | None = None
     """Write this slice as a PNG file instead of opening the viewer."""
+    no_names: bool = False
+    """Show hashes in place of patients' names and UIDs on the page, in pictures and in CSV files: those that
+    `ctsr evaluate --no_names` writes."""
     no_browser: bool = False
     """Print the address without opening a browser."""
     port: int = 0
@@ -68,19 +71,8 @@ class ViewOptions:
     with `native`, as of `ctsr upscale`."""
     precision: Literal["fp32", "int8", "fp16"] = "fp32"
     """Numeric precision; int8 needs OpenVINO, fp16 a GPU."""
-    assume_hu: bool = False
-    """Treat stored values as HU where a series has no rescale slope and intercept."""
-    hu_offset: float = 0.0
-    """HU to add to what the headers make of stored values, as -1024 for an intercept that was lost."""
-    hu_scale: float = 1.0
-    """Factor before `hu_offset`, as 1000 for values that were scaled to -1 … 1."""
     store: Path | None = None
     """Folder of decoded series; by default the user's cache folder."""
-
-    @property
-    def hu_correction(self) -> HUCorrection:
-        """Correction of all values that are read."""
-        return HUCorrection(self.hu_scale, self.hu_offset)
 
     @property
     def conditions_source(self) -> ConditionsSource:

@@ -27,12 +27,29 @@ METRICS = (*of_group("fidelity"), *of_group("hu"))
 
 @dataclass(frozen=True)
 class PixelRect:
-    """A rectangle of HR pixels."""
+    """A rectangle of HR pixels, or the ellipse in it."""
 
     top: int
     left: int
     rows: int
     columns: int
+    is_ellipse: bool = False
+    """Only what lies in the ellipse that fits in, for statistics."""
+
+    def inside(self, image: npt.NDArray[Any], factors: tuple[int, int] = (1, 1)) -> npt.NDArray[Any]:
+        """The pixels of an image whose own are `factors` times larger: (pixels,).
+
+        Those that the rectangle touches; of an ellipse, those of them whose centre is in it.
+        """
+        cropped = self.crop(image, factors)
+        if not self.is_ellipse:
+            return cropped.ravel()
+        (row_factor, column_factor), (rows, columns) = factors, cropped.shape
+        y = (self.top // row_factor + np.arange(rows) + 0.5) * row_factor
+        x = (self.left // column_factor + np.arange(columns) + 0.5) * column_factor
+        down = (y - self.top - self.rows / 2) / (self.rows / 2)
+        across = (x - self.left - self.columns / 2) / (self.columns / 2)
+        return cropped[down[:, None] ** 2 + across[None, :] ** 2 <= 1]
 
     def crop(self, image: npt.NDArray[Any], factors: tuple[int, int] = (1, 1)) -> npt.NDArray[Any]:
         """Crop an image whose pixels are `factors` (rows, columns) times larger to the pixels that are touched."""
@@ -120,7 +137,7 @@ def _cropped(image: npt.NDArray[np.float32], rect: PixelRect | None) -> npt.NDAr
 def statistics(
     images: dict[PanelName, PanelImage], rect: PixelRect, scale: tuple[int, int], hu_range: HURange
 ) -> dict[PanelName, tuple[float, float, int]]:
-    """Mean and standard deviation in HU and the number of pixels inside a rectangle, for each panel with values.
+    """Mean and standard deviation in HU and the number of pixels inside a region, for each panel with values.
 
     LR is measured in its own pixels, those that the rectangle touches.
 
@@ -136,7 +153,7 @@ def statistics(
         if image is None:
             continue
         hu = image.hu(hu_range).astype(np.float64)
-        inside = rect.crop(hu, scale if panel in COARSE else (1, 1))
+        inside = rect.inside(hu, scale if panel in COARSE else (1, 1))
         inside = inside[np.isfinite(inside)]
         if inside.size:
             found[panel] = (float(inside.mean()), float(inside.std()), int(inside.size))
@@ -153,7 +170,11 @@ class Caveat:
 
 
 def find_caveats(
-    series: Sequence[Series], model: ModelUnderTest | None, *, native: bool = False
+    series: Sequence[Series],
+    model: ModelUnderTest | None,
+    *,
+    native: bool = False,
+    shown: Callable[[str], str] = str,
 ) -> tuple[tuple[Caveat, ...], ...]:
     """Caveats of each series as reference and, with a model, as its input.
 
@@ -161,6 +182,7 @@ def find_caveats(
         series: that are shown.
         model: makes SR.
         native: the series themselves are the model's input, and nothing is a reference.
+        shown: what a patient of a name is called.
 
     Raises:
         ReadError: the log of a preprocessed root cannot be read.
@@ -176,16 +198,16 @@ def find_caveats(
         root = next((place for place in each.path.parents if (place / PREPROCESSING_LOG).is_file()), None)
         if root is not None and root not in logs:
             logs[root] = read_log(root)
-        of_model = _of_model(each, model) if model else []
+        of_model = _of_model(each, model, shown) if model else []
         found.append((*of_model, *(_of_reference(each, root, logs[root]) if root else [])))
     return tuple(found)
 
 
-def _of_model(series: Series, model: ModelUnderTest) -> list[Caveat]:
+def _of_model(series: Series, model: ModelUnderTest, shown: Callable[[str], str]) -> list[Caveat]:
     found: list[Caveat] = []
     by_name = trained_on([series.patient_id], model.split or {}, model.also_trained_on)
     if by_name or is_same_person(model.trained_identities, series.identities):
-        text = f"The model was trained on patient {series.patient_id}: figures of SR are not a test."
+        text = f"The model was trained on patient {shown(series.patient_id)}: figures of SR are not a test."
         found.append(Caveat("trained", text))
     # The model's domain is a matter of its input: LR, whose pixels are larger by the scale.
     row_mm, column_mm = series.pixel_spacing

@@ -18,6 +18,7 @@ from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, Us
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import FloatArray, Window
+from ctsr.identity import pseudonym
 from ctsr.models.conditioning import Conditions
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
@@ -53,7 +54,14 @@ class RecordedSampler(DegradationSampler):
         return self._recorded(patient_id, series_uid, slice_identity) is not None
 
     def _recorded(self, patient_id: str, series_uid: str, slice_identity: str) -> DegradationParams | None:
-        return self.by_slice.get((patient_id, slice_identity)) or self.by_series.get((patient_id, series_uid))
+        for patient, series, slice_ in (
+            (patient_id, series_uid, slice_identity),
+            # An evaluation without names has recorded hashes.
+            (pseudonym(patient_id), pseudonym(series_uid), pseudonym(slice_identity)),
+        ):
+            if found := self.by_slice.get((patient, slice_)) or self.by_series.get((patient, series)):
+                return found
+        return None
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,10 @@ class RecordedEvaluation:
     """What a conditional model was told."""
     mask: str = "none"
     """Region of the evaluation's metrics; the viewer measures the whole slice."""
+
+    def has_patient(self, patient_id: str) -> bool:
+        """Whether a patient was evaluated, by name or by hash."""
+        return patient_id in self.patients or pseudonym(patient_id) in self.patients
 
     def departures_of(self, model: ModelUnderTest) -> list[str]:
         """Differences between an evaluated model and this one that may change the last digits of SR."""

@@ -38,7 +38,7 @@ POLICY = (
 
 _SCRIPTS = (
     *("main", "api", "state", "store", "draw", "panels", "marks", "input", "controls", "sidebar"),
-    *("profile", "save", "format", "help", "address", "strength"),
+    *("profile", "save", "format", "help", "address", "strength", "regions", "layouts"),
 )
 STATIC = {
     "": ("index.html", "text/html"),

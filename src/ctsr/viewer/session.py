@@ -21,7 +21,9 @@ from ctsr.viewer.images import (
     PanelImage,
     PanelImages,
     PanelName,
+    Slab,
     SliceCache,
+    body_boxes,
     view_geometry,
 )
 from ctsr.viewer.native import NativeImages
@@ -121,6 +123,7 @@ class ViewerSession:
             "spacing": geometry.spacing,
             "z_rows": geometry.z_rows,
             "z_mm": self.series[number].stored.z_mm,
+            "body": body_boxes(self.series[number]),
             "planes": {
                 plane: {
                     "count": geometry.count(plane),
@@ -132,8 +135,12 @@ class ViewerSession:
             },
         }
 
-    def image(self, panel: PanelName, viewed: ViewedSlice, plane: PlaneName, index: int) -> PanelImage:
-        """One panel of one plane."""
+    def image(
+        self, panel: PanelName, viewed: ViewedSlice, plane: PlaneName, index: int, slab: Slab | None = None
+    ) -> PanelImage:
+        """One panel of one plane, or what a slab of several of its images is projected to."""
+        if slab is not None:
+            return self.images.slab(panel, viewed.series, viewed.setting, plane, index, slab)
         return self.images.image(panel, viewed.series, viewed.setting, plane, index)
 
     def made_with(self, viewed: ViewedSlice) -> dict[str, Any]:
@@ -183,8 +190,8 @@ class ViewerSession:
         evaluated, stored = self.state.evaluated, viewed.series.stored
         if evaluated is None:
             return found
-        if stored.patient_id not in evaluated.patients:
-            found.append(f"the evaluation did not measure patient {stored.patient_id}")
+        if not evaluated.has_patient(stored.patient_id):
+            found.append(f"the evaluation did not measure patient {self.state.shown(stored.patient_id)}")
         elif not evaluated.sampler.has_record(stored.patient_id, stored.series_uid, stored.identities[viewed.index]):
             found.append("the evaluation did not measure this slice")
         if evaluated.mask != "none":
@@ -204,10 +211,10 @@ class ViewerSession:
         """How many slices are computed, and whether the cache is full."""
         count, rows, columns = viewed.series.geometry.shape
         panels: tuple[Literal["LR", "SR"], ...] = ("LR", "SR")
-        ready = {
-            panel: sum(self.images.has(panel, viewed.series, viewed.setting, i) for i in range(count))
-            for panel in panels
-        }
+        ready: dict[str, Any] = {}
+        for panel in panels:
+            found = [i for i in range(count) if self.images.has(panel, viewed.series, viewed.setting, i)]
+            ready |= {panel: len(found), f"{panel}_runs": runs(found)}
         return {"total": count, **ready, "full": not self.images.cache.fits(4 * rows * columns)}
 
     def numbers(
@@ -238,7 +245,7 @@ class ViewerSession:
                 panel: self.image(panel, viewed, plane, index) for panel in self.state.panels
             }
             answer: dict[str, Any] = {"metrics": {}, "coverage": None}
-            if "HR" in images:
+            if "HR" in images and not (rect and rect.is_ellipse):  # metrics compare whole rectangles
                 measured = measure(images, self.state.methods, rect, window, self.state.hu_range, is_cancelled)
                 answer["metrics"] = {method: _metrics_dict(values) for method, values in measured.items()}
                 answer["coverage"] = asdict(coverage(images["HR"], rect, window, self.state.hu_range))
@@ -285,6 +292,17 @@ def open_session(state: ViewerState, options: ViewOptions) -> ViewerSession:
 
 Report: TypeAlias = Callable[[ViewedSlice, Literal["LR", "SR"], int, str], None]
 """Called with the slice in view, the panel, the index of a finished slice, and an error message or ``""``."""
+
+
+def runs(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as runs, from the first to before the last: ``[0, 1, 2, 5]`` → ``[(0, 3), (5, 6)]``."""
+    found: list[tuple[int, int]] = []
+    for index in indices:
+        if found and found[-1][1] == index:
+            found[-1] = found[-1][0], index + 1
+        else:
+            found.append((index, index + 1))
+    return found
 
 
 def nearest_first(index: int, count: int) -> Iterator[int]:

@@ -17,7 +17,7 @@ from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_name
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.exams import scan, scan_patient
 from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, MetricWindow, choose_window
-from ctsr.identity import with_names
+from ctsr.identity import pseudonym, with_names
 from ctsr.infer.conditions import STRENGTHS
 from ctsr.infer.selection import EngineCheck, EngineRequest, Int8Support
 from ctsr.metrics import METRICS
@@ -157,6 +157,12 @@ class ViewerState:
     """For each series, reasons to read its figures with care."""
     strength: UpscaleOptions | None = None
     """What SR of images as they are is made with at first; None where LR is made from the images."""
+    names: bool = True
+    """Whether patients and series are called by their names; else by hashes."""
+
+    def shown(self, name: str) -> str:
+        """A patient's name or a UID as page, pictures and CSV files show it."""
+        return name if self.names else pseudonym(name)
 
     @property
     def hu_range(self) -> HURange:
@@ -196,24 +202,25 @@ class ViewerState:
             "metrics": {
                 m.name: {"unit": m.unit, "better": m.better, "group": m.group} for m in METRICS.values() if m.function
             },
-            "series": [_series_dict(number, series) for number, series in enumerate(self.series)],
+            "series": [_series_dict(number, series, self) for number, series in enumerate(self.series)],
             "first": self.first,
             "model": _model_dict(self.model),
             "evaluation": _evaluation_dict(self.evaluated),
             "conditions": self.conditions.sentence if self.model and self.model.conditional else "",
             "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
             "strength": _strength_dict(self.strength, self.model),
-            "notes": list(self.notes),
+            "notes": list(self.notes) if self.names else [],  # each names a patient or a path
             "caveats": [[asdict(caveat) for caveat in found] for found in self.caveats],
         }
 
 
-def _series_dict(number: int, series: Series) -> dict[str, Any]:
+def _series_dict(number: int, series: Series, state: ViewerState) -> dict[str, Any]:
     return {
         "number": number,
-        "patient": series.patient_id,
-        "uid": series.series_uid,
-        "description": series.title,
+        "patient": state.shown(series.patient_id),
+        "uid": state.shown(series.series_uid),
+        # What an operator typed may be a name, and so may that of a file.
+        "description": series.title if state.names else f"series {number + 1}",
         "slices": len(series.slices),
         "rows": series.rows,
         "columns": series.columns,
@@ -290,10 +297,10 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
     path = resolve_path(request.path, progress=progress)
     summary = None if options.eval_summary is None else resolve_path(options.eval_summary, progress=progress)
     evaluated = None if summary is None else read_summary(summary)
-    known = set(evaluated.patients) if evaluated else set[str]()
+    known = set[str]()
     nearby = (path.name, *(place.name for place in path.absolute().parents), *_children(path))
-    for patients in with_names((model.split if model else None) or {}, nearby).values():
-        known.update(patients)
+    for split in ((model.split if model else None) or {}, {"evaluated": evaluated.patients} if evaluated else {}):
+        known.update(*with_names(split, nearby).values())
     recorder = _NoteRecorder(progress)
     found = find_series(
         path,
@@ -304,7 +311,7 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         progress=recorder,
     )
     sampler = _sampler(request, evaluated, progress)
-    if evaluated and not any(series.patient_id in evaluated.patients for series in found.series):
+    if evaluated and not any(evaluated.has_patient(series.patient_id) for series in found.series):
         names = listed(evaluated.patients, MAX_NAMES)
         recorder.note(
             f"none of these patients was evaluated ({names} were): their LR is drawn with the evaluation's settings"
@@ -321,8 +328,9 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         index=options.index,
         conditions=_conditions(request, evaluated, progress),
         notes=tuple(recorder.notes),
-        caveats=find_caveats(found.series, model, native=options.native),
+        caveats=find_caveats(found.series, model, native=options.native, shown=pseudonym if options.no_names else str),
         strength=options.upscale_options,
+        names=not options.no_names,
     )
 
 

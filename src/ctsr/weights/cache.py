@@ -178,7 +178,7 @@ def fetch(
             progress.note(f"warning: {failures[-1]}")
     raise MissingInputError(
         f"the weights {name} could not be fetched ({'; '.join(failures)}); on a machine without a network, copy one of "
-        f"{', '.join(dict.fromkeys(source.file_name for source in weights.sources))} there and pass --from_file"
+        f"{', '.join(dict.fromkeys(source.file_name for source in weights.sources))} there and pass `from_file`"
     )
 
 
@@ -240,14 +240,14 @@ def _sources(weights: Weights, kind: SourceKind | None) -> list[Source]:
 
 def _from_file(weights: Weights, file: Path, cache: Path | None) -> Path:
     if not file.is_file():
-        raise MissingInputError(f"--from_file {file}: no such file")
+        raise MissingInputError(f"`from_file` {file}: no such file")
     found = _sha256(file)
     for source in weights.sources:
         if source.sha256 == found:
             return store_weights(weights.name, unpack(file, source), source.what, cache)
     wanted = ", ".join(f"{source.file_name} ({source.sha256[:12]}…)" for source in weights.sources)
     raise CheckpointError(
-        f"--from_file {file} has the SHA-256 {found[:12]}…, which matches none of {wanted}: "
+        f"`from_file` {file} has the SHA-256 {found[:12]}…, which matches none of {wanted}: "
         "it is a different file, or damaged"
     )
 
@@ -314,7 +314,8 @@ def _load_arrays(content: bytes) -> Arrays:
 
 def _trunk_from_flax(arrays: Arrays) -> dict[str, Tensor]:
     """Kernels (height, width, in, out) → (out, in, height, width), numbered as torchvision numbers its layers."""
-    (trunk,) = [value for key, value in arrays.items() if not key.startswith("NetLinLayer")]
+    trunks = [value for key, value in arrays.items() if not key.startswith("NetLinLayer")]
+    (trunk,) = trunks
     state: dict[str, Tensor] = {}
     layer = 0
     for i in range(len(trunk)):

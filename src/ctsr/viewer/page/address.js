@@ -10,8 +10,9 @@ export function toAddress() {
   clearTimeout(timer);
   timer = setTimeout(() => {
     const { box } = view;
-    const kept = new URLSearchParams({ series: view.series, plane: view.plane, cursor: view.cursor.join(), window: `${view.center},${view.width}` });
-    if (box) kept.set("roi", [box.plane, box.top, box.left, box.rows, box.columns].join());
+    const kept = new URLSearchParams({ series: String(view.series), plane: view.plane, cursor: view.cursor.join(), window: `${view.center},${view.width}` });
+    if (box) kept.set("roi", [box.plane, box.top, box.left, box.rows, box.columns, ...(box.shape ? [box.shape] : [])].join());
+    if (view.classic) kept.set("mouse", "classic");
     history.replaceState(null, "", `#${kept}`);
   }, WRITE_MS);
 }
@@ -26,7 +27,8 @@ export function fromAddress() {
   if (!whole(series, 1) || series[0] >= known.state.series.length || !whole(cursor, 3)) return null;
   if (![...PLANES, "all"].includes(plane) || !Number.isFinite(center) || !(width > 0) || !Number.isFinite(width)) return null;
   const [boxPlane, ...place] = (kept.get("roi") ?? "").split(",");
+  const shape = place.length === 5 && place[4] === "ellipse" ? { shape: place.pop() } : {};
   const [top, left, rows, columns] = place.map(Number);
-  const box = PLANES.includes(boxPlane) && whole(place.map(Number), 4) && rows && columns ? { plane: boxPlane, top, left, rows, columns } : null;
-  return { series: series[0], cursor, box, view: { plane, center, width } };
+  const box = PLANES.includes(boxPlane) && whole(place.map(Number), 4) && rows && columns ? { plane: boxPlane, top, left, rows, columns, ...shape } : null;
+  return { series: series[0], cursor, box, view: { plane, center, width, classic: kept.get("mouse") === "classic" } };
 }

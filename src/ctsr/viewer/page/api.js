@@ -2,6 +2,7 @@
 
 export const page = Math.random().toString(36).slice(2);
 
+/** @type {(lost: boolean) => void} */
 let tellLost = () => {};
 
 async function reply(name, params, options) {
@@ -12,9 +13,7 @@ async function reply(name, params, options) {
     throw Object.assign(new Error("The viewer does not answer."), { name: "LostError" });
   });
   if (!response.ok) {
-    const error = new Error((await response.json()).error);
-    error.status = response.status;
-    throw error;
+    throw Object.assign(new Error((await response.json()).error), { status: response.status });
   }
   return response;
 }

@@ -1,8 +1,10 @@
 // The bars at the top and the form of the degradation: what they offer, and in step with what is shown.
 
 import { COARSE, rangeText } from "./format.js";
+import { currentLayout } from "./layouts.js";
 import { known, view } from "./state.js";
 
+/** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
 
 export function fillSelects(state, actions) {
@@ -16,7 +18,7 @@ export function fillSelects(state, actions) {
   for (const id of ["first", "second"]) options($(id), state.panels.map((name) => [name, name]));
   $("panels").replaceChildren(...[...state.panels, "Difference"].map((name) => {
     const button = Object.assign(document.createElement("button"), { textContent: name, className: name });
-    button.title = name === "Difference" ? "Difference in HU (d)" : `${name} (${state.panels.indexOf(name) + 1})`;
+    button.title = name === "Difference" ? "Difference in HU (d)" : `${name} (shift+${state.panels.indexOf(name) + 1})`;
     button.addEventListener("click", () => actions.panel(name));
     return button;
   }));
@@ -35,16 +37,21 @@ export function resetControls() {
 export function showControls(stage) {
   const press = (selector, test) => document.querySelectorAll(selector).forEach((button) => button.setAttribute("aria-pressed", String(test(button))));
   press("#planes button", (button) => button.dataset.plane === view.plane);
-  const single = view.plane === "all" && !view.compare;
+  const single = view.plane === "all" && !view.compare && !view.two;
   press("#panels button", (button) => (single ? view.image === button.className : view.panels.has(button.className)));
-  document.querySelector("#panels .Difference").disabled = single;
+  /** @type {HTMLButtonElement} */ (document.querySelector("#panels .Difference")).disabled = single;
+  const layout = currentLayout();
+  $("layout").value = layout ? layout.name : "";
+  $("slab").value = view.slab;
+  $("slab-pick").hidden = !view.slab;
   press("#tools button", (button) => button.dataset.tool === view.tool);
   press("#compare button", (button) => button.dataset.compare === view.compare);
   press("#display button", (button) => view[button.dataset.toggle]);
-  $("image-pick").hidden = view.plane !== "all" || Boolean(view.compare);
+  $("image-pick").hidden = view.plane !== "all" || Boolean(view.compare) || Boolean(view.two);
   $("difference-pick").hidden = !view.panels.has("Difference") || view.plane === "all" || Boolean(view.compare);
   $("pair-pick").hidden = !view.compare;
   const put = (id, value) => { if (document.activeElement !== $(id)) $(id).value = value; };
+  put("slab-mm", view.slabMm);
   put("center", view.center); put("width", view.width); put("image", view.image);
   put("minuend", view.difference[0]); put("subtrahend", view.difference[1]); put("difference-range", view.differenceRange);
   $("difference-clip").checked = view.differenceClip;

@@ -13,11 +13,12 @@ function table(colour) {
 }
 
 /** Grey levels of a window: its lower end black, its upper end white; HU beyond `range` in a colour where given. */
-export function windowTable(center, width, range = null) {
+export function windowTable(center, width, range = null, invert = false) {
   const low = center - width / 2;
   return table((value) => {
     if (range && (value < range[0] || value > range[1])) return BEYOND;
-    const level = Math.max(0, Math.min(255, Math.floor(((value - low) / width) * 255 + 0.5)));
+    const grey = Math.max(0, Math.min(255, Math.floor(((value - low) / width) * 255 + 0.5)));
+    const level = invert ? 255 - grey : grey;
     return 0xff000000 | (level << 16) | (level << 8) | level;
   });
 }
@@ -67,6 +68,7 @@ export class Raster {
     this.canvas = document.createElement("canvas");
     this.picture = null;
     this.lut = null;
+    this.marked = false;
   }
 
   /** With `marked`, pixels of `picture.beyond` have a colour of their own. */

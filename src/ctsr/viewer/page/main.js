@@ -2,14 +2,16 @@
 
 import { ask, listen, page, wish } from "./api.js";
 import { fillSelects, presetName, resetControls, showControls } from "./controls.js";
-import { IMAGES, PLANES } from "./format.js";
+import { PLANES } from "./format.js";
 import { fillHelp } from "./help.js";
-import { bindKeys, bindMouse } from "./input.js";
+import { bindKeys, bindMouse, maximise } from "./input.js";
 import { Stage, requestFor } from "./panels.js";
 import { curves, drawPlot } from "./profile.js";
-import { saveNumbers, savePicture } from "./save.js";
+import { saveNumbers, savePicture, saveProfile } from "./save.js";
 import * as side from "./sidebar.js";
-import { change, keyPlane, known, mainPlane, moveTo, onChange, planes, sliceIndex, view } from "./state.js";
+import { applyLayout, currentLayout, layouts } from "./layouts.js";
+import { allRegions, middleRegion } from "./regions.js";
+import { change, keyPlane, known, mainPlane, moveTo, onChange, onwards, planes, regionKey, sliceIndex, view } from "./state.js";
 import { bindStrength, isNative, resetStrength, showStrength } from "./strength.js";
 import { fromAddress, toAddress } from "./address.js";
 import { PictureStore } from "./store.js";
@@ -19,7 +21,10 @@ const AHEAD = 2; // neighbours on either side that are fetched before they are a
 const REFILL_MS = 400; // between looks at a picture that fills up row by row
 const SETTLE_MS = 150; // of calm before numbers are asked for
 const BLINK_MS = 700;
+const CINE_MS = 100;
+const MOST_STATISTICS = 500;
 
+/** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
 const store = new PictureStore(PICTURE_BYTES, () => redraw(), (error) => complain(error));
 const stage = new Stage($("stage"), store);
@@ -34,7 +39,7 @@ async function begin() {
   side.showNotes();
   const pair = isNative() ? ["SR", "Bicubic"] : [state.model ? "SR" : "Bicubic", "HR"];
   change({
-    plane: state.plane, center: state.window[0], width: state.window[1], panels: new Set(state.panels),
+    plane: state.plane, center: state.window[0], width: state.window[1], panels: new Set(layouts()[0].panels),
     difference: pair, pair: isNative() ? ["Source", "SR"] : pair, image: state.panels.at(-1),
   });
   bindStrength(async (wishes) => {
@@ -44,12 +49,13 @@ async function begin() {
       complain(error);
     }
   });
-  now.start = { center: view.center, width: view.width, panels: state.panels };
+  now.start = { center: view.center, width: view.width, panels: layouts()[0].panels, fit: "body" };
   bind();
   const remembered = fromAddress();
   if (remembered) change(remembered.view);
+  $("classic").checked = view.classic;
   await openSeries(remembered?.series ?? state.first, state.index, remembered);
-  onChange((names) => { if (["series", "plane", "cursor", "center", "width", "box"].some((name) => names.has(name))) toAddress(); });
+  onChange((names) => { if (["series", "plane", "cursor", "center", "width", "box", "classic"].some((name) => names.has(name))) toAddress(); });
   listen(hear, answers);
 }
 
@@ -93,20 +99,22 @@ async function openSeries(number, index = null, remembered = null) {
 // ---- in step with the view --------------------------------------------------------------------------------------
 
 const MOVES = ["series", "setting", "plane", "cursor"];
-const SHOWS = [...MOVES, "panels", "image", "difference", "compare", "pair"];
+const SHOWS = [...MOVES, "panels", "image", "two", "difference", "compare", "pair", "maximised", "slab", "slabMm"];
 
 onChange((names) => {
   if (!known.geometry) return;
   const any = (...some) => some.some((name) => names.has(name));
-  if (any("plane", "cursor", "series") && boxIsElsewhere()) change({ box: null });
+  if (any("plane", "series") && boxIsElsewhere()) change({ box: null });
   if (any("plane", "series") && view.hover && !planes().includes(view.hover.plane)) change({ hover: null });
   if (any(...SHOWS, "tool", "line")) want();
-  if (any("series", "plane", "panels", "image", "difference", "compare", "pair")) stage.rebuild();
-  else if (any("cursor", "setting", "zoom", "pan", "center", "width", "smooth", "differenceRange", "differenceClip", "beyond", "wipe", "flipped", "lost")) stage.draw();
-  else if (any("hover", "box", "line", "crosshair", "tool")) stage.drawMarks();
+  if (any("plane", "panels", "two", "compare") && !names.has("maximised") && view.maximised !== null) change({ maximised: null });
+  if (any("series", "plane", "panels", "image", "two", "difference", "compare", "pair", "maximised")) stage.rebuild();
+  else if (any("fit")) stage.arrange();
+  else if (any("cursor", "setting", "slab", "slabMm", "invert", "zoom", "pan", "center", "width", "smooth", "differenceRange", "differenceClip", "beyond", "wipe", "flipped", "lost")) stage.draw();
+  else if (any("hover", "box", "regions", "shapes", "line", "crosshair", "corners", "loupe", "tool")) stage.drawMarks();
   if (any(...MOVES)) look();
   if (any(...MOVES, "center", "width")) measureSoon();
-  if (any(...MOVES, "box", "center", "width")) measureBoxSoon();
+  if (any(...MOVES, "box", "regions", "center", "width")) measureBoxSoon();
   if (any("hover", "cursor")) side.showUnder();
   if (any("series", "plane", "cursor", "active")) side.showSlice();
   if (any("series")) { side.showFacts(); side.showCaveats(); }
@@ -124,7 +132,7 @@ function want() {
   const needed = [];
   const add = (name, plane) => needed.push(requestFor(name, plane));
   for (const pane of stage.wanted()) for (const name of pane.images) add(name, pane.plane);
-  if (view.line && view.tool === "line") for (const name of IMAGES) if (shownNames().includes(name)) add(name, view.line.plane);
+  if (view.line && view.tool === "line") for (const name of shownNames()) add(name, view.line.plane);
   const next = [];
   for (let step = 1; step <= AHEAD; step++) {
     for (const request of [...needed]) {
@@ -135,12 +143,12 @@ function want() {
     }
   }
   // SR may have to wait for the network: it is asked for, but nothing stands behind it in the queue.
-  needed.sort((a, b) => (a.panel === "SR") - (b.panel === "SR"));
+  needed.sort((a, b) => Number(a.panel === "SR") - Number(b.panel === "SR"));
   store.want([...needed, ...next]);
 }
 
 function shownNames() {
-  return IMAGES.filter((name) => known.state.panels.includes(name) && view.panels.has(name));
+  return known.state.panels.filter((name) => view.panels.has(name));
 }
 
 let redrawing = false;
@@ -210,7 +218,11 @@ function hear(news) {
     return;
   }
   store.refresh((request) => request.plane === "axial" && request.panel === news.panel && request.index === news.index);
-  if (news.panel === "SR" && news.index === view.cursor[0] && view.plane === "axial") measureSoon();
+  if (view.slab) store.refresh((request) => Boolean(request.slab));
+  if (news.panel === "SR" && news.index === view.cursor[0] && view.plane === "axial") {
+    measureSoon();
+    measureBoxSoon();
+  }
   const done = news[news.panel] === news.total;
   if (!refilling || done) {
     clearTimeout(refilling);
@@ -225,7 +237,7 @@ function hear(news) {
 // ---- numbers ----------------------------------------------------------------------------------------------------
 
 function numbersOf(plane, box, signal) {
-  const place = box ? { top: box.top, left: box.left, rows: box.rows, columns: box.columns } : {};
+  const place = box ? { top: box.top, left: box.left, rows: box.rows, columns: box.columns, ...(box.shape ? { shape: box.shape } : {}) } : {};
   const request = requestFor("HR", plane);
   return ask("numbers", { ...request, page, turn: now.turn, center: view.center, width: view.width, ...place }, signal);
 }
@@ -255,10 +267,24 @@ const measureSoon = soon((signal) => !isNative() && numbersOf(mainPlane(), null,
   now.slice = answer;
   if (!isNative()) side.showMetrics(answer);
 });
-const measureBoxSoon = soon((signal) => view.box && numbersOf(view.box.plane, view.box, signal), (answer) => {
+const measureBoxSoon = soon(measureRegions, (answer) => {
   now.region = answer;
   side.showRegion(answer);
 });
+
+/** Statistics of every region in the slice in view, and all that is known of the chosen one. */
+async function measureRegions(signal) {
+  let first = null;
+  for (const region of allRegions()) {
+    const answer = await numbersOf(region.plane, region, signal);
+    if (!answer) return null;
+    if (known.statistics.size > MOST_STATISTICS) known.statistics.clear();
+    if (!answer.sr_missing) known.statistics.set(regionKey(region), answer.statistics);
+    if (region === view.box) first = answer;
+  }
+  stage.drawMarks();
+  return first;
+}
 
 // ---- the line profile -------------------------------------------------------------------------------------------
 
@@ -285,16 +311,46 @@ function plot() {
 // ---- controls ---------------------------------------------------------------------------------------------------
 
 const actions = {
-  plane: (plane) => change({ plane }),
+  plane: (plane) => change({ plane, ...(plane === "all" ? {} : { two: null }) }),
   panel: (name) => {
     if (name !== "Difference" && !known.state.panels.includes(name)) return;
     if (view.plane === "all" && !view.compare) {
-      if (name !== "Difference") change({ image: name });
+      if (name !== "Difference") change({ image: name, two: null });
       return;
     }
     const panels = new Set(view.panels);
     if (!panels.delete(name)) panels.add(name);
     if (panels.size) change({ panels, compare: null, plane: view.plane });
+  },
+  preset: (number) => {
+    const found = Object.values(known.state.presets)[number];
+    if (found) change({ center: found[0], width: found[1] });
+  },
+  layout: (step) => {
+    const found = layouts();
+    const at = found.findIndex(({ name }) => name === currentLayout()?.name);
+    applyLayout(found[(at + step + found.length) % found.length]);
+  },
+  slab: () => {
+    const kinds = ["", "max", "mean", "min"];
+    change({ slab: kinds[(kinds.indexOf(view.slab) + 1) % kinds.length] });
+  },
+  fit: () => {
+    const unchanged = view.zoom === 1 && view.pan[mainPlane()].every((mm) => mm === 0);
+    change({ fit: unchanged && view.fit === "body" ? "image" : "body", zoom: 1, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] } });
+  },
+  fullscreen: () => {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else $("work").requestFullscreen();
+  },
+  /** What a drag would draw, in the middle: for hands on a keyboard. */
+  draw: () => {
+    const plane = keyPlane();
+    const [a, b] = [sizeOf(plane, 0.4), sizeOf(plane, 0.6)];
+    if (view.tool === "box" || view.tool === "ellipse") {
+      const region = middleRegion(plane, view.tool === "ellipse" ? "ellipse" : undefined);
+      change({ box: region, regions: view.box ? [view.box, ...view.regions] : view.regions });
+    } else if (view.tool === "line") change({ line: { plane, from: [a[0], a[1]], to: [b[0], a[1]] } });
   },
   tool: (tool) => change({ tool: view.tool === tool && tool !== "point" ? "point" : tool }),
   compare: (compare) => change({ compare: view.compare === compare ? null : compare, flipped: false }),
@@ -308,7 +364,7 @@ const actions = {
   reset: () => {
     change({
       center: now.start.center, width: now.start.width, panels: new Set(now.start.panels), compare: null, zoom: 1, smooth: false,
-      crosshair: false, beyond: false, differenceClip: false, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, tool: "point", box: null, line: null, setting: 0,
+      crosshair: false, beyond: false, invert: false, loupe: false, corners: true, playing: false, slab: "", fit: now.start.fit, two: null, maximised: null, regions: [], shapes: [], differenceClip: false, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, tool: "point", box: null, line: null, setting: 0,
     });
     resetControls();
     resetStrength();
@@ -320,8 +376,27 @@ const actions = {
     else side.say("The numbers are still being measured; save them in a moment.");
   },
   help: () => { if ($("help").open) $("help").close(); else $("help").showModal(); },
-  escape: () => change({ tool: "point", compare: null, box: null, line: null }),
+  escape: () => change({ tool: "point", compare: null, box: null, regions: [], shapes: [], line: null, maximised: null, playing: false, loupe: false }),
 };
+
+function sizeOf(plane, share) {
+  const { size, pixel } = known.geometry.planes[plane];
+  return [share * size[1] * pixel[1], share * size[0] * pixel[0]];
+}
+
+let cine = null;
+onChange((names) => {
+  if (!names.has("playing")) return;
+  clearInterval(cine);
+  cine = view.playing ? setInterval(nextSlice, CINE_MS) : null;
+});
+
+/** One slice on, and from the last one back to the first. */
+function nextSlice() {
+  const plane = keyPlane();
+  const { count } = known.geometry.planes[plane];
+  moveTo(plane, (sliceIndex(plane) + onwards(plane) + count) % count);
+}
 
 let blinking = null;
 function restartBlink(everyMs) {
@@ -334,24 +409,33 @@ function bind() {
   bindMouse(stage);
   bindKeys(actions);
   const on = (id, event, act) => $(id).addEventListener(event, act);
-  const each = (selector, act) => document.querySelectorAll(selector).forEach((button) => button.addEventListener("click", () => act(button.dataset)));
+  /** @type {(selector: string, act: (data: DOMStringMap) => void) => void} */
+  const each = (selector, act) => document.querySelectorAll(selector).forEach((button) => button.addEventListener("click", () => act(/** @type {HTMLElement} */ (button).dataset)));
   each("#planes button", ({ plane }) => actions.plane(plane));
   each("#tools button", ({ tool }) => actions.tool(tool));
   each("#compare button", ({ compare }) => actions.compare(compare));
   each("#display button", ({ toggle }) => change({ [toggle]: !view[toggle] }));
+  on("fullscreen", "click", actions.fullscreen);
+  on("classic", "change", () => change({ classic: $("classic").checked }));
+  $("layout").replaceChildren(...layouts().map(({ name }) => new Option(name, name)), Object.assign(new Option("own", ""), { hidden: true }));
+  on("layout", "change", () => applyLayout(layouts().find(({ name }) => name === $("layout").value)));
+  on("slab", "change", () => change({ slab: $("slab").value }));
+  on("save-profile", "click", () => { if (now.curves) saveProfile(now.curves); });
   on("series", "change", () => openSeries(Number($("series").value)));
-  on("image", "change", () => change({ image: $("image").value }));
+  on("image", "change", () => change({ image: $("image").value, two: null }));
   on("preset", "change", () => {
     const found = known.state.presets[$("preset").value];
     if (found) change({ center: found[0], width: found[1] });
   });
-  const number = (id, put, valid = () => true) => on(id, "change", () => {
+  /** @type {(id: string, put: (value: number) => void, valid?: (value: number) => boolean) => void} */
+  const number = (id, put, valid = (_value) => true) => on(id, "change", () => {
     const value = Number($(id).value);
     if ($(id).value !== "" && Number.isFinite(value) && valid(value)) put(value);
     else showControls(stage);
   });
   number("center", (center) => change({ center }));
   number("width", (width) => change({ width }), (width) => width > 0);
+  number("slab-mm", (slabMm) => change({ slabMm }), (mm) => mm > 0 && mm <= 100);
   number("difference-range", (differenceRange) => change({ differenceRange }), (range) => range > 0);
   on("difference-clip", "change", () => { change({ differenceClip: $("difference-clip").checked }); $("difference-clip").blur(); });
   for (const id of ["minuend", "subtrahend"]) on(id, "change", () => change({ difference: [$("minuend").value, $("subtrahend").value] }));
@@ -376,9 +460,9 @@ function bind() {
   on("plot", "pointermove", (event) => { now.plotHover = event.offsetX; plot(); });
   on("plot", "pointerleave", () => { now.plotHover = null; plot(); });
   // Back to the images, so that keys act on them again.
-  document.addEventListener("change", (event) => { if (event.target.matches("select")) event.target.blur(); });
+  document.addEventListener("change", ({ target }) => { if (target instanceof HTMLSelectElement) target.blur(); });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.matches(".bar input")) event.target.blur();
+    if (event.key === "Enter" && event.target instanceof HTMLInputElement && event.target.matches(".bar input")) event.target.blur();
   });
   window.addEventListener("resize", () => { stage.arrange(); plot(); });
 }
@@ -399,4 +483,4 @@ async function applyDegradation(event) {
 begin().catch((error) => side.say(error.message, true));
 
 // For tests and benchmarks, which look at what is shown rather than at how.
-window.ctsr = { view, known, change, moveTo, stage, store, now, sliceIndex };
+/** @type {any} */ (window).ctsr = { view, known, change, moveTo, stage, store, now, sliceIndex };

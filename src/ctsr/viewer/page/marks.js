@@ -2,7 +2,12 @@
 
 import { COLORS, hu, signed } from "./format.js";
 import { diverging } from "./draw.js";
-import { cursorIn, known, sliceIndex, view } from "./state.js";
+import { drawRegions, drawShapes } from "./regions.js";
+import { cursorIn, known, sizeMm, sliceIndex, view } from "./state.js";
+
+const LOUPE_TIMES = 4;
+const LOUPE_EM = 7; // radius
+export const SLABS = { max: "MIP", mean: "average", min: "MinIP" };
 
 const BARS_MM = [1, 2, 5, 10, 20, 50, 100, 200];
 
@@ -15,6 +20,24 @@ export function huAndClipped(value) {
 
 /** The part of a pane that draws on its second canvas; an image below need not be drawn again for it. */
 export class Marked {
+  /** @type {any} */ stage; /** @type {string} */ kind; /** @type {string} */ plane; /** @type {string[]} */ images;
+  /** @type {any[]} */ shown; /** @type {any[]} */ rasters; /** @type {boolean} */ pending;
+  /** @type {HTMLElement} */ element; /** @type {HTMLCanvasElement} */ image; /** @type {HTMLCanvasElement} */ marks;
+  /** @type {number} */ width; /** @type {number} */ height; /** @type {number} */ ratio;
+  /** @type {{c: CanvasRenderingContext2D, size: number, pad: number}} */ pen;
+
+  /** @returns {{scale: number, left: number, top: number}} */
+  get transform() { throw new Error("a pane has it"); }
+
+  /** @returns {string} */
+  get title() { throw new Error("a pane has it"); }
+
+  /** @returns {number} */
+  get bar() { throw new Error("a pane has it"); }
+
+  /** @type {(i: number, x: number, y: number) => number | null} */
+  valueAt() { throw new Error("a pane has it"); }
+
   drawMarks() {
     if (!this.width || !known.geometry) return;
     const c = this.marks.getContext("2d");
@@ -24,11 +47,14 @@ export class Marked {
     this.pen = { c, size, pad: size * 0.7 };
     if (view.crosshair || view.plane === "all") this.drawCrosshair();
     this.drawGaps();
-    this.drawBox();
+    drawRegions(this);
+    drawShapes(this);
     this.drawLine();
     if (this.kind === "wipe") this.drawDivider();
     if (this.kind === "difference") this.drawColours();
+    if (view.loupe) this.drawLoupe();
     this.drawTitles();
+    if (view.corners) this.drawCorners();
     this.drawOrientation();
     this.drawScaleBar();
     this.drawValue();
@@ -59,6 +85,58 @@ export class Marked {
     if (detail && this.width > 19 * size) this.text(detail, pad + width + 0.6 * size, pad, { base: "top", color: "#8e99a6", size: 0.84 });
   }
 
+  /** Patient and slice at the top right, the window above the HU at the bottom left. */
+  drawCorners() {
+    const { pad, size } = this.pen;
+    if (this.width < 17 * size || this.height < 12 * size) return;
+    const style = { color: "#b9c2cc", size: 0.84 };
+    const { count } = known.geometry.planes[this.plane];
+    const lines = [known.state.series[view.series].patient, `${this.plane} ${sliceIndex(this.plane)} of 0 … ${count - 1}`];
+    if (this.plane === "axial") lines.push(`z ${signed(known.geometry.z_mm[view.cursor[0]], 1)} mm`);
+    if (view.slab) lines.push(`${SLABS[view.slab]} ${view.slabMm} mm`);
+    const below = this.kind === "wipe" ? 1.4 * size : 0; // the second title stands there
+    lines.forEach((line, i) => this.text(line, this.width - this.bar - pad, pad + below + 1.2 * size * i, { ...style, align: "right", base: "top" }));
+    if (this.kind === "difference") return;
+    const preset = Object.entries(known.state.presets).find(([, [center, width]]) => center === view.center && width === view.width);
+    const name = preset ? `${preset[0].replace("_", " ")} · ` : "";
+    this.text(`${name}C ${view.center} W ${view.width}${view.invert ? " inverted" : ""}`, pad, this.height - pad - 1.4 * size, { ...style, base: "bottom" });
+  }
+
+  /** What lies under the mouse, enlarged, at one place in every image of the plane. */
+  drawLoupe() {
+    if (!view.hover || view.hover.plane !== this.plane) return;
+    const { c, size } = this.pen;
+    const { scale, left, top } = this.transform;
+    const [x, y] = [left + view.hover.x * scale, top + view.hover.y * scale];
+    const radius = Math.min(LOUPE_EM * size, 0.45 * Math.min(this.width, this.height));
+    const [across, down] = sizeMm(this.plane);
+    c.save();
+    c.beginPath();
+    c.arc(x, y, radius, 0, 7);
+    c.fillStyle = "#000";
+    c.fill();
+    c.clip();
+    const draw = (i) => {
+      if (!this.shown[i]) return;
+      c.imageSmoothingEnabled = view.smooth;
+      const enlarged = scale * LOUPE_TIMES;
+      c.drawImage(this.rasters[i].canvas, x - view.hover.x * enlarged, y - view.hover.y * enlarged, across * enlarged, down * enlarged);
+    };
+    draw(this.kind === "blink" && view.flipped ? 1 : 0);
+    if (this.kind === "wipe") {
+      c.beginPath();
+      c.rect(this.width * view.wipe, 0, this.width, this.height);
+      c.clip();
+      draw(1);
+    }
+    c.restore();
+    c.beginPath();
+    c.arc(x, y, radius, 0, 7);
+    Object.assign(c, { lineWidth: 1.5, strokeStyle: "#dbe1e8" });
+    c.stroke();
+    this.text(`×${LOUPE_TIMES}`, x, y + radius - 0.4 * size, { align: "center", base: "bottom", size: 0.8 });
+  }
+
   detail() {
     if (view.plane === "all") return `${this.plane} ${sliceIndex(this.plane)}`;
     const picture = this.shown[0];
@@ -69,7 +147,7 @@ export class Marked {
     const { left, right, top, bottom } = known.geometry.planes[this.plane].marks;
     const { pad } = this.pen;
     const style = { color: "#b9c2cc", size: 0.86, base: "middle" };
-    const edge = this.kind === "difference" ? pad + 4.4 * this.pen.size : pad;
+    const edge = pad + this.bar;
     this.text(left, pad, this.height / 2, style);
     this.text(right, this.width - edge, this.height / 2, { ...style, align: "right" });
     if (this.width > 15 * this.pen.size) {
@@ -82,9 +160,9 @@ export class Marked {
     const { c, pad, size } = this.pen;
     const { scale } = this.transform;
     const length = BARS_MM.findLast((bar) => bar * scale <= 0.24 * this.width) ?? BARS_MM[0];
-    const [right, y] = [this.width - pad, this.height - pad];
+    const [right, y] = [this.width - this.bar - pad, this.height - pad];
     const left = right - length * scale;
-    for (const [width, style] of [[3.5, "rgb(0 0 0 / 75%)"], [1.5, "#b9c2cc"]]) {
+    for (const { width, style } of [{ width: 3.5, style: "rgb(0 0 0 / 75%)" }, { width: 1.5, style: "#b9c2cc" }]) {
       c.lineWidth = width;
       c.strokeStyle = style;
       c.beginPath();
@@ -99,7 +177,7 @@ export class Marked {
     const { pad } = this.pen;
     const { x, y } = view.hover;
     const i = this.kind === "blink" ? Number(view.flipped) : 0;
-    const both = this.kind === "wipe" ? [0, 1] : [i];
+    const both = ["wipe", "checker"].includes(this.kind) ? [0, 1] : [i];
     const values = both.map((each) => this.valueAt(each, x, y));
     const texts = values.map((value) => (this.kind === "difference" ? `${value > 0 ? "+" : ""}${hu(value)}` : huAndClipped(value)));
     this.text(texts.join("  |  "), pad, this.height - pad, { base: "bottom", weight: 600 });
@@ -151,32 +229,17 @@ export class Marked {
     c.restore();
   }
 
-  drawBox() {
-    const box = view.box;
-    if (!box || box.plane !== this.plane) return;
-    const { c } = this.pen;
-    const { pixel } = known.geometry.planes[this.plane];
-    const { scale, left, top } = this.transform;
-    const place = [left + box.left * pixel[1] * scale, top + box.top * pixel[0] * scale, box.columns * pixel[1] * scale, box.rows * pixel[0] * scale];
-    c.lineWidth = 3;
-    c.strokeStyle = "rgb(0 0 0 / 55%)";
-    c.strokeRect(...place);
-    c.lineWidth = 1.5;
-    c.strokeStyle = "#e2b35f";
-    c.strokeRect(...place);
-  }
-
   drawLine() {
     const line = view.line;
     if (!line || line.plane !== this.plane) return;
     const { c } = this.pen;
     const { scale, left, top } = this.transform;
     const [from, to] = [line.from, line.to].map(([x, y]) => [left + x * scale, top + y * scale]);
-    for (const [width, style] of [[3, "rgb(0 0 0 / 55%)"], [1.5, "#e2b35f"]]) {
+    for (const { width, style } of [{ width: 3, style: "rgb(0 0 0 / 55%)" }, { width: 1.5, style: "#e2b35f" }]) {
       c.lineWidth = width;
       c.strokeStyle = style;
       c.beginPath();
-      c.moveTo(...from); c.lineTo(...to);
+      c.moveTo(from[0], from[1]); c.lineTo(to[0], to[1]);
       c.stroke();
     }
     c.fillStyle = "#e2b35f";
@@ -193,11 +256,13 @@ export class Marked {
     c.beginPath(); c.arc(x, this.height / 2, 5, 0, 7); c.fill();
   }
 
-  /** The difference's scale: colours and HU, at the right edge. */
+  /** The difference's scale: colours and HU, beside the image. */
   drawColours() {
     const { c, pad, size } = this.pen;
     const [height, width] = [this.height * 0.5, 0.7 * size];
     const [x, y] = [this.width - pad - width, (this.height - height) / 2];
+    c.fillStyle = "#000";
+    c.fillRect(this.width - this.bar, 0, this.bar, this.height);
     for (let i = 0; i < height; i++) {
       c.fillStyle = `rgb(${diverging(1 - (2 * i) / height).join(" ")})`;
       c.fillRect(x, y + i, width, 1.5);
@@ -208,7 +273,7 @@ export class Marked {
     const style = { align: "right", base: "middle", size: 0.8, color: "#b9c2cc" };
     const range = view.differenceRange;
     this.text(`+${range}`, x - 0.3 * size, y + 0.3 * size, style);
-    this.text("0", x - 0.3 * size, y + height / 2 - 1.3 * size, style);
+    this.text("0", x - 0.3 * size, y + height / 2, style);
     this.text(`−${range}`, x - 0.3 * size, y + height - 0.3 * size, style);
     this.text("HU", this.width - pad, y + height + 0.4 * size, { ...style, base: "top" });
   }

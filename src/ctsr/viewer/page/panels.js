@@ -1,12 +1,13 @@
 // The panes of the stage: which there are, where they lie, and what is drawn on each.
 
-import { IMAGES, NOTHING } from "./format.js";
+import { NOTHING } from "./format.js";
 import { Raster, difference, differenceTable, windowTable } from "./draw.js";
 import { Marked } from "./marks.js";
-import { known, planes, sizeMm, sliceIndex, view } from "./state.js";
+import { extent, known, planes, sizeMm, sliceIndex, view } from "./state.js";
 
 const MARGIN = 4; // CSS pixels between an image and its pane's edge
 const GAP = 1;
+const CHECKS = 8; // squares of a checkerboard along the shorter side
 const PATIENCE_MS = 150; // so long the last slice stays where the next one has not arrived
 
 /** What every pane shares: pictures and colour tables. */
@@ -22,10 +23,14 @@ export class Stage {
 
   /** The panes that the view asks for, in order. */
   wanted() {
+    const all = this.all();
+    return view.maximised !== null && all.length > 1 && all[view.maximised] ? [all[view.maximised]] : all;
+  }
+
+  all() {
     if (view.compare) return planes().map((plane) => ({ kind: view.compare, plane, images: view.pair }));
-    if (view.plane === "all") return planes().map((plane) => one(view.image, plane));
-    const order = [...IMAGES, "Difference"];
-    return order.filter((name) => view.panels.has(name)).map((name) => one(name, view.plane));
+    if (view.plane === "all") return (view.two ?? [view.image]).flatMap((name) => planes().map((plane) => one(name, plane)));
+    return [...view.panels].map((name) => one(name, view.plane));
   }
 
   /** Make the panes anew where there are others than before, and lay them out. */
@@ -41,7 +46,8 @@ export class Stage {
   }
 
   arrange() {
-    const { clientWidth: width, clientHeight: height } = this.element;
+    const box = this.element.getBoundingClientRect();
+    const [width, height] = [Math.floor(box.width), Math.floor(box.height)];
     if (!width || !known.geometry || !this.panes.length) return;
     const columns = bestColumns(this.panes, width, height);
     const rows = Math.ceil(this.panes.length / columns);
@@ -53,9 +59,9 @@ export class Stage {
   }
 
   lut(kind) {
-    const wish = kind === "window" ? `${view.center} ${view.width} ${view.beyond}` : `${view.differenceRange}`;
+    const wish = kind === "window" ? `${view.center} ${view.width} ${view.beyond} ${view.invert}` : `${view.differenceRange}`;
     if (this.luts[kind]?.wish !== wish) {
-      const made = kind === "window" ? windowTable(view.center, view.width, view.beyond ? known.state.hu_range : null) : differenceTable(view.differenceRange);
+      const made = kind === "window" ? windowTable(view.center, view.width, view.beyond ? known.state.hu_range : null, view.invert) : differenceTable(view.differenceRange);
       this.luts[kind] = { wish, made };
     }
     return this.luts[kind].made;
@@ -86,8 +92,8 @@ function bestColumns(panes, width, height) {
   for (let columns = 1; columns <= panes.length; columns++) {
     const rows = Math.ceil(panes.length / columns);
     const scales = panes.map((pane) => {
-      const [across, down] = sizeMm(pane.plane);
-      return Math.min(width / columns / across, height / rows / down);
+      const [left, top, right, bottom] = extent(pane.plane);
+      return Math.min(width / columns / (right - left), height / rows / (bottom - top));
     });
     const smallest = Math.min(...scales);
     if (smallest > best[0] * 1.001) best = [smallest, columns];
@@ -99,6 +105,7 @@ export function requestFor(name, plane) {
   return {
     series: view.series, setting: view.setting, panel: name, plane, index: sliceIndex(plane),
     slice: view.cursor[0], reformatted: planes().some((other) => other !== "axial") ? 1 : 0,
+    ...(view.slab ? { slab: view.slab, slab_mm: view.slabMm } : {}),
   };
 }
 
@@ -106,6 +113,10 @@ export class Pane extends Marked {
   constructor(stage, spec) {
     super();
     Object.assign(this, spec, { stage, rasters: [new Raster(), new Raster()], shown: [null, null], waitingSince: 0 });
+    /** @type {any[] | null} */
+    this.parts = null; // of a difference
+    this.made = null;
+    this.clipped = false;
     this.element = document.createElement("div");
     this.element.className = "pane";
     [this.image, this.marks] = [0, 1].map(() => this.element.appendChild(document.createElement("canvas")));
@@ -130,15 +141,20 @@ export class Pane extends Marked {
 
   /** CSS pixels per mm, and where the image's top left corner lies. */
   get transform() {
-    const [across, down] = sizeMm(this.plane);
     // Three planes share one scale, so that lengths can be compared between them.
     const fit = Math.min(...this.stage.panes.map((pane) => {
-      const [w, h] = sizeMm(pane.plane);
-      return Math.min((this.width - 2 * MARGIN) / w, (this.height - 2 * MARGIN) / h);
+      const [left, top, right, bottom] = extent(pane.plane);
+      return Math.min((this.width - pane.bar - 2 * MARGIN) / (right - left), (this.height - 2 * MARGIN) / (bottom - top));
     }));
     const scale = fit * view.zoom;
     const [x, y] = view.pan[this.plane];
-    return { scale, left: this.width / 2 + (x - across / 2) * scale, top: this.height / 2 + (y - down / 2) * scale };
+    const [left, top, right, bottom] = extent(this.plane);
+    return { scale, left: (this.width - this.bar) / 2 + (x - (left + right) / 2) * scale, top: this.height / 2 + (y - (top + bottom) / 2) * scale };
+  }
+
+  /** Room at the right for the scale of colours, which covers no image. */
+  get bar() {
+    return this.kind === "difference" ? 4.2 * parseFloat(getComputedStyle(document.documentElement).fontSize) : 0;
   }
 
   /** mm from the image's top left corner of a point on the screen. */
@@ -194,10 +210,26 @@ export class Pane extends Marked {
       const split = Math.round(this.image.width * view.wipe);
       this.paint(context, 0, 0, split);
       this.paint(context, 1, split, this.image.width);
+    } else if (this.kind === "checker") {
+      this.paint(context, 0, 0, this.image.width);
+      context.save();
+      context.clip(this.squares());
+      this.paint(context, 1, 0, this.image.width);
+      context.restore();
     } else {
       this.paint(context, this.kind === "blink" && view.flipped ? 1 : 0, 0, this.image.width);
     }
     this.drawMarks();
+  }
+
+  /** Every other square of a checkerboard, in pixels of the screen. */
+  squares() {
+    const side = Math.round(Math.min(this.image.width, this.image.height) / CHECKS);
+    const path = new Path2D();
+    for (let row = 0; row * side < this.image.height; row++) {
+      for (let column = row % 2; column * side < this.image.width; column += 2) path.rect(column * side, row * side, side, side);
+    }
+    return path;
   }
 
   paint(context, i, from, to) {

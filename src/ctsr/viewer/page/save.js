@@ -61,6 +61,21 @@ export async function savePicture(stage, plot, drawn) {
   download(blob, `${stem()}.png`);
 }
 
+/** HU along the line: a row for each place, a column for each image. */
+export function saveProfile(curves) {
+  const { plane, from, to } = view.line;
+  const names = Object.keys(curves);
+  const count = curves[names[0]].length;
+  const length = Math.hypot(to[0] - from[0], to[1] - from[1]);
+  const lines = [["mm", "x_mm", "y_mm", ...names.map((name) => `${name}_hu`)]];
+  for (let i = 0; i < count; i++) {
+    const share = i / (count - 1);
+    lines.push([share * length, from[0] + (to[0] - from[0]) * share, from[1] + (to[1] - from[1]) * share, ...names.map((name) => curves[name][i] ?? "")]);
+  }
+  const text = lines.map((line) => line.map(cell).join(",")).join("\n");
+  download(new Blob([`${text}\n`], { type: "text/csv" }), `${stem()}_profile_${plane}.csv`);
+}
+
 /** One line for each method of the slice and of the region; floats with all their digits, and how they came about. */
 export function saveNumbers(slice, region, drawn) {
   if (known.state.strength) {

@@ -3,6 +3,7 @@
 import { IMAGES, definitions, escaped, metric, mm, rangeText, signed } from "./format.js";
 import { keyPlane, known, sliceIndex, view } from "./state.js";
 
+/** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
 const LABELS = { MAE_HU: "MAE HU", RMSE_HU: "RMSE HU", BIAS_HU: "Bias HU", PSNR: "PSNR dB", MSE: "MSE ·10⁻³" };
 const ORDER = ["PSNR", "SSIM", "MSE", "RMSE", "MAE"];
@@ -57,8 +58,19 @@ export function showCaveats() {
   $("caveats").replaceChildren(...found.map(({ text }) => Object.assign(document.createElement("li"), { textContent: text })));
 }
 
+/** Under the slider: the slices whose SR is there. */
+function showTrack({ total, SR_runs: runs }) {
+  const stops = runs.flatMap(([from, to]) => {
+    const [a, b] = [(100 * from) / total, (100 * to) / total];
+    return [`transparent ${a}%`, `var(--accent) ${a}%`, `var(--accent) ${b}%`, `transparent ${b}%`];
+  });
+  const shown = known.state.model && keyPlane() === "axial";
+  $("track").style.background = shown && stops.length ? `linear-gradient(to right, ${stops.join(", ")})` : "none";
+}
+
 export function showProgress(progress) {
   const { total } = progress;
+  showTrack(progress);
   const rows = [];
   const reformatted = view.plane !== "axial";
   if (reformatted && progress.LR < total) rows.push(["LR", progress.LR]);
@@ -127,6 +139,17 @@ function share(part) {
   return part < 0.001 ? "Less than 0.1 %" : `${(100 * part).toFixed(1)} %`;
 }
 
+/** The one number to read first: what SR gains in PSNR. */
+function figure(metrics) {
+  const { methods } = known.state;
+  const psnr = (panel) => metrics[methods[panel]]?.PSNR?.value ?? null;
+  const [sr, bicubic] = [psnr("SR"), psnr("Bicubic")];
+  if (sr === null) return bicubic === null ? "" : `<p class="figure"><strong>${bicubic.toFixed(2)} dB</strong> PSNR of bicubic</p>`;
+  const trained = known.state.caveats[view.series].some(({ kind }) => kind === "trained");
+  const gain = bicubic === null ? "" : `, ${sr >= bicubic ? "+" : "\u2212"}${Math.abs(sr - bicubic).toFixed(2)} dB to bicubic`;
+  return `<p class="figure${trained ? " doubtful" : ""}"><strong>${sr.toFixed(2)} dB</strong> PSNR of SR${gain}${trained ? " (trained on this patient)" : ""}</p>`;
+}
+
 /** Rows of metrics, columns of methods, the best of each row marked; a model that was trained on this patient cannot be best. */
 function table(metrics, wanted, heading, meaningless) {
   const trained = known.state.caveats[view.series].some(({ kind }) => kind === "trained");
@@ -135,7 +158,7 @@ function table(metrics, wanted, heading, meaningless) {
   const names = Object.keys(known.state.metrics).filter((name) => wanted(name) && methods.some((method) => metrics[method][name]));
   const ranked = panels.map(([panel]) => !(trained && panel === "SR"));
   names.sort((a, b) => rank(a) - rank(b));
-  const head = `<tr><th></th>${panels.map(([panel]) => `<th${trained && panel === "SR" ? ' title="trained on this patient"' : ""}><span class="${panel}">${panel}${trained && panel === "SR" ? "*" : ""}</span></th>`).join("")}</tr>`;
+  const head = `<tr><td></td>${panels.map(([panel]) => `<th scope="col"${trained && panel === "SR" ? ' title="trained on this patient"' : ""}><span class="${panel}">${panel}${trained && panel === "SR" ? "*" : ""}</span></th>`).join("")}</tr>`;
   const rows = names.map((name) => {
     const values = methods.map((method) => metrics[method][name]);
     const merits = values.map((one, i) => (one?.value ?? null) === null || !ranked[i] ? -Infinity : merit(one.value, known.state.metrics[name].better));
@@ -145,7 +168,7 @@ function table(metrics, wanted, heading, meaningless) {
       const marked = !meaningless && differ && merits[i] === best && best > -Infinity;
       return `<td${marked ? ' class="best"' : ""} title="${escaped(String(one?.value ?? one?.reason ?? ""))}">${metric(one?.value, name)}</td>`;
     });
-    return `<tr><td>${LABELS[name] ?? name}</td>${cells.join("")}</tr>`;
+    return `<tr><th scope="row">${LABELS[name] ?? name}</th>${cells.join("")}</tr>`;
   });
   return `<table${meaningless ? ' class="meaningless"' : ""}><caption>${heading}</caption>${head}${rows.join("")}</table>`;
 }
@@ -166,7 +189,10 @@ export function showMetrics(answer) {
   body.classList.remove("waiting");
   const waiting = answer.sr_missing ? '<p class="hint">SR follows when it is computed.</p>' : "";
   const plane = view.plane === "axial" || view.plane === "all" ? "" : `<p class="hint">Of this ${view.plane} picture; evaluations measure axial slices.</p>`;
-  body.innerHTML = Object.keys(answer.metrics).length ? tables(answer) + waiting + plane : waiting || '<p class="hint">when all slices are computed</p>';
+  const open = body.querySelector("details")?.open ?? true;
+  body.innerHTML = Object.keys(answer.metrics).length
+    ? `${figure(answer.metrics)}<details${open ? " open" : ""}><summary>All metrics</summary>${tables(answer)}</details>${waiting}${plane}`
+    : waiting || '<p class="hint">when all slices are computed</p>';
 }
 
 export function showRegion(answer) {
@@ -180,9 +206,9 @@ export function showRegion(answer) {
   body.classList.remove("waiting");
   const lines = IMAGES.filter((name) => answer.statistics[name]).map((name) => {
     const [mean, sd, count] = answer.statistics[name];
-    return `<tr><td>${name}</td><td title="${mean}">${signed(mean, 1)}</td><td title="${sd}">${sd.toFixed(1)}</td><td>${count}</td></tr>`;
+    return `<tr><th scope="row">${name}</th><td title="${mean}">${signed(mean, 1)}</td><td title="${sd}">${sd.toFixed(1)}</td><td>${count}</td></tr>`;
   });
-  const head = "<caption>HU as they are, not clipped</caption><tr><th></th><th>mean HU</th><th>SD</th><th>pixels</th></tr>";
+  const head = "<caption>HU as they are, not clipped</caption><tr><td></td><th scope=\"col\">mean HU</th><th scope=\"col\">SD</th><th scope=\"col\">pixels</th></tr>";
   body.innerHTML = `<table>${head}${lines.join("")}</table>${Object.keys(answer.metrics).length ? tables(answer) : ""}`;
   return undefined;
 }

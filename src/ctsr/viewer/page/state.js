@@ -7,11 +7,21 @@ export const view = {
   cursor: [0, 0, 0], // slice, row, column at full resolution
   panels: new Set(),
   image: "HR", // of which three planes are shown
+  two: null, // or two images of which they are
+  maximised: null, // number of the only pane shown
+  fit: "body", // or "image": what fills a pane
+  slab: "", // "max", "mean", "min" of several images of a plane
+  slabMm: 10,
+  corners: true, // patient, slice, window in the corners
+  invert: false,
+  loupe: false,
+  classic: false, // the right button changes the window, the left one drags the point
+  playing: false,
   difference: ["SR", "HR"],
   differenceRange: 100,
   differenceClip: false, // both images clipped to the range of the HU metrics
   beyond: false, // pixels that HU metrics clip are marked
-  compare: null, // "wipe", "blink"
+  compare: null, // "wipe", "checker", "blink"
   pair: ["SR", "HR"],
   wipe: 0.5,
   flipped: false,
@@ -22,7 +32,9 @@ export const view = {
   zoom: 1,
   pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] }, // mm by which the middle is moved
   tool: "point",
-  box: null, // {plane, index, top, left, rows, columns} in pixels at full resolution
+  box: null, // {plane, top, left, rows, columns, shape?} in pixels at full resolution: the region that is measured
+  regions: [], // others, with mean and SD on the image
+  shapes: [], // {kind: "length" or "angle", plane, index, points: [[x, y], …] in mm}
   line: null, // {plane, from: [x, y], to: [x, y]} in mm
   hover: null, // {plane, x, y} in mm
   active: "axial", // of three planes, the one that keys and slider move
@@ -55,7 +67,21 @@ export function change(wanted) {
 }
 
 /** What the server told at the start, and the geometry of the series that is open. */
-export const known = { state: null, geometry: null };
+export const known = { state: null, geometry: null, statistics: new Map() };
+
+/** Under which `known.statistics` has those of a region in the slice in view. */
+export function regionKey(region) {
+  return [view.series, view.setting, region.plane, sliceIndex(region.plane), region.top, region.left, region.rows, region.columns, region.shape ?? ""].join("/");
+}
+
+/** Left, top, right and bottom in mm of what a pane is filled with. */
+export function extent(plane) {
+  const [across, down] = sizeMm(plane);
+  if (view.fit !== "body") return [0, 0, across, down];
+  const [left, top, right, bottom] = known.geometry.body[plane];
+  const room = 0.03 * Math.max(right - left, bottom - top);
+  return [Math.max(0, left - room), Math.max(0, top - room), Math.min(across, right + room), Math.min(down, bottom + room)];
+}
 
 export function planes() {
   return view.plane === "all" ? ["axial", "coronal", "sagittal"] : [view.plane];

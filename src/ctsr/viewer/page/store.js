@@ -16,7 +16,7 @@ export class PictureStore {
   }
 
   static key(request) {
-    return [request.series, request.setting, request.panel, request.plane, request.index].join("/");
+    return [request.series, request.setting, request.panel, request.plane, request.index, request.slab ?? "", request.slab_mm ?? ""].join("/");
   }
 
   get(request) {
@@ -59,7 +59,7 @@ export class PictureStore {
       this.pictures.delete(key);
       this.bytes -= found.data.byteLength;
     }
-    for (const running of this.running.values()) running.outdated ||= concerns(running.request);
+    for (const running of this.running.values()) running.forgotten ||= concerns(running.request);
   }
 
   clear() {
@@ -83,7 +83,7 @@ export class PictureStore {
     this.running.set(key, running);
     try {
       const found = await picture(request, running.controller.signal);
-      this.keep(key, { ...found, request, stale: running.outdated && (!found.complete || request.panel === "SR") });
+      if (!running.forgotten) this.keep(key, { ...found, request, stale: running.outdated && !found.complete });
       this.arrived(request);
     } catch (error) {
       if (error.name !== "AbortError") {

@@ -3,6 +3,7 @@
 import { definitions, escaped, mm } from "./format.js";
 import { known, view } from "./state.js";
 
+/** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
 const SETTLE_MS = 120; // a slider that rests for so long has been put there
 
@@ -83,6 +84,7 @@ export function showStrength(made) {
 }
 
 const times = (value) => (value === null ? "–" : `×${value.toFixed(2)}`);
+/** @type {[string, (each: any) => number | null, (value: number) => string, string][]} */
 const ROWS = [
   ["noise", (each) => each.noise_ratio, times, "σ of the result over σ of the source, in the same homogeneous windows"],
   ["edges 10–90 % mm", (each) => each.edge_width_mm, (value) => value.toFixed(2), "median width of clear edges; narrower is sharper"],

@@ -1,0 +1,118 @@
+"""`python -m benchmarks.viewer_pictures FOLDER`: the viewer's page on a synthetic exam, as pictures.
+
+The pictures of the documentation are made with it (FOLDER `docs/images`).
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from benchmarks.common import workspace
+from benchmarks.view import FLAGS
+from ctsr.evaluate.methods import load_model_under_test
+from ctsr.phantom.exams import make_exams
+from ctsr.viewer.options import ViewOptions
+from ctsr.viewer.server import ViewServer
+from ctsr.viewer.session import open_session
+from ctsr.viewer.state import ViewRequest, prepare
+
+PATIENT = "SYN-001"
+COLOURS = 256
+"""Of a picture: a quarter of the bytes."""
+READY = """() => {
+  const {stage, now, known} = window.ctsr ?? {};
+  const count = Object.keys(now?.slice?.metrics ?? {}).length;
+  const measured = known?.state?.strength ? now.drawn?.before_after : count === 3;
+  return measured && stage.panes.every((pane) => pane.picture(0) && !pane.pending);
+}"""
+AT = """([number, x, y]) => {
+  const pane = window.ctsr.stage.panes[number], box = pane.element.getBoundingClientRect(), t = pane.transform;
+  const [left, top, right, bottom] = window.ctsr.known.geometry.body[pane.plane];
+  const mm = [left + x * (right - left), top + y * (bottom - top)];
+  return [box.left + t.left + mm[0] * t.scale, box.top + t.top + mm[1] * t.scale];
+}"""
+"""A place in a pane, as shares of the body's box, on the screen."""
+
+
+def main() -> int:
+    """Draw the pictures and name them. Exit status 1 without Chromium."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="receives the pictures")
+    given = parser.parse_args()
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print("there is no chromium here (Debian package chromium)", file=sys.stderr)
+        return 1
+    with workspace() as folder, sync_playwright() as started:
+        make_exams(folder / "exams", patients=1, workers=1)
+        browser = started.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page.set_default_timeout(300_000)
+        with _viewer(folder, native=False) as address:
+            _open(page, address)
+            _save(page, given.folder / "view.png")
+            _tools(page)
+            _save(page, given.folder / "view_tools.png")
+        with _viewer(folder, native=True) as address:
+            _open(page, address)
+            page.keyboard.press("z")
+            page.mouse.move(*page.evaluate(AT, [1, 0.4, 0.5]))
+            _save(page, given.folder / "view_native.png")
+        browser.close()
+    return 0
+
+
+@contextmanager
+def _viewer(folder: Path, *, native: bool) -> Generator[str]:
+    options = ViewOptions(native=native, store=folder / "store")
+    model = load_model_under_test("ctsr-x2", device="cpu")
+    request = ViewRequest(folder / "exams" / PATIENT, model, model.degradation, options)
+    with ViewServer(open_session(prepare(request), options)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.address
+        server.shutdown()
+
+
+def _open(page: Page, address: str) -> None:
+    page.goto(address)
+    page.wait_for_function(READY)
+
+
+def _drag(page: Page, number: int, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*page.evaluate(AT, [number, *start]))
+    page.mouse.down()
+    page.mouse.move(*page.evaluate(AT, [number, *end]))
+    page.mouse.up()
+
+
+def _tools(page: Page) -> None:
+    """An ellipse, a length, a profile and the loupe."""
+    page.keyboard.press("e")
+    _drag(page, 1, (0.62, 0.4), (0.78, 0.6))
+    page.wait_for_function("() => window.ctsr.now.region?.statistics.SR")
+    page.keyboard.press("t")
+    _drag(page, 1, (0.1, 0.2), (0.5, 0.15))
+    page.keyboard.press("l")
+    _drag(page, 1, (0.05, 0.75), (0.95, 0.75))
+    page.keyboard.press("z")
+    page.mouse.move(*page.evaluate(AT, [1, 0.3, 0.5]))
+    page.wait_for_function(READY)
+
+
+def _save(page: Page, path: Path) -> None:
+    page.wait_for_timeout(300)
+    page.screenshot(path=path)
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+    print(path, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
