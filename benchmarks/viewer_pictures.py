@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
-from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.common import workspace
@@ -24,8 +23,6 @@ from ctsr.viewer.session import open_session
 from ctsr.viewer.state import ViewRequest, prepare
 
 PATIENT = "SYN-001"
-COLOURS = 256
-"""Of a picture: a quarter of the bytes."""
 READY = """() => {
   const {stage, now, known} = window.ctsr ?? {};
   const count = Object.keys(now?.slice?.metrics ?? {}).length;
@@ -109,8 +106,6 @@ def _tools(page: Page) -> None:
 def _save(page: Page, path: Path) -> None:
     page.wait_for_timeout(300)
     page.screenshot(path=path)
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
     print(path, flush=True)
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.weights import Source
-from ctsr.weights.cache import cached_path, default_cache, download
+from ctsr.weights import Source, cached_path, default_cache, download
 
 USERS_CACHE = default_cache()
 """Where the user keeps weights; the tests themselves get a cache folder of their own."""

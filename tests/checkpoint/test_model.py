@@ -2,6 +2,7 @@ import hashlib
 import os
 import pickle
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ctsr.checkpoint import load_model, save_checkpoint
+from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, MissingInputError
 from tests.made.model import META, example
 from tests.models.foreign import basicsr_forward, basicsr_state, user_forward, user_state
@@ -157,3 +159,38 @@ def test_weights_that_fit_no_network_are_refused_with_the_files_name(tmp_path: P
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"gone\.pth"):
         load_model(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"blur_kernel": 10**9 + 1},
+        {"noise_sigma_range": ["a", "b"]},
+        {"noise_sigma_range": [0.0, float("nan")]},
+        {"noise_model": ["pink"]},
+        {"scale": 3},
+    ],
+)
+def test_a_degradation_in_the_meta_that_none_can_be_is_refused_when_loaded(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    checkpoint = example()
+    meta = replace(checkpoint.meta, degradation=Degradation().as_dict() | change)
+    save_checkpoint(tmp_path / "m.pth", replace(checkpoint, meta=meta))
+    with pytest.raises(CheckpointError, match=r"m\.pth: its meta is incomplete or malformed"):
+        load_model(tmp_path / "m.pth")
+
+
+def test_our_checkpoint_with_a_damaged_meta_is_not_taken_for_another_program_s(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m.pth", example())
+    container = torch.load(tmp_path / "m.pth", weights_only=True)
+    torch.save(container | {"meta": 5}, tmp_path / "m.pth")
+    with pytest.raises(CheckpointError, match="its meta is damaged or missing"):
+        load_model(tmp_path / "m.pth")
+
+
+def test_weights_without_values_are_refused(tmp_path: Path) -> None:
+    state = {name: value.to("meta") for name, value in example().weights.items()}
+    torch.save({"model": state}, tmp_path / "m.pth")
+    with pytest.raises(CheckpointError, match="not plain numbers"):
+        load_model(tmp_path / "m.pth")

@@ -96,3 +96,15 @@ def test_quality_says_why_it_has_no_figure(tmp_path: Path, capsys: pytest.Captur
     write_series(tmp_path / "p1", 2)
     assert main(["scan", str(tmp_path), "--quality"]) == 0
     assert "no sharpness: " in capsys.readouterr().out
+
+
+def test_a_slice_that_looks_unlike_hu_in_a_series_that_does_is_found_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = slices(5)
+    made[0].PixelData = made[0].pixel_array.byteswap().tobytes()
+    write(tmp_path / "P1", made)
+    assert main(["scan", str(tmp_path)]) == 0
+    assert main(["scan", str(tmp_path), "--pixels"]) == 1
+    assert "unlike its series, its values do not look like HU" in capsys.readouterr().err
+    assert main(["scan", str(tmp_path), "--pixels", "--assume_hu"]) == 0

@@ -137,3 +137,8 @@ def test_a_hostile_split_file_is_refused_in_one_line(tmp_path: Path, content: by
     with pytest.raises(SplitError, match="not a split file") as refused:
         read_split(path)
     assert len(str(refused.value)) < 500
+
+
+def test_a_patient_named_twice_in_one_part_is_refused() -> None:
+    with pytest.raises(SplitError, match="names anna twice in train"):
+        Split(train=("anna", "bert", "anna"), val=("cleo",), test=("dora",))

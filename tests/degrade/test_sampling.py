@@ -1,6 +1,7 @@
 """Draws: within their ranges, independent, and functions of names and seeds alone."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.errors import DomainError
+from ctsr.errors import DomainError, ReadError
 
 BLURNOISE = Degradation()
 
@@ -134,3 +135,22 @@ def test_modes_without_noise_add_none(mode: str) -> None:
 def test_impossible_settings_are_refused_by_name(settings: dict[str, object], says: str) -> None:
     with pytest.raises(DomainError, match=says):
         Degradation(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"blur_kernel": 10**9 + 1}, "at most 301"),
+        ({"blur_sigma_range": [1e9, 1e9]}, "at most 20"),
+        ({"noise_sigma_range": [1e9, 1e9]}, "at most 2"),
+        ({"noise_sigma_range": [math.nan, math.nan]}, "needs 0"),
+        ({"noise_sigma_range": ["a", "b"]}, "'a' where a number is due"),
+        ({"noise_sigma_range": 5}, "where a list is due"),
+        ({"noise_model": "white"}, "where a list is due"),
+        ({"mode": 5}, "clean, blur, blurnoise"),
+        ({"colour": 5}, "unknown 'colour'"),
+    ],
+)
+def test_a_degradation_read_back_is_checked_by_type_and_size(values: dict[str, object], words: str) -> None:
+    with pytest.raises((ReadError, DomainError), match=words):
+        Degradation.from_dict(Degradation().as_dict() | values)

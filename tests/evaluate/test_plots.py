@@ -7,10 +7,10 @@ import pytest
 
 from ctsr.evaluate.methods import MODEL
 from ctsr.evaluate.plots import (
-    bar_figure,
     box_figure,
     correlation_figure,
     heat_figure,
+    means_figure,
     patients_figure,
     position_figure,
 )
@@ -18,7 +18,7 @@ from ctsr.figures import save_figure
 from tests.evaluate.made import METHODS, rows
 
 FIGURES = [
-    bar_figure,
+    means_figure,
     box_figure,
     patients_figure,
     position_figure,
@@ -42,10 +42,23 @@ def test_every_plot_names_its_window(figure) -> None:
     assert "globalHU_-1000_2000" in figure(made(), "model best, globalHU_-1000_2000").get_suptitle()
 
 
-def test_a_bar_is_the_mean_over_patients_and_says_it() -> None:
-    axes = bar_figure(made(), "").axes[0]
-    assert axes.patches[-1].get_width() == pytest.approx(30 + 1.5 + 2 + 0.5)
+def test_a_diamond_is_the_mean_over_patients_and_says_it() -> None:
+    axes = means_figure(made(), "").axes[0]
+    (large,) = (line for line in axes.lines if line.get_marker() == "D" and line.get_ydata()[0] == 2)
+    assert large.get_xdata()[0] == pytest.approx(30 + 1.5 + 2 + 0.5)
     assert [text.get_text() for text in axes.texts] == ["32", "33", "34"]
+    assert axes.get_xlim()[0] > 25, "differences are seen, not distances from 0"
+
+
+def test_a_line_joins_what_is_of_one_patient() -> None:
+    axes = means_figure(made(), "").axes[0]
+    joined = [
+        list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3
+    ]
+    assert joined == [pytest.approx([31.5, 32.5, 33.5]), pytest.approx([32.5, 33.5, 34.5])]
+    own = patients_figure(made(), "").axes[0]
+    spans = [list(line.get_xdata()) for line in own.lines if line.get_linestyle() == "-"]
+    assert spans == [pytest.approx([31.5, 33.5]), pytest.approx([32.5, 34.5])]
 
 
 def test_correlation_pairs_each_slice_with_itself_by_patient() -> None:

@@ -134,7 +134,7 @@ def region_key(region: dict[str, Any], index: int) -> str:
     return f"'0/0/axial/{index}/{place}'"
 
 
-def test_several_regions_stay_are_moved_and_sized(view: BrowserPage) -> None:
+def test_several_regions_stay_are_moved_and_sized(view: BrowserPage, tmp_path: Path) -> None:
     wait_for_sr(view)
     view.press("o")
     view.drag(view.at(4, 10, 16), view.at(4, 20, 30))
@@ -157,6 +157,16 @@ def test_several_regions_stay_are_moved_and_sized(view: BrowserPage) -> None:
         np.pi / 16 * ellipse["rows"] * ellipse["columns"], rel=0.05
     )
     view.shot("regions")
+    view.settle("now.slice && now.region")
+    with view.page.expect_download() as saved:
+        view.page.keyboard.press("Shift+P")
+    saved.value.save_as(tmp_path / "numbers.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "numbers.csv").read_text())))
+    for region in (first, ellipse):
+        place = " ".join(str(region[name]) for name in ("top", "left", "rows", "columns"))
+        place += " ellipse" if "shape" in region else ""
+        (row,) = (row for row in rows if (row["region"], row["image"]) == (place, "HR"))
+        assert (float(row["mean_hu"]), float(row["sd_hu"])) == statistics(view, region_key(region, 6), "HR")[:2]
     view.press("q")
     # By an edge it is carried, by a corner sized; whichever is taken hold of is measured.
     left, top = first["left"] * 0.6, first["top"] * 0.8
@@ -239,6 +249,8 @@ def test_layouts_go_round_on_one_key(view: BrowserPage) -> None:
     shown = view.js("stage.panes.map((pane) => `${pane.images[0]} ${pane.plane}`)")
     assert shown == [f"{image} {plane}" for image in ("SR", "HR") for plane in ("axial", "coronal", "sagittal")]
     assert view.page.input_value("#layout") == "3 planes × 2"
+    pressed = "[...document.querySelectorAll('#panels [aria-pressed=true]')].map((chip) => chip.className)"
+    assert view.js(pressed) == ["SR", "HR"], "chips say which images the planes are of"
     view.shot("planes_twice")
     view.press("k")
     view.settle("stage.panes.length === 4")

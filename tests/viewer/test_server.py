@@ -159,7 +159,9 @@ def test_hu_travel_as_int16_of_the_size_that_is_said(client: Client) -> None:
     "wrong",
     [
         {"series": 1}, {"series": "x"}, {"series": "-1"}, {"series": "²"}, {"setting": 9}, {"panel": "XR"},
-        {"plane": "oblique"}, {"index": 5}, {"index": ""}, {"slice": 5}, {"panel": None},
+        {"plane": "oblique"}, {"index": 5}, {"index": ""}, {"slice": 5}, {"panel": None}, {"panel": "Source"},
+        {"slab": "sum", "slab_mm": 5}, {"slab": "max"}, {"slab": "max", "slab_mm": "inf"},
+        {"slab": "max", "slab_mm": 51}, {"slab": "max", "slab_mm": 0}, {"slab": "max", "slab_mm": "nan"},
     ],
 )  # fmt: skip
 def test_a_misshapen_question_is_one_line(client: Client, wrong: dict) -> None:

@@ -16,9 +16,7 @@ from scipy.io import savemat
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.features import Trunk, as_imagenet
-from ctsr.weights import WEIGHTS, fetch, load_weights, table, weights_path
-from ctsr.weights.cache import download, unpack
-from ctsr.weights.table import Source, Weights
+from ctsr.weights import WEIGHTS, Source, Weights, download, fetch, load_weights, unpack, weights_path
 from tests.golden.lpips_pairs import FEATURES, reference
 from tests.made.listener import Listener
 from tests.needs import needs_weights
@@ -43,12 +41,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     file = heads_file(tmp_path / "own.whl")
     source = Source("torchvision", file.as_uri(), of(file), "torch", "lpips/weights/v0.1/alex.pth")
     weights = Weights("own", "a test", "ours", (source,), tensors=5)
-    monkeypatch.setattr("ctsr.weights.cache.WEIGHTS", {**WEIGHTS, "own": weights})
+    monkeypatch.setattr("ctsr.weights.WEIGHTS", {**WEIGHTS, "own": weights})
     return weights
 
 
 def test_every_row_names_its_licence_and_an_sha256_for_each_source() -> None:
-    for weights in table.WEIGHTS.values():
+    for weights in WEIGHTS.values():
         assert weights.licence
         assert weights.sources
         for source in weights.sources:
@@ -77,7 +75,7 @@ def test_a_download_that_is_not_what_the_table_says_is_refused_and_leaves_nothin
     own: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = replace(own, sources=(replace(own.sources[0], sha256="0" * 64),))
-    monkeypatch.setattr("ctsr.weights.cache.WEIGHTS", {"own": wrong})
+    monkeypatch.setattr("ctsr.weights.WEIGHTS", {"own": wrong})
     with pytest.raises(MissingInputError, match=r"has the SHA-256 .* expected 000000000000…"):
         fetch("own", tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
@@ -97,11 +95,11 @@ def test_sources_are_tried_in_turn_and_all_failures_are_told(
     own: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = replace(own.sources[0], what=(tmp_path / "gone.whl").as_uri())
-    monkeypatch.setattr("ctsr.weights.cache.WEIGHTS", {"own": replace(own, sources=(gone, own.sources[0]))})
+    monkeypatch.setattr("ctsr.weights.WEIGHTS", {"own": replace(own, sources=(gone, own.sources[0]))})
     listener = Listener()
     assert fetch("own", tmp_path / "cache", progress=listener).is_file()
     assert any("gone.whl" in note and note.startswith("warning:") for note in listener.notes)
-    monkeypatch.setattr("ctsr.weights.cache.WEIGHTS", {"own": replace(own, sources=(gone,))})
+    monkeypatch.setattr("ctsr.weights.WEIGHTS", {"own": replace(own, sources=(gone,))})
     with pytest.raises(MissingInputError, match=r"gone\.whl.*copy one of gone\.whl there and pass `from_file`"):
         fetch("own", tmp_path / "other")
 

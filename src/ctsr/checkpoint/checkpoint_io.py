@@ -173,7 +173,7 @@ def check_weights(weights: StateDict) -> None:
         CheckpointError: a tensor is sparse, complex or empty, or holds NaN, infinity or values beyond `LARGEST_WEIGHT`.
     """
     for name, value in weights.items():
-        if value.layout is not torch.strided or value.is_complex() or value.is_quantized:
+        if value.layout is not torch.strided or value.is_complex() or value.is_quantized or value.is_meta:
             raise CheckpointError(f"its weights {name} are {value.dtype} in a {value.layout} tensor, not plain numbers")
         if value.is_floating_point() and value.numel():
             largest = float(value.detach().abs().max())  # NaN where one is

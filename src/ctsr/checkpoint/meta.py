@@ -1,8 +1,8 @@
-"""What a checkpoint says about itself: all that evaluation and viewers need to do as training did."""
+"""What a checkpoint says about itself, so that others do as training did; and which series are unlike those of it."""
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
@@ -15,8 +15,8 @@ from ctsr.errors import CheckpointError, DomainError, ReadError
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.identity import pseudonym
 from ctsr.models.architecture import Architecture
-
-__all__ = ["FORMAT", "Meta", "Plain", "TrainingCard", "current_versions"]
+from ctsr.series import Series
+from ctsr.text import listed
 
 Plain: TypeAlias = "bool | int | float | str | list[Plain] | tuple[Plain, ...] | dict[str, Plain] | None"
 """Values that JSON knows, too (which writes tuples as lists)."""
@@ -26,6 +26,8 @@ REQUIRED = {"hu_range", "card", "versions"}
 DEEPEST = 4
 """Levels of what a degradation is described by."""
 LARGEST_HU = 1e5
+TOLERANCE = 0.05
+"""Share by which a length may lie beyond those of the training and still be like them."""
 FORMAT = 1
 """Version of `Meta` as a file holds it. Its presence is how our own files are told from others with a `meta`."""
 
@@ -134,3 +136,36 @@ def _check_depth(value: object, depth: int = 0) -> None:
         inner = cast("Mapping[str, object] | list[object]", value)
         for item in inner.values() if isinstance(inner, Mapping) else inner:
             _check_depth(item, depth + 1)
+
+
+def unusual(series: Series, meta: Meta | None) -> list[str]:
+    """One line for each thing that the model has not seen; none where it is at home, one where nobody knows."""
+    if meta is None:
+        return ["the model does not say what it was trained on: whether this series is like it is unknown"]
+    return list(_unusual(series, meta))
+
+
+def _unusual(series: Series, meta: Meta) -> Iterator[str]:
+    card, scale = meta.card, meta.scale
+    if card.pixel_spacing_mm is None:
+        yield "the model's card names no pixel spacing: whether this series is like its training is unknown"
+    elif not _within(
+        series.pixel_spacing, low := card.pixel_spacing_mm[0] * scale, high := card.pixel_spacing_mm[1] * scale
+    ):
+        yield (
+            f"pixel spacing {max(series.pixel_spacing):.3g} mm: the model was trained to make images of "
+            f"{low / scale:.3g} … {high / scale:.3g} mm from {low:.3g} … {high:.3g} mm"
+        )
+    thickness = card.slice_thickness_mm
+    if thickness and series.slice_thickness and not _within((series.slice_thickness,), *thickness):
+        yield (
+            f"slice thickness {series.slice_thickness:g} mm: the model was trained on "
+            f"{thickness[0]:g} … {thickness[1]:g} mm"
+        )
+    if card.kernels and series.kernel not in card.kernels:
+        kernel = series.kernel or "not named"
+        yield f"reconstruction kernel {kernel}: the model was trained on {listed(sorted(card.kernels), 6)}"
+
+
+def _within(lengths: tuple[float, ...], low: float, high: float) -> bool:
+    return all(low * (1 - TOLERANCE) <= length <= high * (1 + TOLERANCE) for length in lengths)

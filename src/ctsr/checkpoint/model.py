@@ -13,7 +13,7 @@ from ctsr.checkpoint.checkpoint_io import Checkpoint, read_container, save_check
 from ctsr.checkpoint.meta import Meta, current_versions
 from ctsr.checkpoint.model_lookup import FOLDER, IDENTITIES, resolve_model
 from ctsr.degrade import Degradation
-from ctsr.errors import CheckpointError, DomainError
+from ctsr.errors import CheckpointError, DomainError, ReadError
 from ctsr.hashing import digest
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.models.architecture import Architecture, load_state
@@ -130,6 +130,8 @@ def load_model(path: Path, *, use_ema: bool = True) -> Model:
         meta = _known_patients(path, _meta(container))
         if meta is not None and meta.architecture != architecture:
             raise CheckpointError(f"its meta says {meta.architecture}, its weights are {architecture}")
+        if meta is not None and not architecture.is_through_plane:
+            _check_degradation(meta)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     with path.open("rb") as file:
@@ -206,8 +208,17 @@ def _known_patients(path: Path, meta: Meta | None) -> Meta | None:
 def _meta(container: Mapping[str, Any]) -> Meta | None:
     meta = container.get("meta")
     if not isinstance(meta, Mapping) or "format" not in meta:
+        if "training" in container:  # other programs have no such part
+            raise CheckpointError("its meta is damaged or missing")
         return None
     return Meta.from_plain(cast("Mapping[str, Any]", meta))
+
+
+def _check_degradation(meta: Meta) -> None:
+    try:
+        Degradation.from_dict(meta.degradation)
+    except (ReadError, DomainError) as error:
+        raise CheckpointError(f"its meta is incomplete or malformed: {error}") from error
 
 
 def _joined(first: Model, second: Model) -> Meta | None:

@@ -14,9 +14,10 @@ from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common, resolved
 from ctsr.dicom.compress import Compression
 from ctsr.errors import ReadError, UsageError
-from ctsr.exams import read_slice, scan
+from ctsr.exams import HU_DEFECTS, read_slice, scan
 from ctsr.files import write_atomically, write_json
 from ctsr.hu import HUOptions
+from ctsr.hu_check import Verdict, check_hu
 from ctsr.identity import find_people
 from ctsr.paths import native_path, resolve_path
 from ctsr.series import DefectKind, Excluded, Inventory, Series
@@ -53,7 +54,7 @@ class Scan(HUOptions):
     json: Path | None = None
     """Write all that was found to this file, slice by slice."""
     pixels: bool = False
-    """Decode every slice as well: headers do not tell whether pixels can be read."""
+    """Decode every slice as well: headers do not tell whether pixels can be read, and whether they look like HU."""
     quality: bool = False
     """Decode up to five slices of each series, and measure their noise (standard deviation, mean frequency) and the
     blur of their edges."""
@@ -123,10 +124,20 @@ def _failures(inventory: Inventory, assume_hu: bool, console: Console) -> list[s
     failures: list[str] = []
     for series, index in console.track(slices, total=len(slices), what="Decoding slices"):
         try:
-            read_slice(series, index, assume_hu=assume_hu)
+            found = read_slice(series, index, assume_hu=assume_hu)
         except ReadError as error:
             failures.append(str(error))
+            continue
+        finding = check_hu(found.hu, found.padding)
+        if finding.verdict is Verdict.IMPLAUSIBLE and not (assume_hu or _is_doubted(series)):
+            path = series.slices[index].path
+            failures.append(f"{path}: unlike its series, its values do not look like HU: {finding.detail}")
     return failures
+
+
+def _is_doubted(series: Series) -> bool:
+    """Whether the scan has named its values already."""
+    return any(defect.kind in {*HU_DEFECTS.values(), DefectKind.MISSING_RESCALE} for defect in series.defects)
 
 
 def _print(inventory: Inventory, measured: Mapping[Series, SeriesQuality | str], console: Console) -> None:

@@ -152,8 +152,7 @@ def _caches() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     from ctsr.checkpoint.model_lookup import BUNDLED
-    from ctsr.weights import WEIGHTS
-    from ctsr.weights.cache import cached_path
+    from ctsr.weights import WEIGHTS, cached_path
 
     for model in BUNDLED.values():
         present = model.file.is_file()

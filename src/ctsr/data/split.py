@@ -1,6 +1,7 @@
 """The split by patient that every command uses, and the JSON file it is kept in."""
 
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,6 +34,9 @@ class Split:
     test: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        for part in PARTS:
+            if twice := [name for name, times in Counter(self.part(part)).items() if times > 1]:
+                raise SplitError(f"the split names {', '.join(twice)} twice in {part}")
         for first, second in combinations(PARTS, 2):
             if shared := sorted(set(self.part(first)) & set(self.part(second))):
                 raise SplitError(f"the split is leaking: {', '.join(shared)} in {first} and in {second}")

@@ -6,10 +6,11 @@ A draw is a function of seeds and names, never of order, workers or process.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from ctsr.documents import as_type
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
 
@@ -25,6 +26,12 @@ WHOLE_SLICE_MODELS: tuple[NoiseModel, ...] = ("projection", "exam")
 Range: TypeAlias = tuple[float, float]
 
 SCALES = (2, 4)
+LARGEST_BLUR = 20.0
+"""HR pixels, standard deviation: a larger blur leaves nothing of an image, and costs memory and time."""
+LARGEST_KERNEL = 301
+"""HR pixels."""
+LARGEST_NOISE = 2.0
+"""[-1, 1] units, standard deviation: as wide as all values."""
 LEAST_BLUR = 0.05
 """HR pixels: below it, neighbours weigh less than 1e-86."""
 BLUR_SIGMA: dict[int, Range] = {2: (0.7, 0.9), 4: (1.05, 1.35)}
@@ -126,13 +133,17 @@ class Degradation:
             raise DomainError(f"scale {self.scale} is not supported; choose 2 or 4")
         if self.blur_kernel is not None and (self.blur_kernel < 1 or self.blur_kernel % 2 == 0):
             raise DomainError(f"`blur_kernel` must be an odd number of pixels, got {self.blur_kernel}")
-        for name, (low, high), least in (
-            ("`blur_sigma_range`", self.sigma_range, 0.0),
-            ("`noise_sigma_range`", self.noise_sigma_range, 0.0),
-            ("`dose_factor_range`", self.dose_factor_range, 0.0),
+        if self.blur_kernel is not None and self.blur_kernel > LARGEST_KERNEL:
+            raise DomainError(f"`blur_kernel` must be at most {LARGEST_KERNEL} HR pixels, got {self.blur_kernel}")
+        for name, (low, high), most in (
+            ("`blur_sigma_range`", self.sigma_range, LARGEST_BLUR),
+            ("`noise_sigma_range`", self.noise_sigma_range, LARGEST_NOISE),
+            ("`dose_factor_range`", self.dose_factor_range, math.inf),
         ):
-            if not least <= low <= high:
-                raise DomainError(f"{name} needs {least:g} ≤ low ≤ high, got {low:g} {high:g}")
+            if not 0 <= low <= high:
+                raise DomainError(f"{name} needs 0 ≤ low ≤ high, got {low:g} {high:g}")
+            if high > most:
+                raise DomainError(f"{name} reaches {high:g}; at most {most:g} makes sense")
         self._check_choices()
         if self.dose_factor_range[0] <= 0 or self.dose_factor_range[1] > 1:
             low, high = self.dose_factor_range
@@ -188,12 +199,13 @@ class Degradation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Degradation":
-        """The inverse of `as_dict`, also by way of JSON, which knows no tuples."""
-        plain: dict[str, Any] = {
-            name: tuple(cast("list[float]", value)) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**plain)
+        """The inverse of `as_dict`, also by way of JSON, which knows no tuples.
+
+        Raises:
+            ReadError: a value is of another type.
+            DomainError: it is out of range.
+        """
+        return as_type(values, cls, "degradation")
 
     def sample(self, rng: np.random.Generator) -> DegradationParams:
         """Draw blur, noise and dose, one after the other, then what there is a choice of."""

@@ -231,7 +231,7 @@ def _is_smoother(raw: StoredPixels, values: StoredPixels) -> bool:
     """
     if np.array_equal(raw, values):
         return False
-    whole, taken = (np.abs(np.diff(reading.astype(np.int64))) for reading in (raw, values))
+    whole, taken = np.abs(np.diff(raw.astype(np.int64))), np.abs(np.diff(values.astype(np.int64)))
     nearer, farther = float((whole < taken).mean()), float((whole > taken).mean())
     return nearer > RUNNING_OVER and nearer > farther / 10
 

@@ -164,7 +164,7 @@ class ThroughPlanePlan:
         return f"through_plane__{first.run_name}{more}__{tag_of(self.domains)}"
 
     def config(self) -> dict[str, Any]:
-        """Every flag with its value, as `--config` reads it."""
+        """Every option with its value, in the form of a configuration file."""
         paths = one_or_list([str(model.model.path) for model in self.models])
         return self.options.shown_config() | {"model_path": paths, "device": str(self.models[0].device)}
 

@@ -32,7 +32,8 @@ from ctsr.metrics import METRICS
 
 SHOWN = ("PSNR", "SSIM", "MAE_HU", "RMSE_HU")
 """Metrics that are plotted where they were computed; where none was, the first four that were."""
-LABEL = {"fontsize": 9, "fontweight": "bold", "color": "white", "va": "center"}
+PAIRED = "#c9ced6"
+"""Colour of lines that join what is of one patient."""
 NAMED_PATIENTS = len(COLORS) - 1
 """Up to this many patients get a colour and a name each; more are drawn in one colour."""
 CHARACTERS_PER_INCH = 14
@@ -59,7 +60,7 @@ def write_plots(rows: Sequence[Row], plan: EvaluationPlan, agreement: Mapping[st
     subtitle = f"{plan.title}, metrics in {plan.domains[0].title}"
     models = plan.model_methods
     figures: Mapping[str, Callable[[Sequence[Row], str], Figure]] = {
-        "bar": bar_figure,
+        "bar": means_figure,
         "bar_patients": patients_figure,
         "box": box_figure,
         "position": position_figure,
@@ -72,34 +73,51 @@ def write_plots(rows: Sequence[Row], plan: EvaluationPlan, agreement: Mapping[st
     save_figure(agreement_figure(agreement, plan.title), folder / "bland_altman.png")
 
 
-def bar_figure(rows: Sequence[Row], subtitle: str) -> Figure:
-    """Each method's mean over patients, with one dot for each patient."""
+def means_figure(rows: Sequence[Row], subtitle: str) -> Figure:
+    """Each method's mean over patients, and each patient's means joined by a line from method to method."""
     methods = methods_of(rows)
-    figure, panels = _panels(rows, f"Mean over patients; one dot is one patient\n{subtitle}", _height(methods))
+    title = f"Mean over patients (large); one dot is one patient, a line joins it from method to method\n{subtitle}"
+    figure, panels = _panels(rows, title, _height(methods))
     for axes, metric in panels:
+        by_method = [patient_means(rows, method, metric) for method in methods]
+        for patient in _patients(rows):
+            means = [(found[patient].value, place) for place, found in enumerate(by_method) if patient in found]
+            line = [(value, place) for value, place in means if value is not None]
+            axes.plot([v for v, _ in line], [p for _, p in line], color=PAIRED, linewidth=0.8, zorder=1)
         for place, method in enumerate(methods):
             patients = _by_patient(rows, method, metric)
             if not patients:
                 continue
-            mean = float(np.mean(patients))
-            axes.barh(place, mean, color=_color(methods, method), height=0.62)
-            axes.plot(patients, np.linspace(place - 0.2, place + 0.2, len(patients)), ".", color=INK, markersize=4)
-            axes.text(0.03, place, f"{mean:.4g}", LABEL, transform=axes.get_yaxis_transform())
+            mean, color = float(np.mean(patients)), _color(methods, method)
+            axes.plot(patients, [place] * len(patients), "o", color=color, markersize=3.5, alpha=0.6, zorder=2)
+            axes.plot([mean], [place], "D", color=color, markeredgecolor=INK, markersize=7, zorder=3)
+            axes.annotate(
+                f"{mean:.4g}", (mean, place), (0, 8), textcoords="offset points", fontsize=8, color=INK, ha="center"
+            )
+        axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
+        axes.margins(x=0.12)
         _name_methods(axes, methods, first=axes is panels[0][0])
+        axes.set_ylim(len(methods) - 0.5, -0.75)  # room for the number above the first
     return figure
 
 
 def patients_figure(rows: Sequence[Row], subtitle: str) -> Figure:
-    """A group of bars for each patient: the mean over slices by every method."""
+    """A line for each patient with a dot for every method: the means over slices."""
     methods, patients = methods_of(rows), _patients(rows)
-    figure, panels = _panels(rows, f"Mean over the slices of each patient\n{subtitle}", 1.2 + 0.36 * len(patients))
-    thickness = 0.8 / len(methods)
+    figure, panels = _panels(rows, f"Mean over the slices of each patient\n{subtitle}", 1.2 + 0.3 * len(patients))
     for axes, metric in panels:
-        for i, method in enumerate(methods):
-            means = [(p, m.value) for p, m in enumerate(patient_means(rows, method, metric).values())]
-            known = [(place, value) for place, value in means if value is not None]
-            places = [place + (i - (len(methods) - 1) / 2) * thickness for place, _ in known]
-            axes.barh(places, [v for _, v in known], thickness, color=_color(methods, method), label=short_name(method))
+        by_method = {method: patient_means(rows, method, metric) for method in methods}
+        for place, patient in enumerate(patients):
+            known = [found[patient].value for found in by_method.values() if patient in found]
+            values = [value for value in known if value is not None]
+            if values:
+                axes.plot([min(values), max(values)], [place, place], color=PAIRED, linewidth=1, zorder=1)
+        for method, found in by_method.items():
+            dots = [(mean.value, patients.index(patient)) for patient, mean in found.items() if mean.value is not None]
+            x, y = [value for value, _ in dots], [place for _, place in dots]
+            axes.plot(x, y, "o", color=_color(methods, method), markersize=5.5, label=short_name(method), zorder=2)
+        axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
+        axes.margins(x=0.06)
         axes.set_yticks(range(len(patients)), [_brief(name) for name in patients] if axes is panels[0][0] else [])
         axes.set_ylim(len(patients) - 0.5, -0.5)
     _legend(figure, panels[0][0])

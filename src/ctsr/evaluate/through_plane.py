@@ -352,7 +352,8 @@ def study_sections(result: ThroughPlaneResult) -> list[Section]:
         rows: list[tuple[str, ...]] = []
         for record in widths:
             cells = [format_number(record.disc_width_mm[method], 2) for method in result.plan.methods]
-            cubic, model = (record.disc_width_mm[name] for name in (BASELINES["cubic"], result.plan.methods[-1]))
+            cubic = record.disc_width_mm[BASELINES["cubic"]]
+            model = record.disc_width_mm[result.plan.methods[-1]]
             share = None if cubic is None or model is None else model / cubic
             rows.append((record.patient_id, record.case.text, *cells, format_number(share, 2)))
         columns = ("step of", "case", *map(short_name, result.plan.methods), "last / cubic")

@@ -30,9 +30,7 @@ from ctsr.metrics.lpips_niqe import BLOCK, LPIPS, NIQE, SMALLEST, TOO_FLAT, TOO_
 from ctsr.metrics.table import MetricFunction
 from ctsr.progress import SILENT, Progress
 from ctsr.text import one_line
-from ctsr.weights import Source, load_weights
-from ctsr.weights.cache import unpack
-from ctsr.weights.table import Layout
+from ctsr.weights import Layout, Source, load_weights, unpack
 
 PerceptualName: TypeAlias = Literal["LPIPS", "NIQE", "MA"]
 LpipsTrunk: TypeAlias = Literal["alex", "vgg"]

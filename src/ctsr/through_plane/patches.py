@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import PatchPair, Ticket
 from ctsr.degrade.degradation import Range
+from ctsr.documents import as_type
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from
 from ctsr.hu import BLOCK, HURange
@@ -59,12 +60,13 @@ class ThroughPlaneDegradation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ThroughPlaneDegradation":
-        """The inverse of `as_dict`, also by way of JSON, which knows no tuples."""
-        plain: dict[str, Any] = {
-            name: tuple(cast("list[float]", value)) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**plain)
+        """The inverse of `as_dict`, also by way of JSON, which knows no tuples.
+
+        Raises:
+            ReadError: a value is of another type.
+            DomainError: it is out of range.
+        """
+        return as_type(values, cls, "degradation")
 
     def sample(self, rng: np.random.Generator) -> "ThroughPlaneDraw":
         """Draw everything that is random about one patch but its noise."""

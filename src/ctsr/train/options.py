@@ -102,7 +102,7 @@ class RunOptions(HUOptions):
     """Write numbers only: no curves, no sample pictures."""
     no_names: bool = False
     """Write hashes in place of names of patients' folders into the run folder, and no paths of the data: a run that is
-    continued must be given --data_root again."""
+    continued must be given `data_root` again."""
     splits: Path = Path("splits")
     """Where the split is kept and looked for."""
     store: Path | None = None

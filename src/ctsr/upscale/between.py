@@ -1,10 +1,9 @@
 """The slices between the slices of a series: which model makes them, and how they get into a result."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from ctsr.checkpoint import Meta, Model, of_kind
 from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL, SLICE_MODELS
 from ctsr.dicom.attributes import Attributes
 from ctsr.dicom.frames import slice_header
+from ctsr.documents import as_type
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.infer import Engine
 from ctsr.padding import SlicePixels
@@ -157,10 +157,13 @@ def unusual_slices(job: Job, meta: Meta | None) -> list[str]:
     if meta is None:
         return [*lines, "the model between slices does not say what it was trained on"]
     thickness, share = grid.profile.thickness / grid.spacing, grid.distance / grid.profile.thickness
-    ranges = cast("Mapping[str, tuple[float, float]]", meta.degradation)
+    trained = {
+        name: as_type(meta.degradation.get(name), tuple[float, float], f"meta.degradation.{name}")
+        for name in ("thickness_range", "distance_range")
+    }
     for what, value, (low, high) in (
-        ("thickness over the wanted distance", thickness, ranges["thickness_range"]),
-        ("distance over thickness", share, ranges["distance_range"]),
+        ("thickness over the wanted distance", thickness, trained["thickness_range"]),
+        ("distance over thickness", share, trained["distance_range"]),
     ):
         if not low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING):
             lines.append(f"{what} is {value:.3g}: the model between slices was trained on {low:g} … {high:g}")

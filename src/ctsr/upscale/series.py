@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 
 from ctsr.checkpoint import Meta, current_versions, load_model
+from ctsr.checkpoint.meta import unusual
 from ctsr.dicom.reading import quiet
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, ReadError, SeriesError, UsageError
@@ -37,7 +38,6 @@ from ctsr.text import listed, one_line
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning, tune
-from ctsr.upscale.unusual import unusual
 from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
 
 SLICE = re.compile(r"\d{4,}\.dcm")  # what the files of a DICOM result are called

@@ -23,7 +23,9 @@ MAX_DIGITS = 10
 """Digits of a whole number in a request."""
 MAX_WINDOW_HU = 1e6
 """Largest absolute centre and width of a window: far beyond every HU, and exact in float32 arithmetic."""
-MAX_SLAB_MM = 100.0
+SHAPES = ("rectangle", "ellipse")
+"""Of a region."""
+MAX_SLAB_MM = 50.0
 """Thickest slab that images are projected from."""
 
 T = TypeVar("T")
@@ -172,7 +174,8 @@ def _rect(parameters: _Parameters, viewed: ViewedSlice, plane: PlaneName) -> Pix
     height, width = parameters.integer("rows", rows - top + 1), parameters.integer("columns", columns - left + 1)
     if not height or not width:
         raise UsageError("an empty rectangle cannot be measured")
-    return PixelRect(top, left, height, width, is_ellipse=parameters.values.get("shape") == "ellipse")
+    is_ellipse = "shape" in parameters.values and parameters.one_of("shape", SHAPES) == "ellipse"
+    return PixelRect(top, left, height, width, is_ellipse)
 
 
 def _change_setting(parameters: _Parameters, changes: Mapping[str, Any]) -> object:

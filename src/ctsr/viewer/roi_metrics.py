@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ctsr.checkpoint.meta import unusual
 from ctsr.data.datasets import PREPROCESSING_LOG, trained_on
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
@@ -17,7 +18,6 @@ from ctsr.identity import is_same_person
 from ctsr.metrics import MetricValue, of_group
 from ctsr.preprocess.manifest import SeriesRow, read_log
 from ctsr.series import Series
-from ctsr.upscale.unusual import unusual
 from ctsr.viewer.images import COARSE, PANELS, PanelImage, PanelName
 from ctsr.viewer.samplers import StaleRequestError
 

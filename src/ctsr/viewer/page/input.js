@@ -208,7 +208,7 @@ export function bindKeys(actions) {
     t: () => actions.tool("length"), y: () => actions.tool("angle"), Delete: removeLast, Backspace: removeLast,
     z: () => change({ loupe: !view.loupe }), i: () => change({ corners: !view.corners }), I: () => change({ invert: !view.invert }),
     j: () => change({ playing: !view.playing }), f: actions.fullscreen, k: () => actions.layout(1), K: () => actions.layout(-1),
-    u: () => actions.slab(), ",": () => change({ slabMm: Math.max(1, view.slabMm - 1) }), ".": () => change({ slabMm: Math.min(100, view.slabMm + 1) }),
+    u: () => actions.slab(), ",": () => change({ slabMm: Math.max(1, view.slabMm - 1) }), ".": () => change({ slabMm: Math.min(50, view.slabMm + 1) }),
     Enter: actions.draw, x: () => actions.compare("wipe"), X: () => actions.compare("checker"), b: () => actions.compare("blink"), " ": actions.flip,
     d: () => actions.panel("Difference"),
     n: () => change({ smooth: !view.smooth }), m: () => change({ beyond: !view.beyond }), h: () => change({ crosshair: !view.crosshair }),

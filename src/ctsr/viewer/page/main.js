@@ -4,7 +4,7 @@ import { ask, listen, page, wish } from "./api.js";
 import { fillSelects, presetName, resetControls, showControls } from "./controls.js";
 import { PLANES } from "./format.js";
 import { fillHelp } from "./help.js";
-import { bindKeys, bindMouse, maximise } from "./input.js";
+import { bindKeys, bindMouse } from "./input.js";
 import { Stage, requestFor } from "./panels.js";
 import { curves, drawPlot } from "./profile.js";
 import { saveNumbers, savePicture, saveProfile } from "./save.js";
@@ -435,7 +435,7 @@ function bind() {
   });
   number("center", (center) => change({ center }));
   number("width", (width) => change({ width }), (width) => width > 0);
-  number("slab-mm", (slabMm) => change({ slabMm }), (mm) => mm > 0 && mm <= 100);
+  number("slab-mm", (slabMm) => change({ slabMm }), (mm) => mm > 0 && mm <= 50);
   number("difference-range", (differenceRange) => change({ differenceRange }), (range) => range > 0);
   on("difference-clip", "change", () => { change({ differenceClip: $("difference-clip").checked }); $("difference-clip").blur(); });
   for (const id of ["minuend", "subtrahend"]) on(id, "change", () => change({ difference: [$("minuend").value, $("subtrahend").value] }));

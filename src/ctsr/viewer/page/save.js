@@ -1,7 +1,7 @@
 // The view as a picture with its caption, and the numbers as CSV. Both are made here and leave through the browser.
 
 import { mm } from "./format.js";
-import { known, sliceIndex, view } from "./state.js";
+import { known, regionKey, sliceIndex, view } from "./state.js";
 
 function stem() {
   const { patient } = known.state.series[view.series];
@@ -93,14 +93,22 @@ export function saveNumbers(slice, region, drawn) {
   ]);
   for (const [method, metrics] of Object.entries(slice?.metrics ?? {})) add(plane, sliceIndex(plane), "whole", method, metrics);
   if (region && view.box) {
-    const { top, left, rows, columns: across } = view.box;
-    const place = `${top} ${left} ${rows} ${across}`;
     const { methods } = known.state;
     for (const [image, statistics] of Object.entries(region.statistics)) {
-      add(view.box.plane, sliceIndex(view.box.plane), place, methods[image] ?? image, region.metrics[methods[image]], statistics, view.box);
+      add(view.box.plane, sliceIndex(view.box.plane), placeOf(view.box), methods[image] ?? image, region.metrics[methods[image]], statistics, view.box);
     }
   }
+  for (const [other, image, statistics] of kept()) add(other.plane, sliceIndex(other.plane), placeOf(other), known.state.methods[image] ?? image, null, statistics, other);
   saveLines(lines);
+}
+
+function placeOf({ top, left, rows, columns, shape }) {
+  return `${top} ${left} ${rows} ${columns}${shape ? ` ${shape}` : ""}`;
+}
+
+/** [region, image, [mean, SD, pixels]] of the regions beside the one that is measured. */
+function kept() {
+  return view.regions.flatMap((region) => Object.entries(known.statistics.get(regionKey(region)) ?? {}).map(([image, statistics]) => [region, image, statistics]));
 }
 
 function saveLines(lines) {
@@ -128,10 +136,11 @@ function nativeLines(region, made) {
     lines.push([one.patient, one.uid, "", "", "series", image, ...SERIES_FIGURES.map((name) => measured[name] ?? ""), ...biases.map((tissue) => measured.bias_hu[tissue] ?? ""), "", "", "", "", "", ...Object.values(how)]);
   }
   if (region && view.box) {
-    const { plane, top, left, rows, columns: across } = view.box;
     const empty = Array(SERIES_FIGURES.length + biases.length).fill("");
-    for (const [image, statistics] of Object.entries(region.statistics)) {
-      lines.push([one.patient, one.uid, plane, sliceIndex(plane), `${top} ${left} ${rows} ${across}`, image, ...empty, ...statistics, ...geometry.planes[plane].pixel, ...Object.values(how)]);
+    const chosen = Object.entries(region.statistics).map(([image, statistics]) => [view.box, image, statistics]);
+    for (const [each, image, statistics] of [...chosen, ...kept()]) {
+      const { plane } = each;
+      lines.push([one.patient, one.uid, plane, sliceIndex(plane), placeOf(each), image, ...empty, ...statistics, ...geometry.planes[plane].pixel, ...Object.values(how)]);
     }
   }
   return lines;
