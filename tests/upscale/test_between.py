@@ -195,6 +195,23 @@ def test_the_command_takes_the_model_that_comes_with_ctsr(
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["quantize", "Z"],
+        ["upscale", "S", "OUT", "--slice_spacing", "1", "--slice_model", "Z", "--precision", "int8"],
+    ],
+)
+def test_int8_is_refused_between_slices_in_one_line(
+    words: list[str], series: Path, tmp_path: Path, between: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"Z": str(between.path), "S": str(series), "OUT": str(tmp_path / "out")}
+    assert main([names.get(word, word) for word in words]) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "in plane" in line or "models between slices compute in fp32" in line
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"slice_spacing": 0.01},

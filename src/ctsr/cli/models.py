@@ -296,7 +296,9 @@ class Quantize:
         from ctsr.quantization.quantize import quantize
         from ctsr.quantization.quantized_model import quantized_path, save_quantized
 
-        model = find_model(self.model, progress=console)
+        model = find_model(self.model, kind="any", progress=console)
+        if model.architecture.is_through_plane:
+            raise UsageError(f"{model.path}: models between slices compute in fp32, or in a GPU's fp16; not in INT8")
         if self.out is None:
             check_own_folder(model.path)
         out = native_path(self.out) if self.out else quantized_path(model.path)

@@ -111,7 +111,10 @@ def with_between(
     network: Network, model: Model, asked: EngineRequest, progress: Progress
 ) -> tuple[EngineConfig, Network]:
     """The same network with what runs a model between slices, in fp32 or a GPU's fp16; and how others open that."""
-    precision = "fp32" if asked.precision == "int8" else asked.precision
+    precision = asked.precision
+    if precision == "int8":
+        progress.note("between slices: fp32, as INT8 is for models in plane")
+        precision = "fp32"
     spec = choose_engine(model, replace(asked, precision=precision, int8=None), None, progress)
     return spec, replace(network, between=open_engine(spec, model), between_meta=model.meta)
 
