@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ctsr.errors import DiskFullError
+from ctsr.errors import DiskFullError, UsageError
 from ctsr.files import (
     atomic_folder,
     atomic_path,
@@ -198,3 +198,17 @@ def test_a_full_disk_is_named_whatever_the_error_is_called(tmp_path: Path) -> No
     with pytest.raises(DiskFullError, match=r"a\.safetensors: no room left"), atomic_path(tmp_path / "a.safetensors"):
         raise RustError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_written_into_and_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, "told")
+    assert os.read(reader, 10) == b"told"
+    os.close(reader)
+    with pytest.raises(UsageError, match="pipe, socket or device"), atomic_path(pipe):
+        pass
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -16,7 +17,7 @@ from typing import TypeVar
 
 import psutil
 
-from ctsr.errors import CtsrError, DiskFullError
+from ctsr.errors import CtsrError, DiskFullError, UsageError
 from ctsr.hashing import digest
 from ctsr.progress import SILENT, Progress
 from ctsr.text import size
@@ -47,7 +48,12 @@ def atomic_path(final: Path, *, durable: bool = True) -> Generator[Path]:
 
     What was written reaches the disk before the name changes, so that not even a power cut leaves half a file. Who
     writes thousands and can tell a cut one from a whole one does without that wait: `durable=False`.
+
+    Raises:
+        UsageError: `final` is a pipe, socket or device.
     """
+    if is_special(final):
+        raise UsageError(f"{final}: it is a pipe, socket or device, not a file; name a file")
     with naming_full_disk(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{_shortened(final.name)}.", suffix=_mark(), dir=final.parent)
@@ -158,10 +164,24 @@ def _place() -> str:
     return digest(platform.node(), inside, size=3).hex()
 
 
+def is_special(path: Path) -> bool:
+    """True for a pipe, socket or device: nothing that keeps what is written into it."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def write_atomically(final: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write a whole file, text as UTF-8 with the newlines given; `durable` as for `atomic_path`."""
+    encoded = content.encode("utf-8") if isinstance(content, str) else content
+    if is_special(final):  # /dev/stdout, or a pipe to another program: moving a file there would take its place
+        with naming_full_disk(final):
+            final.write_bytes(encoded)
+        return
     with atomic_path(final, durable=durable) as part:
-        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        part.write_bytes(encoded)
 
 
 def to_json(document: object) -> str:

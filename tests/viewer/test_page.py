@@ -336,6 +336,7 @@ def test_the_help_sheet_lists_the_keys(view: BrowserPage) -> None:
     text = view.page.inner_text("#help")
     for word in ("PageUp", "right-drag", "ROI", "profile", "wipe", "blink", "not for diagnosis"):
         assert word in text
+    assert view.page.evaluate("document.getElementById('help').scrollTop") == 0, "the sheet begins at its beginning"
     view.shot("help")
     view.page.keyboard.press("?")
     assert not view.page.is_visible("#help")

@@ -249,6 +249,8 @@ def test_layouts_go_round_on_one_key(view: BrowserPage) -> None:
     shown = view.js("stage.panes.map((pane) => `${pane.images[0]} ${pane.plane}`)")
     assert shown == [f"{image} {plane}" for image in ("SR", "HR") for plane in ("axial", "coronal", "sagittal")]
     assert view.page.input_value("#layout") == "3 planes × 2"
+    pressed = "[...document.querySelectorAll('#panels [aria-pressed=true]')].map((chip) => chip.className)"
+    assert view.js(pressed) == ["SR", "HR"], "chips say which images the planes are of"
     view.shot("planes_twice")
     view.press("k")
     view.settle("stage.panes.length === 4")

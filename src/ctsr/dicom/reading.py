@@ -1,7 +1,6 @@
 """Finding DICOM files by what they hold, opening them as far as their pixels, and where in a file these are."""
 
 import os
-import stat
 import struct
 import warnings
 import zlib
@@ -24,7 +23,7 @@ from pydicom.uid import (
 )
 
 from ctsr.errors import PASSED_ON, CtsrError, ReadError, boundary
-from ctsr.files import cached_by_file
+from ctsr.files import cached_by_file, is_special
 from ctsr.text import one_line, size
 
 MALFORMED = (
@@ -95,7 +94,7 @@ class OpenFile:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Without pydicom's warnings: it warns of much that does no harm, and what harms is an error of ours."""
+    """Suppress pydicom's warnings: most are harmless, and what does harm raises an error of ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -309,15 +308,6 @@ def real_folders(folder: Path) -> frozenset[str]:
     if folder.is_symlink():
         return frozenset()
     return frozenset(os.path.realpath(here) for here, _, _ in os.walk(folder))
-
-
-def is_special(path: Path) -> bool:
-    """True for a pipe, socket or device: nothing that exams are stored in."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def looks_like_dicom(head: bytes) -> bool:

@@ -37,8 +37,9 @@ export function resetControls() {
 export function showControls(stage) {
   const press = (selector, test) => document.querySelectorAll(selector).forEach((button) => button.setAttribute("aria-pressed", String(test(button))));
   press("#planes button", (button) => button.dataset.plane === view.plane);
-  const single = view.plane === "all" && !view.compare && !view.two;
-  press("#panels button", (button) => (single ? view.image === button.className : view.panels.has(button.className)));
+  const single = view.plane === "all" && !view.compare;
+  const ofPlanes = view.two ?? [view.image];
+  press("#panels button", (button) => (single ? ofPlanes.includes(button.className) : view.panels.has(button.className)));
   /** @type {HTMLButtonElement} */ (document.querySelector("#panels .Difference")).disabled = single;
   const layout = currentLayout();
   $("layout").value = layout ? layout.name : "";

@@ -8,7 +8,7 @@ const GROUPS = {
   Images: [
     ["k", "next layout; 2 × 2, three, all, 3 planes × 2"], ["double click", "one image alone, and back"], ["shift+1 … shift+5", "images one by one"],
     ["d", "difference in HU"], ["x", "wipe between two images"], ["shift+x", "checkerboard"], ["b", "blink between two images"],
-    ["z", "loupe, ×4, over all images"], ["u , .", "slab: MIP, average, MinIP; thinner, thicker"], ["shift+i", "invert"], ["i", "text in the corners"], ["f", "whole screen"], ["space", "flip by hand while blinking"], ["n", "smooth or plain pixels"], ["m", "mark pixels that HU metrics clip"],
+    ["z", "loupe, ×4, over all images"], ["u", "slab: MIP, average, MinIP, none"], ["comma period", "slab thinner, thicker"], ["shift+i", "invert"], ["i", "text in the corners"], ["f", "whole screen"], ["space", "flip by hand while blinking"], ["n", "smooth or plain pixels"], ["m", "mark pixels that HU metrics clip"],
   ],
   Window: [["left-drag", "across: width, down: centre"], ["1 … 8", "presets, in the order of the list"], ["w shift+w", "next, last preset"], ["r", "everything as at the start"]],
   Touch: [["one finger", "slices; a tap sets the point"], ["two fingers", "move and zoom"], ["double tap", "one image alone"]],
