@@ -65,17 +65,16 @@ def derived_files(series: Series, folder: Path) -> Iterator[tuple[Compression, P
         yield method, path
 
 
-def judge(series: Series, sizes: dict[Compression, int]) -> Counter[str]:
-    """Findings of the result beyond those of its source; prints a line, and adds up file sizes."""
+def judge(series: Series, sizes: dict[Compression, int]) -> tuple[Counter[str], Counter[str]]:
+    """Findings of the source and of the result; prints a line, and adds up file sizes."""
     with tempfile.TemporaryDirectory() as name:
         files = dict(derived_files(series, Path(name)))
         for method, path in files.items():
             sizes[method] += path.stat().st_size
         before = findings(series.slices[len(series.slices) // 2].path)
         after = findings(files["none"])
-    new = Counter({message: count for message, count in after.items() if message not in before})
     print(f"{series.patient_id[:24]:24} {series.description[:24]:24} {_counts(before)} -> {_counts(after)}", flush=True)
-    return new
+    return before, after
 
 
 def _counts(found: Counter[str]) -> str:
@@ -91,19 +90,21 @@ def main(roots: list[str]) -> int:
         print(f"{__doc__}\nNeeds a root, and dciodvfy of Debian's dicom3tools.", file=sys.stderr)
         return 2
     sizes: dict[Compression, int] = defaultdict(int)
-    new, count = Counter[str](), 0
+    sources, results, new, count = Counter[str](), Counter[str](), Counter[str](), 0
     for patient in (patient for root in roots for patient in scan(Path(root)).patients):
         for series in patient.series:
             if is_nifti(series.path):
                 continue
             try:
                 with quiet():
-                    new += judge(series, sizes)
+                    before, after = judge(series, sizes)
+                sources, results, new = sources + before, results + after, new + (after - before)
                 count += 1
             except CtsrError as error:
                 print(f"{series.patient_id[:24]:24} not written: {error}")
     ratios = ", ".join(f"{method} {sizes['none'] / max(1, sizes[method]):.2f}" for method in SYNTAXES)
-    print(f"{count} series; new: {dict(new) or 'nothing'}; size plain / compressed: {ratios}")
+    print(f"{count} series: {_counts(sources)} -> {_counts(results)}; new: {dict(new) or 'nothing'}")
+    print(f"size plain / compressed: {ratios}")
     return int(bool(new))
 
 

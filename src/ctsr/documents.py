@@ -33,7 +33,7 @@ def parse_json(content: bytes | str) -> object:
     except RecursionError as error:
         raise ReadError("it is nested too deeply") from error
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are such
-        raise ReadError(f"it is no JSON: {one_line(error)}") from error
+        raise ReadError(f"it is not JSON: {one_line(error)}") from error
 
 
 def as_type(value: object, kind: type[T], where: str = "it") -> T:
@@ -60,12 +60,12 @@ def _whole(text: str) -> int:
 def _real(text: str) -> float:
     number = float(text) if len(text) <= LONGEST_NUMBER else math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{_shown(text)} is no finite number")
+        raise ValueError(f"{_shown(text)} is not a finite number")
     return number
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no finite number")
+    raise ValueError(f"{text} is not a finite number")
 
 
 def _shown(value: object) -> str:
@@ -99,7 +99,7 @@ def _checked(value: object, kind: Any, where: str) -> object:
 
 def _required(value: object, where: str, what: str, *, ok: bool) -> object:
     if not ok:
-        raise ReadError(f"{where} is {_shown(value)} where {what} is due")
+        raise ReadError(f"{where} is {_shown(value)} where {what} is expected")
     return value
 
 

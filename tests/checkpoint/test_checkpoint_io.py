@@ -102,7 +102,7 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
 
 def test_weights_alone_are_nothing_to_continue_from(tmp_path: Path) -> None:
     torch.save({"model": example().weights}, tmp_path / "bare.pth")
-    with pytest.raises(CheckpointError, match=r"bare\.pth is no checkpoint to continue from.*'meta'"):
+    with pytest.raises(CheckpointError, match=r"bare\.pth is not a checkpoint to continue from.*'meta'"):
         load_checkpoint(tmp_path / "bare.pth")
 
 

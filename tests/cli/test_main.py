@@ -28,6 +28,8 @@ class Trouble:
             signal.raise_signal(signal.SIGINT)
         if self.kind == "system":
             Path("/nowhere/at/all").read_bytes()
+        if self.kind == "long":
+            Path("a" * 300).read_bytes()
         raise {"usual": SeriesError("P1:\n  2 slices are missing"), "bug": ZeroDivisionError()}[self.kind]
 
 
@@ -135,6 +137,11 @@ def test_what_a_user_can_put_right_is_one_line_and_status_1(trouble, capsys: pyt
 def test_an_error_of_the_system_is_one_line_and_status_1(trouble, capsys: pytest.CaptureFixture[str]) -> None:
     assert trouble("system") == 1
     assert capsys.readouterr().err == "error: /nowhere/at/all: No such file or directory\n"
+
+
+def test_a_name_that_is_too_long_is_named_with_a_remedy(trouble, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trouble("long") == 1
+    assert capsys.readouterr().err == f"error: {'a' * 300}: File name too long; choose a shorter name\n"
 
 
 def test_only_debug_shows_the_traceback(trouble) -> None:

@@ -9,7 +9,7 @@ from tests.docs.test_site import PAGES, REPOSITORY
 
 SOURCE = REPOSITORY / "src"
 PACKAGES = {path.name for path in (SOURCE / "ctsr").iterdir() if path.is_dir()}
-OF_FILES = {"csv", "json", "log", "md", "pdf", "png", "py", "yaml"}
+OF_FILES = {"csv", "json", "log", "md", "pdf", "png", "py", "sif", "yaml"}
 """What follows a dot in names of files, which are no modules."""
 NOT_THERE = {"ctsr.upscale_volume"}
 """Named in a decision as what was not done."""

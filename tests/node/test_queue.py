@@ -1,3 +1,4 @@
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,13 @@ def queue(tmp_path: Path, clock: Clock) -> Iterator[Queue]:
     queue = Queue(tmp_path / "queue", now=clock)
     yield queue
     queue.close()
+
+
+def test_a_queue_is_for_the_eyes_of_its_user_only(queue: Queue, tmp_path: Path) -> None:
+    assert stat.S_IMODE(queue.folder.stat().st_mode) == 0o700
+    (tmp_path / "shared").mkdir(mode=0o755)
+    Queue(tmp_path / "shared").close()
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755, "who made it has decided"
 
 
 def images(job: Job) -> list[bytes]:

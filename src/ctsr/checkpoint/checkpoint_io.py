@@ -113,11 +113,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
         for weights in (checkpoint.weights, checkpoint.ema):
             if weights is not None and not _is_state(weights):
-                raise CheckpointError("its weights are no tensors by name")
+                raise CheckpointError("its weights are not a mapping of names to tensors")
             check_weights(weights or {})
         _check_architecture(checkpoint)
     except CheckpointError as error:
-        raise CheckpointError(f"{path} is no checkpoint to continue from: {error}") from error
+        raise CheckpointError(f"{path} is not a checkpoint to continue from: {error}") from error
     return checkpoint
 
 

@@ -140,6 +140,7 @@ BUNDLED: Mapping[str, BundledModel] = {
     model.name: model
     for model in (
         BundledModel("ctsr-x2", 2, "Apache-2.0"),
+        BundledModel("ctsr-x2-large", 2, "Apache-2.0"),
         BundledModel("ctsr-x4", 4, "Apache-2.0"),
     )
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -152,6 +153,8 @@ def _of_system(error: OSError) -> str:
     said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else one_line(error)
     if error.errno in FULL:
         return f"{said}; the disk is full: make room, or write elsewhere"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{said}; choose a shorter name"
     if error.errno in REFUSED:
         return f"{said}; this user may not read or write there: name another folder, or change its permissions"
     return said

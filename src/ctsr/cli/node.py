@@ -88,6 +88,7 @@ class Node:
         return 0
 
     def _manage(self, console: Console) -> int:
+        from ctsr.node.page import page_address
         from ctsr.node.queue import Queue
 
         queue = Queue(self.node.queue, exclusive=False)
@@ -111,6 +112,8 @@ class Node:
                     for job in queue.jobs()
                 ]
                 console.table(f"Queue of {self.node.queue}", COLUMNS, rows)
+                if address := page_address(self.node.queue):
+                    console.print(f"Page: {address}")
         finally:
             queue.close()
         return 0

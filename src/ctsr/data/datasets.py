@@ -234,7 +234,7 @@ class SplitExams:
         assume_hu: bool = False,
         progress: Progress = SILENT,
     ) -> Opened:
-        """The decoded series of a part, by patient id; what `command` refuses is among the failures.
+        """The decoded series of a part, by patient id; series that `command` refuses are among the failures.
 
         Args:
             name: `train`, `val` or `test`.

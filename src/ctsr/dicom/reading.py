@@ -94,7 +94,7 @@ class OpenFile:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Without pydicom's warnings: it warns of much that does no harm, and what harms is an error of ours."""
+    """Suppress pydicom's warnings: most are harmless, and what does harm raises an error of ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

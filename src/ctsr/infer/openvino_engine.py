@@ -28,7 +28,7 @@ EXAMPLE_SIDE = 16
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO is there; the extra `fast`."""
+    """Whether OpenVINO is installed (extra `fast`)."""
     return find_spec("openvino") is not None
 
 
@@ -147,7 +147,7 @@ def openvino_core() -> Any:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a network lies there and can be read: a full disk or a power cut may have left half of one."""
+    """Whether a converted network is there and can be read: a full disk or a power cut may have left half of one."""
     if not (folder / MODEL_XML).is_file():
         return False
     try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from ctsr.cache import PRIVATE_MODE
 from ctsr.errors import CtsrError, MissingInputError
 from ctsr.hashing import digest
 from ctsr.node.storage import hold_lock, link_or_copy, open_database, sync_folders, write_durably
@@ -107,8 +108,10 @@ class Queue:
             raise MissingInputError(f"{folder}: holds no queue of a node")
         self._jobs = self.folder / "jobs"
         self._incoming = self.folder / "incoming"
-        for path in (self.folder, self._jobs, self._incoming):
-            path.mkdir(parents=True, exist_ok=True)
+        # Whole exams of patients: for the node's user alone. A folder that is there already keeps its permissions.
+        self.folder.mkdir(mode=PRIVATE_MODE, parents=True, exist_ok=True)
+        for path in (self._jobs, self._incoming):
+            path.mkdir(exist_ok=True)
         # The lock is a transaction that never ends: the system lifts it however the process does.
         self._held = hold_lock(self.folder / LOCK) if exclusive else None
         self._database = open_database(self.folder / DATABASE)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ctsr.errors import CtsrError, UsageError, boundary
+from ctsr.node.page import serving_page
 from ctsr.node.queue import Job, JobState, Queue
 from ctsr.node.receiver import Receiver
 from ctsr.node.sender import Sender
@@ -149,7 +150,9 @@ def serve(options: NodeOptions, upscaler: Upscaler, log: EventLog, stop: threadi
 
     try:
         log("listening", aet=options.aet, host=options.host, port=receiver.start(), queue=str(queue.folder))
-        with ThreadPoolExecutor(3) as threads:
+        with serving_page(queue, options.aet, options.page_port) as page, ThreadPoolExecutor(3) as threads:
+            if page is not None:
+                log("page", port=page)
             steps = (worker.step, sender.step, keep_house)
             loops = [threads.submit(_repeat, step, log, stop) for step in steps]
             try:

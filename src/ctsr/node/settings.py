@@ -106,6 +106,9 @@ class NodeOptions:
     """Private key of `tls_cert`."""
     tls_ca: Path | None = None
     """Certificates (PEM) that callers and the destination must be signed by."""
+    page_port: int | None = None
+    """Port of a page on 127.0.0.1 that shows the queue, 0 for a free one; `--list` tells its address. None when left
+    out."""
     send_tls: bool = False
     """Send by C-STORE over TLS."""
 
@@ -115,6 +118,8 @@ class NodeOptions:
                 raise UsageError(f"{title!r} is no AE title: 1 to 16 ASCII characters without backslash")
         if self.port != 0 and not _is_port(self.port):
             raise UsageError(f"`port` must be 0 to {MAX_PORT}, got {self.port}")
+        if self.page_port not in {None, 0} and not _is_port(self.page_port or 0):
+            raise UsageError(f"`page_port` must be 0 to {MAX_PORT}, got {self.page_port}")
         for name in ("quiet", "keep", "min_free"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"`{name}` must not be negative, got {getattr(self, name):g}")

@@ -218,7 +218,7 @@ class FinetuneOptions(RunOptions):
     val_compute_gan: bool = False
     """Compute the adversarial loss in validation, too."""
     allow_train_patients: bool = False
-    """Validate on patients that the generator was trained on, against better knowledge."""
+    """Validate on patients that the generator was trained on, although the result will be biased."""
     cache: Path | None = None
     """Where fetched weights are kept; the user's cache folder when left out."""
 
