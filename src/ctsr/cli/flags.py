@@ -24,6 +24,7 @@ SYNONYMS = (
     ("out_dir", "output_dir", "out"),
     ("patch_size", "patch"),
     ("jobs", "workers", "num_workers"),
+    ("model_path", "model"),
 )
 """Flags of one meaning. A command understands all names of a row of which it has one."""
 FIELD_FLAGS = {"noise_sigma_range": "noise_sigma_range_norm", "mode": "degradation"}
@@ -268,6 +269,8 @@ def _place(name: str, places: Sequence[str]) -> str | None:
         return next((place for place in places if place in INPUTS), None)
     if name in {"out", "out_dir", "output_dir"} and "out" in places:
         return "out"
+    if name == "model_path" and "model" in places:
+        return "model"
     return None
 
 
