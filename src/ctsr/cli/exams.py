@@ -23,6 +23,7 @@ from ctsr.identity import find_people
 from ctsr.paths import native_path, resolve_path
 from ctsr.series import DefectKind, Excluded, Inventory, Series
 from ctsr.series_quality import SeriesQuality, measure_series
+from ctsr.text import counted
 
 if TYPE_CHECKING:
     from ctsr.data.split import PatientRow
@@ -213,7 +214,9 @@ def _excluded(inventory: Inventory) -> tuple[Excluded, ...]:
 def _summary(inventory: Inventory) -> str:
     series = list(inventory.all_series())
     slices = sum(len(entry.slices) for entry in series)
-    words = [f"{_count(len(inventory.usable), 'patient')} with {len(series)} usable series, {_count(slices, 'slice')}"]
+    words = [
+        f"{counted(len(inventory.usable), 'patient')} with {len(series)} usable series, {counted(slices, 'slice')}"
+    ]
     without = [patient for patient in inventory.patients if not patient.series]
     empty = [patient.patient_id for patient in without if not (patient.excluded or patient.ignored)]
     others = [patient.patient_id for patient in without if patient.patient_id not in empty]
@@ -223,7 +226,7 @@ def _summary(inventory: Inventory) -> str:
         words.append(f"empty folders: {', '.join(empty)}")
     left_out = sum(excluded.num_slices for excluded in _excluded(inventory))
     if left_out:
-        words.append(f"{_count(left_out, 'image')} left out")
+        words.append(f"{counted(left_out, 'image')} left out")
     ignored = sum((Counter(patient.ignored) for patient in inventory.patients), Counter(inventory.ignored))
     if ignored:
         words.append("ignored: " + ", ".join(f"{count} {what}" for what, count in sorted(ignored.items())))
@@ -232,10 +235,6 @@ def _summary(inventory: Inventory) -> str:
     if not (inventory.patients or left_out or ignored):
         words.append("the folder is empty")
     return "; ".join(words)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 CONFIG = "preprocess_config.yaml"
