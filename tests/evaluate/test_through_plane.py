@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 import ctsr
 from ctsr.checkpoint import load_model
 from ctsr.cli.main import main
-from ctsr.errors import DomainError, MissingInputError, UsageError
+from ctsr.errors import CheckpointError, DomainError, MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.planes import super_resolve_thick
@@ -269,3 +270,29 @@ def test_a_model_in_plane_is_no_model_between_slices(tmp_path: Path, capsys: pyt
     assert "makes finer slices" in capsys.readouterr().err
     with pytest.raises(UsageError, match="pairs"):
         EvaluateOptions(thickness=(1.0, 2.0))
+
+
+def test_python_api_measures_what_the_command_line_does(tested: ModelUnderTest, tmp_path: Path) -> None:
+    root = save_thin(tmp_path / "thin", "bea")
+    others: dict[str, Any] = {"thickness": (3.0,), "distance": (3.0,), "planes": 3}
+    by_api = ctsr.evaluate(
+        root, tmp_path / "api", through_plane=True, model=tested.model, names=["PSNR"], no_plots=True, **others
+    )
+    again = evaluate_through_plane([tested], options(root, metrics=("PSNR",)))
+    assert by_api.folder.parent == tmp_path / "api"
+    assert [row.metrics["PSNR"].value for row in by_api.rows] == [row.metrics["PSNR"].value for row in again.rows]
+
+
+@pytest.mark.parametrize("wrong", [{"through_plane": True, "model": "ctsr-x2"}, {"model": "ctsr-z"}])
+def test_python_api_refuses_a_model_of_the_other_kind(wrong: dict[str, Any], tmp_path: Path) -> None:
+    root = save_thin(tmp_path / "thin", "bea")
+    with pytest.raises(CheckpointError, match="slices between slices"):
+        ctsr.evaluate(root, tmp_path / "api", **wrong)
+
+
+def test_python_api_takes_a_folder_of_thin_series_without_degradation(tmp_path: Path) -> None:
+    wrong: dict[str, Any] = {"through_plane": True}
+    with pytest.raises(UsageError, match="`through_plane`"):
+        ctsr.evaluate(thin_volume(4), **wrong)
+    with pytest.raises(UsageError, match="`degradation`"):
+        ctsr.evaluate(tmp_path, tmp_path / "api", degradation="clean", **wrong)

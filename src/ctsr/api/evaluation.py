@@ -3,13 +3,15 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
 
 from ctsr.api.images import ArrayHU, PathLike, Spacing, given
 from ctsr.api.models import ModelLike, load_model
+from ctsr.checkpoint import Model, of_kind
+from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
 from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
@@ -18,7 +20,9 @@ from ctsr.evaluate.evaluation import Evaluation
 from ctsr.evaluate.evaluation import evaluate as evaluate_folder
 from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names, reconstruct
 from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate.planes import ThroughPlaneResult
 from ctsr.evaluate.slice_metrics import Domain, MaskName, MetricEvaluator
+from ctsr.evaluate.through_plane import evaluate_through_plane
 from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
 from ctsr.infer.engine import pick_device
 from ctsr.metrics import METRICS, choose_metrics
@@ -88,7 +92,7 @@ def evaluate(
     source: Volume | ArrayHU,
     *,
     spacing: Spacing | None = ...,
-    model: ModelLike = ...,
+    model: ModelLike | None = ...,
     degradation: Mode | Degradation | None = ...,
     seed: int = ...,
     names: Sequence[str] = ...,
@@ -104,7 +108,25 @@ def evaluate(
     source: PathLike,
     out: PathLike,
     *,
-    model: ModelLike = ...,
+    through_plane: Literal[True],
+    model: ModelLike | None = ...,
+    seed: int = ...,
+    names: Sequence[str] = ...,
+    preset: str | None = ...,
+    mask: MaskName = ...,
+    device: str = ...,
+    progress: Progress = ...,
+    **options: Any,
+) -> ThroughPlaneResult: ...
+
+
+@overload
+def evaluate(
+    source: PathLike,
+    out: PathLike,
+    *,
+    through_plane: Literal[False] = ...,
+    model: ModelLike | None = ...,
     degradation: Mode | Degradation | None = ...,
     seed: int = ...,
     names: Sequence[str] = ...,
@@ -122,7 +144,7 @@ def evaluate(
     out: PathLike | None = None,
     *,
     spacing: Spacing | None = None,
-    model: ModelLike = DEFAULT_MODEL,
+    model: ModelLike | None = None,
     degradation: Mode | Degradation | None = None,
     seed: int = 42,
     names: Sequence[str] = DEFAULT_METRICS,
@@ -131,8 +153,9 @@ def evaluate(
     baselines: tuple[Interpolation, ...] = ("bilinear", "bicubic"),
     device: str = "auto",
     progress: Progress = SILENT,
+    through_plane: bool = False,
     **options: Any,
-) -> MeansByMethod | Evaluation:
+) -> MeansByMethod | Evaluation | ThroughPlaneResult:
     """Degrade images, super-resolve them by a model and by interpolation, and compare with the originals.
 
     SR is computed by the algorithm of `ctsr.upscale`; a conditional model is told the blur and the noise that were
@@ -143,7 +166,7 @@ def evaluate(
             folder with one folder for each patient.
         out: where `source` is a folder: receives one folder with rows, summary, plots and report.
         spacing: mm along each axis of an array; only noise of projections depends on it.
-        model: name, path, or a model of `ctsr.load_model`.
+        model: name, path, or a model of `ctsr.load_model`; by default `ctsr-x2`, with `through_plane` `ctsr-z`.
         degradation: `clean`, `blur` or `blurnoise`, or ranges of one's own; by default the model's.
         seed: of the degradation.
         names: see `ctsr.metrics`; for a folder also LPIPS, NIQE, MA and PI.
@@ -152,17 +175,22 @@ def evaluate(
         baselines: interpolations to compare with: `bilinear`, `bicubic`, `lanczos`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         progress: where `source` is a folder: told what is done.
+        through_plane: where `source` is a folder: measure a model between slices instead; thin series are made thick
+            by pairs of ``thickness=(5, 5)`` and ``distance=(5, 3)``, mm, and brought back. `degradation` and
+            `baselines` have no meaning then.
         options: where `source` is a folder: other fields of `ctsr.evaluate.options.EvaluateOptions`, such as
             ``split="test"``, ``max_patients=3`` or ``no_plots=True``.
 
     Returns:
         For a volume or an array the means over slices, method → metric → value (None where it cannot be computed).
-        For a folder the evaluation: `folder`, `means` over patients, `num_patients`, `failures`.
+        For a folder the evaluation: `folder`, `means` over patients, `num_patients`, `failures`; with `through_plane`
+        `folder`, `rows` of planes, `records` of series and cases, `failures`.
 
     Raises:
         DomainError: an image smaller than the scale, or with other axes; no preset of that name.
         UsageError: an unknown metric; a degradation for another scale; `out` is missing.
-        MissingInputError: there is no such model or folder.
+        MissingInputError: there is no such model or folder; with `through_plane`, no series thin enough.
+        CheckpointError: a model in plane where one between slices is needed, or the reverse.
         SplitError: the model was trained on patients it is to be evaluated on.
 
     Examples:
@@ -170,18 +198,16 @@ def evaluate(
         >>> table["Model (EDSR)"]["PSNR"] > table["Interpolation (Bicubic)"]["PSNR"]
         True
         >>> evaluation = ctsr.evaluate("preprocessed_data", "eval_results", split="test")
+        >>> result = ctsr.evaluate("EXAMS", "eval_results", through_plane=True, thickness=(5,), distance=(3,))
     """
-    if options.get("through_plane"):
-        raise UsageError("models between slices: `ctsr.evaluate.through_plane.evaluate_through_plane` measures them")
-    network = load_model(model)
-    if isinstance(degradation, str):
-        degradation = Degradation(mode=degradation, scale=network.scale)
-    ranges = degradation or network.degradation
-    if ranges.scale != network.scale:
-        raise UsageError(f"`degradation` has scale {ranges.scale}, the model {network.scale}")
+    if through_plane and not (isinstance(source, str | os.PathLike) and degradation is None):
+        raise UsageError("`through_plane` makes the thin series of a folder thick: it goes without `degradation`")
+    kind = "between slices" if through_plane else "in plane"
+    network = of_kind(load_model(model or (DEFAULT_SLICE_MODEL if through_plane else DEFAULT_MODEL)), kind)
     torch_device = pick_device(device)
     tested = ModelUnderTest(network, torch_device)
     network.net.to(torch_device)
+    ranges = None if through_plane else _ranges(network, degradation)
     if isinstance(source, str | os.PathLike):
         if out is None:
             raise UsageError("a folder as `source` needs `out`, the folder that receives the result")
@@ -193,9 +219,13 @@ def evaluate(
             mask=(mask,),
             baselines=baselines,
             deg_seed=seed,
+            through_plane=through_plane,
             **options,
         )
+        if ranges is None:
+            return evaluate_through_plane([tested], settings, progress)
         return evaluate_folder([tested], ranges, settings, progress=progress)
+    assert ranges is not None, "a volume is not measured through plane"
     if options or out is not None:
         extra = ", ".join(f"`{name}`" for name in (*options, *(() if out is None else ("out",))))
         raise UsageError(f"{extra}: only where `source` is a folder")
@@ -203,6 +233,16 @@ def evaluate(
     return _evaluate_volume(
         volume, tested, ranges, seed, _evaluator(names, preset, None, mask, network.hu_range), baselines
     )
+
+
+def _ranges(network: Model, degradation: Mode | Degradation | None) -> Degradation:
+    """What LR is made with: as asked for, else as in the model's training."""
+    if isinstance(degradation, str):
+        degradation = Degradation(mode=degradation, scale=network.scale)
+    ranges = degradation or network.degradation
+    if ranges.scale != network.scale:
+        raise UsageError(f"`degradation` has scale {ranges.scale}, the model {network.scale}")
+    return ranges
 
 
 def _evaluate_volume(
