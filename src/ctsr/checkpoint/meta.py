@@ -151,13 +151,13 @@ def _unusual(series: Series, meta: Meta) -> Iterator[str]:
         yield "the model's card names no pixel spacing: whether this series is like its training is unknown"
     else:
         finest, coarsest = card.pixel_spacing_mm
-        # A conditional model is told blur and noise in pixels of its input. Its training images themselves, whose pixels
-        # are smaller by the scale than those of the LR made of them, are what its card measures: series as they are.
+        # A conditional model is told blur and noise in pixels of its input. Series with the pixels of its training
+        # images, smaller by the scale than those of the LR made of them, are what its card measures.
         low, high = finest if meta.architecture.conditional else finest * scale, coarsest * scale
         if not _within(series.pixel_spacing, low, high):
             yield (
-                f"pixel spacing {max(series.pixel_spacing):.3g} mm: the model was trained for {low:.3g} … {high:.3g} mm, "
-                "beyond which it may blur or invent detail; compare the result with bicubic interpolation"
+                f"pixel spacing {max(series.pixel_spacing):.3g} mm: the model was trained for {low:.3g} … {high:.3g} "
+                "mm, beyond which it may blur or invent detail; compare the result with bicubic interpolation"
             )
     thickness = card.slice_thickness_mm
     if thickness and series.slice_thickness and not _within((series.slice_thickness,), *thickness):
