@@ -86,7 +86,8 @@ class ThroughPlaneSuperResolver:
     @staticmethod
     def slab_of(grid: SliceGrid, pixels: int, index: int) -> range:
         """Wanted slices that are made together with one of them; `pixels` is rows times columns."""
-        return next(range(slab.first, slab.stop) for slab in _slabs(grid, pixels) if slab.first <= index < slab.stop)
+        slab = _slab_with(index, grid, pixels)
+        return range(slab.first, slab.stop)
 
     def slab(
         self, read: Callable[[int], SlicePixels], grid: SliceGrid, noise_hu: float, index: int
@@ -97,8 +98,7 @@ class ThroughPlaneSuperResolver:
         """
         window, told = _Window(read, grid), self._told(grid, noise_hu)
         rows, columns = window.pixels(grid.nearest(index)).hu.shape
-        (slab,) = (slab for slab in _slabs(grid, rows * columns) if slab.first <= index < slab.stop)
-        return list(self._slices(window, grid, slab, told))
+        return list(self._slices(window, grid, _slab_with(index, grid, rows * columns), told))
 
     def _told(self, grid: SliceGrid, noise_hu: float) -> ThroughPlaneConditions:
         return ThroughPlaneConditions(
@@ -227,6 +227,10 @@ def _slabs(grid: SliceGrid, pixels: int) -> Iterator[_Slab]:
         stop = min(grid.num_wanted, first + kept)
         wide_first = max(-beyond, first - margin)
         yield _Slab(first, stop, wide_first - wide_first % FOLD, min(grid.num_wanted + beyond, stop + margin))
+
+
+def _slab_with(index: int, grid: SliceGrid, pixels: int) -> _Slab:
+    return next(slab for slab in _slabs(grid, pixels) if slab.first <= index < slab.stop)
 
 
 def _project(
