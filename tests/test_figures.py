@@ -21,6 +21,7 @@ from ctsr.figures import (
     method_colors,
     save_figure,
     slices_figure,
+    with_palette,
 )
 from ctsr.hu import PRESETS, Window
 from tests.made.ct import ellipse
@@ -116,3 +117,17 @@ def test_the_page_and_the_plots_agree_on_hues() -> None:
         if name in shown:
             hues = [colorsys.rgb_to_hsv(*to_rgb(one))[0] for one in (shown[name], color)]
             assert abs(hues[0] - hues[1]) < 0.03, name
+
+
+def test_a_palette_keeps_every_grey_and_the_colours_of_few_pixels() -> None:
+    """A CT slice has every grey; the bar beside it has few pixels, and as many colours."""
+    rgb = np.repeat(np.resize(np.arange(256, dtype=np.uint8), (300, 256))[:, :, None], 3, axis=2)
+    ramp = np.arange(256, dtype=np.uint8)
+    rgb[150] = np.stack([ramp, 255 - ramp, np.full_like(ramp, 40)], axis=1)
+    found = with_palette(rgb)
+    apart = np.abs(np.asarray(found.convert("RGB")).astype(int) - rgb).max(axis=2)
+    assert len(found.getcolors() or []) <= 256
+    assert apart[0].max() <= 1
+    assert apart[150].max() <= 4
+    few = rgb[:1, :8]
+    np.testing.assert_array_equal(np.asarray(with_palette(few).convert("RGB")), few)

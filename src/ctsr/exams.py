@@ -107,7 +107,7 @@ def scan(
             for series in loose.series
         ),
     )
-    return Inventory(root, tuple(sorted(patients, key=lambda patient: patient.patient_id)), strays)
+    return Inventory(root, tuple(sorted(patients, key=lambda patient: patient.patient_id)), strays, loose.ignored)
 
 
 def scan_patient(folder: Path, *, patient_id: str | None = None, correction: HUCorrection = AS_READ) -> PatientExams:

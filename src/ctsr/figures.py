@@ -1,5 +1,6 @@
 """Figures: one style for all plots, and slices side by side with an enlarged detail."""
 
+import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from PIL import Image
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from ctsr.errors import DomainError
 from ctsr.files import atomic_path
@@ -33,6 +36,10 @@ MODEL_COLORS = ("#2a9583", "#b0a030", "#5b5f97", "#a44a3f", "#3f4650", "#7cae3c"
 """Colours of models, in order; the first is the page's for SR."""
 DPI = 150
 """Resolution of all figures, pixels per inch."""
+FEW_COLORS = 256
+"""Of a PNG file's palette."""
+GREYS = 128
+"""Of these, so that no grey is off by more than 1 of 255."""
 MAX_FLAT_ASPECT = 0.45
 """Slices whose height over width, in mm, is below this are stacked rather than shown side by side."""
 
@@ -84,7 +91,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG file atomically."""
+    """Write a PNG file atomically, in the 256 colours that fit it best: half the size, and no difference to be seen."""
     with atomic_path(path) as part, warnings.catch_warnings():
         # Characters that the font lacks are drawn as boxes: not worth a warning.
         warnings.filterwarnings("ignore", message="Glyph")
@@ -92,7 +99,35 @@ def save_figure(figure: Figure, path: Path) -> None:
             # Names of patients and folders are no formulas. Tick labels of logarithmic axes are.
             if "\\mathdefault" not in text.get_text():
                 text.set_parse_math("$" not in text.get_text())
-        figure.savefig(part, format="png", metadata={"Software": None})
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", metadata={"Software": None})
+        with Image.open(drawn) as image:
+            few = with_palette(np.asarray(image.convert("RGB")))
+        few.save(part, format="png", optimize=True, dpi=(DPI, DPI))
+
+
+def with_palette(rgb: npt.NDArray[np.uint8]) -> Image.Image:
+    """An image in at most 256 colours: `GREYS` evenly spaced ones, and as many as are left that fit what has a hue.
+
+    The colours of a bar or a difference are few pixels beside a CT slice: every colour counts once, not every pixel.
+
+    Args:
+        rgb: (rows, columns, 3).
+    """
+    packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    values, places = np.unique(packed, return_inverse=True)
+    colors = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1).astype(np.uint8)
+    palette = colors
+    if len(colors) > FEW_COLORS:
+        hued = colors[np.ptp(colors, axis=1) > 0]
+        greys = np.linspace(0, 255, GREYS).round().astype(np.uint8)
+        fitted = Image.fromarray(hued[None]).quantize(FEW_COLORS - GREYS, Image.Quantize.MEDIANCUT).getpalette()
+        hues = np.array(fitted or [], np.uint8).reshape(-1, 3)
+        palette = np.concatenate([np.repeat(greys[:, None], 3, axis=1), hues])
+    nearest = np.asarray(KDTree(palette).query(colors)[1], np.uint8)
+    image = Image.fromarray(nearest[places.reshape(packed.shape)], mode="P")
+    image.putpalette(palette.tobytes())
+    return image
 
 
 def calm(axes: Axes, *, title: str = "") -> None:

@@ -183,7 +183,7 @@ class PatientExams:
     excluded: tuple[Excluded, ...] = ()
     """CT that is no training data (localizers, reformats) or cannot be read, each with its reason."""
     ignored: dict[str, int] = field(default_factory=dict[str, int])
-    """Files that are not CT at all, counted by modality ("SEG": 1, "not DICOM": 3)."""
+    """Files that are not CT at all, counted by modality or format ("SEG": 1, "PNG": 3)."""
 
     @property
     def identities(self) -> frozenset[str]:
@@ -205,6 +205,8 @@ class Inventory:
     """Sorted by patient id in plain string order, those without usable CT among them."""
     excluded: tuple[Excluded, ...] = ()
     """CT that lies beside the patient folders and so belongs to no patient."""
+    ignored: dict[str, int] = field(default_factory=dict[str, int])
+    """Files beside the patient folders that are not CT, as in `PatientExams.ignored`."""
 
     @property
     def usable(self) -> tuple[PatientExams, ...]:

@@ -27,6 +27,11 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """The number with its noun: `1 slice`, `3 slices`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def one_line(message: object) -> str:
     """A message without its line breaks, those of libraries often have some; `printable`."""
     return printable(" ".join(str(message).split()))

@@ -169,8 +169,8 @@ def test_a_series_that_cannot_be_used_is_counted_and_the_status_is_1(
     out, err = capsys.readouterr()
     assert status == 1
     assert any(line.startswith("error: ") and "dora" in line for line in err.splitlines())
-    assert "1 patients or series could not be used" in err
-    assert "Means over 1 patients" in out
+    assert "1 patient or series could not be used" in err
+    assert "Means over 1 patient (2 slices)" in out
 
 
 def test_a_patient_whose_ct_cannot_be_read_is_named_and_the_status_is_1(

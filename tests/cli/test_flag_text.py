@@ -12,7 +12,7 @@ from ctsr.cli.flags import flags_of, help_text, with_flags
 from ctsr.cli.main import VERBS, main, options_class
 
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
-COMMAND = re.compile(r"`ctsr [^`]*`")
+COMMAND = re.compile(r"`ctsr [^`]*`|<code>ctsr [^<]*</code>")
 """A whole command, which a reader may copy."""
 
 

@@ -1,6 +1,7 @@
 """The command itself: help, exit statuses, one-line errors, and nothing heavy imported before it is needed."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -126,6 +127,31 @@ def test_help_says_nothing_that_says_nothing(helped, name: str) -> None:
 def test_an_unknown_flag_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["split", "--sede", "3"]) == 2
     assert capsys.readouterr().err == "error: unknown flag --sede; did you mean --seed?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("cache", "ctsr cache: an argument is missing: ctsr cache {list,clean} [PARTS] [flags]"),
+        ("blend one", "ctsr blend: an argument is missing: ctsr blend FIRST SECOND [flags]"),
+        ("preprocess", "ctsr preprocess: an argument is missing: ctsr preprocess --root PATH [flags]"),
+        ("train --arch nope", "invalid choice 'nope' for argument '--arch'. Expected one of ('rrdb', 'rrdb_skip', "),
+        (
+            "train --epochs x",
+            "error parsing --epochs: invalid literal for int() with base 10: 'x'; `ctsr train --help`",
+        ),
+        ("train --epochs", "missing value for argument '--epochs'. Expected 1 values; `ctsr train --help` says more"),
+        ("upscale a b c", "unrecognized options: c; `ctsr upscale --help` says more"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_arguments_that_do_not_fit_are_one_line_and_wrong_usage(words: str, says: str, encoding: str) -> None:
+    command = [sys.executable, "-m", "ctsr", *words.split()]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {says}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_what_a_user_can_put_right_is_one_line_and_status_1(trouble, capsys: pytest.CaptureFixture[str]) -> None:

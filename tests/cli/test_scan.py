@@ -1,7 +1,10 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from pydicom.fileset import FileSet
 
 from ctsr.cli.main import main
 from tests.made.ct import chest, ct_slice, save, slices, store, write, write_series
@@ -30,6 +33,24 @@ def test_what_is_wrong_left_out_and_ignored_is_told(tmp_path: Path, capsys: pyte
     assert "a localizer" in printed
     assert "without usable CT: P2" in printed
     assert "ignored: 1 SEG, 1 not DICOM" in printed
+
+
+def test_what_is_no_ct_is_told_by_its_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "P1", 3)
+    for name in ("P2", "P3"):
+        (tmp_path / name).mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "P2" / "picture.dat", format="png")
+    FileSet().write(tmp_path / "P2")
+    shutil.make_archive(str(tmp_path / "more"), "zip", tmp_path, "P1")
+    assert main(["scan", str(tmp_path)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "without usable CT: P2; empty folders: P3" in last
+    assert "ignored: 1 DICOMDIR, 1 PNG, 1 zip archive; give a zip archive itself to look into it" in last
+
+
+def test_an_empty_folder_is_called_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scan", str(tmp_path)]) == 1
+    assert "the folder is empty" in capsys.readouterr().out
 
 
 def test_the_inventory_can_be_had_as_json(tmp_path: Path) -> None:

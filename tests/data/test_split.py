@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ctsr.data.split import PARTS, Split, choose_split, read_split, split_file, split_patients
 from ctsr.errors import MissingInputError, SplitError
+from ctsr.identity import pseudonym
 
 
 def names(count: int) -> list[str]:
@@ -142,3 +143,11 @@ def test_a_hostile_split_file_is_refused_in_one_line(tmp_path: Path, content: by
 def test_a_patient_named_twice_in_one_part_is_refused() -> None:
     with pytest.raises(SplitError, match="names anna twice in train"):
         Split(train=("anna", "bert", "anna"), val=("cleo",), test=("dora",))
+
+
+def test_patients_that_only_hashes_name_are_counted(tmp_path: Path) -> None:
+    stored = {"train": [pseudonym("a"), pseudonym("b")], "val": [pseudonym("c")], "test": [pseudonym("d")]}
+    with pytest.raises(MissingInputError) as raised:
+        choose_split(["a", "z"], checkpoint=stored, folder=tmp_path)
+    assert "names patients that are not in the root (3 of 4); `ctsr split --root ROOT` writes" in str(raised.value)
+    assert "name:" not in str(raised.value)

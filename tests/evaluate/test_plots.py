@@ -46,7 +46,7 @@ def test_a_diamond_is_the_mean_over_patients_and_says_it() -> None:
     axes = means_figure(made(), "").axes[0]
     (large,) = (line for line in axes.lines if line.get_marker() == "D" and line.get_ydata()[0] == 2)
     assert large.get_xdata()[0] == pytest.approx(30 + 1.5 + 2 + 0.5)
-    assert [text.get_text() for text in axes.texts] == ["32", "33", "34"]
+    assert [text.get_text() for text in axes.texts] == ["32.00", "33.00", "34.00"]
     assert axes.get_xlim()[0] > 25, "differences are seen, not distances from 0"
 
 

@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -8,10 +9,15 @@ from playwright.sync_api import sync_playwright
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, MODEL, load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
+from ctsr.identity import pseudonym
+from ctsr.preprocess import preprocess
+from tests.made.ct import body, save_series
 from tests.made.exams import save_patients
 from tests.made.model import save_model
 from tests.needs import needs_program
 
+A4_WIDTH = 688
+"""CSS pixels between margins of 14 mm."""
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
@@ -45,8 +51,8 @@ def headings(page: str) -> list[str]:
 
 def test_the_page_has_a_part_for_everything_that_was_computed(page: str) -> None:
     assert headings(page) == [
-        *("Slices to look at", "Result", "Against interpolation", "HU by tissue", "Patient by patient"),
-        *("Physics", "Invented and lost detail", "More plots", "How to repeat it"),
+        *("Slices to look at", "HU by tissue", "Invented and lost detail", "Result", "Against interpolation"),
+        *("Patient by patient", "Physics", "More plots", "How to repeat it"),
     ]
 
 
@@ -91,6 +97,84 @@ def test_its_numbers_are_those_of_the_summary(folder: Path, page: str) -> None:
     assert f"{residual:.2f}" in page
 
 
+def test_one_table_a_mask_has_a_group_of_columns_for_each_window(page: str) -> None:
+    result = page[page.index('id="result"') : page.index('id="tests"')]
+    groups = re.findall(r'<th class="group" colspan="(\d+)">(.*?)</th>', result)
+    texts = ["HU −1000 … 2000", "soft tissue, C 40 W 400 HU", "HU, clipped to the model&#39;s range"]
+    assert [text for _, text in groups] == texts * 2, "the whole image, and the body"
+    assert "Means over the body only" in result
+    for table in re.findall(r"<table class=\"wide\">.*?</table>", result, re.DOTALL):
+        widths = [int(width) for width in re.findall(r'colspan="(\d+)"', table)]
+        heads, *methods = table.split("<tr")[2:]
+        assert heads.count("<th") == sum(widths) + 1
+        assert [row.count("<td") for row in methods] == [sum(widths) + 1] * 3
+
+
+def test_names_are_one_and_in_words(page: str) -> None:
+    """Below the settings, which are the command's own words."""
+    shown = re.sub(r"<pre>.*?</pre>|<[^>]*>", " ", page, flags=re.DOTALL)
+    shown = shown[: shown.index("How to repeat it", shown.index("More plots"))]
+    assert not re.findall(r"Interpolation \(|Model \(|_HU|globalHU|preset-|MS_SSIM", shown)
+    heads = re.findall(r"<th[^>]*>((?:PSNR|SSIM|MS-SSIM|LPIPS|MAE|RMSE|Bias)[^<]*)</th>", page)
+    assert heads
+    assert [head for head in heads if not re.search(r"[↑↓]|→ 0", head)] == []
+
+
+def test_training_patients_and_upsampled_references_are_marked(tmp_path: Path) -> None:
+    raw = save_patients(tmp_path / "raw", ["anna", "bert"], slices=1, size=40)
+    preprocess(raw, tmp_path / "fine", target_spacing=0.5, workers=1)
+    known = {"train": ("anna",), "val": ("bert",), "test": ()}
+    model = load_model_under_test(str(save_model(tmp_path / "m" / "best.pth", split=known)), device="cpu")
+    cases: tuple[tuple[Literal["train", "val"], Path, bool], ...] = (
+        ("train", raw, False),
+        ("val", tmp_path / "fine", False),
+        ("val", raw, False),
+        ("val", tmp_path / "fine", True),
+    )
+    for split, root, no_names in cases:
+        options = EvaluateOptions(
+            root=(root,),
+            split=split,
+            store=tmp_path / "s",
+            output_dir=tmp_path / f"{split}{root.name}{no_names}",
+            no_plots=True,
+            no_names=no_names,
+            metrics=("PSNR",),
+        )
+        folder = evaluate([model], model.degradation, options).folder
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        caveats = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["caveats"]
+        who = pseudonym("bert") if no_names else "bert"
+        assert caveats["trained"] == (["anna"] if split == "train" else [])
+        assert list(caveats["upsampled"]) == ([who] if root.name == "fine" else [])
+        assert ("† A model was trained on anna" in page, "<h3>anna †</h3>" in page) == (split == "train",) * 2
+        assert (f"{who} (" in page, f"<h3>{who} ‡</h3>" in page) == (root.name == "fine",) * 2
+
+
+def test_groups_of_two_patients_and_more_are_in_one_table(tmp_path: Path) -> None:
+    """Kernels B, B, C and thicknesses 1, 2, 2: two groups of two; C and 1 mm are named only."""
+    names = ("anna", "bert", "cleo")
+    for seed, (name, kernel, thickness) in enumerate(zip(names, "BBC", (1, 2, 2), strict=True)):
+        own = {
+            "ConvolutionKernel": kernel,
+            "SliceThickness": thickness,
+            "PatientID": name,
+            "StudyInstanceUID": f"1.{seed}",
+        }
+        save_series(tmp_path / "exams" / name, [body(40, seed=seed)], series=f"1.3.{seed + 1}", **own)
+    path = save_model(tmp_path / "m" / "best.pth", split={"train": (), "val": names, "test": ()})
+    model = load_model_under_test(str(path), device="cpu")
+    options = EvaluateOptions(
+        root=(tmp_path / "exams",), store=tmp_path / "s", output_dir=tmp_path / "e", no_plots=True, metrics=("PSNR",)
+    )
+    page = (evaluate([model], model.degradation, options).folder / "report.html").read_text(encoding="utf-8")
+    strata = page[page.index('id="strata"') : page.index('id="repeat"')]
+    assert strata.count("<table") == 1
+    groups = re.findall(r'<td>([^<]+)</td><td class="word">([^<]+)</td><td>(\d+)</td>', strata)
+    assert groups == [("kernel", "B", "2"), ("slice thickness", "2 mm", "2")]
+    assert "too few for a table: kernel C; slice thickness 1 mm." in strata
+
+
 def test_too_few_patients_are_said_instead_of_an_interval_and_a_p(page: str) -> None:
     assert "No interval is given: 2 patients are too few, at least 5 are needed." in page
     assert "No p is given: 2 patients: with 2 comparisons the test needs 7 to reach p &lt; 0.05." in page
@@ -121,17 +205,46 @@ def test_the_page_opens_in_a_browser_and_prints(folder: Path, tmp_path: Path) ->
         broken = "[...document.images].filter((image) => !image.complete || !image.naturalWidth).length"
         assert page.evaluate(broken) == 0
         page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": A4_WIDTH, "height": 1000})
+        wide = "[...document.querySelectorAll('table')].filter((one) => one.offsetWidth > innerWidth).length"
+        assert page.evaluate(wide) == 0, "no table is cut at the edge of the paper"
+        assert not page.locator("#more").is_visible(), "no heading stands over what is folded"
         browser.close()
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert said == []
-    assert (tmp_path / "report.pdf").read_bytes().count(b"/Type /Page\n") >= 3
+    assert 3 <= pages(tmp_path / "report.pdf") <= 10, "two studies are in it"
+
+
+def pages(pdf: Path) -> int:
+    return pdf.read_bytes().count(b"/Type /Page\n")
+
+
+def test_four_patients_print_on_fewer_than_eight_pages(tmp_path: Path) -> None:
+    chromium = needs_program("chromium", "chromium")
+    exams = save_patients(tmp_path / "exams", ["anna", "bert", "cleo", "dora"], slices=2, size=256)
+    path = save_model(
+        tmp_path / "m" / "best.pth", split={"train": (), "val": ("anna", "bert", "cleo", "dora"), "test": ()}
+    )
+    model = load_model_under_test(str(path), device="cpu")
+    windows = ("global", "soft_tissue", "lung", "bone")
+    options = EvaluateOptions(root=(exams,), store=tmp_path / "s", output_dir=tmp_path / "e", windows=windows)
+    report = evaluate([model], model.degradation, options).folder / "report.html"
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        page = browser.new_page()
+        page.goto(report.as_uri())
+        page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+        browser.close()
+    assert pages(tmp_path / "report.pdf") < 8
+    assert report.stat().st_size < 5e6
 
 
 def test_the_report_names_model_window_degradation_and_command(folder: Path, page: str) -> None:
-    assert "Metrics in HU −1000 … 2000" in page
-    assert "Metrics in soft tissue, C 40 W 400 HU, body only" in page
+    assert "Means over patients in HU −1000 … 2000" in page
+    assert "RRDB is one; ×2 super-resolution of 4 slices of 2 patients" in page
     assert f"ctsr evaluate --config {folder / 'config.json'}" in page
-    assert MODEL in page
+    assert "RRDB on the val set" in page
     assert "blurnoise" in page
 
 

@@ -297,6 +297,21 @@ def test_without_the_perceptual_weights_the_error_says_which_command_brings_them
         finetune(replace(finetuning, perceptual="vgg16", cache=tmp_path / "empty"))
 
 
+def test_all_that_is_missing_is_named_at_once(finetuning: FinetuneOptions, tmp_path: Path) -> None:
+    gone = replace(
+        finetuning,
+        pretrained_g="no_such_run",
+        data_root=(Path("no_exams"), Path("none_either")),
+        split_json=Path("no_split.json"),
+        perceptual="vgg16",
+        cache=tmp_path / "empty",
+    )
+    with pytest.raises(MissingInputError) as raised:
+        finetune(gone)
+    for what in ("no model no_such_run", "no_exams:", "none_either:", "no_split.json:", "ctsr weights fetch vgg16"):
+        assert what in str(raised.value)
+
+
 def test_half_precision_is_close_to_single(finetuning: FinetuneOptions) -> None:
     rows = [
         finetune(replace(finetuning, epochs=2, patch=16, precision=p)).state.history[-1] for p in ("32", "bf16-mixed")

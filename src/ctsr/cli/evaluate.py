@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from ctsr.cli.console import NONE, Console
+from ctsr.cli.console import Console
 from ctsr.cli.options import Common, DegradationFlags
 from ctsr.errors import UsageError
 from ctsr.evaluate.options import EvaluateOptions
+from ctsr.text import counted
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
     from ctsr.degrade import Degradation
@@ -148,7 +149,7 @@ class Evaluate:
 def show(console: Console, evaluation: "Evaluation") -> None:
     """Print the table of means, the failures, and the folder of the results."""
     title = (
-        f"Means over {evaluation.num_patients} patients ({evaluation.num_slices} slices), "
+        f"Means over {counted(evaluation.num_patients, 'patient')} ({counted(evaluation.num_slices, 'slice')}), "
         f"metrics in {evaluation.domains[0].text}; * marks the best"
     )
     computed = tuple(next(iter(evaluation.means.values())))
@@ -160,7 +161,8 @@ def show(console: Console, evaluation: "Evaluation") -> None:
     for failure in evaluation.failures:
         console.error(failure)
     if evaluation.failures:
-        console.note(f"{len(evaluation.failures)} patients or series could not be used, wholly or in part: see above")
+        failed = counted(len(evaluation.failures), "patient or series", "patients or series")
+        console.note(f"{failed} could not be used, wholly or in part: see above")
     console.print(f"Results: {evaluation.folder}")
 
 
@@ -174,21 +176,28 @@ def _headings(names: Sequence[str], *, pi_is_niqe: bool) -> Iterator[str]:
 
 
 def _cells(evaluation: "Evaluation", names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    from ctsr.evaluate.report import metric_text
     from ctsr.evaluate.statistics import best_methods
 
     best = {name: best_methods(evaluation.means, name) for name in names}
     for method, found in evaluation.means.items():
-        yield method, *(_number(found[name].mean, method in best[name]) for name in names)
+        cells = [metric_text(name, found[name].mean) for name in names]
+        starred = [f"{cell} *" if method in best[name] else cell for name, cell in zip(names, cells, strict=True)]
+        yield method, *starred
 
 
 def _curve_table(curve: "Curve") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    from ctsr.evaluate.report import metric_text
+
     columns = ("alpha", "PSNR [dB]", "SSIM", "LPIPS", "RMSE [HU]", "BIAS [HU]")
-    rows = [
-        (f"{p.alpha:g}", *(_number(value, False) for value in (p.psnr_db, p.ssim, p.lpips, p.rmse_hu, p.bias_hu)))
-        for p in sorted(curve.points, key=lambda point: point.alpha)
-    ]
+    rows: list[tuple[str, ...]] = []
+    for point in sorted(curve.points, key=lambda point: point.alpha):
+        values = {
+            "PSNR": point.psnr_db,
+            "SSIM": point.ssim,
+            "LPIPS": point.lpips,
+            "RMSE_HU": point.rmse_hu,
+            "BIAS_HU": point.bias_hu,
+        }
+        rows.append((f"{point.alpha:g}", *(metric_text(name, value) for name, value in values.items())))
     return columns, rows
-
-
-def _number(mean: float | None, is_best: bool) -> str:
-    return NONE if mean is None else f"{mean:.4f}{' *' if is_best else ''}"

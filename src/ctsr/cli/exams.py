@@ -13,6 +13,7 @@ from ctsr.archives import unpacked
 from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common, resolved
 from ctsr.dicom.compress import Compression
+from ctsr.dicom.header import ZIP
 from ctsr.errors import ReadError, UsageError
 from ctsr.exams import HU_DEFECTS, read_slice, scan
 from ctsr.files import write_atomically, write_json
@@ -22,6 +23,7 @@ from ctsr.identity import find_people
 from ctsr.paths import native_path, resolve_path
 from ctsr.series import DefectKind, Excluded, Inventory, Series
 from ctsr.series_quality import SeriesQuality, measure_series
+from ctsr.text import counted
 
 if TYPE_CHECKING:
     from ctsr.data.split import PatientRow
@@ -212,21 +214,27 @@ def _excluded(inventory: Inventory) -> tuple[Excluded, ...]:
 def _summary(inventory: Inventory) -> str:
     series = list(inventory.all_series())
     slices = sum(len(entry.slices) for entry in series)
-    words = [f"{_count(len(inventory.usable), 'patient')} with {len(series)} usable series, {_count(slices, 'slice')}"]
-    empty = [patient.patient_id for patient in inventory.patients if not patient.series]
+    words = [
+        f"{counted(len(inventory.usable), 'patient')} with {len(series)} usable series, {counted(slices, 'slice')}"
+    ]
+    without = [patient for patient in inventory.patients if not patient.series]
+    empty = [patient.patient_id for patient in without if not (patient.excluded or patient.ignored)]
+    others = [patient.patient_id for patient in without if patient.patient_id not in empty]
+    if others:
+        words.append(f"without usable CT: {', '.join(others)}")
     if empty:
-        words.append(f"without usable CT: {', '.join(empty)}")
+        words.append(f"empty folders: {', '.join(empty)}")
     left_out = sum(excluded.num_slices for excluded in _excluded(inventory))
     if left_out:
-        words.append(f"{_count(left_out, 'image')} left out")
-    ignored = sum((Counter(patient.ignored) for patient in inventory.patients), Counter[str]())
+        words.append(f"{counted(left_out, 'image')} left out")
+    ignored = sum((Counter(patient.ignored) for patient in inventory.patients), Counter(inventory.ignored))
     if ignored:
         words.append("ignored: " + ", ".join(f"{count} {what}" for what, count in sorted(ignored.items())))
+    if ZIP in ignored:
+        words.append("give a zip archive itself to look into it")
+    if not (inventory.patients or left_out or ignored):
+        words.append("the folder is empty")
     return "; ".join(words)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 CONFIG = "preprocess_config.yaml"

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
@@ -23,6 +24,7 @@ SYNONYMS = (
     ("out_dir", "output_dir", "out"),
     ("patch_size", "patch"),
     ("jobs", "workers", "num_workers"),
+    ("model_path", "model"),
 )
 """Flags of one meaning. A command understands all names of a row of which it has one."""
 FIELD_FLAGS = {"noise_sigma_range": "noise_sigma_range_norm", "mode": "degradation"}
@@ -162,10 +164,9 @@ def help_text(options: type[Any], basic: Sequence[str], prog: str) -> str:
     own.sort(key=lambda flag: flag.name in RARE)
     first = [flag for flag in own if flag.name in basic or len(own) <= SHORT]
     first.sort(key=lambda flag: basic.index(flag.name) if flag.name in basic else len(basic))
-    words = [flag.metavar if flag.default is dataclasses.MISSING else f"[{flag.metavar}]" for flag in arguments]
     paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(options) or "").split("\n\n")]
     examples = [part for part in paragraphs if part.startswith("ctsr ")]
-    lines = [" ".join(["usage:", prog, *words, "[flags]"]), ""]
+    lines = [f"usage: {_usage(every, prog)}", ""]
     for paragraph in paragraphs:
         if paragraph not in examples:
             lines += [*textwrap.wrap(paragraph, width), ""]
@@ -177,6 +178,38 @@ def help_text(options: type[Any], basic: Sequence[str], prog: str) -> str:
     lines += _group("every command", common, width)
     lines += ["  -h, --help".ljust(NAME_WIDTH) + "Show this help."]
     return "\n".join(lines)
+
+
+def usage_error(report: str, options: type[Any], prog: str) -> str:
+    """One line for what tyro reports in a box: a value that does not fit, or arguments that are missing.
+
+    Args:
+        report: the box as text, of ASCII or of Unicode characters.
+        options: the options of the command.
+        prog: how the command was called.
+    """
+    # Below the title, lines begin with a border or, in ASCII, with two blanks; a rule ends the first paragraph.
+    lines = [line.strip("│ ") for line in report.splitlines() if line.startswith(("│", "  "))]
+    content = list(takewhile(lambda line: set(line) - {"─", "-"}, lines))
+    if not content:
+        return " ".join(report.split())
+    if content[0].startswith("Missing from"):
+        return f"{prog}: an argument is missing: {_usage(list(flags_of(options)), prog)}"
+    text = " ".join(content)
+    return f"{text[0].lower()}{text[1:].rstrip('.')}; `{prog} --help` says more"
+
+
+def _usage(flags: Sequence[Flag], prog: str) -> str:
+    """The line that shows which arguments a command needs, and which it takes."""
+    words = [prog]
+    for flag in flags:
+        needed = flag.default is dataclasses.MISSING
+        if flag.positional:
+            name = _metavar(flag.kind) if get_origin(flag.kind) is Literal else flag.metavar
+            words.append(name if needed else f"[{name}]")
+        elif needed:
+            words.append(f"--{flag.name} {flag.metavar}")
+    return " ".join([*words, "[flags]"])
 
 
 def _without_annotations(hint: Any) -> tuple[Any, tuple[Any, ...], bool]:
@@ -236,6 +269,8 @@ def _place(name: str, places: Sequence[str]) -> str | None:
         return next((place for place in places if place in INPUTS), None)
     if name in {"out", "out_dir", "output_dir"} and "out" in places:
         return "out"
+    if name == "model_path" and "model" in places:
+        return "model"
     return None
 
 

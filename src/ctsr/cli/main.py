@@ -1,9 +1,11 @@
 """`ctsr VERB …`: the table of verbs; reads a verb's flags, runs it, turns errors into one line and an exit status."""
 
+import contextlib
 import dataclasses
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import tyro
 from ctsr import __version__
 from ctsr.cache import VARIABLE, cache_place
 from ctsr.cli.console import Console
-from ctsr.cli.flags import canonical, flags_of, help_text, with_flags
+from ctsr.cli.flags import canonical, flags_of, help_text, usage_error, with_flags
 from ctsr.cli.options import Common, config_flags, gathered, given_names, with_native_paths
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.files import FULL, REFUSED
@@ -184,12 +186,24 @@ class Verb:
 
 
 def parse(verb: Verb, argv: list[str], *, prog: str) -> Options:
-    """The verb's options from its flags and, under them, from the file that ``--config`` names."""
+    """The verb's options from its flags and, under them, from the file that ``--config`` names.
+
+    Raises:
+        UsageError: a flag is unknown, a value does not fit, or an argument is missing.
+    """
     kind = options_class(verb)
     path = _config_path(argv)
     flags = [*(config_flags(native_path(path), kind) if path else []), *gathered(canonical(argv, kind))]
     marked = tyro.conf.OmitArgPrefixes[tyro.conf.DisallowNone[kind]]
-    options = with_native_paths(tyro.cli(marked, args=flags, prog=prog, use_underscores=True))
+    report = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(report):
+            parsed = tyro.cli(marked, args=flags, prog=prog, use_underscores=True)
+    except SystemExit as end:
+        if not report.getvalue():
+            raise
+        raise UsageError(usage_error(report.getvalue(), kind, prog)) from end
+    options = with_native_paths(parsed)
     common = dataclasses.replace(options.common, given=given_names(flags))
     return dataclasses.replace(cast("Any", options), common=common)
 

@@ -142,6 +142,31 @@ def patient_names(root: Path) -> dict[str, str]:
         ) from error
 
 
+def upsampled_series(root: Path) -> dict[str, tuple[float, float]]:
+    """Series of a preprocessed root whose pixels were made smaller: UID → mm before and after; empty for a raw root.
+
+    A NIfTI series, which has no UID, goes by its file below the root.
+
+    Raises:
+        ReadError: the log is none of ours.
+    """
+    log = root / PREPROCESSING_LOG
+    found: dict[str, tuple[float, float]] = {}
+    if not log.is_file():
+        return found
+    try:
+        with log.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                if row["upsampled"] == "true":
+                    file = f"{row['output']}/{Path(row['source']).name}"
+                    found[row["new_series_uid"] or file] = float(row["orig_row_mm"]), float(row["new_row_mm"])
+    except (KeyError, ValueError) as error:
+        raise ReadError(
+            f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
+        ) from error
+    return found
+
+
 def _patients(root: Path, correction: HUCorrection, progress: Progress) -> tuple[PatientExams, ...]:
     if not root.is_dir():
         raise MissingInputError(f"{root}: no such folder; give the folder that holds one folder per patient")

@@ -16,6 +16,7 @@ from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLSNearLossless,
     LegacyConvertedEnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
 )
 
 from ctsr.dicom.attributes import (
@@ -44,6 +45,18 @@ from ctsr.volume import (
 )
 
 CT_CLASSES = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
+
+ZIP = "zip archive"
+SIGNATURES = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"PK\x03\x04": ZIP,
+    b"7z\xbc\xaf": "7z archive",
+    b"Rar!": "rar archive",
+    b"\x1f\x8b": "gzip archive",
+    b"%PDF": "PDF",
+}
+"""First bytes of files that people keep beside DICOM, and what `ctsr scan` calls them."""
 
 LEFT_OUT = {
     "LOCALIZER": "a localizer",
@@ -164,7 +177,7 @@ class RejectedImage:
 
 @dataclass(frozen=True, slots=True)
 class NotCT:
-    """A file that is no CT: the modality, or "not DICOM"."""
+    """A file that is no CT: the modality, DICOMDIR, a format of `SIGNATURES`, or "not DICOM"."""
 
     what: str
 
@@ -181,13 +194,18 @@ def read_file(path: Path) -> FileContents:
             head = file.read(HEAD_BYTES)
             is_part10 = head[128:132] == b"DICM"
             if not looks_like_dicom(head):
-                return NotCT("not DICOM")
+                return NotCT(_format_of(head))
             file.seek(0)
             return _classify(path, file, read_header(file, TAGS))
     except OSError as error:
         return [_unreadable(path, error.strerror or str(error))]
     except ReadError as error:
         return [_unreadable(path, str(error))] if is_part10 else NotCT("not DICOM")
+
+
+def _format_of(head: bytes) -> str:
+    """What a file that is not DICOM is, by its first bytes."""
+    return next((name for signature, name in SIGNATURES.items() if head.startswith(signature)), "not DICOM")
 
 
 def _classify(path: Path, file: BinaryIO, header: FileDataset) -> FileContents:
@@ -199,7 +217,7 @@ def _classify(path: Path, file: BinaryIO, header: FileDataset) -> FileContents:
     series_uid = look.text("SeriesInstanceUID")
     if sop_class not in CT_CLASSES:
         if not modality:
-            return NotCT(sop_class.name)
+            return NotCT("DICOMDIR" if sop_class == MediaStorageDirectoryStorage else sop_class.name)
         return [RejectedImage(path, f"{sop_class.name} is not a CT image", series_uid)]
     syntax = transfer_syntax(header)
     broken = pixel_module_problem(look) or frames_problem(look) or pixel_data_problem(look, file, syntax)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,20 @@ from ctsr.evaluate.methods import (
     ModelUnderTest,
     fit_linear_baseline,
     method_names,
+    short_name,
     told_conditions,
 )
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
-from ctsr.evaluate.slices import PlannedSlice, announce_ma, choose_patients, plan_slices, slices_with_ma
+from ctsr.evaluate.slices import (
+    Caveats,
+    PlannedSlice,
+    announce_ma,
+    choose_patients,
+    find_caveats,
+    plan_slices,
+    slices_with_ma,
+)
 from ctsr.hashing import digest
 from ctsr.hu import HURange, choose_windows
 from ctsr.infer.engine import Engine
@@ -65,6 +74,8 @@ class EvaluationPlan:
     """Of the slices on which MA is computed; kept apart from `slices`, which worker processes do not have."""
     linear: LinearBaseline | None = None
     """Where `linear` is one of the baselines."""
+    caveats: Caveats = field(default_factory=Caveats)
+    """Patients whose figures mislead."""
 
     @property
     def model(self) -> ModelUnderTest:
@@ -168,7 +179,7 @@ class EvaluationPlan:
     def title(self) -> str:
         """Split, number of patients and slices, and model, as shown to readers."""
         counts = f"{len(self.patients)} patients, {len(self.slices)} slices"
-        return f"{self.options.split} set, {counts}, model {self._model_tag(self.model.run_name)}"
+        return f"{self.options.split} set, {counts}, model {', '.join(map(short_name, self.model_methods))}"
 
     def with_only(self, numbers: Collection[int], failures: Sequence[str]) -> "EvaluationPlan":
         """The plan restricted to the slices of these numbers, with further failures."""
@@ -284,6 +295,7 @@ def plan_evaluation(
         failures,
         slices_with_ma(slices, options.ma_every),
         linear,
+        find_caveats(exams, chosen, models, options),
     )
 
 

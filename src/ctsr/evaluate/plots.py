@@ -28,7 +28,7 @@ from ctsr.figures import (
     save_figure,
 )
 from ctsr.hu import PRESETS, Window
-from ctsr.metrics import METRICS
+from ctsr.metrics import METRICS, plain_metric
 
 SHOWN = ("PSNR", "SSIM", "MAE_HU", "RMSE_HU")
 """Metrics that are plotted where they were computed; where none was, the first four that were."""
@@ -92,7 +92,14 @@ def means_figure(rows: Sequence[Row], subtitle: str) -> Figure:
             axes.plot(patients, [place] * len(patients), "o", color=color, markersize=3.5, alpha=0.6, zorder=2)
             axes.plot([mean], [place], "D", color=color, markeredgecolor=INK, markersize=7, zorder=3)
             axes.annotate(
-                f"{mean:.4g}", (mean, place), (0, 8), textcoords="offset points", fontsize=8, color=INK, ha="center"
+                f"{mean:.4f}" if METRICS[metric].unit == "1" else f"{mean:.2f}",
+                (mean, place),
+                (0, 8),
+                textcoords="offset points",
+                fontsize=8,
+                color=INK,
+                ha="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
             )
         axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
         axes.margins(x=0.12)
@@ -171,6 +178,7 @@ def position_figure(rows: Sequence[Row], subtitle: str) -> Figure:
                 markersize=3,
                 linewidth=1,
             )
+        axes.locator_params(axis="x", nbins=4)
         axes.set_xlabel("z, mm", fontsize=8, color=INK)
         axes.set_ylabel(_unit(metric), fontsize=8, color=INK)
     for axes in panels[len(series) :]:
@@ -188,7 +196,7 @@ def correlation_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure
         _scatter(axes, rows, metric, (baseline, model))
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"{short_name(baseline)} interpolation", fontsize=8, color=INK)
-        axes.set_ylabel("Model", fontsize=8, color=INK)
+        axes.set_ylabel(short_name(model), fontsize=8, color=INK)
         if METRICS[metric].better == "nearer 0":
             continue
         above = METRICS[metric].better == "higher"
@@ -204,7 +212,7 @@ def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
     """Spearman's rank correlation over the slices of each two metrics of the model."""
     names = [name for name in METRICS if len({v for _, v in _values(rows, model, name)}) > 2]
     figure = new_figure(1.8 + 0.42 * max(6, len(names)), 1.6 + 0.42 * max(4, len(names)))
-    _head(figure, f"Rank correlation over slices, {model}\n{subtitle}")
+    _head(figure, f"Rank correlation over slices, {short_name(model)}\n{subtitle}")
     axes = figure.subplots()
     if not names:
         axes.text(0.5, 0.5, "too few slices", ha="center", color=INK, transform=axes.transAxes)
@@ -214,8 +222,9 @@ def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
     rows_of_matrix = [_rank_correlations(values[name], values) for name in names]
     matrix = np.array(rows_of_matrix)
     axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7, color=INK)
-    axes.set_yticks(range(len(names)), names, fontsize=7, color=INK)
+    shown = [plain_metric(name) for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=60, ha="right", fontsize=7, color=INK)
+    axes.set_yticks(range(len(names)), shown, fontsize=7, color=INK)
     for (i, j), value in np.ndenumerate(matrix):
         if np.isfinite(value):
             color = "white" if abs(value) > 0.6 else INK
@@ -244,20 +253,12 @@ def agreement_figure(by_method: Mapping[str, Agreement], subtitle: str) -> Figur
     _head(figure, f"{what}\n{subtitle}")
     panels = list(figure.subplots(1, len(by_method), squeeze=False, sharey=True)[0])
     for axes, (method, found) in zip(panels, by_method.items(), strict=True):
-        calm(axes, title=short_name(method))
+        # Beside lines that lie close together the numbers would cover each other.
+        numbers = f"bias {found.bias:.1f}, limits {found.low:.1f} … {found.high:.1f} HU".replace("-", "−")
+        calm(axes, title=f"{short_name(method)}\n{numbers}")
         axes.scatter(found.mean_hu, found.difference_hu, s=2, color=COLORS[1], alpha=0.35, linewidths=0)
         for level, style in ((found.bias, "-"), (found.low, "--"), (found.high, "--")):
             axes.axhline(level, color=ACCENT, linewidth=1, linestyle=style)
-            axes.text(
-                1.0,
-                level,
-                f"{level:.1f}",
-                fontsize=7,
-                color=ACCENT,
-                ha="right",
-                va="bottom",
-                transform=axes.get_yaxis_transform(),
-            )
         axes.set_xlabel("mean of both, HU", fontsize=8, color=INK)
     panels[0].set_ylabel("image − HR, HU", fontsize=8, color=INK)
     return figure
@@ -380,7 +381,7 @@ def _color(methods: Sequence[str], method: str) -> str:
 
 def _unit(metric: str) -> str:
     unit = METRICS[metric].unit
-    return metric.removesuffix("_HU") + ("" if unit == "1" else f" [{unit}]")
+    return plain_metric(metric) + ("" if unit == "1" else f" [{unit}]")
 
 
 def _values(rows: Sequence[Row], method: str, metric: str) -> list[tuple[SliceRef, float]]:

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ctsr.evaluate.summary import ResultTables
 from ctsr.figures import DPI
 from ctsr.files import write_atomically
 from ctsr.hu import TISSUES
-from ctsr.metrics import METRICS
+from ctsr.metrics import METRICS, plain_metric
 
 NONE = "–"
 """Shown where there is no value."""
@@ -29,6 +29,10 @@ TESTED = ("PSNR", "SSIM", "LPIPS", "MAE_HU")
 FIGURES = ("PSNR", "SSIM", "LPIPS", "MAE_HU")
 """Metrics that are large figures at the top of the page; the first three that were computed."""
 PARTS_IN_WORDS = {"train": "training", "val": "validation", "test": "test"}
+EARLY = ("hallucination",)
+"""Sections that stand before the tables: lesions that a method invents or loses matter more than a mean."""
+FURTHER_WINDOWS = ("PSNR", "SSIM", "LPIPS")
+"""Columns of every window but the first, so that one table holds them all; `summary.json` has the others."""
 FEWEST_IN_GROUP = 2
 """Patients: a group of one says something of that patient, and nothing of the property."""
 STRIPS = ("median", "comparison")
@@ -104,13 +108,18 @@ def _context(
     pictures, comparisons = page_pictures(folder.plots), _shown_comparisons(first.comparisons)
     overview = _overview(plan, tables, pictures)
     return {
-        "title": f"{', '.join(model.experiment_name for model in plan.models)} on the {plan.options.split} set",
-        "subtitle": f"×{plan.model.scale} super-resolution: {len(plan.slices)} slices, {len(plan.patients)} patients",
+        "title": f"{', '.join(map(short_name, plan.model_methods))} on the {plan.options.split} set",
+        "subtitle": _subtitle(plan),
+        "cautions": _cautions(plan),
+        "marks": _marks(plan),
         "overview": overview,
         "contents": _contents(tissues, first.strata, pictures, sections),
+        "early": [section for section in sections if section.anchor in EARLY],
         "summary": summary,
         "heading": partial(metric_heading, plan.perceptual.pi_kind),
-        "domains": _domain_tables(tables),
+        "results": _result_tables(tables),
+        "columns": first_columns(tables),
+        "first_window": tables.domains[0].domain.title,
         "interval_note": _interval_note(plan),
         "learned_note": _perceptual_note(plan),
         "comparisons": comparisons,
@@ -120,9 +129,10 @@ def _context(
         else f"In {plan.domains[0].title}; the others are in summary.json.",
         "tissues": tissues,
         "patients": tables.first.by_patient,
-        "strata": _strata_tables(first.strata),
+        "strata": _strata_rows(first.strata),
+        "single": _single_groups(first.strata),
         "pictures": pictures,
-        "sections": sections,
+        "sections": [section for section in sections if section.anchor not in EARLY],
         "command": plan.options.shown_command(folder.config_json),
         "degradation": ", ".join(f"{flag} {value}" for flag, value in plan.sampler.degradation.as_flags().items()),
         "told": plan.options.conditions_source.sentence if plan.conditional_methods else "",
@@ -193,7 +203,7 @@ def _compared(model: str, baseline: str, found: Comparison) -> str:
         return f"{model} and {baseline} have no {found.metric} in common"
     unit, side = METRICS[found.metric].unit, "above" if found.difference >= 0 else "below"
     apart = metric_text(found.metric, abs(found.difference)) + ("" if unit == "1" else f" {unit}")
-    metric = found.metric.replace("_HU", "").replace("_", "-")
+    metric = plain_metric(found.metric)
     better = f"{found.better_on} of {_patients(found.n)}"
     return f"{model} lies {apart} {side} {baseline} in {metric}, and is better on {better}"
 
@@ -202,50 +212,120 @@ def _patients(count: int) -> str:
     return f"{count} patient{'' if count == 1 else 's'}"
 
 
-@dataclass(frozen=True)
-class _StrataTable:
-    """Groups of patients by one property of the headers; those of a single patient are named only."""
-
-    name: str
-    groups: Sequence[tuple[str, int, Table]]
-    """Value, patients, table."""
-    single: str
-    """The others."""
+def _subtitle(plan: EvaluationPlan) -> str:
+    """Which model the one name of the page stands for, where its family is that name; scale; how much was measured."""
+    name = short_name(plan.model_methods[0])
+    which = f"{name} is {plan.model.experiment_name}; " if len(plan.models) == 1 else ""
+    return (
+        f"{which}×{plan.model.scale} super-resolution of {len(plan.slices)} slices of {_patients(len(plan.patients))}"
+    )
 
 
-def _strata_tables(strata: Mapping[str, Mapping[str, Table]]) -> list[_StrataTable]:
-    found: list[_StrataTable] = []
-    for name, groups in strata.items():
-        counted = [(value, _count(table), table) for value, table in groups.items()]
-        alone = [value for value, count, _ in counted if count < FEWEST_IN_GROUP]
-        kept = [group for group in counted if group[1] >= FEWEST_IN_GROUP]
-        found.append(_StrataTable(name, kept, ", ".join(alone)))
+def _cautions(plan: EvaluationPlan) -> list[str]:
+    """A sentence for each reason why figures of these patients mislead."""
+    trained = [name for name in plan.caveats.trained if name in plan.patients]
+    found = [f"† A model was trained on {', '.join(trained)}: these figures are not a test."] if trained else []
+    upsampled = [
+        f"{name} ({before:.3g} → {after:.3g} mm)"
+        for name, (before, after) in plan.caveats.upsampled.items()
+        if name in plan.patients
+    ]
+    if upsampled:
+        found.append(
+            f"‡ HR was upsampled by preprocessing: {', '.join(upsampled)}. It has less detail than its pixels suggest, "
+            "and every method comes out better."
+        )
     return found
 
 
+def _marks(plan: EvaluationPlan) -> dict[str, str]:
+    """Patient → the signs behind the name."""
+    caveats = plan.caveats
+    return {
+        name: "".join(sign for sign, named in (("†", caveats.trained), ("‡", caveats.upsampled)) if name in named)
+        for name in plan.patients
+    }
+
+
 @dataclass(frozen=True)
-class _DomainTable:
+class _StrataRow:
+    """A group of at least `FEWEST_IN_GROUP` patients who share a property of the headers."""
+
+    property: str
+    value: str
+    patients: int
+    table: Table
+
+
+def _strata_rows(strata: Mapping[str, Mapping[str, Table]]) -> list[_StrataRow]:
+    return [
+        _StrataRow(name, value, _count(table), table)
+        for name, groups in strata.items()
+        for value, table in groups.items()
+        if _count(table) >= FEWEST_IN_GROUP
+    ]
+
+
+def _single_groups(strata: Mapping[str, Mapping[str, Table]]) -> str:
+    """The groups of one patient each, by property: `kernel B30f, B50f; scanner …`."""
+    found: list[str] = []
+    for name, groups in strata.items():
+        alone = [value for value, table in groups.items() if _count(table) < FEWEST_IN_GROUP]
+        found += [f"{name} {', '.join(alone)}"] if alone else []
+    return "; ".join(found)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Columns under one head."""
+
     text: str
+    """The window, or HU."""
     table: Table
     names: Sequence[str]
 
 
-def _domain_tables(tables: ResultTables) -> list[_DomainTable]:
-    """A table for each domain; metrics in HU do not depend on the window, and stand in the first of each mask."""
-    shown: list[_DomainTable] = []
-    masks: set[str] = set()
-    for found in tables.domains:
-        domain, table = found.domain, found.patient_level
-        columns = next(iter(table.values()))
-        fitting = [name for name in columns if METRICS[name].input_scale == "window" or domain.mask not in masks]
-        computed = [name for name in HEADLINE if name in fitting and columns[name].n]
-        names = computed or fitting[: len(HEADLINE)]
-        windowed = any(METRICS[name].input_scale == "window" for name in names)
-        text = domain.title if windowed else "HU" + ("" if domain.mask == "none" else f", {domain.mask} only")
-        if names:
-            shown.append(_DomainTable(text, table, names))
-        masks.add(domain.mask)
+@dataclass(frozen=True)
+class _ResultTable:
+    """One mask: a row for each method, and a group of columns for each window."""
+
+    text: str
+    methods: Sequence[str]
+    groups: Sequence[_Group]
+
+
+def _result_tables(tables: ResultTables) -> list[_ResultTable]:
+    """One table for each mask; metrics in HU do not depend on the window and have a group of their own."""
+    shown: list[_ResultTable] = []
+    for mask in dict.fromkeys(found.domain.mask for found in tables.domains):
+        own = [found for found in tables.domains if found.domain.mask == mask]
+        names = _computed(own[0].patient_level)
+        in_window = [name for name in names if METRICS[name].input_scale == "window"]
+        groups: list[_Group] = []
+        for found in own:
+            further = [name for name in in_window if found is own[0] or name in FURTHER_WINDOWS] or in_window[:1]
+            groups.append(_Group(replace(found.domain, mask="none").title, found.patient_level, further))
+        groups.append(
+            _Group(
+                "HU, clipped to the model's range",
+                own[0].patient_level,
+                [name for name in names if name not in in_window],
+            )
+        )
+        text = "the whole image" if mask == "none" else f"the {mask} only"
+        filled = [group for group in groups if group.names]
+        shown.append(_ResultTable(text, list(own[0].patient_level), filled))
     return shown
+
+
+def first_columns(tables: ResultTables) -> list[str]:
+    """Columns of the tables that are about the first domain alone."""
+    return _computed(tables.domains[0].patient_level)
+
+
+def _computed(table: Table) -> list[str]:
+    columns = next(iter(table.values()))
+    return [name for name in HEADLINE if name in columns and columns[name].n] or list(columns)[: len(HEADLINE)]
 
 
 def _shown_comparisons(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -284,12 +364,13 @@ def _contents(
 ) -> list[dict[str, str]]:
     parts = [
         ("slices", "Slices to look at", "comparison" in pictures),
+        ("tissues", "HU by tissue", bool(tissues)),
+        *((section.anchor, section.title, True) for section in sections if section.anchor in EARLY),
         ("result", "Result", True),
         ("tests", "Against interpolation", True),
-        ("tissues", "HU by tissue", bool(tissues)),
         ("patients", "Patient by patient", True),
         ("strata", "By what the headers tell", bool(strata)),
-        *((section.anchor, section.title, True) for section in sections),
+        *((section.anchor, section.title, True) for section in sections if section.anchor not in EARLY),
         ("more", "More plots", "heatmap" in pictures or "correlation" in pictures),
         ("repeat", "How to repeat it", True),
     ]
@@ -337,7 +418,7 @@ def _yaml_value(value: Any) -> Any:
 def metric_heading(pi_kind: str | None, name: str) -> str:
     """Name of a metric with its unit and the way that is better."""
     unit = METRICS[name].unit
-    label = "PI (NIQE)" if name == "PI" and pi_kind == "niqe" else name.replace("_HU", "").replace("_", " ")
+    label = "PI (NIQE)" if name == "PI" and pi_kind == "niqe" else plain_metric(name)
     return label + ("" if unit == "1" else f", {unit}") + f" {ARROWS[METRICS[name].better]}"
 
 

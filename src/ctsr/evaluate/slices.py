@@ -1,14 +1,14 @@
 """The slices of an evaluation: of which patients, in which order, and those on which MA is computed."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, seen_in_training
+from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, seen_in_training, upsampled_series
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import SplitError
@@ -36,6 +36,51 @@ class PlannedSlice:
     index: int
     """Within the series."""
     ref: SliceRef
+
+
+@dataclass(frozen=True)
+class Caveats:
+    """Patients whose figures mislead, as files show their names."""
+
+    trained: Sequence[str] = ()
+    """Those that a model was trained on."""
+    upsampled: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    """Those with a reference that preprocessing upsampled → mm before and after, of the coarsest series."""
+
+
+def find_caveats(
+    exams: SplitExams, patients: Sequence[str], models: Sequence[ModelUnderTest], options: EvaluateOptions
+) -> Caveats:
+    """Find the patients that a model was trained on, and the references that preprocessing upsampled.
+
+    Raises:
+        ReadError: the log of a preprocessed root cannot be read.
+    """
+    chosen = [patient for patient in exams.patients if patient.patient_id in patients]
+    trained = [
+        patient.patient_id
+        for patient in chosen
+        if any(
+            seen_in_training([patient], model.split or {}, model.also_trained_on, model.trained_identities)
+            for model in models
+        )
+    ]
+    logs: dict[Path, Mapping[str, tuple[float, float]]] = {}
+    upsampled: dict[str, tuple[float, float]] = {}
+    for patient in chosen:
+        for series in patient.series:
+            root = next((place for place in series.path.parents if (place / PREPROCESSING_LOG).is_file()), None)
+            if root is None:
+                continue
+            if root not in logs:
+                logs[root] = upsampled_series(root)
+            change = logs[root].get(series.series_uid) or logs[root].get(series.path.relative_to(root).as_posix())
+            if change:
+                upsampled[patient.patient_id] = max(change, upsampled.get(patient.patient_id, change))
+    return Caveats(
+        tuple(options.shown(name) for name in trained),
+        {options.shown(name): change for name, change in upsampled.items()},
+    )
 
 
 def choose_patients(

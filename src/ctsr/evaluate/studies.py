@@ -195,8 +195,8 @@ def _transfer_tables(found: PhysicsStudy) -> list[SectionTable]:
         ten.append((edge, *(_with_error(mtf.mtf10_per_mm, mtf.mtf10_error_per_mm) for mtf in own)))
     columns = ("Edge", *found.methods)
     return [
-        SectionTable("Resolution: MTF50 of a disc's edge, 1/mm", columns, fifty),
-        SectionTable("Resolution: MTF10 of a disc's edge, 1/mm", columns, ten),
+        SectionTable("Resolution: MTF50 of a disc's edge, 1/mm ↑", columns, fifty),
+        SectionTable("Resolution: MTF10 of a disc's edge, 1/mm ↑", columns, ten),
     ]
 
 
@@ -216,7 +216,7 @@ def _noise_table(found: PhysicsStudy, noise: Sequence[NoiseStudy]) -> SectionTab
         spectra.append((f"uniform phantom, dose {params.dose:g}", at_dose))
     spectra += [(f"slices, pixels of {study.pixel_mm:g} mm", study.spectra) for study in noise]
     rows = [(where, *(_spectrum(by_method.get(method)) for method in methods)) for where, by_method in spectra]
-    return SectionTable("Noise: standard deviation, HU (mean frequency, 1/mm)", ("Where", *methods), rows)
+    return SectionTable("Noise: standard deviation, HU (mean frequency, 1/mm) → HR", ("Where", *methods), rows)
 
 
 def _spectrum(spectrum: NoiseSpectrum | None) -> str:
@@ -230,7 +230,7 @@ def _detectability_table(found: PhysicsStudy) -> SectionTable:
         d_primes = [by_key.get((contrast, dose, diameter, method)) for method in found.methods]
         cells = [format_number(d_prime, 1) for d_prime in d_primes]
         rows.append((f"{diameter:g} mm, {_condition(contrast, dose)}", *cells))
-    return SectionTable("Detectability d′", ("Disc", *found.methods), rows)
+    return SectionTable("Detectability d′ ↑", ("Disc", *found.methods), rows)
 
 
 # Hallucination
@@ -339,8 +339,8 @@ def _worst_slice_plots(
 
 def _consistency_table(summaries: Sequence[MethodSummary]) -> SectionTable:
     columns = (
-        *("Method", "residual, HU", "95 %, HU", "worst slice, HU", "noise alone, HU", "worst patch, HU"),
-        *("patches judged", "flagged by sFRC", "flagged within LR"),
+        *("Method", "residual, HU ↓", "95 %, HU ↓", "worst slice, HU ↓", "noise alone, HU", "worst patch, HU ↓"),
+        *("patches judged", "flagged by sFRC ↓", "flagged within LR ↓"),
     )
     rows = [
         (
@@ -369,9 +369,11 @@ def _lesion_tables(found: HallucinationStudy) -> list[SectionTable]:
         recovered.append((f"{mm:g} mm, {hu:+g} HU".replace("-", "−"), *(_recovered(row) for row in own)))
         nothing[mm] = (f"{mm:g} mm", *(format_number(row.false_contrast_sd_hu, 1) for row in own))
     return [
-        SectionTable("Lesions: share of the contrast that comes back, ± SD", ("Lesion", *found.methods), recovered),
         SectionTable(
-            "Where none was put: contrast that appears, SD in HU", ("Size", *found.methods), list(nothing.values())
+            "Lesions: share of the contrast that comes back, ± SD → 100 %", ("Lesion", *found.methods), recovered
+        ),
+        SectionTable(
+            "Where none was put: contrast that appears, SD in HU ↓", ("Size", *found.methods), list(nothing.values())
         ),
     ]
 

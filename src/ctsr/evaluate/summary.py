@@ -112,6 +112,7 @@ def summary_document(plan: EvaluationPlan, tables: ResultTables, folder: OutputF
         "linear_filter": None if plan.linear is None else plan.linear.document(options.shown),
         **statistics_part(tables.first),
         "by_domain": by_domain,
+        "caveats": asdict(plan.caveats),
         "failures": list(options.shown_failures(plan.failures)),
         "versions": current_versions(),
     }

@@ -271,8 +271,8 @@ def _sentence(figures: Sequence[MethodFigures], result: ThroughPlaneResult) -> s
 
 
 SERIES_COLUMNS = (
-    *("series", "t / d, mm", "step, mm", "method", "PSNR, dB", "over best", "SSIM coronal", "LPIPS coronal"),
-    *("bias, HU", "largest bias by tissue, HU", "back, HU", "s"),
+    *("series", "t / d, mm", "step, mm", "method", "PSNR, dB ↑", "over best ↑", "SSIM coronal ↑", "LPIPS coronal ↓"),
+    *("bias, HU → 0", "largest bias by tissue, HU → 0", "back, HU ↓", "s"),
 )
 
 
@@ -341,7 +341,7 @@ def _tissue_table(result: ThroughPlaneResult, rows: Sequence[PlaneRow]) -> list[
         biases = [found[f"BIAS_HU_{name}"].mean for name in names]
         cells.append((method, *(metric_text("BIAS_HU", bias) for bias in biases)))
     columns = ("method", *(TISSUES[name].text.replace("-", "−") for name in names))
-    return [SectionTable("Bias by tissue, HU, all planes", columns, cells)]
+    return [SectionTable("Bias by tissue, HU, all planes → 0", columns, cells)]
 
 
 def study_sections(result: ThroughPlaneResult) -> list[Section]:
@@ -357,7 +357,7 @@ def study_sections(result: ThroughPlaneResult) -> list[Section]:
             share = None if cubic is None or model is None else model / cubic
             rows.append((record.patient_id, record.case.text, *cells, format_number(share, 2)))
         columns = ("step of", "case", *map(short_name, result.plan.methods), "last / cubic")
-        title = "Width along z of a thin disc (FWHM of the slice sensitivity profile), mm"
+        title = "Width along z of a thin disc (FWHM of the slice sensitivity profile), mm ↓"
         found.append(Section("edges", "Edges along z", tables=(SectionTable(title, columns, rows),)))
     trials = [(record.case, trial) for record in result.records for trial in record.lesions]
     if trials:

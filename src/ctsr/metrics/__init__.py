@@ -2,7 +2,7 @@
 
 from ctsr.callable_package import make_callable
 from ctsr.metrics.fidelity import MetricValue, PerImage, bias, mae, mse, psnr, rmse, ssim
-from ctsr.metrics.table import METRICS, Better, Group, Metric, MetricFunction, choose_metrics, of_group
+from ctsr.metrics.table import METRICS, Better, Group, Metric, MetricFunction, choose_metrics, of_group, plain_metric
 
 __all__ = [
     "METRICS",
@@ -17,6 +17,7 @@ __all__ = [
     "mae",
     "mse",
     "of_group",
+    "plain_metric",
     "psnr",
     "rmse",
     "ssim",

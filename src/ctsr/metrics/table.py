@@ -90,6 +90,11 @@ def of_group(group: Group) -> tuple[str, ...]:
     return tuple(metric.name for metric in METRICS.values() if metric.group == group)
 
 
+def plain_metric(name: str) -> str:
+    """A metric's name as readers see it: `MS-SSIM`, `MAE`, `Bias lung`; the unit stands beside it."""
+    return name.replace("_HU", "").replace("MS_", "MS-").replace("BIAS", "Bias").replace("_", " ")
+
+
 def choose_metrics(asked: Sequence[str]) -> tuple[str, ...]:
     """Choose metrics by name or group, in the order of the columns.
 

@@ -55,7 +55,7 @@ TEMPLATE = """<!doctype html>
   {% endfor %}
   </tbody>
 </table>
-<p>Failed jobs stay until <code>ctsr node --retry</code> or <code>--drop_failed</code>.</p>
+<p>Failed jobs stay until <code>ctsr node --retry</code> or <code>ctsr node --drop_failed</code>.</p>
 </main>
 </html>
 """

@@ -1,8 +1,9 @@
 """What a training runs on: its devices, its exams cut into patches, and the slices that measure progress."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -146,6 +147,28 @@ class Patches:
     """A step, on one device."""
 
 
+def input_checks(options: RunOptions) -> list[Callable[[], object]]:
+    """Calls that raise MissingInputError where a folder of exams or the split file of a new run does not exist."""
+    named = [*options.data_root, *([options.split_json] if options.split_json and options.resume is None else [])]
+    return [partial(resolve_path, path) for path in named]
+
+
+def check_present(checks: Iterable[Callable[[], object]]) -> None:
+    """Make every call, and report all that is missing in one error.
+
+    Raises:
+        MissingInputError: one or more of them raised it.
+    """
+    missing: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except MissingInputError as error:
+            missing.append(str(error))
+    if missing:
+        raise MissingInputError("; ".join(missing))
+
+
 def open_data(
     options: RunOptions,
     known_split: Mapping[str, Sequence[str]] | None,
@@ -165,6 +188,7 @@ def open_data(
         MissingInputError: a root is not there, or a part has no usable series.
         SplitError: see `ctsr.data.split.choose_split`.
     """
+    check_present(input_checks(options))
     roots = [resolve_path(root, progress=progress) for root in options.data_root]
     # A run keeps the split it began with, whatever a split file says by now: its test patients stay unseen.
     named = options.split_json if options.resume is None else None

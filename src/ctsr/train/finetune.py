@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_model, of_kind, resolve_model
-from ctsr.checkpoint.model_lookup import FINETUNED
+from ctsr.checkpoint.model_lookup import FINETUNED, Resolved
 from ctsr.data.datasets import seen_in_training
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
@@ -21,7 +22,16 @@ from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
 from ctsr.progress import SILENT, Progress
 from ctsr.train.adversarial import FinetuneStage, WeightedLoss
-from ctsr.train.context import Data, Patches, TrainingContext, Validation, make_patches, open_data
+from ctsr.train.context import (
+    Data,
+    Patches,
+    TrainingContext,
+    Validation,
+    check_present,
+    input_checks,
+    make_patches,
+    open_data,
+)
 from ctsr.train.devices import Plan, cost_on_patches, ending_its_process_group, launch, leader_first, make_plan
 from ctsr.train.loop import learner
 from ctsr.train.options import FinetuneOptions, check_patch, continued
@@ -35,7 +45,7 @@ from ctsr.train.session import (
     restore,
     run_to_continue,
 )
-from ctsr.weights import load_weights
+from ctsr.weights import load_weights, weights_path
 
 __all__ = ["finetune"]
 
@@ -123,10 +133,12 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
     if options.resume is not None:
         folder, checkpoint = run_to_continue(options.resume, FinetuneRow)
         options = continued(options, checkpoint.training.get("config", {}), given)
+        _check_inputs(options)
         architecture = checkpoint.meta.architecture
         note = f"continuing {folder}"
         return options, Start(architecture, build(architecture), checkpoint.meta, note, folder, checkpoint)
-    resolved = resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, parameter="pretrained_g")
+    _check_inputs(options)
+    resolved = _generator_file(options)
     generator = of_kind(load_model(resolved.path), "in plane")
     scale = generator.architecture.scale
     if options.scale not in {None, scale}:
@@ -140,9 +152,30 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
     return options, Start(generator.architecture, generator.net, generator.meta, note)
 
 
+def _check_inputs(options: FinetuneOptions) -> None:
+    """Report all that is missing at once: generator, data, split file and weights.
+
+    Raises:
+        MissingInputError: something is missing; the message lists everything that is.
+    """
+    checks: list[Callable[[], object]] = [] if options.resume is not None else [partial(_generator_file, options)]
+    checks += input_checks(options)
+    if _needs_weights(options):
+        checks.append(partial(weights_path, options.perceptual, options.cache))
+    check_present(checks)
+
+
+def _generator_file(options: FinetuneOptions) -> Resolved:
+    return resolve_model(options.pretrained_g, scale=options.scale, only_l1=True, parameter="pretrained_g")
+
+
+def _needs_weights(options: FinetuneOptions) -> bool:
+    return options.perceptual != "none" and bool(options.lambda_perc)
+
+
 def _perceptual(options: FinetuneOptions) -> PerceptualLoss | None:
     """The perceptual loss with its fetched weights; None where it has no weight."""
-    if options.perceptual == "none" or not options.lambda_perc:
+    if not _needs_weights(options):
         return None
     trunk = Trunk(options.perceptual, load_weights(options.perceptual, options.cache))
     layers = options.perc_layers or convolutions_of(options.perceptual)[-1:]
