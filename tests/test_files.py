@@ -200,6 +200,16 @@ def test_a_full_disk_is_named_whatever_the_error_is_called(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(not Path("/dev/stdout").is_symlink(), reason="no /dev/stdout on this system")
+def test_redirected_output_is_added_to_and_the_link_to_it_stays(tmp_path: Path) -> None:
+    where = Path("/dev/stdout").readlink()
+    code = "from ctsr.files import *; print('first', flush=True); write_atomically(Path('/dev/stdout'), 'told')"
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=out)
+    assert (tmp_path / "out").read_text() == "first\ntold"
+    assert Path("/dev/stdout").readlink() == where
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
 def test_a_pipe_is_written_into_and_never_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"

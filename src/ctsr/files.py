@@ -36,6 +36,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system answers where there is no room: disk, quota, largest file."""
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """What it answers where this user may not write, or nobody."""
+OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
+"""Names of what a process has open already: links that lead to whatever a shell has put there, a file as well."""
 NO_ROOM_BYTES = 1 << 16
 """Less is free where a library failed on a full disk and does not say so."""
 
@@ -176,9 +178,10 @@ def is_special(path: Path) -> bool:
 def write_atomically(final: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write a whole file, text as UTF-8 with the newlines given; `durable` as for `atomic_path`."""
     encoded = content.encode("utf-8") if isinstance(content, str) else content
-    if is_special(final):  # /dev/stdout, or a pipe to another program: moving a file there would take its place
-        with naming_full_disk(final):
-            final.write_bytes(encoded)
+    # /dev/stdout, or a pipe to another program: moving a file there would take its place.
+    if is_special(final) or str(final).startswith(OPEN_FILES):
+        with naming_full_disk(final), final.open("ab") as opened:
+            opened.write(encoded)
         return
     with atomic_path(final, durable=durable) as part:
         part.write_bytes(encoded)

@@ -15,7 +15,7 @@ from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, Us
 from ctsr.exams import read_slice, scan
 from ctsr.preprocess import preprocess
 from ctsr.preprocess.manifest import CSV_LOG, JSON_LOG
-from tests.made.ct import body, ct_slice, enhanced, save, save_series, slices
+from tests.made.ct import body, ct_slice, enhanced, save, save_series, slices, write
 from tests.made.listener import Listener
 from tests.made.logs import rows_of
 from tests.oracles import dciodvfy_errors
@@ -344,7 +344,9 @@ def test_what_the_disk_must_hold_is_said_first(root: Path, tmp_path: Path) -> No
 
 def test_a_disk_too_small_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     root, out = tmp_path / "exams", tmp_path / "out"
-    save(ct_slice(body(3000), spacing=(10.0, 10.0)), root / "P" / "s")
+    # 1190 mm at 0.05 mm: more than a GB each.
+    count = shutil.disk_usage(tmp_path).free // 10**9 + 1
+    write(root / "P", slices([body(119)] * count, spacing=(10.0, 10.0)))
     with pytest.raises(CtsrError, match="are free"):
         preprocess(root, out, target_spacing=0.05)
     assert not (out / "Ppp").exists()

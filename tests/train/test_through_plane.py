@@ -43,7 +43,7 @@ def test_a_model_in_plane_is_no_model_between_slices(options: TrainOptions) -> N
     in_plane = train(replace(options, epochs=1))
     with pytest.raises(CheckpointError, match="not slices between slices"):
         find_model(str(in_plane.best), kind="between slices")
-    with pytest.raises(UsageError, match="through_plane True does not fit"):
+    with pytest.raises(UsageError, match="`through_plane` True does not fit"):
         train(TrainOptions(resume=str(in_plane.folder), through_plane=True, epochs=2, store=options.store))
 
 
@@ -54,5 +54,5 @@ def test_dose_has_no_meaning_between_slices(between: TrainOptions) -> None:
 
 @pytest.mark.parametrize("bounds", [(0.0, 2.0), (3.0, 2.0), (1.0, 50.0)])
 def test_impossible_slices_are_refused(options: TrainOptions, bounds: tuple[float, float]) -> None:
-    with pytest.raises(UsageError, match="thickness_range needs"):
+    with pytest.raises(UsageError, match="`thickness_range` needs"):
         replace(options, thickness_range=bounds)

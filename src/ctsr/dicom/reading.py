@@ -12,7 +12,6 @@ from typing import BinaryIO, cast
 
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -61,6 +60,7 @@ HEAD_BYTES = 512
 PREAMBLE_BYTES = 128
 META_HEADER_BYTES = 16
 """The prefix DICM, and the element with the length of all that follows it in the file meta."""
+META_BEGINS = b"DICM\x02\x00\x00\x00UL"
 MOST_INFLATED = 2**29
 """Bytes of a deflated data set."""
 MOST_REPEATS = 1000
@@ -171,12 +171,13 @@ def _check_inflated_size(file: BinaryIO) -> None:
         ReadError: it is larger than any image.
     """
     place = file.tell()
-    deflated = DeflatedExplicitVRLittleEndian.encode() in file.read(2 * HEAD_BYTES)
+    head = file.read(2 * HEAD_BYTES)
     file.seek(place)
-    if not deflated:
+    # DICM, and the file meta's first element, which ends with the length of the others.
+    first = head[PREAMBLE_BYTES : PREAMBLE_BYTES + META_HEADER_BYTES]
+    if DeflatedExplicitVRLittleEndian.encode() not in head or first[:10] != META_BEGINS:
         return
-    meta = read_file_meta_info(file.name)
-    file.seek(PREAMBLE_BYTES + META_HEADER_BYTES + int(meta.FileMetaInformationGroupLength))
+    file.seek(place + PREAMBLE_BYTES + META_HEADER_BYTES + int.from_bytes(first[-4:], "little"))
     inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while not inflater.eof and (content := inflater.unconsumed_tail or file.read(HEAD_BYTES * HEAD_BYTES)):
         inflated += len(inflater.decompress(content, MOST_INFLATED // 16))

@@ -107,8 +107,7 @@ class NodeOptions:
     tls_ca: Path | None = None
     """Certificates (PEM) that callers and the destination must be signed by."""
     page_port: int | None = None
-    """Port of a page on 127.0.0.1 that shows the queue, 0 for a free one; `ctsr node --list` tells its
-    address. None when left out."""
+    """Port of a page on 127.0.0.1 that shows the queue, 0 for a free one; `ctsr node --list` tells its address."""
     send_tls: bool = False
     """Send by C-STORE over TLS."""
 
