@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from ctsr.checkpoint import load_model, save_checkpoint
+from ctsr.checkpoint.meta import unusual
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, MissingInputError
+from ctsr.exams import only_series
+from ctsr.models import Architecture
+from tests.made.ct import chest, save_series
 from tests.made.model import META, example
 from tests.models.foreign import basicsr_forward, basicsr_state, user_forward, user_state
 
@@ -194,3 +198,24 @@ def test_weights_without_values_are_refused(tmp_path: Path) -> None:
     torch.save({"model": state}, tmp_path / "m.pth")
     with pytest.raises(CheckpointError, match="not plain numbers"):
         load_model(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize(
+    ("conditional", "spacing", "warned"),
+    [
+        (True, 0.7, False),  # as the training images are
+        (True, 1.6, False),  # as the LR made of them is
+        (True, 0.3, True),
+        (True, 2.5, True),
+        (False, 0.7, True),
+        (False, 1.6, False),
+    ],
+)
+def test_pixel_spacing_is_warned_about_where_the_model_does_not_know_it(
+    tmp_path: Path, conditional: bool, spacing: float, warned: bool
+) -> None:
+    save_series(tmp_path, [chest()], spacing=(spacing, spacing))
+    meta = replace(META, architecture=Architecture("edsr", 2, nf=4, nb=1, gc=0, conditional=conditional))
+    found = [line for line in unusual(only_series(tmp_path), meta) if line.startswith("pixel spacing")]
+    assert bool(found) is warned
+    assert all("compare the result with bicubic interpolation" in line for line in found)

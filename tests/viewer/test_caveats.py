@@ -40,7 +40,7 @@ def test_a_series_unlike_the_training_is_named(root: Path, model: ModelUnderTest
     elsewhere = replace(model, model=replace(model.model, meta=replace(meta, card=card)))
     (found,) = find_caveats(scan_patient(root / "fred").series, elsewhere)
     texts = [caveat.text for caveat in found if caveat.kind == "domain"]
-    assert any(text.startswith("LR pixel spacing") and "2 … 3 mm" in text for text in texts)
+    assert any(text.startswith("LR pixel spacing") and "trained for 4 … 6 mm" in text for text in texts)
     assert any(text.startswith("Slice thickness") for text in texts)
 
 

@@ -149,13 +149,16 @@ def _unusual(series: Series, meta: Meta) -> Iterator[str]:
     card, scale = meta.card, meta.scale
     if card.pixel_spacing_mm is None:
         yield "the model's card names no pixel spacing: whether this series is like its training is unknown"
-    elif not _within(
-        series.pixel_spacing, low := card.pixel_spacing_mm[0] * scale, high := card.pixel_spacing_mm[1] * scale
-    ):
-        yield (
-            f"pixel spacing {max(series.pixel_spacing):.3g} mm: the model was trained to make images of "
-            f"{low / scale:.3g} … {high / scale:.3g} mm from {low:.3g} … {high:.3g} mm"
-        )
+    else:
+        finest, coarsest = card.pixel_spacing_mm
+        # A conditional model is told blur and noise in pixels of its input. Series with the pixels of its training
+        # images, smaller by the scale than those of the LR made of them, are what its card measures.
+        low, high = finest if meta.architecture.conditional else finest * scale, coarsest * scale
+        if not _within(series.pixel_spacing, low, high):
+            yield (
+                f"pixel spacing {max(series.pixel_spacing):.3g} mm: the model was trained for {low:.3g} … {high:.3g} "
+                "mm, beyond which it may blur or invent detail; compare the result with bicubic interpolation"
+            )
     thickness = card.slice_thickness_mm
     if thickness and series.slice_thickness and not _within((series.slice_thickness,), *thickness):
         yield (

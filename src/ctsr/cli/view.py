@@ -29,6 +29,8 @@ class View:
 
     ctsr view EXAMS/15041 --native       (images as they are, beside their super-resolution at a strength of choice)
 
+    ctsr view EXAMS/15041 --native --slice_spacing 1.0 --plane coronal        (slices between slices)
+
     ctsr view head.nii.gz --snapshot slice.png --plane coronal --index 120
     """
 
@@ -78,7 +80,7 @@ class View:
             raise UsageError("no images given; give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
-        int8 = Int8Network(SyntheticSlices.of(model.model)) if model else None
+        int8 = Int8Network(SyntheticSlices.of(model.model)) if model and self.options.slice_spacing is None else None
         return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":
@@ -86,7 +88,8 @@ class View:
 
         if not self.no_model:
             named = self.model_path or self.options.default_model
-            return load_model_under_test(named, device=self.device, scale=self.scale, progress=console)
+            kind = self.options.model_kind
+            return load_model_under_test(named, device=self.device, scale=self.scale, kind=kind, progress=console)
         if self.model_path is not None:
             raise UsageError("--no_model and --model_path contradict each other; give only one of them")
         return None
@@ -94,6 +97,6 @@ class View:
     def _degradation(self, model: "ModelUnderTest | None", console: Console) -> "Degradation":
         from ctsr.degrade import Degradation
 
-        if model is None:
+        if model is None or self.options.slice_spacing is not None:
             return self.degradation.over(Degradation(scale=self.scale or DEFAULT_SCALE))
         return self.degradation.over_trained(model.degradation, console)

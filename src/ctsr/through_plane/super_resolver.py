@@ -78,18 +78,42 @@ class ThroughPlaneSuperResolver:
         Returns:
             `grid.num_wanted` slices, HU.
         """
-        window = _Window(read, grid)
-        told = ThroughPlaneConditions(
-            grid.profile.thickness / grid.spacing, grid.distance / grid.spacing, noise_hu / self.hu_range.hu_per_unit
-        )
+        window, told = _Window(read, grid), self._told(grid, noise_hu)
         rows, columns = window.pixels(0).hu.shape
         for slab in _slabs(grid, rows * columns):
-            block, differing = self._slab(window, grid, slab, told)
-            for index in range(slab.first, slab.stop):
-                self.disagreement.slice_hu = None if differing is None else differing[index - slab.wide_first]
-                padding = window.pixels(grid.nearest(index)).padding
-                hu = block[index - slab.wide_first].copy()
-                yield SlicePixels.from_padded(hu, padding)
+            yield from self._slices(window, grid, slab, told)
+
+    @staticmethod
+    def slab_of(grid: SliceGrid, pixels: int, index: int) -> range:
+        """Wanted slices that are made together with one of them; `pixels` is rows times columns."""
+        slab = _slab_with(index, grid, pixels)
+        return range(slab.first, slab.stop)
+
+    def slab(
+        self, read: Callable[[int], SlicePixels], grid: SliceGrid, noise_hu: float, index: int
+    ) -> list[SlicePixels]:
+        """The slices of the slab that holds wanted slice `index`, bit for bit those of the whole series.
+
+        Reads the source slices that it needs, and these only; other arguments are as of the whole series.
+        """
+        window, told = _Window(read, grid), self._told(grid, noise_hu)
+        rows, columns = window.pixels(grid.nearest(index)).hu.shape
+        return list(self._slices(window, grid, _slab_with(index, grid, rows * columns), told))
+
+    def _told(self, grid: SliceGrid, noise_hu: float) -> ThroughPlaneConditions:
+        return ThroughPlaneConditions(
+            grid.profile.thickness / grid.spacing, grid.distance / grid.spacing, noise_hu / self.hu_range.hu_per_unit
+        )
+
+    def _slices(
+        self, window: "_Window", grid: SliceGrid, slab: "_Slab", told: ThroughPlaneConditions
+    ) -> Iterator[SlicePixels]:
+        block, differing = self._slab(window, grid, slab, told)
+        for index in range(slab.first, slab.stop):
+            self.disagreement.slice_hu = None if differing is None else differing[index - slab.wide_first]
+            padding = window.pixels(grid.nearest(index)).padding
+            hu = block[index - slab.wide_first].copy()
+            yield SlicePixels.from_padded(hu, padding)
 
     def _slab(
         self, window: "_Window", grid: SliceGrid, slab: "_Slab", told: ThroughPlaneConditions
@@ -203,6 +227,10 @@ def _slabs(grid: SliceGrid, pixels: int) -> Iterator[_Slab]:
         stop = min(grid.num_wanted, first + kept)
         wide_first = max(-beyond, first - margin)
         yield _Slab(first, stop, wide_first - wide_first % FOLD, min(grid.num_wanted + beyond, stop + margin))
+
+
+def _slab_with(index: int, grid: SliceGrid, pixels: int) -> _Slab:
+    return next(slab for slab in _slabs(grid, pixels) if slab.first <= index < slab.stop)
 
 
 def _project(

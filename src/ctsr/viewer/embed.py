@@ -17,6 +17,7 @@ from ctsr.hu import AIR
 from ctsr.nifti import save_volume
 from ctsr.progress import SILENT, Progress
 from ctsr.quality.before_after import BeforeAfter
+from ctsr.viewer.between import BetweenImages
 from ctsr.viewer.images import PanelImage, PanelName
 from ctsr.viewer.native import NativeImages
 from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
@@ -82,8 +83,9 @@ def view(
         >>> frame = ctsr.view(volume, preset="lung")
     """
     view_options = ViewOptions(**options)
-    model = None if no_model else load_model_under_test(model_path or view_options.default_model, device=device)
-    default = model.degradation if model else Degradation(scale=DEFAULT_SCALE)
+    named, kind = model_path or view_options.default_model, view_options.model_kind
+    model = None if no_model else load_model_under_test(named, device=device, kind=kind)
+    default = model.degradation if model and kind == "in plane" else Degradation(scale=DEFAULT_SCALE)
     # The decoded form of a volume in memory is of no use to a later process: keep it out of the user's store.
     folder = tempfile.TemporaryDirectory(prefix="ctsr-view-", ignore_cleanup_errors=True)
     if isinstance(subject, Volume):
@@ -146,14 +148,16 @@ def _compute(session: ViewerSession, viewed: ViewedSlice, single: bool, progress
     panel: Literal["LR", "SR"] = "SR" if session.state.model else "LR"
     session.images.tune(viewed.series, viewed.setting, lambda: False)
     for index in progress.track(indices, total=len(indices), what=f"Computing {panel}"):
-        if panel == "SR":
+        if panel == "SR" and not session.images.has(panel, viewed.series, viewed.setting, index):
             session.images.compute_sr(viewed.series, viewed.setting, index, lambda: False)
-        else:
+        if panel == "LR" or isinstance(session.images, BetweenImages):
             session.images.lr(viewed.series, viewed.setting, index)
 
 
 def _captions(session: ViewerSession, viewed: ViewedSlice, images: dict[PanelName, PanelImage]) -> dict[PanelName, str]:
     state = session.state
+    if isinstance(session.images, BetweenImages):
+        return {}
     if isinstance(session.images, NativeImages):
         return _native_captions(session.images, viewed)
     measured = measure(images, state.methods, None, state.window.window, state.hu_range, lambda: False)

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from threading import Lock
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from cachetools import LRUCache
 
 from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import centered_crop, slice_pair
@@ -18,11 +16,13 @@ from ctsr.hu import AIR, BLOCK, HURange
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, interpolate
 from ctsr.series import Series
+from ctsr.through_plane.slice_grid import SliceGrid
 from ctsr.viewer.options import PlaneName
 from ctsr.viewer.samplers import InterruptibleModel, Setting
+from ctsr.viewer.slice_cache import Pixels, SliceCache
 from ctsr.volume import Vector, normal, spread
 
-PanelName: TypeAlias = Literal["LR", "Source", "Bilinear", "Bicubic", "SR", "HR"]
+PanelName: TypeAlias = Literal["LR", "Source", "Bilinear", "Bicubic", "Cubic", "SR", "HR"]
 PANELS: tuple[PanelName, ...] = get_args(PanelName)
 COARSE: frozenset[PanelName] = frozenset({"LR", "Source"})
 """Panels whose pixels are larger than SR's by the scale."""
@@ -32,7 +32,6 @@ NOTHING = int(PADDING)
 KERNEL_MARGIN = 3
 """LR pixels on either side that an interpolated pixel depends on, plus one."""
 
-Pixels: TypeAlias = npt.NDArray[np.float32]
 Missing: TypeAlias = npt.NDArray[np.bool_]
 
 PLANES: tuple[PlaneName, ...] = get_args(PlaneName)
@@ -45,47 +44,6 @@ LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
 """For each patient axis (LPS), the letters of its positive and negative direction."""
 MAX_ROWS_PER_SLICE = 4
 """Above this, an even grid would show mostly empty rows: slices are stacked instead."""
-
-
-class SliceCache:
-    """Least recently used cache of computed slices, limited in bytes. Thread-safe."""
-
-    def __init__(self, max_bytes: int) -> None:
-        def size(pixels: Pixels) -> int:
-            # A slice larger than the cache counts as all of it: it evicts everything else and is kept.
-            return min(pixels.nbytes, max_bytes)
-
-        self._slices: LRUCache[Hashable, Pixels] = LRUCache(max_bytes, getsizeof=size)
-        self._lock = Lock()
-
-    @property
-    def used(self) -> int:
-        """Bytes held now."""
-        return int(self._slices.currsize)
-
-    def get(self, key: Hashable) -> Pixels | None:
-        """Return the slice and mark it as used; None where it is not cached."""
-        with self._lock:
-            return self._slices.get(key)
-
-    def has(self, key: Hashable) -> bool:
-        """Whether the slice is cached; does not count as a use."""
-        return key in self._slices
-
-    def fits(self, num_bytes: int) -> bool:
-        """Whether `num_bytes` more can be held without evicting anything."""
-        return self._slices.currsize + num_bytes <= self._slices.maxsize
-
-    def drop(self, is_unwanted: Callable[[Any], bool]) -> None:
-        """Forget the slices whose keys are unwanted."""
-        with self._lock:
-            for key in [key for key in self._slices if is_unwanted(key)]:
-                del self._slices[key]
-
-    def put(self, key: Hashable, value: Pixels) -> None:
-        """Cache a slice and evict the least recently used ones beyond the limit."""
-        with self._lock:
-            self._slices[key] = value
 
 
 @dataclass(frozen=True)
@@ -113,6 +71,8 @@ class ViewGeometry:
     z_rows: tuple[int, ...]
     """Slice of each row of a coronal or sagittal image from the top, or `NO_SLICE`."""
     edge_labels: dict[PlaneName, EdgeLabels]
+    source_mm: tuple[float, ...] = ()
+    """With slices between slices: where the source slices lie in coronal and sagittal images, mm from the top edge."""
 
     def count(self, plane: PlaneName) -> int:
         """Number of images in a plane."""
@@ -157,6 +117,19 @@ class OpenedSeries:
     geometry: ViewGeometry
     source: Series
     """As a scan found it."""
+    between: SliceGrid | None = None
+    """Where slices between slices are wanted: images are counted on its grid."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed for `between`."""
+
+    @property
+    def z_mm(self) -> tuple[float, ...]:
+        """Of each axial image."""
+        if self.between is None:
+            return tuple(self.stored.z_mm)
+        grid = self.between
+        wanted, known = grid.wanted_positions(0, grid.num_wanted), grid.source_positions(0, grid.count)
+        return tuple(float(z) for z in np.interp(wanted, known, self.stored.z_mm))
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +192,10 @@ class PanelImages:
     def key(self, panel: Literal["LR", "SR"], series: OpenedSeries, setting: Setting, index: int) -> Hashable:
         """What a slice is known by in the cache."""
         return panel, series.number, setting.number, index
+
+    def batch(self, series: OpenedSeries, index: int) -> range:  # noqa: ARG002  (for `BetweenImages`)
+        """Slices whose SR is computed together with that of `index`."""
+        return range(index, index + 1)
 
     def is_tuned(self, series: OpenedSeries, setting: Setting) -> bool:  # noqa: ARG002  (for `NativeImages`)
         """Whether nothing about the whole series is left to be measured before SR is final."""

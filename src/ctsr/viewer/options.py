@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from ctsr.checkpoint.model import ModelKind
+from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
 from ctsr.errors import UsageError
 from ctsr.evaluate.options import ConditionsSource
 from ctsr.hu import HUOptions
@@ -46,6 +48,11 @@ class ViewOptions(HUOptions):
     """With `native`, instead of the strength's: 0 to 1."""
     sharpen: float | None = None
     """With `native`, instead of the strength's: 0 to 1."""
+    slice_spacing: float | None = None
+    """With `native`, mm between slices: source, cubic interpolation and the slices between slices that `ctsr upscale
+    --slice_spacing` makes, in every plane."""
+    slice_profile: str | None = None
+    """With `slice_spacing`: thickness of the source's slices in mm; see `ctsr upscale`."""
     limit_noise: bool = True
     """With `native`, mix in interpolation where the result would be noisier than its source."""
     conditions: str = "drawn"
@@ -87,7 +94,14 @@ class ViewOptions(HUOptions):
     @property
     def default_model(self) -> str | None:
         """Model where none is named; None for the newest run. Real series get what `ctsr upscale` gives them."""
+        if self.slice_spacing is not None:
+            return DEFAULT_SLICE_MODEL
         return DEFAULT_MODEL if self.native else None
+
+    @property
+    def model_kind(self) -> ModelKind:
+        """What the model makes finer."""
+        return "in plane" if self.slice_spacing is None else "between slices"
 
     @property
     def upscale_options(self) -> UpscaleOptions | None:
@@ -99,6 +113,8 @@ class ViewOptions(HUOptions):
             denoise=self.denoise,
             sharpen=self.sharpen,
             limit_noise=self.limit_noise,
+            slice_spacing=self.slice_spacing,
+            slice_profile=self.slice_profile,
             assume_hu=self.assume_hu,
         )
 
@@ -106,6 +122,10 @@ class ViewOptions(HUOptions):
         ConditionsSource.parse(self.conditions)
         if self.native and self.eval_summary is not None:
             raise UsageError("`native` shows images as they are, `eval_summary` degraded ones; leave one of them out")
+        if self.slice_spacing is not None and not self.native:
+            raise UsageError("`slice_spacing` goes with `native`, which shows images as they are")
+        if self.slice_spacing is not None and self.precision == "int8":
+            raise UsageError("`precision` int8 is for models in plane; leave it out")
         if not 0 <= self.port < 65536:
             raise UsageError(f"`port` {self.port}: a port is a number from 1 to 65535, or 0 for a free one")
         if self.cache_mb < 16:

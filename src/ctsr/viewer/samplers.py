@@ -349,15 +349,16 @@ class InterruptibleModel:
         with self._lock:
             self._is_cancelled = is_cancelled
             try:
-                self._stop_if_cancelled()
+                self.stop_if_cancelled()
                 yield
             finally:
                 self._is_cancelled = _never
 
     def _before_layer(self, _module: nn.Module, _inputs: Any) -> None:
-        self._stop_if_cancelled()
+        self.stop_if_cancelled()
 
-    def _stop_if_cancelled(self) -> None:
+    def stop_if_cancelled(self) -> None:
+        """Raise `StaleRequestError` where what runs now is not wanted any more."""
         if self._is_cancelled():
             raise StaleRequestError
 

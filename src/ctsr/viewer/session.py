@@ -9,12 +9,14 @@ from pathlib import Path
 from threading import Condition, Lock, Thread
 from typing import Any, Literal, TypeAlias
 
-from ctsr.data.hu_cache import default_store, open_series
+from ctsr.data.hu_cache import StoredSeries, default_store, open_series
 from ctsr.data.pairs import slice_pair
 from ctsr.hu import Window
 from ctsr.metrics import MetricValue
 from ctsr.series import Series
+from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
+from ctsr.viewer.between import BetweenImages, open_between
 from ctsr.viewer.images import (
     PLANES,
     OpenedSeries,
@@ -54,7 +56,9 @@ class PageTurn:
 class SeriesOpener:
     """The series of a viewer, each decoded when it is first asked for. Thread-safe."""
 
-    def __init__(self, series: Sequence[Series], store: Path, scale: int, *, assume_hu: bool, native: bool) -> None:
+    def __init__(
+        self, series: Sequence[Series], store: Path, scale: int, *, assume_hu: bool, native: UpscaleOptions | None
+    ) -> None:
         self._series, self._store, self._scale, self._assume_hu = tuple(series), store, scale, assume_hu
         self._native = native
         self._opened: dict[int, OpenedSeries] = {}
@@ -70,12 +74,17 @@ class SeriesOpener:
             if number not in self._opened:
                 series = self._series[number]
                 stored = open_series(series, self._store, assume_hu=self._assume_hu)
-                geometry = view_geometry(series, self._scale, native=self._native)
-                self._opened[number] = OpenedSeries(number, stored, geometry, series)
+                self._opened[number] = self._with_geometry(number, series, stored)
             return self._opened[number]
 
     def __len__(self) -> int:
         return len(self._series)
+
+    def _with_geometry(self, number: int, series: Series, stored: StoredSeries) -> OpenedSeries:
+        if self._native is not None and self._native.wanted_slice_spacing is not None:
+            return open_between(number, series, stored, self._native, assume_hu=self._assume_hu)
+        geometry = view_geometry(series, self._scale, native=self._native is not None)
+        return OpenedSeries(number, stored, geometry, series)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +104,7 @@ class ViewerSession:
 
     def __init__(self, state: ViewerState, *, store: Path, cache_bytes: int, assume_hu: bool = False) -> None:
         self.state = state
-        native = state.strength is not None
-        self.series = SeriesOpener(state.series, store, state.scale, assume_hu=assume_hu, native=native)
+        self.series = SeriesOpener(state.series, store, state.scale, assume_hu=assume_hu, native=state.strength)
         self.settings = SettingRegistry(state.sampler, state.strength)
         self.images = _panel_images(state, SliceCache(cache_bytes), assume_hu)
         self._prefetcher = Prefetcher(self.images, self._report)
@@ -122,7 +130,8 @@ class ViewerSession:
             "shape": geometry.shape,
             "spacing": geometry.spacing,
             "z_rows": geometry.z_rows,
-            "z_mm": self.series[number].stored.z_mm,
+            "z_mm": self.series[number].z_mm,
+            "source_mm": geometry.source_mm,
             "body": body_boxes(self.series[number]),
             "planes": {
                 plane: {
@@ -146,7 +155,7 @@ class ViewerSession:
     def made_with(self, viewed: ViewedSlice) -> dict[str, Any]:
         """The degradation of a slice; of images as they are, the strength and what it does to the series."""
         strength = viewed.setting.strength
-        if strength is None or not isinstance(self.images, NativeImages):
+        if strength is None or not isinstance(self.images, NativeImages | BetweenImages):
             return self.degradation(viewed)
         described = self.images.described(viewed.series, viewed.setting)
         return described | {"strength": asdict(strength_of(strength)), "limit_noise": strength.limit_noise}
@@ -279,6 +288,8 @@ class ViewerSession:
 
 def _panel_images(state: ViewerState, cache: SliceCache, assume_hu: bool) -> PanelImages:
     if state.strength is not None and state.model is not None:
+        if state.strength.wanted_slice_spacing is not None:
+            return BetweenImages(cache, state.model, assume_hu=assume_hu)
         return NativeImages(cache, state.model, assume_hu=assume_hu)
     model = InterruptibleModel(state.model) if state.model else None
     return PanelImages(cache, state.scale, state.hu_range, model, state.conditions)
@@ -401,7 +412,8 @@ class Prefetcher:
             self._failed.add((viewed.series.number, viewed.setting.number, index))
             self._report(viewed, "SR", index, str(error))
         else:
-            self._report(viewed, "SR", index, "")
+            for ready in (TUNING,) if index == TUNING else self._images.batch(viewed.series, index):
+                self._report(viewed, "SR", ready, "")
 
     def _is_stale(self, started_for: ViewedSlice, index: int) -> bool:
         """Whether another degradation or series is shown meanwhile, or a slice in view whose SR is missing."""
@@ -410,6 +422,8 @@ class Prefetcher:
             return True
         if (viewed.series.number, viewed.setting.number) != (started_for.series.number, started_for.setting.number):
             return True
+        if index != TUNING and viewed.index in self._images.batch(viewed.series, index):
+            return False
         return index != viewed.index and not self._images.has("SR", viewed.series, viewed.setting, viewed.index)
 
 

@@ -173,8 +173,8 @@ class ViewerState:
     def panels(self) -> tuple[PanelName, ...]:
         """Panels to show: no SR without a model, no HR of images as they are."""
         if self.strength is not None:
-            return ("Source", "Bicubic", "SR")
-        return tuple(panel for panel in PANELS if panel != "Source" and (panel != "SR" or self.model))
+            return ("Source", "Bicubic" if self.strength.wanted_slice_spacing is None else "Cubic", "SR")
+        return tuple(panel for panel in PANELS if panel not in {"Source", "Cubic"} and (panel != "SR" or self.model))
 
     @property
     def methods(self) -> dict[PanelName, str]:
@@ -255,8 +255,16 @@ def _strength_dict(options: UpscaleOptions | None, model: ModelUnderTest | None)
         **asdict(strength_of(options)),
         "limit_noise": options.limit_noise,
         "conditional": model.conditional,
+        "slice_spacing": options.slice_spacing,
+        "between_flags": _between_flags(options),
         "named": {name: asdict(strength) for name, strength in STRENGTHS.items()},
     }
+
+
+def _between_flags(options: UpscaleOptions) -> str:
+    """What `ctsr upscale` is told of slices between slices."""
+    given = {"slice_spacing": options.slice_spacing, "slice_profile": options.slice_profile, "denoise": options.denoise}
+    return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
 
 
 def _evaluation_dict(evaluated: RecordedEvaluation | None) -> dict[str, Any] | None:
@@ -320,7 +328,7 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         series=found.series,
         first=found.first,
         model=_on_engine(request, found.series, progress),
-        scale=sampler.degradation.scale,
+        scale=1 if options.slice_spacing is not None else sampler.degradation.scale,
         sampler=sampler,
         window=_window(options, evaluated),
         evaluated=evaluated,

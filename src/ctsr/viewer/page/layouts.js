@@ -10,8 +10,9 @@ export function layouts() {
   const { panels, strength, model } = known.state;
   const all = { name: "all images", panels };
   if (strength) {
+    const [, interpolation] = panels;
     return [
-      { name: "2 × 2", panels: ["Source", "SR", "Bicubic", "Difference"] }, { name: "Source · SR", panels: ["Source", "SR"] },
+      { name: "2 × 2", panels: ["Source", "SR", interpolation, "Difference"] }, { name: "Source · SR", panels: ["Source", "SR"] },
       all, { name: "3 planes × 2", two: ["Source", "SR"] },
     ];
   }

@@ -12,7 +12,7 @@ import * as side from "./sidebar.js";
 import { applyLayout, currentLayout, layouts } from "./layouts.js";
 import { allRegions, middleRegion } from "./regions.js";
 import { change, keyPlane, known, mainPlane, moveTo, onChange, onwards, planes, regionKey, sliceIndex, view } from "./state.js";
-import { bindStrength, isNative, resetStrength, showStrength } from "./strength.js";
+import { bindStrength, isBetween, isNative, resetStrength, showStrength } from "./strength.js";
 import { fromAddress, toAddress } from "./address.js";
 import { PictureStore } from "./store.js";
 
@@ -37,7 +37,7 @@ async function begin() {
   fillSelects(state, actions);
   side.showModel();
   side.showNotes();
-  const pair = isNative() ? ["SR", "Bicubic"] : [state.model ? "SR" : "Bicubic", "HR"];
+  const pair = isNative() ? ["SR", state.panels[1]] : [state.model ? "SR" : "Bicubic", "HR"];
   change({
     plane: state.plane, center: state.window[0], width: state.window[1], panels: new Set(layouts()[0].panels),
     difference: pair, pair: isNative() ? ["Source", "SR"] : pair, image: state.panels.at(-1),
@@ -372,7 +372,8 @@ const actions = {
   goto: () => { $("index").focus(); $("index").select(); },
   savePicture: () => { if (now.drawn) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn); },
   saveNumbers: () => {
-    if (isNative() ? now.drawn?.before_after : now.slice && now.drawn) saveNumbers(now.slice, now.region, now.drawn);
+    if (isBetween() && !view.box) side.say("Slices between slices have numbers in a region: draw one first.");
+    else if (isBetween() ? now.region && now.drawn : isNative() ? now.drawn?.before_after : now.slice && now.drawn) saveNumbers(now.slice, now.region, now.drawn);
     else side.say("The numbers are still being measured; save them in a moment.");
   },
   help: () => { if ($("help").open) $("help").close(); else $("help").showModal(); },

@@ -47,6 +47,7 @@ export class Marked {
     this.pen = { c, size, pad: size * 0.7 };
     if (view.crosshair || view.plane === "all") this.drawCrosshair();
     this.drawGaps();
+    this.drawSources();
     drawRegions(this);
     drawShapes(this);
     this.drawLine();
@@ -227,6 +228,30 @@ export class Marked {
     for (let x = left - size[0] * height; x < left + width; x += 9) { c.moveTo(x, top + size[0] * height); c.lineTo(x + size[0] * height, top); }
     c.stroke();
     c.restore();
+  }
+
+  /** Where source slices lie, on the pane from its top; none where every row is one. */
+  get sources() {
+    if (this.plane === "axial") return [];
+    const { scale, top } = this.transform;
+    return known.geometry.source_mm.map((y) => top + y * scale);
+  }
+
+  /** Marks at both edges of the pane, over whatever lies there. */
+  drawSources() {
+    const { c, size } = this.pen;
+    const [length, right] = [0.55 * size, this.width - this.bar];
+    for (const { width, style } of [{ width: 3, style: "rgb(0 0 0 / 75%)" }, { width: 1.4, style: "#e0c368" }]) {
+      Object.assign(c, { lineWidth: width, strokeStyle: style });
+      c.beginPath();
+      for (const y of this.sources) {
+        c.moveTo(0, y);
+        c.lineTo(length, y);
+        c.moveTo(right - length, y);
+        c.lineTo(right, y);
+      }
+      c.stroke();
+    }
   }
 
   drawLine() {

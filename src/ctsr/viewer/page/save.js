@@ -2,6 +2,7 @@
 
 import { mm } from "./format.js";
 import { known, regionKey, sliceIndex, view } from "./state.js";
+import { isBetween } from "./strength.js";
 
 function stem() {
   const { patient } = known.state.series[view.series];
@@ -20,6 +21,7 @@ function download(blob, name) {
 /** How SR of images as they are was made. */
 function nativeLine(made) {
   const { model, version } = known.state;
+  if (isBetween()) return `slices every ${mm(known.state.strength.slice_spacing)} mm of ${mm(made.thickness_mm)} mm slices ${mm(made.distance_mm)} mm apart by ${model.name} (${model.sha256.slice(0, 8)}, ${model.engine}) · ctsr ${version} · not for diagnosis`;
   const { denoise, sharpen } = made.strength;
   const noise = made.before_after?.noise_ratio ? `, noise ×${made.before_after.noise_ratio.toFixed(2)}` : "";
   return `SR ×${known.state.scale} by ${model.name} (${model.sha256.slice(0, 8)}, ${model.engine}), denoise ${mm(denoise, 3)}, sharpen ${mm(sharpen, 3)}${noise} · ctsr ${version} · not for diagnosis`;
@@ -122,8 +124,12 @@ const SERIES_FIGURES = ["noise_ratio", "edge_width_mm", "agreement_hu", "oversho
 function nativeLines(region, made) {
   const { state, geometry } = known;
   const one = state.series[view.series];
-  const biases = Object.keys(made.before_after.bias_hu);
-  const how = {
+  const biases = Object.keys(made.before_after?.bias_hu ?? {});
+  const how = isBetween() ? {
+    slice_spacing_mm: state.strength.slice_spacing, thickness_mm: made.thickness_mm, distance_mm: made.distance_mm, told_noise_hu: made.told.noise_hu,
+    source_noise_hu: made.noise.sigma_hu ?? "", model: state.model.name, model_sha256: state.model.sha256, engine: state.model.engine,
+    device: state.model.device, caveats: [...state.caveats[view.series].map(({ text }) => text), ...made.warnings].join(" "), ctsr_version: state.version,
+  } : {
     denoise: made.strength.denoise, sharpen: made.strength.sharpen, limit_noise: made.limit_noise, network_share: made.network_share,
     told_sigma_px: made.told?.blur_sigma_px ?? "", told_noise_hu: made.told?.noise_hu ?? "", source_noise_hu: made.noise.sigma_hu ?? "",
     measured_slices: made.before_after.slices, scale: state.scale, model: state.model.name, model_sha256: state.model.sha256,
@@ -132,7 +138,7 @@ function nativeLines(region, made) {
   };
   const columns = ["patient_id", "series_uid", "plane", "slice_index", "region", "image", ...SERIES_FIGURES, ...biases.map((tissue) => `bias_hu_${tissue}`), "mean_hu", "sd_hu", "pixels", "row_mm", "column_mm", ...Object.keys(how)];
   const lines = [columns];
-  for (const [image, measured] of [["Bicubic", made.bicubic], ["SR", made.before_after]]) {
+  for (const [image, measured] of isBetween() ? [] : [["Bicubic", made.bicubic], ["SR", made.before_after]]) {
     lines.push([one.patient, one.uid, "", "", "series", image, ...SERIES_FIGURES.map((name) => measured[name] ?? ""), ...biases.map((tissue) => measured.bias_hu[tissue] ?? ""), "", "", "", "", "", ...Object.values(how)]);
   }
   if (region && view.box) {

@@ -35,7 +35,7 @@ export function showFacts() {
 export function showModel() {
   const { model, scale } = known.state;
   const facts = model
-    ? [["name", model.name], ["network", model.architecture], ["engine", model.engine], ["device", model.device], ["scale", `×${scale}`]]
+    ? [["name", model.name], ["network", model.architecture], ["engine", model.engine], ["device", model.device], ...(known.state.strength?.slice_spacing ? [] : [["scale", `×${scale}`]])]
     : [["scale", `×${scale}`]];
   $("model-facts").innerHTML = definitions(facts);
   $("model-facts").title = model ? `${model.path}\nsha256 ${model.sha256}` : "";

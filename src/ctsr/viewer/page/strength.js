@@ -8,6 +8,8 @@ const $ = (id) => document.getElementById(id);
 const SETTLE_MS = 120; // a slider that rests for so long has been put there
 
 export const isNative = () => Boolean(known.state?.strength);
+/** Slices between slices: nothing is chosen on the page, and nothing is measured of the series. */
+export const isBetween = () => Boolean(known.state?.strength?.slice_spacing);
 
 /** Bind the sliders; `wanted` is told {denoise, sharpen, limit_noise} once they rest. */
 export function bindStrength(wanted) {
@@ -15,6 +17,12 @@ export function bindStrength(wanted) {
   $("strength").hidden = !strength;
   $("degradation").hidden = Boolean(strength);
   if (!strength) return;
+  for (const choice of $("strength").querySelectorAll(".group, .slide")) choice.hidden = isBetween();
+  if (isBetween()) {
+    $("strength").querySelector("h2").textContent = "Slices between slices";
+    $("command").textContent = `ctsr upscale IN OUT ${strength.between_flags}`;
+    return;
+  }
   let timer = null;
   const changed = (delay) => {
     showSliders();
@@ -48,7 +56,7 @@ function asked() {
 
 export function resetStrength() {
   const { strength } = known.state;
-  if (!strength) return;
+  if (!strength || isBetween()) return;
   exact = { denoise: strength.denoise, sharpen: strength.sharpen };
   $("denoise").value = strength.denoise;
   $("sharpen").value = strength.sharpen;
@@ -72,12 +80,32 @@ function showSliders() {
 
 /** What the network is told, and before and after of the series; both as run.json of `ctsr upscale` has them. */
 export function showStrength(made) {
+  showWarnings(made);
+  if (isBetween()) {
+    showBetween(made);
+    return;
+  }
   const told = made.told ? `σ ${mm(made.told.blur_sigma_px, 3)} px, ${made.told.noise_hu.toFixed(1)} HU` : "nothing";
   const share = made.network_share === null ? "measuring …" : `${(100 * made.network_share).toFixed(0)} %`;
   $("told").innerHTML = definitions([["told", told], ["network's share", share]]);
   $("metrics").querySelector("h2").firstChild.textContent = "Before and after ";
   $("metrics-domain").textContent = made.before_after ? `${made.before_after.slices} slices of the series` : "";
   $("metrics").querySelector(".body").innerHTML = beforeAfter(made);
+}
+
+/** Where the slices lie, and how the marks at the edges of images are to be read. */
+function showBetween(made) {
+  const noise = made.noise.sigma_hu === null ? "–" : `${made.noise.sigma_hu.toFixed(1)} HU`;
+  const told = made.told.noise_hu ? `noise of ${made.told.noise_hu.toFixed(1)} HU` : "no noise";
+  $("told").innerHTML = definitions([
+    ["from", `${mm(made.thickness_mm)} mm slices, ${mm(made.distance_mm)} mm apart`], ["to", `${mm(known.state.strength.slice_spacing)} mm apart`],
+    ["told", told], ["noise of the source", noise],
+  ]);
+  $("metrics").querySelector("h2").firstChild.textContent = "Source slices ";
+  $("metrics").querySelector(".body").innerHTML = '<p class="hint">Marks at the edges of coronal and sagittal images: where slices of the source lie. What is between them was not measured.</p>';
+}
+
+function showWarnings(made) {
   const warnings = [...known.state.caveats[view.series].map(({ text }) => text), ...made.warnings];
   $("caveats").hidden = !warnings.length;
   $("caveats").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
