@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ctsr.checkpoint.model import ModelKind
-from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
 from ctsr.errors import UsageError
 from ctsr.evaluate.options import ConditionsSource
 from ctsr.hu import HUOptions
 from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
+
+if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
+    from ctsr.checkpoint.model import ModelKind
 
 PlaneName: TypeAlias = Literal["axial", "coronal", "sagittal"]
 
@@ -95,11 +96,13 @@ class ViewOptions(HUOptions):
     def default_model(self) -> str | None:
         """Model where none is named; None for the newest run. Real series get what `ctsr upscale` gives them."""
         if self.slice_spacing is not None:
+            from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
+
             return DEFAULT_SLICE_MODEL
         return DEFAULT_MODEL if self.native else None
 
     @property
-    def model_kind(self) -> ModelKind:
+    def model_kind(self) -> "ModelKind":
         """What the model makes finer."""
         return "in plane" if self.slice_spacing is None else "between slices"
 
