@@ -40,7 +40,7 @@ SHOWN = (
     Shown("real-rods", "pairs/SB-Catphan/S2_RamLak_0.908mm", "soft_tissue"),
     Shown("real-cone-beam", "more/4D-Lung-100_HM10395", "soft_tissue"),
 )
-COLOURS = 48
+COLOURS = 40
 """Of a picture: greys, and the frame of the detail. A quarter of the bytes."""
 
 

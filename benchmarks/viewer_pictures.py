@@ -4,6 +4,7 @@ The pictures of the documentation are made with it (FOLDER `docs/images`).
 """
 
 import argparse
+import io
 import shutil
 import sys
 from collections.abc import Generator
@@ -11,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.common import workspace
 from benchmarks.view import FLAGS
 from ctsr.evaluate.methods import load_model_under_test
+from ctsr.figures import with_palette
 from ctsr.phantom.exams import make_exams
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import ViewServer
@@ -105,7 +109,8 @@ def _tools(page: Page) -> None:
 
 def _save(page: Page, path: Path) -> None:
     page.wait_for_timeout(300)
-    page.screenshot(path=path)
+    with Image.open(io.BytesIO(page.screenshot())) as image:
+        with_palette(np.asarray(image.convert("RGB"))).save(path, optimize=True)
     print(path, flush=True)
 
 

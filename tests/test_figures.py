@@ -127,7 +127,7 @@ def test_a_palette_keeps_every_grey_and_the_colours_of_few_pixels() -> None:
     found = with_palette(rgb)
     apart = np.abs(np.asarray(found.convert("RGB")).astype(int) - rgb).max(axis=2)
     assert len(found.getcolors() or []) <= 256
-    assert apart[0].max() <= 1
-    assert apart[150].max() <= 4
+    assert apart[0].max() <= 2
+    assert apart[150].max() <= 8
     few = rgb[:1, :8]
     np.testing.assert_array_equal(np.asarray(with_palette(few).convert("RGB")), few)

@@ -75,4 +75,4 @@ def test_no_two_public_classes_of_the_library_share_a_name() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(module)
     shared = {name for name, modules in homes.items() if sum(not m.startswith("ctsr.cli") for m in modules) > 1}
-    assert shared <= {"Job", "Verdict"}  # of `ctsr.node`, a queue and a network of its own
+    assert shared == set()

@@ -38,8 +38,10 @@ DPI = 150
 """Resolution of all figures, pixels per inch."""
 FEW_COLORS = 256
 """Of a PNG file's palette."""
-GREYS = 128
-"""Of these, so that no grey is off by more than 1 of 255."""
+GREYS = 86
+"""Of these, so that no grey is off by more than 2 of 255."""
+EXACT = 24
+"""Of these, colours of surfaces and letters."""
 MAX_FLAT_ASPECT = 0.45
 """Slices whose height over width, in mm, is below this are stacked rather than shown side by side."""
 
@@ -107,23 +109,26 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def with_palette(rgb: npt.NDArray[np.uint8]) -> Image.Image:
-    """An image in at most 256 colours: `GREYS` evenly spaced ones, and as many as are left that fit what has a hue.
+    """An image in at most 256 colours: `GREYS` evenly spaced, `EXACT` that are seen most, and others that fit the rest.
 
-    The colours of a bar or a difference are few pixels beside a CT slice: every colour counts once, not every pixel.
+    The colours of a bar or a difference are few pixels beside a CT slice: to the others, each counts once.
 
     Args:
         rgb: (rows, columns, 3).
     """
     packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    values, places = np.unique(packed, return_inverse=True)
+    values, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
     colors = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1).astype(np.uint8)
     palette = colors
     if len(colors) > FEW_COLORS:
-        hued = colors[np.ptp(colors, axis=1) > 0]
+        hued = colors[np.argsort(-counts, kind="stable")]
+        hued = hued[np.ptp(hued, axis=1) > 0]
         greys = np.linspace(0, 255, GREYS).round().astype(np.uint8)
-        fitted = Image.fromarray(hued[None]).quantize(FEW_COLORS - GREYS, Image.Quantize.MEDIANCUT).getpalette()
+        fitted = (
+            Image.fromarray(hued[None]).quantize(FEW_COLORS - GREYS - EXACT, Image.Quantize.MAXCOVERAGE).getpalette()
+        )
         hues = np.array(fitted or [], np.uint8).reshape(-1, 3)
-        palette = np.concatenate([np.repeat(greys[:, None], 3, axis=1), hues])
+        palette = np.concatenate([np.repeat(greys[:, None], 3, axis=1), hued[:EXACT], hues])
     nearest = np.asarray(KDTree(palette).query(colors)[1], np.uint8)
     image = Image.fromarray(nearest[places.reshape(packed.shape)], mode="P")
     image.putpalette(palette.tobytes())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.errors import MissingInputError, UsageError
-from ctsr.node.queue import Instance, Job, JobState, Queue
+from ctsr.node.queue import Instance, JobState, Queue, StudyJob
 
 FIRST = Instance("1.2.3", "1.2.3.4", "1.2.3.4.1", "ROUTER")
 SECOND = replace(FIRST, sop_uid="1.2.3.4.2")
@@ -38,16 +38,16 @@ def test_a_queue_is_for_the_eyes_of_its_user_only(queue: Queue, tmp_path: Path) 
     assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755, "who made it has decided"
 
 
-def images(job: Job) -> list[bytes]:
+def images(job: StudyJob) -> list[bytes]:
     return sorted(path.read_bytes() for path in job.originals.iterdir())
 
 
-def complete(queue: Queue) -> Job:
+def complete(queue: Queue) -> StudyJob:
     (job,) = queue.close_quiet(0, ())
     return job
 
 
-def upscaling(queue: Queue) -> Job:
+def upscaling(queue: Queue) -> StudyJob:
     job = queue.begin_upscaling(complete(queue))
     assert job is not None
     return job

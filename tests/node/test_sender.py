@@ -11,7 +11,7 @@ import pytest
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 
-from ctsr.node.queue import Instance, Job, JobState, Queue
+from ctsr.node.queue import Instance, JobState, Queue, StudyJob
 from ctsr.node.receiver import STORED_CLASSES
 from ctsr.node.sender import Sender
 from ctsr.node.settings import NodeOptions, parse_destination
@@ -63,7 +63,7 @@ class Delivery:
     log: Log
 
     @property
-    def job(self) -> Job:
+    def job(self) -> StudyJob:
         (job,) = self.queue.jobs()
         return job
 

@@ -293,9 +293,9 @@ class Preprocess(HUOptions):
 
 def show(console: Console, report: "PreprocessReport", out_dir: Path) -> None:
     """The table of series, the counts, and where the results are."""
-    console.table(
-        f"Resampled series in {out_dir}", SERIES_COLUMNS, [_cells(row) for row in report.rows if not row.skipped]
-    )
+    resampled = [_cells(row) for row in report.rows if not row.skipped]
+    if resampled:
+        console.table(f"Resampled series in {out_dir}", SERIES_COLUMNS, resampled)
     left_out = [row for row in report.rows if row.skipped]
     if left_out:
         console.print()

@@ -162,7 +162,8 @@ def show(console: Console, report: "Report", out: Path) -> None:
     made = sum(not outcome.kept and not outcome.error for outcome in report.outcomes)
     kept = sum(outcome.kept for outcome in report.outcomes)
     console.print(f"{made} series made, {kept} kept from before, {report.failed} failed")
-    console.print(f"Results: {out}")
+    if made or kept:
+        console.print(f"Results: {out}")
 
 
 def _slices(job: "Job") -> str:
@@ -182,5 +183,5 @@ def _cells(job: "Job", outcome: "Outcome") -> tuple[str, ...]:
         pixels(*plane.shape),
         mm(*plane.spacing),
         "" if outcome.noise_ratio is None else f"×{outcome.noise_ratio:.2f}",
-        outcome.error or ("kept" if outcome.kept else done),
+        "failed, see above" if outcome.error else "kept" if outcome.kept else done,
     )

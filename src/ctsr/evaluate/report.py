@@ -110,8 +110,8 @@ def _context(
     return {
         "title": f"{', '.join(map(short_name, plan.model_methods))} on the {plan.options.split} set",
         "subtitle": _subtitle(plan),
-        "cautions": _cautions(plan),
-        "marks": _marks(plan),
+        "cautions": plan.caveats.sentences(plan.patients),
+        "marks": {patient: plan.caveats.marks(patient) for patient in plan.patients},
         "overview": overview,
         "contents": _contents(tissues, first.strata, pictures, sections),
         "early": [section for section in sections if section.anchor in EARLY],
@@ -219,32 +219,6 @@ def _subtitle(plan: EvaluationPlan) -> str:
     return (
         f"{which}×{plan.model.scale} super-resolution of {len(plan.slices)} slices of {_patients(len(plan.patients))}"
     )
-
-
-def _cautions(plan: EvaluationPlan) -> list[str]:
-    """A sentence for each reason why figures of these patients mislead."""
-    trained = [name for name in plan.caveats.trained if name in plan.patients]
-    found = [f"† A model was trained on {', '.join(trained)}: these figures are not a test."] if trained else []
-    upsampled = [
-        f"{name} ({before:.3g} → {after:.3g} mm)"
-        for name, (before, after) in plan.caveats.upsampled.items()
-        if name in plan.patients
-    ]
-    if upsampled:
-        found.append(
-            f"‡ HR was upsampled by preprocessing: {', '.join(upsampled)}. It has less detail than its pixels suggest, "
-            "and every method comes out better."
-        )
-    return found
-
-
-def _marks(plan: EvaluationPlan) -> dict[str, str]:
-    """Patient → the signs behind the name."""
-    caveats = plan.caveats
-    return {
-        name: "".join(sign for sign, named in (("†", caveats.trained), ("‡", caveats.upsampled)) if name in named)
-        for name in plan.patients
-    }
 
 
 @dataclass(frozen=True)

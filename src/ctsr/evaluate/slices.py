@@ -47,6 +47,26 @@ class Caveats:
     upsampled: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     """Those with a reference that preprocessing upsampled → mm before and after, of the coarsest series."""
 
+    def sentences(self, patients: Sequence[str]) -> list[str]:
+        """One for each kind of reason that some of `patients` have, with its sign."""
+        trained = [name for name in self.trained if name in patients]
+        found = [f"† A model was trained on {', '.join(trained)}: these figures are not a test."] if trained else []
+        upsampled = [
+            f"{name} ({before:.3g} → {after:.3g} mm)"
+            for name, (before, after) in self.upsampled.items()
+            if name in patients
+        ]
+        if upsampled:
+            found.append(
+                f"‡ HR was upsampled by preprocessing: {', '.join(upsampled)}. It has less detail than its pixels "
+                "suggest, and every method comes out better."
+            )
+        return found
+
+    def marks(self, patient: str) -> str:
+        """The signs that stand behind the patient's name."""
+        return "†" * (patient in self.trained) + "‡" * (patient in self.upsampled)
+
 
 def find_caveats(
     exams: SplitExams, patients: Sequence[str], models: Sequence[ModelUnderTest], options: EvaluateOptions

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment
 
 from ctsr.errors import UsageError
-from ctsr.node.queue import Job, Queue
+from ctsr.node.queue import Queue, StudyJob
 
 HOST = "127.0.0.1"
 ADDRESS_FILE = "page.url"
@@ -61,7 +61,7 @@ TEMPLATE = """<!doctype html>
 """
 
 
-def queue_page(jobs: list[Job], aet: str) -> str:
+def queue_page(jobs: list[StudyJob], aet: str) -> str:
     """HTML of the queue, newest job first."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["time"] = _local_time

@@ -61,7 +61,7 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyJob:
     """A study, or what came late of one."""
 
     id: int
@@ -205,9 +205,9 @@ class Queue:
         assert cursor.lastrowid is not None, "a row was inserted"
         return cursor.lastrowid
 
-    def close_quiet(self, quiet_s: float, held: Collection[int]) -> list[Job]:
+    def close_quiet(self, quiet_s: float, held: Collection[int]) -> list[StudyJob]:
         """Complete the jobs that nothing came for lately; those in `held` have an open association."""
-        closed: list[Job] = []
+        closed: list[StudyJob] = []
         with self._lock:
             for job in self.jobs(JobState.RECEIVING):
                 # `abs`: a clock that was set back must not keep a study open for ever.
@@ -218,7 +218,7 @@ class Queue:
                     closed.append(self.job(job.id))
         return closed
 
-    def _join_earlier(self, database: sqlite3.Connection, job: Job) -> None:
+    def _join_earlier(self, database: sqlite3.Connection, job: StudyJob) -> None:
         """Put slices that were received earlier beside late ones of their series.
 
         A series is tuned and numbered as a whole. Results of both jobs share their UIDs, so an
@@ -240,13 +240,13 @@ class Queue:
                     "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?)", (job.id, sop_uid, series_uid, content)
                 )
 
-    def next_due(self, state: JobState) -> Job | None:
+    def next_due(self, state: JobState) -> StudyJob | None:
         """The oldest job of this state whose time has come."""
         with self._lock:
             ready = (job for job in self.jobs(state) if job.due <= self._now())
             return next(ready, None)
 
-    def begin_upscaling(self, job: Job) -> Job | None:
+    def begin_upscaling(self, job: StudyJob) -> StudyJob | None:
         """Take a waiting job, counting the attempt before it is made; None where more images came meanwhile."""
         with self._lock, self._transaction() as database:
             changed = database.execute(
@@ -255,28 +255,28 @@ class Queue:
             ).rowcount
         return self.job(job.id) if changed else None
 
-    def give_back(self, job: Job) -> None:
+    def give_back(self, job: StudyJob) -> None:
         """Let a job wait again that was interrupted by the end of the node; the attempt does not count."""
         with self._lock, self._transaction() as database:
             self._set(database, job, JobState.WAITING, attempts=max(0, job.attempts - 1))
 
-    def upscaled(self, job: Job, result: str, problem: str) -> None:
+    def upscaled(self, job: StudyJob, result: str, problem: str) -> None:
         """Pass a job on to be delivered; `problem` says which series have no result."""
         with self._lock, self._transaction() as database:
             self._set(database, job, JobState.SENDING, result=result, reason=problem)
 
-    def mark_sent(self, job: Job, sop_uid: str) -> None:
+    def mark_sent(self, job: StudyJob, sop_uid: str) -> None:
         """Note that the destination has an image."""
         with self._lock, self._transaction() as database:
             database.execute("INSERT OR IGNORE INTO sent VALUES (?, ?)", (job.id, sop_uid))
 
-    def sent_uids(self, job: Job) -> set[str]:
+    def sent_uids(self, job: StudyJob) -> set[str]:
         """The images that the destination has."""
         with self._lock:
             rows = self._database.execute("SELECT sop_uid FROM sent WHERE job = ?", (job.id,)).fetchall()
         return {str(uid) for (uid,) in rows}
 
-    def postpone(self, job: Job, seconds: float) -> None:
+    def postpone(self, job: StudyJob, seconds: float) -> None:
         """Try a delivery again after so many seconds."""
         with self._lock, self._transaction() as database:
             database.execute(
@@ -284,7 +284,7 @@ class Queue:
                 (self._now() + seconds, self._now(), job.id),
             )
 
-    def finish(self, job: Job, problem: str) -> None:
+    def finish(self, job: StudyJob, problem: str) -> None:
         """End a job, as failed where there is a problem."""
         state = JobState.FAILED if problem else JobState.SENT
         with self._lock, self._transaction() as database:
@@ -321,7 +321,7 @@ class Queue:
         """Free space on the disk of the queue."""
         return shutil.disk_usage(self.folder).free
 
-    def job(self, number: int) -> Job:
+    def job(self, number: int) -> StudyJob:
         """A job as it is now.
 
         Raises:
@@ -332,11 +332,11 @@ class Queue:
             raise CtsrError(f"job {number} is no longer in the queue")
         return found
 
-    def jobs(self, state: JobState | None = None) -> list[Job]:
+    def jobs(self, state: JobState | None = None) -> list[StudyJob]:
         """All jobs, or those of a state, oldest first."""
         return list(self._selected("") if state is None else self._selected("WHERE state = ?", state))
 
-    def _selected(self, where: str, *values: str | int) -> Iterator[Job]:
+    def _selected(self, where: str, *values: str | int) -> Iterator[StudyJob]:
         with self._lock:
             rows = self._database.execute(
                 "SELECT id, study_uid, caller, state, received, attempts, due, reason, result, "
@@ -345,12 +345,12 @@ class Queue:
                 values,
             ).fetchall()
         for number, study_uid, caller, state, *others in rows:
-            yield Job(number, self._folder(number), study_uid, caller, JobState(state), *others)
+            yield StudyJob(number, self._folder(number), study_uid, caller, JobState(state), *others)
 
     def _set(
         self,
         database: sqlite3.Connection,
-        job: Job,
+        job: StudyJob,
         state: JobState,
         *,
         attempts: int = 0,
@@ -390,7 +390,7 @@ class Queue:
         with self._lock, self._transaction() as database:
             database.execute("UPDATE jobs SET state = ? WHERE state = ?", (JobState.WAITING, JobState.UPSCALING))
 
-    def _match_files(self, job: Job) -> None:
+    def _match_files(self, job: StudyJob) -> None:
         """Drop rows without a file and files without a row: a power cut came before they were acknowledged."""
         rows = self._database.execute("SELECT sop_uid, content FROM instances WHERE job = ?", (job.id,)).fetchall()
         expected = {_file_name(sop_uid, content): sop_uid for sop_uid, content in rows}

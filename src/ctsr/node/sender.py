@@ -20,7 +20,7 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom.ae import ApplicationEntity
 
 from ctsr.errors import CtsrError, boundary
-from ctsr.node.queue import Job, JobState, Queue
+from ctsr.node.queue import JobState, Queue, StudyJob
 from ctsr.node.settings import Destination, DicomPeer, EventLog, NodeOptions, StowServer
 from ctsr.text import listed, one_line
 
@@ -40,7 +40,7 @@ class DeliveryError(CtsrError):
     """The destination cannot be reached, or has no room at present: to be tried again."""
 
 
-class Verdict(Enum):
+class DeliveryStatus(Enum):
     """What the destination said of an image."""
 
     TAKEN = auto()
@@ -50,9 +50,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """The verdict on an image, and its words."""
+    """What became of an image at its destination, in its words."""
 
-    verdict: Verdict
+    status: DeliveryStatus
     text: str = ""
 
 
@@ -113,11 +113,11 @@ class Sender:
             self._finish(job, "; ".join(filter(None, [job.reason, problem])))
         return True
 
-    def _finish(self, job: Job, problem: str) -> None:
+    def _finish(self, job: StudyJob, problem: str) -> None:
         self._queue.finish(job, problem)
         self._log("failed" if problem else "sent", job=job.id, reason=problem or None)
 
-    def _deliver(self, job: Job) -> list[str]:
+    def _deliver(self, job: StudyJob) -> list[str]:
         """Send what the destination does not have yet; returns what it refused."""
         done = self._queue.sent_uids(job)
         paths = _pending(job.folder / job.result, done)
@@ -129,7 +129,7 @@ class Sender:
                 if self._stop.is_set():
                     break
                 answer = channel.send(path)
-                if answer.verdict is Verdict.TAKEN:
+                if answer.status is DeliveryStatus.TAKEN:
                     self._queue.mark_sent(job, uid)
                 else:
                     refused.append(f"{uid} ({answer.text})")
@@ -202,15 +202,15 @@ class _CStore:
         try:
             status = self._send(dataset).get("Status")
         except ValueError as error:  # no accepted context: the peer does not know the class or syntax
-            return Answer(Verdict.REFUSED, one_line(error))
+            return Answer(DeliveryStatus.REFUSED, one_line(error))
         except RuntimeError as error:
             raise DeliveryError(f"the association ended: {one_line(error)}") from error
         if status is None:
             raise DeliveryError("the association ended before the image was acknowledged")
         if status == 0x0000 or status >> 12 == 0xB:  # PS3.4 B.2.3: Bxxx are warnings, the image is stored
-            return Answer(Verdict.TAKEN)
+            return Answer(DeliveryStatus.TAKEN)
         if status >> 8 in {0xA9, 0xC0} or status >> 12 == 0xC or status == 0x0122:
-            return Answer(Verdict.REFUSED, f"status 0x{status:04X}")
+            return Answer(DeliveryStatus.REFUSED, f"status 0x{status:04X}")
         raise DeliveryError(f"the destination returned status 0x{status:04X}")
 
 
@@ -249,10 +249,10 @@ class _Stow:
         if status in {http.HTTPStatus.OK, http.HTTPStatus.ACCEPTED}:
             # 202 tells of warnings and of failures, so the body decides. One image was sent: what failed is this one.
             if _names_failures(answer, default=status != http.HTTPStatus.OK):
-                return Answer(Verdict.REFUSED, f"not stored, HTTP status {status}")
-            return Answer(Verdict.TAKEN)
+                return Answer(DeliveryStatus.REFUSED, f"not stored, HTTP status {status}")
+            return Answer(DeliveryStatus.TAKEN)
         if status == http.HTTPStatus.CONFLICT:
-            return Answer(Verdict.REFUSED, f"HTTP status {status}")
+            return Answer(DeliveryStatus.REFUSED, f"HTTP status {status}")
         raise DeliveryError(f"{self._url} returned HTTP status {status}")
 
 

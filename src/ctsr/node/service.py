@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ctsr.errors import CtsrError, UsageError, boundary
 from ctsr.node.page import serving_page
-from ctsr.node.queue import Job, JobState, Queue
+from ctsr.node.queue import JobState, Queue, StudyJob
 from ctsr.node.receiver import Receiver
 from ctsr.node.sender import Sender
 from ctsr.node.settings import EventLog, NodeOptions, parse_destination
@@ -72,7 +72,7 @@ class Worker:
             self._upscale(job)
         return True
 
-    def _upscale(self, job: Job) -> None:
+    def _upscale(self, job: StudyJob) -> None:
         self._log("upscaling", job=job.id, images=job.num_images, attempt=job.attempts)
         # Results of other settings have another folder, so none is taken for one of these.
         result = f"results-{self._upscaler.settings}"
