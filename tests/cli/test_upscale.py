@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
@@ -59,3 +60,14 @@ def test_a_series_that_cannot_be_decoded_is_told_once_and_no_result_is_named(
     assert (out + err).count("cannot decode") == 1
     assert "failed, see above" in out
     assert "Results:" not in out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to compute on")
+def test_a_device_that_is_missing_is_named_at_the_end_again(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--device", "cuda"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    said = "warning: --device cuda: no GPU is available here; computing on the CPU, slowly"
+    assert lines.count(said) == 2
+    assert lines[-1] == said

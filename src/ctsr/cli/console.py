@@ -34,6 +34,9 @@ REPLACED = "ctsr.replaced"
 ASCII = {"×": "x", "–": "-", "−": "-", "…": "...", "→": "->", "±": "+-", "²": "^2", "³": "^3", "σ": "sigma", "≤": "<="}
 """What stands for a character that cannot be shown; a question mark for all others."""
 
+OTHER_DEVICE = "warning: `device` "
+"""Begins the note of `ctsr.infer.engine.pick_device` that another device computes than was asked for."""
+
 Spelling: TypeAlias = Callable[[str], str]
 """A message of the library → as this command's users read it."""
 
@@ -53,6 +56,7 @@ class Console:
         self._out = RichConsole(width=width, highlight=False, markup=False, emoji=False)
         self._err = RichConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self.spelling: Spelling = unchanged
+        self._to_repeat = ""
 
     def print(self, text: str = "") -> None:
         """One line of the result."""
@@ -76,7 +80,14 @@ class Console:
 
     def note(self, message: str) -> None:
         """One line of news: a choice that was made, a warning."""
+        if message.startswith(OTHER_DEVICE):
+            self._to_repeat = message
         self._err.print(printable_lines(self.spelling(message)))
+
+    def repeat_device(self) -> None:
+        """Say below the results again that they were not computed on the device that was asked for."""
+        if self._to_repeat:
+            self._err.print(printable_lines(self.spelling(self._to_repeat)))
 
     def error(self, message: str) -> None:
         """One line that says what failed and what to do."""

@@ -134,7 +134,9 @@ def run_verb(name: str, argv: list[str], *, prog: str) -> int:
         console.spelling = partial(with_flags, flags=flags)
         options = parse(VERBS[name], argv, prog=prog)
         _place_cache(VERBS[name], options.common.cache_dir, console)
-        return options.run(console)
+        status = options.run(console)
+        console.repeat_device()
+        return status
     except BrokenPipeError:
         _drop_output()  # whoever was reading it has read enough
         return FAILED

@@ -176,7 +176,10 @@ def by_method(rows: Sequence[MeasuredImage], over: Over = "slices of several pat
     table: Table = {}
     for method in methods_of(rows):
         own = [row for row in rows if row.method == method]
-        table[method] = {name: statistics([row.metrics[name] for row in own], over) for name in _metrics_of(rows)}
+        table[method] = {}
+        for name in _metrics_of(rows):
+            values = [row.metrics[name] for row in own]
+            table[method][name] = statistics(values, over)
     return table
 
 

@@ -215,7 +215,10 @@ def _noise_table(found: PhysicsStudy, noise: Sequence[NoiseStudy]) -> SectionTab
         at_dose = {measured.method: measured.spectrum for measured in found.noise if measured.dose == params.dose}
         spectra.append((f"uniform phantom, dose {params.dose:g}", at_dose))
     spectra += [(f"slices, pixels of {study.pixel_mm:g} mm", study.spectra) for study in noise]
-    rows = [(where, *(_spectrum(by_method.get(method)) for method in methods)) for where, by_method in spectra]
+    rows: list[tuple[str, ...]] = []
+    for where, by_method in spectra:
+        cells = [_spectrum(by_method.get(method)) for method in methods]
+        rows.append((where, *cells))
     return SectionTable("Noise: standard deviation, HU (mean frequency, 1/mm) → HR", ("Where", *methods), rows)
 
 

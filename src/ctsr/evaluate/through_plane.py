@@ -362,7 +362,10 @@ def study_sections(result: ThroughPlaneResult) -> list[Section]:
     trials = [(record.case, trial) for record in result.records for trial in record.lesions]
     if trials:
         cases = dict.fromkeys(case for case, _ in trials)
-        tables = [_lesions([trial for own, trial in trials if own == case], case, result) for case in cases]
+        tables: list[SectionTable] = []
+        for case in cases:
+            of_case = [trial for own, trial in trials if own == case]
+            tables.append(_lesions(of_case, case, result))
         note = (
             "Balls of 4 to 10 mm put into the thin slices, their centres between two thick slices. Recovered: share of "
             "the contrast that comes back; appeared: share of places at which half of it appears without a lesion."

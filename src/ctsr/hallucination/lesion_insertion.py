@@ -302,9 +302,9 @@ def draw_between(thick: ThickenedVolume, spacing: Spacing, rng: np.random.Genera
             height = (first + int(draw[2] * (last - first + 1)) + part) * grid.distance / spacing[0]
             heights = [height + sign * diameter / 2 / spacing[0] for sign in (-1, 0, 1)]
             planes = [places(thick.truth[round(at)], diameter, spacing[1]) for at in heights]
-            common: dict[Tissue, list[tuple[int, int]]] = {
-                tissue: _in_all([plane[tissue] for plane in planes]) for tissue in planes[0]
-            }
+            common: dict[Tissue, list[tuple[int, int]]] = {}
+            for tissue in planes[0]:
+                common[tissue] = _in_all([plane[tissue] for plane in planes])
             tissues: list[Tissue] = [tissue for tissue, where in common.items() if where]
             if tissues:
                 tissue = tissues[int(draw[0] * len(tissues))]

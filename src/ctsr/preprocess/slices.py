@@ -235,8 +235,11 @@ def chunks_of(
         taken = [index for task in part for index in task.indices]
         place = {index: i for i, index in enumerate(taken)}
         series = replace(plan.series, slices=tuple(plan.series.slices[index] for index in taken), defects=())
-        renumbered = tuple(replace(task, indices=tuple(place[index] for index in task.indices)) for task in part)
-        yield TaskChunk(replace(plan, series=series, tasks=renumbered), settings, out_dir)
+        renumbered: list[FileTask] = []
+        for task in part:
+            indices = tuple(place[index] for index in task.indices)
+            renumbered.append(replace(task, indices=indices))
+        yield TaskChunk(replace(plan, series=series, tasks=tuple(renumbered)), settings, out_dir)
 
 
 def run_chunk(chunk: TaskChunk) -> list[FileResult]:

@@ -188,10 +188,7 @@ def find_caveats(
         ReadError: the log of a preprocessed root cannot be read.
     """
     if native and model:
-        return tuple(
-            tuple(Caveat("domain", f"{reason[:1].upper()}{reason[1:]}.") for reason in unusual(each, model.model.meta))
-            for each in series
-        )
+        return tuple(_as_input(each, model) for each in series)
     logs: dict[Path, tuple[SeriesRow, ...]] = {}
     found: list[tuple[Caveat, ...]] = []
     for each in series:
@@ -201,6 +198,11 @@ def find_caveats(
         of_model = _of_model(each, model, shown) if model else []
         found.append((*of_model, *(_of_reference(each, root, logs[root]) if root else [])))
     return tuple(found)
+
+
+def _as_input(series: Series, model: ModelUnderTest) -> tuple[Caveat, ...]:
+    reasons = unusual(series, model.model.meta)
+    return tuple(Caveat("domain", f"{reason[:1].upper()}{reason[1:]}.") for reason in reasons)
 
 
 def _of_model(series: Series, model: ModelUnderTest, shown: Callable[[str], str]) -> list[Caveat]:
