@@ -1,4 +1,4 @@
-"""`python -m benchmarks.viewer_pictures FOLDER`: the viewer's page on a synthetic exam, as pictures.
+"""`python -m benchmarks.viewer_pictures FOLDER`: the viewer's page and a report's head on synthetic exams, as pictures.
 
 The pictures of the documentation are made with it (FOLDER `docs/images`).
 """
@@ -18,7 +18,9 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.common import workspace
 from benchmarks.view import FLAGS
+from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import load_model_under_test
+from ctsr.evaluate.options import EvaluateOptions
 from ctsr.figures import with_palette
 from ctsr.phantom.exams import make_exams
 from ctsr.viewer.options import ViewOptions
@@ -66,6 +68,9 @@ def main() -> int:
             page.keyboard.press("z")
             page.mouse.move(*page.evaluate(AT, [1, 0.4, 0.5]))
             _save(page, given.folder / "view_native.png")
+        page.set_viewport_size({"width": 1180, "height": 900})
+        page.goto(_report(folder).as_uri())
+        _save(page, given.folder / "report.png")
         browser.close()
     return 0
 
@@ -79,6 +84,16 @@ def _viewer(folder: Path, *, native: bool) -> Generator[str]:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server.address
         server.shutdown()
+
+
+def _report(folder: Path) -> Path:
+    """The page of an evaluation of the bundled model on the validation patient of three."""
+    make_exams(folder / "more", patients=3, workers=1)
+    model = load_model_under_test("ctsr-x2", device="cpu")
+    options = EvaluateOptions(
+        root=(folder / "more",), store=folder / "store", output_dir=folder / "results", max_slices_per_patient=6
+    )
+    return evaluate([model], model.degradation, options).folder / "report.html"
 
 
 def _open(page: Page, address: str) -> None:
