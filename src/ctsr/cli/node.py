@@ -50,7 +50,7 @@ class Node:
     """Checkpoint file, run folder or name; left out, ctsr-x2, which comes with ctsr. With --slice_spacing and
     --isotropic: none in plane when left out."""
     slice_model: str | None = None
-    """The same of the model between slices; left out, ctsr-z."""
+    """Checkpoint file, run folder or name of the model between slices; left out, ctsr-z."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""

@@ -56,7 +56,7 @@ class Upscale:
     """Checkpoint file, run folder or name; left out, ctsr-x2, which comes with ctsr (`ctsr models` lists others).
     With --slice_spacing and --isotropic: none in plane when left out."""
     slice_model: str | None = None
-    """The same of the model between slices; left out, ctsr-z."""
+    """Checkpoint file, run folder or name of the model between slices; left out, ctsr-z."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
     reference: Path | None = None
     """For a NIfTI input: a DICOM series of the same examination. The result is then DICOM with its patient, study,

@@ -88,9 +88,7 @@ def plan_slices(
     """
     notes = check(series, "volume", assume_hu=assume_hu)
     if len(series.slices) < 2:
-        raise SeriesError(
-            f"{series.path}: a single slice has nothing between it and the next; leave out `slice_spacing`"
-        )
+        raise SeriesError(f"{series.path}: a single slice, with none to put others between; leave out `slice_spacing`")
     grid, _ = even_grid(series)
     distance = grid.spacing[0]
     if profile is None:

@@ -127,8 +127,9 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
         raise UsageError(f"`cache_mb` {options.cache_mb} does not hold every slice of this series; increase it")
     captions = _captions(session, viewed, images)
     row, column = geometry.pixel(plane)
-    shown = state.window.text if state.strength is not None else f"metrics in {state.window.text}"
-    title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}; {shown}"
+    window = state.window.window
+    measured = "" if state.strength is not None else f"; metrics in C {window.center:g} / W {window.width:g} HU"
+    title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}{measured}"
     draw = comparison_figure if plane == "axial" else slices_figure
     figure = draw(
         [
