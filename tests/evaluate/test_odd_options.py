@@ -60,7 +60,9 @@ def test_any_subset_of_metrics_has_a_table_plots_and_a_report(
 
 def test_hu_metrics_are_not_said_to_be_on_a_window(run) -> None:
     page = page_of(run(metrics=("hu",), windows=("lung", "bone"), mask=("none", "body")))
-    assert re.findall(r"<h3>Metrics in (.*?)</h3>", page) == ["HU", "HU, body only"]
+    assert re.findall(r"<h3>Means over (.*?)</h3>", page) == ["the whole image", "the body only"]
+    groups = re.findall(r"<th[^>]*colspan[^>]*>(.+?)</th>", page)
+    assert groups == ["HU, clipped to the model&#39;s range"] * 2  # no window is named
 
 
 def test_a_baseline_that_is_named_twice_is_wrong_usage() -> None:
@@ -121,4 +123,4 @@ def test_a_viewer_is_told_that_the_evaluation_was_on_the_body(run) -> None:
 def test_lanczos_alone_is_enough_of_a_baseline(run) -> None:
     found = run(baselines=("lanczos",), metrics=("PSNR",))
     assert BICUBIC not in found.means
-    assert "Interpolation (Lanczos)" in page_of(found)
+    assert "<td>Lanczos</td>" in page_of(found)
