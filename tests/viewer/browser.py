@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -44,15 +45,21 @@ def exams(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@contextmanager
+def serving(request: ViewRequest) -> Generator[ViewServer]:
+    """The server of a viewer, listening while the block runs."""
+    with ViewServer(open_session(prepare(request), request.options)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def server(exams: Path, model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
     options = ViewOptions(store=tmp_path_factory.mktemp("store"))
     model = load_model_under_test(str(model_path), device="cpu")
-    session = open_session(prepare(ViewRequest(exams, model, model.degradation, options)), options)
-    with ViewServer(session) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ViewRequest(exams, model, model.degradation, options)) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +152,9 @@ class BrowserPage:
         return self.image(panel, plane, index).int16(self.session.state.hu_range)
 
 
-@pytest.fixture
-def view(browser: Any, server: ViewServer) -> Iterator[BrowserPage]:
+@contextmanager
+def opened(browser: Any, server: ViewServer) -> Generator[BrowserPage]:
+    """The page in a window of its own, which must stay without troubles."""
     context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, accept_downloads=True)
     context.set_default_timeout(120_000)
     view = BrowserPage(context.new_page(), server)
@@ -154,6 +162,12 @@ def view(browser: Any, server: ViewServer) -> Iterator[BrowserPage]:
     assert view.troubles == [], "the console stays empty"
     assert all(url.startswith((server.address, "blob:")) for url in view.requests), "nothing leaves this computer"
     context.close()
+
+
+@pytest.fixture
+def view(browser: Any, server: ViewServer) -> Iterator[BrowserPage]:
+    with opened(browser, server) as view:
+        yield view
 
 
 def wait_for_sr(view: BrowserPage) -> None:

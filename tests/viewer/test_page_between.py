@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,10 @@ from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import Window
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import ViewServer
-from ctsr.viewer.session import open_session
-from ctsr.viewer.state import ViewRequest, prepare
+from ctsr.viewer.state import ViewRequest
 from tests.made.ct import body, save_series
 from tests.made.model import save_slice_model
-from tests.viewer.browser import BrowserPage, assert_shows, browser
+from tests.viewer.browser import BrowserPage, assert_shows, browser, opened, serving
 
 __all__ = ["browser"]
 """A fixture."""
@@ -32,21 +30,14 @@ def between_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewSer
     save_series(folder / "anna" / "s", images, step=4.0, SliceThickness=5, PatientID="anna")
     model = load_model_under_test(str(save_slice_model(folder / "best.pth")), device="cpu", kind="between slices")
     options = ViewOptions(native=True, slice_spacing=1.0, plane="coronal", store=folder / "store", slice_profile="5")
-    session = open_session(prepare(ViewRequest(folder / "anna", model, Degradation(), options)), options)
-    with ViewServer(session) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ViewRequest(folder / "anna", model, Degradation(), options)) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
 def view(browser: Any, between_server: ViewServer) -> Iterator[BrowserPage]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-    context.set_default_timeout(120_000)
-    view = BrowserPage(context.new_page(), between_server)
-    yield view
-    assert view.troubles == [], "the console stays empty"
-    context.close()
+    with opened(browser, between_server) as view:
+        yield view
 
 
 MADE = "now.drawn && stage.panes.every((pane) => pane.picture(0)?.complete && !pane.pending)"

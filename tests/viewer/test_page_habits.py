@@ -263,13 +263,16 @@ def test_slices_play_and_begin_again(view: BrowserPage) -> None:
     view.settle("view.cursor[0] > 6")  # past the last towards the feet, from the head again
     view.page.keyboard.press("j")
     view.settle("!view.playing")
+    assert not view.js("view.playing")
 
 
 def test_the_images_have_the_whole_screen(view: BrowserPage) -> None:
     view.page.keyboard.press("f")
     view.settle("document.fullscreenElement?.id === 'work'")
+    assert view.js("document.getElementById('work').clientHeight === innerHeight")
     view.page.keyboard.press("f")
     view.settle("!document.fullscreenElement")
+    assert view.js("document.fullscreenElement === null")
 
 
 def test_grey_levels_are_turned_round(view: BrowserPage) -> None:

@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,9 @@ from ctsr.hu import Window
 from ctsr.viewer.native import NativeImages
 from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import ViewServer
-from ctsr.viewer.session import open_session
-from ctsr.viewer.state import ViewRequest, prepare
+from ctsr.viewer.state import ViewRequest
 from tests.made.ct import body, save_series
-from tests.viewer.browser import BrowserPage, assert_shows, browser
+from tests.viewer.browser import BrowserPage, assert_shows, browser, opened, serving
 
 __all__ = ["browser"]
 """A fixture."""
@@ -32,21 +30,14 @@ def native_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServ
     save_series(folder / "anna" / "s", [np.maximum(image, -1000) for image in noisy], PatientID="anna")
     options = ViewOptions(native=True, store=folder / "store")
     model = load_model_under_test("ctsr-x2", device="cpu")
-    session = open_session(prepare(ViewRequest(folder / "anna", model, model.degradation, options)), options)
-    with ViewServer(session) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ViewRequest(folder / "anna", model, model.degradation, options)) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
 def view(browser: Any, native_server: ViewServer) -> Iterator[BrowserPage]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-    context.set_default_timeout(120_000)
-    view = BrowserPage(context.new_page(), native_server)
-    yield view
-    assert view.troubles == [], "the console stays empty"
-    context.close()
+    with opened(browser, native_server) as view:
+        yield view
 
 
 MEASURED = "now.drawn?.before_after && stage.panes.every((pane) => pane.picture(0)?.complete && !pane.pending)"

@@ -107,7 +107,8 @@ def difference(volume: Series, reference: Series) -> str:
         return ""
     return (
         f"its grid of {_size(volume)} is not that of the reference, {_size(reference)}, or lies elsewhere: "
-        "positions are the volume's own, other attributes those of the nearest slice of the reference"
+        "positions are the volume's own, other attributes those of the nearest slice of the reference; if that is not "
+        "meant, give the series that the volume was converted from"
     )
 
 
