@@ -156,11 +156,6 @@ class EvaluateOptions(HUOptions):
     """Folder of decoded series; by default the user's cache folder."""
 
     def __post_init__(self) -> None:
-        if self.conditions_source.kind == "estimated" and (self.physics or self.hallucination):
-            raise UsageError(
-                "`conditions` estimated goes without `physics` and `hallucination`: phantoms and inserted lesions are "
-                "no series to be measured; leave one out, or give the values, as in `conditions` 0.8,5"
-            )
         if self.workers < 0:
             raise UsageError(f"`workers` must not be negative, got {self.workers}")
         for name in ("mask", "metrics", "baselines"):
