@@ -6,11 +6,9 @@ acknowledged must have one result in the archive, which names it as its source.
 """
 
 import argparse
-import json
 import os
 import random
 import re
-import shutil
 import socket
 import struct
 import subprocess
@@ -30,7 +28,6 @@ from urllib.request import urlopen
 
 import psutil
 from pydicom import dcmread
-
 from tests.made.ct import body, save, slices
 from tests.made.orthanc import Archive, free_ports, running
 from tests.needs import needs_program
@@ -286,7 +283,7 @@ def _sources(archive: Archive, root: str) -> list[str]:
 
 
 def _place(source: Any) -> float:
-    """z of a slice that `_series` made, mm."""
+    """Z of a slice that `_series` made, mm."""
     return 30.0 + 2.5 * (int(str(source.ReferencedSOPInstanceUID).rpartition(".")[2]) - 1)
 
 
@@ -295,7 +292,7 @@ def _folder_bytes(folder: Path) -> int:
     for place, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
-                total += os.stat(Path(place, name), follow_symlinks=False).st_size
+                total += Path(place, name).lstat().st_size
     return total
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 from benchmarks.node_load import Load, runs
+
 from tests.needs import needs
 
 pytestmark = pytest.mark.slow
