@@ -17,7 +17,7 @@ from ctsr.errors import MissingInputError, UsageError
 from ctsr.infer import Engine
 from ctsr.padding import SlicePixels
 from ctsr.progress import SILENT, Progress
-from ctsr.series import is_nifti
+from ctsr.series import is_volume
 from ctsr.through_plane.slice_grid import SAME_WITHIN, SliceGrid
 from ctsr.through_plane.slice_profile import interpolation
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
@@ -148,7 +148,7 @@ def unusual_slices(job: Job, meta: Meta | None) -> list[str]:
     """One line for each thing about the slices that headers contradict, or that the model has not seen."""
     assert job.between is not None, "the job makes slices between slices"
     grid, lines = job.between.grid, list(job.between.notes)
-    if not is_nifti(job.series.path):
+    if not is_volume(job.series.path):
         stated = Attributes(slice_header(job.series.slices[0])).number("SpacingBetweenSlices")
         if stated is not None and abs(abs(stated) - grid.distance) > SAME_WITHIN * grid.distance:
             lines.append(

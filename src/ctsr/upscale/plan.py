@@ -19,7 +19,7 @@ from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
 from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.resample import at_spacing
-from ctsr.series import Inventory, Series, SliceHeader, is_nifti
+from ctsr.series import Inventory, Series, SliceHeader, is_nifti, is_volume
 from ctsr.text import printable, safe_name
 from ctsr.through_plane.slice_grid import SliceGrid, parse_profile, plan_slices
 from ctsr.upscale.options import UpscaleOptions
@@ -398,11 +398,11 @@ def _format(
     series: Series, out: Path, options: UpscaleOptions, *, alone: bool, has_headers: bool
 ) -> Literal["dicom", "nifti"]:
     """Choose the format of a result: the one asked for, else what the source or the name of the result says."""
-    lacks_headers = is_nifti(series.path) and not has_headers
+    lacks_headers = is_volume(series.path) and not has_headers
     kind = options.format or ("nifti" if lacks_headers or is_nifti(out) else "dicom")
     if kind == "dicom" and lacks_headers:
         raise UsageError(
-            f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; give a DICOM series of the same "
+            f"{series.path}: a volume has no patient or study to make DICOM of; give a DICOM series of the same "
             "examination as `reference`, or use `format=nifti`"
         )
     if kind == "nifti" and has_headers:

@@ -16,7 +16,7 @@ from ctsr.exams import only_series
 from ctsr.files import LONGEST_NAME_BYTES
 from ctsr.hashing import digest
 from ctsr.identity import pseudonym
-from ctsr.series import Inventory, PatientExams, Series, SliceHeader, is_nifti
+from ctsr.series import Inventory, PatientExams, Series, SliceHeader, is_volume, volume_stem
 from ctsr.text import listed, safe_name
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import Plane, normal
@@ -87,13 +87,13 @@ def read_reference(path: Path, wanted: Sequence[Chosen]) -> Series:
         SeriesError: the volume lies elsewhere: it is of another patient, or in another frame of reference.
     """
     if len(wanted) > 1:
-        raise UsageError(f"`reference` lends headers to one NIfTI volume, and {len(wanted)} series were chosen")
+        raise UsageError(f"`reference` lends headers to one volume, and {len(wanted)} series were chosen")
     volume = wanted[0].series
-    if not is_nifti(volume.path):
+    if not is_volume(volume.path):
         raise UsageError(f"{volume.path}: is DICOM and has headers of its own; leave out `reference`")
     series = only_series(path)
-    if is_nifti(series.path):
-        raise UsageError(f"`reference` {path} is NIfTI; give a DICOM series of the same patient")
+    if is_volume(series.path):
+        raise UsageError(f"`reference` {path} has no patient or study; give a DICOM series of the same patient")
     if np.dot(normal(volume.orientation), normal(series.orientation)) < PARALLEL_COSINE:
         raise SeriesError(f"{volume.path}: its slices are not parallel to those of the reference {path}")
     ours, theirs = _extent(volume, series), _extent(series, series)
@@ -175,6 +175,6 @@ def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:
 def series_name(series: Series) -> str:
     """Its description, and enough of a digest to tell it from the others."""
     mark = digest(series.series_uid, repr(series.geometry_key), size=4).hex()
-    words = series.description or (series.path.name.split(".nii")[0] if is_nifti(series.path) else "series")
+    words = series.description or (volume_stem(series.path) if is_volume(series.path) else "series")
     phase = f"_{safe_name(series.phase)[:40]}" if series.phase else ""
     return f"{safe_name(words)[:40]}{phase}_{mark}"

@@ -24,7 +24,7 @@ from ctsr.files import temporary_folder
 from ctsr.hu import PRESETS, FloatArray
 from ctsr.models.interpolation import enlarge
 from ctsr.quality.before_after import BeforeAfter
-from ctsr.series import Series, is_nifti
+from ctsr.series import Series, is_volume
 from ctsr.upscale.plan import ENHANCED, NOT_FOR_DIAGNOSIS, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning
 from ctsr.volume import Grid, Plane, normal
@@ -161,7 +161,7 @@ class _Nifti:
         stored = to_stored(pixels.hu, pixels.padding)
         if (stored.slope, stored.intercept) != (1, 0):
             source = self.job.series.path
-            remedy = "clip them, or scale them to HU" if is_nifti(source) else "choose `format=dicom`"
+            remedy = "clip them, or scale them to HU" if is_volume(source) else "choose `format=dicom`"
             raise SeriesError(f"{source}: slice {index + 1} has HU beyond 16 bits; {remedy}")
         self.checksums.append(zlib.crc32(stored.values.tobytes()))
         self.add(stored.values)

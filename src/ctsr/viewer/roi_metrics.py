@@ -223,8 +223,9 @@ def _of_model(series: Series, model: ModelUnderTest, shown: Callable[[str], str]
 def _of_reference(series: Series, root: Path, log: Sequence[SeriesRow]) -> list[Caveat]:
     for row in log:
         is_dicom_match = row.new_series_uid == series.series_uid if row.new_series_uid else False
-        is_nifti_match = bool(row.output) and root / row.output / Path(row.source).name == series.path
-        if row.upsampled and row.orig_row_mm and (is_dicom_match or is_nifti_match):
+        resampled = root / row.output / Path(row.source).name
+        is_volume_match = bool(row.output) and series.path in {resampled, Path(f"{resampled}.nii.gz")}
+        if row.upsampled and row.orig_row_mm and (is_dicom_match or is_volume_match):
             text = (
                 f"HR was upsampled by preprocessing, {row.orig_row_mm:.3g} → {row.new_row_mm:.3g} mm: it has less "
                 "detail than its pixels suggest, and every method comes out better."

@@ -23,7 +23,7 @@ from ctsr.infer.selection import EngineCheck, EngineRequest, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent
-from ctsr.series import PatientExams, Series, check, is_nifti
+from ctsr.series import PatientExams, Series, check, is_volume
 from ctsr.text import listed
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
@@ -102,7 +102,7 @@ def _by_header(path: Path, alone: PatientExams, correction: HUCorrection, progre
     owners: set[str] = set()
     for series in alone.series:
         first = series.slices[0].path
-        if not is_nifti(first) and (owner := patient_id_in(first)):
+        if not is_volume(first) and (owner := patient_id_in(first)):
             owners.add(owner)
     if len(owners) > 1:
         yield from scan(path, correction=correction, progress=progress).usable
