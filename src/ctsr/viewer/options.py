@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ctsr.errors import UsageError
-from ctsr.evaluate.options import ConditionsSource
+from ctsr.evaluate.options import BaselineName, ConditionsSource
 from ctsr.hu import HUOptions
 from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 
@@ -56,6 +56,9 @@ class ViewOptions(HUOptions):
     """With `slice_spacing`: thickness of the source's slices in mm; see `ctsr upscale`."""
     limit_noise: bool = True
     """With `native`, mix in interpolation where the result would be noisier than its source."""
+    baselines: tuple[BaselineName, ...] | None = None
+    """What SR is shown beside: interpolations, and linear, the filter with the least squared error on training patients
+    that lie beside the one shown. Left out: those of `eval_summary`, else bilinear and bicubic."""
     conditions: str = "drawn"
     """What a conditional model is told of LR: drawn, what LR was made with; estimated, noise and sharpness measured in
     LR; or fixed values σ,HU such as 0.8,5: blur in HR pixels, noise."""
@@ -125,6 +128,8 @@ class ViewOptions(HUOptions):
         ConditionsSource.parse(self.conditions)
         if self.native and self.eval_summary is not None:
             raise UsageError("`native` shows images as they are, `eval_summary` degraded ones; leave one of them out")
+        if self.native and self.baselines is not None:
+            raise UsageError("`baselines` are made from degraded images; leave it out with `native`")
         if self.slice_spacing is not None and not self.native:
             raise UsageError("`slice_spacing` goes with `native`, which shows images as they are")
         if self.slice_spacing is not None and self.precision == "int8":
