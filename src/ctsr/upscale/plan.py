@@ -343,6 +343,8 @@ def plan_series(
         taken.add(output)
         in_plane = not model.architecture.is_through_plane
         tiling = plan_tiles(model.architecture, (series.rows, series.columns), memory) if in_plane else None
+        if reference is not None and not series.kernel:  # a NIfTI volume does not say what it was reconstructed with
+            series = replace(series, kernel=reference.kernel)
         stack, refused = _between(series, between, between_engine, options)
         job = Job(
             series=series,

@@ -20,7 +20,7 @@ from ctsr.checkpoint import Meta, current_versions, load_model
 from ctsr.checkpoint.meta import unusual
 from ctsr.dicom.reading import quiet
 from ctsr.documents import as_type, parse_json
-from ctsr.errors import CtsrError, ReadError, SeriesError, UsageError
+from ctsr.errors import CtsrError, DiskFullError, ReadError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
@@ -59,6 +59,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     error: str = ""
     """Why there is no result; empty where there is one."""
+    is_disk_full: bool = False
+    """Whether that is for want of room, which may be there later."""
     kept: bool = False
     """It was there already."""
 
@@ -129,7 +131,8 @@ def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILEN
         check_output(job)
         return _make(job, network(), progress)
     except (CtsrError, OSError, MemoryError, RuntimeError) as error:  # RuntimeError: PyTorch's, of a full GPU
-        return Outcome(output=job.output, error=one_line(error) or type(error).__name__)
+        is_full = isinstance(error, DiskFullError)
+        return Outcome(output=job.output, error=one_line(error) or type(error).__name__, is_disk_full=is_full)
 
 
 @dataclass
