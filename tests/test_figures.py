@@ -147,3 +147,14 @@ def test_the_colours_of_a_difference_stand_beside_it_and_cover_no_image(shape: t
         assert covered is not None
         assert not any(covered.overlaps(axes.get_window_extent()) for axes in images)
         assert covered.x1 <= figure.bbox.x1, "it is not cut off"
+
+
+def test_marks_of_rows_lie_beside_the_image_on_their_rows() -> None:
+    panels = [Panel("Source", np.zeros((40, 50), np.float32)), Panel("SR", np.zeros((40, 50), np.float32))]
+    figure = slices_figure(panels, Window(40, 400), pixel_aspect=1.5, marked_rows=(0.5, 20, 39.5))
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert axes.get_ylim() == (40, 0), "the image keeps its place"
+        marks = [path for lines in axes.collections for path in lines.get_paths()]
+        assert sorted(path.vertices[0, 1] for path in marks) == [0.5, 0.5, 20, 20, 39.5, 39.5]
+        assert all(path.vertices[:, 0].max() < 0 or path.vertices[:, 0].min() > 1 for path in marks)

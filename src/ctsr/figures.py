@@ -41,6 +41,8 @@ GREYS = 86
 """Of these, so that no grey is off by more than 2 of 255."""
 EXACT = 24
 """Of these, colours of surfaces and letters."""
+MARK = 0.015
+"""Length of the mark of a row, as a share of the image's width."""
 MAX_FLAT_ASPECT = 0.45
 """Slices whose height over width, in mm, is below this are stacked rather than shown side by side."""
 
@@ -189,10 +191,23 @@ def comparison_figure(
     return figure
 
 
-def slices_figure(panels: Sequence[Panel], window: Window, *, title: str = "", pixel_aspect: float = 1.0) -> Figure:
+def slices_figure(
+    panels: Sequence[Panel],
+    window: Window,
+    *,
+    title: str = "",
+    pixel_aspect: float = 1.0,
+    marked_rows: Sequence[float] = (),
+) -> Figure:
     """Draw whole slices without an enlarged detail, flat ones stacked: for coronal and sagittal planes.
 
-    Args: as `comparison_figure`.
+    Args:
+        panels: as of `comparison_figure`, and so are the other arguments.
+        window: HU from black to white.
+        title: patient and slice.
+        pixel_aspect: row spacing / column spacing.
+        marked_rows: rows of the largest panel, from its top edge, that a short line on either side points at: where
+            slices of the source lie.
 
     Raises:
         DomainError: no panels.
@@ -208,9 +223,18 @@ def slices_figure(panels: Sequence[Panel], window: Window, *, title: str = "", p
     for axes, panel in zip(grid.flat, panels, strict=True):
         _draw(axes, panel, window, (rows, columns), pixel_aspect)
         _scale(axes, panel)
+        _mark(axes, marked_rows)
         _name(axes, panel)
     _head(figure, title, window)
     return figure
+
+
+def _mark(axes: Axes, rows: Sequence[float]) -> None:
+    """Lines beside the image, which cover nothing of it."""
+    axes.autoscale(False)
+    beside = axes.get_yaxis_transform()
+    for start, end in ((-1.5 * MARK, -0.5 * MARK), (1 + 0.5 * MARK, 1 + 1.5 * MARK)):
+        axes.hlines(rows, start, end, colors=ACCENT, linewidth=0.8, transform=beside, clip_on=False)
 
 
 def _room(panels: Sequence[Panel]) -> float:

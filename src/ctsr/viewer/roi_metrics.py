@@ -211,6 +211,8 @@ def find_caveats(
 
 
 def _as_input(series: Series, model: ModelUnderTest) -> tuple[Caveat, ...]:
+    if model.model.architecture.is_through_plane:
+        return ()  # it is told how the slices lie: what is unusual about them comes with what it is told
     reasons = unusual(series, model.model.meta)
     return tuple(Caveat("domain", f"{reason[:1].upper()}{reason[1:]}.") for reason in reasons)
 

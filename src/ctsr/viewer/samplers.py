@@ -292,6 +292,8 @@ def with_strength(base: UpscaleOptions, changes: Mapping[str, Any]) -> UpscaleOp
     if not isinstance(limit_noise, bool):
         raise UsageError(f"limit_noise must be true or false, got {limit_noise!r}")
     changed = replace(base, limit_noise=limit_noise, **{name: _number(name, value) for name, value in given.items()})
+    if base.wanted_slice_spacing is not None:  # where nothing is removed unless it is asked for
+        return base if (changed.denoise or 0.0) == (base.denoise or 0.0) else changed
     is_same = strength_of(changed) == strength_of(base) and changed.limit_noise == base.limit_noise
     return base if is_same else changed
 

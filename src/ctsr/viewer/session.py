@@ -160,7 +160,7 @@ class ViewerSession:
         if strength is None or not isinstance(self.images, NativeImages | BetweenImages):
             return self.degradation(viewed)
         described = self.images.described(viewed.series, viewed.setting)
-        return described | {"strength": asdict(strength_of(strength)), "limit_noise": strength.limit_noise}
+        return {"strength": asdict(strength_of(strength)), "limit_noise": strength.limit_noise} | described
 
     def degradation(self, viewed: ViewedSlice) -> dict[str, Any]:
         """Degradation parameters of one slice, and how they differ from the evaluation or the initial setting."""
@@ -399,7 +399,7 @@ class Prefetcher:
             failed = (viewed.series.number, viewed.setting.number, index) in self._failed
             if not failed and not self._images.has(panel, viewed.series, viewed.setting, index):
                 return index
-        return None
+        return TUNING if panel == "SR" and self._needs_tuning(viewed) else None  # of a series of one slice
 
     def _needs_tuning(self, viewed: ViewedSlice) -> bool:
         failed = (viewed.series.number, viewed.setting.number, TUNING) in self._failed

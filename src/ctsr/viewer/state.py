@@ -257,11 +257,14 @@ def _strength_dict(options: UpscaleOptions | None, model: ModelUnderTest | None)
     """For sliders and their named places; None where LR is made from the images."""
     if options is None or model is None:
         return None
+    spacing = options.wanted_slice_spacing
     return {
-        **asdict(strength_of(options)),
+        # Between slices nothing is removed unless it is asked for.
+        **(asdict(strength_of(options)) if spacing is None else {"denoise": options.denoise or 0.0, "sharpen": 0.0}),
         "limit_noise": options.limit_noise,
         "conditional": model.conditional,
-        "slice_spacing": options.slice_spacing,
+        "slice_spacing": spacing,
+        "pixel_spacing": options.wanted_pixel_spacing,
         "between_flags": _between_flags(options),
         "named": {name: asdict(strength) for name, strength in STRENGTHS.items()},
     }
@@ -269,7 +272,8 @@ def _strength_dict(options: UpscaleOptions | None, model: ModelUnderTest | None)
 
 def _between_flags(options: UpscaleOptions) -> str:
     """What `ctsr upscale` is told of slices between slices."""
-    given = {"slice_spacing": options.slice_spacing, "slice_profile": options.slice_profile, "denoise": options.denoise}
+    names = ("slice_spacing", "isotropic", "slice_profile")
+    given = {name: getattr(options, name) for name in names}
     return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
 
 
@@ -334,7 +338,7 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         series=found.series,
         first=found.first,
         model=_on_engine(request, found.series, progress),
-        scale=1 if options.slice_spacing is not None else sampler.degradation.scale,
+        scale=1 if options.wants_slices_between else sampler.degradation.scale,
         sampler=sampler,
         window=_window(options, evaluated),
         evaluated=evaluated,
