@@ -38,7 +38,7 @@ QUIET_S = 2.0
 AGAIN_S = 3.0
 """Before a caller sends again."""
 FULL_DISK_MIB, FULL_S = 24, 10.0
-LIVES_S = (0.3, 4.0)
+LIVES_S = (0.3, 12.0)
 """How long a node that is killed has been listening."""
 HOSTILE = (
     struct.pack(">BBL", 0x04, 0, 0xFFFFFFFF) + bytes(1000),  # 4 GiB announced

@@ -307,7 +307,8 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
             if job.between is None and resolver is not None:
                 made = make_slices(job, sink, resolver, conditions, progress)
             else:
-                warnings += unusual_slices(job, network.between_meta)
+                assert job.between is not None, "made between slices"
+                warnings += unusual_slices(job.series, job.between.grid, job.between.notes, network.between_meta)
                 made = _make_between(job, network, sink, resolver, tuning, folder, progress)
         made.timing.tune, made.timing.network = seconds, clocked.seconds
         warnings += _remarks(job, sink, made)
