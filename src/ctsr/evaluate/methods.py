@@ -215,6 +215,11 @@ def method_names(models: Sequence[ModelUnderTest]) -> tuple[str, ...]:
     )
 
 
+def baseline_name(baseline: Baseline) -> str:
+    """In rows, tables and plots."""
+    return LINEAR if isinstance(baseline, LinearFilter) else BASELINES[baseline]
+
+
 def short_name(method: str) -> str:
     """Name for axes and captions: `Bicubic`, `RRDB`, the run's name."""
     return method.partition("(")[2].rpartition(")")[0]
@@ -238,15 +243,15 @@ def reconstruct(
         ``(methods, 1, scale·h, scale·w)`` in [-1, 1], on the CPU.
     """
     scale = models[0].scale
-    interpolated = [_by_baseline(pair.lr, scale, baseline) for baseline in baselines]
+    interpolated = [by_baseline(pair.lr, scale, baseline) for baseline in baselines]
     super_resolved = [model.super_resolve(pair.lr, told or pair.draw.params) for model in models]
     return torch.cat([*interpolated, *super_resolved])
 
 
-def _by_baseline(lr: Tensor, scale: int, baseline: Baseline) -> Tensor:
-    """``(1, 1, h, w)`` → ``(1, 1, scale·h, scale·w)``, both in [-1, 1]."""
+def by_baseline(lr: Tensor, scale: int, baseline: Baseline) -> Tensor:
+    """Enlarge by an interpolation or the linear filter: ``(N, 1, h, w)`` → ``(N, 1, scale·h, scale·w)`` in [-1, 1]."""
     if isinstance(baseline, LinearFilter):
-        return torch.from_numpy(baseline(lr[0, 0].numpy()))[None, None].clamp(-1, 1)
+        return torch.stack([torch.from_numpy(baseline(each[0].numpy()))[None] for each in lr]).clamp(-1, 1)
     return interpolate(lr, scale, baseline)
 
 
@@ -367,6 +372,7 @@ class LinearBaseline:
         return {
             "sha256": self.sha256,
             "size": self.filter.size,
+            "weights": self.filter.weights.tolist(),
             "patients": [shown(name) for name in self.patients],
             "slices": [shown(identity) for identity in self.slices],
         }
