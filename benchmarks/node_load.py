@@ -35,8 +35,10 @@ from tests.needs import needs_program
 SIZE = 64
 """Rows and columns: the network is not what is measured."""
 QUIET_S = 2.0
+AGAIN_S = 3.0
+"""Before a caller sends again."""
 FULL_DISK_MIB, FULL_S = 24, 10.0
-LIVES_S = (0.3, 4.0)
+LIVES_S = (0.3, 12.0)
 """How long a node that is killed has been listening."""
 HOSTILE = (
     struct.pack(">BBL", 0x04, 0, 0xFFFFFFFF) + bytes(1000),  # 4 GiB announced
@@ -198,7 +200,7 @@ class Caller:
                 elif "Received Store Response (Success)" in line:
                     self.acknowledged.add(self.files[sent])
             if done.returncode or len(self.acknowledged) < len(self.files):
-                time.sleep(0.5)
+                time.sleep(AGAIN_S)
 
 
 class Run:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,15 +29,21 @@ from ctsr.hu import HURange
 from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
 from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, estimated_conditions
 from ctsr.infer.engine import pick_device
-from ctsr.infer.selection import EngineCheck, EngineConfig, EngineRequest, choose_engine, open_engine
-from ctsr.infer.super_resolver import NetworkMethod
+from ctsr.infer.super_resolver import (
+    EngineCheck,
+    EngineConfig,
+    EngineRequest,
+    NetworkMethod,
+    choose_engine,
+    open_engine,
+)
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, LinearFilter, Pair, fit_linear_filter, interpolate
 from ctsr.padding import SlicePixels
-from ctsr.progress import SILENT, Progress
 from ctsr.quality.before_after import block_means
+from ctsr.reporting import SILENT, Progress, safe_name
 from ctsr.series_quality import spread_indices
-from ctsr.text import safe_name
+from ctsr.volume import VoxelsHU
 
 BILINEAR = "Interpolation (Bilinear)"
 BICUBIC = "Interpolation (Bicubic)"
@@ -101,7 +107,7 @@ class ModelUnderTest:
     def on_engine(
         self, asked: EngineRequest, check: EngineCheck | None, progress: Progress = SILENT
     ) -> "ModelUnderTest":
-        """The model on another engine, see `ctsr.infer.selection.choose_engine`; unchanged for torch in fp32."""
+        """The model on another engine, see `ctsr.infer.super_resolver.choose_engine`; unchanged for torch in fp32."""
         if (asked.engine, asked.precision) == ("torch", "fp32"):
             return self
         spec = choose_engine(self.model, asked, check, progress)
@@ -131,7 +137,7 @@ class ModelUnderTest:
 
     @property
     def trained_identities(self) -> Sequence[str]:
-        """Hashes of the studies and patients it was trained on; see `ctsr.identity`."""
+        """Hashes of the studies and patients it was trained on; see `ctsr.hashing`."""
         return self.model.meta.trained_identities if self.model.meta else ()
 
     @property
@@ -255,7 +261,10 @@ def by_baseline(lr: Tensor, scale: int, baseline: Baseline) -> Tensor:
 
 
 def super_resolvers(
-    models: Sequence[ModelUnderTest], baselines: Sequence[Baseline], fixed: Conditions | None = None
+    models: Sequence[ModelUnderTest],
+    baselines: Sequence[Baseline],
+    fixed: Conditions | None = None,
+    measured_mm: float | None = None,
 ) -> tuple[SuperResolver, ...]:
     """The same methods, in the same order, as functions from LR in HU to SR in HU.
 
@@ -263,12 +272,20 @@ def super_resolvers(
         models: of one scale and HU range, at least one.
         baselines: in the order of the rows.
         fixed: what conditional models are told of every image; how it was made when None.
+        measured_mm: side of an LR pixel; when given, they are told what is measured in each image.
     """
     scale, hu_range = models[0].scale, models[0].hu_range
+    measure = None
+    if measured_mm is not None:
+        measure = partial(_measured_in, pixel_mm=measured_mm, scale=scale, hu_range=hu_range)
     return (
         *(_baseline_resolver(baseline, scale, hu_range) for baseline in baselines),
-        *(replace(model.method, fixed=fixed) for model in models),
+        *(replace(model.method, fixed=fixed, measure=measure) for model in models),
     )
+
+
+def _measured_in(lr_hu: VoxelsHU, *, pixel_mm: float, scale: int, hu_range: HURange) -> Conditions:
+    return estimated_conditions([SlicePixels(lr_hu, None)], (pixel_mm, pixel_mm), scale, hu_range)
 
 
 def _baseline_resolver(baseline: Baseline, scale: int, hu_range: HURange) -> SuperResolver:

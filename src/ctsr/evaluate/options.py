@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ctsr.errors import UsageError
+from ctsr.hashing import pseudonym
 from ctsr.hu import HUOptions
-from ctsr.identity import pseudonym
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,6 @@ class EvaluateOptions(HUOptions):
     """Folder of decoded series; by default the user's cache folder."""
 
     def __post_init__(self) -> None:
-        if self.conditions_source.kind == "estimated" and (self.physics or self.hallucination):
-            raise UsageError(
-                "`conditions` estimated goes without `physics` and `hallucination`: phantoms and inserted lesions are "
-                "no series to be measured; leave one out, or give the values, as in `conditions` 0.8,5"
-            )
         if self.workers < 0:
             raise UsageError(f"`workers` must not be negative, got {self.workers}")
         for name in ("mask", "metrics", "baselines"):

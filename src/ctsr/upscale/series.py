@@ -26,19 +26,17 @@ from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_j
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, seam_error
-from ctsr.infer.selection import EngineConfig, open_engine
-from ctsr.infer.super_resolver import SliceSuperResolver
+from ctsr.infer.super_resolver import EngineConfig, SliceSuperResolver, open_engine
 from ctsr.models.conditioning import Conditions, with_conditions
-from ctsr.progress import SILENT, Progress
 from ctsr.quality.noise import measure_noise
-from ctsr.resample import resample
+from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import check
 from ctsr.series_quality import spread_indices
-from ctsr.text import listed, one_line
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
-from ctsr.upscale.plan import PREVIEW, RUN_JSON, UNCERTAINTY, Job
+from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
+from ctsr.volume import resample
 
 SLICE = re.compile(r"\d{4,}\.dcm")  # what the files of a DICOM result are called
 
@@ -93,7 +91,7 @@ def is_done(job: Job) -> bool:
     """Whether the result is there, whole, and made of the same source with the same settings."""
     record = _read_record(job)
     there = not job.options.uncertainty or job.beside(UNCERTAINTY).is_file()
-    return there and record.get("made_from") == job.made_from and record.get("files") == _files(job, job.record.parent)
+    return there and record.get("made_from") == job.made_from and record.get("files") == job.files_in(job.record.parent)
 
 
 def check_output(job: Job) -> None:
@@ -131,8 +129,8 @@ def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILEN
         check_output(job)
         return _make(job, network(), progress)
     except (CtsrError, OSError, MemoryError, RuntimeError) as error:  # RuntimeError: PyTorch's, of a full GPU
-        is_full = isinstance(error, DiskFullError)
-        return Outcome(output=job.output, error=one_line(error) or type(error).__name__, is_disk_full=is_full)
+        reason = one_line(error) or type(error).__name__
+        return Outcome(output=job.output, error=reason, is_disk_full=isinstance(error, DiskFullError))
 
 
 @dataclass
@@ -275,16 +273,9 @@ def _read_record(job: Job) -> dict[str, object]:
         return {}
 
 
-def _files(job: Job, folder: Path) -> dict[str, int]:
-    """How many files the pixels of a result are in, and how large these are together."""
-    found = folder.glob("*.dcm") if job.format == "dicom" else (folder / name for name in (job.volume_name,))
-    sizes = [path.stat().st_size for path in found if path.is_file()]
-    return {"count": len(sizes), "bytes": sum(sizes)}
-
-
 def _foreign(job: Job) -> list[str]:
     """What lies in the folder of a result and is not part of it."""
-    ours = {RUN_JSON, PREVIEW, UNCERTAINTY, job.volume_name}
+    ours = {RUN_JSON, PREVIEW, UNCERTAINTY, ENHANCED, job.volume_name}
     names = {path.name for path in job.output.iterdir()}
     return sorted(name for name in names - ours if not SLICE.fullmatch(name))
 
@@ -319,8 +310,8 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
                 made = _make_between(job, network, sink, resolver, tuning, folder, progress)
         made.timing.tune, made.timing.network = seconds, clocked.seconds
         warnings += _remarks(job, sink, made)
-        files = _files(job, folder)
-        if job.format == "dicom" and files["count"] != job.num_slices:
+        files = job.files_in(folder)
+        if files["count"] != job.num_files:
             raise SeriesError(f"{job.output}: files vanished while they were written; run the same command again")
         write_json(folder / RUN_JSON, _record(job, made, tuning, warnings) | {"files": files})
         if job.options.picture:
@@ -429,6 +420,7 @@ def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
         )
     if sink.left_out:
         remarks.append(f"header elements with unusable values were left out: {', '.join(sorted(sink.left_out))}")
+    remarks += sink.remarks
     return remarks
 
 
@@ -438,7 +430,7 @@ def _record(job: Job, made: Made, tuning: Tuning | None, warnings: list[str]) ->
         "made_from": job.made_from,
         **job.described(),
         "result": {
-            "series_uid": job.series_uid if job.format == "dicom" and not job.options.anonymize else None,
+            "series_uid": job.result_uid,
             "num_slices": job.num_slices,
             "rows": plane.shape[0],
             "columns": plane.shape[1],

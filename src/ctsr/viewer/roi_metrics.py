@@ -17,12 +17,12 @@ from ctsr.errors import UsageError
 from ctsr.evaluate.methods import Baseline, ModelUnderTest, fit_linear_baseline
 from ctsr.evaluate.options import DEFAULT_BASELINES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
+from ctsr.hashing import is_same_person, pseudonym
 from ctsr.hu import HURange, MetricWindow, Window
-from ctsr.identity import is_same_person, pseudonym
 from ctsr.metrics import MetricValue, of_group
 from ctsr.models.interpolation import LinearFilter
 from ctsr.preprocess.manifest import SeriesRow, read_log
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.series import Series
 from ctsr.viewer.images import COARSE, PANELS, PanelImage, PanelName
 from ctsr.viewer.options import ViewOptions
@@ -235,8 +235,9 @@ def _of_model(series: Series, model: ModelUnderTest, shown: Callable[[str], str]
 def _of_reference(series: Series, root: Path, log: Sequence[SeriesRow]) -> list[Caveat]:
     for row in log:
         is_dicom_match = row.new_series_uid == series.series_uid if row.new_series_uid else False
-        is_nifti_match = bool(row.output) and root / row.output / Path(row.source).name == series.path
-        if row.upsampled and row.orig_row_mm and (is_dicom_match or is_nifti_match):
+        resampled = root / row.output / Path(row.source).name
+        is_volume_match = bool(row.output) and series.path in {resampled, Path(f"{resampled}.nii.gz")}
+        if row.upsampled and row.orig_row_mm and (is_dicom_match or is_volume_match):
             text = (
                 f"HR was upsampled by preprocessing, {row.orig_row_mm:.3g} → {row.new_row_mm:.3g} mm: it has less "
                 "detail than its pixels suggest, and every method comes out better."
