@@ -5,14 +5,12 @@ Three stages at once: while one slice is computed, the next is read and the one 
 
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -21,7 +19,7 @@ from ctsr.checkpoint.meta import unusual
 from ctsr.dicom.reading import quiet
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, ReadError, SeriesError, UsageError
-from ctsr.exams import SlicePixels, read_slice
+from ctsr.exams import SliceJudge, SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
@@ -29,6 +27,7 @@ from ctsr.infer.engine import Tiled, seam_error
 from ctsr.infer.selection import EngineConfig, open_engine
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions, with_conditions
+from ctsr.pool import pipelined
 from ctsr.progress import SILENT, Progress
 from ctsr.quality.noise import measure_noise
 from ctsr.resample import resample
@@ -42,9 +41,8 @@ from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
 
 SLICE = re.compile(r"\d{4,}\.dcm")  # what the files of a DICOM result are called
 
-Read = TypeVar("Read")
-Computed = TypeVar("Computed")
-Written = TypeVar("Written")
+MOST_DOUBTS = 5
+"""Slices with doubtful values that are named before it is said how many more there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +155,8 @@ class Made:
     """The middle slice, to look at."""
     between: BetweenMade | None = None
     """Of slices between slices, where those were made."""
+    doubts: list[str] = field(default_factory=list[str])
+    """A warning for each slice whose values are unlike those of the slices beside it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +188,7 @@ def make_slices(
         ReadError: a slice cannot be read, written or read again.
     """
     made = Made()
-    stages = _Stages(job, sink, super_resolver, conditions, made)
+    stages = _Stages(job, sink, super_resolver, conditions, made, _judge(job))
     count = len(job.series.slices)
     started = time.perf_counter()
     with quiet():
@@ -209,6 +209,7 @@ class _Stages:
     """None where slices are made between slices only."""
     conditions: Conditions | None
     made: Made
+    judge: SliceJudge
 
     def finer(self, index: int) -> SlicePixels:
         """A slice of the source made finer in plane, as far as that is wanted."""
@@ -218,6 +219,7 @@ class _Stages:
         """Decode a slice of the source."""
         started = time.perf_counter()
         pixels = read_slice(self.job.series, index, assume_hu=self.job.options.assume_hu)
+        self.made.doubts += self.judge(index, pixels)
         self.made.timing.read += time.perf_counter() - started
         return _Slice(index, pixels, bool((pixels.hu > self.job.model.hu_range.high).any()))
 
@@ -240,28 +242,6 @@ class _Stages:
         self.sink.write(index, result.pixels)
         self.made.beyond_range += result.beyond_range
         self.made.timing.write += time.perf_counter() - started
-
-
-def pipelined(
-    count: int, read: Callable[[int], Read], make: Callable[[Read], Computed], write: Callable[[int, Computed], Written]
-) -> Iterator[Written]:
-    """What `write` gave for items 0 … `count` − 1, in order; at most one item is in each stage.
-
-    `read` and `write` run in a thread of their own each, `make` in the caller's. An error in any stage is raised here.
-    """
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        going: Future[Written] | None = None
-        coming = reader.submit(read, 0) if count else None
-        for index in range(count):
-            assert coming is not None, "there is one for every index below `count`"
-            item = coming.result()
-            coming = reader.submit(read, index + 1) if index + 1 < count else None
-            made = make(item)
-            if going is not None:
-                yield going.result()
-            going = writer.submit(write, index, made)
-        if going is not None:
-            yield going.result()
 
 
 def _read_record(job: Job) -> dict[str, object]:
@@ -352,7 +332,8 @@ def _make_between(
 ) -> Made:
     assert network.between is not None, "a job between slices comes with an engine for them"
     made = Made()
-    stages = _Stages(job, sink, resolver, None if tuning is None else tuning.conditions, made)
+    conditions = None if tuning is None else tuning.conditions
+    stages = _Stages(job, sink, resolver, conditions, made, _judge(job))
     started = time.perf_counter()
     # None by default: projection would bring back what was removed.
     noise = _source_noise(job, tuning) * (job.options.denoise or 0.0) * MOST_NOISE
@@ -361,6 +342,10 @@ def _make_between(
     made.timing.write = made.between.seconds_write
     made.timing.wall = time.perf_counter() - started
     return made
+
+
+def _judge(job: Job) -> SliceJudge:
+    return SliceJudge(job.series, "upscale", assume_hu=job.options.assume_hu)
 
 
 def _source_noise(job: Job, tuning: Tuning | None) -> float:
@@ -418,7 +403,9 @@ def _folder_for(job: Job) -> Generator[Path]:
 
 
 def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
-    remarks: list[str] = []
+    remarks = made.doubts[:MOST_DOUBTS]
+    if len(made.doubts) > MOST_DOUBTS:
+        remarks.append(f"{len(made.doubts) - MOST_DOUBTS} more slices are unlike those beside them")
     if made.beyond_range:
         remarks.append(
             f"{made.beyond_range} slices have values above {job.model.hu_range.high:g} HU: interpolated there"
