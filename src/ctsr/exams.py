@@ -16,12 +16,11 @@ from ctsr.dicom.reading import files_below, real_folders
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError, boundary
 from ctsr.files import is_special
 from ctsr.hu import AIR, AS_READ, HUCorrection
-from ctsr.hu_check import PLAUSIBLE, HUFinding, NeighbourCheck, Verdict, check_hu
+from ctsr.hu_check import PLAUSIBLE, HUFinding, Verdict, check_hu
 from ctsr.padding import SlicePixels
 from ctsr.pool import in_order
 from ctsr.progress import SILENT, Progress
 from ctsr.series import (
-    Command,
     Defect,
     DefectKind,
     Excluded,
@@ -312,40 +311,6 @@ def _hu_finding(series: Series, index: int) -> HUFinding:
     except CtsrError:
         return PLAUSIBLE
     return check_hu(pixels.hu, pixels.padding)
-
-
-class SliceJudge:
-    """Judges the values of a series' slices as they are read, each beside its neighbours, for a command.
-
-    A series whose values were doubted as a whole by the scan is not looked at again.
-    """
-
-    def __init__(self, series: Series, command: Command, *, assume_hu: bool = False) -> None:
-        """Judge by the column of `command` in `ctsr.series.POLICY`; with `assume_hu`, refusals are warnings."""
-        self._series, self._assume_hu = series, assume_hu
-        self._command: Command = command
-        doubted = any(defect.kind in {*HU_DEFECTS.values(), DefectKind.MISSING_RESCALE} for defect in series.defects)
-        self._check = None if doubted else NeighbourCheck(len(series.slices))
-
-    def defects(self, index: int, pixels: SlicePixels) -> list[Defect]:
-        """Take a slice; returns what is wrong with slices that can be judged now."""
-        found = [] if self._check is None else self._check.add(index, pixels.hu, pixels.padding)
-        defects: list[Defect] = []
-        for place, finding in found:
-            header = self._series.slices[place]
-            where = header.path.name if header.frame is None else f"{header.path.name}, slice {header.frame}"
-            detail = f"{where}: unlike its series, its values do not look like HU: {finding.detail}; export it again"
-            defects.append(Defect(HU_DEFECTS[finding.verdict], detail, (place,)))
-        return defects
-
-    def __call__(self, index: int, pixels: SlicePixels) -> list[str]:
-        """Take a slice; returns warnings about slices that can be judged now.
-
-        Raises:
-            SeriesError: the command refuses a series with such a slice.
-        """
-        judged = replace(self._series, defects=tuple(self.defects(index, pixels)))
-        return check(judged, self._command, assume_hu=self._assume_hu)
 
 
 # NIfTI is imported where it is met: it takes a fifth of a second to load, and most exams are DICOM.

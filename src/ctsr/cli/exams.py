@@ -15,13 +15,14 @@ from ctsr.cli.options import Common, resolved
 from ctsr.dicom.compress import Compression
 from ctsr.dicom.header import ZIP
 from ctsr.errors import ReadError, UsageError
-from ctsr.exams import SliceJudge, read_slice, scan
+from ctsr.exams import read_slice, scan
 from ctsr.files import write_atomically, write_json
 from ctsr.hu import HUOptions
 from ctsr.identity import find_people
 from ctsr.paths import native_path, resolve_path
 from ctsr.series import DefectKind, Excluded, Inventory, Series
 from ctsr.series_quality import SeriesQuality, measure_series
+from ctsr.slice_check import SliceJudge
 from ctsr.text import counted
 
 if TYPE_CHECKING:

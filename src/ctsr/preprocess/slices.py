@@ -14,12 +14,13 @@ from ctsr.dicom.frames import slice_header, to_stored
 from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import CtsrError, DomainError, boundary
-from ctsr.exams import HU_DEFECTS, SliceJudge, read_slice, read_volume
+from ctsr.exams import HU_DEFECTS, read_slice, read_volume
 from ctsr.hashing import derived_uid
 from ctsr.padding import SlicePixels
 from ctsr.preprocess.manifest import SeriesRow
 from ctsr.resample import at_spacing, resample
 from ctsr.series import Defect, PatientExams, Series, SliceHeader, check, is_nifti
+from ctsr.slice_check import SliceJudge
 from ctsr.text import one_line, printable
 from ctsr.volume import Grid, Plane
 

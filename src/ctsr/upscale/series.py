@@ -19,7 +19,7 @@ from ctsr.checkpoint.meta import unusual
 from ctsr.dicom.reading import quiet
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, ReadError, SeriesError, UsageError
-from ctsr.exams import SliceJudge, SlicePixels, read_slice
+from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
@@ -33,6 +33,7 @@ from ctsr.quality.noise import measure_noise
 from ctsr.resample import resample
 from ctsr.series import check
 from ctsr.series_quality import spread_indices
+from ctsr.slice_check import SliceJudge
 from ctsr.text import listed, one_line
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
 from ctsr.upscale.plan import PREVIEW, RUN_JSON, UNCERTAINTY, Job
