@@ -138,14 +138,8 @@ class NeighbourCheck:
         others = [self._samples[near] for near in self._beside(index)]
         inside = 0 < index < self._count - 1
         if others and all(_is_cut_short(own, other) for other in others):
-            return HUFinding(
-                Verdict.IMPLAUSIBLE, "one part of it is empty where the slices beside it go on: the copy was cut short"
-            )
-        if others and all(_has_padding_for_air(own, other) for other in others):
-            return HUFinding(
-                Verdict.IMPLAUSIBLE,
-                "where the slices beside it have air, its values lie below: slope or intercept is wrong",
-            )
+            detail = "one part of it is empty where the slices beside it go on: the copy was cut short"
+            return HUFinding(Verdict.IMPLAUSIBLE, detail)
         alone = own.finding
         steps = [_steps(own, other) for other in others]
         is_moved = len(steps) > 1 and all(map(any, steps))
@@ -184,14 +178,6 @@ def _is_cut_short(own: SliceSample, other: SliceSample) -> bool:
 def _air(sample: SliceSample) -> PaddingMask:
     """Which of its pixels are air."""
     return sample.kept & (sample.hu >= AIR_VALUES[0]) & (sample.hu <= AIR_VALUES[1])
-
-
-def _has_padding_for_air(own: SliceSample, other: SliceSample) -> bool:
-    """Whether most of what is air in `other` counts as padding in `own`, being lower than any air."""
-    if own.hu.shape != other.hu.shape:
-        return False
-    air = _air(other)
-    return bool(air.sum() >= max(FEWEST, LEAST_AIR * air.size) and own.kept[air].mean() < 0.5)
 
 
 def _has_same_air(own: SliceSample, other: SliceSample) -> bool:

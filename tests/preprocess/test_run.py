@@ -226,7 +226,7 @@ def test_a_slice_unlike_its_series_is_left_out_or_named(tmp_path: Path) -> None:
 
 def test_an_odd_slice_of_a_volume_is_named(tmp_path: Path) -> None:
     stack = np.stack([body(96, seed=seed, texture=20) for seed in range(7)])
-    stack[3] *= 2
+    stack[3] = stack[3].clip(-160, 240)
     (tmp_path / "exams" / "P1").mkdir(parents=True)
     image = nib.Nifti1Image(stack.transpose(2, 1, 0), np.diag([-0.8, -0.8, 2.5, 1.0]))
     nib.save(image, tmp_path / "exams" / "P1" / "ct.nii")
