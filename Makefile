@@ -5,7 +5,7 @@ READY := .venv/.ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast docs test-pyiqa conformance fuzz check format bench clean bundled-data race train-bundled bundle bundle-int8
+.PHONY: help demo test test-fast docs test-pyiqa test-container conformance fuzz check format bench clean bundled-data race train-bundled bundle bundle-int8
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ conformance: $(READY) ## Judge super-resolved series by every slice of CTSR_REAL
 
 test-pyiqa: .venv-pyiqa/.ready ## Test LPIPS, NIQE and MA of the real pyiqa, in an environment of its own (7 GB)
 	OMP_NUM_THREADS=1 .venv-pyiqa/bin/python -m pytest tests/metrics/test_adapters.py
+
+test-container: $(READY) ## Follow the Dockerfile's steps in a bare Debian that debootstrap makes (as root; minutes)
+	CTSR_CONTAINER=1 $(BIN)/python -m pytest -q tests/test_dockerfile.py
 
 fuzz: $(READY) ## Read mutated DICOM, NIfTI and files of ours, N of each encoding (N=5000: some minutes)
 	OMP_NUM_THREADS=1 CTSR_FUZZ=$(or $(N),1000) $(BIN)/python -m pytest -q -s tests/fuzz

@@ -1,7 +1,8 @@
 """`python -m benchmarks.pictures CT FOLDER`: real series at every strength, beside bicubic interpolation, as pictures.
 
 The middle slice of each series of `SHOWN` is taken as it is; CT holds the roots that they are named below. The
-pictures of the documentation are made with it (FOLDER `docs/images`).
+pictures of the documentation are made with it (FOLDER `docs/images`). With `--sheets ROOT …`, every series below
+each ROOT gets a sheet of details instead: soft tissue, lung and bone, as it is, bicubic and at every strength.
 """
 
 import argparse
@@ -13,10 +14,12 @@ from PIL import Image
 
 from ctsr.checkpoint import Model, find_model
 from ctsr.exams import read_slice, scan
-from ctsr.figures import Detail, Panel, comparison_figure, save_figure
+from ctsr.figures import Detail, Panel, busiest_detail, comparison_figure, new_figure, save_figure
 from ctsr.hu import PRESETS
 from ctsr.infer.conditions import StrengthName
 from ctsr.quality.before_after import BeforeAfter
+from ctsr.series import Series
+from ctsr.text import safe_name
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import super_resolve_sample
 
@@ -40,6 +43,9 @@ SHOWN = (
     Shown("real-rods", "pairs/SB-Catphan/S2_RamLak_0.908mm", "soft_tissue"),
     Shown("real-cone-beam", "more/4D-Lung-100_HM10395", "soft_tissue"),
 )
+SHEET_PRESETS = ("soft_tissue", "lung", "bone")
+SHEET_DETAIL = 160
+"""Pixels of the result."""
 COLOURS = 40
 """Of a picture: greys, and the frame of the detail. A quarter of the bytes."""
 
@@ -50,9 +56,16 @@ def main() -> None:
     parser.add_argument("ct", type=Path, metavar="CT", help="folder of real CT")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="receives the pictures")
     parser.add_argument("--model", default="ctsr-x2", help="bundled model, run folder or checkpoint")
+    parser.add_argument("--sheets", type=Path, nargs="+", default=[], metavar="ROOT", help="draw sheets of all series")
     given = parser.parse_args()
     model = find_model(given.model)
     given.folder.mkdir(parents=True, exist_ok=True)
+    if given.sheets:
+        for number, series in enumerate(series for root in given.sheets for series in scan(root).all_series()):
+            path = given.folder / f"{number:02d}-{safe_name(series.path.name)}.png"
+            _sheet(series, model, path)
+            print(path, flush=True)
+        return
     for shown in SHOWN:
         path = given.folder / f"{shown.name}.png"
         _draw(shown, given.ct / shown.folder, model, path)
@@ -61,8 +74,42 @@ def main() -> None:
 
 def _draw(shown: Shown, folder: Path, model: Model, path: Path) -> None:
     series = next(iter(scan(folder).all_series()))
-    index = len(series.slices) // 2
-    pixels = read_slice(series, index)
+    figure = comparison_figure(
+        _panels(series, model),
+        PRESETS[shown.preset],
+        title=_title(series),
+        detail=shown.detail,
+        pixel_aspect=series.pixel_spacing[0] / series.pixel_spacing[1],
+    )
+    save_figure(figure, path)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+
+
+def _sheet(series: Series, model: Model, path: Path) -> None:
+    """The busiest detail of each of `SHEET_PRESETS`, a row each."""
+    panels = _panels(series, model)
+    finest = panels[-1].hu
+    scale = finest.shape[0] // panels[0].hu.shape[0]
+    figure = new_figure(3.2 * len(panels), 3.2 * len(SHEET_PRESETS) + 0.5)
+    grid = figure.subplots(len(SHEET_PRESETS), len(panels), squeeze=False)
+    for axes, preset in zip(grid, SHEET_PRESETS, strict=True):
+        window = PRESETS[preset]
+        detail = busiest_detail(finest, window, SHEET_DETAIL)
+        for axis, panel in zip(axes, panels, strict=True):
+            finer = finest.shape[0] // panel.hu.shape[0]
+            rows = slice(detail.top // finer, (detail.top + detail.size) // finer)
+            columns = slice(detail.left // finer, (detail.left + detail.size) // finer)
+            axis.imshow(window.to_01(panel.hu[rows, columns]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_title(f"{panel.title} {panel.caption}", fontsize=9)
+            axis.set_axis_off()
+    figure.suptitle(f"{_title(series)}; {', '.join(SHEET_PRESETS)}; x{scale}", fontsize=10)
+    save_figure(figure, path)
+
+
+def _panels(series: Series, model: Model) -> list[Panel]:
+    """The middle slice: as it is, bicubic, and at every strength."""
+    pixels = read_slice(series, len(series.slices) // 2)
     panels = [Panel("as it is", pixels.hu)]
     for strength in get_args(StrengthName):
         options = UpscaleOptions(strength=strength)
@@ -70,16 +117,12 @@ def _draw(shown: Shown, folder: Path, model: Model, path: Path) -> None:
         if len(panels) == 1:
             panels.append(Panel("bicubic", sample.bicubic[0], _noise(sample.tuning.bicubic)))
         panels.append(Panel(strength, sample.results[0], _noise(sample.tuning.before_after)))
-    figure = comparison_figure(
-        panels,
-        PRESETS[shown.preset],
-        title=f"{folder.name}, slice {index + 1} of {len(series.slices)}, kernel {series.kernel or 'unknown'}",
-        detail=shown.detail,
-        pixel_aspect=series.pixel_spacing[0] / series.pixel_spacing[1],
-    )
-    save_figure(figure, path)
-    with Image.open(path) as image:
-        image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    return panels
+
+
+def _title(series: Series) -> str:
+    count = len(series.slices)
+    return f"{series.path.name}, slice {count // 2 + 1} of {count}, kernel {series.kernel or 'unknown'}"
 
 
 def _noise(measured: BeforeAfter) -> str:

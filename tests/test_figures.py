@@ -131,3 +131,30 @@ def test_a_palette_keeps_every_grey_and_the_colours_of_few_pixels() -> None:
     assert apart[150].max() <= 8
     few = rgb[:1, :8]
     np.testing.assert_array_equal(np.asarray(with_palette(few).convert("RGB")), few)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (16, 64)])
+def test_the_colours_of_a_difference_stand_beside_it_and_cover_no_image(shape: tuple[int, int]) -> None:
+    hu = np.zeros(shape, np.float32)
+    panels = [Panel("SR", hu), Panel("SR − HR", hu, "MAE", signed_limit=100)]
+    for figure in (comparison_figure(panels, Window(40, 400)), slices_figure(panels, Window(40, 400))):
+        figure.canvas.draw()
+        images = [axes for axes in figure.axes if axes.images]
+        bars = [child for axes in images for child in axes.child_axes]
+        assert len(bars) == 1, "one bar, in the whole image"
+        assert [label.get_text() for label in bars[0].get_yticklabels()] == ["−100", "0", "+100 HU"]
+        covered = bars[0].get_tightbbox()
+        assert covered is not None
+        assert not any(covered.overlaps(axes.get_window_extent()) for axes in images)
+        assert covered.x1 <= figure.bbox.x1, "it is not cut off"
+
+
+def test_marks_of_rows_lie_beside_the_image_on_their_rows() -> None:
+    panels = [Panel("Source", np.zeros((40, 50), np.float32)), Panel("SR", np.zeros((40, 50), np.float32))]
+    figure = slices_figure(panels, Window(40, 400), pixel_aspect=1.5, marked_rows=(0.5, 20, 39.5))
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert axes.get_ylim() == (40, 0), "the image keeps its place"
+        marks = [path for lines in axes.collections for path in lines.get_paths()]
+        assert sorted(path.vertices[0, 1] for path in marks) == [0.5, 0.5, 20, 20, 39.5, 39.5]
+        assert all(path.vertices[:, 0].max() < 0 or path.vertices[:, 0].min() > 1 for path in marks)

@@ -29,7 +29,8 @@ from ctsr.series import (
     Series,
     SliceHeader,
     check,
-    is_nifti,
+    is_volume,
+    volume_stem,
 )
 from ctsr.text import listed, printable
 from ctsr.volume import Grid, Volume, normal, spread
@@ -169,12 +170,12 @@ class _Listing:
     @property
     def dicom(self) -> list[Path]:
         """Those that may be DICOM."""
-        return [path for path in self.files if not is_nifti(path)]
+        return [path for path in self.files if not is_volume(path)]
 
     @property
     def volumes(self) -> list[Path]:
-        """Those that call themselves NIfTI."""
-        return [path for path in self.files if is_nifti(path)]
+        """Those that call themselves NIfTI, NRRD or MetaImage."""
+        return [path for path in self.files if is_volume(path)]
 
 
 def _listings(root: Path, folders: Sequence[Path]) -> list[_Listing]:
@@ -213,7 +214,7 @@ def _listed(path: Path, elsewhere: Collection[str] = ()) -> _Listing:
 def _name(folder: Path) -> str:
     """What a patient is called when nothing else is known: the folder, or for a file its name without suffixes."""
     name = printable(folder.name or folder.resolve().name)
-    return name.split(".")[0] if folder.is_file() and is_nifti(folder) else name
+    return name.split(".")[0] if folder.is_file() and is_volume(folder) else name
 
 
 def _headers(paths: Sequence[Path], executor: Executor | None) -> Iterator[FileContents]:
@@ -327,16 +328,16 @@ def _volume(path: Path, folder: Path, patient_id: str) -> Series | Excluded:
         return Excluded(path, str(error), series_uid=name, failed=True)
 
 
-def _nifti_pixels(header: SliceHeader) -> SlicePixels:
+def _volume_pixels(header: SliceHeader) -> SlicePixels:
     from ctsr.nifti import read_pixels
 
     return read_pixels(header)
 
 
 def _volume_name(path: Path, folder: Path) -> str:
-    """Tells a patient's NIfTI files apart, as a series UID does in DICOM."""
+    """Tells a patient's volumes apart, as a series UID does in DICOM."""
     below = Path(path.name) if path == folder else path.relative_to(folder)
-    return printable("_".join([*below.parts[:-1], below.name.split(".nii")[0]]))
+    return printable("_".join([*below.parts[:-1], volume_stem(below)]))
 
 
 def read_slice(series: Series, index: int, *, assume_hu: bool = False) -> SlicePixels:
@@ -352,8 +353,8 @@ def read_slice(series: Series, index: int, *, assume_hu: bool = False) -> SliceP
     """
     header = series.slices[index]
     with boundary(str(header.path), COPY_AGAIN):
-        if is_nifti(header.path):
-            return _nifti_pixels(header)
+        if is_volume(header.path):
+            return _volume_pixels(header)
         return dicom_pixels.read_pixels(header, assume_hu=assume_hu)
 
 

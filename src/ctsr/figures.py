@@ -11,7 +11,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
@@ -30,7 +29,7 @@ ACCENT = "#d1495b"
 """Colour of the frame round a detail."""
 COLORS = ("#7d8894", "#3d6f9e", "#d98032", "#4d9078", "#8e5572", "#b0a030", "#5b5f97", "#a44a3f")
 """Colours of lines and bars, in order; colour-blind readers can tell the first three apart."""
-INTERPOLATION_COLORS = {"Bilinear": "#4a78b8", "Bicubic": "#c08a2e", "Lanczos": "#7d8894", "Linear": "#8e5572"}
+INTERPOLATION_COLORS = {"Bilinear": "#4a78b8", "Bicubic": "#c08a2e", "Lanczos": "#8a7f6d", "Linear": "#8e5572"}
 """Colours of methods by a word of their name: the hues that the viewer's page gives them, darker for a white ground."""
 MODEL_COLORS = ("#2a9583", "#b0a030", "#5b5f97", "#a44a3f", "#3f4650", "#7cae3c")
 """Colours of models, in order; the first is the page's for SR."""
@@ -42,6 +41,8 @@ GREYS = 86
 """Of these, so that no grey is off by more than 2 of 255."""
 EXACT = 24
 """Of these, colours of surfaces and letters."""
+MARK = 0.015
+"""Length of the mark of a row, as a share of the image's width."""
 MAX_FLAT_ASPECT = 0.45
 """Slices whose height over width, in mm, is below this are stacked rather than shown side by side."""
 
@@ -178,21 +179,35 @@ def comparison_figure(
             f"a detail of {detail.size} pixels at {detail.top}, {detail.left} is outside {rows}×{columns}"
         )
     height = 3.2 * rows * pixel_aspect / columns + 3.2 * pixel_aspect + 1.0
-    figure = new_figure(3.2 * len(panels), height)
+    figure = new_figure(3.2 * len(panels) + _room(panels), height)
     grid = figure.subplots(2, len(panels), squeeze=False, height_ratios=[rows / columns, 1])
     for (whole, enlarged), panel in zip(grid.T, panels, strict=True):
         _draw(whole, panel, window, (rows, columns), pixel_aspect)
         _draw(enlarged, panel, window, (rows, columns), pixel_aspect)
+        _scale(whole, panel)
         _frame(whole, enlarged, detail)
         _name(whole, panel)
     _head(figure, title, window)
     return figure
 
 
-def slices_figure(panels: Sequence[Panel], window: Window, *, title: str = "", pixel_aspect: float = 1.0) -> Figure:
+def slices_figure(
+    panels: Sequence[Panel],
+    window: Window,
+    *,
+    title: str = "",
+    pixel_aspect: float = 1.0,
+    marked_rows: Sequence[float] = (),
+) -> Figure:
     """Draw whole slices without an enlarged detail, flat ones stacked: for coronal and sagittal planes.
 
-    Args: as `comparison_figure`.
+    Args:
+        panels: as of `comparison_figure`, and so are the other arguments.
+        window: HU from black to white.
+        title: patient and slice.
+        pixel_aspect: row spacing / column spacing.
+        marked_rows: rows of the largest panel, from its top edge, that a short line on either side points at: where
+            slices of the source lie.
 
     Raises:
         DomainError: no panels.
@@ -202,13 +217,29 @@ def slices_figure(panels: Sequence[Panel], window: Window, *, title: str = "", p
     rows, columns = max((panel.hu for panel in panels), key=lambda hu: hu.size).shape
     shape, count = rows * pixel_aspect / columns, len(panels)
     flat = shape < MAX_FLAT_ASPECT
-    figure = new_figure(8.0, (8.0 * shape + 0.6) * count + 0.5) if flat else new_figure(3.2 * count, 3.2 * shape + 1.0)
+    stacked, beside = (8.0, (8.0 * shape + 0.6) * count + 0.5), (3.2 * count + _room(panels), 3.2 * shape + 1.0)
+    figure = new_figure(*(stacked if flat else beside))
     grid = figure.subplots(*((count, 1) if flat else (1, count)), squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=True):
         _draw(axes, panel, window, (rows, columns), pixel_aspect)
+        _scale(axes, panel)
+        _mark(axes, marked_rows)
         _name(axes, panel)
     _head(figure, title, window)
     return figure
+
+
+def _mark(axes: Axes, rows: Sequence[float]) -> None:
+    """Lines beside the image, which cover nothing of it."""
+    axes.autoscale(False)
+    beside = axes.get_yaxis_transform()
+    for start, end in ((-1.5 * MARK, -0.5 * MARK), (1 + 0.5 * MARK, 1 + 1.5 * MARK)):
+        axes.hlines(rows, start, end, colors=ACCENT, linewidth=0.8, transform=beside, clip_on=False)
+
+
+def _room(panels: Sequence[Panel]) -> float:
+    """Inches beside the images for colour bars."""
+    return 0.6 * sum(panel.signed_limit is not None for panel in panels)
 
 
 def _name(axes: Axes, panel: Panel) -> None:
@@ -225,7 +256,7 @@ def _draw(axes: Axes, panel: Panel, window: Window, extent: tuple[int, int], asp
     """Stretch an image over the common field of view, with its own pixels visible."""
     rows, columns = extent
     limit = panel.signed_limit
-    shown = axes.imshow(
+    axes.imshow(
         window.to_01(panel.hu) if limit is None else panel.hu / limit,
         cmap="gray" if limit is None else "RdBu_r",
         vmin=0 if limit is None else -1,
@@ -234,22 +265,26 @@ def _draw(axes: Axes, panel: Panel, window: Window, extent: tuple[int, int], asp
         aspect=aspect,
         interpolation="auto",
     )
-    if limit is not None:
-        _scale(axes, shown, limit)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-def _scale(axes: Axes, shown: AxesImage, limit: float) -> None:
-    """Draw a small colour bar inside the image."""
-    inside = axes.inset_axes((0.06, 0.05, 0.4, 0.025))
-    inside.imshow(np.linspace(-1, 1, 65)[None], cmap=shown.get_cmap(), extent=(-limit, limit, 0, 1), aspect="auto")
-    inside.set_xticks((-limit, 0, limit))
-    inside.set_yticks([])
-    inside.xaxis.set_ticks_position("top")
-    inside.tick_params(labelsize=7, colors=INK, length=0, pad=1)
+def _scale(axes: Axes, panel: Panel) -> None:
+    """Draw the colour bar of a difference beside the image, which it leaves uncovered."""
+    limit = panel.signed_limit
+    if limit is None:
+        return
+    beside = axes.inset_axes((1.03, 0.25, 0.035, 0.5))
+    colors = axes.images[0].get_cmap()
+    beside.imshow(np.linspace(1, -1, 65)[:, None], cmap=colors, extent=(0, 1, -limit, limit), aspect="auto")
+    beside.set_xticks([])
+    beside.set_yticks((-limit, 0, limit), (f"−{limit:g}", "0", f"+{limit:g} HU"))
+    beside.yaxis.set_ticks_position("right")
+    beside.tick_params(labelsize=7, colors=INK, length=0, pad=2)
+    for spine in beside.spines.values():
+        spine.set_visible(False)
 
 
 def _frame(whole: Axes, enlarged: Axes, detail: Detail) -> None:

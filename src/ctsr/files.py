@@ -209,13 +209,13 @@ def check_disk_space(folder: Path, num_slices: int, num_bytes: int, progress: Pr
     """Say what is about to be written, and refuse what the disk cannot hold; `folder` need not exist yet.
 
     Raises:
-        CtsrError: there is less room than `num_bytes`.
+        DiskFullError: there is less room than `num_bytes`.
     """
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     progress.note(f"{num_slices} slices to write into {folder}: about {size(num_bytes)}, of {size(free)} free")
     if num_bytes > free:
-        raise CtsrError(
+        raise DiskFullError(
             f"{folder}: {num_slices} slices need about {size(num_bytes)}, but only {size(free)} are free; "
             "make room, or choose another folder for the result"
         )

@@ -1,12 +1,14 @@
-"""NIfTI volumes in HU, read as if they were a series of axial slices."""
+"""NIfTI, NRRD and MetaImage volumes in HU, read as if they were a series of axial slices; NIfTI is written."""
 
 import gzip
 import logging
 import math
+import re
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -24,7 +26,7 @@ from ctsr.files import atomic_path, cached_by_file
 from ctsr.hu import rescale_problem
 from ctsr.identity import content_identity
 from ctsr.padding import SlicePixels, outside_reconstruction
-from ctsr.series import Defect, DefectKind, Excluded, Series, SliceHeader, too_small
+from ctsr.series import NRRD, Defect, DefectKind, Excluded, Series, SliceHeader, is_nifti, too_small
 from ctsr.text import one_line, size
 from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Grid, Vector, plane_problem
 
@@ -35,6 +37,13 @@ BROKEN = (
 """What nibabel raises on files that are cut short or are none."""
 
 AGAIN = "copy or convert it again"
+NO_SIMPLEITK = "NRRD and MetaImage are read by SimpleITK: pip install '.[volumes]' in the source folder of ctsr"
+TEXT_HEADER_BYTES = 2**16
+LARGEST_VOXEL_BYTES = 8
+ANATOMICAL_SPACES = frozenset(
+    {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
+)
+"""Of NRRD, that SimpleITK turns into LPS."""
 
 # It reports through a logger of its own what it mends in headers, without the file's name.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
@@ -60,7 +69,7 @@ Affine = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Image:
-    """A NIfTI file seen as axial slices: which of its axes grow with slice, row and column, and which way."""
+    """A file seen as axial slices: which of its axes grow with slice, row and column, and which way."""
 
     voxels: npt.NDArray[Any]
     """As the file has them: its own axes, before scl_slope and scl_inter. Mapped, not loaded, where uncompressed."""
@@ -95,7 +104,9 @@ class _Image:
 
 
 def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:
-    """One NIfTI file as a series whose UID is `name`, or why it cannot be one."""
+    """One file as a series whose UID is `name`, or why it cannot be one."""
+    if not is_nifti(path) and find_spec("SimpleITK") is None:
+        return Excluded(path, NO_SIMPLEITK, series_uid=name)
     try:
         image = _open(path)
     except ReadError as error:
@@ -197,27 +208,39 @@ def verify_volume(path: Path, grid: Grid, checksums: Sequence[int]) -> None:
 @cached_by_file(1)
 def _open(path: Path) -> _Image:
     """Kept for the next slice of the same file: a compressed file is inflated as a whole."""
+    return _open_nifti(path) if is_nifti(path) else _open_by_simpleitk(path)
+
+
+def _open_nifti(path: Path) -> _Image:
     loaded = _loaded(path)
     header = loaded.header
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         raise ReadError("the header gives no orientation (sform and qform codes are 0)")
     scale = MM.get(str(header.get_xyzt_units()[0]), 1.0)
     affine = RAS_TO_LPS @ np.diag([scale, scale, scale, 1.0]) @ np.asarray(loaded.affine, dtype=np.float64)
-    if not np.isfinite(affine).all():
-        raise ReadError("its affine is not made of numbers")
     proxy = cast("ArrayProxy", loaded.dataobj)
     voxels = np.asanyarray(proxy.get_unscaled())
+    words = header["descrip"].tobytes().split(b"\0")[0].decode("latin-1").strip()
+    return _image(voxels, affine, slope=float(proxy.slope), intercept=float(proxy.inter), description=words)
+
+
+def _image(
+    voxels: npt.NDArray[Any], affine: Affine, *, slope: float = 1, intercept: float = 0, description: str
+) -> _Image:
+    """The voxels of a file, and its affine in LPS and mm, as axial slices."""
+    if not np.isfinite(affine).all():
+        raise ReadError("its affine is not made of numbers")
     if voxels.ndim < 3 or voxels.size != np.prod(voxels.shape[:3]) or voxels.dtype.names:
         raise ReadError(f"not one volume of numbers: shape {voxels.shape}, type {voxels.dtype}")
     axes, backwards = _layout(affine)
     return _Image(
         voxels=voxels.reshape(voxels.shape[:3]),
-        slope=float(proxy.slope),
-        intercept=float(proxy.inter),
+        slope=slope,
+        intercept=intercept,
         axes=axes,
         backwards=backwards,
         affine=_reordered(affine, voxels.shape, axes, backwards),
-        description=header["descrip"].tobytes().split(b"\0")[0].decode("latin-1").strip(),
+        description=description,
     )
 
 
@@ -240,6 +263,57 @@ def _loaded(path: Path) -> Nifti1Image:
         while stream.read(CHUNK_BYTES):
             pass
     return type(image).from_bytes(content)
+
+
+def _open_by_simpleitk(path: Path) -> _Image:
+    """A volume of NRRD or MetaImage, whole.
+
+    Raises:
+        ReadError: it is damaged, no volume, says not where its voxels lie, or names another file that holds them.
+    """
+    import SimpleITK as sitk  # noqa: N813  (its own documentation's name)
+
+    is_nrrd = path.suffix.lower() in NRRD
+    with path.open("rb") as file:
+        _check_text_header(file.read(TEXT_HEADER_BYTES).decode("latin-1"), is_nrrd=is_nrrd)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")  # and not whatever its content looks like
+    try:
+        reader.ReadImageInformation()
+        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
+            raise ReadError(f"not one volume of numbers: {reader.GetDimension()} axes of {reader.GetSize()}")
+        promised = math.prod(reader.GetSize()) * LARGEST_VOXEL_BYTES
+        if promised > psutil.virtual_memory().available / 2:
+            raise ReadError(f"it may take {size(promised)}, more than half of the memory that is free")
+        image = reader.Execute()
+    except RuntimeError as error:
+        words = str(error).strip().splitlines()
+        raise ReadError(f"it cannot be read: {one_line(words[-1] if words else error)}") from error
+    # Of the columns of the direction matrix, the first belongs to the index that varies fastest.
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return _image(sitk.GetArrayFromImage(image).T, affine, description="")
+
+
+def _check_text_header(text: str, *, is_nrrd: bool) -> None:
+    """Refuse what SimpleITK would complete by guesses or from other files.
+
+    Raises:
+        ReadError: the header gives no orientation, or its voxels lie in another file.
+    """
+    header = re.split(r"\r?\n\r?\n", text)[0] if is_nrrd else text.split("ElementDataFile", 1)[0]
+    names = {line.split(":" if is_nrrd else "=", 1)[0].strip().lower() for line in header.splitlines()}
+    data = re.search(r"^ElementDataFile *= *(\S+)", text, re.MULTILINE)
+    if names & {"data file", "datafile"} or (not is_nrrd and (data is None or data[1].upper() != "LOCAL")):
+        raise ReadError("its voxels lie in another file: save it as one .nrrd or .mha")
+    space = re.search(r"^space: *(.+?) *$", header, re.MULTILINE)
+    is_known = space is not None and space[1].lower() in ANATOMICAL_SPACES if is_nrrd else True
+    places = {"space directions"} if is_nrrd else {"transformmatrix", "rotation", "orientation"}
+    if not is_known or not names & places:
+        raise ReadError("the header gives no orientation")
 
 
 def _check_length(path: Path, proxy: ArrayProxy) -> None:

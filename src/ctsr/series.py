@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias, get_args
 from ctsr.errors import SeriesError
 from ctsr.volume import Orientation, Plane, Vector
 
+NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
+"""Endings of volumes that SimpleITK reads."""
 SMALLEST_SIDE = 8
 """Pixels along a side; below that there is nothing to see, and no metric or network works."""
 
@@ -222,6 +224,16 @@ class Inventory:
 def is_nifti(path: Path) -> bool:
     """Whether a file calls itself NIfTI; its contents are looked at by `ctsr.nifti.scan_file`."""
     return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a file calls itself NIfTI, NRRD or MetaImage: a volume without patient and study."""
+    return is_nifti(path) or path.suffix.lower() in {*NRRD, *META_IMAGE}
+
+
+def volume_stem(path: Path) -> str:
+    """The name of a volume's file without its ending."""
+    return path.name.split(".nii")[0] if is_nifti(path) else path.stem
 
 
 def too_small(rows: int, columns: int) -> str:

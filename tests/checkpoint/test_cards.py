@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from benchmarks.scanner import QUIETER, SHARPER
 
 from ctsr.checkpoint.model_lookup import BUNDLED
 
@@ -69,6 +70,23 @@ def test_what_the_cards_count_is_what_their_tables_hold() -> None:
         assert NUMBERS[kept] == sum("bias" not in exceeded(row) for row in rows)
     assert not any(set(exceeded(row)) - {"bias"} for row in real_series("ctsr-x4"))
     assert all(float(row["noise out/in"].split()[0]) < 1 for row in real_series("ctsr-x2")), "none comes out noisier"
+
+
+@pytest.mark.parametrize("name", ["ctsr-x2", "ctsr-x2-large"])
+def test_the_simulated_scanner_keeps_what_its_figures_say(name: str) -> None:
+    rows = table(name, "| kernel, dose | method | noise, HU |")
+    bicubic = {row["kernel, dose"]: row for row in rows if row["method"] == "bicubic"}
+    assert len(bicubic) == 4
+    for row in rows:
+        base = bicubic[row["kernel, dose"]]
+        if row is base:
+            continue
+        ratios = [float(row[f"{figure} over bicubic"]) for figure in ("d′", "MTF50", "noise")]
+        for ratio, figure in zip(ratios, ("d′", "MTF50 at +30 HU", "noise, HU"), strict=True):
+            assert float(row[figure]) / float(base[figure]) == pytest.approx(ratio, abs=0.02), row
+        assert row["kept"] == ("yes" if min(ratios[:2]) >= SHARPER and ratios[2] <= QUIETER else "no")
+    kept = any(row["kept"] == "yes" for row in rows if row["method"].startswith("ctsr"))
+    assert ("The bound is not kept in any setting" in text_of(name)) is not kept
 
 
 @pytest.mark.parametrize("name", IN_PLANE)

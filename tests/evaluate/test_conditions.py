@@ -11,14 +11,21 @@ import torch
 from ctsr.checkpoint import Checkpoint, Meta, current_versions, save_checkpoint
 from ctsr.data.datasets import open_exams
 from ctsr.data.pairs import slice_pair
-from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.degrade import Degradation, DegradationParams, DegradationSampler
 from ctsr.errors import UsageError
 from ctsr.evaluate.evaluation import Evaluation, evaluate
-from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model_under_test, told_conditions
+from ctsr.evaluate.methods import (
+    BICUBIC,
+    ModelUnderTest,
+    load_model_under_test,
+    super_resolvers,
+    told_conditions,
+)
 from ctsr.evaluate.options import DRAWN, ConditionsSource, EvaluateOptions
 from ctsr.evaluate.output_folder import Row, Told, read_rows
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.infer.conditions import estimated_conditions
+from ctsr.infer import telling
+from ctsr.infer.conditions import LEAST_SHARE_ADDED, estimated_conditions
 from ctsr.models import Architecture, build
 from ctsr.padding import SlicePixels
 from tests.made.listener import Listener
@@ -120,20 +127,48 @@ def test_estimated_is_measured_in_lr_alone(told, root: Path, store: Path, sampli
         assert row.told == Told(expected.blur_sigma, expected.noise_sigma * DEFAULT_RANGE.hu_per_unit)
 
 
-def test_an_estimate_follows_noise_and_blur() -> None:
+def test_white_noise_is_told_from_a_scanners_own() -> None:
     rng = np.random.default_rng(3)
-    discs = [blurred_discs(192, sigma, rng) for sigma in (0.5, 0.8)]
-    noise = ct_noise((192, 192), 9.0, rng, 0.4, 0.8)
+    quiet = blurred_discs(192, 0.5, rng)
+    own, white = ct_noise(quiet.shape, 9.0, rng, 0.4, 0.8), rng.normal(0, 9.0, quiet.shape).astype(np.float32)
 
-    def estimate(image: Image):
-        return estimated_conditions([SlicePixels(image, None)], (0.8, 0.8), 2, DEFAULT_RANGE)
+    def estimate(image: Image) -> float:
+        told = estimated_conditions([SlicePixels(image, None)], (0.8, 0.8), 2, DEFAULT_RANGE)
+        return told.noise_sigma * DEFAULT_RANGE.hu_per_unit
 
-    quiet, noisy, blurred = estimate(discs[0]), estimate(discs[0] + noise), estimate(discs[1] + noise)
-    assert quiet.noise_sigma * 1500 < 0.5
-    assert noisy.noise_sigma * 1500 == pytest.approx(9, rel=0.1)
-    assert noisy.blur_sigma == pytest.approx(quiet.blur_sigma, abs=0.15)
-    # Edges of 2 × 0.8 HR pixels, of which the sharpest of scanners is taken away.
-    assert blurred.blur_sigma == pytest.approx(np.sqrt(1.6**2 - 0.87**2), abs=0.1)
+    assert estimate(quiet) < 0.5
+    assert estimate(quiet + white) == pytest.approx(9, rel=0.1)
+    # It might as well have been added: a part of it counts.
+    assert LEAST_SHARE_ADDED * 8.5 < estimate(quiet + own) < 0.65 * 9
+    assert 8.5 < estimate(quiet + own + white) < 11
+
+
+def test_studies_of_lesions_tell_what_the_rows_say(told) -> None:
+    estimated = told("estimated", hallucination=True, study_slices=1)
+    row = model_rows(estimated)[0]
+    assert row.told is not None
+    fixed = told(f"{row.told.blur_sigma!r},{row.told.noise_hu!r}", hallucination=True, study_slices=1)
+    drawn = told("drawn", hallucination=True, study_slices=1)
+
+    def residual(evaluation: Evaluation) -> float:
+        return json.loads((evaluation.folder / "hallucination.json").read_text())["summaries"][-1]["mean_abs_hu"]
+
+    assert residual(estimated) == pytest.approx(residual(fixed), rel=1e-5)
+    assert residual(estimated) != pytest.approx(residual(drawn), rel=1e-3)
+
+
+def test_phantoms_are_measured_each_by_itself(conditional_path: Path) -> None:
+    model = load_model_under_test(str(conditional_path), device="cpu")
+    measuring, drawing = (super_resolvers([model], [], measured_mm=mm)[0] for mm in (1.6, None))
+    rng = np.random.default_rng(1)
+    for noise_hu in (2.0, 20.0):
+        lr = rng.normal(40, noise_hu, (96, 96)).astype(np.float32)
+        told = estimated_conditions([SlicePixels(lr, None)], (1.6, 1.6), 2, DEFAULT_RANGE)
+        assert told.noise_sigma * DEFAULT_RANGE.hu_per_unit == pytest.approx(noise_hu, rel=0.15)
+        params = DegradationParams(0.8, 5, 0.0, 1.0)
+        found = telling(measuring, params)(lr)
+        assert np.array_equal(found, telling(drawing, told)(lr))
+        assert not np.array_equal(found, telling(drawing, params)(lr))
 
 
 def test_other_conditions_do_not_continue_an_evaluation(told, tmp_path: Path) -> None:
@@ -149,8 +184,6 @@ def test_other_conditions_do_not_continue_an_evaluation(told, tmp_path: Path) ->
 def test_what_cannot_be_told_is_refused(told, model_path: Path) -> None:
     with pytest.raises(UsageError, match="no model here is told"):
         told("estimated", model=model_path)
-    with pytest.raises(UsageError, match="goes without `physics`"):
-        told("estimated", physics=True)
 
 
 @pytest.mark.parametrize("text", ["blind", "0.8", "0.8,5,1", "-1,5", "0.8,inf", "nan,1"])

@@ -47,10 +47,11 @@ def free_ports() -> tuple[int, int]:
 
 
 @contextmanager
-def running(folder: Path) -> Generator[Archive]:
+def running(folder: Path, *, ports: tuple[int, int] | None = None) -> Generator[Archive]:
+    """Run an archive; one that ran in this folder before goes on with what it held, on other ports unless told."""
     program = needs_program("Orthanc", "orthanc")
     needs(PLUGIN.is_file(), "install Orthanc's DICOMweb plugin (Debian package orthanc-dicomweb) to run this")
-    archive = Archive(*free_ports())
+    archive = Archive(*(ports or free_ports()))
     config = {
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "index"),
@@ -62,7 +63,7 @@ def running(folder: Path) -> Generator[Archive]:
         "Plugins": [str(PLUGIN)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "orthanc.json").write_text(json.dumps(config))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)

@@ -184,3 +184,34 @@ def test_rows_and_files_that_a_power_cut_left_apart_are_dropped(queue: Queue) ->
     assert images(complete(again)) == [b"two"]
     assert not again.receive(FIRST, b"one").is_known
     again.close()
+
+
+def test_a_study_in_which_the_node_ends_is_begun_after_the_others_and_ever_later(queue: Queue, clock: Clock) -> None:
+    folder = queue.folder
+    queue.receive(FIRST, b"one")
+    queue.receive(replace(SECOND, study_uid="1.2.4"), b"another study")
+    queue.close_quiet(0, ())
+    delays: list[float] = []
+    for _ in range(3):
+        job = queue.next_due(JobState.WAITING)
+        assert job is not None
+        # Killed: nothing is noted of the end.
+        queue.begin_upscaling(job)
+        queue.close()
+        queue = Queue(folder, now=clock)
+        delays.append(queue.job(job.id).due - clock.seconds)
+    assert [job.attempts for job in queue.jobs()] == [2, 1], "the one that was tried less came first"
+    assert delays == [0, 0, 30]
+    assert "attempt 2" in queue.job(1).reason
+    clock.seconds += 30
+    queue.close()
+
+
+def test_a_study_that_found_no_room_waits_and_counts_no_attempt(queue: Queue, clock: Clock) -> None:
+    queue.receive(FIRST, b"one")
+    queue.give_back(upscaling(queue), seconds=30, reason="no room")
+    (job,) = queue.jobs()
+    assert (job.state, job.attempts, job.reason) == (JobState.WAITING, 0, "no room")
+    assert queue.next_due(JobState.WAITING) is None
+    clock.seconds += 30
+    assert queue.next_due(JobState.WAITING) == job

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -10,17 +11,21 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from pydicom import Dataset
 
 from ctsr.checkpoint import load_model
 from ctsr.cli.main import main
 from ctsr.cli.node import ModelUpscaler
+from ctsr.errors import DiskFullError
 from ctsr.infer.selection import EngineRequest
-from ctsr.node.queue import JobState, Queue
-from ctsr.node.service import serve
+from ctsr.node.queue import Instance, JobState, Queue
+from ctsr.node.service import ROOM_PAUSE_S, Worker, serve
 from ctsr.node.settings import NodeOptions
 from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale.series import Outcome
 from tests.made.ct import save
 from tests.made.model import save_model, save_slice_model
 from tests.made.orthanc import Archive, free_ports, running
@@ -152,6 +157,65 @@ def test_what_failed_is_listed_tried_again_when_told_and_waits_for_its_destinati
         wait_for(lambda: bool(log["postponed"]))
     assert log.lines[-1]["event"] == "stopped"
     assert not associate(log["listening"][0]["port"]).is_established
+
+
+class Full:
+    """No room for results, at first: within the run, and before it begins."""
+
+    settings = "test"
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = [DiskFullError("no room left"), full_report()]
+
+    def __call__(self, source: Path, out: Path, progress: Any) -> Any:
+        if not self.answers:
+            return light.Copier()(source, out, progress)
+        answer = self.answers.pop()
+        if isinstance(answer, DiskFullError):
+            raise answer
+        return answer
+
+
+def full_report() -> light.Report:
+    return light.Report(outcomes=(Outcome(output=Path("x"), error="no room left", is_disk_full=True),), failed=1)
+
+
+def test_results_that_find_no_room_are_made_later(tmp_path: Path) -> None:
+    seconds = [1000.0]
+    queue, log, stop = Queue(tmp_path / "queue", now=lambda: seconds[0]), Log(), threading.Event()
+    queue.receive(Instance("1.2.3", "1.2.3.4", "1.2.3.4.1", "ROUTER"), saved_bytes(ct_slices(1)[0], tmp_path))
+    queue.close_quiet(0, ())
+    worker = Worker(queue, Full(), log.write, stop)
+    for _ in range(2):
+        assert worker.step()
+        assert not worker.step(), "it waits"
+        seconds[0] += ROOM_PAUSE_S
+    assert worker.step()
+    assert [job.state for job in queue.jobs()] == [JobState.SENDING]
+    assert [line["reason"] for line in log["postponed"]] == ["no room left"] * 2
+    queue.close()
+
+
+def test_work_whose_end_a_full_disk_kept_the_queue_from_noting_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, log, stop = Queue(tmp_path / "queue"), Log(), threading.Event()
+    queue.receive(Instance("1.2.3", "1.2.3.4", "1.2.3.4.1", "ROUTER"), saved_bytes(ct_slices(1)[0], tmp_path))
+    queue.close_quiet(0, ())
+    worker = Worker(queue, light.Copier(), log.write, stop)
+    with monkeypatch.context() as patch:
+        # As SQLite does when its log cannot grow.
+        patch.setattr(queue, "upscaled", Mock(side_effect=sqlite3.OperationalError("database or disk is full")))
+        with pytest.raises(sqlite3.Error):
+            worker.step()
+    assert [job.state for job in queue.jobs()] == [JobState.UPSCALING]
+    assert worker.step()
+    assert [job.state for job in queue.jobs()] == [JobState.SENDING]
+    queue.close()
+
+
+def saved_bytes(dataset: Dataset, folder: Path) -> bytes:
+    return save(dataset, folder / "one.dcm").read_bytes()
 
 
 @pytest.fixture

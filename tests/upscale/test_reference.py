@@ -144,3 +144,24 @@ def test_slices_between_and_anonymity_hold_with_a_reference(series: Path, volume
     result = only_series(out)
     assert (len(result.slices), result.slice_step, result.slice_thickness) == (11, 2.0, 2.0)
     assert all(ds.PatientIdentityRemoved == "YES" and ds.PatientID != "P1" for ds in made(out))
+
+
+def test_the_kernel_that_the_model_is_asked_about_is_that_of_the_reference(
+    series: Path, volume: Path, bilinear: Model, tmp_path: Path
+) -> None:
+    def kernels(report: Report) -> list[str]:
+        (outcome,) = report.outcomes
+        return [line for line in outcome.warnings if "kernel" in line]
+
+    assert kernels(run(volume, tmp_path / "alone", bilinear, None)) == [
+        "reconstruction kernel not named: the model was trained on STANDARD"
+    ]
+    assert kernels(run(volume, tmp_path / "out", bilinear, series)) == []
+    for path in series.iterdir():
+        ds = dcmread(path)
+        ds.ConvolutionKernel = "B70f"
+        ds.save_as(path)
+    assert kernels(run(volume, tmp_path / "sharp", bilinear, series)) == [
+        "reconstruction kernel B70f: the model was trained on STANDARD"
+    ]
+    assert json.loads((tmp_path / "sharp" / "run.json").read_text())["source"]["kernel"] == "B70f"

@@ -128,6 +128,67 @@ def test_every_plane_shows_what_upscale_writes(
         np.testing.assert_array_equal(shown(session, viewed, "SR", "sagittal", index), top_down[:, :, index])
 
 
+@pytest.mark.parametrize("spacing", [(0.8, 0.8), (0.7, 1.1)])
+def test_isotropic_voxels_are_those_that_upscale_writes(
+    tmp_path: Path, model: ModelUnderTest, open_between: Any, spacing: tuple[float, float]
+) -> None:
+    images = [padded(body(48, seed=7, radius=0.5 + 0.03 * i, texture=200), -2000) + 1976 for i in range(COUNT)]
+    source = tmp_path / "P1" / "s"
+    save_series(source, images, step=STEP, SliceThickness=5, RescaleIntercept="-3000", spacing=spacing)
+    expected = written(source, tmp_path / "out", model, slice_spacing=None, isotropic=SPACING)
+    session = open_between(source, model, slice_spacing=None, isotropic=SPACING)
+    viewed, geometry = looked_at(session, 12), session.series[0].geometry
+    assert geometry.spacing == (SPACING, SPACING, SPACING)
+    assert geometry.shape == expected.shape
+    for index in (0, 9, 21):
+        np.testing.assert_array_equal(shown(session, viewed, "SR", "axial", index), expected[index])
+    middle = expected.shape[1] // 2
+    np.testing.assert_array_equal(
+        shown(session, viewed, "SR", "coronal", middle), expected[list(geometry.z_rows)][:, middle]
+    )
+    for panel in ("Source", "Cubic"):
+        assert session.image(panel, viewed, "axial", 9).values.shape == expected.shape[1:]
+        assert session.image(panel, viewed, "sagittal", 5).values.shape == (expected.shape[0], expected.shape[1])
+
+
+def test_another_denoising_is_made_of_the_same_source(
+    thick: Path, tmp_path: Path, model: ModelUnderTest, open_between: Any
+) -> None:
+    session = open_between(thick, model)
+    looked_at(session, 12)
+
+    def change(document: str) -> int:
+        return json.loads(answer(session, "setting", "", document.encode()).body)["setting"]
+
+    assert change('{"denoise": 0}') == 0, "as it was"
+    number = change('{"denoise": 0.5}')
+    assert number != 0
+    viewed = ViewedSlice(session.series[0], session.settings[number], 12)
+    session.images.compute_sr(viewed.series, viewed.setting, 12, lambda: False)
+    expected = written(thick, tmp_path / "out", model, denoise=0.5)
+    np.testing.assert_array_equal(shown(session, viewed, "SR", "axial", 12), expected[12])
+    told = session.made_with(viewed)
+    assert told["strength"] == {"denoise": 0.5, "sharpen": 0.0}
+    assert told["told"]["noise_hu"] > 0
+    assert session.made_with(ViewedSlice(session.series[0], session.settings[0], 12))["told"]["noise_hu"] == 0
+    for step in range(6):  # a slider leaves no slabs behind
+        setting = session.settings[change(f'{{"denoise": {0.6 + 0.05 * step}}}')]
+        session.images.compute_sr(viewed.series, setting, 12, lambda: False)
+    assert not session.images.has("SR", viewed.series, viewed.setting, 12)
+
+
+def test_slices_unlike_the_training_are_said_as_upscale_says_them(
+    thick: Path, tmp_path: Path, model: ModelUnderTest, open_between: Any
+) -> None:
+    written(thick, tmp_path / "out", model, slice_spacing=0.5)
+    (record,) = (tmp_path / "out").rglob("run.json")
+    expected = [line for line in json.loads(record.read_text())["warnings"] if "was trained on" in line]
+    session = open_between(thick, model, slice_spacing=0.5)
+    found = session.made_with(ViewedSlice(session.series[0], session.settings[0], 0))["warnings"]
+    assert expected
+    assert [line for line in found if "was trained on" in line] == [f"{e[:1].upper()}{e[1:]}." for e in expected]
+
+
 def test_source_and_cubic_interpolation_stand_beside_it(thick: Path, model: ModelUnderTest, open_between: Any) -> None:
     session = open_between(thick, model)
     assert session.state.panels == ("Source", "Cubic", "SR")
@@ -234,8 +295,13 @@ def test_what_cannot_have_slices_between_is_said(tmp_path: Path, model: ModelUnd
     save_series(tmp_path / "one" / "s", [body(32)])
     with pytest.raises(SeriesError, match="a single slice"):
         open_between(tmp_path / "one", model).geometry(0)
-    with pytest.raises(UsageError, match="`native`"):
-        ViewOptions(slice_spacing=1.0)
+    for wanted in ({"slice_spacing": 1.0}, {"isotropic": 1.0}):
+        with pytest.raises(UsageError, match="`native`"):
+            ViewOptions(**wanted)
+    with pytest.raises(UsageError, match="leave those out"):
+        open_between(tmp_path / "one", model, isotropic=1.0)
+    with pytest.raises(UsageError, match="`sharpen` is for models in plane"):
+        ViewOptions(native=True, isotropic=1.0, sharpen=0.5)
 
 
 def test_the_page_is_told_what_the_network_is_told(thick: Path, model: ModelUnderTest, open_between: Any) -> None:

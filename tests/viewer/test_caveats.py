@@ -63,6 +63,7 @@ def test_coverage_counts_pixels_of_the_reference_by_hu() -> None:
 def test_the_page_shows_caveats_and_ranks_no_model_on_its_own_patients(view: BrowserPage) -> None:
     wait_for_sr(view)
     view.settle("now.slice && Object.keys(now.slice.metrics).length === 3")
+    view.page.click("#metrics summary")
     assert "trained on patient anna" in view.page.inner_text("#caveats")
     assert view.page.locator("#metrics th", has_text="SR*").count() == 2
     rows = view.page.locator("#metrics tr", has_text="PSNR").locator("td").all()
@@ -76,6 +77,7 @@ def test_a_window_without_a_pixel_says_so_and_marks_no_best(view: BrowserPage) -
     wait_for_sr(view)
     view.js("change({center: 3000, width: 10})")
     view.settle("now.slice?.coverage.constant")
+    view.page.click("#metrics summary")
     assert "say nothing" in view.page.inner_text("#metrics")
     assert view.page.locator("#metrics table").nth(0).locator("td.best").count() == 0
     assert view.page.locator("#metrics table").nth(1).locator("td.best").count() > 0

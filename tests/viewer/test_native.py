@@ -181,6 +181,14 @@ def test_a_region_has_mean_and_sd_without_a_reference(noisy: Path, bundled: Mode
     assert reply["statistics"]["Source"][1] > sd, "noise was taken away"
 
 
+def test_a_single_slice_is_measured_too(bundled: ModelUnderTest, open_native: Any, tmp_path: Path) -> None:
+    noise = np.rint(np.random.default_rng(0).normal(0, 15, (96, 96))).astype(np.int16)
+    save_series(tmp_path / "P1" / "s", [np.maximum(body(96, texture=0) + noise, -1000)])
+    session = open_native(tmp_path / "P1", bundled)
+    viewed = settled(session, session.settings[0], 0)
+    assert session.made_with(viewed)["before_after"]["slices"] == 1
+
+
 def test_a_picture_for_a_document_names_the_noise(
     noisy: Path, tmp_path: Path, bundled: ModelUnderTest, open_native: Any
 ) -> None:

@@ -276,8 +276,8 @@ def test_the_best_of_each_metric_is_marked(view: BrowserPage) -> None:
     view.settle("now.slice && Object.keys(now.slice.metrics).length === 3")
     view.settle("document.querySelectorAll('#metrics td.best').length >= 8")
     # The model was trained on this patient: it stands beside the interpolations, but is not ranked.
-    cells = view.page.locator("#metrics tr", has_text="PSNR").locator("td").all_inner_texts()[:-1]
-    best = view.page.locator("#metrics tr", has_text="PSNR").locator("td.best").inner_text()
+    cells = view.page.locator("#metrics tr", has_text="PSNR").locator("td").all_text_contents()[:-1]
+    best = view.page.locator("#metrics tr", has_text="PSNR").locator("td.best").text_content()
     assert float(best) == max(map(float, cells))
 
 

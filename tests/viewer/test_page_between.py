@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -83,9 +84,44 @@ def test_the_sidebar_says_what_was_made_of_what(view: BrowserPage) -> None:
     assert view.page.inner_text("#command") == "ctsr upscale IN OUT --slice_spacing 1.0 --slice_profile 5"
     assert "5 mm slices, 4 mm apart" in view.page.inner_text("#told")
     assert "no noise" in view.page.inner_text("#told")
-    for choice in ("#denoise", "#sharpen", "#limit-noise", "#degradation"):
+    for choice in ("#sharpen", "#limit-noise", "#strengths", "#degradation"):
         assert not view.page.is_visible(choice)
     assert "measuring" not in view.page.inner_text("#side")
+
+
+def test_the_slider_makes_the_slab_in_view_anew(view: BrowserPage) -> None:
+    view.settle(MADE)
+    before = view.js("Array.from(stage.panes[2].picture(0).data)")
+    assert view.page.inner_text("[for=denoise]") == "0.00", "nothing is removed unless it is asked for"
+    view.page.evaluate(
+        "() => { const s = document.getElementById('denoise'); s.value = 0.6; s.dispatchEvent(new Event('input')); }"
+    )
+    view.settle(f"now.drawn?.strength.denoise === 0.6 && {MADE}")
+    assert view.js("Array.from(stage.panes[2].picture(0).data)") != before
+    shown = view.hu("SR", "coronal", 32)
+    np.testing.assert_array_equal(view.js("Array.from(stage.panes[2].picture(0).data)"), shown.ravel())
+    assert view.page.inner_text("#command").endswith("--slice_profile 5 --denoise 0.6")
+    assert "noise of" in view.page.inner_text("#told")
+    view.press("r")
+    view.settle(f"view.setting === 0 && {MADE}")
+    assert view.js("Array.from(stage.panes[2].picture(0).data)") == before
+    assert view.page.inner_text("[for=denoise]") == "0.00"
+
+
+def test_the_saved_picture_has_the_marks(view: BrowserPage, tmp_path: Path) -> None:
+    view.settle(MADE)
+    with view.page.expect_download() as picture:
+        view.page.keyboard.press("p")
+    picture.value.save_as(tmp_path / "view.png")
+    image = matplotlib.image.imread(tmp_path / "view.png")
+    places = view.js(
+        "(() => { const p = stage.panes[0]; return [parseFloat(p.element.style.top), p.ratio, p.sources] })()"
+    )
+    top, ratio, sources = places
+    for y in sources:
+        row = round((top + y) * ratio)
+        strip = image[max(0, row - 1) : row + 2, 2, :3]
+        assert (strip[:, 0] > strip[:, 2] + 0.3).any(), "yellow"
 
 
 def test_a_region_leaves_with_how_it_was_made(view: BrowserPage, tmp_path: Path) -> None:

@@ -85,11 +85,40 @@ def test_a_narrow_window_shows_every_image_whole(view: BrowserPage, width: int, 
         assert pane["x"] + pane["w"] <= width
         assert pane["y"] + pane["h"] <= height
     assert not view.page.is_visible("#side")
+    assert view.page.evaluate("document.getElementById('help-open').getBoundingClientRect().right <= innerWidth")
+    assert view.page.evaluate("document.querySelector('header').offsetHeight") < 0.21 * height
     view.page.click("#drawer")
     assert view.page.is_visible("#metrics")
     view.shot(f"drawer_{width}")
     view.page.click("#drawer")
     assert not view.page.is_visible("#side")
+
+
+LARGEST = """() => {
+  const { stage } = window.ctsr, { panes } = stage, box = stage.element.getBoundingClientRect();
+  const fits = panes.map((_, i) => {
+    const [columns, rows] = [i + 1, Math.ceil(panes.length / (i + 1))];
+    return Math.min(...panes.map((pane) => pane.fit(box.width / columns, box.height / rows)));
+  });
+  const covered = panes.reduce((sum, { width, height }) => sum + width * height, 0) / (box.width * box.height);
+  return { scale: panes[0].transform.scale, largest: Math.max(...fits), covered };
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(900, 900), (1280, 720), (1920, 1080), (3840, 2160)])
+def test_images_are_as_large_as_the_window_lets_them_be_and_no_place_is_empty(
+    browser: Any, server: ViewServer, width: int, height: int
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(120_000)
+    view = BrowserPage(context.new_page(), server, all_images=False)
+    for key, count in (("0", 4), ("0", 4), ("v", 3)):  # the whole image, the body again, three planes
+        view.press(key)
+        view.settle(f"stage.panes.length === {count}")
+        found = view.page.evaluate(LARGEST)
+        assert found["scale"] > found["largest"] / 1.09
+        assert found["covered"] > 0.98
+    context.close()
 
 
 HATCHED = """() => {

@@ -9,9 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import PRESETS, Window
 from ctsr.viewer.images import slab_indices
-from tests.viewer.browser import BrowserPage, assert_shows, browser, exams, grey, server, view, wait_for_sr
+from ctsr.viewer.options import ViewOptions
+from ctsr.viewer.state import ViewRequest
+from tests.viewer.browser import (
+    BrowserPage,
+    assert_shows,
+    browser,
+    exams,
+    grey,
+    opened,
+    server,
+    serving,
+    view,
+    wait_for_sr,
+)
 
 __all__ = ["browser", "exams", "server", "view"]
 """Fixtures."""
@@ -322,3 +336,39 @@ def test_a_profile_leaves_as_csv(view: BrowserPage, tmp_path: Path) -> None:
     line = view.js("view.line")
     length = math.dist(line["from"], line["to"])
     assert [float(row["mm"]) for row in rows] == pytest.approx(np.linspace(0, length, len(rows)))
+
+
+def test_one_figure_stands_first_and_all_metrics_are_folded_until_they_are_wanted(view: BrowserPage) -> None:
+    wait_for_sr(view)
+    view.settle("now.slice && Object.keys(now.slice.metrics).length === 3")
+    psnr = view.js("now.slice.metrics[known.state.methods.SR].PSNR.value")
+    assert f"{psnr:.2f} dB" in view.page.inner_text("#metrics .figure strong")
+    assert not view.page.is_visible("#metrics table")
+    view.page.click("#metrics summary")
+    assert view.page.is_visible("#metrics table")
+    before = view.js("now.slice")
+    view.press("ArrowDown")
+    view.settle("now.slice && Object.keys(now.slice.metrics).length === 3")
+    assert view.js("now.slice") != before
+    assert view.page.is_visible("#metrics table"), "opened, it stays open"
+
+
+def test_the_linear_filter_is_an_image_a_curve_and_a_column_like_bicubic(
+    browser: Any, exams: Path, model_path: Path, tmp_path: Path
+) -> None:
+    model = load_model_under_test(str(model_path), device="cpu")
+    options = ViewOptions(store=tmp_path, baselines=("bicubic", "linear"))
+    with serving(ViewRequest(exams, model, model.degradation, options)) as server, opened(browser, server) as view:
+        wait_for_sr(view)
+        assert view.js("known.state.panels") == ["LR", "Bicubic", "Linear", "SR", "HR"]
+        number = view.js("stage.panes.findIndex((pane) => pane.images[0] === 'Linear')")
+        assert_shows(view, number, view.hu("Linear", "axial", 6), Window(40, 400))
+        view.press("Shift+Digit3")
+        assert "Linear" not in view.js("stage.panes.map((pane) => pane.images[0])")
+        view.page.click("#panels .Linear")
+        assert "Linear" in view.js("stage.panes.map((pane) => pane.images[0])")
+        view.press("d")
+        view.page.select_option("#subtrahend", "Linear")
+        view.settle("stage.panes.at(-1).title === 'SR − Linear'")
+        view.settle("now.slice && 'Filter (Linear)' in now.slice.metrics")
+        assert "Linear" in view.page.locator("#metrics table").first.text_content()

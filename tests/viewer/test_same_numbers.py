@@ -1,6 +1,7 @@
 """The viewer shows what the evaluation measured: LR to the bit, metrics to the digit."""
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation
+from ctsr.errors import ReadError, UsageError
 from ctsr.evaluate.evaluation import evaluate
-from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.evaluate.methods import BICUBIC, LANCZOS, LINEAR, MODEL, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.viewer.roi_metrics import METRICS
@@ -18,6 +20,7 @@ from ctsr.viewer.session import ViewedSlice, ViewerSession
 from tests.needs import needs
 from tests.viewer.conftest import TURN, Open
 
+BASELINES = ("bicubic", "lanczos", "linear")
 SAMPLINGS = ("volume", "slice", "det-slice")
 
 
@@ -173,3 +176,56 @@ def test_every_model_of_an_evaluation_is_known_and_another_one_is_a_departure(
         (tmp_path / "other.json").write_text(json.dumps(document))
         session = open_view(root / "emil", eval_summary=tmp_path / "other.json")
         assert session.degradation(look(session, 0))["departures"] == reasons
+
+
+def test_the_linear_filter_is_the_evaluations_with_or_without_its_summary(
+    evaluated, open_view: Open, root: Path
+) -> None:
+    folder = evaluated("volume", baselines=BASELINES)
+    rows = rows_of(folder, "emil")
+    assert {row.method for row in rows} == {BICUBIC, LANCZOS, LINEAR, MODEL}
+    for given in ({"eval_summary": folder / "summary.json"}, {"preset": "global", "baselines": BASELINES}):
+        session = open_view(root / "emil", **given)
+        assert session.state.panels == ("LR", "Bicubic", "Lanczos", "Linear", "SR", "HR")
+        for index in range(2):
+            found = shown(session, index)
+            for row in (row for row in rows if row.slice.slice_index == index):
+                assert found[row.method] == {name: row.metrics[name].value for name in METRICS}
+
+
+def test_a_line_of_the_linear_filter_is_that_of_the_whole_slice(open_view: Open, root: Path) -> None:
+    session = open_view(root / "emil", baselines=BASELINES)
+    seen = look(session, 2)
+    whole = session.image("Linear", seen, "axial", 2).values
+    for index in range(5):  # lines of other planes need LR of every slice
+        session.images.lr(seen.series, seen.setting, index)
+    row = list(seen.series.geometry.z_rows).index(2)
+    for line in (0, 7, 20, whole.shape[0] - 1):
+        coronal = session.image("Linear", seen, "coronal", line).values[row]
+        np.testing.assert_allclose(coronal, whole[line], atol=1e-6)
+
+
+def test_without_training_patients_beside_it_the_linear_filter_is_refused_in_one_line(
+    open_view: Open, root: Path, tmp_path: Path
+) -> None:
+    alone = shutil.copytree(root / "emil", tmp_path / "alone" / "emil")
+    with pytest.raises(UsageError, match="`baselines` linear is fitted on patients that the model was trained on"):
+        open_view(alone, baselines=BASELINES)
+    with pytest.raises(UsageError, match="leave linear out"):
+        open_view(root / "emil", with_model=False, baselines=BASELINES)
+
+
+def test_a_summary_without_weights_leaves_the_linear_filter_out_and_says_so(
+    evaluated, open_view: Open, root: Path, tmp_path: Path, listener
+) -> None:
+    folder = evaluated("volume", baselines=BASELINES)
+    document = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    del document["linear_filter"]["weights"]
+    (tmp_path / "old.json").write_text(json.dumps(document))
+    session = open_view(root / "emil", eval_summary=tmp_path / "old.json")
+    assert session.state.panels == ("LR", "Bicubic", "Lanczos", "SR", "HR")
+    assert any("holds no weights of its linear filter" in note for note in listener.notes)
+    document["linear_filter"]["weights"] = [[[[1.0, 2.0]]]]
+    (tmp_path / "old.json").write_text(json.dumps(document))
+    with pytest.raises(ReadError, match="is no summary"):
+        open_view(root / "emil", eval_summary=tmp_path / "old.json")

@@ -14,7 +14,7 @@ from ctsr.hashing import derived_uid
 from ctsr.padding import plane_of, slice_of
 from ctsr.paths import check_apart
 from ctsr.progress import SILENT, Progress
-from ctsr.series import Inventory, Series, is_nifti
+from ctsr.series import Inventory, Series, is_nifti, is_volume
 from ctsr.volume import Plane, Volume
 
 SLICE_FILE = re.compile(r"\d{4,}\.dcm")
@@ -122,8 +122,8 @@ def write_series(
             "without one, choose a name that ends in .nii.gz"
         )
     source = like if isinstance(like, Series) else exams.only_series(Path(like), None)
-    if is_nifti(source.path):
-        raise UsageError(f"{source.path} is NIfTI, which has no patient or study; choose a name that ends in .nii.gz")
+    if is_volume(source.path):
+        raise UsageError(f"{source.path} has no patient or study: it is a volume; choose a name that ends in .nii.gz")
     if len(source.slices) != volume.grid.shape[0]:
         raise DomainError(f"the volume has {volume.grid.shape[0]} slices, `like` has {len(source.slices)}")
     check_apart(source.path, target)

@@ -31,7 +31,10 @@ EXTRAS = {
     "fast": "openvino",
     "export": "onnxruntime",
     "cluster": "distributed",
+    "node": "pynetdicom",
     "anonymize": "dicomanonymizer",
+    "enhanced": "highdicom",
+    "volumes": "SimpleITK",
     "pyiqa": "pyiqa",
 }
 """A package that tells whether an extra is installed."""

@@ -31,6 +31,8 @@ class View:
 
     ctsr view EXAMS/15041 --native --slice_spacing 1.0 --plane coronal        (slices between slices)
 
+    ctsr view EXAMS/15041 --native --isotropic 0.8       (the same on voxels that are as wide as they are high)
+
     ctsr view head.nii.gz --snapshot slice.png --plane coronal --index 120
     """
 
@@ -80,7 +82,7 @@ class View:
             raise UsageError("no images given; give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
-        int8 = Int8Network(SyntheticSlices.of(model.model)) if model and self.options.slice_spacing is None else None
+        int8 = Int8Network(SyntheticSlices.of(model.model)) if model and not self.options.wants_slices_between else None
         return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":
@@ -97,6 +99,6 @@ class View:
     def _degradation(self, model: "ModelUnderTest | None", console: Console) -> "Degradation":
         from ctsr.degrade import Degradation
 
-        if model is None or self.options.slice_spacing is not None:
+        if model is None or self.options.wants_slices_between:
             return self.degradation.over(Degradation(scale=self.scale or DEFAULT_SCALE))
         return self.degradation.over_trained(model.degradation, console)

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import BinaryIO, cast
 
 from pydicom import Dataset
@@ -38,6 +39,12 @@ GROUPS = {
 }
 """The functional group macro of enhanced objects (PS3.3 C.7.6.16) that holds each attribute."""
 
+UNASSIGNED = dict.fromkeys(
+    ("ConvolutionKernel", "GantryDetectorTilt"),
+    ("UnassignedPerFrameConvertedAttributesSequence", "UnassignedSharedConvertedAttributesSequence"),
+)
+"""Where else converted objects keep what they were not sure of (PS3.3 C.7.6.16.2.25)."""
+
 PLAIN = {"CS", "DA", "DS", "IS", "TM", "UI"}
 """VRs whose values are ASCII text in the file, several parted by backslashes."""
 
@@ -64,8 +71,8 @@ class Attributes:
         """
         try:
             if name in GROUPS:
-                for item in (self.frame, self.shared):
-                    group = cast("Sequence[Dataset] | None", _value(item, GROUPS[name]))
+                for item, sequence in product((self.frame, self.shared), (GROUPS[name], *UNASSIGNED.get(name, ()))):
+                    group = cast("Sequence[Dataset] | None", _value(item, sequence))
                     if group and (value := _value(group[0], name)) is not None:
                         return value
             return _value(self.header, name)

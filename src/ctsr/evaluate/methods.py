@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -38,6 +38,7 @@ from ctsr.progress import SILENT, Progress
 from ctsr.quality.before_after import block_means
 from ctsr.series_quality import spread_indices
 from ctsr.text import safe_name
+from ctsr.volume import VoxelsHU
 
 BILINEAR = "Interpolation (Bilinear)"
 BICUBIC = "Interpolation (Bicubic)"
@@ -214,6 +215,11 @@ def method_names(models: Sequence[ModelUnderTest]) -> tuple[str, ...]:
     )
 
 
+def baseline_name(baseline: Baseline) -> str:
+    """In rows, tables and plots."""
+    return LINEAR if isinstance(baseline, LinearFilter) else BASELINES[baseline]
+
+
 def short_name(method: str) -> str:
     """Name for axes and captions: `Bicubic`, `RRDB`, the run's name."""
     return method.partition("(")[2].rpartition(")")[0]
@@ -237,20 +243,23 @@ def reconstruct(
         ``(methods, 1, scale·h, scale·w)`` in [-1, 1], on the CPU.
     """
     scale = models[0].scale
-    interpolated = [_by_baseline(pair.lr, scale, baseline) for baseline in baselines]
+    interpolated = [by_baseline(pair.lr, scale, baseline) for baseline in baselines]
     super_resolved = [model.super_resolve(pair.lr, told or pair.draw.params) for model in models]
     return torch.cat([*interpolated, *super_resolved])
 
 
-def _by_baseline(lr: Tensor, scale: int, baseline: Baseline) -> Tensor:
-    """``(1, 1, h, w)`` → ``(1, 1, scale·h, scale·w)``, both in [-1, 1]."""
+def by_baseline(lr: Tensor, scale: int, baseline: Baseline) -> Tensor:
+    """Enlarge by an interpolation or the linear filter: ``(N, 1, h, w)`` → ``(N, 1, scale·h, scale·w)`` in [-1, 1]."""
     if isinstance(baseline, LinearFilter):
-        return torch.from_numpy(baseline(lr[0, 0].numpy()))[None, None].clamp(-1, 1)
+        return torch.stack([torch.from_numpy(baseline(each[0].numpy()))[None] for each in lr]).clamp(-1, 1)
     return interpolate(lr, scale, baseline)
 
 
 def super_resolvers(
-    models: Sequence[ModelUnderTest], baselines: Sequence[Baseline], fixed: Conditions | None = None
+    models: Sequence[ModelUnderTest],
+    baselines: Sequence[Baseline],
+    fixed: Conditions | None = None,
+    measured_mm: float | None = None,
 ) -> tuple[SuperResolver, ...]:
     """The same methods, in the same order, as functions from LR in HU to SR in HU.
 
@@ -258,12 +267,20 @@ def super_resolvers(
         models: of one scale and HU range, at least one.
         baselines: in the order of the rows.
         fixed: what conditional models are told of every image; how it was made when None.
+        measured_mm: side of an LR pixel; when given, they are told what is measured in each image.
     """
     scale, hu_range = models[0].scale, models[0].hu_range
+    measure = None
+    if measured_mm is not None:
+        measure = partial(_measured_in, pixel_mm=measured_mm, scale=scale, hu_range=hu_range)
     return (
         *(_baseline_resolver(baseline, scale, hu_range) for baseline in baselines),
-        *(replace(model.method, fixed=fixed) for model in models),
+        *(replace(model.method, fixed=fixed, measure=measure) for model in models),
     )
+
+
+def _measured_in(lr_hu: VoxelsHU, *, pixel_mm: float, scale: int, hu_range: HURange) -> Conditions:
+    return estimated_conditions([SlicePixels(lr_hu, None)], (pixel_mm, pixel_mm), scale, hu_range)
 
 
 def _baseline_resolver(baseline: Baseline, scale: int, hu_range: HURange) -> SuperResolver:
@@ -355,6 +372,7 @@ class LinearBaseline:
         return {
             "sha256": self.sha256,
             "size": self.filter.size,
+            "weights": self.filter.weights.tolist(),
             "patients": [shown(name) for name in self.patients],
             "slices": [shown(identity) for identity in self.slices],
         }

@@ -4,7 +4,7 @@ import math
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from ctsr.errors import UsageError
 from ctsr.hu import HUOptions
@@ -61,6 +61,8 @@ class ConditionsSource:
 
 PLACES = frozenset({"root", "split_json", "output_dir", "cache", "store"})
 """Options whose values are paths: a root may be a patient's folder."""
+BaselineName: TypeAlias = Literal["bilinear", "bicubic", "lanczos", "linear"]
+DEFAULT_BASELINES: tuple[BaselineName, ...] = ("bilinear", "bicubic")
 DRAWN = ConditionsSource()
 """What LR was made with: non-blind super-resolution."""
 
@@ -94,7 +96,7 @@ class EvaluateOptions(HUOptions):
     tissue are always computed on the whole image."""
     metrics: tuple[str, ...] = ("default",)
     """What to compute: names such as PSNR LPIPS, groups (fidelity perceptual hu tissue structure), default, or all."""
-    baselines: tuple[Literal["bilinear", "bicubic", "lanczos", "linear"], ...] = ("bilinear", "bicubic")
+    baselines: tuple[BaselineName, ...] = DEFAULT_BASELINES
     """What to compare with: interpolations, and linear, the filter with the least squared error on patients of the
     train part."""
     max_patients: int | None = None
@@ -156,11 +158,6 @@ class EvaluateOptions(HUOptions):
     """Folder of decoded series; by default the user's cache folder."""
 
     def __post_init__(self) -> None:
-        if self.conditions_source.kind == "estimated" and (self.physics or self.hallucination):
-            raise UsageError(
-                "`conditions` estimated goes without `physics` and `hallucination`: phantoms and inserted lesions are "
-                "no series to be measured; leave one out, or give the values, as in `conditions` 0.8,5"
-            )
         if self.workers < 0:
             raise UsageError(f"`workers` must not be negative, got {self.workers}")
         for name in ("mask", "metrics", "baselines"):

@@ -64,9 +64,11 @@ def study_names(plan: EvaluationPlan) -> dict[str, str]:
     return short if unique else {method: method for method in short}
 
 
-def _resolvers(plan: EvaluationPlan) -> dict[str, SuperResolver]:
-    """Name in studies → method."""
-    methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions)
+def _resolvers(plan: EvaluationPlan, pixel_mm: float | None = None) -> dict[str, SuperResolver]:
+    """Name in studies → method; `estimated` conditions are measured in each image, whose HR pixels are `pixel_mm`."""
+    measured = plan.options.conditions_source.kind == "estimated" and pixel_mm is not None
+    lr_mm = plan.model.scale * pixel_mm if measured else None
+    methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions, lr_mm)
     return dict(zip(study_names(plan).values(), methods, strict=True))
 
 
@@ -95,7 +97,7 @@ def _study_physics(plan: EvaluationPlan, folder: OutputFolder, progress: Progres
     chosen = study_slices(plan, progress)
     most_common = max(chosen, key=lambda pixel_mm: len(chosen[pixel_mm]))
     phantoms = physics_study(
-        _resolvers(plan),
+        _resolvers(plan, most_common),
         plan.sampler.degradation,
         plan.model.hu_range,
         most_common,
@@ -275,7 +277,7 @@ def _slice_name(planned: PlannedSlice) -> str:
 
 def _named_pair(plan: EvaluationPlan, planned: PlannedSlice) -> NamedPair:
     pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
-    return NamedPair(_slice_name(planned), pair, planned.stored.pixel_spacing[0])
+    return NamedPair(_slice_name(planned), pair, planned.stored.pixel_spacing[0], plan.told(planned))
 
 
 def _most_flagged(
@@ -300,7 +302,7 @@ def _hallucination_plots(
         worst, _, named = _most_flagged(plan, found, slices, model)
         if not worst.sfrc.flagged:
             continue
-        sr = resolvers[model](hu_range.to_hu(named.pair.lr[0, 0].cpu().numpy()))
+        sr = telling(resolvers[model], named.made_with)(hu_range.to_hu(named.pair.lr[0, 0].cpu().numpy()))
         hr = np.clip(named.pair.hr_hu, hu_range.low, hu_range.high)
         title = f"{model}, {worst.slice_name}"
         figure = flagged_figure(sr, hr, worst.sfrc, window, title=title)
@@ -320,7 +322,7 @@ def _worst_slice_plots(
     worst, planned, named = _most_flagged(plan, found, slices, model)
     hu_range, degradation, params = plan.model.hu_range, plan.sampler.degradation, named.pair.draw.params
     lr = hu_range.to_hu(named.pair.lr[0, 0].cpu().numpy())
-    images = {name: telling(method, params)(lr) for name, method in _resolvers(plan).items()}
+    images = {name: telling(method, named.made_with)(lr) for name, method in _resolvers(plan).items()}
     scale, antialias = degradation.scale, degradation.antialias
     residuals = {
         name: residual_hu(image, lr, params, scale=scale, hu_range=hu_range, antialias=antialias)

@@ -13,7 +13,7 @@ from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation, degrade_hu
 from ctsr.errors import DomainError
 from ctsr.hu import AERATED_LUNG, SOFT_TISSUE, FloatArray, HURange, body_mask, tissue_mask
-from ctsr.infer import SuperResolver, telling
+from ctsr.infer import SuperResolver
 from ctsr.physics import soft_disc
 from ctsr.physics.transfer import distances
 from ctsr.through_plane.slice_grid import ThickenedVolume
@@ -241,7 +241,7 @@ def lesion_trials(
         slice_name: for the results.
         pair: HR and LR.
         lesions: see `LesionSpec.sample`.
-        super_resolvers: name → method.
+        super_resolvers: name → method, told of the pair where it must be (`ctsr.infer.telling`).
         degradation: of the pair, whose draw holds the parameters.
         hu_range: of the pair.
         pixel_mm: side of an HR pixel.
@@ -253,8 +253,7 @@ def lesion_trials(
         hr_contrast = contrast_of(images.hr_with, lesion_here, pixel_mm)
         hr_background = contrast_of(images.hr_without, lesion_here, pixel_mm)
         for method, super_resolver in super_resolvers.items():
-            resolve = telling(super_resolver, pair.draw.params)
-            sr_with, sr_without = resolve(images.lr_with), resolve(images.lr_without)
+            sr_with, sr_without = super_resolver(images.lr_with), super_resolver(images.lr_without)
             sr_contrast = contrast_of(sr_with, lesion_here, pixel_mm)
             sr_background = contrast_of(sr_without, lesion_here, pixel_mm)
             trials.append(

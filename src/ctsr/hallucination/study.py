@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
 from ctsr.data.pairs import SlicePair
-from ctsr.degrade import Degradation
+from ctsr.degrade import Degradation, DegradationParams
 from ctsr.errors import DomainError
 from ctsr.figures import ACCENT, COLORS, INK, QUIET, calm, method_colors, new_figure
 from ctsr.hallucination.lesion_insertion import (
@@ -26,6 +26,7 @@ from ctsr.hallucination.slice_checks import SFRC, Consistency, SFRCSettings, con
 from ctsr.hashing import rng_from
 from ctsr.hu import FloatArray, HURange, Window
 from ctsr.infer import SuperResolver, telling
+from ctsr.models.conditioning import Conditions
 from ctsr.progress import SILENT, Progress
 
 WITHIN_LR = 0.8
@@ -41,6 +42,13 @@ class NamedPair:
     pair: SlicePair
     pixel_mm: float
     """Side of an HR pixel."""
+    told: Conditions | None = None
+    """What conditional networks are told of LR; how it was made when None."""
+
+    @property
+    def made_with(self) -> DegradationParams | Conditions:
+        """For `ctsr.infer.telling`."""
+        return self.told or self.pair.draw.params
 
 
 @dataclass(frozen=True)
@@ -182,13 +190,13 @@ def study(
     attempt = partial(lesion_trials, degradation=degradation, hu_range=hu_range)
     for subject in progress.track(subjects, total=None, what="hallucination"):
         lr = hu_range.to_hu(subject.pair.lr[0, 0].cpu().numpy())
-        params = subject.pair.draw.params
         for name, method in super_resolvers.items():
-            checks.append(check(telling(method, params)(lr), subject, name))
+            checks.append(check(telling(method, subject.made_with)(lr), subject, name))
         if settings.lesions:
             rng = rng_from(seed, "lesions", subject.name)
             lesions = settings.lesions.sample(subject.pair.hr_hu, subject.pixel_mm, rng)
-            trials += attempt(subject.name, subject.pair, lesions, super_resolvers, pixel_mm=subject.pixel_mm)
+            told = {name: telling(method, subject.made_with) for name, method in super_resolvers.items()}
+            trials += attempt(subject.name, subject.pair, lesions, told, pixel_mm=subject.pixel_mm)
     if not checks:
         raise DomainError("a study of hallucination needs at least one slice and one method")
     return HallucinationStudy(

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from ctsr.degrade import DegradationParams
 from ctsr.errors import DomainError
-from ctsr.hu import HURange
+from ctsr.hu import AIR, HURange
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.padding import SlicePixels
 from ctsr.quality.noise import measure_noise
@@ -17,10 +19,27 @@ from ctsr.quality.sharpness import measure_sharpness
 
 SAMPLE_SLICES = 3
 """Slices of a series that are measured, evenly spread."""
-SHARPEST_PIXELS = 0.87
-"""HR pixels, standard deviation: edges of an image that was downsampled and not blurred, the median over the series of
-`benchmarks.conditions`. Scanners differ (0.46 … 1.06), and what a scanner blurred cannot be told from what a
-degradation did: an estimate of the blur is off by up to 0.8 pixels."""
+BLOCK = 32
+"""LR pixels along each side of the squares whose spectra are averaged; they overlap by half."""
+BODY_HU, BODY_SHARE = -300.0, 0.6
+"""A square counts where this share of it lies above."""
+FEWEST_BLOCKS = 4
+BANDS = ((0.13, 0.18), (0.23, 0.28), (0.33, 0.38), (0.43, 0.48))
+"""Cycles per LR pixel, along any direction."""
+CORNER = (0.56, 0.71)
+"""The corners of the spectrum, where blurred anatomy and the noise of a scanner have least: what is there is white."""
+USUAL_EDGE = 0.28
+"""LR pixels²: variance of edges where too few can be measured; the median of `benchmarks.conditions --fit 2`."""
+BLUR_FROM = {
+    2: (0.7592, 1.113, -0.949, 0.02746, 0.05521, 0.2257, -0.4708, 0.01973),
+    4: (-1.677, 2.681, -2.574, 0.5257, 0.5723, 0.3008, -1.08, -0.9777),
+}
+"""By scale: the variance of the blur, HR pixels², is the first plus the others times `blur_features`. Fitted on the
+training patients by `python -m benchmarks.conditions ROOT … --fit`. A blur that is told too high costs about twice what
+one costs that is told too low by as much, so the first is lower by `TOWARDS_SAFETY` of the residual deviation."""
+TOWARDS_SAFETY = 0.3
+LEAST_SHARE_ADDED = 0.35
+"""Of the noise that is measured: what was added to an image is at least so much of it."""
 
 StrengthName: TypeAlias = Literal["faithful", "standard", "strong"]
 
@@ -38,10 +57,12 @@ def drawn_conditions(params: DegradationParams, scale: int) -> Conditions:
 def estimated_conditions(
     slices: Sequence[SlicePixels], pixel_spacing: tuple[float, float], scale: int, hu_range: HURange
 ) -> Conditions:
-    """The blur and the noise that are measured in a few slices of a series.
+    """The blur and the noise that a few slices of a series seem to have been made with.
 
-    Noise is measured as `ctsr upscale` does. The blur is what edges have beyond `SHARPEST_PIXELS`: variances of
-    Gaussians add up.
+    What an image was like before it was degraded is not known, only what images are like. A blur is told from a soft
+    reconstruction by the edges and the spectrum of the body, as far as that goes (`BLUR_FROM`). Added noise is told
+    from the scanner's own, which is part of what is looked for, by being white: noise of a reconstruction has next to
+    nothing in the corners of the spectrum. Correlated noise cannot be told apart, see `LEAST_SHARE_ADDED`.
 
     Args:
         slices: of one series, HU.
@@ -53,11 +74,70 @@ def estimated_conditions(
         Blur in SR pixels, noise in [-1, 1] units; 0 for what cannot be measured.
     """
     hu, paddings = [pixels.hu for pixels in slices], [pixels.padding for pixels in slices]
-    noise = measure_noise(hu, pixel_spacing, paddings)
-    edges = measure_sharpness(hu, pixel_spacing, paddings)
-    edge_sigma = scale * (edges.blur_sigma_pixels or 0.0)
-    blur_sigma = math.sqrt(max(edge_sigma**2 - SHARPEST_PIXELS**2, 0.0))
-    return Conditions(blur_sigma, (noise.sigma_hu or 0.0) / hu_range.hu_per_unit)
+    measured_hu = measure_noise(hu, pixel_spacing, paddings).sigma_hu
+    spectrum = body_spectrum(slices)
+    if spectrum is None:
+        return Conditions(0.0, LEAST_SHARE_ADDED * (measured_hu or 0.0) / hu_range.hu_per_unit)
+    noise_hu = spectrum.white_hu
+    if measured_hu is not None:
+        noise_hu = min(max(noise_hu, LEAST_SHARE_ADDED * measured_hu), measured_hu)
+    first, *others = BLUR_FROM[scale]
+    variance = first + float(np.dot(others, blur_features(slices, pixel_spacing, spectrum)))
+    return Conditions(math.sqrt(min(max(variance, 0.0), MOST_BLUR[scale] ** 2)), noise_hu / hu_range.hu_per_unit)
+
+
+@dataclass(frozen=True, eq=False)
+class BodySpectrum:
+    """Power of the body by frequency, in units in which white noise has its variance everywhere."""
+
+    bands: npt.NDArray[np.float64]
+    """HU², of each of `BANDS`: mean over all squares."""
+    white_hu: float
+    """Standard deviation of white noise that would have the power of the corners."""
+
+
+def body_spectrum(slices: Sequence[SlicePixels]) -> BodySpectrum | None:
+    """The spectrum of the body in a few slices; None where there are fewer than `FEWEST_BLOCKS` squares of it."""
+    squares = list[npt.NDArray[np.float64]]()
+    for pixels in slices:
+        for top in range(0, pixels.hu.shape[0] - BLOCK + 1, BLOCK // 2):
+            for left in range(0, pixels.hu.shape[1] - BLOCK + 1, BLOCK // 2):
+                part = slice(top, top + BLOCK), slice(left, left + BLOCK)
+                inside = (pixels.hu[part] > BODY_HU).mean() >= BODY_SHARE
+                if inside and (pixels.padding is None or not pixels.padding[part].any()):
+                    square = np.maximum(pixels.hu[part], AIR).astype(np.float64)
+                    squares.append(square - square.mean())
+    if len(squares) < FEWEST_BLOCKS:
+        return None
+    taper = np.hanning(BLOCK + 1)[:-1]
+    window = np.outer(taper, taper) / np.mean(taper**2)
+    power = np.abs(np.fft.fft2(np.stack(squares) * window)) ** 2 / BLOCK**2
+    axis = np.fft.fftfreq(BLOCK)
+    frequency = np.hypot(axis[:, None], axis)
+
+    def band(low: float, high: float) -> npt.NDArray[np.float64]:
+        return power[:, (frequency >= low) & (frequency < high)].mean(axis=1)
+
+    bands = np.array([band(*limits).mean() for limits in BANDS])
+    # Geometric: a bone's edge in one square is no noise of all.
+    corner = math.exp(np.log(band(*CORNER) + 1e-6).mean())
+    return BodySpectrum(bands, math.sqrt(corner))
+
+
+def blur_features(
+    slices: Sequence[SlicePixels], pixel_spacing: tuple[float, float], spectrum: BodySpectrum
+) -> npt.NDArray[np.float64]:
+    """What `BLUR_FROM` weighs of a few slices.
+
+    Returns:
+        (7): variance of the sharpest edges in pixels², pixels per mm² (a scanner blurs by mm), ln of the power in each
+        of `BANDS` above white noise, ln of that noise; HU.
+    """
+    hu, paddings = [pixels.hu for pixels in slices], [pixels.padding for pixels in slices]
+    sigma = measure_sharpness(hu, pixel_spacing, paddings).blur_sigma_pixels
+    edge = USUAL_EDGE if sigma is None else sigma**2
+    above = np.maximum(spectrum.bands - spectrum.white_hu**2, 0)
+    return np.array([edge, 1 / (pixel_spacing[0] * pixel_spacing[1]), *np.log1p(above), math.log1p(spectrum.white_hu)])
 
 
 def network_input(lr: Tensor, params: Sequence[DegradationParams], *, scale: int, conditional: bool) -> Tensor:

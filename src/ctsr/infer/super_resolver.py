@@ -184,11 +184,16 @@ class NetworkMethod:
     conditions: Conditions | None = None
     fixed: Conditions | None = None
     """What it is told of every image, whatever that was made with."""
+    measure: Callable[[VoxelsHU], Conditions] | None = None
+    """What it is told of an image, measured in that image; comes before what it was made with."""
 
     def __call__(self, lr_hu: FloatArray) -> FloatArray:
         """(rows, columns) in HU → (scale·rows, scale·columns) in HU, within the network's range."""
         pixels = SlicePixels(np.asarray(lr_hu, np.float32), None)
-        sr = self.resolver(pixels, self.conditions).hu
+        told = self.conditions
+        if self.measure is not None and self.resolver.conditional:
+            told = self.measure(pixels.hu)
+        sr = self.resolver(pixels, told).hu
         return np.clip(sr, self.resolver.hu_range.low, self.resolver.hu_range.high)
 
 

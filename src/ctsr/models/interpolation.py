@@ -63,6 +63,13 @@ class LinearFilter:
     """``(scale, scale, size, size)``: phase by row and column, then LR rows and columns about the
     pixel. Each phase sums to 1, so a uniform image stays what it is, whatever its value."""
 
+    def __post_init__(self) -> None:
+        shape = self.weights.shape
+        if len(shape) != 4 or shape[0] != shape[1] or shape[2] != shape[3] or shape[3] % 2 == 0:
+            raise DomainError(f"weights of a linear filter have the shape (scale, scale, size, size), got {shape}")
+        if not np.isfinite(self.weights).all():
+            raise DomainError("weights of a linear filter must be finite")
+
     @property
     def scale(self) -> int:
         """Output pixels per LR pixel, along each axis."""

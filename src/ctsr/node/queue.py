@@ -23,6 +23,8 @@ from ctsr.node.storage import hold_lock, link_or_copy, open_database, sync_folde
 
 DATABASE = "queue.sqlite"
 LOCK = "lock.sqlite"
+FIRST_DELAY_S, MAX_DELAY_S = 30.0, 900.0
+"""Seconds before a study is begun again in whose upscaling the node ended twice; doubles each time, up to a limit."""
 
 
 class JobState(StrEnum):
@@ -241,10 +243,10 @@ class Queue:
                 )
 
     def next_due(self, state: JobState) -> StudyJob | None:
-        """The oldest job of this state whose time has come."""
+        """The job of this state whose time has come: the one tried least, so that none holds up the others."""
         with self._lock:
-            ready = (job for job in self.jobs(state) if job.due <= self._now())
-            return next(ready, None)
+            ready = [job for job in self.jobs(state) if job.due <= self._now()]
+        return min(ready, key=lambda job: job.attempts, default=None)
 
     def begin_upscaling(self, job: StudyJob) -> StudyJob | None:
         """Take a waiting job, counting the attempt before it is made; None where more images came meanwhile."""
@@ -255,10 +257,11 @@ class Queue:
             ).rowcount
         return self.job(job.id) if changed else None
 
-    def give_back(self, job: StudyJob) -> None:
-        """Let a job wait again that was interrupted by the end of the node; the attempt does not count."""
+    def give_back(self, job: StudyJob, *, seconds: float = 0, reason: str = "") -> None:
+        """Let a job wait again, so many seconds, that was interrupted by no fault of its own: it counts no attempt."""
+        due = self._now() + seconds if seconds else 0.0
         with self._lock, self._transaction() as database:
-            self._set(database, job, JobState.WAITING, attempts=max(0, job.attempts - 1))
+            self._set(database, job, JobState.WAITING, attempts=max(0, job.attempts - 1), due=due, reason=reason)
 
     def upscaled(self, job: StudyJob, result: str, problem: str) -> None:
         """Pass a job on to be delivered; `problem` says which series have no result."""
@@ -354,12 +357,13 @@ class Queue:
         state: JobState,
         *,
         attempts: int = 0,
+        due: float = 0.0,
         result: str = "",
         reason: str = "",
     ) -> None:
         database.execute(
-            "UPDATE jobs SET state = ?, attempts = ?, due = 0, result = ?, reason = ?, changed = ? WHERE id = ?",
-            (state, attempts, result, reason, self._now(), job.id),
+            "UPDATE jobs SET state = ?, attempts = ?, due = ?, result = ?, reason = ?, changed = ? WHERE id = ?",
+            (state, attempts, due, result, reason, self._now(), job.id),
         )
 
     def _folder(self, number: int) -> Path:
@@ -387,8 +391,13 @@ class Queue:
                 shutil.rmtree(folder, ignore_errors=True)
         for job in self.jobs():
             self._match_files(job)
-        with self._lock, self._transaction() as database:
-            database.execute("UPDATE jobs SET state = ? WHERE state = ?", (JobState.WAITING, JobState.UPSCALING))
+        for job in self.jobs(JobState.UPSCALING):
+            # The first death is taken for a coincidence. A study that causes them is to leave time for the others.
+            delay = min(FIRST_DELAY_S * 2 ** (job.attempts - 2), MAX_DELAY_S) if job.attempts > 1 else 0.0
+            reason = f"the node ended while this was upscaled, attempt {job.attempts}" if delay else ""
+            with self._lock, self._transaction() as database:
+                due = self._now() + delay
+                self._set(database, job, JobState.WAITING, attempts=job.attempts, due=due, reason=reason)
 
     def _match_files(self, job: StudyJob) -> None:
         """Drop rows without a file and files without a row: a power cut came before they were acknowledged."""

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ctsr.errors import CtsrError, UsageError, boundary
+from ctsr.errors import CtsrError, DiskFullError, UsageError, boundary
 from ctsr.node.page import serving_page
 from ctsr.node.queue import JobState, Queue, StudyJob
 from ctsr.node.receiver import Receiver
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_ATTEMPTS = 3
-"""How often a study is begun whose upscaling ended the whole process, as lack of memory does."""
+MAX_ATTEMPTS = 8
+"""How often a study is begun in whose upscaling the node ended, as lack of memory makes it, within half an hour."""
+
+
+ROOM_PAUSE_S = 30.0
+"""Seconds before a study is begun again whose results the disk had no room for."""
 
 
 class Upscaler(Protocol):
@@ -56,9 +60,13 @@ class Worker:
         self._upscaler = upscaler
         self._log = log
         self._stop = stop
+        self._begun: StudyJob | None = None
 
     def step(self) -> bool:
         """Upscale the oldest waiting job; False where there is none."""
+        if self._begun is not None:  # the queue could not note what became of it, on a full disk
+            self._queue.give_back(self._begun)
+            self._begun = None
         waiting = self._queue.next_due(JobState.WAITING)
         if waiting is None:
             return False
@@ -69,7 +77,9 @@ class Worker:
             return True
         job = self._queue.begin_upscaling(waiting)
         if job is not None:
+            self._begun = job
             self._upscale(job)
+            self._begun = None
         return True
 
     def _upscale(self, job: StudyJob) -> None:
@@ -83,13 +93,24 @@ class Worker:
         except KeyboardInterrupt:  # raised by the progress below
             self._queue.give_back(job)
             return
+        except DiskFullError as error:
+            self._wait_for_room(job, str(error))
+            return
         except CtsrError as error:
             self._queue.finish(job, str(error))
             self._log("failed", job=job.id, reason=str(error))
             return
+        if full := next((outcome.error for outcome in report.outcomes if outcome.is_disk_full), None):
+            self._wait_for_room(job, full)
+            return
         errors = [outcome.error for outcome in report.outcomes if outcome.error]
         self._queue.upscaled(job, result, "; ".join([*errors, *report.unusable]))
         self._log("upscaled", job=job.id, series=len(report.jobs), failed=report.failed)
+
+    def _wait_for_room(self, job: StudyJob, reason: str) -> None:
+        """Series that are done already are kept, the others are begun again later."""
+        self._log("postponed", job=job.id, seconds=ROOM_PAUSE_S, reason=reason)
+        self._queue.give_back(job, seconds=ROOM_PAUSE_S, reason=reason)
 
 
 class _JobProgress:

@@ -19,7 +19,7 @@ from ctsr.hashing import derived_uid
 from ctsr.padding import SlicePixels
 from ctsr.preprocess.manifest import SeriesRow
 from ctsr.resample import at_spacing, resample
-from ctsr.series import Defect, PatientExams, Series, SliceHeader, check, is_nifti
+from ctsr.series import Defect, PatientExams, Series, SliceHeader, check, is_nifti, is_volume
 from ctsr.slice_check import SliceJudge
 from ctsr.text import one_line, printable
 from ctsr.volume import Grid, Plane
@@ -76,7 +76,7 @@ class SeriesPlan:
     after: Plane
     derivation: Derivation
     tasks: tuple[FileTask, ...]
-    is_nifti: bool
+    is_volume: bool
 
     @property
     def owner(self) -> str:
@@ -108,7 +108,7 @@ class SeriesPlan:
             upsampled=max(before.spacing) > after.spacing[0],
             skipped=done == 0,
             reason=reason,
-            new_series_uid=self.derivation.series_uid if done and not self.is_nifti else "",
+            new_series_uid=self.derivation.series_uid if done and not self.is_volume else "",
             source=self.source,
             output=printable(str(PurePosixPath(self.tasks[0].output).parent)) if done else "",
         )
@@ -117,15 +117,15 @@ class SeriesPlan:
 def plan_series(series: Series, patient: PatientExams, root: Path, settings: ResampleSettings) -> SeriesPlan:
     """Names, geometry and header texts of what a series will become."""
     before = series.plane(0)
-    nifti = is_nifti(series.path)
+    volume = is_volume(series.path)
     return SeriesPlan(
         series=series,
         source=printable(series.path.relative_to(root).as_posix()),
         before=before,
         after=at_spacing(before, settings.target_spacing),
         derivation=_derivation(series, settings),
-        tasks=_volume_task(series, patient) if nifti else _slice_tasks(series, patient),
-        is_nifti=nifti,
+        tasks=_volume_task(series, patient) if volume else _slice_tasks(series, patient),
+        is_volume=volume,
     )
 
 
@@ -168,7 +168,9 @@ def _derivation(series: Series, settings: ResampleSettings) -> Derivation:
 
 
 def _volume_task(series: Series, patient: PatientExams) -> tuple[FileTask, ...]:
-    output = _folder(series.path, patient) / series.path.name
+    # Volumes of other formats become NIfTI under their whole name, which no other file has.
+    name = series.path.name if is_nifti(series.path) else f"{series.path.name}.nii.gz"
+    output = _folder(series.path, patient) / name
     return (FileTask(str(output), tuple(range(len(series.slices)))),)
 
 
@@ -302,7 +304,7 @@ def _attempt(chunk: TaskChunk, task: FileTask, judged: _JudgedSlices) -> FileRes
     try:
         with boundary(str(chunk.plan.series.slices[task.indices[0]].path)):
             doubts = tuple(doubt for index in task.indices for doubt in judged.doubts(index))
-            made = _make_volume(chunk, task) if chunk.plan.is_nifti else _make_slice(chunk, task, judged)
+            made = _make_volume(chunk, task) if chunk.plan.is_volume else _make_slice(chunk, task, judged)
             return replace(made, doubts=doubts)
     except CtsrError as error:
         return FileResult(task.output, error=one_line(error))

@@ -1,7 +1,7 @@
 """The slices between the slices of a series: which model makes them, and how they get into a result."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ctsr.errors import MissingInputError, UsageError
 from ctsr.infer import Engine
 from ctsr.padding import SlicePixels
 from ctsr.progress import SILENT, Progress
-from ctsr.series import is_nifti
+from ctsr.series import Series, is_volume
 from ctsr.through_plane.slice_grid import SAME_WITHIN, SliceGrid
 from ctsr.through_plane.slice_profile import interpolation
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
@@ -144,12 +144,18 @@ def make_slices_between(
     return made
 
 
-def unusual_slices(job: Job, meta: Meta | None) -> list[str]:
-    """One line for each thing about the slices that headers contradict, or that the model has not seen."""
-    assert job.between is not None, "the job makes slices between slices"
-    grid, lines = job.between.grid, list(job.between.notes)
-    if not is_nifti(job.series.path):
-        stated = Attributes(slice_header(job.series.slices[0])).number("SpacingBetweenSlices")
+def unusual_slices(series: Series, grid: SliceGrid, notes: Sequence[str], meta: Meta | None) -> list[str]:
+    """One line for each thing about the slices that headers contradict, or that the model has not seen.
+
+    Args:
+        series: the source.
+        grid: where its slices lie and are wanted.
+        notes: what had to be assumed for the grid, which come first.
+        meta: of the model between slices.
+    """
+    lines = list(notes)
+    if not is_volume(series.path):
+        stated = Attributes(slice_header(series.slices[0])).number("SpacingBetweenSlices")
         if stated is not None and abs(abs(stated) - grid.distance) > SAME_WITHIN * grid.distance:
             lines.append(
                 f"SpacingBetweenSlices says {abs(stated):g} mm, positions say {grid.distance:.4g} mm and are believed"

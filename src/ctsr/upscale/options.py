@@ -57,6 +57,8 @@ class UpscaleOptions(HUOptions):
     """GiB that a network may take; larger slices are cut into tiles. Half of what is free when left out."""
     compress: Compression = "none"
     """Compress DICOM results without loss; jpegls is smallest, rle is read everywhere."""
+    enhanced: bool = False
+    """Write each DICOM result as one enhanced (multi-frame) file instead of a file a slice."""
     anonymize: bool = False
     """Take from the results what tells who the patient is, after DICOM PS3.15 Annex E's basic profile; implies
     `names=False`."""
@@ -88,6 +90,8 @@ class UpscaleOptions(HUOptions):
                 raise UsageError(f"`{name}` must lie between 0 and 1, got {value:g}")
         if self.format == "nifti" and self.compress != "none":
             raise UsageError("`compress` is for DICOM; call a NIfTI result .nii.gz to have it compressed")
+        if self.format == "nifti" and self.enhanced:
+            raise UsageError("`enhanced` is for DICOM, and a NIfTI result is one file already")
         if self.max_memory is not None and not self.max_memory > 0:
             raise UsageError(f"`max_memory` must be above 0 GiB, got {self.max_memory:g}")
 

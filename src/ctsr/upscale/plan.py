@@ -1,7 +1,5 @@
 """What is to be made of which series, under which name, and what is unusual about it: known before computing."""
 
-import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,19 +11,19 @@ from ctsr import __version__
 from ctsr.cache import secret_key
 from ctsr.checkpoint import Model
 from ctsr.checkpoint.checkpoint_io import PACKED
+from ctsr.dicom.enhanced import enhanced_series_uid, size_problem
 from ctsr.dicom.write import Derivation
 from ctsr.errors import CtsrError, UsageError
-from ctsr.files import LONGEST_NAME_BYTES, file_state
+from ctsr.files import file_state
 from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
-from ctsr.identity import pseudonym
 from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.resample import at_spacing
-from ctsr.series import Inventory, Series, SliceHeader, is_nifti
+from ctsr.series import Inventory, Series, SliceHeader, is_nifti, is_volume
 from ctsr.text import printable, safe_name
 from ctsr.through_plane.slice_grid import SliceGrid, parse_profile, plan_slices
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.sources import Chosen, difference, nearest_slice
+from ctsr.upscale.sources import Chosen, difference, nearest_slice, patient_folders, series_name, shown_name
 from ctsr.volume import Plane
 
 ALGORITHM = "4"
@@ -39,6 +37,8 @@ RUN_JSON = "run.json"
 """What stands beside a result: how it was made."""
 PREVIEW = "preview.png"
 """What may stand there, too: a slice before and after."""
+ENHANCED = "enhanced.dcm"
+"""The one file of a result that was to be one."""
 UNCERTAINTY = "uncertainty.nii.gz"
 """And a volume: what coronal and sagittal planes disagree about."""
 SMALLEST_RESULT = 8
@@ -142,6 +142,22 @@ class Job:
         return len(self.series.slices) if self.between is None else self.between.grid.num_wanted
 
     @property
+    def is_enhanced(self) -> bool:
+        """Whether the result is one DICOM file."""
+        return self.options.enhanced and self.format == "dicom"
+
+    @property
+    def num_files(self) -> int:
+        """That hold the pixels of the result."""
+        return self.num_slices if self.format == "dicom" and not self.is_enhanced else 1
+
+    def files_in(self, folder: Path) -> dict[str, int]:
+        """How many files in `folder` the pixels of the result are in, and how large these are together."""
+        found = folder.glob("*.dcm") if self.format == "dicom" else (folder / name for name in (self.volume_name,))
+        sizes = [path.stat().st_size for path in found if path.is_file()]
+        return {"count": len(sizes), "bytes": sum(sizes)}
+
+    @property
     def is_file(self) -> bool:
         """Whether `output` is a file rather than a folder."""
         return is_nifti(self.output)
@@ -169,9 +185,9 @@ class Job:
 
     @property
     def num_bytes(self) -> int:
-        """About what the result takes on the disk."""
+        """About what the result takes on the disk, at most: one file is made of the slices' files."""
         rows, columns = self.plane(0).shape
-        return self.num_slices * (2 * rows * columns + HEADER_BYTES)
+        return self.num_slices * (2 * rows * columns + HEADER_BYTES) * (2 if self.is_enhanced else 1)
 
     @property
     def settings(self) -> str:
@@ -191,13 +207,22 @@ class Job:
         """A digest of the source's files and the settings: the same, the same result."""
         headers = self.series.slices if self.reference is None else (*self.series.slices, *self.reference.slices)
         states = (f"{header.identity} {file_state(header.path)}" for header in headers)
-        return digest(self.settings, *states).hex()
+        # Not in the settings: the one file is a conversion of the very slices that there would be without.
+        form = ("enhanced",) if self.is_enhanced else ()
+        return digest(self.settings, *form, *states).hex()
 
     @property
     def series_uid(self) -> str:
-        """Of the result: the same for the same source and settings."""
+        """Of the slices of the result: the same for the same source and settings."""
         series = self.reference or self.series
         return derived_uid(series.study_uid, series.series_uid, repr(series.geometry_key), self.settings)
+
+    @property
+    def result_uid(self) -> str | None:
+        """SeriesInstanceUID of the result; None where it has none, or must not be told."""
+        if self.format == "nifti" or self.options.anonymize:
+            return None
+        return enhanced_series_uid(self.series_uid) if self.is_enhanced else self.series_uid
 
     def network_plane(self, index: int) -> Plane:
         """Where the network's pixels of a slice lie: `scale` times as many on the same field of view."""
@@ -343,6 +368,8 @@ def plan_series(
         taken.add(output)
         in_plane = not model.architecture.is_through_plane
         tiling = plan_tiles(model.architecture, (series.rows, series.columns), memory) if in_plane else None
+        if reference is not None and not series.kernel:  # a NIfTI volume does not say what it was reconstructed with
+            series = replace(series, kernel=reference.kernel)
         stack, refused = _between(series, between, between_engine, options)
         job = Job(
             series=series,
@@ -357,11 +384,13 @@ def plan_series(
             refused=refused,
             reference=reference,
         )
-        if min(job.plane(0).shape) < SMALLEST_RESULT:
-            rows, columns = job.plane(0).shape
+        rows, columns = job.plane(0).shape
+        if min(rows, columns) < SMALLEST_RESULT:
             raise UsageError(
                 f"`target_spacing` {options.wanted_pixel_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
             )
+        if job.is_enhanced and (problem := size_problem(2 * rows * columns * job.num_slices, memory)):
+            job = replace(job, refused=job.refused or f"{series.path}: {problem}")
         yield job
 
 
@@ -369,11 +398,11 @@ def _format(
     series: Series, out: Path, options: UpscaleOptions, *, alone: bool, has_headers: bool
 ) -> Literal["dicom", "nifti"]:
     """Choose the format of a result: the one asked for, else what the source or the name of the result says."""
-    lacks_headers = is_nifti(series.path) and not has_headers
+    lacks_headers = is_volume(series.path) and not has_headers
     kind = options.format or ("nifti" if lacks_headers or is_nifti(out) else "dicom")
     if kind == "dicom" and lacks_headers:
         raise UsageError(
-            f"{series.path}: a NIfTI volume has no patient or study to make DICOM of; give a DICOM series of the same "
+            f"{series.path}: a volume has no patient or study to make DICOM of; give a DICOM series of the same "
             "examination as `reference`, or use `format=nifti`"
         )
     if kind == "nifti" and has_headers:
@@ -395,36 +424,6 @@ def _between(series: Series, model: Model | None, engine: str, options: UpscaleO
     except CtsrError as error:
         return None, str(error)
     return Between(grid, ModelName.of(model), engine, tuple(notes)), ""
-
-
-def patient_folders(patient_ids: Sequence[str]) -> dict[str, str]:
-    """Patient id → the name of the folder of its results; no two ids have one name.
-
-    An id that is not fit for a file name (`a b`) is made so, with a digest where another patient is called that (`a_b`)
-    or where it is long.
-    """
-    names: dict[str, str] = {}
-    readable = Counter(safe_name(patient_id) for patient_id in patient_ids)
-    for patient_id in patient_ids:
-        name = safe_name(patient_id)
-        is_own = name == patient_id or readable[name] == 1
-        is_short = len(os.fsencode(name)) <= LONGEST_NAME_BYTES
-        mark = digest(patient_id, size=4).hex()
-        names[patient_id] = name if is_own and is_short else f"{name[:40]}_{mark}"
-    return names
-
-
-def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:
-    """A name as results show it: a hash where names are not wanted, a keyed one where the patient must stay unknown."""
-    return name if options.shows_names else pseudonym(secret + name)
-
-
-def series_name(series: Series) -> str:
-    """Its description, and enough of a digest to tell it from the others."""
-    mark = digest(series.series_uid, repr(series.geometry_key), size=4).hex()
-    words = series.description or (series.path.name.split(".nii")[0] if is_nifti(series.path) else "series")
-    phase = f"_{safe_name(series.phase)[:40]}" if series.phase else ""
-    return f"{safe_name(words)[:40]}{phase}_{mark}"
 
 
 def _mm(plane: Plane) -> str:

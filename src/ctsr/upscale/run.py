@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ctsr.checkpoint import Model
 from ctsr.data.datasets import patient_names
+from ctsr.dicom.enhanced import check_installed
 from ctsr.errors import SeriesError, UsageError
 from ctsr.exams import scan
 from ctsr.files import check_disk_space
@@ -71,6 +72,8 @@ def upscale(
     """
     if options.wanted_slice_spacing is not None and between is None:
         raise UsageError("`slice_spacing` needs a model between slices; name one with `between`")
+    if options.enhanced:
+        check_installed()
     check_apart(source, out)
     source, out = source.absolute(), out.absolute()  # other processes may be somewhere else
     names = patient_names(source) if source.is_dir() else {}

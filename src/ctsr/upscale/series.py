@@ -18,7 +18,7 @@ from ctsr.checkpoint import Meta, current_versions, load_model
 from ctsr.checkpoint.meta import unusual
 from ctsr.dicom.reading import quiet
 from ctsr.documents import as_type, parse_json
-from ctsr.errors import CtsrError, ReadError, SeriesError, UsageError
+from ctsr.errors import CtsrError, DiskFullError, ReadError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine
@@ -36,7 +36,7 @@ from ctsr.series_quality import spread_indices
 from ctsr.slice_check import SliceJudge
 from ctsr.text import listed, one_line
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
-from ctsr.upscale.plan import PREVIEW, RUN_JSON, UNCERTAINTY, Job
+from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
 
@@ -58,6 +58,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     error: str = ""
     """Why there is no result; empty where there is one."""
+    is_disk_full: bool = False
+    """Whether that is for want of room, which may be there later."""
     kept: bool = False
     """It was there already."""
 
@@ -90,7 +92,7 @@ def is_done(job: Job) -> bool:
     """Whether the result is there, whole, and made of the same source with the same settings."""
     record = _read_record(job)
     there = not job.options.uncertainty or job.beside(UNCERTAINTY).is_file()
-    return there and record.get("made_from") == job.made_from and record.get("files") == _files(job, job.record.parent)
+    return there and record.get("made_from") == job.made_from and record.get("files") == job.files_in(job.record.parent)
 
 
 def check_output(job: Job) -> None:
@@ -128,7 +130,8 @@ def attempt(job: Job, network: Callable[[], Network], progress: Progress = SILEN
         check_output(job)
         return _make(job, network(), progress)
     except (CtsrError, OSError, MemoryError, RuntimeError) as error:  # RuntimeError: PyTorch's, of a full GPU
-        return Outcome(output=job.output, error=one_line(error) or type(error).__name__)
+        reason = one_line(error) or type(error).__name__
+        return Outcome(output=job.output, error=reason, is_disk_full=isinstance(error, DiskFullError))
 
 
 @dataclass
@@ -253,16 +256,9 @@ def _read_record(job: Job) -> dict[str, object]:
         return {}
 
 
-def _files(job: Job, folder: Path) -> dict[str, int]:
-    """How many files the pixels of a result are in, and how large these are together."""
-    found = folder.glob("*.dcm") if job.format == "dicom" else (folder / name for name in (job.volume_name,))
-    sizes = [path.stat().st_size for path in found if path.is_file()]
-    return {"count": len(sizes), "bytes": sum(sizes)}
-
-
 def _foreign(job: Job) -> list[str]:
     """What lies in the folder of a result and is not part of it."""
-    ours = {RUN_JSON, PREVIEW, UNCERTAINTY, job.volume_name}
+    ours = {RUN_JSON, PREVIEW, UNCERTAINTY, ENHANCED, job.volume_name}
     names = {path.name for path in job.output.iterdir()}
     return sorted(name for name in names - ours if not SLICE.fullmatch(name))
 
@@ -292,12 +288,13 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
             if job.between is None and resolver is not None:
                 made = make_slices(job, sink, resolver, conditions, progress)
             else:
-                warnings += unusual_slices(job, network.between_meta)
+                assert job.between is not None, "made between slices"
+                warnings += unusual_slices(job.series, job.between.grid, job.between.notes, network.between_meta)
                 made = _make_between(job, network, sink, resolver, tuning, folder, progress)
         made.timing.tune, made.timing.network = seconds, clocked.seconds
         warnings += _remarks(job, sink, made)
-        files = _files(job, folder)
-        if job.format == "dicom" and files["count"] != job.num_slices:
+        files = job.files_in(folder)
+        if files["count"] != job.num_files:
             raise SeriesError(f"{job.output}: files vanished while they were written; run the same command again")
         write_json(folder / RUN_JSON, _record(job, made, tuning, warnings) | {"files": files})
         if job.options.picture:
@@ -413,6 +410,7 @@ def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
         )
     if sink.left_out:
         remarks.append(f"header elements with unusable values were left out: {', '.join(sorted(sink.left_out))}")
+    remarks += sink.remarks
     return remarks
 
 
@@ -422,7 +420,7 @@ def _record(job: Job, made: Made, tuning: Tuning | None, warnings: list[str]) ->
         "made_from": job.made_from,
         **job.described(),
         "result": {
-            "series_uid": job.series_uid if job.format == "dicom" and not job.options.anonymize else None,
+            "series_uid": job.result_uid,
             "num_slices": job.num_slices,
             "rows": plane.shape[0],
             "columns": plane.shape[1],

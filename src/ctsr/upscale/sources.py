@@ -1,5 +1,7 @@
-"""Which series are made finer, and which one lends its headers to a NIfTI volume."""
+"""Which series are made finer, what results are called, and which series lends its headers to a volume."""
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,8 +13,11 @@ import numpy.typing as npt
 from ctsr.dicom.grouping import part_of
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import only_series
-from ctsr.series import Inventory, PatientExams, Series, SliceHeader, is_nifti
-from ctsr.text import listed
+from ctsr.files import LONGEST_NAME_BYTES
+from ctsr.hashing import digest
+from ctsr.identity import pseudonym
+from ctsr.series import Inventory, PatientExams, Series, SliceHeader, is_volume, volume_stem
+from ctsr.text import listed, safe_name
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.volume import Plane, normal
 
@@ -82,13 +87,13 @@ def read_reference(path: Path, wanted: Sequence[Chosen]) -> Series:
         SeriesError: the volume lies elsewhere: it is of another patient, or in another frame of reference.
     """
     if len(wanted) > 1:
-        raise UsageError(f"`reference` lends headers to one NIfTI volume, and {len(wanted)} series were chosen")
+        raise UsageError(f"`reference` lends headers to one volume, and {len(wanted)} series were chosen")
     volume = wanted[0].series
-    if not is_nifti(volume.path):
+    if not is_volume(volume.path):
         raise UsageError(f"{volume.path}: is DICOM and has headers of its own; leave out `reference`")
     series = only_series(path)
-    if is_nifti(series.path):
-        raise UsageError(f"`reference` {path} is NIfTI; give a DICOM series of the same patient")
+    if is_volume(series.path):
+        raise UsageError(f"`reference` {path} has no patient or study; give a DICOM series of the same patient")
     if np.dot(normal(volume.orientation), normal(series.orientation)) < PARALLEL_COSINE:
         raise SeriesError(f"{volume.path}: its slices are not parallel to those of the reference {path}")
     ours, theirs = _extent(volume, series), _extent(series, series)
@@ -143,3 +148,33 @@ def _extent(series: Series, frame: Series) -> npt.NDArray[np.float64]:
 def _size(series: Series) -> str:
     lengths = " × ".join(f"{mm:.4g}" for mm in (*series.pixel_spacing, series.slice_step or 0.0))
     return f"{series.rows} × {series.columns} × {len(series.slices)} voxels of {lengths} mm"
+
+
+def patient_folders(patient_ids: Sequence[str]) -> dict[str, str]:
+    """Patient id → the name of the folder of its results; no two ids have one name.
+
+    An id that is not fit for a file name (`a b`) is made so, with a digest where another patient is called that (`a_b`)
+    or where it is long.
+    """
+    names: dict[str, str] = {}
+    readable = Counter(safe_name(patient_id) for patient_id in patient_ids)
+    for patient_id in patient_ids:
+        name = safe_name(patient_id)
+        is_own = name == patient_id or readable[name] == 1
+        is_short = len(os.fsencode(name)) <= LONGEST_NAME_BYTES
+        mark = digest(patient_id, size=4).hex()
+        names[patient_id] = name if is_own and is_short else f"{name[:40]}_{mark}"
+    return names
+
+
+def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:
+    """A name as results show it: a hash where names are not wanted, a keyed one where the patient must stay unknown."""
+    return name if options.shows_names else pseudonym(secret + name)
+
+
+def series_name(series: Series) -> str:
+    """Its description, and enough of a digest to tell it from the others."""
+    mark = digest(series.series_uid, repr(series.geometry_key), size=4).hex()
+    words = series.description or (volume_stem(series.path) if is_volume(series.path) else "series")
+    phase = f"_{safe_name(series.phase)[:40]}" if series.phase else ""
+    return f"{safe_name(words)[:40]}{phase}_{mark}"

@@ -14,16 +14,18 @@ import torch
 
 from ctsr.dicom.anonymize import Anonymizer
 from ctsr.dicom.compress import compress
+from ctsr.dicom.enhanced import save_enhanced
 from ctsr.dicom.frames import WrittenIdentity, slice_header, to_stored, verify_slice
 from ctsr.dicom.write import ThinSlice, derive_slice, save_slice
 from ctsr.errors import SeriesError
 from ctsr.exams import SlicePixels, even_grid
 from ctsr.figures import Panel, comparison_figure, save_figure
+from ctsr.files import temporary_folder
 from ctsr.hu import PRESETS, FloatArray
 from ctsr.models.interpolation import enlarge
 from ctsr.quality.before_after import BeforeAfter
-from ctsr.series import Series, is_nifti
-from ctsr.upscale.plan import NOT_FOR_DIAGNOSIS, UNCERTAINTY, Job
+from ctsr.series import Series, is_volume
+from ctsr.upscale.plan import ENHANCED, NOT_FOR_DIAGNOSIS, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning
 from ctsr.volume import Grid, Plane, normal
 
@@ -40,6 +42,8 @@ class Sink(Protocol):
 
     left_out: set[str]
     """Elements of the source's headers with values that no writer accepts."""
+    remarks: list[str]
+    """A line for each thing that is unusual about the files."""
 
     def write(self, index: int, pixels: SlicePixels) -> None:
         """Take slice `index`, counted along the normal."""
@@ -54,6 +58,7 @@ class _Dicom:
     """InstanceNumber of each slice."""
     anonymizer: Anonymizer | None
     left_out: set[str] = field(default_factory=set[str])
+    remarks: list[str] = field(default_factory=list[str])
     written: list[WrittenIdentity] = field(default_factory=list[WrittenIdentity])
 
     def write(self, index: int, pixels: SlicePixels) -> None:
@@ -101,6 +106,24 @@ def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
         raise SeriesError(f"{job.series.path}: the slices written are not one series")
 
 
+@contextmanager
+def enhanced_sink(job: Job, folder: Path) -> Generator[Sink]:
+    """Takes slices as `dicom_sink` does, makes one object of their files in the end, and reads it again.
+
+    Raises:
+        ReadError: what `dicom_sink` finds, or the slices do not make one object.
+        SeriesError: two slices cannot be told apart.
+    """
+    source_uid = (job.reference or job.series).series_uid
+    if job.options.anonymize:
+        source_uid = Anonymizer(job.secret).uid(source_uid)
+    with temporary_folder(folder / ENHANCED) as part:
+        with dicom_sink(job, part) as sink:
+            yield sink
+        paths = sorted(part.glob("*.dcm"))
+        sink.remarks += save_enhanced(paths, folder / ENHANCED, source_series_uid=source_uid)
+
+
 def _thin_slice(job: Job, index: int) -> ThinSlice | None:
     """What a slice says of itself that does not lie where a slice of a DICOM source does; None for one that does."""
     if job.between is None and job.reference is None:
@@ -130,6 +153,7 @@ class _Nifti:
     add: Callable[[npt.NDArray[np.int16]], object]
     job: Job
     left_out: set[str] = field(default_factory=set[str])
+    remarks: list[str] = field(default_factory=list[str])
     checksums: list[int] = field(default_factory=list[int])
 
     def write(self, index: int, pixels: SlicePixels) -> None:
@@ -137,7 +161,7 @@ class _Nifti:
         stored = to_stored(pixels.hu, pixels.padding)
         if (stored.slope, stored.intercept) != (1, 0):
             source = self.job.series.path
-            remedy = "clip them, or scale them to HU" if is_nifti(source) else "choose `format=dicom`"
+            remedy = "clip them, or scale them to HU" if is_volume(source) else "choose `format=dicom`"
             raise SeriesError(f"{source}: slice {index + 1} has HU beyond 16 bits; {remedy}")
         self.checksums.append(zlib.crc32(stored.values.tobytes()))
         self.add(stored.values)
@@ -163,7 +187,9 @@ def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
 
 def sink_for(job: Job, folder: Path) -> AbstractContextManager[Sink]:
     """What takes the slices of a result in its format."""
-    return dicom_sink(job, folder) if job.format == "dicom" else nifti_sink(job, folder / job.volume_name)
+    if job.format == "nifti":
+        return nifti_sink(job, folder / job.volume_name)
+    return enhanced_sink(job, folder) if job.is_enhanced else dicom_sink(job, folder)
 
 
 @contextmanager

@@ -14,11 +14,13 @@ from ctsr.exams import SlicePixels, read_slice
 from ctsr.infer import Engine, TorchEngine
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.quality.noise import NoiseEstimate, measure_noise
+from ctsr.resample import at_spacing, resample
 from ctsr.series import Series
 from ctsr.series_quality import spread_indices
 from ctsr.through_plane.slice_grid import SliceGrid, parse_profile, plan_slices
 from ctsr.through_plane.slice_profile import along_z, interpolation
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
+from ctsr.upscale.between import unusual_slices
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.viewer.images import (
     OpenedSeries,
@@ -50,14 +52,19 @@ def open_between(
     count, rises = grid.num_wanted, base.z_rows[0] > base.z_rows[-1]
     middles = grid.source_positions(0, grid.count) + grid.spacing / 2
     height = count * grid.spacing
+    plane = series.plane(0) if options.isotropic is None else at_spacing(series.plane(0), options.isotropic)
     geometry = replace(
         base,
-        shape=(count, *base.shape[1:]),
-        spacing=(grid.spacing, *base.spacing[1:]),
+        shape=(count, *plane.shape),
+        spacing=(grid.spacing, *plane.spacing),
         z_rows=tuple(range(count))[:: -1 if rises else 1],
         source_mm=tuple(float(height - middle if rises else middle) for middle in middles),
     )
     return OpenedSeries(number, stored, geometry, series, grid, tuple(notes))
+
+
+KEPT_STRENGTHS = 2
+"""Strengths whose slices stay in the cache."""
 
 
 class _Stoppable:
@@ -89,7 +96,7 @@ class BetweenImages(PanelImages):
         super().__init__(cache, 1, model.hu_range, interruptible)
         engine = _Stoppable(model.engine or TorchEngine(model.model.net), interruptible)
         self._resolver = ThroughPlaneSuperResolver(engine, model.hu_range, UpscaleOptions().skip_air)
-        self._assume_hu = assume_hu
+        self._assume_hu, self._meta = assume_hu, model.model.meta
         self._noise: dict[int, NoiseEstimate] = {}
 
     def lr(self, series: OpenedSeries, setting: Setting, index: int) -> Pixels:
@@ -109,7 +116,8 @@ class BetweenImages(PanelImages):
 
     def batch(self, series: OpenedSeries, index: int) -> range:
         """The slab."""
-        return self._resolver.slab_of(_grid(series), series.source.rows * series.source.columns, index)
+        _, rows, columns = series.geometry.shape
+        return self._resolver.slab_of(_grid(series), rows * columns, index)
 
     def compute_sr(self, series: OpenedSeries, setting: Setting, index: int, is_cancelled: Callable[[], bool]) -> None:
         """Compute and cache SR of every slice of the slab that holds this one.
@@ -125,6 +133,8 @@ class BetweenImages(PanelImages):
             )
         for number in sorted(slab, key=lambda number: -abs(number - index)):  # the last ones stay where room is short
             self.cache.put(self.key("SR", series, setting, number), made[number - slab.start].hu)
+        # A slider leaves slabs behind, each of some 100 MB.
+        self.cache.drop(lambda key: key[0] == "SR" and key[2] <= setting.number - KEPT_STRENGTHS)
 
     def image(
         self, panel: PanelName, series: OpenedSeries, setting: Setting, plane: PlaneName, index: int
@@ -173,12 +183,14 @@ class BetweenImages(PanelImages):
         """What the network is told, and what had to be assumed of the series."""
         assert setting.strength is not None
         noise = self._noise_of(series)
+        warnings = unusual_slices(series.source, _grid(series), series.notes, self._meta)
         return {
+            "strength": {"denoise": setting.strength.denoise or 0.0, "sharpen": 0.0},
             "told": {"noise_hu": self._told_hu(series, setting)},
             "noise": asdict(noise),
             "thickness_mm": _grid(series).profile.thickness,
             "distance_mm": _grid(series).distance,
-            "warnings": list(series.notes),
+            "warnings": [f"{line[:1].upper()}{line[1:]}." for line in warnings],
         }
 
     def _told_hu(self, series: OpenedSeries, setting: Setting) -> float:
@@ -188,7 +200,7 @@ class BetweenImages(PanelImages):
 
     def _noise_of(self, series: OpenedSeries) -> NoiseEstimate:
         if series.number not in self._noise:
-            slices = [self._read(series, index) for index in spread_indices(_grid(series).count, SAMPLE_SLICES)]
+            slices = [self._decode(series, index) for index in spread_indices(_grid(series).count, SAMPLE_SLICES)]
             self._noise[series.number] = measure_noise(
                 [pixels.hu for pixels in slices],
                 series.source.pixel_spacing,
@@ -197,6 +209,15 @@ class BetweenImages(PanelImages):
         return self._noise[series.number]
 
     def _read(self, series: OpenedSeries, number: int) -> SlicePixels:
+        """A source slice on the pixels that are wanted."""
+        pixels, geometry = self._decode(series, number), series.geometry
+        before = series.source.plane(number)
+        if (before.shape, before.spacing) == (geometry.shape[1:], geometry.spacing[1:]):
+            return pixels
+        resampled = resample(pixels.hu, pixels.padding, before, at_spacing(before, geometry.spacing[1]))
+        return SlicePixels.from_padded(resampled.hu, resampled.padding)
+
+    def _decode(self, series: OpenedSeries, number: int) -> SlicePixels:
         with quiet():
             return read_slice(series.source, number, assume_hu=self._assume_hu)
 

@@ -130,16 +130,19 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
     window = state.window.window
     measured = "" if state.strength is not None else f"; metrics in C {window.center:g} / W {window.width:g} HU"
     title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}{measured}"
-    draw = comparison_figure if plane == "axial" else slices_figure
-    figure = draw(
-        [
-            Panel(panel, np.nan_to_num(image.hu(state.hu_range), nan=AIR), captions.get(panel, ""))
-            for panel, image in images.items()
-        ],
-        state.window.window,
-        title="\n".join((title, *(caveat.text for caveat in state.caveats[state.first]))),
-        pixel_aspect=row / column,
-    )
+    warnings = [*(caveat.text for caveat in state.caveats[state.first]), *session.made_with(viewed).get("warnings", ())]
+    title = "\n".join((title, *warnings))
+    panels = [
+        Panel(panel, np.nan_to_num(image.hu(state.hu_range), nan=AIR), captions.get(panel, ""))
+        for panel, image in images.items()
+    ]
+    if plane == "axial":
+        figure = comparison_figure(panels, window, title=title, pixel_aspect=row / column)
+    else:
+        marked = [mm / row for mm in geometry.source_mm]
+        if marked:
+            title += "\nlines at the edges: slices of the source"
+        figure = slices_figure(panels, window, title=title, pixel_aspect=row / column, marked_rows=marked)
     save_figure(figure, options.snapshot)
 
 

@@ -1,6 +1,6 @@
 """Images of every panel in every plane, assembled from cached axial LR and SR slices; networks are run only here."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -10,11 +10,10 @@ import torch
 
 from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import centered_crop, slice_pair
-from ctsr.evaluate.methods import told_conditions
+from ctsr.evaluate.methods import Baseline, by_baseline, told_conditions
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import AIR, BLOCK, HURange
 from ctsr.models.conditioning import Conditions
-from ctsr.models.interpolation import Interpolation, interpolate
 from ctsr.series import Series
 from ctsr.through_plane.slice_grid import SliceGrid
 from ctsr.viewer.options import PlaneName
@@ -22,15 +21,17 @@ from ctsr.viewer.samplers import InterruptibleModel, Setting
 from ctsr.viewer.slice_cache import Pixels, SliceCache
 from ctsr.volume import Vector, normal, spread
 
-PanelName: TypeAlias = Literal["LR", "Source", "Bilinear", "Bicubic", "Cubic", "SR", "HR"]
+PanelName: TypeAlias = Literal["LR", "Source", "Bilinear", "Bicubic", "Lanczos", "Linear", "Cubic", "SR", "HR"]
 PANELS: tuple[PanelName, ...] = get_args(PanelName)
 COARSE: frozenset[PanelName] = frozenset({"LR", "Source"})
 """Panels whose pixels are larger than SR's by the scale."""
+INTERPOLATIONS: Mapping[PanelName, Baseline] = {"Bilinear": "bilinear", "Bicubic": "bicubic"}
+"""What SR is shown beside unless something else is asked for."""
 
 NOTHING = int(PADDING)
 """Value of pixels without a slice, or whose slice is not computed yet, in images that are sent."""
-KERNEL_MARGIN = 3
-"""LR pixels on either side that an interpolated pixel depends on, plus one."""
+KERNEL_MARGIN = 5
+"""LR pixels on either side that a pixel of the widest baseline, the linear filter, depends on, plus one."""
 
 Missing: TypeAlias = npt.NDArray[np.bool_]
 
@@ -173,8 +174,10 @@ class PanelImages:
         hu_range: HURange,
         model: InterruptibleModel | None,
         source: ConditionsSource = DRAWN,
+        baselines: Mapping[PanelName, Baseline] = INTERPOLATIONS,
     ) -> None:
         self.cache, self.scale, self.hu_range, self.model, self.source = cache, scale, hu_range, model, source
+        self._baselines = baselines
 
     def lr(self, series: OpenedSeries, setting: Setting, index: int) -> Pixels:
         """LR of one slice, (h, w) in [-1, 1], bit-identical to the evaluation's."""
@@ -264,7 +267,7 @@ class PanelImages:
             rows, columns = series.geometry.size("axial")
             empty = np.full((rows, columns), np.nan, np.float32)
             return PanelImage(empty, self.in_hu, np.ones(rows, np.bool_), np.zeros(rows, np.bool_))
-        if panel in {"Bilinear", "Bicubic"}:
+        if panel not in COARSE and panel != "SR":
             values = self.interpolated(panel, values[None])[0]
         no_rows = np.zeros(len(values), np.bool_)
         return PanelImage(values, self.in_hu, no_rows, no_rows)
@@ -273,9 +276,8 @@ class PanelImages:
         return self.cache.get(self.key("SR" if panel == "SR" else "LR", series, setting, index))
 
     def interpolated(self, panel: PanelName, lr: Pixels) -> Pixels:
-        """(slices, h, w) → (slices, scale·h, scale·w), by the kernel that the panel is named after."""
-        kind: Interpolation = "bilinear" if panel == "Bilinear" else "bicubic"
-        return interpolate(torch.from_numpy(lr)[:, None], self.scale, kind)[:, 0].numpy()
+        """(slices, h, w) → (slices, scale·h, scale·w), by the baseline that the panel is named after."""
+        return by_baseline(torch.from_numpy(lr)[:, None], self.scale, self._baselines[panel])[:, 0].numpy()
 
     def _cut(self, panel: PanelName, slices: list[Pixels], plane: PlaneName, index: int) -> Pixels:
         """One row (coronal) or column (sagittal) of each slice, stacked to (slices, width)."""

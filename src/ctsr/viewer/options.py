@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ctsr.errors import UsageError
-from ctsr.evaluate.options import ConditionsSource
+from ctsr.evaluate.options import BaselineName, ConditionsSource
 from ctsr.hu import HUOptions
 from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 
@@ -52,10 +52,16 @@ class ViewOptions(HUOptions):
     slice_spacing: float | None = None
     """With `native`, mm between slices: source, cubic interpolation and the slices between slices that `ctsr upscale
     --slice_spacing` makes, in every plane."""
+    isotropic: float | None = None
+    """With `native`, mm between slices and between pixels: as `slice_spacing`, and every image on such pixels, as of
+    `ctsr upscale --isotropic`."""
     slice_profile: str | None = None
-    """With `slice_spacing`: thickness of the source's slices in mm; see `ctsr upscale`."""
+    """With `slice_spacing` or `isotropic`: thickness of the source's slices in mm; see `ctsr upscale`."""
     limit_noise: bool = True
     """With `native`, mix in interpolation where the result would be noisier than its source."""
+    baselines: tuple[BaselineName, ...] | None = None
+    """What SR is shown beside: interpolations, and linear, the filter with the least squared error on training patients
+    that lie beside the one shown. Left out: those of `eval_summary`, else bilinear and bicubic."""
     conditions: str = "drawn"
     """What a conditional model is told of LR: drawn, what LR was made with; estimated, noise and sharpness measured in
     LR; or fixed values σ,HU such as 0.8,5: blur in HR pixels, noise."""
@@ -95,7 +101,7 @@ class ViewOptions(HUOptions):
     @property
     def default_model(self) -> str | None:
         """Model where none is named; None for the newest run. Real series get what `ctsr upscale` gives them."""
-        if self.slice_spacing is not None:
+        if self.wants_slices_between:
             from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
 
             return DEFAULT_SLICE_MODEL
@@ -104,7 +110,12 @@ class ViewOptions(HUOptions):
     @property
     def model_kind(self) -> "ModelKind":
         """What the model makes finer."""
-        return "in plane" if self.slice_spacing is None else "between slices"
+        return "between slices" if self.wants_slices_between else "in plane"
+
+    @property
+    def wants_slices_between(self) -> bool:
+        """Whether slices between slices are shown."""
+        return self.slice_spacing is not None or self.isotropic is not None
 
     @property
     def upscale_options(self) -> UpscaleOptions | None:
@@ -117,6 +128,7 @@ class ViewOptions(HUOptions):
             sharpen=self.sharpen,
             limit_noise=self.limit_noise,
             slice_spacing=self.slice_spacing,
+            isotropic=self.isotropic,
             slice_profile=self.slice_profile,
             assume_hu=self.assume_hu,
         )
@@ -125,9 +137,14 @@ class ViewOptions(HUOptions):
         ConditionsSource.parse(self.conditions)
         if self.native and self.eval_summary is not None:
             raise UsageError("`native` shows images as they are, `eval_summary` degraded ones; leave one of them out")
-        if self.slice_spacing is not None and not self.native:
-            raise UsageError("`slice_spacing` goes with `native`, which shows images as they are")
-        if self.slice_spacing is not None and self.precision == "int8":
+        if self.native and self.baselines is not None:
+            raise UsageError("`baselines` are made from degraded images; leave it out with `native`")
+        if self.wants_slices_between and not self.native:
+            name = "isotropic" if self.slice_spacing is None else "slice_spacing"
+            raise UsageError(f"`{name}` goes with `native`, which shows images as they are")
+        if self.wants_slices_between and self.sharpen is not None:
+            raise UsageError("`sharpen` is for models in plane; leave it out between slices")
+        if self.wants_slices_between and self.precision == "int8":
             raise UsageError("`precision` int8 is for models in plane; leave it out")
         if not 0 <= self.port < 65536:
             raise UsageError(f"`port` {self.port}: a port is a number from 1 to 65535, or 0 for a free one")

@@ -1,4 +1,4 @@
-"""Metrics and ROI statistics of the images shown, computed as an evaluation computes them; caveats."""
+"""What SR is compared with; metrics and ROI statistics, computed as an evaluation computes them; caveats."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +10,26 @@ import numpy.typing as npt
 import torch
 
 from ctsr.checkpoint.meta import unusual
-from ctsr.data.datasets import PREPROCESSING_LOG, trained_on
-from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.data.datasets import PREPROCESSING_LOG, open_exams, patient_names, trained_on
+from ctsr.data.hu_cache import default_store
+from ctsr.degrade import DegradationSampler
+from ctsr.errors import UsageError
+from ctsr.evaluate.methods import Baseline, ModelUnderTest, fit_linear_baseline
+from ctsr.evaluate.options import DEFAULT_BASELINES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.hu import HURange, MetricWindow, Window
-from ctsr.identity import is_same_person
+from ctsr.identity import is_same_person, pseudonym
 from ctsr.metrics import MetricValue, of_group
+from ctsr.models.interpolation import LinearFilter
 from ctsr.preprocess.manifest import SeriesRow, read_log
+from ctsr.progress import SILENT, Progress
 from ctsr.series import Series
 from ctsr.viewer.images import COARSE, PANELS, PanelImage, PanelName
-from ctsr.viewer.samplers import StaleRequestError
+from ctsr.viewer.options import ViewOptions
+from ctsr.viewer.samplers import RecordedEvaluation, StaleRequestError
+
+MAX_DEPTH = 4
+"""Folders above the one shown in which training patients are looked for."""
 
 METRICS = (*of_group("fidelity"), *of_group("hu"))
 """Metrics of the table: those that need nothing but the two images."""
@@ -201,6 +211,8 @@ def find_caveats(
 
 
 def _as_input(series: Series, model: ModelUnderTest) -> tuple[Caveat, ...]:
+    if model.model.architecture.is_through_plane:
+        return ()  # it is told how the slices lie: what is unusual about them comes with what it is told
     reasons = unusual(series, model.model.meta)
     return tuple(Caveat("domain", f"{reason[:1].upper()}{reason[1:]}.") for reason in reasons)
 
@@ -223,11 +235,92 @@ def _of_model(series: Series, model: ModelUnderTest, shown: Callable[[str], str]
 def _of_reference(series: Series, root: Path, log: Sequence[SeriesRow]) -> list[Caveat]:
     for row in log:
         is_dicom_match = row.new_series_uid == series.series_uid if row.new_series_uid else False
-        is_nifti_match = bool(row.output) and root / row.output / Path(row.source).name == series.path
-        if row.upsampled and row.orig_row_mm and (is_dicom_match or is_nifti_match):
+        resampled = root / row.output / Path(row.source).name
+        is_volume_match = bool(row.output) and series.path in {resampled, Path(f"{resampled}.nii.gz")}
+        if row.upsampled and row.orig_row_mm and (is_dicom_match or is_volume_match):
             text = (
                 f"HR was upsampled by preprocessing, {row.orig_row_mm:.3g} → {row.new_row_mm:.3g} mm: it has less "
                 "detail than its pixels suggest, and every method comes out better."
             )
             return [Caveat("upsampled", text)]
     return []
+
+
+def find_baselines(
+    path: Path,
+    series: Sequence[Series],
+    model: ModelUnderTest | None,
+    sampler: DegradationSampler,
+    options: ViewOptions,
+    evaluated: RecordedEvaluation | None,
+    *,
+    progress: Progress = SILENT,
+) -> dict[PanelName, Baseline]:
+    """What SR is compared with, by the panel that shows it; the linear filter is the evaluation's where it has one.
+
+    Args:
+        path: that is shown; training patients are looked for there and in the folders above.
+        series: that are shown.
+        model: makes SR, and knows its training patients.
+        sampler: what LR is made with.
+        options: name the baselines, or leave them to the evaluation.
+        evaluated: the evaluation that is reproduced, if any.
+        progress: hears what is left out, and of the fit.
+
+    Raises:
+        UsageError: the linear filter is asked for, and there is nothing to fit it to.
+    """
+    recorded = evaluated.linear if evaluated else None
+    found: dict[PanelName, Baseline] = {}
+    for name in options.baselines or (evaluated.baselines if evaluated else DEFAULT_BASELINES):
+        match name:
+            case "bilinear":
+                found["Bilinear"] = name
+            case "bicubic":
+                found["Bicubic"] = name
+            case "lanczos":
+                found["Lanczos"] = name
+            case "linear" if evaluated and not recorded and not options.baselines:
+                progress.note("warning: `eval_summary` holds no weights of its linear filter, which is left out")
+            case "linear":
+                found["Linear"] = recorded or _fitted(path, series, model, sampler, options, progress)
+    return found
+
+
+def _fitted(
+    path: Path,
+    series: Sequence[Series],
+    model: ModelUnderTest | None,
+    sampler: DegradationSampler,
+    options: ViewOptions,
+    progress: Progress,
+) -> LinearFilter:
+    """Fitted as in an evaluation of the patient shown, to training patients of the same root."""
+    split = (model.split if model else None) or {}
+    trained = set(split.get("train", ()))
+    place = path.absolute()
+    for root in (place, *place.parents[:MAX_DEPTH]):
+        folders = [child.name for child in root.iterdir()] if root.is_dir() else []
+        names = {*folders, *patient_names(root).values()}
+        names |= {pseudonym(name) for name in names}  # models that were passed on know hashes
+        if model is None or not trained & names:
+            continue
+        present = {part: [name for name in patients if name in names] for part, patients in split.items()}
+        exams = open_exams(
+            [root], checkpoint_split=present, allow_train_patients=True, correction=options.hu_correction
+        )
+        shown = {each.patient_id for each in series}
+        # Of several patients none is left out: whichever is looked at, the filter stays the same.
+        return fit_linear_baseline(
+            exams,
+            tuple(shown) if len(shown) == 1 else (),
+            options.store or default_store(),
+            sampler,
+            model.hu_range,
+            assume_hu=options.assume_hu,
+            progress=progress,
+        ).filter
+    raise UsageError(
+        "`baselines` linear is fitted on patients that the model was trained on, and none of them lies beside "
+        f"{path}; name `eval_summary` of an evaluation that has it, or leave linear out"
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, cast, get_args
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,10 +17,11 @@ from ctsr.degrade.degradation import Downsampling, NoiseModel
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.evaluate.options import DRAWN, ConditionsSource
+from ctsr.evaluate.options import DEFAULT_BASELINES, DRAWN, BaselineName, ConditionsSource
 from ctsr.hu import FloatArray, Window
 from ctsr.identity import pseudonym
 from ctsr.models.conditioning import Conditions
+from ctsr.models.interpolation import LinearFilter
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
 
@@ -80,6 +82,10 @@ class RecordedEvaluation:
     """What a conditional model was told."""
     mask: str = "none"
     """Region of the evaluation's metrics; the viewer measures the whole slice."""
+    baselines: tuple[BaselineName, ...] = DEFAULT_BASELINES
+    """What the models were compared with."""
+    linear: LinearFilter | None = None
+    """With its weights, where it was one of them."""
 
     def has_patient(self, patient_id: str) -> bool:
         """Whether a patient was evaluated, by name or by hash."""
@@ -117,9 +123,25 @@ def read_summary(path: Path) -> RecordedEvaluation:
             device=str(document["config"]["device"]),
             conditions=ConditionsSource.parse(str((document.get("conditions") or {}).get("source", str(DRAWN)))),
             mask=str(document["mask"]),
+            baselines=_recorded_baselines(document["config"].get("baselines", DEFAULT_BASELINES)),
+            linear=_recorded_filter(document.get("linear_filter")),
         )
     except (*(ArithmeticError, LookupError, TypeError, ValueError, AttributeError), CtsrError) as error:
         raise ReadError(f"`eval_summary` {path} is no summary.json of `ctsr evaluate` ({error!r})") from error
+
+
+def _recorded_baselines(given: object) -> tuple[BaselineName, ...]:
+    names = (given,) if isinstance(given, str) else as_type(given, tuple[str, ...], "baselines")
+    if unknown := set(names) - set(get_args(BaselineName)):
+        raise ValueError(f"unknown baseline {unknown}")
+    return cast("tuple[BaselineName, ...]", names)
+
+
+def _recorded_filter(document: Mapping[str, Any] | None) -> LinearFilter | None:
+    """None also for evaluations that recorded a hash of the weights only."""
+    if document is None or "weights" not in document:
+        return None
+    return LinearFilter(np.array(document["weights"], np.float64))
 
 
 def _recorded_sampler(document: Mapping[str, Any]) -> RecordedSampler:
@@ -270,6 +292,8 @@ def with_strength(base: UpscaleOptions, changes: Mapping[str, Any]) -> UpscaleOp
     if not isinstance(limit_noise, bool):
         raise UsageError(f"limit_noise must be true or false, got {limit_noise!r}")
     changed = replace(base, limit_noise=limit_noise, **{name: _number(name, value) for name, value in given.items()})
+    if base.wanted_slice_spacing is not None:  # where nothing is removed unless it is asked for
+        return base if (changed.denoise or 0.0) == (base.denoise or 0.0) else changed
     is_same = strength_of(changed) == strength_of(base) and changed.limit_noise == base.limit_noise
     return base if is_same else changed
 

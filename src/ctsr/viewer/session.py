@@ -1,5 +1,6 @@
 """A viewer session: answers the page from cached slices, computed in the background, the one in view first."""
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -110,6 +111,7 @@ class ViewerSession:
         self._prefetcher = Prefetcher(self.images, self._report)
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self._last_event = 0
+        self._clock = itertools.count()
         self._event_added = Condition()
         self._turns: dict[str, int] = {}
         self._tickets: dict[tuple[str, bool], int] = {}
@@ -158,7 +160,7 @@ class ViewerSession:
         if strength is None or not isinstance(self.images, NativeImages | BetweenImages):
             return self.degradation(viewed)
         described = self.images.described(viewed.series, viewed.setting)
-        return described | {"strength": asdict(strength_of(strength)), "limit_noise": strength.limit_noise}
+        return {"strength": asdict(strength_of(strength)), "limit_noise": strength.limit_noise} | described
 
     def degradation(self, viewed: ViewedSlice) -> dict[str, Any]:
         """Degradation parameters of one slice, and how they differ from the evaluation or the initial setting."""
@@ -217,14 +219,15 @@ class ViewerSession:
         return self.made_with(viewed) | {"progress": self.progress(viewed)}
 
     def progress(self, viewed: ViewedSlice) -> dict[str, Any]:
-        """How many slices are computed, and whether the cache is full."""
+        """How many slices are computed, and whether the cache is full; the larger `clock`, the newer."""
+        clock = next(self._clock)
         count, rows, columns = viewed.series.geometry.shape
         panels: tuple[Literal["LR", "SR"], ...] = ("LR", "SR")
         ready: dict[str, Any] = {}
         for panel in panels:
             found = [i for i in range(count) if self.images.has(panel, viewed.series, viewed.setting, i)]
             ready |= {panel: len(found), f"{panel}_runs": runs(found)}
-        return {"total": count, **ready, "full": not self.images.cache.fits(4 * rows * columns)}
+        return {"clock": clock, "total": count, **ready, "full": not self.images.cache.fits(4 * rows * columns)}
 
     def numbers(
         self,
@@ -292,7 +295,7 @@ def _panel_images(state: ViewerState, cache: SliceCache, assume_hu: bool) -> Pan
             return BetweenImages(cache, state.model, assume_hu=assume_hu)
         return NativeImages(cache, state.model, assume_hu=assume_hu)
     model = InterruptibleModel(state.model) if state.model else None
-    return PanelImages(cache, state.scale, state.hu_range, model, state.conditions)
+    return PanelImages(cache, state.scale, state.hu_range, model, state.conditions, state.baselines)
 
 
 def open_session(state: ViewerState, options: ViewOptions) -> ViewerSession:
@@ -396,7 +399,7 @@ class Prefetcher:
             failed = (viewed.series.number, viewed.setting.number, index) in self._failed
             if not failed and not self._images.has(panel, viewed.series, viewed.setting, index):
                 return index
-        return None
+        return TUNING if panel == "SR" and self._needs_tuning(viewed) else None  # of a series of one slice
 
     def _needs_tuning(self, viewed: ViewedSlice) -> bool:
         failed = (viewed.series.number, viewed.setting.number, TUNING) in self._failed

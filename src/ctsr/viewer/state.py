@@ -4,7 +4,7 @@ A path is looked up as a series, with the patient id that an evaluation uses and
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,7 +13,7 @@ from ctsr.data.datasets import patient_names
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.dicom.reading import patient_id_in
 from ctsr.errors import MissingInputError, SeriesError, UsageError
-from ctsr.evaluate.methods import BICUBIC, BILINEAR, ModelUnderTest, method_names
+from ctsr.evaluate.methods import Baseline, ModelUnderTest, baseline_name, method_names
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.exams import scan, scan_patient
 from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, MetricWindow, choose_window
@@ -23,13 +23,13 @@ from ctsr.infer.selection import EngineCheck, EngineRequest, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
 from ctsr.progress import SILENT, Progress, Silent
-from ctsr.series import PatientExams, Series, check, is_nifti
+from ctsr.series import PatientExams, Series, check, is_volume
 from ctsr.text import listed
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
-from ctsr.viewer.images import PANELS, PanelName
+from ctsr.viewer.images import INTERPOLATIONS, PANELS, PanelName
 from ctsr.viewer.options import PlaneName, ViewOptions
-from ctsr.viewer.roi_metrics import Caveat, find_caveats
+from ctsr.viewer.roi_metrics import Caveat, find_baselines, find_caveats
 from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary
 
 
@@ -102,7 +102,7 @@ def _by_header(path: Path, alone: PatientExams, correction: HUCorrection, progre
     owners: set[str] = set()
     for series in alone.series:
         first = series.slices[0].path
-        if not is_nifti(first) and (owner := patient_id_in(first)):
+        if not is_volume(first) and (owner := patient_id_in(first)):
             owners.add(owner)
     if len(owners) > 1:
         yield from scan(path, correction=correction, progress=progress).usable
@@ -155,6 +155,8 @@ class ViewerState:
     """Warnings that the page shows."""
     caveats: tuple[tuple[Caveat, ...], ...] = ()
     """For each series, reasons to read its figures with care."""
+    baselines: Mapping[PanelName, Baseline] = field(default_factory=lambda: INTERPOLATIONS)
+    """What is compared with HR beside SR."""
     strength: UpscaleOptions | None = None
     """What SR of images as they are is made with at first; None where LR is made from the images."""
     names: bool = True
@@ -174,16 +176,20 @@ class ViewerState:
         """Panels to show: no SR without a model, no HR of images as they are."""
         if self.strength is not None:
             return ("Source", "Bicubic" if self.strength.wanted_slice_spacing is None else "Cubic", "SR")
-        return tuple(panel for panel in PANELS if panel not in {"Source", "Cubic"} and (panel != "SR" or self.model))
+        shown = {"LR", *self.baselines, "HR", *(["SR"] if self.model else [])}
+        return tuple(panel for panel in PANELS if panel in shown)
 
     @property
     def methods(self) -> dict[PanelName, str]:
         """Panels that are compared with HR → their names in tables and CSV files, as in an evaluation."""
         if self.strength is not None:
             return {}
-        methods: dict[PanelName, str] = {"Bilinear": BILINEAR, "Bicubic": BICUBIC}
-        if self.model:
-            methods["SR"] = method_names([self.model])[0]
+        methods: dict[PanelName, str] = {}
+        for panel in self.panels:
+            if panel == "SR" and self.model:
+                methods[panel] = method_names([self.model])[0]
+            elif panel in self.baselines:
+                methods[panel] = baseline_name(self.baselines[panel])
         return methods
 
     def as_dict(self) -> dict[str, Any]:
@@ -251,11 +257,14 @@ def _strength_dict(options: UpscaleOptions | None, model: ModelUnderTest | None)
     """For sliders and their named places; None where LR is made from the images."""
     if options is None or model is None:
         return None
+    spacing = options.wanted_slice_spacing
     return {
-        **asdict(strength_of(options)),
+        # Between slices nothing is removed unless it is asked for.
+        **(asdict(strength_of(options)) if spacing is None else {"denoise": options.denoise or 0.0, "sharpen": 0.0}),
         "limit_noise": options.limit_noise,
         "conditional": model.conditional,
-        "slice_spacing": options.slice_spacing,
+        "slice_spacing": spacing,
+        "pixel_spacing": options.wanted_pixel_spacing,
         "between_flags": _between_flags(options),
         "named": {name: asdict(strength) for name, strength in STRENGTHS.items()},
     }
@@ -263,7 +272,8 @@ def _strength_dict(options: UpscaleOptions | None, model: ModelUnderTest | None)
 
 def _between_flags(options: UpscaleOptions) -> str:
     """What `ctsr upscale` is told of slices between slices."""
-    given = {"slice_spacing": options.slice_spacing, "slice_profile": options.slice_profile, "denoise": options.denoise}
+    names = ("slice_spacing", "isotropic", "slice_profile")
+    given = {name: getattr(options, name) for name in names}
     return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
 
 
@@ -328,13 +338,14 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
         series=found.series,
         first=found.first,
         model=_on_engine(request, found.series, progress),
-        scale=1 if options.slice_spacing is not None else sampler.degradation.scale,
+        scale=1 if options.wants_slices_between else sampler.degradation.scale,
         sampler=sampler,
         window=_window(options, evaluated),
         evaluated=evaluated,
         plane=options.plane,
         index=options.index,
         conditions=_conditions(request, evaluated, progress),
+        baselines=find_baselines(path, found.series, model, sampler, options, evaluated, progress=progress),
         notes=tuple(recorder.notes),
         caveats=find_caveats(found.series, model, native=options.native, shown=pseudonym if options.no_names else str),
         strength=options.upscale_options,

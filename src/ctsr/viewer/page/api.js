@@ -1,5 +1,7 @@
 // What is asked of the server. Every address is below the page's own, which holds the token.
 
+import { NOTHING } from "./format.js";
+
 export const page = Math.random().toString(36).slice(2);
 
 /** @type {(lost: boolean) => void} */
@@ -29,12 +31,14 @@ export async function wish(name, document) {
   return (await reply(name, {}, { method: "POST", headers, body: JSON.stringify(document) })).json();
 }
 
-/** {data: Int16Array of HU, rows, columns, complete} */
+/** {data: Int16Array of HU, rows, columns, complete, blank: no row of it is there yet} */
 export async function picture(params, signal) {
   const response = await reply("image", params, { signal });
   const [rows, columns] = response.headers.get("X-Size").split(",").map(Number);
   const complete = response.headers.get("X-Complete") === "1";
-  return { data: new Int16Array(await response.arrayBuffer()), rows, columns, complete };
+  const data = new Int16Array(await response.arrayBuffer());
+  const blank = !complete && data.every((value) => value === NOTHING);
+  return { data, rows, columns, complete, blank };
 }
 
 /** Hear of slices that become ready; `lost` is told when the server is gone, and when it is back. */

@@ -1,10 +1,10 @@
 // How numbers and names read.
 
 export const PLANES = ["axial", "coronal", "sagittal"];
-export const IMAGES = ["LR", "Source", "Bilinear", "Bicubic", "Cubic", "SR", "HR"];
+export const IMAGES = ["LR", "Source", "Bilinear", "Bicubic", "Lanczos", "Linear", "Cubic", "SR", "HR"];
 export const COARSE = ["LR", "Source"]; // whose pixels are larger by the scale
 export const COLORS = {
-  LR: "#93a0ad", Source: "#93a0ad", Bilinear: "#7aa6e8", Bicubic: "#dfae62", Cubic: "#dfae62", SR: "#6fc7b5", HR: "#f1f4f7", Difference: "#c792dd",
+  LR: "#93a0ad", Source: "#93a0ad", Bilinear: "#7aa6e8", Bicubic: "#dfae62", Lanczos: "#b3a590", Linear: "#d08aa8", Cubic: "#dfae62", SR: "#6fc7b5", HR: "#f1f4f7", Difference: "#c792dd",
 };
 export const NOTHING = -32768;
 

@@ -2,6 +2,14 @@
 
 import { change, known, view } from "./state.js";
 
+const RIVALS = ["Bicubic", "Bilinear", "Linear", "Lanczos"];
+
+/** What SR is compared with, the usual first. */
+export function rivals() {
+  const { panels } = known.state;
+  return RIVALS.filter((name) => panels.includes(name));
+}
+
 /**
  * {name, panels} or {name, two}: two images of three planes. The first one is what is opened.
  * @returns {{name: string, panels?: string[], two?: string[]}[]}
@@ -16,15 +24,11 @@ export function layouts() {
       all, { name: "3 planes × 2", two: ["Source", "SR"] },
     ];
   }
-  if (!model) {
-    return [
-      { name: "2 × 2", panels: ["HR", "Bicubic", "Bilinear", "Difference"] }, { name: "LR · Bicubic · HR", panels: ["LR", "Bicubic", "HR"] },
-      all, { name: "3 planes × 2", two: ["Bicubic", "HR"] },
-    ];
-  }
+  // SR and what it is compared with first; without a model, the interpolations.
+  const [best, rival] = [...(model ? ["SR"] : []), ...rivals()];
   return [
-    { name: "2 × 2", panels: ["HR", "SR", "Bicubic", "Difference"] }, { name: "LR · SR · HR", panels: ["LR", "SR", "HR"] },
-    all, { name: "3 planes × 2", two: ["SR", "HR"] },
+    { name: "2 × 2", panels: ["HR", best, ...(rival ? [rival] : []), "Difference"] }, { name: `LR · ${best} · HR`, panels: ["LR", best, "HR"] },
+    all, { name: "3 planes × 2", two: [best, "HR"] },
   ];
 }
 

@@ -9,7 +9,7 @@ import { Stage, requestFor } from "./panels.js";
 import { curves, drawPlot } from "./profile.js";
 import { saveNumbers, savePicture, saveProfile } from "./save.js";
 import * as side from "./sidebar.js";
-import { applyLayout, currentLayout, layouts } from "./layouts.js";
+import { applyLayout, currentLayout, layouts, rivals } from "./layouts.js";
 import { allRegions, middleRegion } from "./regions.js";
 import { change, keyPlane, known, mainPlane, moveTo, onChange, onwards, planes, regionKey, sliceIndex, view } from "./state.js";
 import { bindStrength, isBetween, isNative, resetStrength, showStrength } from "./strength.js";
@@ -37,7 +37,7 @@ async function begin() {
   fillSelects(state, actions);
   side.showModel();
   side.showNotes();
-  const pair = isNative() ? ["SR", state.panels[1]] : [state.model ? "SR" : "Bicubic", "HR"];
+  const pair = isNative() ? ["SR", state.panels[1]] : [state.model ? "SR" : rivals()[0], "HR"];
   change({
     plane: state.plane, center: state.window[0], width: state.window[1], panels: new Set(layouts()[0].panels),
     difference: pair, pair: isNative() ? ["Source", "SR"] : pair, image: state.panels.at(-1),
@@ -59,19 +59,17 @@ async function begin() {
   listen(hear, answers);
 }
 
-/** Whether the server answers; when it does again, what became ready meanwhile is asked for. */
+/** Whether the server answers; once it does, at first or again, what became ready before it was heard is asked for. */
 function answers(lost) {
   const wasLost = view.lost;
   if (lost !== wasLost) change({ lost });
   $("banner").hidden = !lost;
   if (lost) return;
   store.refresh(() => true);
-  if (wasLost) {
-    want();
-    look();
-    measureSoon();
-    measureBoxSoon();
-  }
+  if (wasLost) want();
+  look();
+  measureSoon();
+  measureBoxSoon();
 }
 
 async function openSeries(number, index = null, remembered = null) {

@@ -7,6 +7,7 @@ import { extent, known, planes, sizeMm, sliceIndex, view } from "./state.js";
 
 const MARGIN = 4; // CSS pixels between an image and its pane's edge
 const GAP = 1;
+const WORTH = 1.08; // so much larger images must be where four panes do not stand two by two, or three leave a place empty
 const CHECKS = 8; // squares of a checkerboard along the shorter side
 const PATIENCE_MS = 150; // so long the last slice stays where the next one has not arrived
 
@@ -49,12 +50,8 @@ export class Stage {
     const box = this.element.getBoundingClientRect();
     const [width, height] = [Math.floor(box.width), Math.floor(box.height)];
     if (!width || !known.geometry || !this.panes.length) return;
-    const columns = bestColumns(this.panes, width, height);
-    const rows = Math.ceil(this.panes.length / columns);
-    const [w, h] = [(width - GAP * (columns - 1)) / columns, (height - GAP * (rows - 1)) / rows];
-    this.panes.forEach((pane, i) => {
-      pane.place((i % columns) * (w + GAP), Math.floor(i / columns) * (h + GAP), w, h);
-    });
+    const boxes = bestBoxes(this.panes, width, height);
+    this.panes.forEach((pane, i) => pane.place(...boxes[i]));
     this.draw();
   }
 
@@ -86,19 +83,28 @@ function one(name, plane) {
     : { kind: "image", plane, images: [name] };
 }
 
-/** So many columns that the smallest image is as large as it can be. */
-function bestColumns(panes, width, height) {
-  let best = [0, 1];
+/** Left, top, width and height of every pane: of all arrangements the one whose smallest image is largest. */
+function bestBoxes(panes, width, height) {
+  const candidates = [];
   for (let columns = 1; columns <= panes.length; columns++) {
     const rows = Math.ceil(panes.length / columns);
-    const scales = panes.map((pane) => {
-      const [left, top, right, bottom] = extent(pane.plane);
-      return Math.min(width / columns / (right - left), height / rows / (bottom - top));
-    });
-    const smallest = Math.min(...scales);
-    if (smallest > best[0] * 1.001) best = [smallest, columns];
+    const [w, h] = [(width - GAP * (columns - 1)) / columns, (height - GAP * (rows - 1)) / rows];
+    // A square of panes keeps neighbours near each other: another arrangement must be worth it.
+    const bonus = panes.length === 4 && columns === 2 ? WORTH : 1;
+    candidates.push({ bonus, boxes: panes.map((_, i) => [(i % columns) * (w + GAP), Math.floor(i / columns) * (h + GAP), w, h]) });
   }
-  return best[1];
+  if (view.plane === "all" && panes.length === 3) candidates.push({ bonus: WORTH, boxes: besideOthers(panes, width, height) });
+  const gain = ({ boxes, bonus }) => bonus * Math.min(...panes.map((pane, i) => pane.fit(boxes[i][2], boxes[i][3])));
+  return candidates.reduce((best, other) => (gain(other) > gain(best) * 1.001 ? other : best)).boxes;
+}
+
+/** Three planes without an empty place: the axial one at the left, the two others above each other. */
+function besideOthers(panes, width, height) {
+  const [first, ...others] = panes.map((pane) => extent(pane.plane)).map(([left, top, right, bottom]) => [right - left, bottom - top]);
+  const share = first[0] / (first[0] + Math.max(...others.map(([across]) => across)));
+  const [left, upper] = [Math.round(share * width), Math.round((height * others[0][1]) / (others[0][1] + others[1][1]))];
+  const right = width - left - GAP;
+  return [[0, 0, left, height], [left + GAP, 0, right, upper], [left + GAP, upper + GAP, right, height - upper - GAP]];
 }
 
 export function requestFor(name, plane) {
@@ -142,14 +148,16 @@ export class Pane extends Marked {
   /** CSS pixels per mm, and where the image's top left corner lies. */
   get transform() {
     // Three planes share one scale, so that lengths can be compared between them.
-    const fit = Math.min(...this.stage.panes.map((pane) => {
-      const [left, top, right, bottom] = extent(pane.plane);
-      return Math.min((this.width - pane.bar - 2 * MARGIN) / (right - left), (this.height - 2 * MARGIN) / (bottom - top));
-    }));
-    const scale = fit * view.zoom;
+    const scale = Math.min(...this.stage.panes.map((pane) => pane.fit(pane.width, pane.height))) * view.zoom;
     const [x, y] = view.pan[this.plane];
     const [left, top, right, bottom] = extent(this.plane);
     return { scale, left: (this.width - this.bar) / 2 + (x - (left + right) / 2) * scale, top: this.height / 2 + (y - (top + bottom) / 2) * scale };
+  }
+
+  /** CSS pixels per mm of a pane of this size. */
+  fit(width, height) {
+    const [left, top, right, bottom] = extent(this.plane);
+    return Math.min((width - this.bar - 2 * MARGIN) / (right - left), (height - 2 * MARGIN) / (bottom - top));
   }
 
   /** Room at the right for the scale of colours, which covers no image. */
@@ -166,8 +174,8 @@ export class Pane extends Marked {
 
   /** The picture of one of the images, or of their difference; the last one for a moment, else null. */
   picture(i) {
-    const found = this.kind === "difference" ? this.differencePicture() : this.stored(this.images[i]);
     const place = `${view.series} ${sliceIndex(this.plane)}`;
+    const found = this.kind === "difference" ? this.differencePicture() : this.stored(this.images[i]);
     this.pending = !found;
     if (found) {
       this.shown[i] = found;
@@ -187,8 +195,8 @@ export class Pane extends Marked {
 
   stored(name) {
     const found = this.stage.store.get(requestFor(name, this.plane));
-    // SR of an axial slice is there or not; other planes fill up row by row.
-    return found && (found.complete || this.plane !== "axial") ? found : null;
+    // SR of an axial slice is there or not; other planes fill up row by row, from the first row on.
+    return found && (found.complete || (this.plane !== "axial" && !found.blank)) ? found : null;
   }
 
   differencePicture() {

@@ -21,7 +21,7 @@ function download(blob, name) {
 /** How SR of images as they are was made. */
 function nativeLine(made) {
   const { model, version } = known.state;
-  if (isBetween()) return `slices every ${mm(known.state.strength.slice_spacing)} mm of ${mm(made.thickness_mm)} mm slices ${mm(made.distance_mm)} mm apart by ${model.name} (${model.sha256.slice(0, 8)}, ${model.engine}) · ctsr ${version} · not for diagnosis`;
+  if (isBetween()) return `slices every ${mm(known.state.strength.slice_spacing)} mm of ${mm(made.thickness_mm)} mm slices ${mm(made.distance_mm)} mm apart by ${model.name} (${model.sha256.slice(0, 8)}, ${model.engine}), denoise ${mm(made.strength.denoise, 3)}${view.plane === "axial" ? "" : "; marks at the edges: slices of the source"} · ctsr ${version} · not for diagnosis`;
   const { denoise, sharpen } = made.strength;
   const noise = made.before_after?.noise_ratio ? `, noise ×${made.before_after.noise_ratio.toFixed(2)}` : "";
   return `SR ×${known.state.scale} by ${model.name} (${model.sha256.slice(0, 8)}, ${model.engine}), denoise ${mm(denoise, 3)}, sharpen ${mm(sharpen, 3)}${noise} · ctsr ${version} · not for diagnosis`;
@@ -126,7 +126,7 @@ function nativeLines(region, made) {
   const one = state.series[view.series];
   const biases = Object.keys(made.before_after?.bias_hu ?? {});
   const how = isBetween() ? {
-    slice_spacing_mm: state.strength.slice_spacing, thickness_mm: made.thickness_mm, distance_mm: made.distance_mm, told_noise_hu: made.told.noise_hu,
+    slice_spacing_mm: state.strength.slice_spacing, denoise: made.strength.denoise, thickness_mm: made.thickness_mm, distance_mm: made.distance_mm, told_noise_hu: made.told.noise_hu,
     source_noise_hu: made.noise.sigma_hu ?? "", model: state.model.name, model_sha256: state.model.sha256, engine: state.model.engine,
     device: state.model.device, caveats: [...state.caveats[view.series].map(({ text }) => text), ...made.warnings].join(" "), ctsr_version: state.version,
   } : {

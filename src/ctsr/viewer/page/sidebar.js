@@ -1,6 +1,7 @@
 // The column on the right: where we are, numbers, degradation, series, model.
 
 import { IMAGES, definitions, escaped, metric, mm, rangeText, signed } from "./format.js";
+import { rivals } from "./layouts.js";
 import { keyPlane, known, sliceIndex, view } from "./state.js";
 
 /** @type {(id: string) => any} */
@@ -68,8 +69,12 @@ function showTrack({ total, SR_runs: runs }) {
   $("track").style.background = shown && stops.length ? `linear-gradient(to right, ${stops.join(", ")})` : "none";
 }
 
+let newest = -1; // answers and events overtake each other
+
 export function showProgress(progress) {
-  const { total } = progress;
+  const { total, clock } = progress;
+  if (clock < newest) return;
+  newest = clock;
   showTrack(progress);
   const rows = [];
   const reformatted = view.plane !== "axial";
@@ -143,10 +148,11 @@ function share(part) {
 function figure(metrics) {
   const { methods } = known.state;
   const psnr = (panel) => metrics[methods[panel]]?.PSNR?.value ?? null;
-  const [sr, bicubic] = [psnr("SR"), psnr("Bicubic")];
-  if (sr === null) return bicubic === null ? "" : `<p class="figure"><strong>${bicubic.toFixed(2)} dB</strong> PSNR of bicubic</p>`;
+  const [rival] = rivals();
+  const [sr, other] = [psnr("SR"), psnr(rival)];
+  if (sr === null) return other === null ? "" : `<p class="figure"><strong>${other.toFixed(2)} dB</strong> PSNR of ${rival.toLowerCase()}</p>`;
   const trained = known.state.caveats[view.series].some(({ kind }) => kind === "trained");
-  const gain = bicubic === null ? "" : `, ${sr >= bicubic ? "+" : "\u2212"}${Math.abs(sr - bicubic).toFixed(2)} dB to bicubic`;
+  const gain = other === null ? "" : `, ${sr >= other ? "+" : "\u2212"}${Math.abs(sr - other).toFixed(2)} dB to ${rival.toLowerCase()}`;
   return `<p class="figure${trained ? " doubtful" : ""}"><strong>${sr.toFixed(2)} dB</strong> PSNR of SR${gain}${trained ? " (trained on this patient)" : ""}</p>`;
 }
 
@@ -189,10 +195,15 @@ export function showMetrics(answer) {
   body.classList.remove("waiting");
   const waiting = answer.sr_missing ? '<p class="hint">SR follows when it is computed.</p>' : "";
   const plane = view.plane === "axial" || view.plane === "all" ? "" : `<p class="hint">Of this ${view.plane} picture; evaluations measure axial slices.</p>`;
-  const open = body.querySelector("details")?.open ?? true;
   body.innerHTML = Object.keys(answer.metrics).length
-    ? `${figure(answer.metrics)}<details${open ? " open" : ""}><summary>All metrics</summary>${tables(answer)}</details>${waiting}${plane}`
+    ? `${figure(answer.metrics)}${folded(body, answer)}${waiting}${plane}`
     : waiting || '<p class="hint">when all slices are computed</p>';
+}
+
+/** All metrics, behind one line until it is opened; opened it stays. */
+function folded(body, answer) {
+  const open = body.querySelector("details")?.open ?? false;
+  return `<details${open ? " open" : ""}><summary>All metrics</summary>${tables(answer)}</details>`;
 }
 
 export function showRegion(answer) {
@@ -209,7 +220,7 @@ export function showRegion(answer) {
     return `<tr><th scope="row">${name}</th><td title="${mean}">${signed(mean, 1)}</td><td title="${sd}">${sd.toFixed(1)}</td><td>${count}</td></tr>`;
   });
   const head = "<caption>HU as they are, not clipped</caption><tr><td></td><th scope=\"col\">mean HU</th><th scope=\"col\">SD</th><th scope=\"col\">pixels</th></tr>";
-  body.innerHTML = `<table>${head}${lines.join("")}</table>${Object.keys(answer.metrics).length ? tables(answer) : ""}`;
+  body.innerHTML = `<table>${head}${lines.join("")}</table>${Object.keys(answer.metrics).length ? folded(body, answer) : ""}`;
   return undefined;
 }
 

@@ -8,7 +8,7 @@ const $ = (id) => document.getElementById(id);
 const SETTLE_MS = 120; // a slider that rests for so long has been put there
 
 export const isNative = () => Boolean(known.state?.strength);
-/** Slices between slices: nothing is chosen on the page, and nothing is measured of the series. */
+/** Slices between slices: only how much noise is removed is chosen, and nothing is measured of the series. */
 export const isBetween = () => Boolean(known.state?.strength?.slice_spacing);
 
 /** Bind the sliders; `wanted` is told {denoise, sharpen, limit_noise} once they rest. */
@@ -17,12 +17,8 @@ export function bindStrength(wanted) {
   $("strength").hidden = !strength;
   $("degradation").hidden = Boolean(strength);
   if (!strength) return;
-  for (const choice of $("strength").querySelectorAll(".group, .slide")) choice.hidden = isBetween();
-  if (isBetween()) {
-    $("strength").querySelector("h2").textContent = "Slices between slices";
-    $("command").textContent = `ctsr upscale IN OUT ${strength.between_flags}`;
-    return;
-  }
+  for (const id of ["strengths", "sharpen", "limit-noise"]) $(id).closest(".group, .slide").hidden = isBetween();
+  if (isBetween()) $("strength").querySelector("h2").textContent = "Slices between slices";
   let timer = null;
   const changed = (delay) => {
     showSliders();
@@ -30,7 +26,7 @@ export function bindStrength(wanted) {
     timer = setTimeout(() => wanted(asked()), delay);
   };
   for (const id of ["denoise", "sharpen"]) {
-    $(id).disabled = !strength.conditional;
+    $(id).disabled = !strength.conditional && !isBetween();
     $(id).addEventListener("input", () => changed(SETTLE_MS));
   }
   $("limit-noise").addEventListener("change", () => changed(0));
@@ -51,12 +47,12 @@ let exact = null; // of a named strength: 2/3 lies between two places of a slide
 
 function asked() {
   const value = (name) => (exact && Math.abs(exact[name] - Number($(name).value)) <= 0.0051 ? exact[name] : Number($(name).value));
-  return { denoise: value("denoise"), sharpen: value("sharpen"), limit_noise: $("limit-noise").checked };
+  return isBetween() ? { denoise: value("denoise") } : { denoise: value("denoise"), sharpen: value("sharpen"), limit_noise: $("limit-noise").checked };
 }
 
 export function resetStrength() {
   const { strength } = known.state;
-  if (!strength || isBetween()) return;
+  if (!strength) return;
   exact = { denoise: strength.denoise, sharpen: strength.sharpen };
   $("denoise").value = strength.denoise;
   $("sharpen").value = strength.sharpen;
@@ -67,6 +63,10 @@ export function resetStrength() {
 function showSliders() {
   const { denoise, sharpen, limit_noise: limited } = asked();
   document.querySelector("[for=denoise]").textContent = denoise.toFixed(2);
+  if (isBetween()) {
+    $("command").textContent = `ctsr upscale IN OUT ${known.state.strength.between_flags}${denoise ? ` --denoise ${denoise}` : ""}`;
+    return;
+  }
   document.querySelector("[for=sharpen]").textContent = sharpen.toFixed(2);
   const { named, conditional } = known.state.strength;
   for (const button of $("strengths").children) {
@@ -97,8 +97,10 @@ export function showStrength(made) {
 function showBetween(made) {
   const noise = made.noise.sigma_hu === null ? "–" : `${made.noise.sigma_hu.toFixed(1)} HU`;
   const told = made.told.noise_hu ? `noise of ${made.told.noise_hu.toFixed(1)} HU` : "no noise";
+  const { slice_spacing: spacing, pixel_spacing: pixels } = known.state.strength;
   $("told").innerHTML = definitions([
-    ["from", `${mm(made.thickness_mm)} mm slices, ${mm(made.distance_mm)} mm apart`], ["to", `${mm(known.state.strength.slice_spacing)} mm apart`],
+    ["from", `${mm(made.thickness_mm)} mm slices, ${mm(made.distance_mm)} mm apart`],
+    ["to", `${mm(spacing)} mm apart${pixels ? `, pixels of ${mm(pixels)} mm` : ""}`],
     ["told", told], ["noise of the source", noise],
   ]);
   $("metrics").querySelector("h2").firstChild.textContent = "Source slices ";
