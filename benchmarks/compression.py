@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from ctsr.dicom.compress import SYNTAXES, Compression, compress
+from ctsr.dicom.encode import SYNTAXES, Compression, compress
 from ctsr.dicom.write import save_slice
 
 METHODS: tuple[Compression, ...] = ("none", *SYNTAXES)

@@ -14,12 +14,11 @@ from torch import Tensor
 from benchmarks.common import exams, opened, workspace
 from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.features import TRUNKS, Conv, Trunk
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.losses import PerceptualLoss
+from ctsr.losses import TRUNKS, Conv, PerceptualLoss, Trunk
 from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
-from ctsr.progress import SILENT
+from ctsr.reporting import SILENT
 from ctsr.train.adversarial import FinetuneStage, WeightedLoss
 from ctsr.train.context import TrainingContext, Validation
 from ctsr.train.loop import learner

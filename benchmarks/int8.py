@@ -23,7 +23,7 @@ from ctsr.checkpoint import Model, find_model
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
-from ctsr.infer.openvino_engine import OpenvinoEngine, convert, converted, import_openvino
+from ctsr.infer.engine import OpenvinoEngine, convert, converted, import_openvino
 from ctsr.models.architecture import TRUNKS
 from ctsr.quantization.acceptance import Pair, compare_engines
 from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, correct_bias, fake_quantized

@@ -23,11 +23,11 @@ from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.files import write_json
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted
+from ctsr.infer.engine import OpenvinoEngine, converted
 from ctsr.models import Architecture, build
 from ctsr.models.conditioning import input_channels
 from ctsr.models.profile import profile
-from ctsr.progress import Silent
+from ctsr.reporting import Silent
 from ctsr.train.options import TrainOptions, from_plain
 from ctsr.train.run import train
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctsr.dicom.frames import slice_header
+from ctsr.dicom.encode import slice_header
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.exams import scan
 from ctsr.phantom.exams import make_exams

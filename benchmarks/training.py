@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.common import exams, workspace
-from ctsr.progress import Silent
+from ctsr.reporting import Silent
 from ctsr.train.options import TrainOptions
 from ctsr.train.run import train
 

@@ -17,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ctsr.dicom.compress import SYNTAXES, Compression, compress
-from ctsr.dicom.frames import slice_header
+from ctsr.dicom.encode import SYNTAXES, Compression, compress, slice_header
 from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import CtsrError
 from ctsr.exams import read_slice, scan
-from ctsr.resample import resample
 from ctsr.series import Series, is_nifti
+from ctsr.volume import resample
 
 COUNTED = re.compile(r"^(Error|Warning)")
 VALUES = re.compile(r"<[^>]*>|\d+")

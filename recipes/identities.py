@@ -13,7 +13,7 @@ from ctsr.checkpoint.model_lookup import IDENTITIES
 from ctsr.data.datasets import open_roots
 from ctsr.data.split import read_split
 from ctsr.files import write_json
-from ctsr.identity import proven
+from ctsr.hashing import proven
 
 SPLIT = Path(__file__).with_name("split.json")
 

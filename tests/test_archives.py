@@ -6,10 +6,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.fileset import FileSet
 
-import ctsr.archives
-from ctsr.archives import unpacked
+import ctsr.files
 from ctsr.cli.main import main
 from ctsr.errors import ReadError
+from ctsr.files import unpacked
 from tests.made.ct import slices, write
 
 
@@ -74,7 +74,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctsr.archives, "FREE_OF_DOUBT_BYTES", 1 << 20)
+    monkeypatch.setattr(ctsr.files, "FREE_OF_DOUBT_BYTES", 1 << 20)
     bomb = zipped(tmp_path / "bomb.zip", {f"{i}.dcm": bytes(1 << 20) for i in range(4)})
     with pytest.raises(ReadError, match="as a zip bomb does"), unpacked(bomb):
         pass

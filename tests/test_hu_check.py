@@ -10,7 +10,7 @@ from ctsr.data.datasets import open_exams
 from ctsr.errors import DomainError, SeriesError
 from ctsr.exams import read_slice, scan
 from ctsr.hu import HUCorrection
-from ctsr.hu_check import Verdict, check_hu
+from ctsr.padding import Verdict, check_hu
 from ctsr.series import DefectKind, Series, check
 from tests.made.ct import body, chest, ct_slice, save, save_series, slices, store
 from tests.made.exams import kinds, save_patients

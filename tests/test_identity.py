@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctsr.identity import find_people, header_identities, is_same_person, proven
+from ctsr.hashing import find_people, header_identities, is_same_person, proven
 
 
 def person(study: str, patient_id: str, birth: str = "", sex: str = "") -> tuple[str, ...]:

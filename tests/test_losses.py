@@ -8,13 +8,17 @@ from torch import Tensor
 
 from ctsr.degrade import DegradationParams, degrade
 from ctsr.errors import CheckpointError, UsageError
-from ctsr.features import TRUNKS, Conv, Trunk, as_imagenet, convolutions_of
 from ctsr.losses import (
+    TRUNKS,
+    Conv,
     GanType,
     PerceptualLoss,
+    Trunk,
     artifact_loss,
     artifact_map,
+    as_imagenet,
     consistency_loss,
+    convolutions_of,
     discriminator_loss,
     generator_loss,
     l1_loss,

@@ -14,9 +14,8 @@ from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.evaluate.through_plane import evaluate_through_plane
-from ctsr.hashing import derived_uid
-from ctsr.identity import pseudonym
-from ctsr.infer.selection import EngineRequest
+from ctsr.hashing import derived_uid, pseudonym
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.train.finetune import finetune
 from ctsr.train.options import FinetuneOptions, TrainOptions, continued
 from ctsr.train.run import train

@@ -10,7 +10,7 @@ from recipes.train import MODELS
 
 from ctsr.checkpoint.model_lookup import BUNDLED, SLICE_MODELS
 from ctsr.cli.main import VERBS, parse
-from ctsr.cli.train import Train
+from ctsr.cli.training import Train
 from ctsr.data.split import read_split
 
 RECIPES = Path(__file__).parents[1] / "recipes"

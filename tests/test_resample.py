@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctsr.errors import DomainError
-from ctsr.resample import at_spacing, resample
-from ctsr.volume import Plane
+from ctsr.volume import Plane, at_spacing, resample
 
 AXES = ((0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 SPACINGS = (0.27, 0.31, 0.4, 0.5, 0.645, 0.703125, 0.760, 0.8, 0.859, 0.9765625, 1.1, 1.3671875, 1.4)

@@ -11,7 +11,7 @@ from ctsr.data.datasets import open_exams
 from ctsr.errors import ReadError, SeriesError
 from ctsr.exams import read_slice, scan
 from ctsr.hashing import derived_uid
-from ctsr.hu_check import HUFinding, Verdict
+from ctsr.padding import HUFinding, Verdict
 from ctsr.series import Command
 from ctsr.slice_check import NeighbourCheck, SliceJudge
 from tests.made.ct import body, save_series

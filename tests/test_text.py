@@ -1,4 +1,4 @@
-from ctsr.text import safe_name
+from ctsr.reporting import safe_name
 
 
 def test_a_name_loses_what_no_file_can_be_called() -> None:

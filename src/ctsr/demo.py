@@ -10,7 +10,7 @@ from ctsr.evaluate.methods import load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.phantom.exams import make_exams
 from ctsr.preprocess import preprocess
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.train.options import TrainOptions
 from ctsr.train.run import train
 

@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ctsr.errors import ReadError
-from ctsr.text import one_line
+from ctsr.reporting import one_line
 
 LONGEST_NUMBER = 40
 """Characters of a number: enough for every number that is written, too few to take long to parse."""

@@ -6,7 +6,7 @@ Each message is one line: what is wrong, where, and what to do about it.
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from ctsr.text import one_line
+from ctsr.reporting import one_line
 
 PASSED_ON = (KeyboardInterrupt, SystemExit, GeneratorExit, BrokenPipeError)
 """Exceptions that end the program or a generator rather than tell of a damaged file."""

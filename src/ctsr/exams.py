@@ -16,10 +16,9 @@ from ctsr.dicom.reading import files_below, real_folders
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError, boundary
 from ctsr.files import is_special
 from ctsr.hu import AIR, AS_READ, HUCorrection
-from ctsr.hu_check import PLAUSIBLE, HUFinding, Verdict, check_hu
-from ctsr.padding import SlicePixels
+from ctsr.padding import PLAUSIBLE, HUFinding, SlicePixels, Verdict, check_hu
 from ctsr.pool import in_order
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress, listed, printable
 from ctsr.series import (
     Defect,
     DefectKind,
@@ -32,7 +31,6 @@ from ctsr.series import (
     is_volume,
     volume_stem,
 )
-from ctsr.text import listed, printable
 from ctsr.volume import Grid, Volume, normal, spread
 
 ON_GRID_WITHIN = 0.25

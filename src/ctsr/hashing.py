@@ -1,10 +1,18 @@
-"""Digests, seeds and DICOM UIDs made from names: the same parts give the same value on every machine, in every process.
+"""Hashes of names: digests, seeds and UIDs that are the same everywhere; and who an exam is of, by its headers.
 
 Other parts give other values.
+
+A hash is a pseudonym, not anonymity: who has a list of PatientIDs can hash them all and compare.
 """
 
 import hashlib
+import re
 import uuid
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -38,3 +46,145 @@ def derived_uid(*parts: str) -> str:
     come from `digest`, which keeps the parts apart.
     """
     return f"2.25.{uuid.UUID(bytes=digest(*parts), version=5).int}"
+
+
+STUDY, PATIENT, UNSURE = "study", "patient", "unsure"
+"""Kinds of identity. UNSURE is a PatientID that many people may share."""
+
+GENERIC = re.compile(
+    r"[\W_0]*|(\w)\1{4,}|0*12345(6(7(8(90?)?)?)?)?"
+    r"|(anon|test|unknown|none|null|nil|patient|subject|phantom|demo|dummy|sample|no\W?name|no\W?id|na$|qa$|xx"
+    r"|removed|deleted|empty|pseudo|confidential|de\W?identified|de\W?personali[sz]ed|redacted|hidden|study$)"
+    r"[\W_a-z]*\d*",
+    re.IGNORECASE,
+)
+"""PatientIDs that anonymisers, phantoms and operators in haste write for everyone."""
+SHORTEST_ID = 4
+"""Characters of a PatientID that proves something by itself: 12 is a patient of many a hospital."""
+
+
+NAME = "name"
+"""Begins what stands for the name of a patient's folder in files that are passed on."""
+
+
+def pseudonym(name: str) -> str:
+    """Make the hash that stands for a patient's name: ``name:HASH``; a hash stays as it is."""
+    return name if name.startswith(f"{NAME}:") else f"{NAME}:{digest('name', name, size=8).hex()}"
+
+
+def with_names(split: Mapping[str, Iterable[str]], present: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Replace hashes in a model's split by the names they stand for, as far as those patients are present."""
+    names = {pseudonym(name): name for name in present}
+    named: dict[str, tuple[str, ...]] = {}
+    for part, patients in split.items():
+        named[part] = tuple(names.get(patient, patient) for patient in patients)
+    return named
+
+
+@lru_cache(maxsize=4096)
+def header_identities(
+    study_uid: str, patient_id: str, issuer: str = "", birth_date: str = "", sex: str = ""
+) -> tuple[str, ...]:
+    """Make the identities of an image: ``study:HASH``, and ``patient:HASH:TRAITS`` or ``unsure:HASH:TRAITS``.
+
+    Args:
+        study_uid: StudyInstanceUID; empty where there is none.
+        patient_id: PatientID.
+        issuer: IssuerOfPatientID, part of the id.
+        birth_date: PatientBirthDate, kept as 16 bits of a hash: enough to see that two differ.
+        sex: PatientSex, likewise.
+    """
+    found = [f"{STUDY}:{digest('study', study_uid, size=10).hex()}"] if study_uid else []
+    # Blanks, case and leading zeros change when an id is typed again or passes through another system.
+    bare = " ".join(patient_id.upper().split()).lstrip("0 ")
+    is_sure = not GENERIC.fullmatch(bare) and (len(bare) >= SHORTEST_ID or bool(birth_date))
+    name = digest("patient", bare, issuer, size=10).hex()
+    traits = [digest(kind, value, size=2).hex() if value else "" for kind, value in (("b", birth_date), ("s", sex))]
+    return (*found, f"{PATIENT if is_sure else UNSURE}:{name}:{'/'.join(traits)}")
+
+
+def content_identity(size: int, *samples: bytes) -> str:
+    """Make the identity of a file without study or patient, from its size in bytes and some of what it holds."""
+    return f"{STUDY}:{digest('content', size, *(sample.hex() for sample in samples), size=10).hex()}"
+
+
+def proven(identities: Iterable[str]) -> tuple[str, ...]:
+    """Those that prove who an exam is of, sorted: what a model remembers of its training exams."""
+    return tuple(sorted({identity for identity in identities if not identity.startswith(UNSURE)}))
+
+
+def is_same_person(some: Collection[str], others: Collection[str]) -> bool:
+    """Whether two sets of identities share a study, or a PatientID whose birth date and sex do not contradict."""
+    keys: dict[str, list[str]] = defaultdict(list)
+    for identity in proven(others):
+        keys[_name(identity)].append(identity)
+    return any(not _contradict(identity, other) for identity in proven(some) for other in keys.get(_name(identity), ()))
+
+
+@dataclass(frozen=True)
+class People:
+    """Which folders are one person."""
+
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Patients (by folder name) that are one person, sorted; only groups of two and more."""
+    notes: tuple[str, ...] = ()
+    """A line for each PatientID that several folders share without proof that they are one person."""
+
+
+def find_people(patients: Mapping[str, Collection[str]]) -> People:
+    """Tell which of the patients are one person, from the identities of each."""
+    holders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for patient in sorted(patients):
+        for identity in patients[patient]:
+            holders[_name(identity)][patient].add(identity)
+    leader = {patient: patient for patient in patients}
+    notes: list[str] = []
+    for found in holders.values():
+        if len(found) < 2:
+            continue
+        everything = [identity for identities in found.values() for identity in sorted(identities)]
+        names = sorted(found)
+        if everything[0].startswith(STUDY):
+            _join(leader, names)
+        elif any(identity.startswith(UNSURE) for identity in everything):
+            notes.append(_note(names, "but it is empty or one that many people may have"))
+        elif any(_contradict(some, other) for some, other in combinations(everything, 2)):
+            notes.append(_note(names, "but their birth dates or sexes differ"))
+        else:
+            _join(leader, names)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for patient in sorted(patients):
+        groups[_leader(leader, patient)].append(patient)
+    return People(tuple(tuple(group) for group in groups.values() if len(group) > 1), tuple(sorted(notes)))
+
+
+def _note(names: list[str], why: str) -> str:
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"{shown} have one PatientID, {why}: they are taken for different patients"
+
+
+def _name(identity: str) -> str:
+    """An identity without kind and traits where it is a PatientID."""
+    kind, name = identity.split(":")[:2]
+    return name if kind in {PATIENT, UNSURE} else identity
+
+
+def _contradict(some: str, other: str) -> bool:
+    """Whether two identities of one PatientID have different birth dates or sexes, where both tell them."""
+    ours, theirs = some.split(":")[2:], other.split(":")[2:]
+    if not (ours and theirs):
+        return False
+    pairs = zip(ours[0].split("/"), theirs[0].split("/"), strict=False)
+    return any(a != b for a, b in pairs if a and b)
+
+
+def _leader(leader: Mapping[str, str], patient: str) -> str:
+    while leader[patient] != patient:
+        patient = leader[patient]
+    return patient
+
+
+def _join(leader: dict[str, str], patients: list[str]) -> None:
+    for some, other in pairwise(patients):
+        first, second = sorted((_leader(leader, some), _leader(leader, other)))
+        leader[second] = first

@@ -23,11 +23,11 @@ from nibabel.spatialimages import HeaderDataError
 
 from ctsr.errors import ReadError
 from ctsr.files import atomic_path, cached_by_file
+from ctsr.hashing import content_identity
 from ctsr.hu import rescale_problem
-from ctsr.identity import content_identity
 from ctsr.padding import SlicePixels, outside_reconstruction
+from ctsr.reporting import one_line, size
 from ctsr.series import NRRD, Defect, DefectKind, Excluded, Series, SliceHeader, is_nifti, too_small
-from ctsr.text import one_line, size
 from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Grid, Vector, plane_problem
 
 BROKEN = (

@@ -1,6 +1,7 @@
-"""Slices of a series or a volume, and which of their pixels were never reconstructed."""
+"""Which pixels of a slice were never reconstructed, and whether the others look like Hounsfield units."""
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import ndimage
 from ctsr.hu import AIR
 from ctsr.volume import PaddingMask, Plane, Volume, VoxelsHU
 
-BELOW_AIR = -1100.0
+FILL_BELOW = -1100.0
 """HU: nothing physical lies here over a whole region, scanners clip at −1024 and noise goes both ways."""
 ABOVE_AIR = -900.0
 """HU: a constant corner brighter than this is not a scanner's fill but part of the image."""
@@ -49,7 +50,7 @@ class SlicePixels:
 
 def is_below_air(hu: float) -> bool:
     """True for a value in HU that only a fill can have."""
-    return hu < BELOW_AIR
+    return hu < FILL_BELOW
 
 
 def connected_to_border(mask: PaddingMask) -> PaddingMask:
@@ -201,3 +202,214 @@ def volume_of(slices: list[SlicePixels], plane: Plane, like: Volume) -> Volume:
         origin=plane.origin,
     )
     return Volume(hu, grid, padding)
+
+
+SAMPLES = 4096
+"""Pixels of a slice that are looked at, evenly spread."""
+FEWEST = 64
+"""Pixels beside padding without which nothing can be said."""
+NEAR_AIR = 100.0
+"""HU about the value of air …"""
+SOFT = (-150.0, 250.0)
+"""… and HU of fat, water, soft tissue and blood."""
+BODY_ABOVE = -500.0
+"""HU that part the body from air and lung."""
+PEAK_WIDTH = 100.0
+"""HU: soft tissue is a narrow peak, unlike bone, contrast and lung."""
+LEAST_PEAK = 0.25
+"""Of the body's pixels, within `PEAK_WIDTH`."""
+LEAST_AIR, LEAST_SOFT = 0.02, 0.02
+"""Shares of the pixels without which another offset is not considered."""
+BETTER_BY = 0.03
+"""Share of the pixels by which another reading must explain more …"""
+ENOUGH = 0.5
+"""… and explain at all."""
+LEAST_LIKE = 0.02
+"""Share of air or soft tissue that any slice of a patient or phantom has."""
+SHIFT_REFUSED = 400.0
+"""HU: a smaller shift is one of cone-beam scanners, which are not calibrated."""
+SHIFT_WARNED = 120.0
+STEP = 10.0
+"""HU between the offsets that are tried."""
+SMALL_RANGE = 20.0
+"""Values that differ by less, and are no whole numbers, are scaled: -1 … 1, or z-scores."""
+EIGHT_BITS = 255
+SATURATED = 0.2
+"""Share of the pixels at one end of 256 grey values: a window has cut off what lies beyond."""
+LOST_SIGN, HUGE_SHARE = 20000.0, 0.05
+"""HU beyond which no more than metal's few pixels lie, and the share of pixels that is too many."""
+SCALES = (0.5, 2.0, 0.1, 10.0, 0.25, 4.0)
+"""Factors that a wrong slope is tried for."""
+CUT_ABOVE, CUT_RANGE = -900.0, 100.0
+"""HU: a lowest value above this that much of the image has is a window's end; in a range of at least …"""
+BELOW_AIR, BELOW_AIR_SHARE = -1150.0, 0.05
+"""HU below which no more than noise lies, and the share of pixels that is too many if other slopes do better."""
+STRETCHES = (1.5, 2.0)
+"""Factors by which HU may be stretched about 0, as by a slope of NIfTI."""
+STRETCHED_BY = 0.1
+"""Share of the pixels by which HU must be more like HU once they are divided by such a factor."""
+CUT_SHARE, CUT_BELOW = 0.004, 2500.0
+"""Share of the pixels at the highest value that is a window's end; and HU above which it is metal's, cut by 12 bits."""
+LEAST_BODY, LEAST_SOFT_BODY = 0.05, 0.2
+"""Share of the pixels without which nothing is said of the body, and of soft tissue in every body."""
+
+Values = npt.NDArray[np.float64]
+
+
+class Verdict(Enum):
+    """What the values of a slice or series are, as far as they tell."""
+
+    PLAUSIBLE = "plausible"
+    SHIFTED = "shifted"
+    CUT_OFF = "cut off"
+    IMPLAUSIBLE = "implausible"
+
+
+@dataclass(frozen=True)
+class HUFinding:
+    """A verdict on a slice's values, and why."""
+
+    verdict: Verdict
+    detail: str = ""
+    """What the values look like and which arguments correct them; empty where they are plausible."""
+
+
+PLAUSIBLE = HUFinding(Verdict.PLAUSIBLE)
+
+
+def check_hu(hu: VoxelsHU, padding: PaddingMask | None = None) -> HUFinding:
+    """Judge whether the values of one axial slice can be HU.
+
+    Args:
+        hu: (rows, columns), HU as the header makes them.
+        padding: pixels that were not reconstructed, which do not count.
+    """
+    values = _sample(hu, padding)
+    if len(values) < FEWEST:
+        return PLAUSIBLE
+    low, high = float(values.min()), float(values.max())
+    is_whole = bool((np.abs(values - values.round()) < 1e-3).mean() > 0.5)
+    if high - low < SMALL_RANGE and not is_whole:
+        return _implausible(f"its values lie between {low:.3g} and {high:.3g}, as if scaled to −1 … 1 or z-scores")
+    huge = float((values > LOST_SIGN).mean())
+    if huge > HUGE_SHARE:
+        return _implausible(f"{huge:.0%} of its values are above {LOST_SIGN:g}: a sign is lost, or the slope is wrong")
+    ends = max(float((values == low).mean()), float((values == high).mean()))
+    if is_whole and 100 < high - low <= EIGHT_BITS and (low >= 0 or ends > SATURATED):
+        return _implausible(f"its values are whole numbers from {low:g} to {high:g}: windowed to 8 bits")
+    if low > CUT_ABOVE and high - low > CUT_RANGE and (cut := float((values == low).mean())) > SATURATED:
+        return _implausible(f"{cut:.0%} of its values are {low:g}, and none lies below: a window has cut them off")
+    return _compared(np.sort(values))
+
+
+def _compared(values: Values) -> HUFinding:
+    """Compare HU as they are with other offsets and slopes.
+
+    Args:
+        values: sorted.
+    """
+    own = _explained(values, 0.0)
+    shift, likeness = _best_shift(values)
+    if likeness >= max(ENOUGH, own + BETTER_BY):
+        if abs(shift) >= SHIFT_REFUSED:
+            return _implausible(
+                f"air lies near {shift - 1000:.0f} and soft tissue near {shift + 40:.0f}, as in HU {shift:+.0f}; "
+                f"{_remedy(-shift)}"
+            )
+        if abs(shift) >= SHIFT_WARNED:
+            return HUFinding(Verdict.SHIFTED, f"its HU seem shifted by {shift:+.0f}; {_remedy(-shift)}")
+    for scale in SCALES if own < ENOUGH else ():
+        shift, likeness = _best_shift(values / scale)
+        if likeness >= max(ENOUGH, own + 0.3):
+            return _implausible(
+                f"its values look like HU × {scale:g} {scale * shift:+.0f}; pass `hu_scale` {1 / scale:g} and "
+                f"`hu_offset` {-shift:.0f} if so"
+            )
+    if own < LEAST_LIKE:
+        return _implausible(f"neither air near −1000 nor soft tissue near 0 is in it ({values[0]:g} … {values[-1]:g})")
+    return _stretched(values, own)
+
+
+def _stretched(values: Values, own: float) -> HUFinding:
+    """Judge whether a slope has moved air or soft tissue away from where they belong.
+
+    Args:
+        values: sorted.
+        own: share of them that are air or soft tissue as they are.
+    """
+    below = _share(values, -np.inf, BELOW_AIR)
+    unstretched = max(_explained(values / factor, 0.0) for factor in STRETCHES)
+    if below > BELOW_AIR_SHARE and unstretched >= max(ENOUGH, own + STRETCHED_BY):
+        return _implausible(f"{below:.0%} of its values lie below {BELOW_AIR:g}, where nothing is: its slope is wrong")
+    body = _share(values, BODY_ABOVE, np.inf)
+    soft = _share(values, *SOFT)
+    if body > LEAST_BODY and soft < LEAST_SOFT_BODY * body:
+        return _implausible(
+            f"of what is denser than lung, only {soft / body:.0%} lies near soft tissue ({SOFT[0]:g} to {SOFT[1]:g}): "
+            "its slope is wrong, or a window was applied"
+        )
+    return _cut_off(values)
+
+
+def _cut_off(values: Values) -> HUFinding:
+    """Judge whether bone and contrast have lost their values, as in HU clipped to −1000 … 400."""
+    low, high = values[0], values[-1]
+    share = _share(values, high, np.inf)
+    if high - low <= CUT_RANGE or high > CUT_BELOW or share < CUT_SHARE:
+        return PLAUSIBLE
+    return HUFinding(Verdict.CUT_OFF, f"{share:.1%} of its values are {high:g}, and none lies above: they are cut off")
+
+
+def _remedy(offset: float) -> str:
+    near = min((1000.0, 1024.0, -1000.0, -1024.0), key=lambda usual: abs(usual - offset))
+    return f"pass `hu_offset` {near if abs(near - offset) <= 40 else offset:.0f} if so"
+
+
+def _implausible(detail: str) -> HUFinding:
+    return HUFinding(Verdict.IMPLAUSIBLE, detail)
+
+
+def _sample(hu: VoxelsHU, padding: PaddingMask | None) -> Values:
+    step = max(1, round((hu.size / SAMPLES) ** 0.5))
+    thinned = hu[::step, ::step].astype(np.float64)
+    kept = np.isfinite(thinned)
+    if padding is not None:
+        kept &= ~padding[::step, ::step]
+    return thinned[kept]
+
+
+def _explained(values: Values, shift: float) -> float:
+    """Share of sorted values that are air or soft tissue if HU are shifted by so much."""
+    air = _share(values, shift - 1000 - NEAR_AIR, shift - 1000 + NEAR_AIR)
+    return air + _share(values, shift + SOFT[0], shift + SOFT[1])
+
+
+def _share(values: Values, low: float, high: float) -> float:
+    first, last = np.searchsorted(values, (low, high))
+    return float(last - first) / len(values)
+
+
+def _best_shift(values: Values) -> tuple[float, float]:
+    """The shift that explains most of the sorted values as air and soft tissue, both present, and that share."""
+    shifts = np.arange(values[0] - 1000, min(values[-1], values[0] + 70000) + STEP, STEP)
+    edges = (-1000 - NEAR_AIR, -1000 + NEAR_AIR, *SOFT)
+    found = np.searchsorted(values, shifts[:, None] + np.array(edges)) / len(values)
+    air, soft = found[:, 1] - found[:, 0], found[:, 3] - found[:, 2]
+    explained = np.where((air >= LEAST_AIR) & (soft >= LEAST_SOFT), air + soft, 0)
+    best = float(explained.max(initial=0))
+    if not best:
+        return 0.0, 0.0
+    # The middle of those that are as good, since the bands are wider than the peaks; then from the air itself.
+    shift = float(shifts[explained >= best - 0.002].mean())
+    if not _has_peak(values, shift):
+        return 0.0, 0.0
+    first, last = np.searchsorted(values, (shift + edges[0], shift + edges[1]))
+    return (float(np.median(values[first:last])) + 1000 if last > first else shift), best
+
+
+def _has_peak(values: Values, shift: float) -> bool:
+    """Whether the body is mostly one narrow peak of soft tissue, which bone and contrast are not."""
+    body = _share(values, shift + BODY_ABOVE, shift + 10000)
+    starts = shift + np.arange(SOFT[0], SOFT[1] - PEAK_WIDTH + 1, 25)
+    peak = max(_share(values, start, start + PEAK_WIDTH) for start in starts.tolist())
+    return peak >= LEAST_PEAK * body > 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctsr.errors import MissingInputError, UsageError
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 
 __all__ = ["FoundPath", "check_apart", "check_free", "find_path", "native_path", "resolve_path", "search_path"]
 

@@ -27,7 +27,7 @@ from importlib.util import find_spec
 from typing import Any, ParamSpec, TypeVar
 
 from ctsr.errors import CtsrError, UsageError
-from ctsr.text import one_line
+from ctsr.reporting import one_line
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -103,7 +103,7 @@ class SeriesHeader:
     """What tells it from other phases, passes or reconstructions under the same series UID, as `AcquisitionNumber 2`;
     empty where there are none."""
     identities: tuple[str, ...] = ()
-    """Hashes of study and patient; see `ctsr.identity`."""
+    """Hashes of study and patient; see `ctsr.hashing`."""
 
     @property
     def geometry_key(self) -> GeometryKey:
@@ -189,7 +189,7 @@ class PatientExams:
 
     @property
     def identities(self) -> frozenset[str]:
-        """Hashes of the studies and patients that the usable series name; see `ctsr.identity`."""
+        """Hashes of the studies and patients that the usable series name; see `ctsr.hashing`."""
         return frozenset(identity for series in self.series for identity in series.identities)
 
     @property

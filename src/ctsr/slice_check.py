@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.exams import HU_DEFECTS
-from ctsr.hu_check import (
+from ctsr.padding import (
     BODY_ABOVE,
     FEWEST,
     LEAST_AIR,
@@ -17,11 +17,11 @@ from ctsr.hu_check import (
     SHIFT_REFUSED,
     SOFT,
     HUFinding,
+    SlicePixels,
     Values,
     Verdict,
     check_hu,
 )
-from ctsr.padding import SlicePixels
 from ctsr.series import Command, Defect, DefectKind, Series, check
 from ctsr.volume import PaddingMask, VoxelsHU
 

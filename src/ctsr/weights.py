@@ -31,8 +31,7 @@ from torch import Tensor
 from ctsr.cache import cache_folder
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.files import atomic_path
-from ctsr.progress import SILENT, Progress
-from ctsr.text import one_line
+from ctsr.reporting import SILENT, Progress, one_line
 
 SourceKind: TypeAlias = Literal["pypi", "torchvision"]
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import ctsr
-from ctsr.callable_package import CallablePackage
+from ctsr import CallablePackage
 
 PROBE = """
 import sys, time

@@ -15,7 +15,7 @@ from ctsr.data.split import Split, read_split
 from ctsr.degrade import DegradationSampler
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import scan_patient
-from ctsr.identity import with_names
+from ctsr.hashing import with_names
 from ctsr.models.interpolation import interpolate
 
 REPOSITORY = Path(__file__).parents[2]

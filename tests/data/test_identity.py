@@ -14,7 +14,7 @@ from ctsr.data.datasets import open_exams, open_roots, seen_in_training
 from ctsr.data.split import PARTS, read_split, split_patients
 from ctsr.errors import SplitError
 from ctsr.exams import scan
-from ctsr.identity import is_same_person
+from ctsr.hashing import is_same_person
 from tests.made.ct import body, save_series
 from tests.made.exams import save_patient, save_patients
 from tests.made.listener import Listener

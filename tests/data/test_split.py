@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctsr.data.split import PARTS, Split, choose_split, read_split, split_file, split_patients
 from ctsr.errors import MissingInputError, SplitError
-from ctsr.identity import pseudonym
+from ctsr.hashing import pseudonym
 
 
 def names(count: int) -> list[str]:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from ctsr.dicom.compress import SYNTAXES, Compression, compress
-from ctsr.dicom.frames import to_stored, verify_slice
+from ctsr.dicom.encode import SYNTAXES, Compression, compress, to_stored, verify_slice
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import ReadError
 from ctsr.hu import FloatArray
@@ -52,6 +51,6 @@ def test_a_compressed_slice_has_no_errors_that_the_plain_one_has_not(method: Com
 
 def test_pixels_that_come_back_changed_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = IMAGES["odd size"]
-    monkeypatch.setattr("ctsr.dicom.compress._decoded", lambda *_: np.zeros(image.shape, np.int16))
+    monkeypatch.setattr("ctsr.dicom.encode._decoded", lambda *_: np.zeros(image.shape, np.int16))
     with pytest.raises(ReadError, match="come back changed"):
         write(image, "jpegls", tmp_path)

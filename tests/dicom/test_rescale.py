@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ctsr.dicom.frames import PADDING_HU, to_stored
+from ctsr.dicom.encode import PADDING_HU, to_stored
 
 F32 = np.float32
 

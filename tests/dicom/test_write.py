@@ -12,8 +12,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ctsr.dicom.encode import IMPLEMENTATION_CLASS_UID, file_bytes
-from ctsr.dicom.frames import classic_frame
+from ctsr.dicom.encode import IMPLEMENTATION_CLASS_UID, classic_frame, file_bytes
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import ReadError
 from ctsr.volume import Plane

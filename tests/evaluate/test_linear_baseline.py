@@ -14,7 +14,7 @@ from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import BICUBIC, LINEAR, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import read_rows
-from ctsr.progress import SILENT
+from ctsr.reporting import SILENT
 
 BLUR = Degradation("blur", blur_sigma_range=(0.9, 0.9))
 

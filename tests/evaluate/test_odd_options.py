@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 from ctsr.cli.console import Console
-from ctsr.cli.evaluate import show
+from ctsr.cli.training import show
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.evaluation import Evaluation, evaluate

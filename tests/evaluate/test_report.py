@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, MODEL, load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.identity import pseudonym
+from ctsr.hashing import pseudonym
 from ctsr.preprocess import preprocess
 from tests.made.ct import body, save_series
 from tests.made.exams import save_patients

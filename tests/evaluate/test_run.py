@@ -27,7 +27,7 @@ from ctsr.exams import scan_patient
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.metrics import MetricValue
 from ctsr.metrics.perceptual import PerceptualMetrics
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from tests.evaluate import made
 from tests.made.ct import body, save_series
 from tests.made.exams import NAMES, save_patient, save_patients

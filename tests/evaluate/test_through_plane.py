@@ -23,8 +23,7 @@ from ctsr.hallucination.lesion_insertion import Lesion, draw_between, trials_bet
 from ctsr.hu import AIR
 from ctsr.infer import TorchEngine
 from ctsr.physics.transfer import full_width, slice_sensitivity
-from ctsr.through_plane.slice_grid import ThickenedVolume, thicken
-from ctsr.through_plane.slice_profile import Block, SliceProfile
+from ctsr.through_plane.slice_geometry import Block, SliceProfile, ThickenedVolume, thicken
 from tests.made.ct import body, save_series
 from tests.made.exams import only_series
 from tests.made.listener import Listener

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from ctsr.models import Architecture, build
-from ctsr.models.bilinear_init import start_as_bilinear
-from ctsr.models.networks import RRDBNet
+from ctsr.models.networks import RRDBNet, start_as_bilinear
 
 
 def interpolating(nf: int = 4, nb: int = 1, gc: int = 2) -> RRDBNet:

@@ -11,9 +11,9 @@ import torch
 
 from ctsr.checkpoint import Model, load_model
 from ctsr.errors import UsageError
-from ctsr.infer import TorchEngine, selection, super_resolve
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
-from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
+from ctsr.infer import TorchEngine, super_resolve, super_resolver
+from ctsr.infer.engine import OpenvinoEngine, converted, weights_hash
+from ctsr.infer.super_resolver import EngineRequest, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from tests.made.listener import Listener
 from tests.made.model import save_model
@@ -46,7 +46,7 @@ def asked(tmp_path: Path, engine: str = "openvino", precision: str = "fp32") -> 
     ids=str,
 )
 def test_openvino_agrees_with_pytorch_at_every_size(architecture: Architecture, tmp_path: Path) -> None:
-    from ctsr.infer.openvino_engine import OpenvinoEngine
+    from ctsr.infer.engine import OpenvinoEngine
 
     torch.manual_seed(0)
     net = build(architecture).eval()
@@ -60,7 +60,7 @@ INTERRUPTED_AFTER_TWO_ENGINES = """
 import signal, sys
 from pathlib import Path
 import torch
-from ctsr.infer.openvino_engine import OpenvinoEngine
+from ctsr.infer.engine import OpenvinoEngine
 engines = [OpenvinoEngine(Path(sys.argv[1])) for _ in range(2)]
 for engine in engines:
     engine(torch.zeros(1, 1, 8, 8))
@@ -121,7 +121,7 @@ def test_auto_takes_openvino_on_a_cpu(generator: Model, tmp_path: Path) -> None:
 def test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it(
     generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "is_installed", lambda **_: False)
+    monkeypatch.setattr(super_resolver, "is_installed", lambda **_: False)
     listener = Listener()
     spec = choose_engine(generator, asked(tmp_path, "auto"), tuple, listener)
     assert open_engine(spec, generator).name == "torch fp32"

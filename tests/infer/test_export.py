@@ -14,8 +14,8 @@ from ctsr.data.datasets import trained_on
 from ctsr.data.split import choose_split
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.infer import export as module
+from ctsr.infer.engine import openvino_core
 from ctsr.infer.export import META_KEY, Format, export, target
-from ctsr.infer.openvino_engine import openvino_core
 from ctsr.models import Architecture, build
 from tests.made.model import save_model
 

@@ -9,7 +9,7 @@ from ctsr.degrade import Degradation
 from ctsr.hu import HURange
 from ctsr.models import Architecture, build
 from ctsr.models.architecture import THROUGH_PLANE
-from ctsr.through_plane.patches import ThroughPlaneDegradation
+from ctsr.train.through_plane import ThroughPlaneDegradation
 
 SPLIT = {"train": ("anna", "bert", "cleo"), "val": ("dora", "emil"), "test": ("fred",)}
 

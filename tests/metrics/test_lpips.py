@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ctsr.errors import CheckpointError
-from ctsr.features import Trunk
+from ctsr.losses import Trunk
 from ctsr.metrics.lpips_niqe import LPIPS
 from ctsr.weights import load_weights
 from tests.golden.lpips_pairs import EXPECTED, distorted, reference

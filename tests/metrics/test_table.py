@@ -3,8 +3,7 @@ import torch
 
 from ctsr.errors import UsageError
 from ctsr.hu import TISSUES
-from ctsr.metrics import METRICS, choose_metrics, of_group
-from ctsr.metrics.table import GROUPS
+from ctsr.metrics import GROUPS, METRICS, choose_metrics, of_group
 
 
 def test_columns_begin_as_files_are_known_by() -> None:

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from ctsr.models import Architecture, build
-from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.interpolation import interpolate
-from ctsr.models.networks import RRDBNet
+from ctsr.models.networks import RRDBNet, start_as_bilinear
 
 
 @pytest.mark.parametrize("scale", [2, 4])

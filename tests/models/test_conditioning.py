@@ -5,8 +5,8 @@ import torch
 
 from ctsr.errors import DomainError
 from ctsr.models import Architecture, build, describe, load_state
-from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import Conditions, input_channels, is_conditional, with_conditions
+from ctsr.models.networks import start_as_bilinear
 from ctsr.models.profile import profile
 
 ALL = [Architecture(name, 2, 8, 2, 4, conditional=True) for name in ("rrdb", "rrdb_skip", "edsr", "plain")]

@@ -6,7 +6,6 @@ import torch
 from ctsr.errors import DomainError
 from ctsr.models import Architecture, build, receptive_radius
 from ctsr.models.architecture import THROUGH_PLANE
-from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import (
     ThroughPlaneConditions,
     input_channels,
@@ -14,6 +13,7 @@ from ctsr.models.conditioning import (
     is_through_plane,
     through_plane_input,
 )
+from ctsr.models.networks import start_as_bilinear
 
 SMALL = Architecture(THROUGH_PLANE, 1, nf=6, nb=1, gc=0)
 TOLD = ThroughPlaneConditions(thickness=5.0, distance=3.0, noise_sigma=0.01)

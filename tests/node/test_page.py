@@ -10,8 +10,8 @@ import pytest
 
 from ctsr.cli.main import main
 from ctsr.errors import UsageError
-from ctsr.node.page import ADDRESS_FILE, PageServer, page_address, serving_page
 from ctsr.node.queue import Instance, Queue
+from ctsr.node.service import ADDRESS_FILE, PageServer, page_address, serving_page
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from pydicom import Dataset
 
 from ctsr.checkpoint import load_model
 from ctsr.cli.main import main
-from ctsr.cli.node import ModelUpscaler
+from ctsr.cli.upscale import ModelUpscaler
 from ctsr.errors import DiskFullError
-from ctsr.infer.selection import EngineRequest
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.node.queue import Instance, JobState, Queue
 from ctsr.node.service import ROOM_PAUSE_S, Worker, serve
 from ctsr.node.settings import NodeOptions

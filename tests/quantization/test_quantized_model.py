@@ -16,10 +16,10 @@ from ctsr.checkpoint.model_lookup import BUNDLED, check_own_folder
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError, UsageError
 from ctsr.exams import scan
+from ctsr.hashing import pseudonym
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.identity import pseudonym
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted, openvino_core
-from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
+from ctsr.infer.engine import OpenvinoEngine, converted, openvino_core
+from ctsr.infer.super_resolver import EngineRequest, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from ctsr.quantization.calibration import (
     MAX_WEIGHT_STEP,

@@ -5,7 +5,7 @@ import pytest
 
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.models.conditioning import ThroughPlaneConditions
-from ctsr.through_plane.patches import ThroughPlaneDegradation, ThroughPlaneDraw, as_batch, make_patch
+from ctsr.train.through_plane import ThroughPlaneDegradation, ThroughPlaneDraw, as_batch, make_patch
 
 SIDE = 32
 

@@ -14,11 +14,17 @@ from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
 from ctsr.models import Architecture, build
 from ctsr.models.architecture import THROUGH_PLANE
-from ctsr.models.bilinear_init import start_as_bilinear
+from ctsr.models.networks import start_as_bilinear
 from ctsr.padding import SlicePixels
 from ctsr.through_plane import super_resolver
-from ctsr.through_plane.slice_grid import SliceGrid, parse_profile, plan_slices
-from ctsr.through_plane.slice_profile import SliceProfile, interpolation, thickening
+from ctsr.through_plane.slice_geometry import (
+    SliceGrid,
+    SliceProfile,
+    interpolation,
+    parse_profile,
+    plan_slices,
+    thickening,
+)
 from ctsr.through_plane.super_resolver import Block, ThroughPlaneSuperResolver
 from tests.made.ct import body, write_series
 

@@ -8,8 +8,7 @@ import torch
 from ctsr.checkpoint import Checkpoint, Meta, Model, TrainingCard, current_versions, load_model, save_checkpoint
 from ctsr.degrade import Degradation
 from ctsr.models import Architecture, build
-from ctsr.models.bilinear_init import start_as_bilinear
-from ctsr.models.networks import RRDBNet
+from ctsr.models.networks import RRDBNet, start_as_bilinear
 from tests.made.model import save_slice_model
 
 CARD = TrainingCard((0.3, 0.5), (1.0, 5.0), {"STANDARD": 48}, {"train": 48})

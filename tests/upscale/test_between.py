@@ -14,7 +14,7 @@ from ctsr.checkpoint import Model
 from ctsr.cli.main import main
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import read_volume
-from ctsr.infer.selection import EngineRequest
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.upscale import between as upscale_between
 from ctsr.upscale import writers
 from ctsr.upscale.between import pick_models

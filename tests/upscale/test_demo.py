@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.checkpoint import Model
-from ctsr.infer.selection import EngineRequest
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.phantom.exams import make_exams
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale

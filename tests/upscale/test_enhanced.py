@@ -13,11 +13,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, LegacyConvertedEnhancedCTIm
 
 from ctsr.checkpoint import Model
 from ctsr.cli.main import main
-from ctsr.dicom.compress import SYNTAXES
+from ctsr.dicom.encode import SYNTAXES
 from ctsr.dicom.enhanced import save_enhanced, size_problem
 from ctsr.errors import ReadError, SeriesError, UsageError
 from ctsr.exams import read_volume
-from ctsr.infer.selection import EngineRequest
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from ctsr.volume import Volume

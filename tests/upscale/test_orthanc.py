@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from ctsr.checkpoint import Model
-from ctsr.infer.selection import EngineRequest
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale
 from tests.made.ct import body, padded, save_series

@@ -14,7 +14,7 @@ from ctsr.checkpoint import Model
 from ctsr.cli.main import main
 from ctsr.errors import SeriesError, UsageError
 from ctsr.exams import read_volume
-from ctsr.infer.selection import EngineRequest
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from ctsr.volume import Grid, Volume

@@ -17,7 +17,7 @@ from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import read_slice
 from ctsr.infer.conditions import STRENGTHS, Strength
-from ctsr.infer.selection import EngineRequest
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.models.interpolation import enlarge
 from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.run import upscale

@@ -17,7 +17,7 @@ from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
 from ctsr.exams import read_slice
-from ctsr.infer.selection import EngineRequest
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.models.interpolation import enlarge
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import upscale

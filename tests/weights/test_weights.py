@@ -15,7 +15,7 @@ from scipy.io import savemat
 
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
-from ctsr.features import Trunk, as_imagenet
+from ctsr.losses import Trunk, as_imagenet
 from ctsr.weights import WEIGHTS, Source, Weights, download, fetch, load_weights, unpack, weights_path
 from tests.golden.lpips_pairs import FEATURES, reference
 from tests.made.listener import Listener

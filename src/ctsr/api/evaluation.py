@@ -27,7 +27,7 @@ from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
 from ctsr.infer.engine import pick_device
 from ctsr.metrics import METRICS, choose_metrics
 from ctsr.models.interpolation import Interpolation
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.upscale.options import DEFAULT_MODEL
 from ctsr.volume import Volume
 

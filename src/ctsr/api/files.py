@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 from ctsr import __version__, exams
-from ctsr.dicom.frames import slice_header, to_stored, verify_slice
+from ctsr.dicom.encode import slice_header, to_stored, verify_slice
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import DomainError, UsageError
 from ctsr.files import atomic_folder
 from ctsr.hashing import derived_uid
 from ctsr.padding import plane_of, slice_of
 from ctsr.paths import check_apart
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.series import Inventory, Series, is_nifti, is_volume
 from ctsr.volume import Plane, Volume
 

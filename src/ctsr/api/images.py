@@ -20,14 +20,12 @@ from ctsr.infer.engine import EngineName, Precision
 from ctsr.padding import SlicePixels, plane_of, slice_of, volume_of
 from ctsr.preprocess.run import PreprocessReport
 from ctsr.preprocess.run import preprocess as preprocess_folder
-from ctsr.progress import SILENT, Progress
-from ctsr.resample import at_spacing, resample
-from ctsr.upscale.between import pick_models
+from ctsr.reporting import SILENT, Progress
+from ctsr.upscale.between import pick_models, slices_between, upscale_volume
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report as UpscaleReport
 from ctsr.upscale.run import upscale as upscale_folder
-from ctsr.upscale.volume import slices_between, upscale_volume
-from ctsr.volume import Volume, VoxelsHU
+from ctsr.volume import Volume, VoxelsHU, at_spacing, resample
 
 ArrayHU: TypeAlias = npt.NDArray[np.number]
 """HU; axes (row, column) or (slice, row, column)."""

@@ -10,7 +10,7 @@ from ctsr.checkpoint import load_model as load_checkpoint_model
 from ctsr.errors import UsageError
 from ctsr.files import file_state
 from ctsr.infer.engine import Engine, EngineName, Precision, pick_device
-from ctsr.infer.selection import EngineRequest, choose_engine, open_engine
+from ctsr.infer.super_resolver import EngineRequest, choose_engine, open_engine
 from ctsr.upscale.options import DEFAULT_MODEL
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]

@@ -12,11 +12,11 @@ import torch
 from ctsr import __version__
 from ctsr.documents import as_type
 from ctsr.errors import CheckpointError, DomainError, ReadError
+from ctsr.hashing import pseudonym
 from ctsr.hu import DEFAULT_RANGE, HURange
-from ctsr.identity import pseudonym
 from ctsr.models.architecture import Architecture
+from ctsr.reporting import listed
 from ctsr.series import Series
-from ctsr.text import listed
 
 Plain: TypeAlias = "bool | int | float | str | list[Plain] | tuple[Plain, ...] | dict[str, Plain] | None"
 """Values that JSON knows, too (which writes tuples as lists)."""
@@ -62,7 +62,7 @@ class Meta:
     """Patients beside the train part whom an earlier stage was trained on: the generator that was fine-tuned, or the
     other half of a blend."""
     trained_identities: tuple[str, ...] = ()
-    """Hashes of the studies and patients whose images have shaped the weights; see `ctsr.identity`. Empty in files
+    """Hashes of the studies and patients whose images have shaped the weights; see `ctsr.hashing`. Empty in files
     that are older than this field."""
     hu_range: HURange = DEFAULT_RANGE
     """HU that the network sees as [-1, 1]."""
@@ -83,7 +83,7 @@ class Meta:
     def without_names(self) -> "Meta":
         """The same for others: hashes in place of the names of patients' folders, which often tell who they are.
 
-        Such a model is still refused for the patients it was trained on; see `ctsr.identity.with_names`.
+        Such a model is still refused for the patients it was trained on; see `ctsr.hashing.with_names`.
         """
         split = {part: tuple(map(pseudonym, names)) for part, names in self.split.items()}
         return dataclasses.replace(self, split=split, also_trained_on=tuple(map(pseudonym, self.also_trained_on)))

@@ -17,7 +17,7 @@ from ctsr.errors import CheckpointError, DomainError, ReadError
 from ctsr.hashing import digest
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.models.architecture import Architecture, load_state
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 
 ModelKind: TypeAlias = Literal["in plane", "between slices", "any"]
 """What a model makes finer."""

@@ -17,7 +17,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ctsr.text import printable, printable_lines
+from ctsr.reporting import printable, printable_lines
 
 T = TypeVar("T")
 

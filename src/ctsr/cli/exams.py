@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 import yaml
 
-from ctsr.archives import unpacked
 from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common, resolved
-from ctsr.dicom.compress import Compression
+from ctsr.dicom.encode import Compression
 from ctsr.dicom.header import ZIP
 from ctsr.errors import ReadError, UsageError
 from ctsr.exams import read_slice, scan
-from ctsr.files import write_atomically, write_json
+from ctsr.files import unpacked, write_atomically, write_json
+from ctsr.hashing import find_people
 from ctsr.hu import HUOptions
-from ctsr.identity import find_people
 from ctsr.paths import native_path, resolve_path
+from ctsr.reporting import counted
 from ctsr.series import DefectKind, Excluded, Inventory, Series
 from ctsr.series_quality import SeriesQuality, measure_series
 from ctsr.slice_check import SliceJudge
-from ctsr.text import counted
 
 if TYPE_CHECKING:
     from ctsr.data.split import PatientRow

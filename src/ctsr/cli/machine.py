@@ -18,7 +18,7 @@ from ctsr.cache import PARTS, cache_place, cache_uses, clean
 from ctsr.cli.console import NONE, Console, mm
 from ctsr.cli.options import Common
 from ctsr.errors import CtsrError, UsageError
-from ctsr.text import duration, one_line, size
+from ctsr.reporting import duration, one_line, size
 
 if TYPE_CHECKING:
     from ctsr.checkpoint import Model
@@ -130,7 +130,7 @@ def _devices() -> Iterator[Finding]:
 def _codecs() -> Iterator[Finding]:
     from pydicom.uid import UID
 
-    from ctsr.dicom.codecs import decoder_for
+    from ctsr.dicom.pixels import decoder_for
 
     for name, uid in CODECS.items():
         available = decoder_for(UID(uid)).is_available
@@ -139,7 +139,7 @@ def _codecs() -> Iterator[Finding]:
 
 def _caches() -> Iterator[Finding]:
     from ctsr.data.hu_cache import default_store
-    from ctsr.infer.openvino_engine import default_cache as engine_cache
+    from ctsr.infer.engine import default_cache as engine_cache
     from ctsr.weights import default_cache as weights_cache
 
     if note := cache_place().note:
@@ -177,8 +177,7 @@ def _extras() -> Iterator[Finding]:
 def _engines() -> Iterator[Finding]:
     from ctsr.checkpoint import load_model
     from ctsr.checkpoint.model_lookup import BUNDLED
-    from ctsr.infer.engine import TorchEngine
-    from ctsr.infer.openvino_engine import OpenvinoEngine, converted, is_installed
+    from ctsr.infer.engine import OpenvinoEngine, TorchEngine, converted, is_installed
     from ctsr.models.conditioning import input_channels
     from ctsr.quantization.acceptance import SyntheticSlices
     from ctsr.quantization.quantized_model import Int8Network
@@ -238,7 +237,7 @@ class Demo:
         """Make the exams, and unless only they were asked for, do the whole job on them."""
         if self.make_data is not None:
             return self._make_data(self.make_data, console)
-        from ctsr.cli.evaluate import show
+        from ctsr.cli.training import show
         from ctsr.demo import run_demo
 
         result = run_demo(self.out_dir, epochs=self.epochs, seed=self.seed, progress=console)

@@ -23,7 +23,7 @@ from ctsr.cli.options import Common, config_flags, gathered, given_names, with_n
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.files import FULL, REFUSED
 from ctsr.paths import native_path
-from ctsr.text import one_line
+from ctsr.reporting import one_line
 
 OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -228,7 +228,7 @@ VERBS = {
         ),
         Verb(
             "node",
-            "ctsr.cli.node",
+            "ctsr.cli.upscale",
             "Node",
             "receive series as a DICOM node, upscale them and send the results on",
             basic="aet host port send_to allow queue list retry model_path strength device",
@@ -245,7 +245,7 @@ VERBS = {
         Verb("split", "ctsr.cli.exams", "Split", "divide the patients into train, val and test"),
         Verb(
             "train",
-            "ctsr.cli.train",
+            "ctsr.cli.training",
             "Train",
             "train a generator with L1 loss",
             basic="data_root scale arch epochs batch_size patch_size lr degradation device resume seed",
@@ -253,7 +253,7 @@ VERBS = {
         ),
         Verb(
             "finetune",
-            "ctsr.cli.train",
+            "ctsr.cli.training",
             "Finetune",
             "go on with perceptual and adversarial losses (ESRGAN)",
             basic="data_root pretrained_g out_dir epochs batch_size patch lr lambda_perc lambda_gan device resume seed",
@@ -261,7 +261,7 @@ VERBS = {
         ),
         Verb(
             "evaluate",
-            "ctsr.cli.evaluate",
+            "ctsr.cli.training",
             "Evaluate",
             "measure a model against interpolation, by patient",
             basic="root split model_path output_dir preset windows metrics max_patients device jobs",
@@ -269,7 +269,7 @@ VERBS = {
         ),
         Verb(
             "view",
-            "ctsr.cli.view",
+            "ctsr.cli.training",
             "View",
             "look at LR, interpolations, SR and HR side by side",
             basic="model_path preset plane index eval_summary snapshot device",

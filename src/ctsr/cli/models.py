@@ -11,7 +11,7 @@ from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.paths import check_free, native_path, resolve_path
 from ctsr.quantization.options import QuantizeOptions
-from ctsr.text import size
+from ctsr.reporting import size
 
 if TYPE_CHECKING:
     from ctsr.checkpoint.model_lookup import BundledModel

@@ -13,8 +13,7 @@ import yaml
 from ctsr.cli.flags import FIELD_FLAGS, known_name
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.paths import native_path
-from ctsr.progress import Progress
-from ctsr.text import one_line
+from ctsr.reporting import Progress, one_line
 
 if TYPE_CHECKING:
     from ctsr.degrade import Degradation

@@ -10,11 +10,10 @@ from ctsr.data.hu_cache import Opened, open_all
 from ctsr.data.split import Split, check_together, choose_split
 from ctsr.errors import CtsrError, MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
+from ctsr.hashing import People, find_people, is_same_person, proven, with_names
 from ctsr.hu import AS_READ, HUCorrection
-from ctsr.identity import People, find_people, is_same_person, proven, with_names
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress, listed
 from ctsr.series import Command, PatientExams, Series, check
-from ctsr.text import listed
 
 PREPROCESSING_LOG = "preprocessing_log.csv"
 NAMED = 3
@@ -244,7 +243,7 @@ class SplitExams:
     """A line for each patient some of whose CT cannot be read."""
 
     def identities(self, part: str) -> tuple[str, ...]:
-        """Hashes of the studies and patients of a part, sorted; see `ctsr.identity`."""
+        """Hashes of the studies and patients of a part, sorted; see `ctsr.hashing`."""
         names = set(self.split.part(part))
         found = [patient.identities for patient in self.patients if patient.patient_id in names]
         return proven(chain.from_iterable(found))

@@ -18,7 +18,7 @@ from ctsr.files import atomic_folder, clear_leftovers, file_state, write_json
 from ctsr.hashing import digest
 from ctsr.hu import AIR, BLOCK, body_blocks
 from ctsr.pool import available_cores, in_order, pool
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.series import Command, Defect, Series, check
 from ctsr.slice_check import SliceJudge
 from ctsr.volume import PaddingMask

@@ -14,9 +14,9 @@ import numpy as np
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import DomainError, MissingInputError, ReadError, SplitError
 from ctsr.files import write_json
-from ctsr.identity import pseudonym, with_names
+from ctsr.hashing import pseudonym, with_names
+from ctsr.reporting import listed
 from ctsr.series import PatientExams
-from ctsr.text import listed
 
 Part: TypeAlias = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")

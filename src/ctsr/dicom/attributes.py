@@ -16,7 +16,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from ctsr.dicom.reading import MALFORMED, count_items, locate_pixels, missing_bytes
 from ctsr.errors import ReadError
-from ctsr.text import one_line
+from ctsr.reporting import one_line
 
 GROUPS = {
     "PixelSpacing": "PixelMeasuresSequence",

@@ -18,7 +18,7 @@ from ctsr.dicom.reading import MALFORMED
 from ctsr.errors import ReadError, UsageError, boundary
 from ctsr.files import atomic_path
 from ctsr.hashing import derived_uid
-from ctsr.text import one_line, size
+from ctsr.reporting import one_line, size
 
 LARGEST_BYTES = 2**32 - 2
 """Of uncompressed pixels: their element has a length of 32 bits."""

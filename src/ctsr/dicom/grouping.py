@@ -15,8 +15,8 @@ import numpy.typing as npt
 from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
 from ctsr.dicom.phases import split_phases
 from ctsr.errors import CtsrError, boundary
+from ctsr.reporting import listed
 from ctsr.series import Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
-from ctsr.text import listed
 from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, angle_to_axial, spread
 
 FAILURES = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}

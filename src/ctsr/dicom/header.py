@@ -27,13 +27,13 @@ from ctsr.dicom.attributes import (
     pixel_data_problem,
     pixel_module_problem,
 )
-from ctsr.dicom.codecs import RETIRED
+from ctsr.dicom.pixels import RETIRED
 from ctsr.dicom.reading import HEAD_BYTES, looks_like_dicom, quiet, read_header, reading, transfer_syntax
 from ctsr.errors import ReadError
+from ctsr.hashing import header_identities
 from ctsr.hu import rescale_problem
-from ctsr.identity import header_identities
+from ctsr.reporting import one_line
 from ctsr.series import DefectKind, SeriesHeader, SliceHeader, too_small
-from ctsr.text import one_line
 from ctsr.volume import (
     LARGEST_STEP_MM,
     Orientation,

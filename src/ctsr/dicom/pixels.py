@@ -1,29 +1,79 @@
-"""One DICOM image's pixels as HU: decoded, rescaled, padding found."""
+"""One DICOM image's pixels as HU: decoded, also where pydicom cannot do it alone, rescaled, padding found.
+
+This module is also the plugin itself: pydicom imports it by name and asks `is_available` and `decode`.
+"""
 
 import struct
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.encaps import get_frame
+from pydicom.pixels.decoders.base import Decoder, DecodeRunner, get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
+    UID,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
     RLELossless,
 )
 
 from ctsr.dicom.attributes import Attributes, code_stream_size, pixel_module_problem
-from ctsr.dicom.codecs import decoder_for
 from ctsr.dicom.reading import OpenFile, open_file, quiet, reading
 from ctsr.errors import ReadError
 from ctsr.padding import ABOVE_AIR, SlicePixels, connected_to_border, is_below_air, outside_reconstruction
 from ctsr.series import SliceHeader
 from ctsr.volume import PaddingMask, VoxelsHU
+
+NAME = "ctsr"
+LOSSLESS = (JPEGLossless, JPEGLosslessSV1)
+DECODER_DEPENDENCIES = dict.fromkeys((*LOSSLESS, JPEGExtended12Bit), ("imagecodecs",))
+"""What pydicom shows where a decoder is missing."""
+
+RETIRED = {
+    UID("1.2.840.10008.1.2.4.53"): JPEGExtended12Bit,  # spectral selection, process 6 & 8
+    UID("1.2.840.10008.1.2.4.55"): JPEGExtended12Bit,  # full progression, process 10 & 12
+}
+"""Retired transfer syntaxes that pydicom does not know; the code stream says itself how it is coded."""
+
+
+def is_available(uid: str) -> bool:
+    """Whether `decode` handles this transfer syntax."""
+    return uid in DECODER_DEPENDENCIES
+
+
+def decode(src: bytes, runner: DecodeRunner) -> bytes:
+    """One frame's code stream → its pixels, little endian, in the size the code stream says."""
+    # Imported here because it takes longer to load than most exams need it.
+    import imagecodecs
+
+    lossless = runner.transfer_syntax in LOSSLESS
+    pixels = imagecodecs.jpegsof3_decode(src) if lossless else imagecodecs.jpeg8_decode(src)
+    runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
+    return pixels.tobytes()
+
+
+@cache
+def decoder_for(uid: UID) -> Decoder:
+    """The decoder of a transfer syntax, ours among its plugins.
+
+    Raises:
+        NotImplementedError: there is no decoder for it.
+    """
+    known = RETIRED.get(uid, uid)
+    decoder = get_decoder(known)
+    if known in DECODER_DEPENDENCIES and NAME not in decoder.available_plugins:
+        decoder.add_plugin(NAME, (__name__, "decode"))
+    return decoder
+
 
 WITH_END = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
 """Transfer syntaxes whose code streams end with `END_OF_IMAGE`; decoders make images of what lacks it."""

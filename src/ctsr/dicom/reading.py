@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from ctsr.errors import PASSED_ON, CtsrError, ReadError, boundary
 from ctsr.files import cached_by_file, is_special
-from ctsr.text import one_line, size
+from ctsr.reporting import one_line, size
 
 MALFORMED = (
     InvalidDicomError,

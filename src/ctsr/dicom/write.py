@@ -16,8 +16,18 @@ from pydicom.uid import UID, CTImageStorage
 from pydicom.valuerep import VR
 
 from ctsr import __version__
-from ctsr.dicom.encode import binary, decimal_string, element_bytes, file_bytes, file_meta, put, settled, text
-from ctsr.dicom.frames import StoredPixels, to_stored
+from ctsr.dicom.encode import (
+    StoredPixels,
+    binary,
+    decimal_string,
+    element_bytes,
+    file_bytes,
+    file_meta,
+    put,
+    settled,
+    text,
+    to_stored,
+)
 from ctsr.dicom.reading import MALFORMED, reading
 from ctsr.errors import ReadError
 from ctsr.files import write_atomically
@@ -120,7 +130,7 @@ def derive_slice(
     Dates of series and content are left out rather than set to now: the same source and settings give the same file.
 
     Args:
-        source: header of a classic slice, or of a frame from `ctsr.dicom.frames.classic_frame`.
+        source: header of a classic slice, or of a frame from `ctsr.dicom.encode.classic_frame`.
         hu: ``(rows, columns)``, HU; stored rounded to whole HU, or coarser where 16 bits ask for it.
         plane: where the new pixels lie; its shape is that of `hu`.
         derivation: what was done, in words.

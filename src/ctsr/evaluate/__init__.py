@@ -5,6 +5,6 @@
 `studies` and `report` show them.
 """
 
-from ctsr.callable_package import make_callable
+from ctsr import make_callable
 
 make_callable(__name__, "ctsr.api.evaluation:evaluate")

@@ -29,9 +29,8 @@ from ctsr.evaluate.summary import ResultTables, summary_document
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
 from ctsr.hashing import digest
-from ctsr.infer.selection import Int8Support
-from ctsr.progress import SILENT, Progress
-from ctsr.text import safe_name
+from ctsr.infer.super_resolver import Int8Support
+from ctsr.reporting import SILENT, Progress, safe_name
 
 
 @dataclass(frozen=True)

@@ -29,15 +29,20 @@ from ctsr.hu import HURange
 from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
 from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, estimated_conditions
 from ctsr.infer.engine import pick_device
-from ctsr.infer.selection import EngineCheck, EngineConfig, EngineRequest, choose_engine, open_engine
-from ctsr.infer.super_resolver import NetworkMethod
+from ctsr.infer.super_resolver import (
+    EngineCheck,
+    EngineConfig,
+    EngineRequest,
+    NetworkMethod,
+    choose_engine,
+    open_engine,
+)
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, LinearFilter, Pair, fit_linear_filter, interpolate
 from ctsr.padding import SlicePixels
-from ctsr.progress import SILENT, Progress
 from ctsr.quality.before_after import block_means
+from ctsr.reporting import SILENT, Progress, safe_name
 from ctsr.series_quality import spread_indices
-from ctsr.text import safe_name
 from ctsr.volume import VoxelsHU
 
 BILINEAR = "Interpolation (Bilinear)"
@@ -102,7 +107,7 @@ class ModelUnderTest:
     def on_engine(
         self, asked: EngineRequest, check: EngineCheck | None, progress: Progress = SILENT
     ) -> "ModelUnderTest":
-        """The model on another engine, see `ctsr.infer.selection.choose_engine`; unchanged for torch in fp32."""
+        """The model on another engine, see `ctsr.infer.super_resolver.choose_engine`; unchanged for torch in fp32."""
         if (asked.engine, asked.precision) == ("torch", "fp32"):
             return self
         spec = choose_engine(self.model, asked, check, progress)
@@ -132,7 +137,7 @@ class ModelUnderTest:
 
     @property
     def trained_identities(self) -> Sequence[str]:
-        """Hashes of the studies and patients it was trained on; see `ctsr.identity`."""
+        """Hashes of the studies and patients it was trained on; see `ctsr.hashing`."""
         return self.model.meta.trained_identities if self.model.meta else ()
 
     @property

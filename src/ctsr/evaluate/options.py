@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ctsr.errors import UsageError
+from ctsr.hashing import pseudonym
 from ctsr.hu import HUOptions
-from ctsr.identity import pseudonym
 
 
 @dataclass(frozen=True)

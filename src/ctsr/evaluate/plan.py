@@ -38,13 +38,12 @@ from ctsr.evaluate.slices import (
 from ctsr.hashing import digest
 from ctsr.hu import HURange, choose_windows
 from ctsr.infer.engine import Engine
-from ctsr.infer.selection import EngineRequest, Int8Support
+from ctsr.infer.super_resolver import EngineRequest, Int8Support
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.paths import resolve_path
-from ctsr.progress import Progress
-from ctsr.text import safe_name
+from ctsr.reporting import Progress, safe_name
 
 LONGEST_TAG = 80
 """Characters of a model's name, and of the windows' tags, in the name of a folder or a file."""

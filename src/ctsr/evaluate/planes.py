@@ -44,16 +44,14 @@ from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trial
 from ctsr.hashing import digest, rng_from
 from ctsr.hu import HURange
 from ctsr.infer import Engine, TorchEngine
-from ctsr.infer.selection import EngineRequest
+from ctsr.infer.super_resolver import EngineRequest
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.paths import resolve_path
 from ctsr.physics.transfer import slice_sensitivity
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import PatientExams, Series, check
-from ctsr.text import listed, one_line
-from ctsr.through_plane.slice_grid import THIN_ENOUGH, ThickenedVolume, thicken
-from ctsr.through_plane.slice_profile import AlongZ, Block, SliceProfile
+from ctsr.through_plane.slice_geometry import THIN_ENOUGH, AlongZ, Block, SliceProfile, ThickenedVolume, thicken
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.volume import Volume
 

@@ -31,11 +31,10 @@ from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.slice_metrics import Domain
 from ctsr.evaluate.slices import PlannedSlice
 from ctsr.files import write_atomically
-from ctsr.infer.selection import EngineConfig, open_engine
+from ctsr.infer.super_resolver import EngineConfig, open_engine
 from ctsr.metrics.perceptual import choose_perceptual
 from ctsr.pool import LostError, available_cores, each_in_order
-from ctsr.progress import Progress
-from ctsr.text import one_line
+from ctsr.reporting import Progress, one_line
 
 AHEAD = 2
 """Slices that may wait for a thread: enough to keep it busy, few enough to bound the memory."""

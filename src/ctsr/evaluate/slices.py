@@ -15,11 +15,10 @@ from ctsr.errors import SplitError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import DIRECTIONS, Direction, SliceRef
-from ctsr.hashing import rng_from
+from ctsr.hashing import rng_from, with_names
 from ctsr.hu import BLOCK, body_blocks
-from ctsr.identity import with_names
 from ctsr.metrics.perceptual import MA_CPU_SECONDS
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.series_quality import spread_indices
 
 BODY_SHARE = 0.1

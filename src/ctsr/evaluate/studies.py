@@ -31,8 +31,8 @@ from ctsr.infer import SuperResolver, telling
 from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study
 from ctsr.physics import figures as physics_figures
 from ctsr.physics import study as physics_study
-from ctsr.progress import Progress
 from ctsr.quality.noise import NoiseSpectrum
+from ctsr.reporting import Progress
 
 SQUARE = 1e-3
 """Relative difference of the two pixel spacings up to which pixels count as square."""

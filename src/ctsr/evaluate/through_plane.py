@@ -44,8 +44,7 @@ from ctsr.files import write_atomically, write_json
 from ctsr.hallucination.lesion_insertion import Lesion, LesionTrial
 from ctsr.hashing import digest
 from ctsr.hu import PRESETS, TISSUES
-from ctsr.progress import SILENT, Progress
-from ctsr.text import safe_name
+from ctsr.reporting import SILENT, Progress, safe_name
 
 ACROSS = ("coronal", "sagittal")
 """Planes that show what lies between slices."""

@@ -27,7 +27,7 @@ from ctsr.hashing import rng_from
 from ctsr.hu import FloatArray, HURange, Window
 from ctsr.infer import SuperResolver, telling
 from ctsr.models.conditioning import Conditions
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 
 WITHIN_LR = 0.8
 """Of LR's Nyquist frequency: interpolations, which invent nothing, lose correlation with HR only beyond it."""

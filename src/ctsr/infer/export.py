@@ -19,7 +19,7 @@ from ctsr.checkpoint.checkpoint_io import PACKED, read_card, save_packed
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.files import PART
 from ctsr.hu import HURange
-from ctsr.infer.openvino_engine import EXAMPLE_SIDE, OpenvinoEngine, convert, import_openvino
+from ctsr.infer.engine import EXAMPLE_SIDE, OpenvinoEngine, convert, import_openvino
 from ctsr.models.conditioning import FOLD, input_channels, is_through_plane
 from ctsr.paths import check_free
 

@@ -15,7 +15,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from ctsr.errors import CheckpointError
-from ctsr.features import Trunk, as_imagenet
+from ctsr.losses import Trunk, as_imagenet
 from ctsr.metrics.fidelity import NOT_FINITE, MetricValue, PerImage, gaussian, values, weighted_sum
 
 LAYERS = {

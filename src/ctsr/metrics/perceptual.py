@@ -24,12 +24,11 @@ from torch import Tensor
 
 from ctsr import __version__
 from ctsr.errors import MissingInputError
-from ctsr.features import Trunk
+from ctsr.losses import Trunk
+from ctsr.metrics import MetricFunction
 from ctsr.metrics.fidelity import NOT_FINITE, MetricValue, PerImage, values
 from ctsr.metrics.lpips_niqe import BLOCK, LPIPS, NIQE, SMALLEST, TOO_FLAT, TOO_SMALL
-from ctsr.metrics.table import MetricFunction
-from ctsr.progress import SILENT, Progress
-from ctsr.text import one_line
+from ctsr.reporting import SILENT, Progress, one_line
 from ctsr.weights import Layout, Source, load_weights, unpack
 
 PerceptualName: TypeAlias = Literal["LPIPS", "NIQE", "MA"]

@@ -23,7 +23,7 @@ from ctsr.models.networks import (
     plain_net,
     residual_net,
 )
-from ctsr.text import listed
+from ctsr.reporting import listed
 
 __all__ = [
     "FAMILIES",

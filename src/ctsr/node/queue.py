@@ -19,7 +19,7 @@ from pathlib import Path
 from ctsr.cache import PRIVATE_MODE
 from ctsr.errors import CtsrError, MissingInputError
 from ctsr.hashing import digest
-from ctsr.node.storage import hold_lock, link_or_copy, open_database, sync_folders, write_durably
+from ctsr.node.settings import hold_lock, link_or_copy, open_database, sync_folders, write_durably
 
 DATABASE = "queue.sqlite"
 LOCK = "lock.sqlite"

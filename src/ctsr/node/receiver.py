@@ -24,7 +24,7 @@ from ctsr.dicom.reading import quiet, read_header
 from ctsr.errors import CtsrError, ReadError
 from ctsr.node.queue import Instance, Queue
 from ctsr.node.settings import EventLog, NodeOptions
-from ctsr.text import one_line
+from ctsr.reporting import one_line
 
 VERIFICATION = "1.2.840.10008.1.1"
 STORED_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)

@@ -22,7 +22,7 @@ from pynetdicom.ae import ApplicationEntity
 from ctsr.errors import CtsrError, boundary
 from ctsr.node.queue import JobState, Queue, StudyJob
 from ctsr.node.settings import Destination, DicomPeer, EventLog, NodeOptions, StowServer
-from ctsr.text import listed, one_line
+from ctsr.reporting import listed, one_line
 
 MAX_RETRY_S = 900.0
 """The longest wait between two deliveries."""

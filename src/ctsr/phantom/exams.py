@@ -21,7 +21,7 @@ from ctsr.phantom.patients import Acquisition, Body, Insert, Patient, PixelGrid,
 from ctsr.phantom.scanner import KERNELS, Stored, acquire, store
 from ctsr.phantom.truth import ExamTruth, find_landmarks, place_inserts, write_truth
 from ctsr.pool import available_cores, in_order, pool
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.volume import Grid, Orientation, Vector, Volume
 
 _BLOCK = 8

@@ -25,7 +25,6 @@ from ctsr.physics.transfer import (
     soft_disc,
     transfer_function,
 )
-from ctsr.progress import SILENT, Progress
 from ctsr.quality.noise import (
     NoiseSpectrum,
     PowerMap,
@@ -35,6 +34,7 @@ from ctsr.quality.noise import (
     power_map,
     spectrum_of,
 )
+from ctsr.reporting import SILENT, Progress
 
 REFERENCE = "HR"
 """What the reference is called among the methods."""

@@ -18,8 +18,7 @@ from scipy.special import j1
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
 from ctsr.quality.noise import LEAST_HU, NoiseSpectrum
-from ctsr.through_plane.slice_grid import ThickenedVolume, thicken
-from ctsr.through_plane.slice_profile import Block, SliceProfile
+from ctsr.through_plane.slice_geometry import Block, SliceProfile, ThickenedVolume, thicken
 
 BIN = 0.25
 """Width of the profile's bins, pixels."""

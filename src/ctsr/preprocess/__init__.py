@@ -1,6 +1,6 @@
 """Every series resampled in plane to one pixel spacing, as valid DICOM."""
 
-from ctsr.callable_package import make_callable
+from ctsr import make_callable
 from ctsr.preprocess.manifest import SeriesRow
 from ctsr.preprocess.run import PreprocessReport, preprocess
 

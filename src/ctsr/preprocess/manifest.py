@@ -15,8 +15,8 @@ from ctsr.documents import as_type, parse_json
 from ctsr.errors import ReadError
 from ctsr.files import file_state, to_json, write_atomically
 from ctsr.hashing import digest
+from ctsr.reporting import one_line, printable
 from ctsr.series import Excluded
-from ctsr.text import one_line, printable
 
 MANIFEST = Path(".ctsr") / "preprocess.jsonl"
 

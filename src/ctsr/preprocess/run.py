@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
-from ctsr.dicom.compress import Compression
+from ctsr.dicom.encode import Compression
 from ctsr.dicom.reading import files_below
 from ctsr.errors import MissingInputError, ReadError, SeriesError, boundary
 from ctsr.exams import scan
@@ -28,9 +28,8 @@ from ctsr.preprocess.slices import (
     run_chunk,
     series_key,
 )
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress, listed
 from ctsr.series import DefectKind, Inventory, Series, check
-from ctsr.text import listed
 
 HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""

@@ -9,8 +9,7 @@ import numpy as np
 
 from ctsr import __version__
 from ctsr.data.datasets import SUFFIX
-from ctsr.dicom.compress import Compression, compress
-from ctsr.dicom.frames import slice_header, to_stored
+from ctsr.dicom.encode import Compression, compress, slice_header, to_stored
 from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import CtsrError, DomainError, boundary
@@ -18,11 +17,10 @@ from ctsr.exams import HU_DEFECTS, read_slice, read_volume
 from ctsr.hashing import derived_uid
 from ctsr.padding import SlicePixels
 from ctsr.preprocess.manifest import SeriesRow
-from ctsr.resample import at_spacing, resample
+from ctsr.reporting import one_line, printable
 from ctsr.series import Defect, PatientExams, Series, SliceHeader, check, is_nifti, is_volume
 from ctsr.slice_check import SliceJudge
-from ctsr.text import one_line, printable
-from ctsr.volume import Grid, Plane
+from ctsr.volume import Grid, Plane, at_spacing, resample
 
 ALGORITHM = "3"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""

@@ -18,7 +18,7 @@ from ctsr.exams import read_slice, scan
 from ctsr.files import file_state
 from ctsr.hashing import digest
 from ctsr.hu import HURange
-from ctsr.infer.openvino_engine import kept, weights_hash
+from ctsr.infer.engine import kept, weights_hash
 from ctsr.models.architecture import TRUNKS, Architecture, StateDict, build
 from ctsr.quantization.acceptance import degraded_pairs, native_pairs
 from ctsr.series import Series

@@ -15,20 +15,18 @@ from ctsr.data.hu_cache import Opened, StoredSeries, default_store
 from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket, slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import MissingInputError, SplitError, UsageError
-from ctsr.hashing import seed_from
-from ctsr.identity import pseudonym, with_names
+from ctsr.hashing import pseudonym, seed_from, with_names
 from ctsr.infer.conditions import network_input
-from ctsr.infer.openvino_engine import GET_IT, OpenvinoEngine, converted, is_installed
+from ctsr.infer.engine import GET_IT, OpenvinoEngine, converted, is_installed
 from ctsr.losses import l1_loss
 from ctsr.models.conditioning import is_conditional
 from ctsr.paths import resolve_path
-from ctsr.progress import SILENT, Progress
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, native_pairs
 from ctsr.quantization.calibration import QuantizedConv2d, calibrate_ranges, correct_bias, fake_quantized
 from ctsr.quantization.options import QuantizeOptions
 from ctsr.quantization.quantized_model import QuantizationRecord, QuantizedModel
+from ctsr.reporting import SILENT, Progress, listed
 from ctsr.series_quality import spread_indices
-from ctsr.text import listed
 
 CALIBRATION_BATCHES = 12
 """Batches of patches for calibration and bias correction."""

@@ -15,9 +15,8 @@ from ctsr.documents import as_type, parse_json
 from ctsr.errors import CheckpointError, DomainError, ReadError, UsageError
 from ctsr.exams import read_slice
 from ctsr.files import atomic_path
-from ctsr.identity import pseudonym
-from ctsr.infer.engine import Engine
-from ctsr.infer.openvino_engine import OpenvinoEngine, converted, weights_hash
+from ctsr.hashing import pseudonym
+from ctsr.infer.engine import Engine, OpenvinoEngine, converted, weights_hash
 from ctsr.models.architecture import StateDict
 from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs, native_pairs
 from ctsr.quantization.calibration import Calibration, build_quantized, convert_calibrated
@@ -38,7 +37,7 @@ class QuantizationRecord:
     model_sha256: str
     """Of the file of the original model; the quantized model is used for no other."""
     patients: tuple[str, ...]
-    """Patients used for calibration and training, as `ctsr.identity.pseudonym` hashes them; files of earlier versions
+    """Patients used for calibration and training, as `ctsr.hashing.pseudonym` hashes them; files of earlier versions
     hold names."""
     steps: int
     """Training steps after calibration."""

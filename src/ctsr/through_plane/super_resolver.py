@@ -15,10 +15,10 @@ from ctsr.infer.engine import Engine, super_resolve
 from ctsr.infer.super_resolver import BORDER, Roi, body_roi
 from ctsr.models.conditioning import FOLD, ThroughPlaneConditions, through_plane_input
 from ctsr.padding import SlicePixels
-from ctsr.through_plane.slice_grid import SliceGrid
-from ctsr.through_plane.slice_profile import (
+from ctsr.through_plane.slice_geometry import (
     REACH,
     Block,
+    SliceGrid,
     along_z,
     interpolation,
     projection,

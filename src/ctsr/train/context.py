@@ -21,7 +21,7 @@ from ctsr.errors import MissingInputError
 from ctsr.hu import HURange
 from ctsr.paths import resolve_path
 from ctsr.pool import available_cores
-from ctsr.progress import Progress
+from ctsr.reporting import Progress
 from ctsr.train.options import RunOptions
 
 Losses: TypeAlias = dict[str, float]

@@ -26,8 +26,7 @@ from ctsr.errors import CtsrError, UsageError
 from ctsr.infer.engine import pick_device
 from ctsr.models.conditioning import input_channels
 from ctsr.models.profile import saved_bytes, training_bytes_per_pixel
-from ctsr.progress import Progress
-from ctsr.text import duration, size
+from ctsr.reporting import Progress, duration, size
 from ctsr.train.options import RunOptions
 
 LOST = (

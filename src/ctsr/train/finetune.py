@@ -15,12 +15,11 @@ from ctsr.data.datasets import seen_in_training
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import SplitError, UsageError
-from ctsr.features import Trunk, convolutions_of
 from ctsr.hu import DEFAULT_RANGE, HURange
-from ctsr.losses import PerceptualLoss
+from ctsr.losses import PerceptualLoss, Trunk, convolutions_of
 from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.train.adversarial import FinetuneStage, WeightedLoss
 from ctsr.train.context import (
     Data,

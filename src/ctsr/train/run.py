@@ -20,9 +20,9 @@ from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
 from ctsr.losses import l1_loss
 from ctsr.models import Architecture, build, describe
-from ctsr.models.bilinear_init import start_as_bilinear
 from ctsr.models.conditioning import is_conditional
-from ctsr.progress import SILENT, Progress
+from ctsr.models.networks import start_as_bilinear
+from ctsr.reporting import SILENT, Progress
 from ctsr.train.context import Data, Losses, Patches, TrainingContext, Validation, make_patches, open_data
 from ctsr.train.devices import ending_its_process_group, launch, leader_first, make_plan
 from ctsr.train.loop import TrainableModel, learner

@@ -27,13 +27,13 @@ from ctsr.documents import as_type
 from ctsr.errors import ReadError, UsageError
 from ctsr.figures import ACCENT, COLORS, INK, Panel, calm, comparison_figure, new_figure, save_figure
 from ctsr.files import STAMP, new_folder, write_atomically, write_json
+from ctsr.hashing import pseudonym
 from ctsr.hu import PRESETS, HURange
-from ctsr.identity import pseudonym
 from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
 from ctsr.models.conditioning import is_conditional
 from ctsr.models.interpolation import interpolate
-from ctsr.progress import Progress
+from ctsr.reporting import Progress
 from ctsr.train.context import Validation
 from ctsr.train.options import FinetuneOptions
 

@@ -12,7 +12,7 @@ from ctsr.checkpoint.model_lookup import BEST, LAST
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, MissingInputError, ReadError, UsageError
 from ctsr.paths import resolve_path
-from ctsr.progress import Progress
+from ctsr.reporting import Progress
 from ctsr.train.devices import ending_in_one_line, precision_of
 from ctsr.train.loop import Stage, fit
 from ctsr.train.options import RunOptions, remembered_options

@@ -1,5 +1,5 @@
 """A model applied to real series: DICOM in, valid DICOM out."""
 
-from ctsr.callable_package import make_callable
+from ctsr import make_callable
 
 make_callable(__name__, "ctsr.api.images:upscale")

@@ -1,14 +1,28 @@
-"""What upscaling can be told. The command line shows these fields as flags, their docstrings as help."""
+"""What upscaling can be told, which series it makes finer, and which one lends its headers to a NIfTI volume."""
 
+import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 
-from ctsr.dicom.compress import Compression
-from ctsr.errors import UsageError
+from ctsr.dicom.encode import Compression
+from ctsr.dicom.grouping import part_of
+from ctsr.errors import MissingInputError, SeriesError, UsageError
+from ctsr.exams import only_series
+from ctsr.files import LONGEST_NAME_BYTES
+from ctsr.hashing import digest, pseudonym
 from ctsr.hu import HUOptions
+from ctsr.reporting import listed, safe_name
+from ctsr.series import Inventory, PatientExams, Series, SliceHeader, is_volume, volume_stem
+from ctsr.volume import Plane, normal
 
 DEFAULT_MODEL = "ctsr-x2"
 """The model in plane where none is named."""
@@ -126,3 +140,162 @@ class UpscaleOptions(HUOptions):
 
 def _bound(text: str) -> int | None:
     return None if text in {"", "-"} else int(text)
+
+
+REASONS = 3
+"""Why there is nothing to do, that a message gives before it says how many more there are."""
+PARALLEL_COSINE = 0.999
+"""Of the angle between the slices of a volume and those of its reference, 2.5°."""
+SAME_PLACE = 0.1
+"""Share of a voxel by which grids may differ and be the same."""
+
+
+class Chosen(NamedTuple):
+    """A series that is to be made finer, cut down to the slices that were asked for."""
+
+    patient: PatientExams
+    series: Series
+
+
+def chosen(inventory: Inventory, options: UpscaleOptions) -> list[Chosen]:
+    """The series that were asked for, by patient.
+
+    Raises:
+        MissingInputError: none fits; the message names those that are there.
+    """
+    everything = [Chosen(patient, series) for patient in inventory.patients for series in patient.series]
+    fitting = [choice for choice in everything if _is_wanted(choice.series, inventory.root, options)]
+    cut = [Chosen(patient, part_of(series, options.wanted)) for patient, series in fitting]
+    found = [choice for choice in cut if choice.series.slices]
+    if not found:
+        raise MissingInputError(f"{inventory.root}: {_why_none(inventory, everything, fitting, options)}")
+    return found
+
+
+def _why_none(
+    inventory: Inventory, everything: Sequence[Chosen], fitting: Sequence[Chosen], options: UpscaleOptions
+) -> str:
+    if fitting:
+        counts = ", ".join(str(len(choice.series.slices)) for choice in fitting)
+        return f"`slices` {options.slices} leaves none: the series has {counts} slices, counted from 0"
+    if everything:
+        names = (
+            f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip()
+            for _, series in everything
+        )
+        return f"no series fits what was asked for; there are {'; '.join(names)}"
+    left_out = [*inventory.excluded, *(excluded for patient in inventory.patients for excluded in patient.excluded)]
+    reasons = listed(list(dict.fromkeys(f"{excluded.path.name}: {excluded.reason}" for excluded in left_out)), REASONS)
+    return f"no usable CT series ({reasons or 'no CT at all'}); `ctsr scan {inventory.root}` says more"
+
+
+def _is_wanted(series: Series, root: Path, options: UpscaleOptions) -> bool:
+    if options.series is not None and not series.is_called(options.series):
+        return False
+    if options.only is None:
+        return True
+    below = series.path.relative_to(root).as_posix() if series.path != root else series.path.name
+    names = (series.title, series.description, series.patient_id, below)
+    return any(fnmatch(name.casefold(), options.only.casefold()) for name in names)
+
+
+def read_reference(path: Path, wanted: Sequence[Chosen]) -> Series:
+    """The DICOM series at `path`, which lends patient, study and frame of reference to the volume that was chosen.
+
+    Raises:
+        MissingInputError: there is no series.
+        UsageError: there are several, or it is no DICOM; what was chosen is several volumes, or no NIfTI volume.
+        SeriesError: the volume lies elsewhere: it is of another patient, or in another frame of reference.
+    """
+    if len(wanted) > 1:
+        raise UsageError(f"`reference` lends headers to one volume, and {len(wanted)} series were chosen")
+    volume = wanted[0].series
+    if not is_volume(volume.path):
+        raise UsageError(f"{volume.path}: is DICOM and has headers of its own; leave out `reference`")
+    series = only_series(path)
+    if is_volume(series.path):
+        raise UsageError(f"`reference` {path} has no patient or study; give a DICOM series of the same patient")
+    if np.dot(normal(volume.orientation), normal(series.orientation)) < PARALLEL_COSINE:
+        raise SeriesError(f"{volume.path}: its slices are not parallel to those of the reference {path}")
+    ours, theirs = _extent(volume, series), _extent(series, series)
+    if (ours[0] > theirs[1]).any() or (theirs[0] > ours[1]).any():
+        raise SeriesError(
+            f"{volume.path}: lies outside of the reference {path}; is that another patient or another examination?"
+        )
+    return series
+
+
+def difference(volume: Series, reference: Series) -> str:
+    """How the grid of a volume differs from that of its reference, in a line; empty where it does not."""
+    ours, theirs = _extent(volume, reference), _extent(reference, reference)
+    voxel = np.array([*reference.pixel_spacing[::-1], reference.slice_step or 1.0])
+    if _size(volume) == _size(reference) and (np.abs(ours - theirs) <= SAME_PLACE * voxel).all():
+        return ""
+    return (
+        f"its grid of {_size(volume)} is not that of the reference, {_size(reference)}, or lies elsewhere: "
+        "positions are the volume's own, other attributes those of the nearest slice of the reference; if that is not "
+        "meant, give the series that the volume was converted from"
+    )
+
+
+def nearest_slice(reference: Series, plane: Plane) -> SliceHeader:
+    """The slice of a series that lies nearest to a plane, along the slices' normal."""
+    along = np.array(normal(reference.orientation))
+    rows, columns = plane.shape
+    place = along @ np.array(plane.position((rows - 1) / 2, (columns - 1) / 2))
+
+    def distance(index: int) -> float:
+        centre = reference.plane(index).position((reference.rows - 1) / 2, (reference.columns - 1) / 2)
+        return abs(float(along @ np.array(centre)) - float(place))
+
+    return reference.slices[min(range(len(reference.slices)), key=distance)]
+
+
+def _extent(series: Series, frame: Series) -> npt.NDArray[np.float64]:
+    """(2, 3) mm: the least and the greatest coordinates of voxel centres along the axes of `frame`."""
+    along_columns, along_rows = np.array(frame.orientation).reshape(2, 3)
+    axes = np.array([along_columns, along_rows, normal(frame.orientation)])
+    ends = (series.plane(0), series.plane(len(series.slices) - 1))
+    corners = [
+        plane.position(row, column)
+        for plane in ends
+        for row in (0, series.rows - 1)
+        for column in (0, series.columns - 1)
+    ]
+    places = np.array(corners) @ axes.T
+    return np.array([places.min(axis=0), places.max(axis=0)])
+
+
+def _size(series: Series) -> str:
+    lengths = " × ".join(f"{mm:.4g}" for mm in (*series.pixel_spacing, series.slice_step or 0.0))
+    return f"{series.rows} × {series.columns} × {len(series.slices)} voxels of {lengths} mm"
+
+
+def patient_folders(patient_ids: Sequence[str]) -> dict[str, str]:
+    """Patient id → the name of the folder of its results; no two ids have one name.
+
+    An id that is not fit for a file name (`a b`) is made so, with a digest where another patient is called that (`a_b`)
+    or where it is long.
+    """
+    names: dict[str, str] = {}
+    readable = Counter(safe_name(patient_id) for patient_id in patient_ids)
+    for patient_id in patient_ids:
+        name = safe_name(patient_id)
+        is_own = name == patient_id or readable[name] == 1
+        is_short = len(os.fsencode(name)) <= LONGEST_NAME_BYTES
+        mark = digest(patient_id, size=4).hex()
+        names[patient_id] = name if is_own and is_short else f"{name[:40]}_{mark}"
+    return names
+
+
+def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:
+    """A name as results show it: a hash where names are not wanted, a keyed one where the patient must stay unknown."""
+    return name if options.shows_names else pseudonym(secret + name)
+
+
+def series_name(series: Series) -> str:
+    """Its description, and enough of a digest to tell it from the others."""
+    mark = digest(series.series_uid, repr(series.geometry_key), size=4).hex()
+    words = series.description or (volume_stem(series.path) if is_volume(series.path) else "series")
+    phase = f"_{safe_name(series.phase)[:40]}" if series.phase else ""
+    return f"{safe_name(words)[:40]}{phase}_{mark}"

@@ -18,13 +18,19 @@ from ctsr.files import file_state
 from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
 from ctsr.infer.engine import Tiling, plan_tiles
-from ctsr.resample import at_spacing
+from ctsr.reporting import printable, safe_name
 from ctsr.series import Inventory, Series, SliceHeader, is_nifti, is_volume
-from ctsr.text import printable, safe_name
-from ctsr.through_plane.slice_grid import SliceGrid, parse_profile, plan_slices
-from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.sources import Chosen, difference, nearest_slice, patient_folders, series_name, shown_name
-from ctsr.volume import Plane
+from ctsr.through_plane.slice_geometry import SliceGrid, parse_profile, plan_slices
+from ctsr.upscale.options import (
+    Chosen,
+    UpscaleOptions,
+    difference,
+    nearest_slice,
+    patient_folders,
+    series_name,
+    shown_name,
+)
+from ctsr.volume import Plane, at_spacing
 
 ALGORITHM = "4"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""

@@ -24,21 +24,19 @@ from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_j
 from ctsr.infer import Clocked, Engine
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, seam_error
-from ctsr.infer.selection import EngineConfig, open_engine
-from ctsr.infer.super_resolver import SliceSuperResolver
+from ctsr.infer.super_resolver import EngineConfig, SliceSuperResolver, open_engine
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.pool import pipelined
-from ctsr.progress import SILENT, Progress
 from ctsr.quality.noise import measure_noise
-from ctsr.resample import resample
+from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import check
 from ctsr.series_quality import spread_indices
 from ctsr.slice_check import SliceJudge
-from ctsr.text import listed, one_line
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
 from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
+from ctsr.volume import resample
 
 SLICE = re.compile(r"\d{4,}\.dcm")  # what the files of a DICOM result are called
 

@@ -13,9 +13,8 @@ import numpy.typing as npt
 import torch
 
 from ctsr.dicom.anonymize import Anonymizer
-from ctsr.dicom.compress import compress
+from ctsr.dicom.encode import WrittenIdentity, compress, slice_header, to_stored, verify_slice
 from ctsr.dicom.enhanced import save_enhanced
-from ctsr.dicom.frames import WrittenIdentity, slice_header, to_stored, verify_slice
 from ctsr.dicom.write import ThinSlice, derive_slice, save_slice
 from ctsr.errors import SeriesError
 from ctsr.exams import SlicePixels, even_grid

@@ -15,11 +15,10 @@ from ctsr.evaluate.methods import load_model_under_test
 from ctsr.figures import Panel, comparison_figure, save_figure, slices_figure
 from ctsr.hu import AIR
 from ctsr.nifti import save_volume
-from ctsr.progress import SILENT, Progress
 from ctsr.quality.before_after import BeforeAfter
-from ctsr.viewer.between import BetweenImages
+from ctsr.reporting import SILENT, Progress
 from ctsr.viewer.images import PanelImage, PanelName
-from ctsr.viewer.native import NativeImages
+from ctsr.viewer.native import BetweenImages, NativeImages
 from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 from ctsr.viewer.roi_metrics import measure
 from ctsr.viewer.server import ViewServer

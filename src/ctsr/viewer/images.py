@@ -15,10 +15,9 @@ from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import AIR, BLOCK, HURange
 from ctsr.models.conditioning import Conditions
 from ctsr.series import Series
-from ctsr.through_plane.slice_grid import SliceGrid
+from ctsr.through_plane.slice_geometry import SliceGrid
 from ctsr.viewer.options import PlaneName
-from ctsr.viewer.samplers import InterruptibleModel, Setting
-from ctsr.viewer.slice_cache import Pixels, SliceCache
+from ctsr.viewer.samplers import InterruptibleModel, Pixels, Setting, SliceCache
 from ctsr.volume import Vector, normal, spread
 
 PanelName: TypeAlias = Literal["LR", "Source", "Bilinear", "Bicubic", "Lanczos", "Linear", "Cubic", "SR", "HR"]

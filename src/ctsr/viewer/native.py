@@ -1,27 +1,35 @@
-"""Real series as they are: source, bicubic interpolation and the super-resolution that `ctsr upscale` makes of them."""
+"""Real series as they are: source, interpolation and what `ctsr upscale` makes of them, in plane and between slices."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from threading import Lock
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
+from ctsr.data.hu_cache import StoredSeries
 from ctsr.dicom.reading import quiet
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import SlicePixels, read_slice
-from ctsr.infer import TorchEngine
-from ctsr.infer.conditions import SAMPLE_SLICES
+from ctsr.infer import Engine, TorchEngine
+from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, plan_tiles
 from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.quality.noise import NoiseEstimate, measure_noise
+from ctsr.series import Series
 from ctsr.series_quality import spread_indices
+from ctsr.through_plane.slice_geometry import SliceGrid, along_z, interpolation, parse_profile, plan_slices
+from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
+from ctsr.upscale.between import unusual_slices
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import Tuning, conditions_of, tune
-from ctsr.viewer.images import OpenedSeries, PanelImages, PanelName, Pixels, SliceCache
+from ctsr.viewer.images import OpenedSeries, PanelImage, PanelImages, PanelName, Pixels, SliceCache, view_geometry
+from ctsr.viewer.options import PlaneName
 from ctsr.viewer.samplers import InterruptibleModel, Setting, StaleRequestError
+from ctsr.volume import at_spacing, resample
 
 KEPT_STRENGTHS = 4
 """Strengths whose slices stay in the cache: a slider leaves many behind."""
@@ -162,3 +170,195 @@ class NativeImages(PanelImages):
     def _read(self, series: OpenedSeries, index: int) -> SlicePixels:
         with quiet():
             return read_slice(series.source, index, assume_hu=self._assume_hu)
+
+
+def open_between(
+    number: int, series: Series, stored: StoredSeries, options: UpscaleOptions, *, assume_hu: bool
+) -> OpenedSeries:
+    """Where the wanted slices lie, and how they are shown: each is a row of coronal and sagittal images.
+
+    Raises:
+        SeriesError: there are no places between such slices.
+        UsageError: the slices lie as near already.
+    """
+    spacing = options.wanted_slice_spacing
+    assert spacing is not None, "asked for with slices between slices only"
+    profile = None if options.slice_profile is None else parse_profile(options.slice_profile)
+    grid, notes = plan_slices(series, spacing, profile, assume_hu=assume_hu)
+    base = view_geometry(series, 1, native=True)
+    count, rises = grid.num_wanted, base.z_rows[0] > base.z_rows[-1]
+    middles = grid.source_positions(0, grid.count) + grid.spacing / 2
+    height = count * grid.spacing
+    plane = series.plane(0) if options.isotropic is None else at_spacing(series.plane(0), options.isotropic)
+    geometry = replace(
+        base,
+        shape=(count, *plane.shape),
+        spacing=(grid.spacing, *plane.spacing),
+        z_rows=tuple(range(count))[:: -1 if rises else 1],
+        source_mm=tuple(float(height - middle if rises else middle) for middle in middles),
+    )
+    return OpenedSeries(number, stored, geometry, series, grid, tuple(notes))
+
+
+KEPT_STRENGTHS = 2
+"""Strengths whose slices stay in the cache."""
+
+
+class _Stoppable:
+    """An engine that asks before every plane whether it is still wanted: a slab has hundreds of them."""
+
+    def __init__(self, engine: Engine, model: InterruptibleModel) -> None:
+        self._engine, self._model = engine, model
+
+    @property
+    def name(self) -> str:
+        return self._engine.name
+
+    def __call__(self, lr: torch.Tensor) -> torch.Tensor:
+        self._model.stop_if_cancelled()
+        return self._engine(lr)
+
+
+class BetweenImages(PanelImages):
+    """Source, cubic and SR slices in HU, counted on the grid of the wanted slices. Thread-safe.
+
+    SR is made slab by slab, and is what `ctsr upscale --slice_spacing` writes with the same model and engine. The
+    source is shown by its nearest slice.
+    """
+
+    in_hu = True
+
+    def __init__(self, cache: SliceCache, model: ModelUnderTest, *, assume_hu: bool) -> None:
+        interruptible = InterruptibleModel(model)
+        super().__init__(cache, 1, model.hu_range, interruptible)
+        engine = _Stoppable(model.engine or TorchEngine(model.model.net), interruptible)
+        self._resolver = ThroughPlaneSuperResolver(engine, model.hu_range, UpscaleOptions().skip_air)
+        self._assume_hu, self._meta = assume_hu, model.model.meta
+        self._noise: dict[int, NoiseEstimate] = {}
+
+    def lr(self, series: OpenedSeries, setting: Setting, index: int) -> Pixels:
+        """The source slice nearest to a wanted one, (rows, columns) in HU, padding as air."""
+        key = self.key("LR", series, setting, index)
+        cached = self.cache.get(key)
+        if cached is None:
+            cached = self._read(series, _grid(series).nearest(index)).hu
+            self.cache.put(key, cached)
+        return cached
+
+    def key(self, panel: Literal["LR", "SR"], series: OpenedSeries, setting: Setting, index: int) -> Hashable:
+        """Several wanted slices share a source slice, and all settings do."""
+        if panel == "LR":
+            return panel, series.number, _grid(series).nearest(index)
+        return panel, series.number, setting.number, index
+
+    def batch(self, series: OpenedSeries, index: int) -> range:
+        """The slab."""
+        _, rows, columns = series.geometry.shape
+        return self._resolver.slab_of(_grid(series), rows * columns, index)
+
+    def compute_sr(self, series: OpenedSeries, setting: Setting, index: int, is_cancelled: Callable[[], bool]) -> None:
+        """Compute and cache SR of every slice of the slab that holds this one.
+
+        Raises:
+            StaleRequestError: `is_cancelled` returned True before the slab was finished.
+        """
+        assert self.model is not None
+        slab = self.batch(series, index)
+        with self.model.running(is_cancelled):
+            made = self._resolver.slab(
+                lambda number: self._read(series, number), _grid(series), self._told_hu(series, setting), index
+            )
+        for number in sorted(slab, key=lambda number: -abs(number - index)):  # the last ones stay where room is short
+            self.cache.put(self.key("SR", series, setting, number), made[number - slab.start].hu)
+        # A slider leaves slabs behind, each of some 100 MB.
+        self.cache.drop(lambda key: key[0] == "SR" and key[2] <= setting.number - KEPT_STRENGTHS)
+
+    def image(
+        self, panel: PanelName, series: OpenedSeries, setting: Setting, plane: PlaneName, index: int
+    ) -> PanelImage:
+        """As of other images, but for interpolation: that is along z, between the source slices."""
+        if panel != "Cubic":
+            return super().image(panel, series, setting, plane, index)
+        if plane == "axial":
+            cubic = self._cubic(series, setting, index)
+            nothing = np.zeros(len(cubic), np.bool_)
+            return PanelImage(cubic, True, nothing, nothing)
+        return self._cubic_across(series, plane, index)
+
+    def _cubic(self, series: OpenedSeries, setting: Setting, index: int) -> Pixels:
+        grid = _grid(series)
+        needed = list(grid.sources(index))
+        weights = interpolation("cubic", grid.source_positions(0, grid.count), [index * grid.spacing])[:, needed]
+        source = [self._source(series, setting, number) for number in needed]
+        return along_z(weights, np.stack(source))[0]
+
+    def _cubic_across(self, series: OpenedSeries, plane: PlaneName, index: int) -> PanelImage:
+        """Rows are missing until every source slice that they are made of has been read."""
+        grid, geometry = _grid(series), series.geometry
+        cached = [self.cache.get(("LR", series.number, number)) for number in range(grid.count)]
+        lines = np.zeros((grid.count, geometry.size(plane)[1]), np.float32)
+        for number, pixels in enumerate(cached):
+            if pixels is not None:
+                lines[number] = pixels.take(index, 0 if plane == "coronal" else 1)
+        wanted = np.array(geometry.z_rows) * grid.spacing
+        weights = interpolation("cubic", grid.source_positions(0, grid.count), wanted)
+        unread = np.array([pixels is None for pixels in cached])
+        missing = np.asarray((np.abs(weights[:, unread]) > 0).any(axis=1), np.bool_)
+        values = along_z(weights, lines)
+        values[missing] = np.nan
+        return PanelImage(values, True, missing, np.zeros(len(missing), np.bool_))
+
+    def _source(self, series: OpenedSeries, setting: Setting, number: int) -> Pixels:
+        """A source slice by its own number."""
+        grid = _grid(series)
+        nearest = min(grid.num_wanted - 1, round(number * grid.distance / grid.spacing))
+        if grid.nearest(nearest) == number:
+            return self.lr(series, setting, nearest)
+        return self._read(series, number).hu
+
+    def described(self, series: OpenedSeries, setting: Setting) -> dict[str, Any]:
+        """What the network is told, and what had to be assumed of the series."""
+        assert setting.strength is not None
+        noise = self._noise_of(series)
+        warnings = unusual_slices(series.source, _grid(series), series.notes, self._meta)
+        return {
+            "strength": {"denoise": setting.strength.denoise or 0.0, "sharpen": 0.0},
+            "told": {"noise_hu": self._told_hu(series, setting)},
+            "noise": asdict(noise),
+            "thickness_mm": _grid(series).profile.thickness,
+            "distance_mm": _grid(series).distance,
+            "warnings": [f"{line[:1].upper()}{line[1:]}." for line in warnings],
+        }
+
+    def _told_hu(self, series: OpenedSeries, setting: Setting) -> float:
+        """Noise that the network is told of: none unless `denoise` was asked for, as in `ctsr upscale`."""
+        denoise = None if setting.strength is None else setting.strength.denoise
+        return (self._noise_of(series).sigma_hu or 0.0) * (denoise or 0.0) * MOST_NOISE
+
+    def _noise_of(self, series: OpenedSeries) -> NoiseEstimate:
+        if series.number not in self._noise:
+            slices = [self._decode(series, index) for index in spread_indices(_grid(series).count, SAMPLE_SLICES)]
+            self._noise[series.number] = measure_noise(
+                [pixels.hu for pixels in slices],
+                series.source.pixel_spacing,
+                [pixels.padding for pixels in slices],
+            )
+        return self._noise[series.number]
+
+    def _read(self, series: OpenedSeries, number: int) -> SlicePixels:
+        """A source slice on the pixels that are wanted."""
+        pixels, geometry = self._decode(series, number), series.geometry
+        before = series.source.plane(number)
+        if (before.shape, before.spacing) == (geometry.shape[1:], geometry.spacing[1:]):
+            return pixels
+        resampled = resample(pixels.hu, pixels.padding, before, at_spacing(before, geometry.spacing[1]))
+        return SlicePixels.from_padded(resampled.hu, resampled.padding)
+
+    def _decode(self, series: OpenedSeries, number: int) -> SlicePixels:
+        with quiet():
+            return read_slice(series.source, number, assume_hu=self._assume_hu)
+
+
+def _grid(series: OpenedSeries) -> SliceGrid:
+    assert series.between is not None, "opened with slices between slices"
+    return series.between

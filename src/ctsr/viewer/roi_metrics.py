@@ -17,12 +17,12 @@ from ctsr.errors import UsageError
 from ctsr.evaluate.methods import Baseline, ModelUnderTest, fit_linear_baseline
 from ctsr.evaluate.options import DEFAULT_BASELINES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
+from ctsr.hashing import is_same_person, pseudonym
 from ctsr.hu import HURange, MetricWindow, Window
-from ctsr.identity import is_same_person, pseudonym
 from ctsr.metrics import MetricValue, of_group
 from ctsr.models.interpolation import LinearFilter
 from ctsr.preprocess.manifest import SeriesRow, read_log
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.series import Series
 from ctsr.viewer.images import COARSE, PANELS, PanelImage, PanelName
 from ctsr.viewer.options import ViewOptions

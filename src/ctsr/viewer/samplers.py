@@ -1,15 +1,17 @@
-"""What a viewer's images are made with: degradations, recorded or changed on the page, strengths, and a model."""
+"""What a viewer's images are made with: degradations, recorded or changed on the page, strengths, a model, a cache."""
 
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, cast, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from cachetools import LRUCache
 from torch import nn
 
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
@@ -18,12 +20,56 @@ from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import DEFAULT_BASELINES, DRAWN, BaselineName, ConditionsSource
+from ctsr.hashing import pseudonym
 from ctsr.hu import FloatArray, Window
-from ctsr.identity import pseudonym
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import LinearFilter
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
+
+Pixels: TypeAlias = npt.NDArray[np.float32]
+
+
+class SliceCache:
+    """Least recently used cache of computed slices, limited in bytes. Thread-safe."""
+
+    def __init__(self, max_bytes: int) -> None:
+        def size(pixels: Pixels) -> int:
+            # A slice larger than the cache counts as all of it: it evicts everything else and is kept.
+            return min(pixels.nbytes, max_bytes)
+
+        self._slices: LRUCache[Hashable, Pixels] = LRUCache(max_bytes, getsizeof=size)
+        self._lock = Lock()
+
+    @property
+    def used(self) -> int:
+        """Bytes held now."""
+        return int(self._slices.currsize)
+
+    def get(self, key: Hashable) -> Pixels | None:
+        """Return the slice and mark it as used; None where it is not cached."""
+        with self._lock:
+            return self._slices.get(key)
+
+    def has(self, key: Hashable) -> bool:
+        """Whether the slice is cached; does not count as a use."""
+        return key in self._slices
+
+    def fits(self, num_bytes: int) -> bool:
+        """Whether `num_bytes` more can be held without evicting anything."""
+        return self._slices.currsize + num_bytes <= self._slices.maxsize
+
+    def drop(self, is_unwanted: Callable[[Any], bool]) -> None:
+        """Forget the slices whose keys are unwanted."""
+        with self._lock:
+            for key in [key for key in self._slices if is_unwanted(key)]:
+                del self._slices[key]
+
+    def put(self, key: Hashable, value: Pixels) -> None:
+        """Cache a slice and evict the least recently used ones beyond the limit."""
+        with self._lock:
+            self._slices[key] = value
+
 
 MAX_SETTINGS = 32
 """Settings remembered; older ones are computed again if a page returns to them."""

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from ctsr.cache import cache_place
 from ctsr.errors import CtsrError, DomainError, UsageError
-from ctsr.progress import SILENT, Progress
+from ctsr.reporting import SILENT, Progress
 from ctsr.viewer.api import Reply, answer, events
 from ctsr.viewer.options import LOOPBACK, ViewOptions
 from ctsr.viewer.samplers import StaleRequestError

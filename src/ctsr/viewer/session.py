@@ -17,7 +17,6 @@ from ctsr.metrics import MetricValue
 from ctsr.series import Series
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
-from ctsr.viewer.between import BetweenImages, open_between
 from ctsr.viewer.images import (
     PLANES,
     OpenedSeries,
@@ -29,7 +28,7 @@ from ctsr.viewer.images import (
     body_boxes,
     view_geometry,
 )
-from ctsr.viewer.native import NativeImages
+from ctsr.viewer.native import BetweenImages, NativeImages, open_between
 from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.roi_metrics import PixelRect, coverage, measure, statistics
 from ctsr.viewer.samplers import InterruptibleModel, Setting, SettingRegistry, StaleRequestError

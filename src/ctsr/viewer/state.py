@@ -16,15 +16,14 @@ from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.evaluate.methods import Baseline, ModelUnderTest, baseline_name, method_names
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.exams import scan, scan_patient
+from ctsr.hashing import pseudonym, with_names
 from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, MetricWindow, choose_window
-from ctsr.identity import pseudonym, with_names
 from ctsr.infer.conditions import STRENGTHS
-from ctsr.infer.selection import EngineCheck, EngineRequest, Int8Support
+from ctsr.infer.super_resolver import EngineCheck, EngineRequest, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.paths import resolve_path
-from ctsr.progress import SILENT, Progress, Silent
+from ctsr.reporting import SILENT, Progress, Silent, listed
 from ctsr.series import PatientExams, Series, check, is_volume
-from ctsr.text import listed
 from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
 from ctsr.viewer.images import INTERPOLATIONS, PANELS, PanelName

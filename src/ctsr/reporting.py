@@ -1,7 +1,8 @@
-"""Numbers, lists and messages as text for people."""
+"""What a library says to people while it works and in messages: progress, numbers and lists as text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Control characters of C0 and C1, line separators, and marks that change the direction of writing."""
@@ -60,3 +61,34 @@ def printable_lines(text: str) -> str:
 
 def _spelled(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")
+
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Wraps a loop and speaks for it."""
+
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+        """Yield `items` unchanged while showing how many of `total` are done; `what` names the work."""
+        ...
+
+    def note(self, message: str) -> None:
+        """One line of news the user should see: a choice that was made, a warning."""
+        ...
+
+
+class Silent:
+    """The progress of a library call: none."""
+
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+        """Yield `items`."""
+        del total, what
+        yield from items
+
+    def note(self, message: str) -> None:
+        """Say nothing."""
+        del message
+
+
+SILENT: Progress = Silent()

@@ -1,20 +1,98 @@
-"""`ctsr evaluate`."""
+"""`ctsr train`, `finetune`, `evaluate` and `view`: models trained, and judged beside a reference."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common, DegradationFlags
 from ctsr.errors import UsageError
 from ctsr.evaluate.options import EvaluateOptions
-from ctsr.text import counted
+from ctsr.reporting import counted
+from ctsr.train.options import FinetuneOptions, TrainOptions
+from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 
-if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
+if TYPE_CHECKING:
     from ctsr.degrade import Degradation
     from ctsr.evaluate.evaluation import Curve, Evaluation
     from ctsr.evaluate.methods import ModelUnderTest
     from ctsr.evaluate.runner import WorkerPool
+    from ctsr.train.session import TrainResult
+    from ctsr.viewer.state import ViewRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a generator with L1 on patches of degraded CT.
+
+    ctsr train
+
+    ctsr train --data_root preprocessed_data --scale 4 --degradation blur
+
+    ctsr train --arch edsr --nf 32 --nb 6 --patch_size 96        (a small net, for a laptop)
+
+    ctsr train --resume runs/rrdb_x2_blurnoise_20260101-120000
+
+    ctsr train --through_plane --nf 48 --nb 6 --patch_size 96        (slices between slices)
+
+    torchrun --nproc_per_node=2 -m ctsr train
+    """
+
+    train: TrainOptions = field(default_factory=TrainOptions)
+    degradation: DegradationFlags = field(default_factory=DegradationFlags)
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status: 0, or 1 when a series could not be used."""
+        from ctsr.train.run import train
+
+        result = train(self.train, self.degradation.over, given=self.common.given, progress=console)
+        return show_result(console, result)
+
+
+def show_result(console: Console, result: "TrainResult") -> int:
+    """Where the model is, and which epoch it is from; the exit status."""
+    if not result.leads:
+        return 0
+    state = result.state
+    if state.history:
+        console.print(f"best epoch {state.best_epoch} of {state.epochs_done}: {result.headline}")
+        console.print(f"model: {result.best}")
+    if result.failures:
+        console.error(f"{len(result.failures)} series were left out, see above")
+    return int(bool(result.failures))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    r"""Fine-tune a trained generator with perceptual and adversarial losses (ESRGAN).
+
+    Architecture, scale, split and degradation come from the generator; a degradation flag that says otherwise wins.
+    The perceptual loss needs VGG's weights once: ctsr weights fetch vgg16
+
+    ctsr finetune
+
+    ctsr finetune --pretrained_g runs/rrdb_x2_blurnoise_20260101-120000 --epochs 30 --lambda_perc 0.1 --lambda_gan 0.005
+
+    ctsr finetune --perceptual none --discriminator unet --out_dir finetune_outputs
+
+    torchrun --nproc_per_node=2 -m ctsr finetune
+    """
+
+    finetune: FinetuneOptions = field(default_factory=FinetuneOptions)
+    degradation: DegradationFlags = field(default_factory=DegradationFlags)
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status: 0, or 1 when a series could not be used."""
+        from ctsr.train.finetune import finetune
+
+        result = finetune(self.finetune, self.degradation.over, given=self.common.given, progress=console)
+        return show_result(console, result)
+
 
 SHOWN = ("PSNR", "SSIM", "LPIPS", "PI", "RMSE", "MAE", "MAE_HU", "RMSE_HU", "BIAS_HU")
 """Columns of the table, where they were computed; the files hold all metrics."""
@@ -201,3 +279,90 @@ def _curve_table(curve: "Curve") -> tuple[tuple[str, ...], list[tuple[str, ...]]
         }
         rows.append((f"{point.alpha:g}", *(metric_text(name, value) for name, value in values.items())))
     return columns, rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    r"""Show LR, interpolations, SR and HR side by side in the browser; the page is served by this computer to itself.
+
+    ctsr view preprocessed_data/15041pp
+
+    ctsr view preprocessed_data/15041pp --no_model --preset lung
+
+    ctsr view preprocessed_data/15041pp --eval_summary eval_results/…/summary.json   (the evaluation's own numbers)
+
+    ctsr view EXAMS/15041 --native       (images as they are, beside their super-resolution at a strength of choice)
+
+    ctsr view EXAMS/15041 --native --slice_spacing 1.0 --plane coronal        (slices between slices)
+
+    ctsr view EXAMS/15041 --native --isotropic 0.8       (the same on voxels that are as wide as they are high)
+
+    ctsr view head.nii.gz --snapshot slice.png --plane coronal --index 120
+    """
+
+    folder: tyro.conf.Positional[Path | None] = None
+    """A patient, a folder inside one, a root of several patients, or a NIfTI file."""
+    dicom_folder: Path | None = None
+    """The folder, as a flag."""
+    model_path: str | None = None
+    """Checkpoint file, run folder or name; by default the newest run, else the bundled model;
+    with --native, ctsr-x2."""
+    no_model: bool = False
+    """Show LR, interpolations and HR only."""
+    options: Annotated[ViewOptions, tyro.conf.arg(name="viewer")] = field(default_factory=ViewOptions)
+    degradation: DegradationFlags = field(default_factory=DegradationFlags)
+    scale: Literal[2, 4] | None = None
+    """Scale of the LR images; by default the model's, or 2 without a model."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    common: Common = field(default_factory=Common)
+
+    def run(self, console: Console) -> int:
+        """Exit status 0, also when interrupted with Ctrl-C."""
+        from ctsr.viewer.server import serve
+        from ctsr.viewer.session import open_session
+        from ctsr.viewer.state import prepare
+
+        session = open_session(prepare(self._request(console), console), self.options)
+        if self.options.snapshot is not None:
+            from ctsr.viewer.embed import snapshot  # imports matplotlib, which the page does not need
+
+            snapshot(session, self.options, progress=console)
+            console.print(f"picture: {self.options.snapshot}")
+            return 0
+        try:
+            serve(session, self.options, console)
+        except KeyboardInterrupt:
+            console.note("closed")
+        return 0
+
+    def _request(self, console: Console) -> "ViewRequest":
+        from ctsr.quantization.acceptance import SyntheticSlices
+        from ctsr.quantization.quantized_model import Int8Network
+        from ctsr.viewer.state import ViewRequest
+
+        folder = self.folder or self.dicom_folder
+        if folder is None:
+            raise UsageError("no images given; give a patient's folder: ctsr view DIR")
+        model = self._model(console)
+        degradation = self._degradation(model, console)
+        int8 = Int8Network(SyntheticSlices.of(model.model)) if model and not self.options.wants_slices_between else None
+        return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
+
+    def _model(self, console: Console) -> "ModelUnderTest | None":
+        from ctsr.evaluate.methods import load_model_under_test
+
+        if not self.no_model:
+            named = self.model_path or self.options.default_model
+            kind = self.options.model_kind
+            return load_model_under_test(named, device=self.device, scale=self.scale, kind=kind, progress=console)
+        if self.model_path is not None:
+            raise UsageError("--no_model and --model_path contradict each other; give only one of them")
+        return None
+
+    def _degradation(self, model: "ModelUnderTest | None", console: Console) -> "Degradation":
+        from ctsr.degrade import Degradation
+
+        if model is None or self.options.wants_slices_between:
+            return self.degradation.over(Degradation(scale=self.scale or DEFAULT_SCALE))
+        return self.degradation.over_trained(model.degradation, console)
