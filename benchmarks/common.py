@@ -51,7 +51,7 @@ def workspace() -> Generator[Path]:
 def opened(root: Path, store: Path) -> tuple[list[Series], tuple[StoredSeries, ...]]:
     """The series of a root, scanned and stored."""
     series = [one for patient in open_roots([root]).usable for one in patient.series]
-    return series, open_all(series, store).series
+    return series, open_all(series, store, "evaluate").series
 
 
 def compare(ours: Callable[[], int], theirs: Callable[[], int], *, rounds: int = ROUNDS) -> Comparison:

@@ -11,13 +11,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.common import workspace
 from benchmarks.view import FLAGS
+from ctsr.degrade import Degradation
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
@@ -35,6 +37,18 @@ READY = """() => {
   const measured = known?.state?.strength ? now.drawn?.before_after : count === 3;
   return measured && stage.panes.every((pane) => pane.picture(0) && !pane.pending);
 }"""
+SHOWN = """() => {
+  const { stage, known } = window.ctsr ?? {};
+  return known?.geometry && stage.panes.length && stage.panes.every((pane) => pane.picture(0) && !pane.pending);
+}"""
+SIZES = {
+    "narrow": (900, 900, 1),
+    "1280": (1280, 720, 1),
+    "1920": (1920, 1080, 1),
+    "4k": (3840, 2160, 1),
+    "200": (640, 400, 2),
+}
+"""Width and height of windows in CSS pixels, and how many pixels of the screen one of these has."""
 AT = """([number, x, y]) => {
   const pane = window.ctsr.stage.panes[number], box = pane.element.getBoundingClientRect(), t = pane.transform;
   const [left, top, right, bottom] = window.ctsr.known.geometry.body[pane.plane];
@@ -48,6 +62,7 @@ def main() -> int:
     """Draw the pictures and name them. Exit status 1 without Chromium."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="receives the pictures")
+    parser.add_argument("--sizes", action="store_true", help="also other widths, three planes, slices between slices")
     given = parser.parse_args()
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -68,22 +83,48 @@ def main() -> int:
             page.keyboard.press("z")
             page.mouse.move(*page.evaluate(AT, [1, 0.4, 0.5]))
             _save(page, given.folder / "view_native.png")
+        if given.sizes:
+            _sizes(browser, folder, given.folder)
         page.set_viewport_size({"width": 1180, "height": 900})
         page.goto(_report(folder).as_uri())
         _save(page, given.folder / "report.png")
+        if given.sizes:
+            page.pdf(path=given.folder / "report.pdf", prefer_css_page_size=True)
+            print(given.folder / "report.pdf", flush=True)
         browser.close()
     return 0
 
 
 @contextmanager
-def _viewer(folder: Path, *, native: bool) -> Generator[str]:
-    options = ViewOptions(native=native, store=folder / "store")
-    model = load_model_under_test("ctsr-x2", device="cpu")
-    request = ViewRequest(folder / "exams" / PATIENT, model, model.degradation, options)
+def _viewer(folder: Path, **chosen: Any) -> Generator[str]:
+    options = ViewOptions(store=folder / "store", **chosen)
+    model = load_model_under_test(options.default_model or "ctsr-x2", device="cpu", kind=options.model_kind)
+    degradation = Degradation() if options.wants_slices_between else model.degradation
+    request = ViewRequest(folder / "exams" / PATIENT, model, degradation, options)
     with ViewServer(open_session(prepare(request), options)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server.address
         server.shutdown()
+
+
+def _sizes(browser: Browser, folder: Path, out: Path) -> None:
+    """The page in windows of other sizes, at 200 %, in three planes and on slices between slices."""
+    with _viewer(folder, native=False) as address:
+        for name, (width, height, ratio) in SIZES.items():
+            with browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=ratio) as page:
+                page.set_default_timeout(300_000)
+                _open(page, address)
+                _save(page, out / f"view_{name}.png")
+                page.keyboard.press("v")
+                page.wait_for_function(SHOWN)
+                _save(page, out / f"view_{name}_planes.png")
+    between = _viewer(folder, native=True, slice_spacing=1.0, plane="coronal")
+    with between as address, browser.new_page(viewport={"width": 1600, "height": 900}) as page:
+        page.set_default_timeout(600_000)
+        page.goto(address)
+        page.wait_for_function(SHOWN)
+        page.wait_for_function("() => window.ctsr.stage.panes.every((pane) => pane.shown[0].complete)")
+        _save(page, out / "view_between.png")
 
 
 def _report(folder: Path) -> Path:

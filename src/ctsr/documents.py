@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -111,6 +112,9 @@ def _plain(value: object, kind: Any, where: str) -> object:
         return float(cast("float", _required(value, where, "a number", ok=is_number)))
     if kind is int:
         return _required(value, where, "a whole number", ok=isinstance(value, int) and not isinstance(value, bool))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        known = [member.value for member in kind]
+        return kind(_required(value, where, f"one of {', '.join(map(str, known))}", ok=value in known))
     names: dict[Any, str] = {str: "text", bool: "true or false"}
     return _required(value, where, names.get(kind, str(kind.__name__)), ok=isinstance(value, kind))
 

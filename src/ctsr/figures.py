@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
@@ -41,6 +42,8 @@ GREYS = 86
 """Of these, so that no grey is off by more than 2 of 255."""
 EXACT = 24
 """Of these, colours of surfaces and letters."""
+MARKS_PAD = 0.12
+"""Inches between images whose rows are marked."""
 MARK = 0.015
 """Length of the mark of a row, as a share of the image's width."""
 MAX_FLAT_ASPECT = 0.45
@@ -219,6 +222,9 @@ def slices_figure(
     flat = shape < MAX_FLAT_ASPECT
     stacked, beside = (8.0, (8.0 * shape + 0.6) * count + 0.5), (3.2 * count + _room(panels), 3.2 * shape + 1.0)
     figure = new_figure(*(stacked if flat else beside))
+    engine = figure.get_layout_engine()
+    if marked_rows and isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(w_pad=MARKS_PAD)
     grid = figure.subplots(*((count, 1) if flat else (1, count)), squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=True):
         _draw(axes, panel, window, (rows, columns), pixel_aspect)

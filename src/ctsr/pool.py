@@ -1,4 +1,7 @@
-"""Chunks of work over processes here or the workers of a dask scheduler, in order: results depend on neither."""
+"""Chunks of work over processes here or the workers of a dask scheduler, in order: results depend on neither.
+
+`pipelined` reads, computes and writes at once in threads.
+"""
 
 import gc
 import multiprocessing
@@ -9,7 +12,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -21,6 +32,9 @@ from ctsr.reporting import one_line
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 P = ParamSpec("P")
+Read = TypeVar("Read")
+Computed = TypeVar("Computed")
+Written = TypeVar("Written")
 
 ENDED_TWICE = (
     "the process that worked on it was killed twice, the second time with nothing running beside it, most likely "
@@ -319,3 +333,25 @@ def _killed() -> tuple[type[Exception], ...]:
     from distributed import KilledWorker
 
     return (KilledWorker,)
+
+
+def pipelined(
+    count: int, read: Callable[[int], Read], make: Callable[[Read], Computed], write: Callable[[int, Computed], Written]
+) -> Iterator[Written]:
+    """What `write` gave for items 0 … `count` − 1, in order; at most one item is in each stage.
+
+    `read` and `write` run in a thread of their own each, `make` in the caller's. An error in any stage is raised here.
+    """
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        going: Future[Written] | None = None
+        coming = reader.submit(read, 0) if count else None
+        for index in range(count):
+            assert coming is not None, "there is one for every index below `count`"
+            item = coming.result()
+            coming = reader.submit(read, index + 1) if index + 1 < count else None
+            made = make(item)
+            if going is not None:
+                yield going.result()
+            going = writer.submit(write, index, made)
+        if going is not None:
+            yield going.result()

@@ -97,7 +97,7 @@ def test_a_series_that_cannot_be_decoded_leaves_nothing_and_does_not_stop_the_ot
     del broken.RescaleSlope, broken.RescaleIntercept
     broken.save_as(tmp_path / "bad" / "IM2", overwrite=True)
     series = [scan_patient(tmp_path / name).series[0] for name in ("bad", "good")]
-    opened = open_all(series, tmp_path / "store")
+    opened = open_all(series, tmp_path / "store", "train")
     assert [one.patient_id for one in opened.series] == ["good"]
     (failure,) = opened.failures
     assert "bad" in failure

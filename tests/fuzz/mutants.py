@@ -1,7 +1,14 @@
 """Mutants of DICOM files, and what becomes of each when it is scanned and read."""
 
+import resource
+import signal
 import struct
-from collections.abc import Callable
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
@@ -39,6 +46,85 @@ class Outcome(StrEnum):
     """Read with values that differ from pydicom's."""
     TRACEBACK = "traceback"
     """An error that is none of ours."""
+    HANG = "hang"
+    """No answer within `LONGEST`."""
+    GREEDY = "greedy"
+    """More memory than `MOST_MEMORY`."""
+
+
+GOOD = frozenset({Outcome.RIGHT, Outcome.NAMED, Outcome.UNJUDGED})
+"""What may become of a mutant."""
+LONGEST = 30
+"""Seconds after which a mutant of a few thousand bytes hangs, on a machine that has other work."""
+MOST_MEMORY = 2 * 2**30
+"""Bytes that this process may have, whatever a header promises."""
+HIGH_WATER = Path("/proc/self/clear_refs")
+"""Where Linux is told to forget the most memory that this process has had."""
+
+
+class HungError(BaseException):
+    """Raised in what is still at work on a mutant after `LONGEST`; no `except Exception` holds it up."""
+
+
+@dataclass
+class Tally:
+    """What became of the mutants of a seed, and at what cost."""
+
+    name: str
+    counts: Counter[Outcome] = field(default_factory=Counter[Outcome])
+    peak: int = 0
+    """The most memory in bytes that this process had during any of them; on systems without `HIGH_WATER`, so far."""
+    slowest: float = 0.0
+    """Seconds that the slowest took."""
+
+    def judge(self, number: int, look: Callable[[], tuple[Outcome, str]]) -> None:
+        """Have a mutant looked at and count what becomes of it; one that is not `GOOD` fails the test."""
+        if HIGH_WATER.exists():
+            HIGH_WATER.write_text("5", encoding="ascii")
+        started = time.perf_counter()
+        try:
+            with _at_most(LONGEST):
+                found, detail = look()
+        except HungError:
+            found, detail = Outcome.HANG, f"no answer in {LONGEST} s"
+        peak = memory_peak()
+        self.slowest = max(self.slowest, time.perf_counter() - started)
+        self.peak = max(self.peak, peak)
+        if found in GOOD and peak > MOST_MEMORY:
+            found, detail = Outcome.GREEDY, f"{peak / 2**20:.0f} MiB"
+        self.counts[found] += 1
+        assert found in GOOD, f"{self.name}, mutant {number}: {found}: {detail}"
+
+    def __str__(self) -> str:
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.counts.items()))
+        cost = f"at most {self.peak / 2**20:.0f} MiB, the slowest {self.slowest:.2f} s"
+        return f"{self.name}: {self.counts.total()}: {outcomes}; {cost}"
+
+
+def memory_peak() -> int:
+    """Bytes that this process had at most, since `HIGH_WATER` was told to forget where there is that."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    # In KiB on other systems, in bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    """Raise `HungError` in what takes longer."""
+
+    def stop(number: int, frame: object) -> None:
+        raise HungError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def as_bytes(dataset: Dataset) -> bytes:
@@ -132,6 +218,8 @@ def outcome(path: Path) -> tuple[Outcome, str]:
         ]
     except CtsrError as error:
         return (Outcome.NAMED, str(error)) if "\n" not in str(error) else (Outcome.TRACEBACK, "several lines")
+    except HungError:
+        raise
     except BaseException as error:  # noqa: BLE001 - whatever else gets through is what is looked for
         return Outcome.TRACEBACK, f"{type(error).__name__}: {error}"
     if not found:

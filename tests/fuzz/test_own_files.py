@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ctsr.data.split import read_split
 from ctsr.errors import CtsrError
 from ctsr.evaluate.output_folder import LOCK_FILE, LockFile
 from ctsr.preprocess.manifest import MANIFEST, Manifest, read_log
-from tests.fuzz.mutants import Outcome
+from tests.fuzz.mutants import Outcome, Tally
 from tests.made.model import META, example
 
 COUNT = int(os.environ.get("CTSR_FUZZ", "60")) // 2
@@ -127,23 +127,26 @@ def mutant(content: bytes, rng: Generator) -> bytes:
             return content.decode("latin-1").encode(encoding, "replace")
 
 
+def outcome(read: Callable[[Path], bool], path: Path) -> tuple[Outcome, str]:
+    """Read a mutant, and judge it by what `read` says; what is no error of ours fails the test as it is."""
+    try:
+        return (Outcome.RIGHT, "") if read(path) else (Outcome.WRONG, "read as whole")
+    except CtsrError as error:
+        return (Outcome.NAMED, "") if "\n" not in str(error) else (Outcome.TRACEBACK, str(error))
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", READERS)
 def test_a_mutant_of_a_file_of_ours_is_read_or_refused_in_words(
     name: str, seeds: dict[str, bytes], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    counts: Counter[Outcome] = Counter()
+    tally = Tally(name)
     for number in range(COUNT):
         path = tmp_path / name
         path.write_bytes(mutant(seeds[name], np.random.default_rng([number, len(name)])))
-        try:
-            found = Outcome.RIGHT if READERS[name](path) else Outcome.WRONG
-        except CtsrError as error:
-            found = Outcome.NAMED if "\n" not in str(error) else Outcome.TRACEBACK
-        counts[found] += 1
-        assert found is not Outcome.WRONG, f"{name}, mutant {number}"
-    record_property(name, {str(found): count for found, count in counts.items()})
-    assert sum(counts.values()) == COUNT
+        tally.judge(number, partial(outcome, READERS[name], path))
+    record_property(name, tally)
+    assert tally.counts.total() == COUNT
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -208,6 +208,33 @@ def test_one_bad_slice_fails_its_series_and_nothing_else(root: Path, tmp_path: P
     assert preprocess(root, out).failed == 1
 
 
+def test_a_slice_unlike_its_series_is_left_out_or_named(tmp_path: Path) -> None:
+    images = [body(96, seed=seed, texture=20) for seed in range(20)]
+    images[8], images[16] = 2 * images[8], images[16] + 100  # the first of a chunk, and one within
+    save_series(tmp_path / "exams" / "P1", images)
+    listener = Listener()
+    report = preprocess(tmp_path / "exams", tmp_path / "out", progress=listener)
+    assert (report.failed, report.written) == (1, 19)
+    assert not (tmp_path / "out" / "P1pp" / "IM9").exists()
+    (row,) = rows_of(tmp_path / "out")
+    assert "1 of 20 slices failed, the first: " in str(row["reason"])
+    assert "IM9: unlike its series" in str(row["reason"])
+    (warning,) = (note for note in listener.notes if note.startswith("warning: "))
+    assert "IM17: unlike its series, its values do not look like HU: its air lies +100 HU" in warning
+    assert preprocess(tmp_path / "exams", tmp_path / "out", assume_hu=True).failed == 0
+
+
+def test_an_odd_slice_of_a_volume_is_named(tmp_path: Path) -> None:
+    stack = np.stack([body(96, seed=seed, texture=20) for seed in range(7)])
+    stack[3] = stack[3].clip(-160, 240)
+    (tmp_path / "exams" / "P1").mkdir(parents=True)
+    image = nib.Nifti1Image(stack.transpose(2, 1, 0), np.diag([-0.8, -0.8, 2.5, 1.0]))
+    nib.save(image, tmp_path / "exams" / "P1" / "ct.nii")
+    listener = Listener()
+    assert preprocess(tmp_path / "exams", tmp_path / "out", progress=listener).failed == 1
+    assert any("ct.nii, slice 3: unlike its series" in note for note in listener.notes)
+
+
 def test_a_series_without_rescale_is_refused_unless_told_otherwise(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for path in (root / "P2" / "a").iterdir():

@@ -106,6 +106,37 @@ def test_a_model_that_comes_with_ctsr_is_named_as_such_in_the_header(series: Pat
     assert program.ManufacturerModelName.startswith("ctsr-x2 sha256:")
 
 
+def odd_series(folder: Path, **changed: np.ndarray) -> Path:
+    """Seven slices, some of them changed: `IM3=…`."""
+    images = [body(96, seed=seed, texture=20) for seed in range(7)]
+    save_series(folder, [changed.get(f"IM{i}", hu) for i, hu in enumerate(images, start=1)])
+    return folder
+
+
+def test_one_slice_of_other_values_is_refused_unless_told_otherwise(tmp_path: Path, bilinear: Model) -> None:
+    source = odd_series(tmp_path / "P1", IM5=2 * body(96, seed=4))
+    report = run(source, tmp_path / "out", bilinear)
+    assert report.failed == 1
+    assert "IM5: unlike its series, its values do not look like HU: " in report.outcomes[0].error
+    assert "\n" not in report.outcomes[0].error
+    assert "`assume_hu`" in report.outcomes[0].error
+    assert not (tmp_path / "out").exists()
+    report = run(source, tmp_path / "out", bilinear, assume_hu=True)
+    assert report.failed == 0
+    assert any("IM5: unlike its series" in warning for warning in report.outcomes[0].warnings)
+
+
+def test_one_slice_cut_off_is_warned_about_also_in_run_json(tmp_path: Path, bilinear: Model) -> None:
+    source = odd_series(tmp_path / "P1", IM4=body(96, seed=3).clip(-1000, 20))
+    (outcome,) = run(source, tmp_path / "out", bilinear).outcomes
+    (warning,) = (warning for warning in outcome.warnings if "unlike its series" in warning)
+    assert "IM4" in warning
+    assert "are 20, and none lies above: they are cut off" in warning
+    assert warning in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+    (sound,) = run(odd_series(tmp_path / "P2"), tmp_path / "other", bilinear).outcomes
+    assert not [warning for warning in sound.warnings if "unlike its series" in warning]
+
+
 def test_run_json_says_how_the_result_was_made(series: Path, tmp_path: Path, bilinear: Model) -> None:
     run(series, tmp_path / "out", bilinear)
     record = json.loads((tmp_path / "out" / "run.json").read_text())

@@ -77,8 +77,8 @@ def test_a_window_without_a_pixel_says_so_and_marks_no_best(view: BrowserPage) -
     wait_for_sr(view)
     view.js("change({center: 3000, width: 10})")
     view.settle("now.slice?.coverage.constant")
-    view.page.click("#metrics summary")
-    assert "say nothing" in view.page.inner_text("#metrics")
+    assert "say nothing" in view.page.inner_text("#metrics"), "before anything is opened"
+    assert view.page.locator("#metrics .figure").count() == 0, "no large figure of nothing"
     assert view.page.locator("#metrics table").nth(0).locator("td.best").count() == 0
     assert view.page.locator("#metrics table").nth(1).locator("td.best").count() > 0
 

@@ -14,15 +14,15 @@ from ctsr.cli.options import Common, resolved
 from ctsr.dicom.encode import Compression
 from ctsr.dicom.header import ZIP
 from ctsr.errors import ReadError, UsageError
-from ctsr.exams import HU_DEFECTS, read_slice, scan
+from ctsr.exams import read_slice, scan
 from ctsr.files import unpacked, write_atomically, write_json
 from ctsr.hashing import find_people
 from ctsr.hu import HUOptions
-from ctsr.padding import Verdict, check_hu
 from ctsr.paths import native_path, resolve_path
 from ctsr.reporting import counted
 from ctsr.series import DefectKind, Excluded, Inventory, Series
 from ctsr.series_quality import SeriesQuality, measure_series
+from ctsr.slice_check import SliceJudge
 
 if TYPE_CHECKING:
     from ctsr.data.split import PatientRow
@@ -120,25 +120,21 @@ def _quality_json(measured: Mapping[Series, SeriesQuality | str]) -> dict[str, o
 
 
 def _failures(inventory: Inventory, assume_hu: bool, console: Console) -> list[str]:
-    """One line for each slice that cannot be decoded."""
-    slices = [(series, index) for series in inventory.all_series() for index in range(len(series.slices))]
+    """One line for each slice that cannot be decoded, or whose values are unlike its series."""
+    everything = list(inventory.all_series())
+    judges = [SliceJudge(series, "upscale") for series in everything]
+    slices = [(number, index) for number, series in enumerate(everything) for index in range(len(series.slices))]
     failures: list[str] = []
-    for series, index in console.track(slices, total=len(slices), what="Decoding slices"):
+    for number, index in console.track(slices, total=len(slices), what="Decoding slices"):
+        series = everything[number]
         try:
             found = read_slice(series, index, assume_hu=assume_hu)
         except ReadError as error:
             failures.append(str(error))
             continue
-        finding = check_hu(found.hu, found.padding)
-        if finding.verdict is Verdict.IMPLAUSIBLE and not (assume_hu or _is_doubted(series)):
-            path = series.slices[index].path
-            failures.append(f"{path}: unlike its series, its values do not look like HU: {finding.detail}")
+        if not assume_hu:
+            failures += [f"{series.path}: {defect.detail}" for defect in judges[number].defects(index, found)]
     return failures
-
-
-def _is_doubted(series: Series) -> bool:
-    """Whether the scan has named its values already."""
-    return any(defect.kind in {*HU_DEFECTS.values(), DefectKind.MISSING_RESCALE} for defect in series.defects)
 
 
 def _print(inventory: Inventory, measured: Mapping[Series, SeriesQuality | str], console: Console) -> None:

@@ -279,7 +279,7 @@ class SplitExams:
                 chosen.append(series)
             except CtsrError as error:
                 refused.append(str(error))
-        opened = open_all(chosen, store, assume_hu=assume_hu, progress=progress)
+        opened = open_all(chosen, store, command, assume_hu=assume_hu, progress=progress)
         return Opened(opened.series, (*refused, *opened.failures))
 
 

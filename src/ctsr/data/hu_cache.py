@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.cache import PRIVATE_MODE, cache_folder
+from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, boundary
 from ctsr.exams import read_slice
-from ctsr.files import atomic_folder, clear_leftovers, file_state
+from ctsr.files import atomic_folder, clear_leftovers, file_state, write_json
 from ctsr.hashing import digest
 from ctsr.hu import AIR, BLOCK, body_blocks
 from ctsr.pool import available_cores, in_order, pool
 from ctsr.reporting import SILENT, Progress
-from ctsr.series import Series
+from ctsr.series import Command, Defect, Series, check
+from ctsr.slice_check import SliceJudge
 from ctsr.volume import PaddingMask
 
-VERSION = 1
+VERSION = 2
 """Of the layout on disk and of what is computed into it; part of every fingerprint."""
+
+DOUBTS = "doubts.json"
+"""Beside the pixels: what is strange about the values of single slices."""
 
 PADDING = np.int16(np.iinfo(np.int16).min)
 """Stands for padding in a stored slice. Clipping to any HU range turns it into the range's lower end: air."""
@@ -60,6 +65,8 @@ class StoredSeries:
     kernel: str
     scanner: str
     body_part: str = ""
+    doubts: tuple[Defect, ...] = ()
+    """Of slices whose values are unlike those of the slices beside them."""
 
     @property
     def hu(self) -> HU:
@@ -102,6 +109,7 @@ class Opened:
 def open_all(
     series: Sequence[Series],
     store: Path,
+    command: Command,
     *,
     assume_hu: bool = False,
     workers: int | None = None,
@@ -109,7 +117,7 @@ def open_all(
 ) -> Opened:
     """Open the cached form of every series, in their order; decode those that are new or have changed.
 
-    A series that cannot be decoded does not stop the others.
+    A series that cannot be decoded, or whose slices `command` refuses, does not stop the others.
 
     Raises:
         CtsrError: a process that decodes was killed.
@@ -121,7 +129,9 @@ def open_all(
     with pool(1 if few else min(workers or available_cores(), len(todo))) as executor:
         decoded = in_order(attempt, todo, executor)
         new = iter(list(progress.track(decoded, total=len(todo), what="Decoding series")))
-    results = [attempt(item) if is_there else next(new) for item, is_there in zip(series, stored, strict=True)]
+    opened = [attempt(item) if is_there else next(new) for item, is_there in zip(series, stored, strict=True)]
+    judge = partial(_judged, command=command, assume_hu=assume_hu, progress=progress)
+    results = [judge(item, result) for item, result in zip(series, opened, strict=True)]
     return Opened(
         series=tuple(result for result in results if isinstance(result, StoredSeries)),
         failures=tuple(result for result in results if isinstance(result, str)),
@@ -134,6 +144,20 @@ def _try_open(series: Series, store: Path, assume_hu: bool) -> StoredSeries | st
             return open_series(series, store, assume_hu=assume_hu)
     except CtsrError as error:
         return f"{series.patient_id}: {error}"
+
+
+def _judged(
+    series: Series, opened: StoredSeries | str, *, command: Command, assume_hu: bool, progress: Progress
+) -> StoredSeries | str:
+    """The series as opened; or why `command` cannot use it, where it has slices unlike the others."""
+    if isinstance(opened, str) or not opened.doubts:
+        return opened
+    try:
+        for warning in check(replace(series, defects=opened.doubts), command, assume_hu=assume_hu):
+            progress.note(f"warning: {warning}")
+    except CtsrError as error:
+        return f"{series.patient_id}: {error}"
+    return opened
 
 
 def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> StoredSeries:
@@ -162,6 +186,7 @@ def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> Stor
         kernel=series.kernel,
         scanner=series.scanner,
         body_part=series.body_part,
+        doubts=as_type(parse_json((folder / DOUBTS).read_bytes()), tuple[Defect, ...]),
     )
 
 
@@ -188,15 +213,19 @@ def _build(series: Series, folder: Path, assume_hu: bool) -> None:
 
 def _decode_into(series: Series, folder: Path, assume_hu: bool) -> None:
     bodies: list[npt.NDArray[np.bool_]] = []
+    doubts: list[Defect] = []
+    judge = SliceJudge(series, "train", assume_hu=assume_hu)
     shape = (len(series.slices), series.rows, series.columns)
     # Written, not mapped: a full disk is then an error that can be reported, where a mapping ends the process.
     with (folder / "hu.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": shape})
         for i in range(len(series.slices)):
             pixels = read_slice(series, i, assume_hu=assume_hu)
+            doubts += judge.defects(i, pixels)
             # The lowest value is taken by PADDING; nothing physical lies anywhere near either end.
             rounded = np.clip(np.rint(pixels.hu), -32767, 32767).astype("<i2")
             bodies.append(body_blocks(rounded))
             stored = rounded if pixels.padding is None else np.where(pixels.padding, PADDING, rounded)
             file.write(stored.astype("<i2", copy=False).tobytes())
     np.save(folder / "body.npy", np.stack(bodies))
+    write_json(folder / DOUBTS, [asdict(doubt) for doubt in doubts])

@@ -38,6 +38,8 @@ FEW_FILES = 32
 UNFINISHED = "not finished: the same command continues it"
 TOLD_AS_FAILED = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
 """Defects whose images are named one by one among what failed."""
+MOST_DOUBTS = 3
+"""Slices with strange values that a line names before it says how many more there are."""
 MOST_NAMED = 20
 """Patients that a line names before it says how many more there are."""
 
@@ -282,6 +284,9 @@ def _make(
     for todo, pairs in groupby(progress.track(work, total=files, what="preprocess"), key=lambda pair: pair[0]):
         made = [_remember(todo, result, manifest) for _, result in pairs]
         _tell_left_out(todo.plan, made, progress)
+        doubts = [doubt for result in made for doubt in result.doubts]
+        if doubts:
+            progress.note(f"warning: {listed(doubts, MOST_DOUBTS)}")
         bad = [result for result in made if result.error]
         lost, wanted = todo.slices_in(bad), len(todo.plan.series.slices)
         reason = f"{lost} of {wanted} slices failed, the first: {bad[0].error}" if bad else ""

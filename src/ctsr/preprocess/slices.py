@@ -1,5 +1,6 @@
 """What is to be made of which slice and under which name, and making it: the work of each process of the pool."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -12,11 +13,13 @@ from ctsr.dicom.encode import Compression, compress, slice_header, to_stored
 from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import CtsrError, DomainError, boundary
-from ctsr.exams import read_slice, read_volume
+from ctsr.exams import HU_DEFECTS, read_slice, read_volume
 from ctsr.hashing import derived_uid
+from ctsr.padding import SlicePixels
 from ctsr.preprocess.manifest import SeriesRow
 from ctsr.reporting import one_line, printable
-from ctsr.series import PatientExams, Series, SliceHeader, is_nifti, is_volume
+from ctsr.series import Defect, PatientExams, Series, SliceHeader, check, is_nifti, is_volume
+from ctsr.slice_check import SliceJudge
 from ctsr.volume import Grid, Plane, at_spacing, resample
 
 ALGORITHM = "3"
@@ -224,6 +227,8 @@ class FileResult:
     error: str = ""
     left_out: tuple[str, ...] = ()
     """Header elements that could not be written again."""
+    doubts: tuple[str, ...] = ()
+    """What is strange about its values."""
 
 
 def chunks_of(
@@ -232,9 +237,13 @@ def chunks_of(
     """`tasks` of a series in portions; each carries only its own slices across to the process."""
     for start in range(0, len(tasks), CHUNK):
         part = tasks[start : start + CHUNK]
-        taken = [index for task in part for index in task.indices]
+        wanted = [index for task in part for index in task.indices]
+        # One more to either side, to compare with.
+        beside = {min(wanted) - 1, max(wanted) + 1} & set(range(len(plan.series.slices)))
+        taken = sorted({*wanted, *beside})
         place = {index: i for i, index in enumerate(taken)}
-        series = replace(plan.series, slices=tuple(plan.series.slices[index] for index in taken), defects=())
+        doubts = tuple(defect for defect in plan.series.defects if defect.kind in HU_DEFECTS.values())
+        series = replace(plan.series, slices=tuple(plan.series.slices[index] for index in taken), defects=doubts)
         renumbered: list[FileTask] = []
         for task in part:
             indices = tuple(place[index] for index in task.indices)
@@ -245,13 +254,56 @@ def chunks_of(
 def run_chunk(chunk: TaskChunk) -> list[FileResult]:
     """Make every slice of a chunk; one that fails does not stop the others."""
     with quiet():
-        return [_attempt(chunk, task) for task in chunk.plan.tasks]
+        judged = _JudgedSlices(chunk)
+        return [_attempt(chunk, task, judged) for task in chunk.plan.tasks]
 
 
-def _attempt(chunk: TaskChunk, task: FileTask) -> FileResult:
+class _JudgedSlices:
+    """The slices of a chunk, each judged beside its neighbours."""
+
+    def __init__(self, chunk: TaskChunk) -> None:
+        series, self._assume_hu = chunk.plan.series, chunk.settings.assume_hu
+        self._series = series
+        self._found: dict[int, SlicePixels | CtsrError] = {}
+        self._defects = defaultdict[int, list[Defect]](list)
+        judge = SliceJudge(series, "preprocess", assume_hu=self._assume_hu)
+        for index in range(len(series.slices)):
+            try:
+                pixels = read_slice(series, index, assume_hu=self._assume_hu)
+            except CtsrError as error:
+                self._found[index] = error
+                continue
+            self._found[index] = pixels
+            for defect in judge.defects(index, pixels):
+                self._defects[defect.slice_indices[0]].append(defect)
+
+    def __getitem__(self, index: int) -> SlicePixels:
+        """One slice.
+
+        Raises:
+            ReadError: it cannot be read.
+        """
+        found = self._found[index]
+        if isinstance(found, CtsrError):
+            raise found
+        return found
+
+    def doubts(self, index: int) -> tuple[str, ...]:
+        """Warnings about the values of a slice.
+
+        Raises:
+            SeriesError: they are not to be used.
+        """
+        judged = replace(self._series, defects=tuple(self._defects[index]))
+        return tuple(check(judged, "preprocess", assume_hu=self._assume_hu))
+
+
+def _attempt(chunk: TaskChunk, task: FileTask, judged: _JudgedSlices) -> FileResult:
     try:
         with boundary(str(chunk.plan.series.slices[task.indices[0]].path)):
-            return _make_volume(chunk, task) if chunk.plan.is_volume else _make_slice(chunk, task)
+            doubts = tuple(doubt for index in task.indices for doubt in judged.doubts(index))
+            made = _make_volume(chunk, task) if chunk.plan.is_volume else _make_slice(chunk, task, judged)
+            return replace(made, doubts=doubts)
     except CtsrError as error:
         return FileResult(task.output, error=one_line(error))
 
@@ -277,11 +329,11 @@ def _make_volume(chunk: TaskChunk, task: FileTask) -> FileResult:
     return FileResult(task.output, size=path.stat().st_size)
 
 
-def _make_slice(chunk: TaskChunk, task: FileTask) -> FileResult:
+def _make_slice(chunk: TaskChunk, task: FileTask, judged: _JudgedSlices) -> FileResult:
     plan, settings = chunk.plan, chunk.settings
     (index,) = task.indices
     source = plan.series.slices[index]
-    pixels = read_slice(plan.series, index, assume_hu=settings.assume_hu)
+    pixels = judged[index]
     before = plan.series.plane(index)
     after = before.recentred(plan.after.shape, plan.after.spacing)
     result = resample(pixels.hu, pixels.padding, before, after, antialias=settings.antialias)

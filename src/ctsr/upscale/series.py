@@ -5,14 +5,12 @@ Three stages at once: while one slice is computed, the next is read and the one 
 
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -28,10 +26,12 @@ from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, seam_error
 from ctsr.infer.super_resolver import EngineConfig, SliceSuperResolver, open_engine
 from ctsr.models.conditioning import Conditions, with_conditions
+from ctsr.pool import pipelined
 from ctsr.quality.noise import measure_noise
 from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import check
 from ctsr.series_quality import spread_indices
+from ctsr.slice_check import SliceJudge
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
 from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning, tune
@@ -40,9 +40,8 @@ from ctsr.volume import resample
 
 SLICE = re.compile(r"\d{4,}\.dcm")  # what the files of a DICOM result are called
 
-Read = TypeVar("Read")
-Computed = TypeVar("Computed")
-Written = TypeVar("Written")
+MOST_DOUBTS = 5
+"""Slices with doubtful values that are named before it is said how many more there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +157,8 @@ class Made:
     """The middle slice, to look at."""
     between: BetweenMade | None = None
     """Of slices between slices, where those were made."""
+    doubts: list[str] = field(default_factory=list[str])
+    """A warning for each slice whose values are unlike those of the slices beside it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +190,7 @@ def make_slices(
         ReadError: a slice cannot be read, written or read again.
     """
     made = Made()
-    stages = _Stages(job, sink, super_resolver, conditions, made)
+    stages = _Stages(job, sink, super_resolver, conditions, made, _judge(job))
     count = len(job.series.slices)
     started = time.perf_counter()
     with quiet():
@@ -210,6 +211,7 @@ class _Stages:
     """None where slices are made between slices only."""
     conditions: Conditions | None
     made: Made
+    judge: SliceJudge
 
     def finer(self, index: int) -> SlicePixels:
         """A slice of the source made finer in plane, as far as that is wanted."""
@@ -219,6 +221,7 @@ class _Stages:
         """Decode a slice of the source."""
         started = time.perf_counter()
         pixels = read_slice(self.job.series, index, assume_hu=self.job.options.assume_hu)
+        self.made.doubts += self.judge(index, pixels)
         self.made.timing.read += time.perf_counter() - started
         return _Slice(index, pixels, bool((pixels.hu > self.job.model.hu_range.high).any()))
 
@@ -241,28 +244,6 @@ class _Stages:
         self.sink.write(index, result.pixels)
         self.made.beyond_range += result.beyond_range
         self.made.timing.write += time.perf_counter() - started
-
-
-def pipelined(
-    count: int, read: Callable[[int], Read], make: Callable[[Read], Computed], write: Callable[[int, Computed], Written]
-) -> Iterator[Written]:
-    """What `write` gave for items 0 … `count` − 1, in order; at most one item is in each stage.
-
-    `read` and `write` run in a thread of their own each, `make` in the caller's. An error in any stage is raised here.
-    """
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        going: Future[Written] | None = None
-        coming = reader.submit(read, 0) if count else None
-        for index in range(count):
-            assert coming is not None, "there is one for every index below `count`"
-            item = coming.result()
-            coming = reader.submit(read, index + 1) if index + 1 < count else None
-            made = make(item)
-            if going is not None:
-                yield going.result()
-            going = writer.submit(write, index, made)
-        if going is not None:
-            yield going.result()
 
 
 def _read_record(job: Job) -> dict[str, object]:
@@ -347,7 +328,8 @@ def _make_between(
 ) -> Made:
     assert network.between is not None, "a job between slices comes with an engine for them"
     made = Made()
-    stages = _Stages(job, sink, resolver, None if tuning is None else tuning.conditions, made)
+    conditions = None if tuning is None else tuning.conditions
+    stages = _Stages(job, sink, resolver, conditions, made, _judge(job))
     started = time.perf_counter()
     # None by default: projection would bring back what was removed.
     noise = _source_noise(job, tuning) * (job.options.denoise or 0.0) * MOST_NOISE
@@ -356,6 +338,10 @@ def _make_between(
     made.timing.write = made.between.seconds_write
     made.timing.wall = time.perf_counter() - started
     return made
+
+
+def _judge(job: Job) -> SliceJudge:
+    return SliceJudge(job.series, "upscale", assume_hu=job.options.assume_hu)
 
 
 def _source_noise(job: Job, tuning: Tuning | None) -> float:
@@ -413,7 +399,9 @@ def _folder_for(job: Job) -> Generator[Path]:
 
 
 def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
-    remarks: list[str] = []
+    remarks = made.doubts[:MOST_DOUBTS]
+    if len(made.doubts) > MOST_DOUBTS:
+        remarks.append(f"{len(made.doubts) - MOST_DOUBTS} more slices are unlike those beside them")
     if made.beyond_range:
         remarks.append(
             f"{made.beyond_range} slices have values above {job.model.hu_range.high:g} HU: interpolated there"

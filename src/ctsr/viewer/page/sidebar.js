@@ -120,6 +120,8 @@ export function showAgreement(departures) {
   text.hidden = !text.textContent;
 }
 
+const NOTHING_SEEN = "HR is all black or all white in this window: figures taken in it say nothing.";
+
 function merit(value, better) {
   return { higher: value, lower: -value, "nearer 0": -Math.abs(value) }[better];
 }
@@ -130,9 +132,7 @@ const isHu = (name) => known.state.metrics[name].group === "hu";
 function tables({ metrics, coverage }) {
   const window = `in the window ${rangeText([view.center - view.width / 2, view.center + view.width / 2])} HU`;
   const clipped = `in HU, both images clipped to ${rangeText(known.state.hu_range)}`;
-  const inside = coverage.constant
-    ? "HR is all black or all white in this window: these figures say nothing."
-    : `${share(coverage.in_window)} of HR lies inside.`;
+  const inside = coverage.constant ? NOTHING_SEEN : `${share(coverage.in_window)} of HR lies inside.`;
   return [
     table(metrics, (name) => !isHu(name), window, coverage.constant), `<p class="hint${coverage.constant ? " caveat" : ""}">${inside}</p>`,
     table(metrics, isHu, clipped, false), `<p class="hint">${share(coverage.outside_range)} of HR is clipped. Hover, mean and difference are not.</p>`,
@@ -196,7 +196,7 @@ export function showMetrics(answer) {
   const waiting = answer.sr_missing ? '<p class="hint">SR follows when it is computed.</p>' : "";
   const plane = view.plane === "axial" || view.plane === "all" ? "" : `<p class="hint">Of this ${view.plane} picture; evaluations measure axial slices.</p>`;
   body.innerHTML = Object.keys(answer.metrics).length
-    ? `${figure(answer.metrics)}${folded(body, answer)}${waiting}${plane}`
+    ? `${answer.coverage.constant ? `<p class="hint caveat">${NOTHING_SEEN}</p>` : figure(answer.metrics)}${folded(body, answer)}${waiting}${plane}`
     : waiting || '<p class="hint">when all slices are computed</p>';
 }
 

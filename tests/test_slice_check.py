@@ -1,0 +1,125 @@
+"""One slice of other values is found among sound ones; slices of real CT are not doubted."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctsr.data.datasets import open_exams
+from ctsr.errors import ReadError, SeriesError
+from ctsr.exams import read_slice, scan
+from ctsr.hashing import derived_uid
+from ctsr.padding import HUFinding, Verdict
+from ctsr.series import Command
+from ctsr.slice_check import NeighbourCheck, SliceJudge
+from tests.made.ct import body, save_series
+from tests.made.exams import kinds, only_series, study_of
+from tests.made.listener import Listener
+
+
+def windowed(hu: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip((hu + 160) / 400 * 255, 0, 255))
+
+
+def judged(volume: np.ndarray, order: Iterable[int] | None = None) -> dict[int, HUFinding]:
+    """What is found of the slices of a volume, read in some order."""
+    judge = NeighbourCheck(len(volume))
+    found: dict[int, HUFinding] = {}
+    for index in order or range(len(volume)):
+        found |= dict(judge.add(index, volume[index].astype(np.float32)))
+    return found
+
+
+BODIES = np.stack([body(96, seed=seed, texture=20) for seed in range(7)]).astype(np.float32)
+STORED = BODIES + 1024
+ODD: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Verdict]] = {
+    "stretched": (lambda hu: 1.2 * hu, Verdict.SHIFTED),
+    "stretched much": (lambda hu: 2 * hu, Verdict.IMPLAUSIBLE),
+    "stretched about 0 of what is stored": (lambda hu: 1.2 * (hu + 1024) - 1024, Verdict.SHIFTED),
+    "shifted": (lambda hu: hu + 100, Verdict.SHIFTED),
+    "a lost intercept": (lambda hu: hu + 1024, Verdict.IMPLAUSIBLE),
+    "windowed": (windowed, Verdict.IMPLAUSIBLE),
+    "cut off": (lambda hu: hu.clip(-1000, 20), Verdict.CUT_OFF),
+    "swapped bytes": (lambda hu: (hu + 1024).astype("<u2").byteswap() - 1024.0, Verdict.IMPLAUSIBLE),
+    "a lost sign": (lambda hu: np.where(hu < 0, hu + 65536, hu), Verdict.IMPLAUSIBLE),
+    "bits moved down": (lambda hu: (hu + 1024) // 16 - 1024, Verdict.SHIFTED),
+    "nothing but 0": (np.zeros_like, Verdict.IMPLAUSIBLE),
+    "the lower half lost": (lambda hu: np.where(np.arange(96)[:, None] < 48, hu, -1024), Verdict.IMPLAUSIBLE),
+    "the upper half lost": (lambda hu: np.where(np.arange(96)[:, None] > 48, hu, 0), Verdict.IMPLAUSIBLE),
+}
+"""What may have become of one slice, and the verdict on it."""
+
+
+@pytest.mark.parametrize("order", [range(7), (6, 1, 3, 5, 0, 2, 4)])
+@pytest.mark.parametrize("what", ODD)
+def test_one_odd_slice_is_found_among_sound_ones_and_no_other(what: str, order: Iterable[int]) -> None:
+    change, verdict = ODD[what]
+    volume = BODIES.copy()
+    volume[4] = change(volume[4])
+    assert {index: finding.verdict for index, finding in judged(volume, order).items()} == {4: verdict}
+
+
+@pytest.mark.parametrize("what", ["stretched", "stretched much", "windowed", "swapped bytes", "the lower half lost"])
+@pytest.mark.parametrize("end", [0, 6])
+def test_an_odd_slice_at_an_end_is_found_too(what: str, end: int) -> None:
+    volume = BODIES.copy()
+    volume[end] = ODD[what][0](volume[end])
+    assert list(judged(volume)) == [end]
+
+
+def test_sound_slices_are_not_doubted_whatever_they_show() -> None:
+    plate = np.where(BODIES > -500, 990, BODIES)  # a phantom of plates: water, PTFE
+    nothing = np.full((2, 96, 96), -1000.0)  # above the head
+    assert judged(BODIES) == {}
+    assert judged(np.concatenate([plate[:3], BODIES, nothing])) == {}
+    assert judged(np.concatenate([BODIES[:4], plate[4:]])) == {}
+
+
+def test_a_run_of_odd_slices_is_found_where_it_begins() -> None:
+    volume = np.concatenate([BODIES, BODIES + 1024])
+    assert min(judged(volume)) in {6, 7}
+
+
+@pytest.mark.parametrize("command", ["preprocess", "train", "evaluate", "upscale"])
+def test_a_command_treats_an_odd_slice_as_the_table_of_defects_says(tmp_path: Path, command: Command) -> None:
+    volume = BODIES.copy()
+    volume[2], volume[5] = volume[2].clip(-1000, 20), windowed(volume[5])
+    save_series(tmp_path / "anna", volume)
+    series = only_series(tmp_path)
+    assert kinds(series) == set()
+    judge, sure = SliceJudge(series, command), SliceJudge(series, command, assume_hu=True)
+    warnings: list[str] = []
+    for index in range(6):
+        warnings += judge(index, read_slice(series, index))
+    assert ["IM3: unlike its series" in warning for warning in warnings] == [True]
+    with pytest.raises(SeriesError, match=r"IM6: unlike its series, .* windowed to 8 bits; export it again"):
+        judge(6, read_slice(series, 6))
+    assert len([line for index in range(7) for line in sure(index, read_slice(series, index))]) == 2
+
+
+def test_an_odd_slice_of_a_training_series_is_named(tmp_path: Path) -> None:
+    for name in "abc":
+        images = [hu + 100 if (name, index) == ("a", 2) else hu for index, hu in enumerate(BODIES)]
+        uids = {"series": derived_uid("series", name), "StudyInstanceUID": study_of(name), "PatientID": f"PID {name}"}
+        save_series(tmp_path / "raw" / name, images, **uids)
+    exams = open_exams([tmp_path / "raw"], folder=tmp_path, progress=(listener := Listener()))
+    part = next(name for name in ("train", "val", "test") if "a" in exams.split.part(name))
+    for _ in range(2):  # decoded, then from the cache
+        listener.notes.clear()
+        opened = exams.part(part, "train", tmp_path / "store", progress=listener)
+        assert not opened.failures
+        assert any("IM3" in note and "unlike its series" in note for note in listener.notes)
+
+
+def test_no_slice_of_a_real_series_is_doubted(real_ct: Path) -> None:
+    roots = [real_ct / name for name in ("patients", "more", "thin", "odd", "phantoms", "pairs")]
+    count = 0
+    for series in (item for root in roots for item in scan(root).all_series()):
+        judge = SliceJudge(series, "upscale")
+        for index in range(len(series.slices)):
+            with contextlib.suppress(ReadError):
+                assert judge.defects(index, read_slice(series, index)) == [], series.path
+                count += 1
+    assert count > 500
