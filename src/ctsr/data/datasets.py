@@ -10,9 +10,9 @@ from ctsr.data.hu_cache import Opened, open_all
 from ctsr.data.split import Split, check_together, choose_split
 from ctsr.errors import CtsrError, MissingInputError, ReadError, SplitError
 from ctsr.exams import scan
-from ctsr.hashing import People, find_people, is_same_person, proven, with_names
+from ctsr.hashing import People, find_people, is_same_person, proven, pseudonym, with_names
 from ctsr.hu import AS_READ, HUCorrection
-from ctsr.reporting import SILENT, Progress, listed
+from ctsr.reporting import SILENT, Progress, listed, safe_name
 from ctsr.series import Command, PatientExams, Series, check
 
 PREPROCESSING_LOG = "preprocessing_log.csv"
@@ -121,6 +121,11 @@ def seen_in_training(
     return found
 
 
+def resampled_folder(patient_id: str) -> str:
+    """What preprocessing calls the folder of a patient; the colon of a hash is none that every system takes."""
+    return (safe_name(patient_id) if pseudonym(patient_id) == patient_id else patient_id) + SUFFIX
+
+
 def patient_names(root: Path) -> dict[str, str]:
     """Folder name → patient id, as the log of a preprocessed root tells; empty for a raw root.
 
@@ -134,7 +139,7 @@ def patient_names(root: Path) -> dict[str, str]:
         return {}
     try:
         with log.open(newline="", encoding="utf-8") as lines:
-            return {row["patient_id"] + SUFFIX: row["patient_id"] for row in csv.DictReader(lines)}
+            return {resampled_folder(row["patient_id"]): row["patient_id"] for row in csv.DictReader(lines)}
     except (KeyError, UnicodeDecodeError) as error:
         raise ReadError(
             f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
