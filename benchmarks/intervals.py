@@ -3,7 +3,7 @@
     python -m benchmarks.intervals            # some minutes
     python -m benchmarks.intervals --trials 500
 
-`ctsr.evaluate.statistics` uses t below 30 values. The others were tried in its place; decision 12 has the figures.
+`ctsr.evaluate.statistics` uses t below 10 values and bootstrap-t from there on; decision 12 has the figures.
 """
 
 import argparse
@@ -26,14 +26,14 @@ CHUNK = 100
 
 
 def student(values: Array, rng: np.random.Generator) -> Bounds:
-    """t of the mean."""
+    """Student's t of the mean."""
     del rng
     half = stats.t.ppf(0.975, values.shape[1] - 1) * _error(values)
     return values.mean(axis=1) - half, values.mean(axis=1) + half
 
 
 def johnson(values: Array, rng: np.random.Generator) -> Bounds:
-    """t shifted for skewness (Johnson, 1978): mean + skewness · sd / (6 n) ± t · error."""
+    """Student's t shifted for skewness (Johnson, 1978): mean + skewness · sd / (6 n) ± t · error."""
     del rng
     count = values.shape[1]
     middle = values.mean(axis=1) + stats.skew(values, axis=1, bias=False) * values.std(axis=1, ddof=1) / (6 * count)
@@ -98,8 +98,8 @@ def _error(values: Array) -> Array:
     return values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
 
 
-def coverage(method: str, count: int, sigma: float, trials: int) -> tuple[float, float]:
-    """Share of trials whose interval holds the mean, and the median of the widths in standard deviations."""
+def coverage(method: str, count: int, sigma: float, trials: int) -> tuple[float, float, float]:
+    """Share of trials whose interval holds the mean; median and 97.5 % quantile of its width in sd."""
     rng = np.random.default_rng([count, round(100 * sigma)])
     mean = np.exp(sigma**2 / 2) if sigma else 0.0
     sd = mean * np.sqrt(np.expm1(sigma**2)) if sigma else 1.0
@@ -110,19 +110,24 @@ def coverage(method: str, count: int, sigma: float, trials: int) -> tuple[float,
         low, high = METHODS[method](np.exp(sigma * normal) if sigma else normal, rng)
         held.append((low <= mean) & (mean <= high))
         widths.append((high - low) / sd)
-    return float(np.concatenate(held).mean()), float(np.median(np.concatenate(widths)))
+    middle, most = np.percentile(np.concatenate(widths), [50, 97.5])
+    return float(np.concatenate(held).mean()), float(middle), float(most)
 
 
 def main() -> None:
-    """Print coverage in percent and, in brackets, the width."""
+    """Print coverage in percent and, in brackets, the widths."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=4000)
     trials = parser.parse_args().trials
     for name, sigma in SIGMAS.items():
-        print(f"{name}: share of {trials} trials in % (median width in sd), for {COUNTS} values")
+        print(f"{name}: share of {trials} trials in % (width in sd: median, 97.5 % quantile), for {COUNTS} values")
         for method in METHODS:
             cells = (coverage(method, count, sigma, trials) for count in COUNTS)
-            print(f"  {method:12}", "  ".join(f"{100 * held:4.1f} ({width:4.2f})" for held, width in cells), flush=True)
+            print(
+                f"  {method:12}",
+                "  ".join(f"{100 * held:4.1f} ({middle:4.2f}, {most:4.1f})" for held, middle, most in cells),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
