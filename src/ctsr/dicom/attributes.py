@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -39,7 +39,7 @@ GROUPS = {
 }
 """The functional group macro of enhanced objects (PS3.3 C.7.6.16) that holds each attribute."""
 
-UNASSIGNED = dict.fromkeys(
+UNASSIGNED: Mapping[str, tuple[str, ...]] = dict.fromkeys(
     ("ConvolutionKernel", "GantryDetectorTilt"),
     ("UnassignedPerFrameConvertedAttributesSequence", "UnassignedSharedConvertedAttributesSequence"),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import dcmread
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.sequence import Sequence
@@ -110,7 +111,7 @@ def _harmonize(slices: Slices[Dataset]) -> list[str]:
     return [f"its slices name {len(frames)} frames of reference: the enhanced object has one of its own"]
 
 
-def _converted(slices: list[Dataset], source_series_uid: str) -> Dataset:
+def _converted(slices: Slices[Dataset], source_series_uid: str) -> Dataset:
     # Loaded here: it takes longer than most results need it.
     from highdicom.legacy import LegacyConvertedEnhancedCTImage
 
@@ -134,7 +135,7 @@ def _converted(slices: list[Dataset], source_series_uid: str) -> Dataset:
     dated = next((moment for moment in MOMENTS if first.get(f"{moment}Date")), None)
     if dated is not None:
         made.ContentDate = first[f"{dated}Date"].value
-        made.ContentTime = first.get(f"{dated}Time") or "000000"
+        made["ContentTime"] = DataElement("ContentTime", VR.TM, first.get(f"{dated}Time") or "000000")
     organization = derived_uid(series_uid, "dimensions")
     for item in (*made.get("DimensionOrganizationSequence", ()), *made.get("DimensionIndexSequence", ())):
         item.DimensionOrganizationUID = organization

@@ -200,7 +200,7 @@ def open_between(
     return OpenedSeries(number, stored, geometry, series, grid, tuple(notes))
 
 
-KEPT_STRENGTHS = 2
+KEPT_SETTINGS = 2
 """Strengths whose slices stay in the cache."""
 
 
@@ -271,7 +271,7 @@ class BetweenImages(PanelImages):
         for number in sorted(slab, key=lambda number: -abs(number - index)):  # the last ones stay where room is short
             self.cache.put(self.key("SR", series, setting, number), made[number - slab.start].hu)
         # A slider leaves slabs behind, each of some 100 MB.
-        self.cache.drop(lambda key: key[0] == "SR" and key[2] <= setting.number - KEPT_STRENGTHS)
+        self.cache.drop(lambda key: key[0] == "SR" and key[2] <= setting.number - KEPT_SETTINGS)
 
     def image(
         self, panel: PanelName, series: OpenedSeries, setting: Setting, plane: PlaneName, index: int
