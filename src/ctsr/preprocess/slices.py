@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ctsr import __version__
-from ctsr.data.datasets import SUFFIX
 from ctsr.dicom.encode import Compression, compress, slice_header, to_stored
 from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.documents import RESAMPLED_SUFFIX
 from ctsr.errors import CtsrError, DomainError, boundary
 from ctsr.exams import HU_DEFECTS, read_slice, read_volume
 from ctsr.hashing import derived_uid
@@ -190,7 +190,7 @@ def _instance_numbers(series: Series) -> list[int | None]:
 
 def _folder(path: Path, patient: PatientExams) -> PurePosixPath:
     below = path.parent.relative_to(patient.path) if path != patient.path else Path()
-    return PurePosixPath(patient.patient_id + SUFFIX) / below.as_posix()
+    return PurePosixPath(patient.patient_id + RESAMPLED_SUFFIX) / below.as_posix()
 
 
 def _file_name(header: SliceHeader, num_frames: int) -> str:
