@@ -154,3 +154,22 @@ def test_impossible_settings_are_refused_by_name(settings: dict[str, object], sa
 def test_a_degradation_read_back_is_checked_by_type_and_size(values: dict[str, object], words: str) -> None:
     with pytest.raises((ReadError, DomainError), match=words):
         Degradation.from_dict(Degradation().as_dict() | values)
+
+
+@pytest.mark.parametrize(
+    ("degradation", "expected"),
+    [
+        (Degradation("clean", antialias_clean=True), "clean: bilinear downsampling, low-passed"),
+        (
+            Degradation("blur", blur_sigma_range=(0.8, 0.8), blur_kernel=7),
+            "blur: Gaussian blur of σ 0.8 HR pixels over 7 pixels, bilinear downsampling",
+        ),
+        (
+            Degradation(dose_factor_range=(1, 1)),
+            "blurnoise: Gaussian blur of σ 0.7 … 0.9 HR pixels, bilinear downsampling, white noise of σ 0.001 … 0.003 "
+            "in [-1, 1] at full dose, dose 1",
+        ),
+    ],
+)
+def test_a_degradation_in_words(degradation: Degradation, expected: str) -> None:
+    assert degradation.sentence == expected

@@ -182,6 +182,28 @@ class Degradation:
         """Plain values under the fields' names; `from_dict` reads them back."""
         return asdict(self)
 
+    @property
+    def sentence(self) -> str:
+        """For readers of results."""
+        if self.mode == "clean":
+            low_pass = ", low-passed" if self.antialias_clean else ""
+            return f"clean: {' or '.join(self.downsampling)} downsampling{low_pass}"
+        kernel = "" if self.blur_kernel is None else f" over {self.blur_kernel} pixels"
+        parts = [
+            f"{self.mode}: Gaussian blur of σ {_span(self.sigma_range)} HR pixels{kernel}",
+            f"{' or '.join(self.downsampling)} downsampling",
+        ]
+        if self.mode == "blurnoise":
+            parts.append(
+                f"{' or '.join(self.noise_model)} noise of σ {_span(self.noise_sigma_range)} in [-1, 1] at full dose"
+            )
+            parts.append(f"dose {_span(self.dose_factor_range)}")
+            if self.noise_model != ("white",):
+                parts.append(f"its spectrum up to {_span(self.noise_cutoff_range)} of LR's Nyquist frequency")
+            if self.noise_skew != 1:
+                parts.append(f"low noise more often by the power {self.noise_skew:g}")
+        return ", ".join(parts)
+
     def as_flags(self) -> dict[str, Any]:
         """Plain values under the names of the command line's flags, for a configuration that can be run again."""
         return {
@@ -274,6 +296,11 @@ class DegradationSampler:
                 return rng_from(seed, "slice", slice_identity)
             case "det-slice":
                 return np.random.default_rng(seed + slice_index)
+
+
+def _span(bounds: Range) -> str:
+    low, high = bounds
+    return f"{low:g}" if low == high else f"{low:g} … {high:g}"
 
 
 def _between(bounds: Range, share: float) -> float:

@@ -43,7 +43,7 @@ from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.paths import resolve_path
-from ctsr.reporting import Progress, safe_name
+from ctsr.reporting import Progress, counted, safe_name
 
 LONGEST_TAG = 80
 """Characters of a model's name, and of the windows' tags, in the name of a folder or a file."""
@@ -177,7 +177,7 @@ class EvaluationPlan:
     @property
     def title(self) -> str:
         """Split, number of patients and slices, and model, as shown to readers."""
-        counts = f"{len(self.patients)} patients, {len(self.slices)} slices"
+        counts = f"{counted(len(self.patients), 'patient')}, {counted(len(self.slices), 'slice')}"
         return f"{self.options.split} set, {counts}, model {', '.join(map(short_name, self.model_methods))}"
 
     def with_only(self, numbers: Collection[int], failures: Sequence[str]) -> "EvaluationPlan":

@@ -19,6 +19,7 @@ from ctsr.figures import DPI
 from ctsr.files import write_atomically
 from ctsr.hu import TISSUES
 from ctsr.metrics import METRICS, plain_metric
+from ctsr.reporting import counted
 
 NONE = "–"
 """Shown where there is no value."""
@@ -134,7 +135,7 @@ def _context(
         "pictures": pictures,
         "sections": [section for section in sections if section.anchor not in EARLY],
         "command": plan.options.shown_command(folder.config_json),
-        "degradation": ", ".join(f"{flag} {value}" for flag, value in plan.sampler.degradation.as_flags().items()),
+        "degradation": plan.sampler.degradation.sentence,
         "told": plan.options.conditions_source.sentence if plan.conditional_methods else "",
         "config": yaml.safe_dump(
             plain_values(plan.config()), sort_keys=False, allow_unicode=True, default_flow_style=None
@@ -209,7 +210,7 @@ def _compared(model: str, baseline: str, found: Comparison) -> str:
 
 
 def _patients(count: int) -> str:
-    return f"{count} patient{'' if count == 1 else 's'}"
+    return counted(count, "patient")
 
 
 def _subtitle(plan: EvaluationPlan) -> str:
@@ -353,7 +354,8 @@ def _contents(
 
 def _interval_note(plan: EvaluationPlan) -> str:
     if len(plan.patients) < FEWEST:
-        return f"No interval is given: {len(plan.patients)} patients are too few, at least {FEWEST} are needed."
+        few = "1 patient is" if len(plan.patients) == 1 else f"{len(plan.patients)} patients are"
+        return f"No interval is given: {few} too few, at least {FEWEST} are needed."
     return "Small figures: 95 % confidence interval of the mean over patients."
 
 

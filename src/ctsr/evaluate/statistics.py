@@ -14,6 +14,7 @@ from scipy import stats
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.hashing import rng_from
 from ctsr.metrics import METRICS, Better, MetricValue
+from ctsr.reporting import counted
 
 Over: TypeAlias = Literal["patients", "slices of one patient", "slices of several patients"]
 """What the values are of, which decides what an interval of their mean means."""
@@ -340,7 +341,7 @@ def _compared(rows: Sequence[MeasuredImage], model: str, baseline: str, name: st
     differing, fewest = sum(difference != 0 for difference in differences), fewest_patients(comparisons)
     if differing < fewest:
         tests = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
-        who = f"{differing} patients" if differing == len(both) else f"{differing} patients with a difference"
+        who = counted(differing, "patient") + ("" if differing == len(both) else " with a difference")
         return replace(comparison, note=f"{who}: with {tests} the test needs {fewest} to reach p < {LEVEL:g}")
     _, p_value = cast("tuple[float, float]", stats.wilcoxon(np.asarray(differences)))
     return replace(comparison, p_value=float(p_value))

@@ -44,7 +44,7 @@ from ctsr.files import write_atomically, write_json
 from ctsr.hallucination.lesion_insertion import Lesion, LesionTrial
 from ctsr.hashing import digest
 from ctsr.hu import PRESETS, TISSUES
-from ctsr.reporting import SILENT, Progress, safe_name
+from ctsr.reporting import SILENT, Progress, counted, safe_name
 
 ACROSS = ("coronal", "sagittal")
 """Planes that show what lies between slices."""
@@ -173,7 +173,7 @@ def write_results(result: ThroughPlaneResult, folder: OutputFolder) -> None:
     sections = [series_section(figures), *_case_sections(result), *study_sections(result), _strips_section(folder)]
     context = {
         "title": "Slices between slices",
-        "subtitle": f"{len({row.patient_id for row in figures})} patients, "
+        "subtitle": f"{counted(len({row.patient_id for row in figures}), 'patient')}, "
         f"{len({row.series_uid for row in figures})} thin series made thick and brought back",
         "sentence": _sentence(figures, result),
         "sections": sections,
