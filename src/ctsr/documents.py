@@ -15,7 +15,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ctsr.errors import ReadError
-from ctsr.reporting import one_line
+from ctsr.hashing import pseudonym
+from ctsr.reporting import one_line, safe_name
 
 LONGEST_NUMBER = 40
 """Characters of a number: enough for every number that is written, too few to take long to parse."""
@@ -175,6 +176,11 @@ def _shortened(name: str) -> str:
     return name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
 
 
+def resampled_folder(patient_id: str) -> str:
+    """What preprocessing calls the folder of a patient; the colon of a hash is none that every system takes."""
+    return (safe_name(patient_id) if pseudonym(patient_id) == patient_id else patient_id) + RESAMPLED_SUFFIX
+
+
 def patient_names(root: Path) -> dict[str, str]:
     """Folder name → patient id, as the log of a preprocessed root tells; empty for a raw root.
 
@@ -188,7 +194,7 @@ def patient_names(root: Path) -> dict[str, str]:
         return {}
     try:
         with log.open(newline="", encoding="utf-8") as lines:
-            return {row["patient_id"] + RESAMPLED_SUFFIX: row["patient_id"] for row in csv.DictReader(lines)}
+            return {resampled_folder(row["patient_id"]): row["patient_id"] for row in csv.DictReader(lines)}
     except (KeyError, UnicodeDecodeError) as error:
         raise ReadError(
             f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
