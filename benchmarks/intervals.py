@@ -103,7 +103,7 @@ def coverage(method: str, count: int, sigma: float, trials: int) -> tuple[float,
     rng = np.random.default_rng([count, round(100 * sigma)])
     mean = np.exp(sigma**2 / 2) if sigma else 0.0
     sd = mean * np.sqrt(np.expm1(sigma**2)) if sigma else 1.0
-    held: list[Array] = []
+    held: list[npt.NDArray[np.bool_]] = []
     widths: list[Array] = []
     for _ in range(0, trials, CHUNK):
         normal = rng.normal(size=(CHUNK, count))

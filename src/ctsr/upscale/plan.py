@@ -401,8 +401,8 @@ def _possible(job: Job) -> Job:
     """
     rows, columns = job.plane(0).shape
     if min(rows, columns) < SMALLEST_RESULT:
-        wanted = f"`target_spacing` {job.options.wanted_pixel_spacing:g}"
-        raise UsageError(f"{wanted} leaves {rows} × {columns} pixels of {job.series.path}")
+        wanted = job.options.wanted_pixel_spacing
+        raise UsageError(f"`target_spacing` {wanted:g} leaves {rows} × {columns} pixels of {job.series.path}")
     size = 2 * rows * columns * job.num_slices
     if job.is_enhanced and (problem := size_problem(size, job.options.memory_bytes)):
         return replace(job, refused=job.refused or f"{job.series.path}: {problem}")
