@@ -174,6 +174,22 @@ def test_a_node_makes_slices_between_slices(orthanc: Archive, tmp_path: Path, mo
     assert {(float(tag["SliceThickness"]), tag["SeriesDescription"]) for tag in tags} == {(1, "CHEST [SR z 1 mm]")}
 
 
+def test_a_node_delivers_one_enhanced_file_by_c_store(
+    orthanc: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    model = load_model(save_model(tmp_path / "best.pth"))
+    upscaler = ModelUpscaler(model, EngineRequest("torch"), UpscaleOptions(picture=False, enhanced=True))
+    options = light.options(tmp_path / "queue", f"ORTHANC@127.0.0.1:{orthanc.dicom_port}", 2)
+    before = set(orthanc.get("/instances"))
+    with node_thread(options, upscaler) as log:
+        assert store(log["listening"][0]["port"], ct_slices(3, series="1.2.9")) == [0, 0, 0]
+        wait_for(lambda: bool(log["sent"] or log["failed"]))
+    (made,) = set(orthanc.get("/instances")) - before
+    tags = orthanc.get(f"/instances/{made}/simplified-tags")
+    assert (tags["NumberOfFrames"], tags["Rows"], tags["SeriesDescription"]) == ("3", "64", "CHEST [SR x2]")
+
+
 def test_what_failed_is_listed_tried_again_when_told_and_waits_for_its_destination(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Self
 
-from ctsr.data.datasets import PREPROCESSING_LOG
-from ctsr.documents import as_type, parse_json
+from ctsr.documents import PREPROCESSING_LOG, as_type, parse_json
 from ctsr.errors import ReadError
 from ctsr.files import file_state, to_json, write_atomically
 from ctsr.hashing import digest, pseudonym

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ctsr import __version__
-from ctsr.data.datasets import resampled_folder
 from ctsr.dicom.encode import Compression, compress, slice_header, to_stored
 from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.documents import resampled_folder
 from ctsr.errors import CtsrError, DomainError, boundary
 from ctsr.exams import HU_DEFECTS, read_slice, read_volume
 from ctsr.hashing import derived_uid, pseudonym
