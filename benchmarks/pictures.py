@@ -1,8 +1,9 @@
 """`python -m benchmarks.pictures CT FOLDER`: real series at every strength, beside bicubic interpolation, as pictures.
 
-The middle slice of each series of `SHOWN` is taken as it is; CT holds the roots that they are named below. The
-pictures of the documentation are made with it (FOLDER `docs/images`). With `--sheets ROOT …`, every series below
-each ROOT gets a sheet of details instead: soft tissue, lung and bone, as it is, bicubic and at every strength.
+The middle slice of each series of `SHOWN` is taken as it is, that of `DEGRADED` is degraded with the defaults of the
+command line and shown beside the truth; CT holds the roots that they are named below. The pictures of the
+documentation are made with it (FOLDER `docs/images`). With `--sheets ROOT …`, every series below each ROOT gets a sheet
+of details instead: soft tissue, lung and bone, as it is, bicubic and at every strength.
 """
 
 import argparse
@@ -10,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 from PIL import Image
 
 from ctsr.checkpoint import Model, find_model
+from ctsr.degrade import Degradation, DegradationSampler, degrade_hu
+from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
 from ctsr.exams import read_slice, scan
 from ctsr.figures import Detail, Panel, busiest_detail, comparison_figure, new_figure, save_figure
-from ctsr.hu import PRESETS
+from ctsr.hu import PRESETS, FloatArray, HURange
+from ctsr.infer import by_interpolation, telling
 from ctsr.infer.conditions import StrengthName
 from ctsr.quality.before_after import BeforeAfter
 from ctsr.reporting import safe_name
@@ -40,9 +45,13 @@ class Shown:
 SHOWN = (
     Shown("real-liver", "patients/C3L-00189", "soft_tissue"),
     Shown("real-lung", "patients/CMB-CRC-MSB-01068", "lung"),
+    Shown("real-brain", "more/HN_P001", "brain"),
     Shown("real-rods", "pairs/SB-Catphan/S2_RamLak_0.908mm", "soft_tissue"),
     Shown("real-cone-beam", "more/4D-Lung-100_HM10395", "soft_tissue"),
 )
+DEGRADED = Shown("real", "patients/LIDC-IDRI-0001", "soft_tissue")
+DIFFERENCE_HU = 100.0
+"""Of SR − HR, where its colours end."""
 SHEET_PRESETS = ("soft_tissue", "lung", "bone")
 SHEET_DETAIL = 160
 """Pixels of the result."""
@@ -70,6 +79,36 @@ def main() -> None:
         path = given.folder / f"{shown.name}.png"
         _draw(shown, given.ct / shown.folder, model, path)
         print(path, flush=True)
+    path = given.folder / f"{DEGRADED.name}.png"
+    _draw_degraded(DEGRADED, given.ct / DEGRADED.folder, load_model_under_test(given.model, device="cpu"), path)
+    print(path, flush=True)
+
+
+def _draw_degraded(shown: Shown, folder: Path, model: ModelUnderTest, path: Path) -> None:
+    """LR, bicubic, SR, HR and the difference of SR and HR; the model is told what LR was made with."""
+    series = next(iter(scan(folder).all_series()))
+    index = len(series.slices) // 2
+    scale, hu_range = model.scale, model.hu_range
+    hr = np.clip(read_slice(series, index).hu, hu_range.low, hu_range.high)
+    draw = DegradationSampler(Degradation(scale=scale)).draw(series.patient_id, series.series_uid, "", index)
+    lr = degrade_hu(hr, draw.params, draw.noise_seed, scale=scale, hu_range=hu_range)
+    bicubic = by_interpolation("bicubic", scale, hu_range)(lr)
+    sr = telling(model.method, draw.params)(lr)
+    panels = [
+        Panel("LR", lr, f"{lr.shape[1]} × {lr.shape[0]}"),
+        Panel("bicubic", bicubic, f"{_psnr(bicubic, hr, hu_range):.2f} dB"),
+        Panel("SR", sr, f"{_psnr(sr, hr, hu_range):.2f} dB"),
+        Panel("HR", hr, "reference"),
+        Panel("SR − HR", sr - hr, f"MAE {np.abs(sr - hr).mean():.1f} HU", DIFFERENCE_HU),
+    ]
+    told = f"blur σ {draw.params.blur_sigma:.2f} pixels, noise {draw.params.noise_std * hu_range.hu_per_unit:.1f} HU"
+    figure = comparison_figure(panels, PRESETS[shown.preset], title=f"{_title(series)}; {told}", detail=shown.detail)
+    save_figure(figure, path)
+
+
+def _psnr(image: FloatArray, truth: FloatArray, hu_range: HURange) -> float:
+    error = float(np.mean((image.astype(np.float64) - truth) ** 2))
+    return 10 * float(np.log10((hu_range.high - hu_range.low) ** 2 / error))
 
 
 def _draw(shown: Shown, folder: Path, model: Model, path: Path) -> None:

@@ -63,7 +63,7 @@ def told(root: Path, store: Path, conditional_path: Path, tmp_path: Path):
             store=store,
             output_dir=tmp_path / "out",
             split="test",
-            no_plots=True,
+            no_plots=flags.pop("no_plots", True),
             metrics=METRICS,
             conditions=conditions,
             **flags,
@@ -155,6 +155,29 @@ def test_studies_of_lesions_tell_what_the_rows_say(told) -> None:
 
     assert residual(estimated) == pytest.approx(residual(fixed), rel=1e-5)
     assert residual(estimated) != pytest.approx(residual(drawn), rel=1e-3)
+
+
+def test_flagged_patches_are_drawn_as_the_network_was_told(real_ct: Path, tmp_path: Path) -> None:
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "LIDC-IDRI-0001").symlink_to(real_ct / "patients" / "LIDC-IDRI-0001")
+    split = {"splits": {"train": [], "val": [], "test": [{"patient_id": "LIDC-IDRI-0001"}]}}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    model = load_model_under_test("ctsr-x2", device="cpu")
+    options = EvaluateOptions(
+        root=(tmp_path / "ct",),
+        store=tmp_path / "store",
+        output_dir=tmp_path / "out",
+        split="test",
+        split_json=tmp_path / "split.json",
+        metrics=METRICS,
+        max_slices_per_patient=1,
+        hallucination=True,
+        study_slices=1,
+    )
+    evaluation = evaluate([model], model.degradation, options, progress=Listener())
+    summary = json.loads((evaluation.folder / "hallucination.json").read_text())["summaries"][-1]
+    assert summary["flagged"] > 0
+    assert (evaluation.folder / "plots" / "flagged_0.png").is_file()
 
 
 def test_phantoms_are_measured_each_by_itself(conditional_path: Path) -> None:
