@@ -84,6 +84,7 @@ class Image:
         """As `docker run --read-only --tmpfs /tmp --network none`, with a volume at /out."""
         root = shlex.quote(str(self.root))
         mounts = f"mount --bind {root} {root} && mount --bind {root}/out {root}/out && mount -t tmpfs none {root}/tmp"
+        mounts += f" && mount -t proc none {root}/proc"
         mounts += f" && chmod 1777 {root}/tmp && mount -o remount,ro,bind {root}"
         command = ["chroot", f"--userspec={self.user}", str(self.root), *self.entrypoint, *words]
         environment = {name: value for name, value in self.environment.items() if name != "HOME"}
@@ -139,6 +140,9 @@ class pip_as_here:  # noqa: N801  (a context manager that reads as a phrase)
         for line in listed.stdout.splitlines():
             name, value = line.split("=", 1)
             settings[name.rpartition(".")[2]] = value.strip("'")
+        # The versions that the tests run with, a CPU build of PyTorch where there is one among the local files.
+        shutil.copyfile(REPOSITORY / "constraints.txt", self.root / "etc" / "constraints.txt")
+        settings["constraint"] = "/etc/constraints.txt"
         for word in " ".join(settings.values()).split():
             path = Path(word.removeprefix("file://"))
             if path.is_absolute() and path.exists() and not (self.root / path.relative_to("/")).exists():

@@ -33,6 +33,9 @@ def windowed(hu: np.ndarray) -> np.ndarray:
         (CHEST - 1024, "hu_offset` 1024"),
         (CHEST + 8192, "hu_offset` -81"),
         (CHEST / 1000, "as if scaled"),
+        (body(64) / 1000, "as if scaled"),  # more than half of it is air of one value, -1
+        (body(64) / 1000 + 1, "as if scaled"),
+        (np.rint(body(64)) / 500 + 1, "as if scaled"),
         ((CHEST - CHEST.mean()) / CHEST.std(), "as if scaled"),
         (windowed(CHEST), "windowed to 8 bits"),
         (windowed(CHEST) - 1024, "windowed to 8 bits"),

@@ -1,13 +1,20 @@
 """`--no_names`: results, pictures and runs that are passed on do not say whose images they are of."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.misc import is_dicom
 
 from ctsr.checkpoint import load_checkpoint, load_model, resolve_model
+from ctsr.cli.main import main
+from ctsr.data.datasets import open_roots, trained_on, upsampled_series
 from ctsr.errors import MissingInputError, SplitError
 from ctsr.evaluate.evaluation import Evaluation, evaluate, evaluate_curve
 from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
@@ -16,6 +23,8 @@ from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.evaluate.through_plane import evaluate_through_plane
 from ctsr.hashing import derived_uid, pseudonym
 from ctsr.infer.super_resolver import EngineRequest
+from ctsr.preprocess import preprocess
+from ctsr.reporting import safe_name
 from ctsr.train.finetune import finetune
 from ctsr.train.options import FinetuneOptions, TrainOptions, continued
 from ctsr.train.run import train
@@ -252,6 +261,81 @@ def test_options_of_a_run_with_names_are_not_those_of_one_without() -> None:
     assert continued(TrainOptions(data_root=(Path("there"),)), stored).data_root == (Path("there"),)
     named = {"no_names": False, "epochs": 3, "data_root": ["here"]}
     assert continued(TrainOptions(), named).data_root == (Path("here"),)
+
+
+@pytest.fixture
+def mixed(root: Path, tmp_path: Path) -> Path:
+    """DICOM of two patients, a NIfTI volume of a third, and a localizer, which is left out."""
+    folder = tmp_path / "clinic-of-doctor-x"
+    for name in ("annikova", "bertolini"):
+        shutil.copytree(root / name, folder / name / "scans-of-doralinda")
+    scout = next((folder / "annikova").rglob("IM1"))
+    ds = dcmread(scout)
+    ds.ImageType, ds.SeriesInstanceUID = ["ORIGINAL", "PRIMARY", "LOCALIZER"], derived_uid("scout", "annikova")
+    ds.save_as(folder / "annikova" / "scout-annikova.dcm")
+    save_volume_of("cleopatra", folder)
+    return folder
+
+
+def save_volume_of(name: str, root: Path) -> None:
+    stack = np.stack([body(48, seed=seed) for seed in range(4)]).transpose(2, 1, 0)
+    (root / name).mkdir(parents=True)
+    nib.save(nib.Nifti1Image(stack, np.diag([-0.9, -0.9, 2.5, 1.0])), root / name / f"{name}-ct.nii.gz")
+
+
+def preprocess_command(source: Path, out: Path, *words: str) -> int:
+    return main(["preprocess", "--root", str(source), "--out_dir", str(out), *words])
+
+
+def dicom_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and is_dicom(path))
+
+
+def test_preprocessing_names_nobody_outside_of_dicom_headers(mixed: Path, tmp_path: Path, secrets: list[str]) -> None:
+    out, named = tmp_path / "out", tmp_path / "named"
+    assert preprocess_command(mixed, out, "--no_names") == 0
+    assert preprocess_command(mixed, named) == 0
+    hashed, ours = dicom_of(out), dicom_of(named)
+    assert len(hashed) == 8
+    assert sorted(path.read_bytes() for path in hashed) == sorted(path.read_bytes() for path in ours)
+    assert dcmread(hashed[0]).PatientID in {"PID annikova", "PID bertolini"}, "the patient belongs to the images"
+    assert (named / "annikovapp" / "scans-of-doralinda").is_dir()
+    assert {path.parent.parent.name for path in hashed} == {
+        f"{safe_name(pseudonym(name))}pp" for name in ("annikova", "bertolini")
+    }
+    for path in hashed:
+        path.write_bytes(b"")
+    assert {path.name for path in out.iterdir()} > {"preprocessing_log.csv", "preprocess_config.yaml", ".ctsr"}
+    assert_nameless(out, [*secrets, "clinic-of-doctor-x", derived_uid("scout", "annikova"), str(tmp_path)])
+
+
+def test_preprocessed_volumes_name_nobody(tmp_path: Path, secrets: list[str]) -> None:
+    save_volume_of("cleopatra", tmp_path / "exams-of-doctor-x")
+    assert preprocess_command(tmp_path / "exams-of-doctor-x", tmp_path / "out", "--no_names") == 0
+    assert len(list((tmp_path / "out").rglob("*.nii.gz"))) == 1
+    assert_nameless(tmp_path / "out", [*secrets, "exams-of-doctor-x", str(tmp_path)])
+    ((file, spacings),) = upsampled_series(tmp_path / "out").items()
+    assert (tmp_path / "out" / file).is_file()
+    assert spacings == pytest.approx((0.9, 0.8))
+
+
+def test_preprocessing_without_names_is_continued_and_its_patients_are_known_by_hashes(
+    mixed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = preprocess(mixed, out, no_names=True)
+    assert (first.written, first.kept) == (12, 0)
+    again = preprocess(mixed, out, no_names=True)
+    assert (again.written, again.kept) == (0, 12)
+    assert {row.patient_id for row in again.rows} == {"annikova", "bertolini", "cleopatra"}, "said in the terminal"
+    names = ("annikova", "bertolini", "cleopatra")
+    assert set(open_roots([out]).ids) == set(map(pseudonym, names))
+    assert trained_on(["annikova"], {"train": [pseudonym("annikova")]}) == ["annikova"]
+    # With names again: nothing of the same series stays under its hash, in files or logs.
+    assert preprocess(mixed, out).written == 12
+    assert set(open_roots([out]).ids) == set(names)
+    assert "name:" not in (out / "preprocessing_log.csv").read_text(encoding="utf-8")
+    assert len(dicom_of(out)) == 8
 
 
 @pytest.mark.parametrize("between", [False, True])

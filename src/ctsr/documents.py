@@ -4,21 +4,28 @@ A document that was damaged, edited by hand or made to do harm is an error of on
 never a traceback, an endless computation or a value of another type in the middle of a run.
 """
 
+import csv
 import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ctsr.errors import ReadError
-from ctsr.reporting import one_line
+from ctsr.hashing import pseudonym
+from ctsr.reporting import one_line, safe_name
 
 LONGEST_NUMBER = 40
 """Characters of a number: enough for every number that is written, too few to take long to parse."""
 SHOWN = 40
 """Characters of a wrong value that a message shows."""
+
+PREPROCESSING_LOG = "preprocessing_log.csv"
+RESAMPLED_SUFFIX = "pp"
+"""What preprocessing adds to a patient's folder name."""
 
 T = TypeVar("T")
 
@@ -167,3 +174,53 @@ def _fields(value: object, kind: type[Any], where: str) -> object:
 
 def _shortened(name: str) -> str:
     return name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
+
+
+def resampled_folder(patient_id: str) -> str:
+    """What preprocessing calls the folder of a patient; the colon of a hash is none that every system takes."""
+    return (safe_name(patient_id) if pseudonym(patient_id) == patient_id else patient_id) + RESAMPLED_SUFFIX
+
+
+def patient_names(root: Path) -> dict[str, str]:
+    """Folder name → patient id, as the log of a preprocessed root tells; empty for a raw root.
+
+    The log decides, not the ending of a name: the name of a patient called Krupp stays whole.
+
+    Raises:
+        ReadError: the log is none of ours.
+    """
+    log = root / PREPROCESSING_LOG
+    if not log.is_file():
+        return {}
+    try:
+        with log.open(newline="", encoding="utf-8") as lines:
+            return {resampled_folder(row["patient_id"]): row["patient_id"] for row in csv.DictReader(lines)}
+    except (KeyError, UnicodeDecodeError) as error:
+        raise ReadError(
+            f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
+        ) from error
+
+
+def upsampled_series(root: Path) -> dict[str, tuple[float, float]]:
+    """Series of a preprocessed root whose pixels were made smaller: UID → mm before and after; empty for a raw root.
+
+    A NIfTI series, which has no UID, goes by its file below the root.
+
+    Raises:
+        ReadError: the log is none of ours.
+    """
+    log = root / PREPROCESSING_LOG
+    found: dict[str, tuple[float, float]] = {}
+    if not log.is_file():
+        return found
+    try:
+        with log.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                if row["upsampled"] == "true":
+                    file = f"{row['output']}/{Path(row['source']).name}"
+                    found[row["new_series_uid"] or file] = float(row["orig_row_mm"]), float(row["new_row_mm"])
+    except (KeyError, ValueError) as error:
+        raise ReadError(
+            f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
+        ) from error
+    return found

@@ -1,6 +1,7 @@
 """Files that are whole or not there, written under a temporary name and moved; zip archives, unpacked while read.
 
-An archive is refused whole where a member would leave that folder, is a link, is encrypted, or is a zip bomb.
+An archive is unpacked into a private folder, and refused whole where a member would leave that folder, is a link, is
+encrypted, or is a zip bomb.
 """
 
 import errno

@@ -1,8 +1,7 @@
 """Hashes of names: digests, seeds and UIDs that are the same everywhere; and who an exam is of, by its headers.
 
-Other parts give other values.
-
-A hash is a pseudonym, not anonymity: who has a list of PatientIDs can hash them all and compare.
+The same parts give the same value on every machine and in every process, other parts give other values. A hash is a
+pseudonym, not anonymity: who has a list of PatientIDs can hash them all and compare.
 """
 
 import hashlib

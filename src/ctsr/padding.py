@@ -288,7 +288,9 @@ def check_hu(hu: VoxelsHU, padding: PaddingMask | None = None) -> HUFinding:
     if len(values) < FEWEST:
         return PLAUSIBLE
     low, high = float(values.min()), float(values.max())
-    is_whole = bool((np.abs(values - values.round()) < 1e-3).mean() > 0.5)
+    # Without the lowest value: air that a converter made even is −1 exactly where HU were scaled to −1 … 1.
+    rest = values[values > low]
+    is_whole = bool((np.abs(rest - rest.round()) < 1e-3).mean() > 0.5) if len(rest) else True
     if high - low < SMALL_RANGE and not is_whole:
         return _implausible(f"its values lie between {low:.3g} and {high:.3g}, as if scaled to −1 … 1 or z-scores")
     huge = float((values > LOST_SIGN).mean())

@@ -285,6 +285,12 @@ def resample(
     return Resampled(mean, share.outside)
 
 
+def block_means(image: VoxelsHU, scale: int) -> VoxelsHU:
+    """Mean of each scale×scale block: (scale·rows, scale·columns) → (rows, columns)."""
+    rows, columns = image.shape[0] // scale, image.shape[1] // scale
+    return image[: rows * scale, : columns * scale].reshape(rows, scale, columns, scale).mean(axis=(1, 3))
+
+
 def _ratios(before: Plane, after: Plane) -> tuple[float, float]:
     rows, columns = after.spacing[0] / before.spacing[0], after.spacing[1] / before.spacing[1]
     return rows, columns

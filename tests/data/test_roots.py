@@ -6,8 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ctsr.data.datasets import open_exams, open_roots, patient_names
+from ctsr.data.datasets import open_exams, open_roots
 from ctsr.data.split import PARTS, split_patients
+from ctsr.documents import patient_names
 from ctsr.errors import MissingInputError, ReadError, SplitError
 from ctsr.preprocess import preprocess
 from tests.made.ct import body, save_series

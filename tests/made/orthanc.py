@@ -47,8 +47,11 @@ def free_ports() -> tuple[int, int]:
 
 
 @contextmanager
-def running(folder: Path, *, ports: tuple[int, int] | None = None) -> Generator[Archive]:
-    """Run an archive; one that ran in this folder before goes on with what it held, on other ports unless told."""
+def running(folder: Path, *, ports: tuple[int, int] | None = None, **extra: Any) -> Generator[Archive]:
+    """Run an archive; one that ran in this folder before goes on with what it held, on other ports unless told.
+
+    `extra` is further configuration; paths in it are those of `folder`.
+    """
     program = needs_program("Orthanc", "orthanc")
     needs(PLUGIN.is_file(), "install Orthanc's DICOMweb plugin (Debian package orthanc-dicomweb) to run this")
     archive = Archive(*(ports or free_ports()))
@@ -62,6 +65,7 @@ def running(folder: Path, *, ports: tuple[int, int] | None = None) -> Generator[
         "DicomCheckCalledAet": False,
         "Plugins": [str(PLUGIN)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        **extra,
     }
     folder.mkdir(exist_ok=True)
     (folder / "orthanc.json").write_text(json.dumps(config))

@@ -1,6 +1,7 @@
 """The whole way: dcmtk's storescu → a node, which is killed → Debian's Orthanc."""
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -127,6 +129,36 @@ def test_results_of_a_model_go_back_by_stow_rs(
     assert not any(word in json.dumps(log.lines) for word in ("Doe", "Jane", '"P1"'))
 
 
+def test_what_the_page_says_of_orthanc_sends_each_series_there_and_back_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    page = (REPOSITORY / "docs" / "how-to" / "node.md").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (script,) = re.findall(r"```lua\n(.*?)```", page, re.DOTALL)
+    node_port, _ = free_ports()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "ctsr.lua").write_text(script)
+    extra = json.loads(f"{{{settings.replace('11112', str(node_port))}}}")
+    with running(tmp_path / "run", StableAge=1, **extra) as archive:
+        send_to = f"ORTHANC@127.0.0.1:{archive.dicom_port}"
+        options = replace(light.options(tmp_path / "queue", send_to, 1), port=node_port)
+        model = load_model(save_model(tmp_path / "best.pth"))
+        upscaler = ModelUpscaler(model, EngineRequest("torch"), UpscaleOptions(picture=False))
+        with node_thread(options, upscaler) as log:
+            assert store(archive.dicom_port, ct_slices(3), called="ORTHANC") == [0, 0, 0]
+            wait_for(lambda: len(log["sent"]) == 1)
+            # The result becomes stable, too, and is left where it is.
+            wait_for(lambda: [change["ChangeType"] for change in changes(archive)].count("StableSeries") == 2)
+            assert len(archive.get("/instances")) == 6
+            assert len(log["complete"]) == 1
+            assert not log["ignored"], "the script does not send results"
+
+
+def changes(archive: Archive) -> list[Any]:
+    return archive.get("/changes?limit=1000")["Changes"]
+
+
 def test_a_node_makes_slices_between_slices(orthanc: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     model = load_model(save_slice_model(tmp_path / "best.pth"))
@@ -140,6 +172,22 @@ def test_a_node_makes_slices_between_slices(orthanc: Archive, tmp_path: Path, mo
         wait_for(lambda: len(set(orthanc.get("/instances")) - before) == 6)
     tags = [orthanc.get(f"/instances/{name}/simplified-tags") for name in set(orthanc.get("/instances")) - before]
     assert {(float(tag["SliceThickness"]), tag["SeriesDescription"]) for tag in tags} == {(1, "CHEST [SR z 1 mm]")}
+
+
+def test_a_node_delivers_one_enhanced_file_by_c_store(
+    orthanc: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    model = load_model(save_model(tmp_path / "best.pth"))
+    upscaler = ModelUpscaler(model, EngineRequest("torch"), UpscaleOptions(picture=False, enhanced=True))
+    options = light.options(tmp_path / "queue", f"ORTHANC@127.0.0.1:{orthanc.dicom_port}", 2)
+    before = set(orthanc.get("/instances"))
+    with node_thread(options, upscaler) as log:
+        assert store(log["listening"][0]["port"], ct_slices(3, series="1.2.9")) == [0, 0, 0]
+        wait_for(lambda: bool(log["sent"] or log["failed"]))
+    (made,) = set(orthanc.get("/instances")) - before
+    tags = orthanc.get(f"/instances/{made}/simplified-tags")
+    assert (tags["NumberOfFrames"], tags["Rows"], tags["SeriesDescription"]) == ("3", "64", "CHEST [SR x2]")
 
 
 def test_what_failed_is_listed_tried_again_when_told_and_waits_for_its_destination(

@@ -9,7 +9,8 @@ import pytest
 from pydicom import dcmread
 
 from ctsr.cli.main import main
-from ctsr.data.datasets import open_roots, patient_names
+from ctsr.data.datasets import open_roots
+from ctsr.documents import patient_names
 from ctsr.exams import scan
 from ctsr.preprocess import preprocess
 from tests.made.ct import body, ct_slice, save, save_series

@@ -9,11 +9,11 @@ from ctsr.quality.before_after import (
     BOUNDS,
     BeforeAfter,
     SourceAndResult,
-    block_means,
     check,
     excess_hu,
     measure_before_after,
 )
+from ctsr.volume import block_means
 from tests.quality.images import Image, ct_noise, torso
 
 PIXEL = (0.8, 0.8)

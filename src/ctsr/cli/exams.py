@@ -233,6 +233,8 @@ def _summary(inventory: Inventory) -> str:
 
 
 CONFIG = "preprocess_config.yaml"
+PLACES = frozenset({"root", "out_dir"})
+"""Flags that are left out of it without names."""
 SERIES_COLUMNS = ("patient", "series", "slices", "size", "spacing mm", "new size", "new mm", "result")
 
 
@@ -257,6 +259,9 @@ class Preprocess(HUOptions):
     """Low-pass where pixels get coarser; without it, plain bilinear."""
     compress: Compression = "none"
     """Compress the results without loss; jpegls is smallest, rle is read everywhere."""
+    no_names: bool = False
+    """Write hashes in place of patients' names, UIDs and paths into the names of folders and files, the logs and the
+    configuration; DICOM headers keep the patient."""
     workers: Annotated[int | None, tyro.conf.arg(aliases=["--jobs"])] = None
     """Processes; as many as there are cores when left out."""
     dask: str | None = None
@@ -277,11 +282,13 @@ class Preprocess(HUOptions):
                 assume_hu=self.assume_hu,
                 compress=self.compress,
                 correction=self.hu_correction,
+                no_names=self.no_names,
                 workers=self.workers,
                 dask=self.dask,
                 progress=console,
             )
-        write_atomically(out_dir / CONFIG, yaml.safe_dump(resolved(self), sort_keys=False))
+        config = {name: value for name, value in resolved(self).items() if not (self.no_names and name in PLACES)}
+        write_atomically(out_dir / CONFIG, yaml.safe_dump(config, sort_keys=False))
         show(console, report, out_dir)
         return int(report.failed > 0)
 

@@ -14,6 +14,7 @@ import tyro
 
 from ctsr.cli.console import Console, mm, pixels
 from ctsr.cli.options import Common
+from ctsr.dicom.enhanced import check_installed
 from ctsr.errors import UsageError
 from ctsr.files import unpacked
 from ctsr.hashing import digest
@@ -238,6 +239,8 @@ class Node:
             raise UsageError("ctsr node needs pynetdicom: pip install '.[node]' in ctsr's source folder")
         if self.options.format == "nifti":
             raise UsageError("--format nifti: an archive takes DICOM only")
+        if self.options.enhanced:  # said now, rather than of every job
+            check_installed()
         from ctsr.checkpoint import find_model
         from ctsr.infer.engine import pick_device
         from ctsr.infer.super_resolver import EngineRequest

@@ -1,6 +1,5 @@
 """Open roots for use: their patients, the split that holds, and the decoded series of each part."""
 
-import csv
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -8,18 +7,16 @@ from pathlib import Path
 
 from ctsr.data.hu_cache import Opened, open_all
 from ctsr.data.split import Split, check_together, choose_split
-from ctsr.errors import CtsrError, MissingInputError, ReadError, SplitError
+from ctsr.documents import PREPROCESSING_LOG, RESAMPLED_SUFFIX, patient_names
+from ctsr.errors import CtsrError, MissingInputError, SplitError
 from ctsr.exams import scan
 from ctsr.hashing import People, find_people, is_same_person, proven, with_names
 from ctsr.hu import AS_READ, HUCorrection
 from ctsr.reporting import SILENT, Progress, listed
 from ctsr.series import Command, PatientExams, Series, check
 
-PREPROCESSING_LOG = "preprocessing_log.csv"
 NAMED = 3
 """Patients that a message names before it says how many more there are."""
-SUFFIX = "pp"
-"""What preprocessing adds to a patient's folder name."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +79,18 @@ def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also
         split: the model's, part → patient ids.
         also: whom an earlier stage of it was trained on.
     """
-    bare_names = [patient.removesuffix(SUFFIX) for patient in patients]
-    present = (*patients, *bare_names, *(name + SUFFIX for name in bare_names))
+    bare_names = [patient.removesuffix(RESAMPLED_SUFFIX) for patient in patients]
+    present = (*patients, *bare_names, *(name + RESAMPLED_SUFFIX for name in bare_names))
     (also,) = with_names({"also": also}, present).values()
     split = with_names(split, present)
     train = (*split.get("train", ()), *also)
     known = frozenset((*also, *(name for names in split.values() for name in names)))
-    bare = {name.removesuffix(SUFFIX): name for name in train}
+    bare = {name.removesuffix(RESAMPLED_SUFFIX): name for name in train}
     found: list[str] = []
     for patient in sorted(patients):
         if patient in train:
             found.append(patient)
-        elif patient not in known and (name := bare.get(patient.removesuffix(SUFFIX))):
+        elif patient not in known and (name := bare.get(patient.removesuffix(RESAMPLED_SUFFIX))):
             found.append(f"{patient} (there called {name})")
     return found
 
@@ -118,51 +115,6 @@ def seen_in_training(
             found += named
         elif is_same_person(identities, patient.identities):
             found.append(f"{patient.patient_id} (known by its study or PatientID)")
-    return found
-
-
-def patient_names(root: Path) -> dict[str, str]:
-    """Folder name → patient id, as the log of a preprocessed root tells; empty for a raw root.
-
-    The log decides, not the ending of a name: the name of a patient called Krupp stays whole.
-
-    Raises:
-        ReadError: the log is none of ours.
-    """
-    log = root / PREPROCESSING_LOG
-    if not log.is_file():
-        return {}
-    try:
-        with log.open(newline="", encoding="utf-8") as lines:
-            return {row["patient_id"] + SUFFIX: row["patient_id"] for row in csv.DictReader(lines)}
-    except (KeyError, UnicodeDecodeError) as error:
-        raise ReadError(
-            f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
-        ) from error
-
-
-def upsampled_series(root: Path) -> dict[str, tuple[float, float]]:
-    """Series of a preprocessed root whose pixels were made smaller: UID → mm before and after; empty for a raw root.
-
-    A NIfTI series, which has no UID, goes by its file below the root.
-
-    Raises:
-        ReadError: the log is none of ours.
-    """
-    log = root / PREPROCESSING_LOG
-    found: dict[str, tuple[float, float]] = {}
-    if not log.is_file():
-        return found
-    try:
-        with log.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                if row["upsampled"] == "true":
-                    file = f"{row['output']}/{Path(row['source']).name}"
-                    found[row["new_series_uid"] or file] = float(row["orig_row_mm"]), float(row["new_row_mm"])
-    except (KeyError, ValueError) as error:
-        raise ReadError(
-            f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
-        ) from error
     return found
 
 
@@ -215,7 +167,7 @@ def _check_resampled_copies(patients: Sequence[PatientExams]) -> None:
     for patient in patients:
         studies[patient.patient_id] = patient, {series.study_uid for series in patient.series}
     for name, (source, theirs) in studies.items():
-        copy, shared = studies.get(name + SUFFIX, (None, set[str]()))
+        copy, shared = studies.get(name + RESAMPLED_SUFFIX, (None, set[str]()))
         if copy is not None and shared & theirs:
             raise SplitError(
                 f"{copy.path} is {source.path} resampled, but its root has no {PREPROCESSING_LOG} that says so: "

@@ -1,6 +1,6 @@
 """One DICOM image's pixels as HU: decoded, also where pydicom cannot do it alone, rescaled, padding found.
 
-This module is also the plugin itself: pydicom imports it by name and asks `is_available` and `decode`.
+This module is also the decoder plugin itself: pydicom imports it by name and asks it for `is_available` and `decode`.
 """
 
 import struct

@@ -40,10 +40,9 @@ from ctsr.infer.super_resolver import (
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, LinearFilter, Pair, fit_linear_filter, interpolate
 from ctsr.padding import SlicePixels
-from ctsr.quality.before_after import block_means
 from ctsr.reporting import SILENT, Progress, safe_name
 from ctsr.series_quality import spread_indices
-from ctsr.volume import VoxelsHU
+from ctsr.volume import VoxelsHU, block_means
 
 BILINEAR = "Interpolation (Bilinear)"
 BICUBIC = "Interpolation (Bicubic)"

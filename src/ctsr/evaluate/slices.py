@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.data.datasets import PREPROCESSING_LOG, SplitExams, seen_in_training, upsampled_series
+from ctsr.data.datasets import SplitExams, seen_in_training
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationSampler
+from ctsr.documents import PREPROCESSING_LOG, upsampled_series
 from ctsr.errors import SplitError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions

@@ -35,10 +35,9 @@ from ctsr.infer.engine import (
 from ctsr.models.conditioning import Conditions, is_conditional, with_conditions
 from ctsr.models.interpolation import Interpolation, enlarge, interpolate
 from ctsr.padding import SlicePixels
-from ctsr.quality.before_after import block_means
 from ctsr.reporting import SILENT, Progress
 from ctsr.series import Series
-from ctsr.volume import PaddingMask, VoxelsHU
+from ctsr.volume import PaddingMask, VoxelsHU, block_means
 
 
 class CheckResult(Protocol):

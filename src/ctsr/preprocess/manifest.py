@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Self
 
-from ctsr.data.datasets import PREPROCESSING_LOG
-from ctsr.documents import as_type, parse_json
+from ctsr.documents import PREPROCESSING_LOG, as_type, parse_json
 from ctsr.errors import ReadError
 from ctsr.files import file_state, to_json, write_atomically
-from ctsr.hashing import digest
+from ctsr.hashing import digest, pseudonym
 from ctsr.reporting import one_line, printable
 from ctsr.series import Excluded
 
@@ -122,6 +121,8 @@ def _is_below(output: str) -> bool:
     return not (place.is_absolute() or ".." in place.parts or "\0" in output)
 
 
+UNFINISHED = "not finished: the same command continues it"
+TOLD = "not whole or left out: the terminal has said why"
 CSV_LOG = PREPROCESSING_LOG
 JSON_LOG = "preprocessing_log.json"
 
@@ -159,6 +160,19 @@ class SeriesRow:
     def key(self) -> tuple[str, str]:
         """What a row is about: later rows replace earlier ones of the same key."""
         return self.patient_id, self.series_uid or self.source
+
+    def without_names(self) -> "SeriesRow":
+        """The row with hashes in place of names, UIDs and paths; why something is missing is said in the terminal."""
+        # The file of a volume is looked up by the end of `source` and the folder in `output`.
+        folder = PurePosixPath(self.output)
+        is_volume = bool(self.output) and not self.new_series_uid
+        return dataclasses.replace(
+            self,
+            patient_id=pseudonym(self.patient_id),
+            series_uid=pseudonym(self.series_uid) if self.series_uid else "",
+            source=f"{folder.name}.nii.gz" if is_volume else pseudonym(self.source),
+            reason=self.reason if self.reason in {"", UNFINISHED} else TOLD,
+        )
 
     @classmethod
     def of_excluded(cls, patient_id: str, excluded: Excluded, root: Path) -> "SeriesRow":

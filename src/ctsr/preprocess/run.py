@@ -15,7 +15,7 @@ from ctsr.files import check_disk_space, clear_leftovers
 from ctsr.hu import AS_READ, HUCorrection
 from ctsr.paths import check_apart
 from ctsr.pool import available_cores, executor_for, in_order
-from ctsr.preprocess.manifest import Manifest, ManifestEntry, SeriesRow, fingerprint, read_log, write_log
+from ctsr.preprocess.manifest import UNFINISHED, Manifest, ManifestEntry, SeriesRow, fingerprint, read_log, write_log
 from ctsr.preprocess.slices import (
     FileResult,
     FileTask,
@@ -26,7 +26,7 @@ from ctsr.preprocess.slices import (
     plan_series,
     refused_row,
     run_chunk,
-    series_key,
+    series_keys,
 )
 from ctsr.reporting import SILENT, Progress, listed
 from ctsr.series import DefectKind, Inventory, Series, check
@@ -35,7 +35,6 @@ HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""
 FEW_FILES = 32
 """So few are read and made faster in this process than it takes to start others."""
-UNFINISHED = "not finished: the same command continues it"
 TOLD_AS_FAILED = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
 """Defects whose images are named one by one among what failed."""
 MOST_DOUBTS = 3
@@ -96,11 +95,13 @@ class _LogWriter:
     Every series has its row from the start: later commands read from the rows which patient a folder belongs to.
     """
 
-    def __init__(self, out_dir: Path, left_out: Sequence[SeriesRow], todos: Sequence[_PlannedWork]) -> None:
-        self._out_dir = out_dir
+    def __init__(
+        self, out_dir: Path, left_out: Sequence[SeriesRow], todos: Sequence[_PlannedWork], *, no_names: bool
+    ) -> None:
+        self._out_dir, self._no_names = out_dir, no_names
         self._left_out = tuple(left_out)
         self._made = {todo: todo.row for todo in todos}
-        about = {row.key for row in self.rows}
+        about = {form.key for row in self.rows for form in (row, row.without_names())}
         self._others = tuple(row for row in read_log(out_dir) if row.key not in about)
         self._write()
 
@@ -115,7 +116,8 @@ class _LogWriter:
         self._write()
 
     def _write(self) -> None:
-        write_log(self._out_dir, (*self._others, *self.rows))
+        rows = (*self._others, *self.rows)
+        write_log(self._out_dir, [row.without_names() for row in rows] if self._no_names else rows)
 
 
 def preprocess(
@@ -127,6 +129,7 @@ def preprocess(
     assume_hu: bool = False,
     compress: Compression = "none",
     correction: HUCorrection = AS_READ,
+    no_names: bool = False,
     workers: int | None = None,
     dask: str | None = None,
     progress: Progress = SILENT,
@@ -144,6 +147,8 @@ def preprocess(
         assume_hu: take stored values for HU where a header gives no rescale.
         compress: how files are compressed, without loss.
         correction: applied to the values of every series.
+        no_names: call patients and series by hashes in the names of folders and files and in the logs:
+            ``<out_dir>/<hash>pp/<hash>/0001.dcm``. Headers of DICOM keep the patient.
         workers: processes; as many as there are cores when None.
         dask: address of a scheduler whose workers do the work instead; see `ctsr.pool.executor_for`.
         progress: reports the progress and every defect.
@@ -166,11 +171,11 @@ def preprocess(
         inventory = scan(root, correction=correction, progress=progress, executor=executor)
         if not any(patient.series or patient.excluded for patient in inventory.patients):
             raise MissingInputError(f"{root}: no CT below; expected one folder per patient with DICOM or NIfTI files")
-        plans, left_out, failed = _plan(inventory, settings, progress)
+        plans, left_out, failed = _plan(inventory, settings, progress, no_names=no_names)
         with Manifest(out_dir) as manifest:
             todos = [_todo(plan, manifest, settings) for plan in plans]
             _check_room(todos, out_dir, progress)
-            log = _LogWriter(out_dir, left_out, todos)
+            log = _LogWriter(out_dir, left_out, todos, no_names=no_names)
             _clear(todos, left_out, out_dir, manifest, progress)
             work = _results(todos, settings, out_dir, executor)
             written, broken = _make(todos, work, manifest, log, progress)
@@ -180,7 +185,7 @@ def preprocess(
 
 
 def _plan(
-    inventory: Inventory, settings: ResampleSettings, progress: Progress
+    inventory: Inventory, settings: ResampleSettings, progress: Progress, *, no_names: bool
 ) -> tuple[list[SeriesPlan], list[SeriesRow], int]:
     """Plans of the series that can be used, rows of all others with their reasons, and how many of these failed."""
     plans: list[SeriesPlan] = []
@@ -198,7 +203,7 @@ def _plan(
                 with boundary(str(series.path)):
                     for warning in _warnings(series, settings):
                         progress.note(f"warning: {warning}")
-                    plan = plan_series(series, patient, inventory.root, settings)
+                    plan = plan_series(series, patient, inventory.root, settings, no_names=no_names)
                     _claim(plan, taken)
                 plans.append(plan)
             except (ReadError, SeriesError) as error:
@@ -261,9 +266,13 @@ def _clear(
     """
     for folder in {(out_dir / output).parent for todo in todos for output in todo.made_from}:
         clear_leftovers(folder)
-    kept = {series_key(row.patient_id, row.series_uid): set[str]() for row in left_out if row.series_uid}
+    kept: dict[str, set[str]] = {}
+    for row in left_out:
+        for owner in series_keys(row.patient_id, row.series_uid) if row.series_uid else ():
+            kept.setdefault(owner, set())
     for todo in todos:
-        kept.setdefault(todo.plan.owner, set()).update(todo.kept)
+        for owner in series_keys(todo.plan.series.patient_id, todo.plan.series.series_uid):
+            kept.setdefault(owner, set()).update(todo.kept)
     removed = manifest.remove(
         output for owner, outputs in kept.items() for output in manifest.outputs_of(owner) if output not in outputs
     )

@@ -8,16 +8,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ctsr import __version__
-from ctsr.data.datasets import SUFFIX
 from ctsr.dicom.encode import Compression, compress, slice_header, to_stored
 from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.documents import resampled_folder
 from ctsr.errors import CtsrError, DomainError, boundary
 from ctsr.exams import HU_DEFECTS, read_slice, read_volume
-from ctsr.hashing import derived_uid
+from ctsr.hashing import derived_uid, pseudonym
 from ctsr.padding import SlicePixels
 from ctsr.preprocess.manifest import SeriesRow
-from ctsr.reporting import one_line, printable
+from ctsr.reporting import one_line, printable, safe_name
 from ctsr.series import Defect, PatientExams, Series, SliceHeader, check, is_nifti, is_volume
 from ctsr.slice_check import SliceJudge
 from ctsr.volume import Grid, Plane, at_spacing, resample
@@ -75,11 +75,13 @@ class SeriesPlan:
     derivation: Derivation
     tasks: tuple[FileTask, ...]
     is_volume: bool
+    no_names: bool = False
+    """Files, manifest and logs call patient and series by hashes."""
 
     @property
     def owner(self) -> str:
         """The series' name in the manifest."""
-        return series_key(self.series.patient_id, self.series.series_uid)
+        return series_keys(self.series.patient_id, self.series.series_uid)[self.no_names]
 
     @property
     def slice_bytes(self) -> int:
@@ -112,9 +114,12 @@ class SeriesPlan:
         )
 
 
-def plan_series(series: Series, patient: PatientExams, root: Path, settings: ResampleSettings) -> SeriesPlan:
+def plan_series(
+    series: Series, patient: PatientExams, root: Path, settings: ResampleSettings, *, no_names: bool = False
+) -> SeriesPlan:
     """Names, geometry and header texts of what a series will become."""
     before = series.plane(0)
+    folder = _nameless_folder(series) if no_names else None
     volume = is_volume(series.path)
     return SeriesPlan(
         series=series,
@@ -122,8 +127,9 @@ def plan_series(series: Series, patient: PatientExams, root: Path, settings: Res
         before=before,
         after=at_spacing(before, settings.target_spacing),
         derivation=_derivation(series, settings),
-        tasks=_volume_task(series, patient) if volume else _slice_tasks(series, patient),
+        tasks=_volume_task(series, patient, folder) if volume else _slice_tasks(series, patient, folder),
         is_volume=volume,
+        no_names=no_names,
     )
 
 
@@ -144,9 +150,9 @@ def refused_row(series: Series, root: Path, *, reason: str) -> SeriesRow:
     )
 
 
-def series_key(patient_id: str, series_uid: str) -> str:
-    """What the manifest calls a series."""
-    return f"{patient_id}\n{series_uid}"
+def series_keys(patient_id: str, series_uid: str) -> tuple[str, str]:
+    """What the manifest calls a series: by its names, and by their hashes."""
+    return f"{patient_id}\n{series_uid}", f"{pseudonym(patient_id)}\n{pseudonym(series_uid)}"
 
 
 def _derivation(series: Series, settings: ResampleSettings) -> Derivation:
@@ -165,15 +171,25 @@ def _derivation(series: Series, settings: ResampleSettings) -> Derivation:
     )
 
 
-def _volume_task(series: Series, patient: PatientExams) -> tuple[FileTask, ...]:
+def _nameless_folder(series: Series) -> PurePosixPath:
+    """Of a result that no file or folder names: a hash of the patient, and one of the series and its geometry."""
+    mark = pseudonym(repr((series.study_uid, series.series_uid, series.geometry_key)))
+    return PurePosixPath(resampled_folder(pseudonym(series.patient_id))) / safe_name(mark)
+
+
+def _volume_task(series: Series, patient: PatientExams, nameless: PurePosixPath | None) -> tuple[FileTask, ...]:
+    if nameless is not None:
+        return (FileTask(str(nameless / f"{nameless.name}.nii.gz"), tuple(range(len(series.slices)))),)
     # Volumes of other formats become NIfTI under their whole name, which no other file has.
     name = series.path.name if is_nifti(series.path) else f"{series.path.name}.nii.gz"
     output = _folder(series.path, patient) / name
     return (FileTask(str(output), tuple(range(len(series.slices)))),)
 
 
-def _slice_tasks(series: Series, patient: PatientExams) -> tuple[FileTask, ...]:
+def _slice_tasks(series: Series, patient: PatientExams, nameless: PurePosixPath | None) -> tuple[FileTask, ...]:
     numbers = _instance_numbers(series)
+    if nameless is not None:
+        return tuple(FileTask(str(nameless / f"{i + 1:04d}.dcm"), (i,), numbers[i]) for i in range(len(series.slices)))
     return tuple(
         FileTask(str(_folder(header.path, patient) / _file_name(header, len(series.slices))), (i,), numbers[i])
         for i, header in enumerate(series.slices)
@@ -190,7 +206,7 @@ def _instance_numbers(series: Series) -> list[int | None]:
 
 def _folder(path: Path, patient: PatientExams) -> PurePosixPath:
     below = path.parent.relative_to(patient.path) if path != patient.path else Path()
-    return PurePosixPath(patient.patient_id + SUFFIX) / below.as_posix()
+    return PurePosixPath(resampled_folder(patient.patient_id)) / below.as_posix()
 
 
 def _file_name(header: SliceHeader, num_frames: int) -> str:

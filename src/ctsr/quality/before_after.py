@@ -13,7 +13,7 @@ from ctsr.errors import DomainError
 from ctsr.hu import TISSUE_CORES, body_mask, core_masks
 from ctsr.quality.noise import LEAST_HU, HomogeneousWindows, cut_windows, detrended, homogeneous_windows, noise_in
 from ctsr.quality.sharpness import FEWEST, REACH, TEN_TO_NINETY, edge_points, fit_edges
-from ctsr.volume import PaddingMask, VoxelsHU
+from ctsr.volume import PaddingMask, VoxelsHU, block_means
 
 NEIGHBOURHOOD = 5
 """Source pixels along each side of what a result's pixel is compared with."""
@@ -189,12 +189,6 @@ def excess_hu(source: VoxelsHU, result: VoxelsHU, scale: int) -> npt.NDArray[np.
     highest = np.kron(ndimage.maximum_filter(source, NEIGHBOURHOOD, mode="nearest"), ones)
     lowest = np.kron(ndimage.minimum_filter(source, NEIGHBOURHOOD, mode="nearest"), ones)
     return np.maximum(np.maximum(result - highest, lowest - result), 0).astype(np.float32)
-
-
-def block_means(image: VoxelsHU, scale: int) -> VoxelsHU:
-    """Mean of each scale×scale block: (scale·rows, scale·columns) → (rows, columns)."""
-    rows, columns = image.shape[0] // scale, image.shape[1] // scale
-    return image[: rows * scale, : columns * scale].reshape(rows, scale, columns, scale).mean(axis=(1, 3))
 
 
 def _body(pair: SourceAndResult) -> npt.NDArray[np.bool_]:

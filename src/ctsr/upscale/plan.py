@@ -390,14 +390,23 @@ def plan_series(
             refused=refused,
             reference=reference,
         )
-        rows, columns = job.plane(0).shape
-        if min(rows, columns) < SMALLEST_RESULT:
-            raise UsageError(
-                f"`target_spacing` {options.wanted_pixel_spacing:g} leaves {rows} × {columns} pixels of {series.path}"
-            )
-        if job.is_enhanced and (problem := size_problem(2 * rows * columns * job.num_slices, memory)):
-            job = replace(job, refused=job.refused or f"{series.path}: {problem}")
-        yield job
+        yield _possible(job)
+
+
+def _possible(job: Job) -> Job:
+    """The job, refused where one file cannot hold its result.
+
+    Raises:
+        UsageError: the spacing asked for leaves next to nothing.
+    """
+    rows, columns = job.plane(0).shape
+    if min(rows, columns) < SMALLEST_RESULT:
+        wanted = job.options.wanted_pixel_spacing
+        raise UsageError(f"`target_spacing` {wanted:g} leaves {rows} × {columns} pixels of {job.series.path}")
+    size = 2 * rows * columns * job.num_slices
+    if job.is_enhanced and (problem := size_problem(size, job.options.memory_bytes)):
+        return replace(job, refused=job.refused or f"{job.series.path}: {problem}")
+    return job
 
 
 def _format(

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from ctsr.checkpoint import Model
-from ctsr.data.datasets import patient_names
 from ctsr.dicom.enhanced import check_installed
 from ctsr.dicom.reading import files_below
+from ctsr.documents import patient_names
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError
 from ctsr.exams import scan
 from ctsr.files import check_disk_space, file_state

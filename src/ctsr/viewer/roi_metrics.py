@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 
 from ctsr.checkpoint.meta import unusual
-from ctsr.data.datasets import PREPROCESSING_LOG, open_exams, patient_names, trained_on
+from ctsr.data.datasets import open_exams, trained_on
 from ctsr.data.hu_cache import default_store
 from ctsr.degrade import DegradationSampler
+from ctsr.documents import PREPROCESSING_LOG, patient_names
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import Baseline, ModelUnderTest, fit_linear_baseline
 from ctsr.evaluate.options import DEFAULT_BASELINES

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ctsr import __version__
-from ctsr.data.datasets import patient_names
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.dicom.reading import patient_id_in
+from ctsr.documents import patient_names
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.evaluate.methods import Baseline, ModelUnderTest, baseline_name, method_names
 from ctsr.evaluate.options import DRAWN, ConditionsSource
