@@ -6,15 +6,15 @@ made them. Evaluations are kept in FOLDER and continued where they were cut off.
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from recipes.train import ROOTS
 
+from benchmarks.common import degradations
 from benchmarks.race import RESAMPLED, seconds_on_two_cores
 from ctsr.checkpoint import find_model
 from ctsr.data.datasets import open_exams
@@ -24,7 +24,7 @@ from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest
 from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
-from ctsr.hu import BLOCK, CORE_SMOOTHING, DEFAULT_RANGE, TISSUE_CORES, body_blocks, core_masks
+from ctsr.hu import BLOCK, CORE_SMOOTHING, TISSUE_CORES, body_blocks, core_masks
 from ctsr.infer import SuperResolver, by_interpolation
 from ctsr.models.interpolation import interpolate
 from ctsr.physics import NoiseSlice, NoiseSpectrum, noise_study, study
@@ -131,34 +131,12 @@ def by_patient(bench: Bench, grids: str) -> None:
 def other_degradations(bench: Bench) -> None:
     """PSNR over bicubic beyond what it was trained on."""
     print("\n| degradation | grids | PSNR over bicubic, dB | bias, HU |\n|---|---|---:|---:|")
-    for name, degradation in _others(bench.model.degradation).items():
+    for name, degradation in degradations(bench.model.degradation).items():
         for grids in bench.roots:
             measured = bench.values(grids, degradation, FEWER, ("PSNR", "BIAS_HU")).values()
             means = [(one["ctsr"].mean(0), one["bicubic"].mean(0)) for one in measured]
             gains = ", ".join(f"{ours[0] - theirs[0]:+.2f}" for ours, theirs in means)
             print(f"| {name} | {grids} | {gains} | {', '.join(f'{ours[1]:+.2f}' for ours, _ in means)} |")
-
-
-def _others(trained_on: Degradation) -> dict[str, Degradation]:
-    """Those of real-scan figures: what an image may have been made with, from sharp and clean to soft and noisy."""
-    fixed = replace(trained_on, dose_factor_range=(1.0, 1.0), noise_cutoff_range=(1.0, 1.0))
-
-    def made(sigma: float, noise_hu: float, noise_model: Literal["white", "correlated"]) -> Degradation:
-        noise = noise_hu / DEFAULT_RANGE.hu_per_unit
-        return replace(
-            fixed,
-            blur_sigma_range=(sigma, sigma),
-            noise_sigma_range=(noise, noise),
-            noise_model=(noise_model,),
-        )
-
-    return {
-        "σ 0.8, noise 5 HU, white": made(0.8, 5, "white"),
-        "none": replace(trained_on, mode="clean"),
-        "σ 0.5, noise 5 HU, white": made(0.5, 5, "white"),
-        "σ 1.1, noise 14 HU, correlated": made(1.1, 14, "correlated"),
-        "σ 0.3, noise 30 HU, correlated": made(0.3, 30, "correlated"),
-    }
 
 
 def tissues_and_consistency(bench: Bench, grids: str) -> None:

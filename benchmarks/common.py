@@ -6,13 +6,16 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from ctsr.data.datasets import open_roots
 from ctsr.data.hu_cache import StoredSeries, open_all
+from ctsr.degrade import Degradation
+from ctsr.hu import DEFAULT_RANGE
 from ctsr.series import Series
 
 REAL_CT = "CTSR_REAL_CT"
@@ -74,3 +77,25 @@ def _rate(work: Callable[[], int]) -> float:
     started = time.perf_counter()
     count = work()
     return count / (time.perf_counter() - started)
+
+
+def degradations(trained_on: Degradation) -> dict[str, Degradation]:
+    """Those of real-scan figures: what an image may have been made with, from sharp and clean to soft and noisy."""
+    fixed = replace(trained_on, dose_factor_range=(1.0, 1.0), noise_cutoff_range=(1.0, 1.0))
+
+    def made(sigma: float, noise_hu: float, noise_model: Literal["white", "correlated"]) -> Degradation:
+        noise = noise_hu / DEFAULT_RANGE.hu_per_unit
+        return replace(
+            fixed,
+            blur_sigma_range=(sigma, sigma),
+            noise_sigma_range=(noise, noise),
+            noise_model=(noise_model,),
+        )
+
+    return {
+        "σ 0.8, noise 5 HU, white": made(0.8, 5, "white"),
+        "none": replace(trained_on, mode="clean"),
+        "σ 0.5, noise 5 HU, white": made(0.5, 5, "white"),
+        "σ 1.1, noise 14 HU, correlated": made(1.1, 14, "correlated"),
+        "σ 0.3, noise 30 HU, correlated": made(0.3, 30, "correlated"),
+    }
