@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 import yaml
+from recipes.train import ROOTS
 
 from benchmarks.common import degradations
-from benchmarks.race import JUDGED, RECIPE, ROOTS, SHORT, CpuClock
+from benchmarks.race import JUDGED, RECIPE, SHORT, CpuClock
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model_under_test
 from ctsr.evaluate.options import EvaluateOptions
@@ -140,9 +141,9 @@ def _gain(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Compare on ``CT/patients`` and ``CT/singles``."""
+    """Compare on the roots in CT."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ct", type=Path, metavar="CT", help="folder with the roots patients and singles")
+    parser.add_argument("ct", type=Path, metavar="CT", help="folder with the roots of recipes.train")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="receives everything")
     parser.add_argument("--minutes", type=float, default=3.0, help="CPU time of each training")
     given = parser.parse_args()

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from recipes.train import ROOTS
 from torch import nn
 
 from ctsr.checkpoint import load_model
@@ -32,8 +33,8 @@ from ctsr.train.options import TrainOptions, from_plain
 from ctsr.train.run import train
 
 RECIPE = Path("recipes/ctsr-x2.train.yaml")
-ROOTS, RESAMPLED = ("patients", "singles"), "resampled"
-"""In CT; where FOLDER holds their resampled twins."""
+RESAMPLED = "resampled"
+"""Where FOLDER holds what is in CT at 0.8 mm."""
 MINUTES = 6.25
 """CPU time of each training."""
 SEEDS = (42, 43, 44)
@@ -234,9 +235,9 @@ def _number(value: float | None) -> float:
 
 
 def main() -> None:
-    """Race on ``CT/patients`` and ``CT/singles`` and their resampled twins in ``FOLDER/resampled``."""
+    """Race on the roots in ``CT`` and their resampled twins in ``FOLDER/resampled``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ct", type=Path, metavar="CT", help="folder with the roots patients and singles")
+    parser.add_argument("ct", type=Path, metavar="CT", help="folder with the roots of recipes.train")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="receives everything; `make bundled-data` fills it")
     given = parser.parse_args()
     torch.set_num_threads(1)
