@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.common import workspace
@@ -21,6 +22,8 @@ from ctsr.models import Architecture, build
 from ctsr.nifti import save_volume
 from ctsr.volume import Grid
 
+REALTIME = "CTSR_REALTIME"
+"""Environment variable; see `_undisturbed`."""
 SIZE, SLICES = 512, 300
 CACHE_MB, SMALL_CACHE_MB = 256, 48
 STEPS, DRAG_S, LOADS = 40, 3.0, 5
@@ -63,6 +66,8 @@ def run() -> None:
         return
     load, cores = os.getloadavg()[0], os.cpu_count()
     print(f"{_processor()}, {cores} cores, {load:.1f} processes running or waiting before the start", flush=True)
+    if REALTIME in os.environ:
+        print("slice steps and window drags: viewer and browser before all other work (SCHED_RR)", flush=True)
     with workspace() as folder, sync_playwright() as started:
         volume, model = _volume(folder), _full_network(folder)
         browser = started.chromium.launch(executable_path=chromium, args=list(FLAGS))
@@ -76,13 +81,15 @@ def run() -> None:
             loads = [_load(page, viewer.address) for _ in range(LOADS)]
             _report("first picture", statistics.median(loads), "s", "under 3")
             page.evaluate(LOUPE)
-            steps = [float(page.evaluate(STEP)) for _ in range(STEPS)]
+            with _undisturbed():
+                steps = [float(page.evaluate(STEP)) for _ in range(STEPS)]
             _report("slice step, LR, interpolations and HR", statistics.median(steps), "ms", "")
             _report("slice step, 90th percentile", statistics.quantiles(steps, n=10)[-1], "ms", "under 60")
             begun = time.perf_counter()
             page.wait_for_function("() => window.ctsr.stage.panes.every((pane) => pane.shown[0])")
             _report("SR of the slice in sight, full network", time.perf_counter() - begun, "s", "")
-            panes, rate = page.evaluate(DRAG, DRAG_S)
+            with _undisturbed():
+                panes, rate = page.evaluate(DRAG, DRAG_S)
             _report(
                 f"window drag, {panes} panels with loupe and text, SR computed behind", rate, "frames/s", "at least 30"
             )
@@ -129,6 +136,24 @@ def _load(page: Page, address: str) -> float:
     page.goto(address)
     page.wait_for_function(SHOWN)
     return time.perf_counter() - begun
+
+
+@contextmanager
+def _undisturbed() -> Generator[None]:
+    """With `REALTIME` set, by root: viewer and browser run before all other work on the machine, for some seconds."""
+    if REALTIME not in os.environ:
+        yield
+        return
+    _schedule(os.SCHED_RR, 1)
+    yield
+    _schedule(os.SCHED_OTHER, 0)
+
+
+def _schedule(policy: int, priority: int) -> None:
+    for process in psutil.Process().children(recursive=True):
+        for thread in process.threads():
+            with suppress(ProcessLookupError):
+                os.sched_setscheduler(thread.id, policy, os.sched_param(priority))
 
 
 def _report(what: str, value: float, unit: str, target: str) -> None:

@@ -9,6 +9,7 @@ from ctsr.data.hu_cache import PADDING
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.viewer.api import answer
 from ctsr.viewer.images import NOTHING, PanelName
 from ctsr.viewer.samplers import StaleRequestError
 from ctsr.viewer.session import ViewedSlice, ViewerSession
@@ -124,3 +125,19 @@ def test_a_slice_is_not_begun_where_it_is_unwanted_and_the_engine_cannot_give_up
 def test_int8_without_images_to_set_its_scales_is_wrong_usage(open_view: Open, root: Path) -> None:
     with pytest.raises(UsageError, match="no INT8 network"):
         open_view(root / "bert", engine="openvino", precision="int8")
+
+
+def test_of_an_image_that_is_not_there_yet_nothing_is_sent(open_view: Open, root: Path) -> None:
+    session = open_view(root / "emil")
+    query = "series=0&setting=0&slice=2&plane={}&index=2&panel={}"
+    sr = answer(session, "image", query.format("axial", "SR"), None)
+    assert (sr.body, sr.headers["X-Complete"]) == (b"", "0")
+    hr = answer(session, "image", query.format("axial", "HR"), None)
+    rows, columns = map(int, hr.headers["X-Size"].split(","))
+    assert (len(hr.body), hr.headers["X-Complete"]) == (2 * rows * columns, "1")
+    seen = ViewedSlice(session.series[0], session.settings[0], 2)
+    session.images.compute_sr(seen.series, seen.setting, 2, lambda: False)
+    assert len(answer(session, "image", query.format("axial", "SR"), None).body) == 2 * rows * columns
+    # One row of a coronal image is there: it is sent.
+    coronal = answer(session, "image", query.format("coronal", "SR"), None)
+    assert (len(coronal.body) > 0, coronal.headers["X-Complete"]) == (True, "0")

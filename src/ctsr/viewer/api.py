@@ -138,7 +138,8 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
 def _image(parameters: _Parameters) -> Reply:
     """Raw int16 HU, row by row, little endian.
 
-    `X-Size` is "rows,columns"; `X-Complete` is 1 if every slice that the image needs is computed.
+    `X-Size` is "rows,columns"; `X-Complete` is 1 if every slice that the image needs is computed. Of an image none of
+    whose slices is computed nothing is sent: while slices are gone through, SR is asked for in vain most of the time.
     """
     session, viewed, plane = parameters.session, parameters.viewed(), parameters.plane
     index = parameters.integer("index", viewed.series.geometry.count(plane))
@@ -146,7 +147,8 @@ def _image(parameters: _Parameters) -> Reply:
     image = session.image(panel, viewed, plane, index, _slab(parameters))
     rows, columns = image.values.shape
     headers = {"X-Size": f"{rows},{columns}", "X-Complete": str(int(image.complete))}
-    return Reply(image.int16(session.state.hu_range).tobytes(), "application/octet-stream", headers=headers)
+    body = b"" if image.missing.all() else image.int16(session.state.hu_range).tobytes()
+    return Reply(body, "application/octet-stream", headers=headers)
 
 
 def _slab(parameters: _Parameters) -> Slab | None:
