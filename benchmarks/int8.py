@@ -2,7 +2,8 @@
 
 Every variant runs in OpenVINO beside the model's fp32 on the same whole slices: PSNR lost to HR and shift of the mean
 on the validation patient and on the test patients, none of whom calibrated or trained anything; and the ratio of CPU
-times on one slice, taken in turn. The ranges are set on patches of the training part.
+times on one slice, taken in turn. The ranges are set on patches of the training part. `--speed` prints that ratio
+alone, of a network whose ranges the synthetic exam set has set: it needs no CT.
 """
 
 import argparse
@@ -23,10 +24,12 @@ from ctsr.checkpoint import Model, find_model
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
+from ctsr.infer.conditions import network_input
 from ctsr.infer.engine import OpenvinoEngine, convert, converted, import_openvino
 from ctsr.models.architecture import TRUNKS
-from ctsr.quantization.acceptance import Pair, compare_engines
-from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, correct_bias, fake_quantized
+from ctsr.models.conditioning import input_channels
+from ctsr.quantization.acceptance import Pair, SyntheticSlices, compare_engines
+from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, calibrated, correct_bias, fake_quantized
 from ctsr.quantization.options import QuantizeOptions
 from ctsr.quantization.quantize import CALIBRATION_BATCHES, PatchBatches, finetune
 
@@ -46,7 +49,8 @@ class Bench:
     """A model, the images that calibrate its variants, and those that judge them."""
 
     generator: Model
-    patches: PatchBatches
+    patches: PatchBatches | None
+    """None where nothing is trained."""
     judges: dict[str, list[Pair]]
     """By part of the split."""
     folder: Path
@@ -66,12 +70,13 @@ class Bench:
         results = [compare_engines(engine, exact, self.judges[part], hu_range) for part in PARTS]
         cells = " | ".join(f"{one.loss_db:+.3f} | {one.bias_hu:+.2f}" for one in results)
         passed = "yes" if all(one.passes for one in results) else "no"
-        print(f"| {name} | {cells} | {passed} | ×{_ratio(engine, exact):.2f} |", flush=True)
+        ratio = _ratio(engine, exact, input_channels(self.generator.net))
+        print(f"| {name} | {cells} | {passed} | ×{ratio:.2f} |", flush=True)
 
 
-def _ratio(fast: OpenvinoEngine, exact: OpenvinoEngine) -> float:
+def _ratio(fast: OpenvinoEngine, exact: OpenvinoEngine, channels: int) -> float:
     """How many times the CPU time of the one fp32 takes; the least of several of each, in turn."""
-    image = torch.zeros(1, 1, TIMED, TIMED)
+    image = torch.zeros(1, channels, TIMED, TIMED)
     seconds: dict[OpenvinoEngine, list[float]] = {fast: [], exact: []}
     for engine in seconds:
         engine(image)
@@ -140,6 +145,7 @@ def quantized_in_pytorch(
     bench.report(f"c: and ranges without {outliers:.3%} on each side", bench.quantized(net))
     correct_bias(net, teacher, images)
     bench.report("c: and the mean corrected", bench.quantized(net))
+    assert bench.patches is not None, "main gives them"
     started = time.process_time()
     finetune(net, teacher, bench.patches.batches("steps", options.steps), options)
     correct_bias(net, teacher, images)
@@ -161,7 +167,9 @@ def judges(exams: SplitExams, generator: Model, store: Path) -> Iterator[tuple[s
         for one in exams.part(part, "evaluate", store).series:
             for number in range(SLICES):
                 pair = slice_pair(one, (2 * number + 1) * len(one) // (2 * SLICES), sampler, generator.hu_range)
-                pairs.append(Pair(pair.lr, pair.hr))
+                conditional = generator.architecture.conditional
+                told = network_input(pair.lr, [pair.draw.params], scale=generator.scale, conditional=conditional)
+                pairs.append(Pair(told, pair.hr))
         yield part, pairs
 
 
@@ -173,9 +181,16 @@ def main() -> None:
     parser.add_argument("model", metavar="MODEL", help="bundled model, run folder or checkpoint")
     parser.add_argument("--steps", type=int, default=QuantizeOptions.steps, help="of training")
     parser.add_argument("--outliers", type=float, default=OUTLIERS, help="share of values beyond a range")
+    parser.add_argument("--speed", action="store_true", help="only how much faster it is; no CT is read")
     given = parser.parse_args()
     torch.set_num_threads(1)
     generator = find_model(given.model)
+    if given.speed:
+        bench = Bench(generator, None, {}, given.folder)
+        images = [torch.from_numpy(image) for image in SyntheticSlices.of(generator)()]
+        engine = bench.quantized(calibrated(generator.net, images))
+        print(f"{given.model}: INT8 ×{_ratio(engine, bench.exact, input_channels(generator.net)):.2f}")
+        return
     roots = tuple(parent / root for parent in (given.ct, given.folder / RESAMPLED) for root in ROOTS)
     exams, store = open_exams(roots, split_json=SPLIT), given.folder / "store"
     options = QuantizeOptions(steps=given.steps)

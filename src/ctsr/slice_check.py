@@ -29,6 +29,8 @@ AIR_VALUES = (-1000 - NEAR_AIR, -1000 + NEAR_AIR)
 JUMP = 60.0
 """HU by which three quarters of air or soft tissue lie on one side of what they are in the slice beside it. On real
 series, sound slices differ by at most 17 in air; soft tissue gives way to bone over a wide range, not by one step."""
+ALIKE = 0.9
+"""Share of the pixels of two slices that differ by less than that where both show the same tissue."""
 LEAST_EDGE = 0.1
 """Share of a row that the body has where a copy was cut short; where it ends of itself, it tapers off."""
 LEAST_ROWS = 48
@@ -148,7 +150,7 @@ class NeighbourCheck:
             return HUFinding(Verdict.SHIFTED, alone.detail) if alone.detail else PLAUSIBLE
         if alone.verdict is Verdict.SHIFTED and (is_moved or any(air for air, _ in steps)):
             return alone
-        if alone.verdict is Verdict.IMPLAUSIBLE:
+        if alone.verdict is Verdict.IMPLAUSIBLE and not (others and all(_agrees(own, other) for other in others)):
             is_between = inside and all(other.finding.verdict is Verdict.PLAUSIBLE for other in others)
             if is_between or is_moved or not all(_has_same_air(own, other) for other in others):
                 return alone
@@ -188,6 +190,16 @@ def _has_same_air(own: SliceSample, other: SliceSample) -> bool:
     if air.sum() < max(FEWEST, LEAST_AIR * air.size):
         return False
     return float(np.median(np.abs(own.hu[air] - other.hu[air]))) <= JUMP
+
+
+def _agrees(own: SliceSample, other: SliceSample) -> bool:
+    """Whether nearly all that both show has the same HU, as where the air of both is padding."""
+    if own.hu.shape != other.hu.shape:
+        return False
+    both = own.kept & other.kept
+    if both.sum() < max(FEWEST, LEAST_AIR * both.size):
+        return False
+    return float((np.abs(own.hu[both] - other.hu[both]) <= JUMP).mean()) >= ALIKE
 
 
 def _steps(own: SliceSample, other: SliceSample) -> tuple[float, float]:

@@ -126,7 +126,7 @@ def test_a_volume_that_lies_elsewhere_is_refused(series: Path, bilinear: Model, 
 def test_what_lends_no_headers_is_refused(series: Path, volume: Path, bilinear: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="headers of its own; leave out `reference`"):
         run(series, tmp_path / "out", bilinear, series)
-    with pytest.raises(UsageError, match="is NIfTI; give a DICOM series"):
+    with pytest.raises(UsageError, match="no patient or study; give a DICOM series"):
         run(volume, tmp_path / "out", bilinear, volume)
     with pytest.raises(UsageError, match="for results in DICOM"):
         run(volume, tmp_path / "out.nii", bilinear, series)
