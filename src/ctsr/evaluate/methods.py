@@ -219,11 +219,6 @@ def method_names(models: Sequence[ModelUnderTest]) -> tuple[str, ...]:
     )
 
 
-def baseline_name(baseline: Baseline) -> str:
-    """In rows, tables and plots."""
-    return LINEAR if isinstance(baseline, LinearFilter) else BASELINES[baseline]
-
-
 def short_name(method: str) -> str:
     """Name for axes and captions: `Bicubic`, `RRDB`, the run's name."""
     return method.partition("(")[2].rpartition(")")[0]
@@ -419,12 +414,12 @@ def fit_linear_baseline(
     if not slices:
         why = next(iter((*opened.failures, *exams.failures)), "none can be read")
         raise UsageError(f"`baselines` linear: no training patient has a series to fit it to: {why}")
-    pairs = (_pair(stored, index, sampler, hu_range) for stored, index in slices)
+    pairs = (_pair(*place, sampler, hu_range) for place in slices)
     fitted = fit_linear_filter(pairs, scale=sampler.degradation.scale)
     patients = tuple(dict.fromkeys(stored.patient_id for stored, _ in slices))
+    seconds = time.perf_counter() - started
     progress.note(
-        f"linear filter: fitted to {len(slices)} slices of {len(patients)} training patients "
-        f"in {time.perf_counter() - started:.1f} s"
+        f"linear filter: fitted to {len(slices)} slices of {len(patients)} training patients in {seconds:.1f} s"
     )
     return LinearBaseline(fitted, patients, tuple(stored.identities[index] for stored, index in slices))
 
