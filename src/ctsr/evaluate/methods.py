@@ -404,7 +404,7 @@ def fit_linear_baseline(
         progress: hears of the patients and of the time.
 
     Raises:
-        UsageError: the train part has no patient, or none that is not evaluated.
+        UsageError: the train part has no patient, none that is not evaluated, or none whose series can be used.
     """
     started = time.perf_counter()
     usable = [patient for patient in exams.split.part("train") if patient not in set(evaluated)]
@@ -414,8 +414,11 @@ def fit_linear_baseline(
             "not evaluated here; leave linear out, or name a split with `split_json`"
         )
     chosen = [usable[index] for index in spread_indices(len(usable), MOST_PATIENTS)]
-    series = exams.part("train", "evaluate", store, only=chosen, assume_hu=assume_hu, progress=progress).series
-    slices = list(_chosen_slices(series, chosen))
+    opened = exams.part("train", "evaluate", store, only=chosen, assume_hu=assume_hu, progress=progress)
+    slices = list(_chosen_slices(opened.series, chosen))
+    if not slices:
+        why = next(iter((*opened.failures, *exams.failures)), "none can be read")
+        raise UsageError(f"`baselines` linear: no training patient has a series to fit it to: {why}")
     pairs = (_pair(stored, index, sampler, hu_range) for stored, index in slices)
     fitted = fit_linear_filter(pairs, scale=sampler.degradation.scale)
     patients = tuple(dict.fromkeys(stored.patient_id for stored, _ in slices))
