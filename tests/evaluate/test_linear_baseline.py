@@ -1,9 +1,11 @@
 """`--baselines linear`: the best linear method for the degradation of the run, fitted without the test patients."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
 from ctsr.data.pairs import SlicePair
@@ -73,3 +75,14 @@ def test_the_weights_belong_to_the_degradation_of_the_run_and_are_recorded(run) 
     assert hashes[0] == hashes[1] != hashes[2]
     assert (first.folder / "metrics.csv").read_bytes() == (again.folder / "metrics.csv").read_bytes()
     assert summary_of(run(baselines=("bicubic",)))["linear_filter"] is None
+
+
+def test_training_patients_that_cannot_be_used_are_said(run, root: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(root, tmp_path / "root")
+    for file in sorted(copied.rglob("*")):
+        if file.is_file() and {"anna", "bert", "cleo"} & set(file.parts):
+            header = pydicom.dcmread(file)
+            header.RescaleSlope = "0"
+            header.save_as(file)
+    with pytest.raises(UsageError, match="`baselines` linear: no training patient has a series"):
+        run(root=(copied,))

@@ -138,7 +138,7 @@ def test_what_the_page_says_of_orthanc_sends_each_series_there_and_back_once(
     (script,) = re.findall(r"```lua\n(.*?)```", page, re.DOTALL)
     node_port, _ = free_ports()
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "ctsr.lua").write_text(script)
+    (tmp_path / "run" / "route.lua").write_text(script)
     extra = json.loads(f"{{{settings.replace('11112', str(node_port))}}}")
     with running(tmp_path / "run", StableAge=1, **extra) as archive:
         send_to = f"ORTHANC@127.0.0.1:{archive.dicom_port}"

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from lightning_fabric import Fabric
 
 from ctsr.checkpoint import load_checkpoint
+from ctsr.errors import CtsrError
+from ctsr.train.devices import ending_in_one_line, heed_signals
 from ctsr.train.finetune import finetune
 from ctsr.train.options import FinetuneOptions
 from tests.made.training import assert_same_gradients, assert_same_state
@@ -259,3 +262,39 @@ def test_bad_input_is_one_line_however_many_processes_there_are(tmp_path: Path) 
     assert len(errors) == 1
     assert "exams" in errors[0]
     assert "monitoredBarrier" not in done.stderr
+
+
+class Loses:
+    """What Python calls a finalizer of: errors that are raised there are printed and lost."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+def train_three_steps(number: int, done: list[int], *, asks: bool) -> None:
+    """The second of three steps loses the error of signal `number`."""
+    with ending_in_one_line(Fabric(accelerator="cpu", devices=1), "advice"):
+        for step in range(3):
+            if asks:
+                heed_signals()  # as before each step
+            if step == 1:
+                Loses(number)
+            done.append(step)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, CtsrError), (signal.SIGINT, KeyboardInterrupt)])
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_signal_whose_error_python_loses_ends_the_training_all_the_same(
+    number: int, error: type[BaseException], asks: bool
+) -> None:
+    before = signal.getsignal(number)
+    done: list[int] = []
+    with pytest.raises(error):
+        train_three_steps(number, done, asks=asks)
+    assert done == ([0, 1] if asks else [0, 1, 2])
+    assert signal.getsignal(number) is before
+    heed_signals()

@@ -219,11 +219,6 @@ def method_names(models: Sequence[ModelUnderTest]) -> tuple[str, ...]:
     )
 
 
-def baseline_name(baseline: Baseline) -> str:
-    """In rows, tables and plots."""
-    return LINEAR if isinstance(baseline, LinearFilter) else BASELINES[baseline]
-
-
 def short_name(method: str) -> str:
     """Name for axes and captions: `Bicubic`, `RRDB`, the run's name."""
     return method.partition("(")[2].rpartition(")")[0]
@@ -404,7 +399,7 @@ def fit_linear_baseline(
         progress: hears of the patients and of the time.
 
     Raises:
-        UsageError: the train part has no patient, or none that is not evaluated.
+        UsageError: the train part has no patient, none that is not evaluated, or none whose series can be used.
     """
     started = time.perf_counter()
     usable = [patient for patient in exams.split.part("train") if patient not in set(evaluated)]
@@ -414,14 +409,17 @@ def fit_linear_baseline(
             "not evaluated here; leave linear out, or name a split with `split_json`"
         )
     chosen = [usable[index] for index in spread_indices(len(usable), MOST_PATIENTS)]
-    series = exams.part("train", "evaluate", store, only=chosen, assume_hu=assume_hu, progress=progress).series
-    slices = list(_chosen_slices(series, chosen))
-    pairs = (_pair(stored, index, sampler, hu_range) for stored, index in slices)
+    opened = exams.part("train", "evaluate", store, only=chosen, assume_hu=assume_hu, progress=progress)
+    slices = list(_chosen_slices(opened.series, chosen))
+    if not slices:
+        why = next(iter((*opened.failures, *exams.failures)), "none can be read")
+        raise UsageError(f"`baselines` linear: no training patient has a series to fit it to: {why}")
+    pairs = (_pair(*place, sampler, hu_range) for place in slices)
     fitted = fit_linear_filter(pairs, scale=sampler.degradation.scale)
     patients = tuple(dict.fromkeys(stored.patient_id for stored, _ in slices))
+    seconds = time.perf_counter() - started
     progress.note(
-        f"linear filter: fitted to {len(slices)} slices of {len(patients)} training patients "
-        f"in {time.perf_counter() - started:.1f} s"
+        f"linear filter: fitted to {len(slices)} slices of {len(patients)} training patients in {seconds:.1f} s"
     )
     return LinearBaseline(fitted, patients, tuple(stored.identities[index] for stored, index in slices))
 

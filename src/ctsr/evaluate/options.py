@@ -158,6 +158,7 @@ class EvaluateOptions(HUOptions):
     """Folder of decoded series; by default the user's cache folder."""
 
     def __post_init__(self) -> None:
+        ConditionsSource.parse(self.conditions)  # refused here, not when slices are read
         if self.workers < 0:
             raise UsageError(f"`workers` must not be negative, got {self.workers}")
         for name in ("mask", "metrics", "baselines"):

@@ -29,13 +29,13 @@ BANDS = ((0.13, 0.18), (0.23, 0.28), (0.33, 0.38), (0.43, 0.48))
 CORNER = (0.56, 0.71)
 """The corners of the spectrum, where blurred anatomy and the noise of a scanner have least: what is there is white."""
 USUAL_EDGE = 0.28
-"""LR pixels²: variance of edges where too few can be measured; the median of `benchmarks.conditions --fit 2`."""
+"""LR pixels²: variance of edges where too few can be measured; the median of the fit by `benchmarks.conditions`."""
 BLUR_FROM = {
     2: (0.7592, 1.113, -0.949, 0.02746, 0.05521, 0.2257, -0.4708, 0.01973),
     4: (-1.677, 2.681, -2.574, 0.5257, 0.5723, 0.3008, -1.08, -0.9777),
 }
 """By scale: the variance of the blur, HR pixels², is the first plus the others times `blur_features`. Fitted on the
-training patients by `python -m benchmarks.conditions ROOT … --fit`. A blur that is told too high costs about twice what
+training patients by `benchmarks.conditions`. A blur that is told too high costs about twice what
 one costs that is told too low by as much, so the first is lower by `TOWARDS_SAFETY` of the residual deviation."""
 TOWARDS_SAFETY = 0.3
 LEAST_SHARE_ADDED = 0.35

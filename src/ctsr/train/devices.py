@@ -127,7 +127,7 @@ def ending_in_one_line(fabric: Fabric, advice: str) -> Generator[None]:
     Another of its processes has died, which communication notices; or this one is told to end (SIGTERM), as torchrun
     does to the others when one has died, and a cluster when time is up.
     """
-    with _sigterm_raises(f"this training was told to end, or another of its processes has died; {advice}"):
+    with _signals_raise(f"this training was told to end, or another of its processes has died; {advice}"):
         try:
             yield
         except RuntimeError as error:
@@ -239,20 +239,45 @@ def _under_torchrun(options: RunOptions, device: torch.device, precision: Any) -
     )
 
 
+_TOLD: list[BaseException] = []
+"""What signals have asked for since `ending_in_one_line` began."""
+
+
+def heed_signals() -> None:
+    """End a training that was told to end, where Python has lost the error of the signal's handler.
+
+    It loses one that is raised in a finalizer or while a process is forked, as those of loaders are: before each step
+    training asks again.
+
+    Raises:
+        CtsrError: SIGTERM.
+        KeyboardInterrupt: SIGINT.
+    """
+    if _TOLD:
+        raise _TOLD[0]
+
+
 @contextmanager
-def _sigterm_raises(message: str) -> Generator[None]:
+def _signals_raise(message: str) -> Generator[None]:
     def end(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise CtsrError(message)
+        del frame
+        _TOLD.append(KeyboardInterrupt() if number == signal.SIGINT else CtsrError(message))
+        raise _TOLD[-1]
 
     if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    _TOLD.clear()
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, end)
     try:
         yield
+        heed_signals()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _TOLD.clear()
 
 
 def _free_bytes(net: nn.Module, processes: int) -> int:

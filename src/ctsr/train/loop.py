@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ctsr.data.pairs import PatchPair
 from ctsr.errors import CtsrError
 from ctsr.train.context import Losses, TrainingContext
-from ctsr.train.devices import scaler_of
+from ctsr.train.devices import heed_signals, scaler_of
 from ctsr.train.options import RunOptions
 from ctsr.train.run_folder import EpochRow, TrainingState
 
@@ -209,6 +209,7 @@ def train_epoch(stage: Stage[R], state: TrainingState[R], epoch: int) -> EpochTo
     totals = EpochTotals()
     asked = time.perf_counter()
     for batch in rig.progress.track(rig.loader, total=len(rig.loader), what=f"Epoch {epoch}"):
+        heed_signals()
         totals.waited += time.perf_counter() - asked
         losses = stage.step(batch.to(rig.fabric.device), state.global_step)
         state.global_step += 1

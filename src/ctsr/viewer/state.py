@@ -13,7 +13,7 @@ from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.dicom.reading import patient_id_in
 from ctsr.documents import patient_names
 from ctsr.errors import MissingInputError, SeriesError, UsageError
-from ctsr.evaluate.methods import Baseline, ModelUnderTest, baseline_name, method_names
+from ctsr.evaluate.methods import BASELINES, LINEAR, Baseline, ModelUnderTest, method_names
 from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.exams import scan, scan_patient
 from ctsr.hashing import pseudonym, with_names
@@ -21,6 +21,7 @@ from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, Metr
 from ctsr.infer.conditions import STRENGTHS
 from ctsr.infer.super_resolver import EngineCheck, EngineRequest, Int8Support
 from ctsr.metrics import METRICS
+from ctsr.models.interpolation import LinearFilter
 from ctsr.paths import resolve_path
 from ctsr.reporting import SILENT, Progress, Silent, listed
 from ctsr.series import PatientExams, Series, check, is_volume
@@ -187,8 +188,8 @@ class ViewerState:
         for panel in self.panels:
             if panel == "SR" and self.model:
                 methods[panel] = method_names([self.model])[0]
-            elif panel in self.baselines:
-                methods[panel] = baseline_name(self.baselines[panel])
+            elif (baseline := self.baselines.get(panel)) is not None:
+                methods[panel] = LINEAR if isinstance(baseline, LinearFilter) else BASELINES[baseline]
         return methods
 
     def as_dict(self) -> dict[str, Any]:
