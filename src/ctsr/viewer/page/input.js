@@ -135,8 +135,8 @@ function pinch(drag, { middle, distance }) {
   const { pane } = drag;
   const { scale } = pane.transform;
   const [x, y] = view.pan[pane.plane];
-  const moved = [x + (middle[0] - drag.middle[0]) / scale, y + (middle[1] - drag.middle[1]) / scale];
-  view.pan = { ...view.pan, [pane.plane]: moved };
+  const panned = [x + (middle[0] - drag.middle[0]) / scale, y + (middle[1] - drag.middle[1]) / scale];
+  view.pan = { ...view.pan, [pane.plane]: panned };
   zoomAt(pane, { clientX: middle[0], clientY: middle[1] }, distance / drag.distance);
   Object.assign(drag, { middle, distance });
 }

@@ -427,7 +427,7 @@ function bind() {
     if (found) change({ center: found[0], width: found[1] });
   });
   /** @type {(id: string, put: (value: number) => void, valid?: (value: number) => boolean) => void} */
-  const number = (id, put, valid = (_value) => true) => on(id, "change", () => {
+  const number = (id, put, valid = () => true) => on(id, "change", () => {
     const value = Number($(id).value);
     if ($(id).value !== "" && Number.isFinite(value) && valid(value)) put(value);
     else showControls(stage);
