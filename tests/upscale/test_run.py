@@ -432,7 +432,7 @@ def test_nifti_in_is_nifti_out_and_cannot_be_dicom(tmp_path: Path, bilinear: Mod
     before, after = read_volume(only_series(path)), read_volume(only_series(tmp_path / "sr.nii.gz"))
     assert after.hu.shape == (3, 80, 80)
     assert after.grid.position((1, 20.5, 40.5)) == pytest.approx(before.grid.position((1, 10, 20)), abs=1e-4)
-    with pytest.raises(UsageError, match="NIfTI"):
+    with pytest.raises(UsageError, match="a volume has no patient or study"):
         run(path, tmp_path / "dicom", bilinear, format="dicom")
 
 
