@@ -14,7 +14,8 @@ from pydicom.misc import is_dicom
 
 from ctsr.checkpoint import load_checkpoint, load_model, resolve_model
 from ctsr.cli.main import main
-from ctsr.data.datasets import open_roots, trained_on, upsampled_series
+from ctsr.data.datasets import open_roots, trained_on
+from ctsr.documents import upsampled_series
 from ctsr.errors import MissingInputError, SplitError
 from ctsr.evaluate.evaluation import Evaluation, evaluate, evaluate_curve
 from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test

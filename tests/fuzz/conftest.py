@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fuzz.mutants import Tally
+from tests.fuzz.mutants import MUTANTS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -10,11 +10,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     tallies = [
         tally
         for report in terminalreporter.getreports("passed")
-        for _, tally in report.user_properties
-        if isinstance(tally, Tally)
+        for name, tally in report.user_properties
+        if name == MUTANTS
     ]
     if not tallies:
         return
     terminalreporter.section("mutants")
     for tally in tallies:
-        terminalreporter.line(str(tally))
+        terminalreporter.line(tally)

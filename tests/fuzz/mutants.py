@@ -58,6 +58,8 @@ LONGEST = 30
 """Seconds after which a mutant of a few thousand bytes hangs, on a machine that has other work."""
 MOST_MEMORY = 2 * 2**30
 """Bytes that this process may have, whatever a header promises."""
+MUTANTS = "mutants"
+"""What tests record a `Tally` as, in words: xdist hands on nothing but plain values."""
 HIGH_WATER = Path("/proc/self/clear_refs")
 """Where Linux is told to forget the most memory that this process has had."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fuzz.mutants import Outcome, Tally, mutant, outcome, seeds
+from tests.fuzz.mutants import MUTANTS, Outcome, Tally, mutant, outcome, seeds
 
 COUNT = int(os.environ.get("CTSR_FUZZ", "60"))
 """Mutants of each seed."""
@@ -26,7 +26,7 @@ def test_a_mutated_file_is_read_right_or_refused_in_words(
         path.write_bytes(mutant(SEEDS[encoding], np.random.default_rng([42, number])))
         tally.judge(number, partial(outcome, path))
         path.unlink()
-    record_property(encoding, tally)
+    record_property(MUTANTS, str(tally))
     assert tally.counts[Outcome.NAMED] > COUNT / 10
     assert tally.counts[Outcome.RIGHT] > COUNT / 10
 
@@ -48,4 +48,4 @@ def test_real_files_mutate_well(real_ct: Path, tmp_path: Path, record_property: 
             path = tmp_path / "IM"
             path.write_bytes(mutant(source.read_bytes(), np.random.default_rng([7, number])))
             tally.judge(number, partial(outcome, path))
-        record_property(source.name, tally)
+        record_property(MUTANTS, str(tally))

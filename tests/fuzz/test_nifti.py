@@ -15,7 +15,7 @@ from numpy.random import Generator
 from ctsr.errors import CtsrError
 from ctsr.exams import read_slice, scan_patient
 from ctsr.series import Series
-from tests.fuzz.mutants import HungError, Outcome, Tally
+from tests.fuzz.mutants import MUTANTS, HungError, Outcome, Tally
 from tests.made.ct import chest
 
 COUNT = int(os.environ.get("CTSR_FUZZ", "60"))
@@ -108,7 +108,7 @@ def test_a_mutated_volume_is_read_right_or_refused_in_words(
         path.write_bytes(gzip.compress(content, 1) if suffix == "nii.gz" else content)
         tally.judge(number, partial(outcome, path))
         path.unlink()
-    record_property(f"{dtype}.{suffix}", tally)
+    record_property(MUTANTS, str(tally))
     assert tally.counts[Outcome.NAMED] > COUNT / 20
     assert tally.counts[Outcome.RIGHT] > COUNT / 20
 

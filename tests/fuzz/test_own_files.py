@@ -20,7 +20,7 @@ from ctsr.data.split import read_split
 from ctsr.errors import CtsrError
 from ctsr.evaluate.output_folder import LOCK_FILE, LockFile
 from ctsr.preprocess.manifest import MANIFEST, Manifest, read_log
-from tests.fuzz.mutants import Outcome, Tally
+from tests.fuzz.mutants import MUTANTS, Outcome, Tally
 from tests.made.model import META, example
 
 COUNT = int(os.environ.get("CTSR_FUZZ", "60")) // 2
@@ -145,7 +145,7 @@ def test_a_mutant_of_a_file_of_ours_is_read_or_refused_in_words(
         path = tmp_path / name
         path.write_bytes(mutant(seeds[name], np.random.default_rng([number, len(name)])))
         tally.judge(number, partial(outcome, READERS[name], path))
-    record_property(name, tally)
+    record_property(MUTANTS, str(tally))
     assert tally.counts.total() == COUNT
 
 
