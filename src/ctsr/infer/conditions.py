@@ -44,7 +44,12 @@ LEAST_SHARE_ADDED = 0.35
 StrengthName: TypeAlias = Literal["faithful", "standard", "strong"]
 
 MOST_NOISE = 1.5
-"""Times the measured noise: what full denoising tells the network."""
+"""Times the measured noise: what denoising tells the network, at any strength. Told less than there is, a network takes
+what is left for structure and draws it as strokes."""
+ANCHOR = 2.0
+"""LR pixels, standard deviation of the Gaussian below whose frequencies a result keeps to its source: wide enough to
+bring back a seventh of white noise at most, narrow enough to hold the mean HU of any organ. `Strength.anchor` narrows
+it for real series, to keep faint anatomy that a network takes for noise."""
 MOST_BLUR = {2: 1.1, 4: 2.0}
 """HR pixels by scale, standard deviation: what full sharpening tells the network."""
 
@@ -160,7 +165,9 @@ class Strength:
     """What is wanted of a super-resolution; 0 is nothing, 1 is all that makes sense."""
 
     denoise: float
-    """The network is told `denoise`·`MOST_NOISE` times the noise of the series."""
+    """Above 0 the network is told `MOST_NOISE` times the noise of the series and removes next to all of it, faint
+    anatomy of the size of a few pixels as well. The source's low frequencies are given back, see `anchor`: the fewer,
+    the more is denoised. At 0 it is told none."""
     sharpen: float
     """The network is told a blur of `sharpen`·`MOST_BLUR` HR pixels."""
 
@@ -169,15 +176,20 @@ class Strength:
             if not 0 <= value <= 1:
                 raise DomainError(f"{name} must lie between 0 and 1, got {value:g}")
 
+    @property
+    def anchor(self) -> float:
+        """LR pixels, the `SliceSuperResolver`'s: standard deviation of the Gaussian whose passband is the source's."""
+        return self.denoise * ANCHOR if self.denoise > 0 else ANCHOR
+
     def conditions(self, noise_hu: float, scale: int, hu_range: HURange) -> Conditions:
         """What to tell the network of a series with this noise, standard deviation in HU."""
-        told_hu = self.denoise * MOST_NOISE * noise_hu
+        told_hu = MOST_NOISE * noise_hu if self.denoise > 0 else 0.0
         return Conditions(self.sharpen * MOST_BLUR[scale], told_hu / hu_range.hu_per_unit)
 
 
 STRENGTHS: dict[StrengthName, Strength] = {
     "faithful": Strength(denoise=0.0, sharpen=0.0),
-    "standard": Strength(denoise=2 / 3, sharpen=0.25),
+    "standard": Strength(denoise=0.4, sharpen=0.25),
     "strong": Strength(denoise=1.0, sharpen=0.8),
 }
 """`faithful` resolves what the pixels hold and leaves noise and blur as they are. `standard` removes the noise that was

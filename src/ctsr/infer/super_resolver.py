@@ -20,7 +20,7 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.degrade import DegradationParams
 from ctsr.errors import DomainError, UsageError
 from ctsr.hu import AIR, BLOCK, FloatArray, HURange, tissue_blocks
-from ctsr.infer.conditions import drawn_conditions
+from ctsr.infer.conditions import ANCHOR, drawn_conditions
 from ctsr.infer.engine import (
     GET_IT,
     Engine,
@@ -181,9 +181,6 @@ def _available(asked: EngineRequest, progress: Progress) -> Literal["torch", "op
 BORDER = 4
 """LR pixels by which a slice is continued beyond its border before a network sees it: convolutions would see zeros
 there, which are 500 HU."""
-ANCHOR = 2.0
-"""LR pixels, standard deviation of the Gaussian below whose frequencies a result keeps to its source: wide enough to
-bring back a seventh of white noise at most, narrow enough to hold the mean HU of any organ."""
 PROJECTIONS = 6
 """Steps of `consistent`. Each halves, at least, what is left of the finest detail."""
 
@@ -250,6 +247,8 @@ class SliceSuperResolver:
     """Interpolate the air around the body instead of inferring it; see `ctsr.infer.super_resolver`."""
     network_share: float = 1.0
     """Share of the network in a mixture with bilinear interpolation, in [0, 1]."""
+    anchor: float = ANCHOR
+    """LR pixels, see `ANCHOR`; at 0 the result, averaged over each source pixel, is nearly the source."""
     consistent: bool = False
     """Project the result onto its source: add back, enlarged, what the mean of each source pixel's area lacks."""
 
@@ -303,7 +302,7 @@ class SliceSuperResolver:
         border = BORDER * self.scale
         inner = answer[0, 0, border:-border, border:-border].cpu().numpy()
         sharp = self.hu_range.to_hu(inner).astype(np.float32, copy=False)
-        lacking = ndimage.gaussian_filter(clipped[roi.part] - block_means(sharp, self.scale), ANCHOR, mode="nearest")
+        lacking = ndimage.gaussian_filter(clipped[roi.part] - block_means(sharp, self.scale), self.anchor, mode="nearest")
         return sharp + self._interpolated(np.asarray(lacking, np.float32))
 
     def _project(self, hu: VoxelsHU, finer: VoxelsHU) -> None:

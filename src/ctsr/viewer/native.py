@@ -25,7 +25,7 @@ from ctsr.through_plane.slice_geometry import SliceGrid, along_z, interpolation,
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale.between import unusual_slices
 from ctsr.upscale.options import UpscaleOptions
-from ctsr.upscale.tuning import Tuning, conditions_of, tune
+from ctsr.upscale.tuning import Tuning, at_strength, conditions_of, tune
 from ctsr.viewer.images import OpenedSeries, PanelImage, PanelImages, PanelName, Pixels, SliceCache, view_geometry
 from ctsr.viewer.options import PlaneName
 from ctsr.viewer.samplers import InterruptibleModel, Setting, StaleRequestError
@@ -84,7 +84,7 @@ class NativeImages(PanelImages):
         tuning = self.tuning(series, setting)
         resolver = self._resolver(series)
         conditions = conditions_of(self._noise_of(series), resolver, setting.strength)
-        chosen = resolver if tuning is None else tuning.apply_to(resolver)
+        chosen = at_strength(resolver, setting.strength) if tuning is None else tuning.apply_to(resolver)
         pixels = self._read(series, index)
         with self.model.running(is_cancelled):
             sr = chosen(pixels, conditions).hu
