@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctsr.data.pairs import slice_pair
-from ctsr.evaluate.methods import short_name, super_resolvers
+from ctsr.evaluate.methods import short_name, strength_named, super_resolvers
 from ctsr.evaluate.output_folder import OutputFolder
 from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.plots import shown_window
@@ -65,10 +65,12 @@ def study_names(plan: EvaluationPlan) -> dict[str, str]:
 
 
 def _resolvers(plan: EvaluationPlan, pixel_mm: float | None = None) -> dict[str, SuperResolver]:
-    """Name in studies → method; `estimated` conditions are measured in each image, whose HR pixels are `pixel_mm`."""
-    measured = plan.options.conditions_source.kind == "estimated"
+    """Name in studies → method; conditions to be measured are, in each image, whose HR pixels are `pixel_mm`."""
+    source = plan.options.conditions_source
+    measured = source.kind not in ("drawn", "fixed")
     lr_mm = plan.model.scale * pixel_mm if measured and pixel_mm is not None else None
-    methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions, lr_mm)
+    strength = strength_named(source)
+    methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions, lr_mm, strength)
     return dict(zip(study_names(plan).values(), methods, strict=True))
 
 

@@ -20,7 +20,7 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.degrade import DegradationParams
 from ctsr.errors import DomainError, UsageError
 from ctsr.hu import AIR, BLOCK, FloatArray, HURange, tissue_blocks
-from ctsr.infer.conditions import ANCHOR, drawn_conditions
+from ctsr.infer.conditions import drawn_conditions
 from ctsr.infer.engine import (
     GET_IT,
     Clocked,
@@ -33,7 +33,7 @@ from ctsr.infer.engine import (
     is_installed,
     super_resolve,
 )
-from ctsr.models.conditioning import Conditions, is_conditional, with_conditions
+from ctsr.models.conditioning import ANCHOR, Conditions, is_conditional, with_conditions
 from ctsr.models.interpolation import Interpolation, enlarge, interpolate
 from ctsr.padding import SlicePixels
 from ctsr.reporting import SILENT, Progress
@@ -248,8 +248,6 @@ class SliceSuperResolver:
     """Interpolate the air around the body instead of inferring it; see `ctsr.infer`."""
     network_share: float = 1.0
     """Share of the network in a mixture with bilinear interpolation, in [0, 1]."""
-    anchor: float = ANCHOR
-    """LR pixels, see `ANCHOR`; at 0 the result, averaged over each source pixel, is nearly the source."""
     consistent: bool = False
     """Project the result onto its source: add back, enlarged, what the mean of each source pixel's area lacks."""
 
@@ -303,9 +301,8 @@ class SliceSuperResolver:
         border = BORDER * self.scale
         inner = answer[0, 0, border:-border, border:-border].cpu().numpy()
         sharp = self.hu_range.to_hu(inner).astype(np.float32, copy=False)
-        lacking = ndimage.gaussian_filter(
-            clipped[roi.part] - block_means(sharp, self.scale), self.anchor, mode="nearest"
-        )
+        anchor = ANCHOR if conditions is None else conditions.anchor
+        lacking = ndimage.gaussian_filter(clipped[roi.part] - block_means(sharp, self.scale), anchor, mode="nearest")
         return sharp + self._interpolated(np.asarray(lacking, np.float32))
 
     def _project(self, hu: VoxelsHU, finer: VoxelsHU) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ctsr.degrade import DegradationParams
 from ctsr.errors import DomainError
 from ctsr.hu import AIR, HURange
-from ctsr.models.conditioning import Conditions, with_conditions
+from ctsr.models.conditioning import ANCHOR, Conditions, with_conditions
 from ctsr.padding import SlicePixels
 from ctsr.quality.noise import measure_noise
 from ctsr.quality.sharpness import measure_sharpness
@@ -46,10 +46,6 @@ StrengthName: TypeAlias = Literal["faithful", "standard", "strong"]
 MOST_NOISE = 1.5
 """Times the measured noise: what denoising tells the network, at any strength. Told less than there is, a network takes
 what is left for structure and draws it as strokes."""
-ANCHOR = 2.0
-"""LR pixels, standard deviation of the Gaussian below whose frequencies a result keeps to its source: wide enough to
-bring back a seventh of white noise at most, narrow enough to hold the mean HU of any organ. `Strength.anchor` narrows
-it for real series, to keep faint anatomy that a network takes for noise."""
 MOST_BLUR = {2: 1.1, 4: 2.0}
 """HR pixels by scale, standard deviation: what full sharpening tells the network."""
 
@@ -178,13 +174,13 @@ class Strength:
 
     @property
     def anchor(self) -> float:
-        """LR pixels, the `SliceSuperResolver`'s: standard deviation of the Gaussian whose passband is the source's."""
+        """LR pixels: standard deviation of the Gaussian whose passband is the source's."""
         return self.denoise * ANCHOR if self.denoise > 0 else ANCHOR
 
     def conditions(self, noise_hu: float, scale: int, hu_range: HURange) -> Conditions:
         """What to tell the network of a series with this noise, standard deviation in HU."""
         told_hu = MOST_NOISE * noise_hu if self.denoise > 0 else 0.0
-        return Conditions(self.sharpen * MOST_BLUR[scale], told_hu / hu_range.hu_per_unit)
+        return Conditions(self.sharpen * MOST_BLUR[scale], told_hu / hu_range.hu_per_unit, self.anchor)
 
 
 STRENGTHS: dict[StrengthName, Strength] = {

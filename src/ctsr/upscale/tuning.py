@@ -9,7 +9,7 @@ import torch
 
 from ctsr.checkpoint import Model
 from ctsr.infer import SliceSuperResolver, TorchEngine
-from ctsr.infer.conditions import ANCHOR, STRENGTHS, Strength
+from ctsr.infer.conditions import STRENGTHS, Strength
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
@@ -42,11 +42,7 @@ class Tuning:
 
     def apply_to(self, resolver: SliceSuperResolver) -> SliceSuperResolver:
         """The super-resolver for the whole series."""
-        return replace(resolver, network_share=self.network_share, anchor=self._anchor)
-
-    @property
-    def _anchor(self) -> float:
-        return ANCHOR if self.strength is None else self.strength.anchor
+        return replace(resolver, network_share=self.network_share)
 
     def warnings(self) -> list[str]:
         """A line for each bound that the result does not keep, and for the network's share."""
@@ -63,8 +59,12 @@ class Tuning:
         told = self.conditions
         return {
             "strength": None if self.strength is None else asdict(self.strength),
-            "told": told and {"blur_sigma_px": told.blur_sigma, "noise_hu": told.noise_sigma * hu_per_unit},
-            "anchor_px": self._anchor,
+            "told": told
+            and {
+                "blur_sigma_px": told.blur_sigma,
+                "noise_hu": told.noise_sigma * hu_per_unit,
+                "anchor_px": told.anchor,
+            },
             "network_share": self.network_share,
             "noise": asdict(self.noise),
             "before_after": asdict(self.before_after),
@@ -76,6 +76,8 @@ class Sample(NamedTuple):
     """A few super-resolved slices of a series."""
 
     tuning: Tuning
+    resolver: SliceSuperResolver
+    """What made the results, told `tuning.conditions`."""
     results: list[VoxelsHU]
     """(scale·rows, scale·columns) each, HU."""
     bicubic: list[VoxelsHU]
@@ -98,11 +100,6 @@ def conditions_of(noise: NoiseEstimate, resolver: SliceSuperResolver, options: U
     return strength_of(options).conditions(noise.sigma_hu or 0.0, resolver.scale, resolver.hu_range)
 
 
-def at_strength(resolver: SliceSuperResolver, options: UpscaleOptions) -> SliceSuperResolver:
-    """The super-resolver that gives back of the source what the options ask for; as it is if it cannot be told."""
-    return replace(resolver, anchor=strength_of(options).anchor) if resolver.conditional else resolver
-
-
 def tune(
     slices: Sequence[SlicePixels],
     resolver: SliceSuperResolver,
@@ -119,7 +116,6 @@ def tune(
     """
     noise = measure_noise([pixels.hu for pixels in slices], pixel_spacing, [pixels.padding for pixels in slices])
     conditions = conditions_of(noise, resolver, options)
-    resolver = at_strength(resolver, options)
     interpolating = replace(resolver, network_share=0.0)
     tried = [_Tried(pixels, resolver(pixels, conditions).hu, interpolating(pixels, conditions).hu) for pixels in slices]
     share = _largest_quiet_share(tried, resolver.scale, pixel_spacing) if options.limit_noise else 1.0
@@ -157,7 +153,7 @@ def super_resolve_sample(
     tuning = tune(slices, resolver, pixel_spacing, options or UpscaleOptions())
     chosen = tuning.apply_to(resolver)
     results = [chosen(pixels, tuning.conditions).hu for pixels in slices]
-    return Sample(tuning, results, [_bicubic(pixels, resolver.scale) for pixels in slices])
+    return Sample(tuning, chosen, results, [_bicubic(pixels, resolver.scale) for pixels in slices])
 
 
 class _Tried(NamedTuple):

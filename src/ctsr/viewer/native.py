@@ -24,7 +24,7 @@ from ctsr.through_plane import SliceGrid, along_z, interpolation, parse_profile,
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.between import unusual_slices
-from ctsr.upscale.tuning import Tuning, at_strength, conditions_of, tune
+from ctsr.upscale.tuning import Tuning, conditions_of, tune
 from ctsr.viewer import PlaneName
 from ctsr.viewer.images import OpenedSeries, PanelImage, PanelImages, PanelName, Pixels, SliceCache, view_geometry
 from ctsr.viewer.samplers import InterruptibleModel, Setting, StaleRequestError
@@ -83,7 +83,7 @@ class NativeImages(PanelImages):
         tuning = self.tuning(series, setting)
         resolver = self._resolver(series)
         conditions = conditions_of(self._noise_of(series), resolver, setting.strength)
-        chosen = at_strength(resolver, setting.strength) if tuning is None else tuning.apply_to(resolver)
+        chosen = resolver if tuning is None else tuning.apply_to(resolver)
         pixels = self._read(series, index)
         with self.model.running(is_cancelled):
             sr = chosen(pixels, conditions).hu
