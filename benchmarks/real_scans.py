@@ -20,7 +20,9 @@ from scipy import ndimage
 from ctsr.checkpoint import Model, find_model
 from ctsr.errors import CtsrError, DomainError
 from ctsr.exams import read_slice, scan
+from ctsr.infer import SliceSuperResolver
 from ctsr.infer.conditions import StrengthName
+from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
 from ctsr.physics.real_scan import measure_scan
@@ -81,7 +83,7 @@ def _series(series: Series, generator: Model, options: UpscaleOptions, count: in
     broken = [c.bound.name for c in checked if not c.kept]
     rim = "–" if measured.largest_bias_to_the_rim_hu is None else f"{measured.largest_bias_to_the_rim_hu:.2f}"
     noise = "–" if measured.source_noise_hu is None else f"{measured.source_noise_hu:.1f}"
-    disc = disc_contrast(slices, sample, series.pixel_spacing[0])
+    disc = disc_contrast(slices, sample.results, sample.resolver, sample.tuning.conditions, series.pixel_spacing[0])
     print(
         f"| {_name(series)} | {series.kernel} | {noise} | {sample.tuning.network_share:.0%} | {cells} "
         f"| {rim} | {'–' if disc is None else f'{disc:.2f}'} | {'yes' if not broken else 'no: ' + ', '.join(broken)} |",
@@ -90,12 +92,20 @@ def _series(series: Series, generator: Model, options: UpscaleOptions, count: in
     return list(_rods(series, [s.hu for s in slices], sample, scale))
 
 
-def disc_contrast(slices: Sequence[SlicePixels], sample: Sample, pixel_mm: float) -> float | None:
+def disc_contrast(
+    slices: Sequence[SlicePixels],
+    results: Sequence[VoxelsHU],
+    resolver: SliceSuperResolver,
+    conditions: Conditions | None,
+    pixel_mm: float,
+) -> float | None:
     """How much of the contrast of faint discs a result shows; None where no tissue is homogeneous.
 
     Args:
         slices: of the series, HU.
-        sample: what was made of them.
+        results: what was made of them.
+        resolver: what made it.
+        conditions: what it was told.
         pixel_mm: side of their pixels.
 
     Returns:
@@ -103,7 +113,7 @@ def disc_contrast(slices: Sequence[SlicePixels], sample: Sample, pixel_mm: float
         the result, over the same in bicubic interpolation.
     """
     shares = list[float]()
-    for pixels, result in zip(slices, sample.results, strict=True):
+    for pixels, result in zip(slices, results, strict=True):
         regions = homogeneous_regions(pixels.hu, size=REGION, most=8, padding=pixels.padding)
         radius = DISC_MM / 2 / pixel_mm
         added = np.zeros(pixels.hu.shape)
@@ -112,8 +122,8 @@ def disc_contrast(slices: Sequence[SlicePixels], sample: Sample, pixel_mm: float
             added += (-1) ** index * DISC_HU * np.clip(radius + 0.5 - distance, 0, 1)
         added = ndimage.gaussian_filter(added, DISC_BLUR).astype(np.float32)
         with_discs = replace(pixels, hu=pixels.hu + added)
-        change = sample.resolver(with_discs, sample.tuning.conditions).hu - result
-        scale = sample.resolver.scale
+        change = resolver(with_discs, conditions).hu - result
+        scale = resolver.scale
         smooth = enlarge(torch.from_numpy(added)[None, None], scale, "bicubic")[0, 0].numpy()
         for region in regions:
             inside = _distance(change.shape, region, scale) <= radius

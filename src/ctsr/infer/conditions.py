@@ -188,5 +188,5 @@ STRENGTHS: dict[StrengthName, Strength] = {
     "standard": Strength(denoise=0.4, sharpen=0.25),
     "strong": Strength(denoise=1.0, sharpen=0.8),
 }
-"""`faithful` resolves what the pixels hold and leaves noise and blur as they are. `standard` removes the noise that was
-measured. `strong` removes more than that, and undoes the blur of a soft reconstruction."""
+"""`faithful` resolves what the pixels hold and leaves noise and blur as they are. `standard` removes noise and
+keeps three quarters of faint contrasts. `strong` removes what it can, and undoes the blur of a soft reconstruction."""
