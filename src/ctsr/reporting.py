@@ -81,14 +81,12 @@ class Progress(Protocol):
 class Silent:
     """The progress of a library call: none."""
 
-    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:  # noqa: ARG002  (a `Progress`)
         """Yield `items`."""
-        del total, what
         yield from items
 
     def note(self, message: str) -> None:
         """Say nothing."""
-        del message
 
 
 SILENT: Progress = Silent()

@@ -91,7 +91,7 @@ def _is_stack(images: Sequence[AxialImage]) -> bool:
 
 
 def _phases(parts: dict[tuple[str, ...], list[AxialImage]], names: Sequence[str]) -> list[Phase]:
-    telling = [i for i in range(len(names)) if len({values[i] for values in parts}) > 1]
+    telling = [i for i, values in enumerate(zip(*parts, strict=True)) if len(set(values)) > 1]
     phases: list[Phase] = []
     for values in sorted(parts, key=lambda values: [_sort_key(value) for value in values]):
         words = [f"{names[i]} {values[i]}" for i in telling]

@@ -20,6 +20,7 @@ from ctsr.hashing import rng_from, with_names
 from ctsr.hu import BLOCK, body_blocks
 from ctsr.metrics.perceptual import MA_CPU_SECONDS
 from ctsr.reporting import SILENT, Progress
+from ctsr.series import PatientExams
 from ctsr.series_quality import spread_indices
 
 BODY_SHARE = 0.1
@@ -68,6 +69,13 @@ class Caveats:
         return "†" * (patient in self.trained) + "‡" * (patient in self.upsampled)
 
 
+def _is_trained_on(patient: PatientExams, models: Sequence[ModelUnderTest]) -> bool:
+    for model in models:
+        if seen_in_training([patient], model.split or {}, model.also_trained_on, model.trained_identities):
+            return True
+    return False
+
+
 def find_caveats(
     exams: SplitExams, patients: Sequence[str], models: Sequence[ModelUnderTest], options: EvaluateOptions
 ) -> Caveats:
@@ -77,14 +85,7 @@ def find_caveats(
         ReadError: the log of a preprocessed root cannot be read.
     """
     chosen = [patient for patient in exams.patients if patient.patient_id in patients]
-    trained = [
-        patient.patient_id
-        for patient in chosen
-        if any(
-            seen_in_training([patient], model.split or {}, model.also_trained_on, model.trained_identities)
-            for model in models
-        )
-    ]
+    trained = [patient.patient_id for patient in chosen if _is_trained_on(patient, models)]
     logs: dict[Path, Mapping[str, tuple[float, float]]] = {}
     upsampled: dict[str, tuple[float, float]] = {}
     for patient in chosen:

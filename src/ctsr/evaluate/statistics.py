@@ -212,7 +212,10 @@ def patient_means(rows: Sequence[MeasuredImage], method: str, name: str) -> dict
     """Patient → mean over slices."""
     own = (row for row in rows if row.method == method)
     groups = _grouped(own, lambda row: row.slice.patient_id)
-    return {patient: mean_of([row.metrics[name] for row in group]) for patient, group in groups.items()}
+    means: dict[str, MetricValue] = {}
+    for patient, group in groups.items():
+        means[patient] = mean_of([row.metrics[name] for row in group])
+    return means
 
 
 def by_patient(rows: Sequence[MeasuredImage]) -> dict[str, Table]:

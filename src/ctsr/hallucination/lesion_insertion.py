@@ -313,7 +313,8 @@ def draw_between(thick: ThickenedVolume, spacing: Spacing, rng: np.random.Genera
 
 def _in_all(found: Sequence[npt.NDArray[np.int64]]) -> list[tuple[int, int]]:
     """Places that all have, sorted."""
-    return sorted(set.intersection(*({(int(row), int(column)) for row, column in where} for where in found)))
+    places = (set(map(tuple, where.tolist())) for where in found)
+    return sorted(set.intersection(*places))
 
 
 def trials_between(

@@ -307,9 +307,8 @@ class _JobProgress:
         self._log = log
         self._stop = stop
 
-    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:  # noqa: ARG002  (a `Progress`)
         """Yield `items` until the node stops."""
-        del total, what
         for item in items:
             if self._stop.is_set():
                 raise KeyboardInterrupt

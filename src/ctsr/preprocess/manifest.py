@@ -209,7 +209,7 @@ def write_log(out_dir: Path, rows: Iterable[SeriesRow]) -> None:
     writer = csv.writer(lines, lineterminator="\n")
     columns = [field.name for field in dataclasses.fields(SeriesRow)]
     writer.writerow(columns)
-    writer.writerows([_cell(row[name]) for name in columns] for row in table)
+    writer.writerows(list(map(_cell, row.values())) for row in table)
     # JSON first: it is the one that is read back, so an interruption between the two is mended by the next run.
     _update(out_dir / JSON_LOG, to_json(table))
     _update(out_dir / CSV_LOG, lines.getvalue())

@@ -259,8 +259,7 @@ def heed_signals() -> None:
 
 @contextmanager
 def _signals_raise(message: str) -> Generator[None]:
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
+    def end(number: int, _frame: FrameType | None) -> None:
         _TOLD.append(KeyboardInterrupt() if number == signal.SIGINT else CtsrError(message))
         raise _TOLD[-1]
 

@@ -306,7 +306,7 @@ def _fitted(
         names |= {pseudonym(name) for name in names}  # models that were passed on know hashes
         if model is None or not trained & names:
             continue
-        present = {part: [name for name in patients if name in names] for part, patients in split.items()}
+        present = {part: list(filter(names.__contains__, patients)) for part, patients in split.items()}
         exams = open_exams(
             [root], checkpoint_split=present, allow_train_patients=True, correction=options.hu_correction
         )

@@ -216,7 +216,7 @@ class ViewerState:
             "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
             "strength": _strength_dict(self.strength, self.model),
             "notes": list(self.notes) if self.names else [],  # each names a patient or a path
-            "caveats": [[asdict(caveat) for caveat in found] for found in self.caveats],
+            "caveats": [list(map(asdict, found)) for found in self.caveats],
         }
 
 
