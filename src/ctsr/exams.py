@@ -273,7 +273,7 @@ def _with_verdict(series: Series) -> Series:
     """The series with a defect where its values do not look like HU.
 
     The middle slice decides where it is plausible. Else two more are looked at, since a single one may hold nothing but
-    bone or metal. Slices whose rescale is another than the middle one's are judged for themselves.
+    bone or metal. Slices whose rescale differs from the middle one's are judged separately.
     """
     middle, last = len(series.slices) // 2, len(series.slices) - 1
     findings = [_hu_finding(series, middle)]

@@ -263,9 +263,9 @@ def cached_by_file(maxsize: int) -> Callable[[Callable[[Path], T]], Callable[[Pa
 
 @contextmanager
 def naming_full_disk(final: Path) -> Generator[None]:
-    """Say of which file or folder it is that the disk has no room left, and what to do.
+    """Name the file or folder for which the disk has no room left, and say what to do.
 
-    A place that refuses to be written is called by the name that the user knows, not by the temporary one.
+    A file that cannot be written is called by the name that the user knows, not by its temporary one.
 
     Raises:
         DiskFullError: the block failed, and there is no room.

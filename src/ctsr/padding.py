@@ -232,7 +232,7 @@ SHIFT_WARNED = 120.0
 STEP = 10.0
 """HU between the offsets that are tried."""
 SMALL_RANGE = 20.0
-"""Values that differ by less, and are no whole numbers, are scaled: -1 … 1, or z-scores."""
+"""Values that differ by less and are not whole numbers are scaled: -1 … 1, or z-scores."""
 EIGHT_BITS = 255
 SATURATED = 0.2
 """Share of the pixels at one end of 256 grey values: a window has cut off what lies beyond."""

@@ -264,7 +264,7 @@ def clean(part: Part, *, unused_days: float = 0.0) -> int:
 
     Args:
         part: which folder.
-        unused_days: leave what was written or read less than so many days ago.
+        unused_days: keep what was written or read within this many days.
 
     Raises:
         OSError: something cannot be removed.

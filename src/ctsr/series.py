@@ -172,7 +172,7 @@ class Excluded:
     num_slices: int = 1
     series_uid: str = ""
     failed: bool = False
-    """It is CT that should have been used but cannot be read, rather than CT that is no training data."""
+    """It is CT that should have been used but cannot be read, rather than CT that is not training data."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class PatientExams:
     path: Path
     series: tuple[Series, ...] = ()
     excluded: tuple[Excluded, ...] = ()
-    """CT that is no training data (localizers, reformats) or cannot be read, each with its reason."""
+    """CT that is not training data (localizers, reformats) or cannot be read, each with its reason."""
     ignored: dict[str, int] = field(default_factory=dict[str, int])
     """Files that are not CT at all, counted by modality or format ("SEG": 1, "PNG": 3)."""
 
@@ -237,7 +237,7 @@ def volume_stem(path: Path) -> str:
 
 
 def too_small(rows: int, columns: int) -> str:
-    """Why an image of this size is no slice; empty where it may be one."""
+    """Why an image of this size cannot be a slice; empty where it can."""
     return f"too small to be a slice: {rows}×{columns} pixels" if min(rows, columns) < SMALLEST_SIDE else ""
 
 

@@ -201,7 +201,9 @@ def load_weights(name: str, cache: Path | None = None) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; `ctsr weights fetch {name} --force` mends it") from error
+        raise CheckpointError(
+            f"{path} is damaged: {error}; `ctsr weights fetch {name} --force` fetches it again"
+        ) from error
     return tensors
 
 

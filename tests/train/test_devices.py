@@ -196,7 +196,7 @@ def test_a_process_that_is_killed_ends_the_run_which_can_be_continued(
     assert said
     for line in said:
         assert re.fullmatch(
-            "error: (another process of this training has ended before its time"
+            "error: (another process of this training ended early"
             "|this training was told to end, or another of its processes has died); "
             f"--resume {folder.relative_to(tmp_path)} continues from the last whole epoch",
             line,

@@ -200,7 +200,7 @@ def upscale(
         engine: `auto` takes OpenVINO on a CPU where it is installed, else PyTorch.
         precision: `fp32`, or `fp16` on a GPU.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        progress: told what is done, and of what is unusual.
+        progress: receives the progress of the work, and a note on everything unusual.
 
     Returns:
         For a volume or an array the same kind, ``(…, scale·rows, scale·columns)`` in HU, float32, on the same field

@@ -40,7 +40,7 @@ class Split:
                 raise SplitError(f"the split names {', '.join(twice)} twice in {part}")
         for first, second in combinations(PARTS, 2):
             if shared := sorted(set(self.part(first)) & set(self.part(second))):
-                raise SplitError(f"the split is leaking: {', '.join(shared)} in {first} and in {second}")
+                raise SplitError(f"a split must not share patients: {', '.join(shared)} in {first} and in {second}")
 
     def part(self, name: str) -> tuple[str, ...]:
         """The patients of `train`, `val` or `test`."""
@@ -122,7 +122,7 @@ def read_split(path: Path) -> Split:
 
     Raises:
         MissingInputError: no such file.
-        SplitError: it is no split, or a patient is in two parts.
+        SplitError: it is not a split, or a patient is in two parts.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such split file; `ctsr split --root ROOT` writes one")
@@ -214,7 +214,7 @@ class PatientRow:
     pixel_spacing_mm: tuple[float, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in the JSON file."""
+        """As in the JSON file."""
         row = asdict(self)
         row["cols"] = row.pop("columns")
         return row

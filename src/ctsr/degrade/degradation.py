@@ -46,11 +46,11 @@ class DegradationParams:
     """What one LR image was made with; stored next to it, enough to make it again."""
 
     blur_sigma: float
-    """HR pixels; 0 is no blur."""
+    """HR pixels; 0 for none."""
     blur_kernel: int
-    """HR pixels, odd; 1 is no blur."""
+    """HR pixels, odd; 1 for none."""
     noise_sigma: float
-    """Standard deviation in [-1, 1] units at full dose; 0 is no noise. Of `exam`, 0 until it is measured in a slice."""
+    """Standard deviation in [-1, 1] units at full dose; 0 for none. For `exam`, 0 until it is measured in a slice."""
     dose: float
     """Fraction of full dose, in (0, 1]."""
     downsampling: Downsampling = "bilinear"

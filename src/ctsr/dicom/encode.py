@@ -195,7 +195,7 @@ def compress(dataset: Dataset, method: Compression) -> None:
     pixels = np.frombuffer(content, "<i2").reshape(int(dataset.Rows), int(dataset.Columns))
     encoded = _htj2k(pixels) if method == "htj2k" else _by_pydicom(pixels, SYNTAXES[method])
     if not np.array_equal(_decoded(encoded, pixels.shape, SYNTAXES[method]), pixels):
-        raise ReadError(f"pixels compressed as {method} come back changed; choose another, or none")
+        raise ReadError(f"pixels compressed as {method} decode to other values; choose another method, or none")
     element = DataElement(PIXEL_DATA, VR.OB, encapsulate([encoded]))
     element.is_undefined_length = True
     dataset[PIXEL_DATA] = element

@@ -47,7 +47,7 @@ def split_phases(images: list[AxialImage]) -> list[Phase]:
         images: in order along the normal.
 
     Returns:
-        The phases in the order of their values; all images as one phase where there are no several stacks, or where
+        The phases in the order of their values; all images as one phase where there are not several stacks, or where
         nothing tells them apart.
     """
     places = _places(images)

@@ -182,7 +182,7 @@ def load_model_under_test(
     """Load the model that `reference` names onto a device.
 
     Args:
-        reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
+        reference: a file, a run folder or a name, see `ctsr.checkpoint.model_lookup.resolve_model`.
         device: see `ctsr.infer.engine.pick_device`.
         scale: the scale that the user expects, if any.
         kind: what it is to make finer.
@@ -399,7 +399,7 @@ def fit_linear_baseline(
         sampler: what LR is made with.
         hu_range: HU that the network sees as [-1, 1].
         assume_hu: read series without a rescale as HU.
-        progress: hears of the patients and of the time.
+        progress: receives notes on the patients and the time.
 
     Raises:
         UsageError: the train part has no patient, none that is not evaluated, or none whose series can be used.

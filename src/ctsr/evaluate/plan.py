@@ -223,7 +223,7 @@ class EvaluationPlan:
 
 
 def tag_of(domains: Sequence[Domain]) -> str:
-    """Of all domains, short enough for the name of a folder: `globalHU_-1000_2000+preset-lung_body`."""
+    """A tag of all domains that is short enough for a folder's name: `globalHU_-1000_2000+preset-lung_body`."""
     tags = list(dict.fromkeys(domain.window.tag for domain in domains))
     windows = "+".join(tags)
     if len(windows) > LONGEST_TAG:

@@ -387,8 +387,8 @@ def _thin_series(
     if not found:
         where, most = ", ".join(map(str, roots)), max(options.distance) / THIN_ENOUGH
         raise MissingInputError(
-            f"{where}: no series can be truth; it needs even slices at most {most:g} mm apart, of a patient the model "
-            f"was not trained on{': ' + listed(failures, SHOWN) if failures else ''}"
+            f"{where}: no series can serve as reference; it needs evenly spaced slices at most {most:g} mm apart, "
+            f"of a patient the model was not trained on{': ' + listed(failures, SHOWN) if failures else ''}"
         )
     return tuple(found), tuple(failures)
 

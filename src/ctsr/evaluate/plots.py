@@ -267,7 +267,7 @@ def agreement_figure(by_method: Mapping[str, Agreement], subtitle: str) -> Figur
 
 
 def example_figure(plan: EvaluationPlan, example: ExampleSlice, rows: Sequence[Row]) -> Figure:
-    """LR, an interpolation, SR of each model, HR, and the first model's SR less HR.
+    """LR, an interpolation, SR of each model, HR, and the first model's SR minus HR.
 
     Args:
         plan: names methods and domain.

@@ -41,7 +41,7 @@ class PlannedSlice:
 
 @dataclass(frozen=True)
 class Caveats:
-    """Patients whose figures mislead, as files show their names."""
+    """Patients whose figures are biased, by the names that files show."""
 
     trained: Sequence[str] = ()
     """Those that a model was trained on."""
@@ -49,7 +49,7 @@ class Caveats:
     """Those with a reference that preprocessing upsampled → mm before and after, of the coarsest series."""
 
     def sentences(self, patients: Sequence[str]) -> list[str]:
-        """One for each kind of reason that some of `patients` have, with its sign."""
+        """One sentence for each caveat that applies to some of `patients`, with its mark."""
         trained = [name for name in self.trained if name in patients]
         found = [f"† A model was trained on {', '.join(trained)}: these figures are not a test."] if trained else []
         upsampled = [
@@ -65,7 +65,7 @@ class Caveats:
         return found
 
     def marks(self, patient: str) -> str:
-        """The signs that stand behind the patient's name."""
+        """The marks that follow the patient's name."""
         return "†" * (patient in self.trained) + "‡" * (patient in self.upsampled)
 
 
@@ -166,7 +166,7 @@ def announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: in
 
 
 def chosen_planes(truth: npt.NDArray[np.float32], most: int) -> tuple[tuple[Direction, int], ...]:
-    """Planes of each direction that are compared: at most so many, evenly over what holds a body."""
+    """Most planes of each direction that are compared, evenly over what holds a body."""
     blocks = body_blocks(truth.max(axis=0))
     body = np.kron(blocks, np.ones((BLOCK, BLOCK), np.bool_))[: truth.shape[1], : truth.shape[2]]
     across: dict[Direction, Sequence[int]] = {

@@ -200,7 +200,7 @@ def by_method(rows: Sequence[MeasuredImage], over: Over = "slices of several pat
 
 
 def patient_level(rows: Sequence[MeasuredImage]) -> Table:
-    """Statistics over patients, each of whom counts once, with the mean over the patient's slices."""
+    """Statistics over patients, each counted once with the mean over the patient's slices."""
     table: Table = {}
     for method in methods_of(rows):
         means = {name: patient_means(rows, method, name) for name in _metrics_of(rows)}

@@ -29,7 +29,7 @@ class RowTables:
     by_series: Mapping[str, Mapping[str, Table]]
     """Patient → series → over slices."""
     patient_level: Table
-    """Over patients, each of whom counts once."""
+    """Over patients, each counted once."""
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "RowTables":

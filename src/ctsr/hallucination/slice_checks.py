@@ -92,7 +92,7 @@ def residual_hu(
     """
     again = degrade_hu(sr_hu, params.noiseless, 0, scale=scale, hu_range=hu_range, antialias=antialias)
     if again.shape != lr_hu.shape:
-        raise DomainError(f"SR of {sr_hu.shape} at scale {scale} does not belong to LR of {lr_hu.shape}")
+        raise DomainError(f"SR of {sr_hu.shape} at scale {scale} does not match LR of {lr_hu.shape}")
     return _clipped_mean(again.astype(np.float64), _noise_hu(params, hu_range), hu_range) - lr_hu
 
 

@@ -179,7 +179,7 @@ def study(
         hu_range: of the pairs and the networks.
         seed: of the lesions, with the slice's name, independent of the order of slices and methods.
         settings: see `HallucinationSettings`.
-        progress: receives the progress by slices.
+        progress: receives the number of slices done.
 
     Raises:
         DomainError: no method or no slice, or a method that does not enlarge by the degradation's scale.

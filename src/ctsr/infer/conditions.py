@@ -119,7 +119,7 @@ def body_spectrum(slices: Sequence[SlicePixels]) -> BodySpectrum | None:
         return power[:, (frequency >= low) & (frequency < high)].mean(axis=1)
 
     bands = np.array([band(*limits).mean() for limits in BANDS])
-    # Geometric: a bone's edge in one square is no noise of all.
+    # Geometric mean: a bone's edge in one square does not count as noise of all.
     corner = math.exp(np.log(band(*CORNER) + 1e-6).mean())
     return BodySpectrum(bands, math.sqrt(corner))
 

@@ -103,7 +103,7 @@ def choose_metrics(asked: Sequence[str]) -> tuple[str, ...]:
         asked: names of metrics or groups in any case, `default`, or `all`. PI includes NIQE and MA.
 
     Raises:
-        UsageError: a name is none of these.
+        UsageError: a name is not among these.
     """
     chosen: set[str] = set()
     for word in asked:

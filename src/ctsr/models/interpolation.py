@@ -20,7 +20,7 @@ from ctsr.hu import FloatArray
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos"]
 
 LOBES = 3
-"""Of the Lanczos kernel: it reaches so many LR pixels to each side."""
+"""Of the Lanczos kernel, which reaches this many LR pixels to each side."""
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Pair: TypeAlias = tuple[FloatArray, FloatArray]

@@ -105,7 +105,7 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
-            raise UsageError(f"`page_port` {port} cannot be listened on: {error.strerror}; choose another") from error
+            raise UsageError(f"cannot listen on `page_port` {port}: {error.strerror}; choose another") from error
 
     @property
     def address(self) -> str:

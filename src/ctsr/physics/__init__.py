@@ -165,7 +165,7 @@ def study(
         pixel_mm: side of an HR pixel.
         seed: positions and noise follow from it, whatever the order of methods.
         settings: contrasts, doses, number of images.
-        progress: hears of each LR image.
+        progress: receives the number of LR images done.
 
     Raises:
         DomainError: no method, a phantom that the scale does not divide, or a method that does not enlarge by it.
@@ -257,7 +257,7 @@ def noise_study(
         pixel_mm: side of their pixels.
         size: side of a region, pixels.
         most: regions of a slice.
-        progress: hears of each slice.
+        progress: receives the number of slices done.
     """
     maps: dict[str, list[PowerMap]] = {}
     regions = list[tuple[Region, ...]]()

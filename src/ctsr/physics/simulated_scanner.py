@@ -51,7 +51,7 @@ class SimulatedScanner:
 
     def __post_init__(self) -> None:
         if self.scale < 2:
-            raise DomainError(f"truth lies on pixels at least 2 times as fine, got {self.scale}")
+            raise DomainError(f"the reference needs pixels at least 2 times finer, got {self.scale}")
 
 
 @dataclass(frozen=True, eq=False)

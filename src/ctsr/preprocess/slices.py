@@ -25,7 +25,7 @@ from ctsr.volume import Grid, Plane, at_spacing, resample
 ALGORITHM = "3"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 FILE_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".img"})
-"""Endings that are no part of a name; what follows the last dot of a UID is."""
+"""Endings that are not part of a name; what follows the last dot of a UID is."""
 FRAME_DIGITS = 3
 
 

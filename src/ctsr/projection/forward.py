@@ -56,7 +56,8 @@ class FanBeam:
             )
         if self.column_mm <= 0 or self.focal_spot_mm < 0 or self.fan_angle >= np.pi:
             raise DomainError(
-                f"columns of {self.column_mm:g} mm and a focal spot of {self.focal_spot_mm:g} mm make no fan"
+                f"columns of {self.column_mm:g} mm and a focal spot of {self.focal_spot_mm:g} mm "
+                "are not a fan-beam detector"
             )
 
     @property

@@ -20,7 +20,7 @@ NEIGHBOURHOOD = 5
 OVERSHOOT_HU = 20.0
 """HU beyond the range of that neighbourhood: less is what any interpolation of noise does."""
 AGREEMENT_SMOOTHING = 2.0
-"""Source pixels, standard deviation: noise that was taken away is no disagreement, a shift of HU is."""
+"""Source pixels, standard deviation: removed noise does not count as disagreement, a shift of HU does."""
 INTERIOR = 3
 """Source pixels from the border of a tissue's mask to its inside. Masks are thresholds on a source with noise: at their
 borders, pixels are in or out by their noise, and whatever removes noise is biased there, however true it is."""

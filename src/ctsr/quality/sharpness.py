@@ -32,7 +32,7 @@ LEAST_SLOPE = 15.0
 STEP_TO_NOISE = 8.0
 """Of an edge's step and the spread around the fit."""
 LARGEST_MISFIT = 0.09
-"""Root mean square around the fit, of the step: more is no edge between two plateaus."""
+"""Largest root mean square around the fit, as a fraction of the step, for an edge between two plateaus."""
 LARGEST_ERROR = 0.08
 """Pixels, standard error of a fitted blur."""
 LEAST_SIGMA = 0.2

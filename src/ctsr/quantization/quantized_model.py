@@ -120,7 +120,7 @@ def load_quantized(model: Model) -> QuantizedModel | None:
         record = _record(as_type(parse_json(header[HEADER_KEY]), dict[str, object]))
         check_weights(state)
         if record.model_sha256 != model.sha256:
-            raise DomainError(f"it was made from another model than {model.path.name}")
+            raise DomainError(f"it was made from a model other than {model.path.name}")
         return QuantizedModel(build_quantized(model.architecture, _renamed(state)), record)
     except (KeyError, TypeError, ValueError, DomainError, ReadError, CheckpointError) as error:
         raise CheckpointError(

@@ -89,7 +89,7 @@ def finetune(
         options: everything but the degradation.
         wanted: the degradation; left out, the one that the generator was trained on.
         given: on resume, the options that the user has named; left out, those that differ from their default.
-        progress: hears what is going on.
+        progress: receives progress and notes.
 
     Raises:
         MissingInputError: no data, no generator, no weights for the perceptual loss, no checkpoint to continue.

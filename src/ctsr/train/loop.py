@@ -238,7 +238,7 @@ SCHEDULES: Mapping[str, Callable[[int, int], float]] = {
     "multistep": _multistep,
     "cosine": _cosine,
 }
-"""What the learning rate is multiplied by once so many of so many epochs are done."""
+"""Factor of the learning rate after `done` of `epochs` epochs."""
 
 
 def rate_at(schedule: str, lr: float, *, epoch: int, epochs: int) -> float:

@@ -54,7 +54,7 @@ def train(
         options: everything but the degradation.
         wanted: the degradation; left out, the default of the scale, or that of the run that is continued.
         given: on resume, the options that the user has named; left out, those that differ from their default.
-        progress: hears what is going on.
+        progress: receives progress and notes.
 
     Raises:
         MissingInputError: no data, no checkpoint to continue.

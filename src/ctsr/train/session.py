@@ -151,7 +151,7 @@ def degradation_for(wanted: WantedDegradation, base: Degradation, checkpoint: Ch
 
 
 def is_finished(state: TrainingState[Any], options: RunOptions, progress: Progress) -> bool:
-    """Whether a run that is to be continued has nothing left to do; `progress` hears why, and what would go on."""
+    """Whether a run to be continued has nothing left to do; `progress` receives the reason and how to go on."""
     if state.epochs_done >= options.epochs:
         falls = (
             "" if options.lr_schedule == "constant" else f", its learning rate on that number's {options.lr_schedule}"

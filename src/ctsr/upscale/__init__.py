@@ -205,7 +205,7 @@ def read_reference(path: Path, wanted: Sequence[Chosen]) -> Series:
 
     Raises:
         MissingInputError: there is no series.
-        UsageError: there are several, or it is no DICOM; what was chosen is several volumes, or no NIfTI volume.
+        UsageError: there are several, or it is not DICOM; what was chosen is not a single NIfTI volume.
         SeriesError: the volume lies elsewhere: it is of another patient, or in another frame of reference.
     """
     if len(wanted) > 1:

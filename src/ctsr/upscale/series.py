@@ -94,7 +94,7 @@ def check_output(job: Job) -> None:
     """Refuse to write where something else is.
 
     Raises:
-        UsageError: there is a result and it is not to be replaced, or something that is none of ours.
+        UsageError: there is a result that is not to be replaced, or something that is not a result.
     """
     if job.output.is_file() and not job.is_file:
         raise UsageError(f"{job.output}: is a file; name a folder for the result")
@@ -181,7 +181,7 @@ def make_slices(
         sink: takes the slices.
         super_resolver: makes them.
         conditions: what a conditional network is told of the series.
-        progress: hears how far the work is.
+        progress: receives the progress of the work.
 
     Raises:
         ReadError: a slice cannot be read, written or read again.

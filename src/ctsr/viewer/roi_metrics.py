@@ -266,7 +266,7 @@ def find_baselines(
         sampler: what LR is made with.
         options: name the baselines, or leave them to the evaluation.
         evaluated: the evaluation that is reproduced, if any.
-        progress: hears what is left out, and of the fit.
+        progress: receives notes on what is left out and on the fit.
 
     Raises:
         UsageError: the linear filter is asked for, and there is nothing to fit it to.

@@ -55,7 +55,7 @@ def find_series(
 
     A folder inside a patient's folder means that patient. Patient ids come from the log of a preprocessed root, else
     from folder names that the model or an evaluation knows, else from a folder named like the header's PatientID,
-    (above the given one, or directly in it), else from the given folder's name.
+    above the given one or directly in it, else from the given folder's name.
 
     Args:
         path: a patient, a folder inside one, a root of patients, or a NIfTI file.
