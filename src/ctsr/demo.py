@@ -21,7 +21,7 @@ class DemoResult:
 
     run_folder: Path
     evaluation: Evaluation
-    """Of the model that was trained, and beside it of the one that comes with ctsr."""
+    """Evaluation of the model that was trained, beside the one that comes with ctsr."""
 
     @property
     def picture(self) -> Path:

@@ -34,7 +34,7 @@ from ctsr.series import (
 from ctsr.volume import Grid, Volume, normal, spread
 
 ON_GRID_WITHIN = 0.25
-"""Of a step: how far a slice may lie off the grid of a volume with gaps."""
+"""Fraction of a step that a slice may lie off the grid of a volume with gaps."""
 MOST_PLACES = 10
 """Times as many places as slices that a volume with gaps may have: a position of 90 m would fill any memory."""
 MOST_LISTED = 8

@@ -32,7 +32,7 @@ PART = ".part"
 TEMPORARY = re.compile(rf"\.(?P<name>.+)\.[a-z0-9_]{{8}}\.(?P<place>[0-9a-f]{{6}})-(?P<pid>\d+){re.escape(PART)}")
 """A name under which something is written: the final one, mkdtemp's letters, and who writes."""
 LONGEST_NAME_BYTES = 200
-"""Of a final name within a temporary one: file systems allow 255 bytes in all."""
+"""Most bytes of a final name within a temporary one: file systems allow 255 bytes in all."""
 GIVEN_UP_S = 86_400.0
 """Seconds after which what another machine was writing is taken for left behind."""
 

@@ -12,7 +12,7 @@ from ctsr.degrade import DegradationParams, degrade
 from ctsr.errors import CheckpointError, UsageError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colours on [0, 1]: what the trunks were trained on."""
+"""Mean and standard deviation of ImageNet's colours on [0, 1], which the trunks were trained on."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """The progress of a library call: none."""
+    """Progress that is not shown: the default of library calls."""
 
     def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:  # noqa: ARG002  (a `Progress`)
         """Yield `items`."""

@@ -62,7 +62,7 @@ class SliceHeader:
     frame: int | None
     """Index within a multi-frame object or a NIfTI volume, from 0; None for a classic single-slice file."""
     sop_instance_uid: str
-    """Of the file; frames of one multi-frame file share it; empty in NIfTI. See `identity`."""
+    """UID of the file; frames of one multi-frame file share it; empty in NIfTI. See `identity`."""
     position: Vector
     """ImagePositionPatient: centre of the first pixel, mm LPS."""
     instance_number: int | None
@@ -82,7 +82,7 @@ class SliceHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesHeader:
-    """What the headers of all images of a series say alike."""
+    """Header values that all images of a series share."""
 
     series_uid: str
     study_uid: str

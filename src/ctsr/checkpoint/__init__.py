@@ -60,7 +60,7 @@ class Model:
     """None for files that this program did not write."""
     path: Path
     sha256: str
-    """Of the file, in hexadecimal: what derived images name the model by."""
+    """SHA-256 of the file, in hexadecimal; derived images name the model by it."""
 
     blend: Blend | None = None
     """What it was made of, where it is a mixture of two."""
@@ -72,12 +72,12 @@ class Model:
 
     @property
     def hu_range(self) -> HURange:
-        """HU that the network sees as [-1, 1]; the default where the file does not tell."""
+        """HU that the network sees as [-1, 1]; the default where the file does not say."""
         return self.meta.hu_range if self.meta else DEFAULT_RANGE
 
     @property
     def trained_for(self) -> Degradation:
-        """What it was trained on; the default where the file does not tell."""
+        """What it was trained on; the default where the file does not say."""
         return Degradation.from_dict(self.meta.degradation) if self.meta else Degradation(scale=self.scale)
 
     @property

@@ -78,7 +78,7 @@ class Meta:
     """HU that the network sees as [-1, 1]."""
     card: TrainingCard = field(default_factory=TrainingCard)
     versions: dict[str, str] = field(default_factory=dict[str, str])
-    """Of the software that trained it; see `current_versions`."""
+    """Versions of the software that trained it; see `current_versions`."""
 
     @property
     def trained_on(self) -> frozenset[str]:
@@ -251,7 +251,7 @@ def read_container(path: Path) -> dict[str, Any]:
 
     Raises:
         MissingInputError: no such file.
-        CheckpointError: it needs code to load, is damaged or no such file at all, or holds something else.
+        CheckpointError: it needs code to load, is damaged, is not a checkpoint, or holds something else.
     """
     if path.suffix == PACKED:
         return read_packed(path)
@@ -328,7 +328,7 @@ def read_packed(path: Path) -> dict[str, Any]:
 
     Raises:
         MissingInputError: no such file.
-        CheckpointError: it is damaged, or no safetensors file at all.
+        CheckpointError: it is damaged, or not a safetensors file.
     """
     weights, header = read_tensors(path)
     try:
@@ -343,7 +343,7 @@ def read_card(path: Path) -> str:
 
     Raises:
         MissingInputError: no such file.
-        CheckpointError: it is damaged, or no safetensors file at all.
+        CheckpointError: it is damaged, or not a safetensors file.
     """
     return read_tensors(path, with_weights=False)[1].get(CARD_KEY, "")
 
@@ -353,7 +353,7 @@ def read_tensors(path: Path, *, with_weights: bool = True) -> tuple[dict[str, An
 
     Raises:
         MissingInputError: no such file.
-        CheckpointError: it is damaged, or no safetensors file at all.
+        CheckpointError: it is damaged, or not a safetensors file.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such checkpoint file")

@@ -128,7 +128,7 @@ class BundledModel:
     name: str
     scale: int
     licence: str
-    """Of the weights; the images they were trained on are not part of the package."""
+    """Licence of the weights; the images they were trained on are not part of the package."""
 
     @property
     def file(self) -> Path:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ctsr.degrade import Degradation
 
 MOST_VALUES = 100_000
-"""Of one flag in a file."""
+"""Most values of one flag in a file."""
 SHOWN = 40
 """Characters of a key that a message shows, and digits that a whole number may have."""
 

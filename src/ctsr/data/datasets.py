@@ -31,7 +31,7 @@ class Patients:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of the usable ones, sorted as plain strings."""
+        """Ids of the usable patients, sorted as plain strings."""
         return tuple(patient.patient_id for patient in self.usable)
 
 

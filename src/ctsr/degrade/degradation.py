@@ -56,7 +56,7 @@ class DegradationParams:
     downsampling: Downsampling = "bilinear"
     noise_model: NoiseModel = "white"
     noise_cutoff: float = 1.0
-    """Of noise that is not white: where its spectrum ends, as a fraction of LR's Nyquist frequency."""
+    """End of the spectrum of noise that is not white, as a fraction of LR's Nyquist frequency."""
 
     def __post_init__(self) -> None:
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
@@ -122,7 +122,7 @@ class Degradation:
     noise_model: tuple[NoiseModel, ...] = ("white",)
     """One of these for each draw, all equally likely."""
     noise_cutoff_range: Range = (0.5, 1.5)
-    """Of noise that is not white: the end of its spectrum, as a fraction of LR's Nyquist frequency."""
+    """End of the spectrum of noise that is not white, as a fraction of LR's Nyquist frequency."""
     noise_skew: float = 1.0
     """The noise is ``low + (high − low)·u^skew`` with u uniform in [0, 1): above 1, low noise is drawn more often."""
 

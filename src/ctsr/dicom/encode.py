@@ -44,7 +44,7 @@ IMPLEMENTATION_VERSION_NAME = "CTSR_0.1"
 """The version that wrote a file; at most 16 characters."""
 PREAMBLE = b"\0" * 128 + b"DICM"
 GROUP_LENGTH = BaseTag(0x00020000)
-"""Of the file meta: the first element, and the only one of its kind that is still written."""
+"""Group length of the file meta: its first element, and the only group length that is still written."""
 LAST_GROUP_WITH_LENGTH = 0x0006
 """Groups up to this one keep their length element: they are file meta and messages, not data sets."""
 EXPLICIT_LITTLE = (False, True)

@@ -25,7 +25,7 @@ INSTANCE_NUMBER = "InstanceNumber"
 SMALLEST_STACK = 3
 """Images of a stack that lies within another one: fewer have no grid of their own."""
 EVEN_WITHIN = 0.1
-"""Of a step: how even the grid of a stack within another one must be."""
+"""Fraction of a step that slices of a stack within another one may lie off an even grid."""
 
 
 @dataclass(frozen=True)

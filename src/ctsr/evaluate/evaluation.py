@@ -145,7 +145,7 @@ class CurvePoint:
     mask: str
     """`none`, or `body`: the mask of all of them."""
     folder: str
-    """Of its evaluation, below the curve's."""
+    """Folder of its evaluation, below the curve's."""
     failures: tuple[str, ...] = ()
     """A line for each patient or series that could not be used, wholly or in part."""
 

@@ -349,7 +349,7 @@ def _lr_pixels(stored: StoredSeries, index: int, sampler: DegradationSampler, hu
 
 
 MOST_PATIENTS = 8
-"""Of the train part, evenly along its list: more do not make 80 weights a phase better."""
+"""Most patients of the train part, evenly along its list: more do not improve 80 weights for each phase."""
 SLICES_A_PATIENT = 2
 LARGEST_SIDE = 256
 """LR pixels: of a larger slice, the middle is taken. It bounds the fit to some seconds."""
@@ -366,7 +366,7 @@ class LinearBaseline:
 
     @property
     def sha256(self) -> str:
-        """Of the weights, float64 in the order of the array."""
+        """SHA-256 of the weights, float64 in the order of the array."""
         return hashlib.sha256(self.filter.weights.astype("<f8").tobytes()).hexdigest()
 
     def document(self, shown: Callable[[str], str] = str) -> dict[str, Any]:

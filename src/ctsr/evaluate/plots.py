@@ -37,7 +37,7 @@ PAIRED = "#c9ced6"
 NAMED_PATIENTS = len(COLORS) - 1
 """Up to this many patients get a colour and a name each; more are drawn in one colour."""
 CHARACTERS_PER_INCH = 14
-"""Of a title's 9 points, about."""
+"""Approximately, at the 9 points of a title."""
 LONGEST_NAME = 24
 """Characters of a patient's name that an axis has room for."""
 MOST_SERIES = 12
@@ -211,7 +211,7 @@ def correlation_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure
 
 
 def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
-    """Spearman's rank correlation over the slices of each two metrics of the model."""
+    """Spearman's rank correlation over the slices, of each pair of metrics of the model."""
     names = [name for name in METRICS if len(set(_values(rows, model, name).values())) > 2]
     figure = new_figure(1.8 + 0.42 * max(6, len(names)), 1.6 + 0.42 * max(4, len(names)))
     _head(figure, f"Rank correlation over slices, {short_name(model)}\n{subtitle}")

@@ -313,7 +313,7 @@ class PlanRecipe:
     metrics: tuple[str, ...] = field(compare=False)
     sampler: DegradationSampler = field(compare=False)
     provenance: Mapping[str, Mapping[str, Any]] = field(compare=False)
-    """Of the perceptual metrics."""
+    """Provenance of the perceptual metrics."""
     split_source: str = field(compare=False)
     numbers_with_ma: frozenset[int] = field(compare=False)
     linear: LinearBaseline | None = field(compare=False)

@@ -57,7 +57,7 @@ class MetricEvaluator:
     """Computes the metrics of images against their reference."""
 
     hu_range: HURange
-    """Of the models; metrics in HU are computed on both images clipped to it."""
+    """HU range of the models; metrics in HU are computed on both images clipped to it."""
     domains: Sequence[Domain]
     metrics: Sequence[str]
     """Names from `METRICS`, in their order."""

@@ -40,13 +40,13 @@ class Lesion:
     """A nodule, as its central slice shows it: a disc with a soft edge."""
 
     row: float
-    """Of its centre, HR pixels."""
+    """Row of its centre, HR pixels."""
     column: float
     diameter_mm: float
     contrast_hu: float
     tissue: Tissue
     height: float = 0.0
-    """Of its centre in a volume, slices; there it is a ball."""
+    """Slice of its centre in a volume, where it is a ball."""
 
 
 @dataclass(frozen=True)

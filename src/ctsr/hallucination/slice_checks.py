@@ -24,7 +24,7 @@ NOISE_PIXELS, NOISE_QUANTILES = 2048, 800
 """Pixels of a slice, and values of its noise at each, from which the level of a perfect SR is computed."""
 
 BODY_SHARE = 0.1
-"""Of a patch: one with less body in it shows air and the table."""
+"""Least share of body in a patch: those with less show air and the table."""
 
 Values = npt.NDArray[np.float64]
 

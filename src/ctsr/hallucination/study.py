@@ -30,7 +30,7 @@ from ctsr.models.conditioning import Conditions
 from ctsr.reporting import SILENT, Progress
 
 WITHIN_LR = 0.8
-"""Of LR's Nyquist frequency: interpolations, which invent nothing, lose correlation with HR only beyond it."""
+"""Fraction of LR's Nyquist frequency: interpolations, which invent nothing, lose correlation with HR only beyond it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +78,11 @@ class SliceChecks:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """A method over all slices."""
+    """Results of a method over all slices."""
 
     method: str
     mean_abs_hu: float
-    """Of the consistency residual, mean over slices."""
+    """Mean absolute consistency residual, mean over slices."""
     p95_hu: float
     """Its 95th percentile, mean over slices."""
     worst_slice: str

@@ -87,9 +87,9 @@ class EngineConfig:
     precision: Precision
     device: str
     threads: int | None = None
-    """Of the CPU; as many as the library likes when None."""
+    """CPU threads; the library's choice when None."""
     cache: Path | None = None
-    """Of converted networks; the user's when None."""
+    """Folder of converted networks; the user's when None."""
     int8: Int8Support | None = None
     """Opens the network if the precision is int8."""
 
@@ -107,9 +107,9 @@ class EngineRequest:
     int8: Int8Support | None = None
     """Needed for int8."""
     threads: int | None = None
-    """Of the CPU; as many as the library likes when None."""
+    """CPU threads; the library's choice when None."""
     cache: Path | None = None
-    """Of converted networks; the user's when None."""
+    """Folder of converted networks; the user's when None."""
 
 
 def choose_engine(

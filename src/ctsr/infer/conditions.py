@@ -39,7 +39,7 @@ training patients by `benchmarks.conditions`. A blur that is told too high costs
 one costs that is told too low by as much, so the first is lower by `TOWARDS_SAFETY` of the residual deviation."""
 TOWARDS_SAFETY = 0.3
 LEAST_SHARE_ADDED = 0.35
-"""Of the noise that is measured: what was added to an image is at least so much of it."""
+"""Least share of the measured noise that was added to an image."""
 
 StrengthName: TypeAlias = Literal["faithful", "standard", "strong"]
 

@@ -259,7 +259,7 @@ def _mps() -> bool:
 GET_IT = "pip install '.[fast]' in the source folder of ctsr"
 """How to install OpenVINO."""
 LAYOUT = 1
-"""Of the cache, and of how networks are converted."""
+"""Version of the cache's layout and of how networks are converted."""
 MODEL_XML = "model.xml"
 EXAMPLE_SIDE = 16
 """LR pixels: the network is traced once on so small an image; height and width stay free."""

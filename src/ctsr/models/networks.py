@@ -17,7 +17,7 @@ UNSHUFFLE = {4: 1, 2: 2}
 """Scale → pixel unshuffle at the input. The network behind it always enlarges four times."""
 
 SLOPE = 0.2
-"""Of every LeakyReLU for negative inputs."""
+"""Slope of every LeakyReLU for negative inputs."""
 RESIDUAL_SCALING = 0.2
 """What a block's residual is multiplied by before it is added: keeps a deep sum of residuals stable."""
 INIT_SCALE = 0.1

@@ -198,7 +198,7 @@ class EventLog:
 
 
 FORMAT = 1
-"""Of the database."""
+"""Version of the database."""
 BUSY_S = 20.0
 """How long a change waits for another process, such as `ctsr node --retry`."""
 

@@ -17,7 +17,7 @@ from ctsr.quality.noise import NoiseSpectrum, Region
 
 LineStyle: TypeAlias = Literal["-", "--", ":", "-."]
 STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.")
-"""Of doses, the lowest first."""
+"""Line styles of doses, the lowest first."""
 PER_ROW = 3
 
 

@@ -65,7 +65,7 @@ class ScanPair:
     direct: SliceHU
     """On fine pixels, from the noisy projections of `lr`: what the scanner itself would give."""
     grid: ImageGrid
-    """Of `lr`."""
+    """Grid of `lr`."""
 
 
 def scan(integrals: Sinogram, scanner: SimulatedScanner, grids: Sequence[ImageGrid], *, seed: int) -> list[ScanPair]:

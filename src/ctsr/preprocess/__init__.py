@@ -108,7 +108,7 @@ class _LogWriter:
 
     @property
     def rows(self) -> tuple[SeriesRow, ...]:
-        """Of this run."""
+        """Log rows of this run."""
         return *self._left_out, *self._made.values()
 
     def replace(self, todo: _PlannedWork, row: SeriesRow) -> None:

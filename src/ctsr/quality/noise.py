@@ -206,7 +206,7 @@ STEEPEST = 1.5
 TREND_TERMS = 6
 """Polynomial terms that detrending removes, of the `LOW_RINGS`."""
 FIRST_SHARE = 0.25
-"""Of all windows, those with the least low-frequency share: what the first estimate of the spectrum is made of."""
+"""Fraction of all windows, those with the least low frequencies, for the first estimate of the spectrum."""
 FEWEST = 8
 """Windows below which there is no estimate."""
 
@@ -391,7 +391,7 @@ def _ring_power(windows: Values) -> Values:
 
 
 def _mean_frequency(density: Values, size: int, pixel_mm: float) -> float:
-    """Of the radial spectrum from half a cycle a window to the Nyquist frequency; 1/mm.
+    """Mean frequency of the radial spectrum, from half a cycle a window to the Nyquist frequency; 1/mm.
 
     What lies below is left out: of CT noise it is next to nothing, and it cannot be measured in a window.
     """

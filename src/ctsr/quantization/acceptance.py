@@ -63,7 +63,7 @@ class Acceptance:
 
     @property
     def largest_bias_hu(self) -> float:
-        """Of all pixels and of each tissue, the one farthest from 0."""
+        """The bias farthest from 0, of all pixels and of each tissue."""
         return max(self.bias_hu, *self.tissue_bias_hu.values(), key=abs) if self.tissue_bias_hu else self.bias_hu
 
     @property

@@ -57,7 +57,7 @@ class QuantizationRecord:
     """The header of a quantized model's file."""
 
     model_sha256: str
-    """Of the file of the original model; the quantized model is used for no other."""
+    """SHA-256 of the original model's file; the quantized model is used for no other."""
     patients: tuple[str, ...]
     """Patients used for calibration and training, as `ctsr.hashing.pseudonym` hashes them; files of earlier versions
     hold names."""

@@ -66,7 +66,7 @@ class RunOptions(HUOptions):
     resume: str | None = None
     """A run folder or its last.pth to continue; flags left at their default take that run's values."""
     seed: int = 42
-    """Of the order, the patches and the initial weights; the split has a seed of its own."""
+    """Seed of the order, the patches and the initial weights; the split has a seed of its own."""
     patches_per_slice: int = 1
     """Patches drawn from each slice an epoch."""
     augment: bool = False

@@ -148,7 +148,7 @@ def scaler_of(fabric: Fabric) -> Any:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a network beside the generator, for the whole batch of a step."""
+    """Cost of a network beside the generator, for the whole batch of a step."""
 
     bytes: float
     seconds: float

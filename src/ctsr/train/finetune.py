@@ -62,7 +62,7 @@ class Start:
     """Where the generator is from, for the user."""
     folder: Path | None = None
     checkpoint: Checkpoint | None = None
-    """Of the run that is continued."""
+    """Checkpoint of the run that is continued."""
 
     @property
     def hu_range(self) -> HURange:

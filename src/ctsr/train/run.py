@@ -104,11 +104,11 @@ class Task(Protocol):
 
     @property
     def flags(self) -> Mapping[str, Any]:
-        """Its degradation by the names of flags, as far as no option of the training is one."""
+        """Its degradation as flags, as far as they are not options of the training."""
         ...
 
     def patches(self, data: Data, fabric: Fabric) -> Patches:
-        """What it learns from."""
+        """The patches that it learns from."""
         ...
 
     def validation(self, data: Data) -> Validation:

@@ -138,7 +138,7 @@ class Timing:
     read: float = 0.0
     enlarge: float = 0.0
     network: float = 0.0
-    """Of `enlarge`."""
+    """Seconds of `enlarge` that the network took."""
     write: float = 0.0
     wall: float = 0.0
 
@@ -153,7 +153,7 @@ class Made:
     middle: LookedAt | None = None
     """The middle slice, to look at."""
     between: BetweenMade | None = None
-    """Of slices between slices, where those were made."""
+    """The slices between slices, where those were made."""
     doubts: list[str] = field(default_factory=list[str])
     """A warning for each slice whose values are unlike those of the slices beside it."""
 
@@ -342,7 +342,7 @@ def _judge(job: Job) -> SliceJudge:
 
 
 def _source_noise(job: Job, tuning: Tuning | None) -> float:
-    """Of the slices that the network between slices gets, HU; 0 where it cannot be measured."""
+    """Noise of the slices that the network between slices gets, HU; 0 where it cannot be measured."""
     if tuning is not None:
         return (tuning.noise.sigma_hu or 0.0) * (tuning.before_after.noise_ratio or 1.0)
     slices = _samples(job)
