@@ -1,4 +1,8 @@
-"""Training; here, its options. The command line shows these fields as flags, their docstrings as help."""
+"""Training with L1 and fine-tuning: a resumable loop over patches.
+
+`run.train` and `finetune.finetune` are the entry points. This module holds their options; the command line shows the
+fields as flags and their docstrings as help.
+"""
 
 import math
 from collections.abc import Container, Mapping
