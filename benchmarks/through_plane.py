@@ -17,12 +17,12 @@ import ctsr
 from ctsr.checkpoint import find_model
 from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
 from ctsr.cli.console import Console
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures, series_section
-from ctsr.infer.super_resolver import EngineRequest, choose_engine, open_engine
+from ctsr.infer import EngineRequest, choose_engine, open_engine
 from ctsr.padding import SlicePixels
-from ctsr.through_plane.slice_geometry import THIN_ENOUGH, SliceGrid, SliceProfile, thicken
+from ctsr.through_plane import THIN_ENOUGH, SliceGrid, SliceProfile, thicken
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 
 CASES = ((3.0, 3.0), (5.0, 5.0), (5.0, 3.0), (2.5, 2.5), (4.0, 4.0))

@@ -20,9 +20,9 @@ from ctsr.degrade import (
     WholeSlice,
     degrade,
     margin_of,
+    reflected,
     with_own_noise,
 )
-from ctsr.degrade.apply import reflected
 from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
