@@ -37,8 +37,9 @@ SPREAD = 60.0
 """HU between the quartiles of differences that are one step: noise, and not other anatomy."""
 OTHER = 60.0
 """HU by which a pixel differs from the one beside it as it does where tissues meet, or where values are wrong."""
-MORE_OTHER = 0.03
-"""Share of the pixels by which a slice may differ from one beside it more than the slices to either side differ."""
+MORE_OTHER, MOST_OTHER = 0.03, 0.5
+"""Share of the pixels by which a slice may differ from one beside it more than the slices to either side differ, and
+share beyond which two slices are not alike at all."""
 LEAST_EDGE = 0.1
 """Share of a row that the body has where a copy was cut short; where it ends of itself, it tapers off."""
 LEAST_ROWS = 48
@@ -208,9 +209,9 @@ def _agrees(own: SliceSample, others: Sequence[SliceSample]) -> bool:
     """Whether a slice is as like one of those beside it as these are to each other, in what they all show."""
     if not others or any(own.hu.shape != other.hu.shape for other in others):
         return False
-    least = min(_share_other(own, other) for other in others)
+    shares = [_share_other(own, other) for other in others]
     beside = _share_other(others[0], others[1]) if len(others) > 1 else 0.0
-    return least <= beside + MORE_OTHER
+    return max(shares) <= MOST_OTHER and min(shares) <= beside + MORE_OTHER
 
 
 def _share_other(own: SliceSample, other: SliceSample) -> float:
