@@ -120,7 +120,7 @@ def test_what_only_the_command_line_can_give_is_refused_in_a_file(
 ) -> None:
     key = line.split(":")[0]
     assert main([verb, "--config", config(line)]) == 2
-    assert f"{key!r} cannot stand in a file; give it on the command line" in capsys.readouterr().err
+    assert f"{key!r} cannot be set in a file; give it on the command line" in capsys.readouterr().err
     with pytest.raises(UsageError, match="unknown key 'given'"):
         options(verb, "--config", config("given: [a]"))
 

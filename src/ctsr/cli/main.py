@@ -38,7 +38,7 @@ SCRIPTS = {
 """The scripts in `ESRGAN/` and the verb that each is another name for."""
 
 SCRIPT_FLAGS = {"visualize_lr_hr.py": ("--no_model",)}
-"""Flags that a script's name stands for."""
+"""Flags that a script's name implies."""
 
 
 class Options(Protocol):
@@ -63,7 +63,7 @@ def script(file: str) -> None:
 
 
 def _leave(status: int) -> NoReturn:
-    """Exit; what a full disk does not take of the output is no traceback of the interpreter's."""
+    """Exit; where a full disk refuses the output, without a traceback of the interpreter's."""
     try:
         sys.stdout.flush()
     except OSError:
