@@ -157,6 +157,7 @@ SLOW_TESTS = frozenset(
         "test_noise_of_projections_is_that_of_an_exam_at_less_dose",
         "test_noise_that_grows_or_shrinks_shows_in_the_ratio_and_not_in_agreement",
         "test_on_real_ct_interpolation_invents_nothing_and_noise_is_found_in_organs",
+        "test_one_changed_slice_of_a_real_series_is_found",
         "test_one_image_of_every_series_has_no_error_for_dciodvfy",
         "test_one_patient_has_a_localizer_and_one_has_two_series_of_one_study",
         "test_one_process_of_torchrun_is_a_training_by_itself",
