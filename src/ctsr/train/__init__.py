@@ -256,7 +256,7 @@ def continued(asked: Options, stored: Mapping[str, object], given: Container[str
     Args:
         asked: what the user says.
         stored: what the run was made with, as its checkpoint holds it.
-        given: the names of the options he has named; left out, those that differ from their default.
+        given: the names of the options that were named; left out, those that differ from their default.
 
     Raises:
         UsageError: one that was given does not fit the run.
