@@ -40,15 +40,14 @@ from ctsr.infer import (
     open_engine,
     telling,
 )
-from ctsr.infer.conditions import SAMPLE_SLICES, STRENGTHS, Strength, drawn_conditions, estimated_conditions
+from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, measured_conditions, measured_in, strength_named
 from ctsr.infer.engine import pick_device
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, LinearFilter, Pair, fit_linear_filter, interpolate
 from ctsr.padding import SlicePixels
-from ctsr.quality.noise import measure_noise
 from ctsr.reporting import SILENT, Progress, safe_name
 from ctsr.series_quality import spread_indices
-from ctsr.volume import VoxelsHU, block_means
+from ctsr.volume import block_means
 
 BILINEAR = "Interpolation (Bilinear)"
 BICUBIC = "Interpolation (Bicubic)"
@@ -277,46 +276,17 @@ def super_resolvers(
     scale, hu_range = models[0].scale, models[0].hu_range
     measure = None
     if measured_mm is not None:
-        measure = partial(_measured_in, pixel_mm=measured_mm, scale=scale, hu_range=hu_range, strength=strength)
+        measure = partial(measured_in, pixel_mm=measured_mm, scale=scale, hu_range=hu_range, strength=strength)
     return (
         *(_baseline_resolver(baseline, scale, hu_range) for baseline in baselines),
         *(replace(model.method, fixed=fixed, measure=measure) for model in models),
     )
 
 
-def _measured_in(
-    lr_hu: VoxelsHU, *, pixel_mm: float, scale: int, hu_range: HURange, strength: Strength | None
-) -> Conditions:
-    return _by_measuring([SlicePixels(lr_hu, None)], (pixel_mm, pixel_mm), scale, hu_range, strength)
-
-
-def _by_measuring(
-    slices: Sequence[SlicePixels],
-    pixel_spacing: tuple[float, float],
-    scale: int,
-    hu_range: HURange,
-    strength: Strength | None,
-) -> Conditions:
-    """What the slices were made with, as far as it can be measured; or what is told at a strength."""
-    if strength is None:
-        return estimated_conditions(slices, pixel_spacing, scale, hu_range)
-    noise = measure_noise([s.hu for s in slices], pixel_spacing, [s.padding for s in slices])
-    return strength.conditions(noise.sigma_hu or 0.0, scale, hu_range)
-
-
 def _baseline_resolver(baseline: Baseline, scale: int, hu_range: HURange) -> SuperResolver:
     if not isinstance(baseline, LinearFilter):
         return by_interpolation(baseline, scale, hu_range)
     return lambda lr_hu: np.clip(baseline(lr_hu), hu_range.low, hu_range.high)
-
-
-def strength_named(source: ConditionsSource) -> Strength | None:
-    """The strength that conditions are those of; None for others."""
-    match source.kind:
-        case "drawn" | "fixed" | "estimated":
-            return None
-        case name:
-            return STRENGTHS[name]
 
 
 def told_conditions(
@@ -345,7 +315,7 @@ def told_conditions(
         case _:
             whole_series = sampler.sampling == "volume"
             indices = spread_indices(len(stored), SAMPLE_SLICES) if whole_series else (index,)
-            return _measured(stored, indices, sampler, hu_range, strength_named(source))
+            return _measured(stored, indices, sampler, hu_range, strength_named(source.kind))
 
 
 @lru_cache(maxsize=64)
@@ -366,7 +336,7 @@ def _measured(
     scale = sampler.degradation.scale
     slices = [_lr_pixels(stored, index, sampler, hu_range) for index in indices]
     row_mm, column_mm = stored.pixel_spacing
-    return _by_measuring(slices, (scale * row_mm, scale * column_mm), scale, hu_range, strength)
+    return measured_conditions(slices, (scale * row_mm, scale * column_mm), scale, hu_range, strength)
 
 
 def _lr_pixels(stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange) -> SlicePixels:

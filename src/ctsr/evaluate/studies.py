@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctsr.data.pairs import slice_pair
-from ctsr.evaluate.methods import short_name, strength_named, super_resolvers
+from ctsr.evaluate.methods import short_name, super_resolvers
 from ctsr.evaluate.output_folder import OutputFolder
 from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.plots import shown_window
@@ -28,6 +28,7 @@ from ctsr.hallucination import (
 from ctsr.hallucination import study as hallucination_study
 from ctsr.hallucination.study import flagged_figure, recovery_figure, residual_figure, sfrc_figure
 from ctsr.infer import SuperResolver, telling
+from ctsr.infer.conditions import strength_named
 from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study
 from ctsr.physics import figures as physics_figures
 from ctsr.physics import study as physics_study
@@ -69,7 +70,7 @@ def _resolvers(plan: EvaluationPlan, pixel_mm: float | None = None) -> dict[str,
     source = plan.options.conditions_source
     measured = source.kind not in ("drawn", "fixed")
     lr_mm = plan.model.scale * pixel_mm if measured and pixel_mm is not None else None
-    strength = strength_named(source)
+    strength = strength_named(source.kind)
     methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions, lr_mm, strength)
     return dict(zip(study_names(plan).values(), methods, strict=True))
 

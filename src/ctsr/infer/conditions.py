@@ -16,6 +16,7 @@ from ctsr.models.conditioning import ANCHOR, Conditions, with_conditions
 from ctsr.padding import SlicePixels
 from ctsr.quality.noise import measure_noise
 from ctsr.quality.sharpness import measure_sharpness
+from ctsr.volume import VoxelsHU
 
 SAMPLE_SLICES = 3
 """Slices of a series that are measured, evenly spread."""
@@ -190,3 +191,29 @@ STRENGTHS: dict[StrengthName, Strength] = {
 }
 """`faithful` resolves what the pixels hold and leaves noise and blur as they are. `standard` removes noise and
 keeps three quarters of faint contrasts. `strong` removes what it can, and undoes the blur of a soft reconstruction."""
+
+
+def measured_conditions(
+    slices: Sequence[SlicePixels],
+    pixel_spacing: tuple[float, float],
+    scale: int,
+    hu_range: HURange,
+    strength: Strength | None,
+) -> Conditions:
+    """`estimated_conditions`; or what is told at a strength of slices with the noise that is measured in these."""
+    if strength is None:
+        return estimated_conditions(slices, pixel_spacing, scale, hu_range)
+    noise = measure_noise([pixels.hu for pixels in slices], pixel_spacing, [pixels.padding for pixels in slices])
+    return strength.conditions(noise.sigma_hu or 0.0, scale, hu_range)
+
+
+def measured_in(
+    lr_hu: VoxelsHU, *, pixel_mm: float, scale: int, hu_range: HURange, strength: Strength | None
+) -> Conditions:
+    """`measured_conditions` of a single slice with square pixels."""
+    return measured_conditions([SlicePixels(lr_hu, None)], (pixel_mm, pixel_mm), scale, hu_range, strength)
+
+
+def strength_named(name: str) -> Strength | None:
+    """The strength of that name; None where it names none."""
+    return next((strength for known, strength in STRENGTHS.items() if known == name), None)
