@@ -139,6 +139,35 @@ def projection(thick_of_thin: Matrix) -> Matrix:
     return np.linalg.solve(damped, thick_of_thin).T
 
 
+def whole_within(profile: SliceProfile, thick: npt.ArrayLike, thin: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Which thick slices lie within the thin ones with all of their profile: what a projection can hold on to.
+
+    Args:
+        profile: of the thick slices, mm.
+        thick: positions of the thick slices, mm.
+        thin: positions of the thin slices, mm, ascending and even.
+    """
+    at, cells = np.asarray(thick, np.float64), np.asarray(thin, np.float64)
+    half = (cells[1] - cells[0]) / 2
+    return (at - profile.reach >= cells[0] - half) & (at + profile.reach <= cells[-1] + half)
+
+
+def kept_by_projection(profile: SliceProfile, thick: npt.ArrayLike, thin: npt.ArrayLike) -> Matrix:
+    """What a projection onto thick slices leaves of an error in thin ones: ``I − PA``, (thin, thin).
+
+    Args:
+        profile: of the thick slices.
+        thick: positions of the thick slices; those that lie whole within the thin ones are projected onto.
+        thin: positions of the thin slices, ascending and even.
+    """
+    whole = whole_within(profile, thick, thin)
+    identity = np.eye(np.size(thin))
+    if not whole.any():
+        return identity
+    operator = thickening(profile, np.asarray(thick, np.float64)[whole], thin)
+    return identity - projection(operator) @ operator
+
+
 def to_nearest(source: npt.ArrayLike, target: npt.ArrayLike) -> Matrix:
     """The way from each target position to the nearest source position, with its sign."""
     at, to = np.asarray(source, np.float64), np.asarray(target, np.float64)

@@ -27,7 +27,14 @@ from ctsr.losses import l1_loss
 from ctsr.models import Architecture
 from ctsr.models.architecture import THROUGH_PLANE
 from ctsr.models.conditioning import ThroughPlaneConditions, through_plane_input
-from ctsr.through_plane.slice_geometry import REACH, SliceProfile, interpolation, thickening, to_nearest
+from ctsr.through_plane.slice_geometry import (
+    REACH,
+    SliceProfile,
+    interpolation,
+    kept_by_projection,
+    thickening,
+    to_nearest,
+)
 from ctsr.train.context import Data, Losses, Patches, Validation, patch_loader
 from ctsr.train.options import TrainOptions
 
@@ -197,6 +204,8 @@ class ThroughPlanePatch:
     conditions: ThroughPlaneConditions
     to_nearest: Plane
     """(side,)"""
+    kept: Plane
+    """(side, side): what projection onto the thick slices leaves of an error along the rows."""
 
 
 def make_patch(
@@ -235,6 +244,7 @@ def make_patch(
         fine[around : side + around],
         told,
         to_nearest(source, wanted).astype(np.float32),
+        kept_by_projection(profile, source, wanted).astype(np.float32),
     )
 
 
@@ -244,7 +254,8 @@ def as_batch(patches: Sequence[ThroughPlanePatch]) -> PatchPair:
     nearest = torch.from_numpy(np.stack([patch.to_nearest for patch in patches]))
     target = torch.from_numpy(np.stack([patch.target for patch in patches])[:, None])
     told = [patch.conditions for patch in patches]
-    return PatchPair(through_plane_input(planes, told, nearest), target, ())
+    kept = torch.from_numpy(np.stack([patch.kept for patch in patches]))
+    return PatchPair(through_plane_input(planes, told, nearest), target, (), kept)
 
 
 def _turned(hu: Plane, center: tuple[float, float], shape: tuple[int, int], draw: ThroughPlaneDraw) -> Plane:
@@ -373,7 +384,7 @@ class BetweenSlices:
         return Validation(data.val, DegradationSampler(NOISE), self.hu_range, self.options.val_slices)
 
     def measure(self, net: nn.Module, validation: Validation, stored: StoredSeries, index: int) -> Losses:
-        """L1 on the middle of a slice, [-1, 1] units; its draw is the same in every epoch."""
+        """L1 on the middle of a slice after the projection, [-1, 1] units; its draw is the same in every epoch."""
         rng = rng_from("validation", stored.series_uid, stored.identities[index])
         draw = self.degradation.sample(rng)
         body = np.argwhere(stored.body[index])
@@ -381,4 +392,5 @@ class BetweenSlices:
         center = float(middle[0] + 0.5) * BLOCK, float(middle[1] + 0.5) * BLOCK
         patch = make_patch(stored.slice_hu(index), center, VALIDATION_SIDE, draw, validation.hu_range, rng)
         batch = as_batch([patch])
-        return {"l1": float(l1_loss(super_resolve(net, batch.lr).double(), batch.hr.double()))}
+        sr = super_resolve(net, batch.lr).double()
+        return {"l1": float(l1_loss(batch.compared(sr), batch.compared(batch.hr.double())))}
