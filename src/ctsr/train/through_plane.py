@@ -57,6 +57,8 @@ class ThroughPlaneDegradation:
     """Source pixels from one wanted slice to the next: larger targets are quieter."""
     column_range: Range = (0.5, 1.2)
     """Pixels within a wanted slice, as a fraction of the distance between them."""
+    blur_range: Range = (0.0, 0.7)
+    """Gaussian along the rows of the target, in rows: thin slices of scanners are blurrier than pixels."""
     noise_range: Range = (0.0, 0.03)
     """Standard deviation, [-1, 1] units."""
     noise_skew: float = 2.5
@@ -100,6 +102,7 @@ class ThroughPlaneDegradation:
             flipped=bool(rng.integers(2)),
             pixel=(row, row * _between(self.column_range, rng)),
             noise_blur=max(0.0, _between((-1.0, 1.0), rng)),
+            blur=_between(self.blur_range, rng),
         )
 
 
@@ -119,6 +122,8 @@ class ThroughPlaneDraw:
     """Rows and columns of the target, in pixels of the axial image."""
     noise_blur: float
     """Gaussian that correlates the noise along columns, in pixels; 0 leaves it white."""
+    blur: float = 0.0
+    """Gaussian along the rows of the target, in rows."""
 
     @property
     def profile(self) -> SliceProfile:
@@ -231,6 +236,8 @@ def make_patch(
     told, profile = draw.conditions, draw.profile
     around = math.ceil(REACH["cubic"] * told.distance + profile.reach) + 1
     fine = hu_range.to_unit(_turned(hu, center, (side + 2 * around, side), draw)).astype(np.float32)
+    if draw.blur > 0:
+        fine = ndimage.gaussian_filter1d(fine, draw.blur, axis=0, mode="nearest")
     rows = np.arange(-around, side + around, dtype=np.float64)
     wanted = rows[around : side + around]
     first = math.floor(-draw.phase / told.distance) - REACH["cubic"] + 1
