@@ -103,7 +103,7 @@ class ThroughPlaneSuperResolver:
 
     def _told(self, grid: SliceGrid, noise_hu: float) -> ThroughPlaneConditions:
         return ThroughPlaneConditions(
-            grid.profile.thickness / grid.spacing, grid.distance / grid.spacing, noise_hu / self.hu_range.hu_per_unit
+            grid.profile.width / grid.spacing, grid.distance / grid.spacing, noise_hu / self.hu_range.hu_per_unit
         )
 
     def _slices(

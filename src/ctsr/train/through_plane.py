@@ -237,7 +237,7 @@ def make_patch(
     around = math.ceil(REACH["cubic"] * told.distance + profile.reach) + 1
     fine = hu_range.to_unit(_turned(hu, center, (side + 2 * around, side), draw)).astype(np.float32)
     if draw.blur > 0:
-        fine = ndimage.gaussian_filter1d(fine, draw.blur, axis=0, mode="nearest")
+        fine = np.asarray(ndimage.gaussian_filter1d(fine, draw.blur, axis=0, mode="nearest"), np.float32)
     rows = np.arange(-around, side + around, dtype=np.float64)
     wanted = rows[around : side + around]
     first = math.floor(-draw.phase / told.distance) - REACH["cubic"] + 1
