@@ -5,7 +5,7 @@ READY := .venv/.ready
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast docs test-pyiqa test-container conformance fuzz check format bench clean bundled-data race train-bundled bundle bundle-int8
+.PHONY: help demo test test-fast docs test-pyiqa test-container conformance fuzz stress check format bench clean bundled-data race train-bundled bundle bundle-int8
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ test-container: $(READY) ## Follow the Dockerfile's steps in a bare Debian that 
 
 fuzz: $(READY) ## Read mutated DICOM, NIfTI and files of ours, N of each encoding (N=5000: some minutes)
 	OMP_NUM_THREADS=1 CTSR_FUZZ=$(or $(N),1000) $(BIN)/python -m pytest -q -s tests/fuzz
+
+stress: $(READY) ## Run the tests that start processes N times beside two busy loops; goes on where it was (hours)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.stress --runs $(or $(N),30) $(FLAGS)
 
 check: $(READY) ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .

@@ -1,0 +1,271 @@
+"""Tests that start processes, run again and again on a busy machine: `make stress N=30`.
+
+As a pytest plugin (``-p tests.stress --stress_ledger FILE``) it writes a line for each test: outcome, seconds, load,
+and how many processes the test or a fixture of it started. As a command it runs tests, bundles of them, in processes of
+their own beside busy loops: every test once, to see which start processes, and these until each has `--runs` runs. The
+ledger counts, so that a run which is cut off goes on where it was.
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing.process
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Generator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pytest
+
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
+"""Audit events of Python that mean a process. Those of `multiprocessing` have none where they are spawned."""
+FIRST = (
+    "tests/train/test_devices.py",
+    "tests/train/test_run_lock.py",
+    "tests/test_pool.py",
+    "tests/test_cluster.py",
+    "tests/evaluate/test_cluster.py",
+    "tests/upscale/test_cluster.py",
+    "tests/upscale/test_watch.py",
+    "tests/node/test_service.py",
+    "tests/node/test_receiver.py",
+    "tests/node/test_load.py",
+    "tests/data/test_patches.py",
+    "tests/data/test_hu_cache.py",
+    "tests/preprocess/test_run.py",
+    "tests/evaluate/test_run.py",
+    "tests/infer/test_engines.py",
+    "tests/checkpoint/test_checkpoint_io.py",
+    "tests/test_files.py",
+    "tests/cli/test_view.py",
+    "tests/cli/test_streams.py",
+)
+"""Where processes work beside each other or are ended by signals: these have all their runs before the others."""
+BUNDLE_S = 60.0
+"""Short modules share a process of pytest, which takes seconds to start: so much work at a time."""
+
+
+class Watch:
+    """Counts the processes that are started, and writes the ledger."""
+
+    def __init__(self, ledger: Path) -> None:
+        self.ledger = ledger
+        self.started = 0
+        self.fixtures: set[tuple[str, str]] = set()
+        self.failures: dict[str, str] = {}
+        sys.addaudithook(self._count)
+        watch, start = self, multiprocessing.process.BaseProcess.start
+
+        def counted(self: multiprocessing.process.BaseProcess) -> None:
+            watch.started += 1
+            start(self)
+
+        multiprocessing.process.BaseProcess.start = counted
+
+    def _count(self, event: str, _arguments: tuple[object, ...]) -> None:
+        self.started += event in STARTS
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+        """A fixture that starts processes has all its tests count, not only the first."""
+        before = self.started
+        made = yield
+        if self.started > before:
+            self.fixtures.add((fixturedef.baseid, fixturedef.argname))
+        return made
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """One line for each test."""
+        before, begun = self.started, time.monotonic()
+        self.failures.pop(item.nodeid, None)
+        self.outcome = "passed"
+        done = yield
+        names = getattr(item, "fixturenames", ())
+        shared = any(item.nodeid.startswith(base) and name in names for base, name in self.fixtures)
+        line: dict[str, object] = {
+            "test": item.nodeid,
+            "outcome": self.outcome,
+            "seconds": round(time.monotonic() - begun, 2),
+            "starts": max(self.started - before, int(shared)),
+            "load": round(os.getloadavg()[0], 1),
+        }
+        append(self.ledger, line | ({"text": self.failures[item.nodeid]} if item.nodeid in self.failures else {}))
+        return done
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """The worst of set-up, call and tear-down is the outcome."""
+        if report.failed:
+            self.outcome = "failed"
+            self.failures[report.nodeid] = f"{self.failures.get(report.nodeid, '')}{report.when}: {report.longreprtext}"
+        elif report.skipped and self.outcome == "passed":
+            self.outcome = "skipped"
+
+
+def append(ledger: Path, line: dict[str, object]) -> None:
+    """Add a line in one write: several processes add to one ledger."""
+    with ledger.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The plugin's only option."""
+    parser.addoption("--stress_ledger", type=Path, help="add a line for each test to this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch where a ledger was asked for."""
+    ledger: Path | None = config.getoption("stress_ledger")
+    if ledger is not None:
+        config.pluginmanager.register(Watch(ledger))
+
+
+class Ledger:
+    """What has been run so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runs: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.starts: set[str] = set()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.loads: list[float] = []
+        self.seen: set[str] = set()
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            self._add(json.loads(line))
+
+    def _add(self, line: dict[str, object]) -> None:
+        if "module" in line:
+            self.seen.add(str(line["module"]))
+            return
+        test = str(line["test"])
+        if line["outcome"] != "skipped":
+            self.runs[test] += 1
+            self.failed[test] += line["outcome"] == "failed"
+        if line["starts"] and line["outcome"] != "skipped":
+            self.starts.add(test)
+        self.seconds[test] += float(str(line["seconds"]))
+        self.loads.append(float(str(line["load"])))
+
+    def bundle(self, modules: list[str], runs: int, under_way: Counter[str]) -> list[str]:
+        """Modules never seen, or tests to run next: those with the fewest runs, of `FIRST` before the others."""
+        counts: dict[str, int] = dict.fromkeys((name for name in modules if name not in self.seen), 0)
+        counts |= {name: self.runs[name] for name in self.starts if name.partition("::")[0] in modules}
+        lacks = [(rank(name), count + under_way[name], name) for name, count in counts.items()]
+        lacks = sorted(lack for lack in lacks if lack[1] < (runs if "::" in lack[2] else 1))
+        found: list[str] = []
+        expected = 0.0
+        for group, count, name in lacks:
+            if found and ((group, count) != lacks[0][:2] or expected > BUNDLE_S):
+                break
+            found.append(name)
+            expected += self.seconds[name] / self.runs[name] if self.runs[name] else BUNDLE_S / 2
+        return found
+
+    def report(self, runs: int) -> str:
+        """Tests by module with the fewest runs and the failures, and a line of sums."""
+        modules: defaultdict[str, list[str]] = defaultdict(list)
+        for test in self.starts:
+            modules[test.partition("::")[0]].append(test)
+        lines = ["| module | tests | runs each | failures | seconds a run |", "|---|---|---|---|---|"]
+        for module in sorted(modules, key=lambda module: (rank(module), module)):
+            counts = [self.runs[test] for test in modules[module]]
+            each = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+            mean = sum(self.seconds[test] / self.runs[test] for test in modules[module])
+            bad = sum(self.failed[test] for test in modules[module])
+            lines.append(f"| {module} | {len(counts)} | {each} | {bad} | {mean:.0f} |")
+        whole = sum(self.runs[test] >= runs for test in self.starts)
+        middle = sorted(self.loads)[len(self.loads) // 2] if self.loads else 0.0
+        total = sum(self.runs[test] for test in self.starts)
+        lines += [
+            "",
+            f"{len(self.starts)} tests start processes; {whole} of them have {runs} runs or more; {total} runs, "
+            f"{sum(self.failed.values())} failures; load of the machine: median {middle:.1f}",
+        ]
+        lines += [f"failed {count} of {self.runs[test]}: {test}" for test, count in self.failed.items() if count]
+        return "\n".join(lines)
+
+
+def rank(name: str) -> int:
+    """0 for a module of `FIRST` or a test in one, 1 for any other."""
+    return int(name.partition("::")[0] not in FIRST)
+
+
+def run_once(tests: list[str], ledger: Path) -> None:
+    """Run tests in a process and a temporary folder of their own, which stays where one fails."""
+    folder = Path(tempfile.mkdtemp(prefix="ctsr-stress-"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.stress", "--stress_ledger", str(ledger)]
+    names = folder / "tests"  # a file of names: hundreds of them are too many for a command line
+    names.write_text("\n".join(tests), encoding="utf-8")
+    with (folder / "log").open("w") as log:
+        command += ["--basetemp", str(folder / "made"), f"@{names}"]
+        done = subprocess.run(command, stdout=log, stderr=log, check=False)
+    if done.returncode not in {0, 1, 5}:  # passed, failed (in the ledger), nothing collected
+        text = f"pytest ended with {done.returncode}: see {folder / 'log'}"
+        append(ledger, {"test": tests[0], "outcome": "failed", "seconds": 0, "starts": 1, "load": 0, "text": text})
+    for module in {name.partition("::")[0] for name in tests}:
+        append(ledger, {"module": module})
+    if done.returncode in {0, 5}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def busy_loops(number: int) -> Generator[None]:
+    """So many processes that do nothing but take a core each."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def stress(modules: list[str], ledger: Path, runs: int, workers: int, until: float) -> None:
+    """Run tests, `workers` bundles at once, till all that start processes have their runs or time is up."""
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    under_way: dict[Future[None], list[str]] = {}
+    with ThreadPoolExecutor(workers) as threads:
+        while True:
+            while len(under_way) < workers and time.time() < until:
+                counts = Counter(name for names in under_way.values() for name in names)
+                bundle = Ledger(ledger).bundle(modules, runs, counts)
+                if not bundle:
+                    break
+                under_way[threads.submit(run_once, bundle, ledger)] = bundle
+            if not under_way:
+                return
+            finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in finished:
+                names = under_way.pop(future)
+                print(f"{time.strftime('%H:%M:%S')} {names[0]} … {len(names)}", flush=True)  # noqa: T201 - a command
+                future.result()
+
+
+def main() -> int:
+    """Exit status: 0, or 1 when a test failed in any of its runs."""
+    parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
+    parser.add_argument("modules", nargs="*", help="test modules; left out, all")
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--ledger", type=Path, default=Path("build/stress.jsonl"))
+    parser.add_argument("--loops", type=int, default=2, help="busy loops beside the tests")
+    parser.add_argument("--workers", type=int, default=1, help="bundles of tests at once: each is load to the others")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no module after so many")
+    parser.add_argument("--report", action="store_true", help="print what the ledger says and run nothing")
+    flags = parser.parse_args()
+    modules = flags.modules or [str(path) for path in sorted(Path("tests").rglob("test_*.py"))]
+    if not flags.report:
+        with busy_loops(flags.loops):
+            stress(modules, flags.ledger.resolve(), flags.runs, flags.workers, time.time() + 60 * flags.minutes)
+    print(Ledger(flags.ledger).report(flags.runs))  # noqa: T201 - a command
+    return int(bool(sum(Ledger(flags.ledger).failed.values())))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
