@@ -20,9 +20,9 @@ from ctsr.checkpoint import find_model
 from ctsr.data.datasets import open_exams
 from ctsr.data.pairs import SlicePair, slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, degrade
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.hu import BLOCK, CORE_SMOOTHING, TISSUE_CORES, body_blocks, core_masks
 from ctsr.infer import SuperResolver, by_interpolation

@@ -37,7 +37,7 @@ def exams(folder: Path) -> Path:
     """A root of exams: the real ones where they are at hand, else a synthetic set made in `folder`."""
     if REAL_CT in os.environ:
         return Path(os.environ[REAL_CT]) / "patients"
-    from ctsr.phantom.exams import make_exams
+    from ctsr.phantom import make_exams
 
     make_exams(folder / "exams")
     return folder / "exams"

@@ -21,11 +21,11 @@ from recipes.train import ROOTS
 
 from benchmarks.common import degradations
 from benchmarks.race import JUDGED, RECIPE, SHORT, CpuClock
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.files import write_json
-from ctsr.train.options import TrainOptions, from_plain
+from ctsr.train import TrainOptions, from_plain
 from ctsr.train.run import train
 
 SIZES = ((32, 4), (48, 6))

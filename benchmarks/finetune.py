@@ -19,10 +19,10 @@ from ctsr.losses import TRUNKS, Conv, PerceptualLoss, Trunk
 from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
 from ctsr.reporting import SILENT
+from ctsr.train import FinetuneOptions
 from ctsr.train.adversarial import FinetuneStage, WeightedLoss
 from ctsr.train.context import TrainingContext, Validation
 from ctsr.train.loop import learner
-from ctsr.train.options import FinetuneOptions
 
 PATCH, ROUNDS = 96, 2
 NETS = {

@@ -26,12 +26,12 @@ from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.infer.conditions import network_input
 from ctsr.infer.engine import OpenvinoEngine, convert, converted, import_openvino
-from ctsr.models.architecture import TRUNKS
+from ctsr.models import TRUNKS
 from ctsr.models.conditioning import input_channels
+from ctsr.quantization import QuantizeOptions
 from ctsr.quantization.acceptance import Pair, SyntheticSlices, compare_engines
 from ctsr.quantization.calibration import OUTLIERS, calibrate_ranges, calibrated, correct_bias, fake_quantized
-from ctsr.quantization.options import QuantizeOptions
-from ctsr.quantization.quantize import CALIBRATION_BATCHES, PatchBatches, finetune
+from ctsr.quantization.quantized_model import CALIBRATION_BATCHES, PatchBatches, finetune
 
 SPLIT = Path("recipes/split.json")
 PARTS = ("val", "test")

@@ -22,10 +22,10 @@ from ctsr.figures import Detail, Panel, busiest_detail, comparison_figure, new_f
 from ctsr.hu import PRESETS, FloatArray, HURange
 from ctsr.infer import by_interpolation, telling
 from ctsr.infer.conditions import StrengthName
-from ctsr.quality.before_after import BeforeAfter
+from ctsr.quality import BeforeAfter
 from ctsr.reporting import safe_name
 from ctsr.series import Series
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.tuning import super_resolve_sample
 
 

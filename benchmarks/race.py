@@ -20,16 +20,16 @@ from recipes.train import ROOTS
 from torch import nn
 
 from ctsr.checkpoint import load_model
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.files import write_json
 from ctsr.infer.engine import OpenvinoEngine, converted
 from ctsr.models import Architecture, build
 from ctsr.models.conditioning import input_channels
 from ctsr.models.profile import profile
 from ctsr.reporting import Silent
-from ctsr.train.options import TrainOptions, from_plain
+from ctsr.train import TrainOptions, from_plain
 from ctsr.train.run import train
 
 RECIPE = Path("recipes/ctsr-x2.train.yaml")

@@ -1,7 +1,7 @@
 """`python -m benchmarks.real_scans ROOT …`: what `ctsr upscale` does to real series, beside bicubic and its bounds.
 
 A few slices of every series below each ROOT are super-resolved at the default strength, or the one that is named; every
-bound of `ctsr.quality.before_after` is printed with its figure. A series with rods (a Catphan) also shows their edges.
+bound of `ctsr.quality` is printed with its figure. A series with rods (a Catphan) also shows their edges.
 """
 
 import argparse
@@ -14,10 +14,10 @@ from ctsr.errors import CtsrError, DomainError
 from ctsr.exams import read_slice, scan
 from ctsr.infer.conditions import StrengthName
 from ctsr.physics.real_scan import measure_scan
-from ctsr.quality.before_after import BOUNDS, SourceAndResult, check, measure_before_after
+from ctsr.quality import BOUNDS, SourceAndResult, check, measure_before_after
 from ctsr.series import Series
 from ctsr.series_quality import spread_indices
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.tuning import Sample, super_resolve_sample
 from ctsr.volume import VoxelsHU
 

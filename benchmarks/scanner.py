@@ -15,8 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from ctsr.checkpoint import find_model
-from ctsr.checkpoint.model import Model
+from ctsr.checkpoint import Model, find_model
 from ctsr.hu import DEFAULT_RANGE, FloatArray
 from ctsr.infer import by_interpolation, super_resolve
 from ctsr.models.conditioning import Conditions, is_conditional, with_conditions

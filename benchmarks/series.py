@@ -8,7 +8,7 @@ import numpy as np
 from ctsr.dicom.encode import slice_header
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.exams import scan
-from ctsr.phantom.exams import make_exams
+from ctsr.phantom import make_exams
 from ctsr.volume import Plane
 
 

@@ -27,18 +27,18 @@ from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
 from ctsr.cli.console import Console
 from ctsr.dicom.encode import slice_header
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.planes import super_resolve_thick
 from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures, series_section
 from ctsr.hu import tissue_masks
+from ctsr.infer import EngineRequest, choose_engine, open_engine
 from ctsr.infer.engine import OpenvinoEngine, converted
-from ctsr.infer.super_resolver import EngineRequest, choose_engine, open_engine
 from ctsr.padding import SlicePixels
-from ctsr.phantom.exams import make_exams
+from ctsr.phantom import make_exams
 from ctsr.quantization.acceptance import FEWEST_PIXELS
 from ctsr.quantization.calibration import calibrate_ranges, correct_bias, fake_quantized
-from ctsr.through_plane.slice_geometry import (
+from ctsr.through_plane import (
     THIN_ENOUGH,
     Block,
     SliceGrid,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.common import exams, workspace
 from ctsr.reporting import Silent
-from ctsr.train.options import TrainOptions
+from ctsr.train import TrainOptions
 from ctsr.train.run import train
 
 

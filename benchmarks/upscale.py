@@ -20,8 +20,8 @@ from ctsr.checkpoint import Checkpoint, Meta, current_versions, save_checkpoint
 from ctsr.degrade import Degradation
 from ctsr.exams import read_slice, scan
 from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer import body_roi
 from ctsr.infer.engine import Engine, OpenvinoEngine, TorchEngine, converted
-from ctsr.infer.super_resolver import body_roi
 from ctsr.models import Architecture, build
 from ctsr.quantization.acceptance import degraded_pairs
 from ctsr.quantization.calibration import convert_calibrated

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ctsr.dicom import quiet
 from ctsr.dicom.encode import SYNTAXES, Compression, compress, slice_header
-from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.errors import CtsrError
 from ctsr.exams import read_slice, scan

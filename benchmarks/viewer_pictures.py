@@ -20,12 +20,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from benchmarks.common import workspace
 from benchmarks.view import FLAGS
 from ctsr.degrade import Degradation
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.figures import with_palette
-from ctsr.phantom.exams import make_exams
-from ctsr.viewer.options import ViewOptions
+from ctsr.phantom import make_exams
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import open_session
 from ctsr.viewer.state import ViewRequest, prepare

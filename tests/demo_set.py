@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.phantom.exams import make_exams
+from ctsr.phantom import make_exams
 from ctsr.phantom.truth import ExamTruth, read_truth
 
 PATIENTS = 6

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.cache import VARIABLE, cache_folder, cache_place, cache_uses, clean
 from ctsr.cli.main import main
+from ctsr.paths import VARIABLE, cache_folder, cache_place, cache_uses, clean
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctsr.checkpoint.checkpoint_io import check_weights
-from ctsr.checkpoint.meta import Meta
+from ctsr.checkpoint.files import Meta, check_weights
 from ctsr.cli.exams import Scan
 from ctsr.cli.options import config_flags
 from ctsr.data.split import read_split

@@ -12,7 +12,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless
 
-from ctsr.dicom.reading import patient_id_in
+from ctsr.dicom import patient_id_in
 from ctsr.errors import CtsrError, ReadError, SeriesError, boundary
 from ctsr.exams import read_slice, scan
 from ctsr.figures import new_figure, save_figure

@@ -17,22 +17,22 @@ from ctsr.cli.main import main
 from ctsr.data.datasets import open_roots, trained_on
 from ctsr.documents import upsampled_series
 from ctsr.errors import MissingInputError, SplitError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import Evaluation, evaluate, evaluate_curve
 from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.evaluate.through_plane import evaluate_through_plane
 from ctsr.hashing import derived_uid, pseudonym
-from ctsr.infer.super_resolver import EngineRequest
+from ctsr.infer import EngineRequest
 from ctsr.preprocess import preprocess
 from ctsr.reporting import safe_name
+from ctsr.train import FinetuneOptions, TrainOptions, continued
 from ctsr.train.finetune import finetune
-from ctsr.train.options import FinetuneOptions, TrainOptions, continued
 from ctsr.train.run import train
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import upscale
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.embed import snapshot
-from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.session import PageTurn, ViewedSlice, open_session
 from ctsr.viewer.state import ViewRequest, prepare
 from tests.made.ct import body, save_series

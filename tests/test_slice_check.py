@@ -13,7 +13,7 @@ from ctsr.exams import read_slice, scan
 from ctsr.hashing import derived_uid
 from ctsr.padding import HUFinding, Verdict
 from ctsr.series import Command
-from ctsr.slice_check import NeighbourCheck, SliceJudge
+from ctsr.series_quality import NeighbourCheck, SliceJudge
 from tests.made.ct import body, save_series
 from tests.made.exams import kinds, only_series, study_of
 from tests.made.listener import Listener

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctsr.api.files import read_volume, scan, write_series
     from ctsr.api.images import degrade, preprocess, upscale
     from ctsr.api.models import Model, load_model
-    from ctsr.phantom.exams import example_volume
+    from ctsr.phantom import example_volume
     from ctsr.viewer.embed import view
     from ctsr.volume import Volume
 
@@ -42,7 +42,7 @@ __all__ = [
 _MODULES = {
     "Model": "ctsr.api.models",
     "Volume": "ctsr.volume",
-    "example_volume": "ctsr.phantom.exams",
+    "example_volume": "ctsr.phantom",
     "load_model": "ctsr.api.models",
     "read_volume": "ctsr.api.files",
     "scan": "ctsr.api.files",

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.data.split import split_file
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
-from ctsr.phantom.exams import make_exams
+from ctsr.phantom import make_exams
 from ctsr.preprocess import preprocess
 from ctsr.reporting import SILENT, Progress
-from ctsr.train.options import TrainOptions
+from ctsr.train import TrainOptions
 from ctsr.train.run import train
 
 

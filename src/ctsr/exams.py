@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ctsr.dicom import files_below, real_folders
 from ctsr.dicom import pixels as dicom_pixels
 from ctsr.dicom.grouping import group
 from ctsr.dicom.header import FileContents, read_file
-from ctsr.dicom.reading import files_below, real_folders
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError, boundary
 from ctsr.files import is_special
 from ctsr.hu import AIR, AS_READ, HUCorrection

@@ -1,13 +1,236 @@
-"""Noise and sharpness of a series on disk, from a few of its slices."""
+"""What the slices of a series are worth: whether their values fit the slices beside them, their noise and sharpness."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ctsr.exams import read_slice
-from ctsr.padding import SlicePixels
+import numpy as np
+import numpy.typing as npt
+
+from ctsr.exams import HU_DEFECTS, read_slice
+from ctsr.padding import (
+    BODY_ABOVE,
+    FEWEST,
+    LEAST_AIR,
+    NEAR_AIR,
+    PLAUSIBLE,
+    SAMPLES,
+    SHIFT_REFUSED,
+    SOFT,
+    HUFinding,
+    SlicePixels,
+    Values,
+    Verdict,
+    check_hu,
+)
 from ctsr.quality.noise import NoiseEstimate, measure_noise
 from ctsr.quality.sharpness import SharpnessEstimate, measure_sharpness
-from ctsr.series import Series
+from ctsr.series import Command, Defect, DefectKind, Series, check
+from ctsr.volume import PaddingMask, VoxelsHU
+
+AIR_VALUES = (-1000 - NEAR_AIR, -1000 + NEAR_AIR)
+JUMP = 60.0
+"""HU by which three quarters of air or soft tissue lie on one side of what they are in the slice beside it. On real
+series, sound slices differ by at most 17 in air; soft tissue gives way to bone over a wide range, not by one step."""
+ALIKE = 0.9
+"""Share of the pixels of two slices that differ by less than that where both show the same tissue."""
+LEAST_EDGE = 0.1
+"""Share of a row that the body has where a copy was cut short; where it ends of itself, it tapers off."""
+LEAST_ROWS = 48
+"""Rows of a sample without which the outline of a body is too coarse to tell."""
+BEYOND_CUT = 0.001
+"""Share of the pixels of a slice beside it that lie above the highest value of one that is cut off."""
+
+
+class SliceJudge:
+    """Judges the values of a series' slices as they are read, each beside its neighbours, for a command.
+
+    A series whose values were doubted as a whole by the scan is not looked at again.
+    """
+
+    def __init__(self, series: Series, command: Command, *, assume_hu: bool = False) -> None:
+        """Judge by the column of `command` in `ctsr.series.POLICY`; with `assume_hu`, refusals are warnings."""
+        self._series, self._assume_hu = series, assume_hu
+        self._command: Command = command
+        doubted = any(defect.kind in {*HU_DEFECTS.values(), DefectKind.MISSING_RESCALE} for defect in series.defects)
+        self._check = None if doubted else NeighbourCheck(len(series.slices))
+
+    def defects(self, index: int, pixels: SlicePixels) -> list[Defect]:
+        """Take a slice; returns what is wrong with slices that can be judged now."""
+        found = [] if self._check is None else self._check.add(index, pixels.hu, pixels.padding)
+        defects: list[Defect] = []
+        for place, finding in found:
+            header = self._series.slices[place]
+            where = header.path.name if header.frame is None else f"{header.path.name}, slice {header.frame}"
+            detail = f"{where}: unlike its series, its values do not look like HU: {finding.detail}; export it again"
+            defects.append(Defect(HU_DEFECTS[finding.verdict], detail, (place,)))
+        return defects
+
+    def __call__(self, index: int, pixels: SlicePixels) -> list[str]:
+        """Take a slice; returns warnings about slices that can be judged now.
+
+        Raises:
+            SeriesError: the command refuses a series with such a slice.
+        """
+        judged = replace(self._series, defects=tuple(self.defects(index, pixels)))
+        return check(judged, self._command, assume_hu=self._assume_hu)
+
+
+@dataclass(frozen=True)
+class SliceSample:
+    """Some pixels of a slice, evenly spread."""
+
+    hu: npt.NDArray[np.float32]
+    """(rows, columns) of those pixels."""
+    kept: PaddingMask
+    """The same shape: True where there is a value and no padding."""
+
+    @classmethod
+    def of(cls, hu: VoxelsHU, padding: PaddingMask | None = None) -> "SliceSample":
+        """Of about `SAMPLES` pixels."""
+        step = max(1, round((hu.size / SAMPLES) ** 0.5))
+        thinned = hu[::step, ::step].astype(np.float32)
+        kept = np.isfinite(thinned)
+        return cls(thinned, kept if padding is None else kept & ~padding[::step, ::step])
+
+    @property
+    def finding(self) -> HUFinding:
+        """Whether they look like HU by themselves."""
+        return check_hu(self.hu, ~self.kept)
+
+    @property
+    def values(self) -> Values:
+        """Those that count."""
+        return self.hu[self.kept].astype(np.float64)
+
+
+class NeighbourCheck:
+    """Judges the slices of a series one by one, in whatever order they are read.
+
+    One slice may look like nothing because it holds a plate of a phantom or the top of a skull: it is doubted only
+    where it also differs from what lies beside it as a whole, by one step, as other anatomy does not.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Of a series with `count` slices along its normal."""
+        self._count = count
+        self._samples: dict[int, SliceSample] = {}
+        self._judged: set[int] = set()
+
+    def add(self, index: int, hu: VoxelsHU, padding: PaddingMask | None = None) -> list[tuple[int, HUFinding]]:
+        """Take a slice; returns those that can be judged now and are doubtful, each once, with the finding."""
+        self._samples.setdefault(index, SliceSample.of(hu, padding))
+        found: list[tuple[int, HUFinding]] = []
+        for other in range(max(0, index - 2), min(self._count, index + 3)):
+            needed = {other, *self._beside(other)}
+            if other in self._judged or not needed <= self._samples.keys():
+                continue
+            self._judged.add(other)
+            finding = self._finding(other)
+            if finding.verdict is not Verdict.PLAUSIBLE:
+                found.append((other, finding))
+        return found
+
+    def _beside(self, index: int) -> tuple[int, ...]:
+        """Two slices to compare with: to either side; the nearest two at an end; fewer in a series of two or one."""
+        if 0 < index < self._count - 1:
+            return index - 1, index + 1
+        step = 1 if index == 0 else -1
+        return tuple(near for near in (index + step, index + 2 * step) if 0 <= near < self._count)
+
+    def _finding(self, index: int) -> HUFinding:
+        own = self._samples[index]
+        others = [self._samples[near] for near in self._beside(index)]
+        inside = 0 < index < self._count - 1
+        if others and all(_is_cut_short(own, other) for other in others):
+            detail = "one part of it is empty where the slices beside it go on: the copy was cut short"
+            return HUFinding(Verdict.IMPLAUSIBLE, detail)
+        alone = own.finding
+        steps = [_steps(own, other) for other in others]
+        is_moved = len(steps) > 1 and all(map(any, steps))
+        if is_moved and not inside and not any(air for air, _ in steps):
+            # What a slice at an end shows may be new, as a plate of a phantom is: only its air tells for sure.
+            return HUFinding(Verdict.SHIFTED, alone.detail) if alone.detail else PLAUSIBLE
+        if alone.verdict is Verdict.SHIFTED and (is_moved or any(air for air, _ in steps)):
+            return alone
+        if alone.verdict is Verdict.IMPLAUSIBLE and not (others and all(_agrees(own, other) for other in others)):
+            is_between = inside and all(other.finding.verdict is Verdict.PLAUSIBLE for other in others)
+            if is_between or is_moved or not all(_has_same_air(own, other) for other in others):
+                return alone
+        if alone.verdict is Verdict.CUT_OFF:
+            highest = float(own.values.max())
+            beyond = max((float((other.values > highest).mean()) for other in others), default=0.0)
+            return alone if beyond > BEYOND_CUT else PLAUSIBLE
+        return _moved(steps) if is_moved else PLAUSIBLE
+
+
+def _is_cut_short(own: SliceSample, other: SliceSample) -> bool:
+    """Whether the first or last rows hold a single value where a body ends in a straight line that goes on beside."""
+    if own.hu.shape != other.hu.shape or len(own.hu) < LEAST_ROWS:
+        return False
+    for here, there in ((own.hu, other.hu), (own.hu[::-1], other.hu[::-1])):
+        (filled,) = np.nonzero((here != here[-1, -1]).any(axis=1))
+        row = int(filled[-1]) if len(filled) else len(here) - 1
+        if row >= len(here) - 2:
+            continue
+        body = here[row] > BODY_ABOVE
+        goes_on = there[row + 1] > BODY_ABOVE
+        if body.mean() > LEAST_EDGE and (body & goes_on).sum() > body.sum() / 2:
+            return True
+    return False
+
+
+def _air(sample: SliceSample) -> PaddingMask:
+    """Which of its pixels are air."""
+    return sample.kept & (sample.hu >= AIR_VALUES[0]) & (sample.hu <= AIR_VALUES[1])
+
+
+def _has_same_air(own: SliceSample, other: SliceSample) -> bool:
+    """Whether what is air in `other` mostly is air in `own`; False where there is no air to tell by."""
+    if own.hu.shape != other.hu.shape:
+        return False
+    air = own.kept & _air(other)
+    if air.sum() < max(FEWEST, LEAST_AIR * air.size):
+        return False
+    return float(np.median(np.abs(own.hu[air] - other.hu[air]))) <= JUMP
+
+
+def _agrees(own: SliceSample, other: SliceSample) -> bool:
+    """Whether nearly all that both show has the same HU, as where the air of both is padding."""
+    if own.hu.shape != other.hu.shape:
+        return False
+    both = own.kept & other.kept
+    if both.sum() < max(FEWEST, LEAST_AIR * both.size):
+        return False
+    return float((np.abs(own.hu[both] - other.hu[both]) <= JUMP).mean()) >= ALIKE
+
+
+def _steps(own: SliceSample, other: SliceSample) -> tuple[float, float]:
+    """By how much air and soft tissue of `other` differ in `own`, HU; 0 where they do not, or not alike."""
+    if own.hu.shape != other.hu.shape:
+        return 0.0, 0.0
+    both = own.kept & other.kept
+    here, there = own.hu[both].astype(np.float64), other.hu[both]
+    air = (there >= AIR_VALUES[0]) & (there <= AIR_VALUES[1])
+    soft = (there >= SOFT[0]) & (there <= SOFT[1])
+    return _step((here - there)[air], here.size), _step((here - there)[soft], here.size)
+
+
+def _step(differences: Values, count: int) -> float:
+    """The median of differences that are one step; 0 where there is none, or where they are few of `count`."""
+    if len(differences) < max(FEWEST, LEAST_AIR * count):
+        return 0.0
+    low, middle, high = np.percentile(differences, [25, 50, 75])
+    is_step = (low > JUMP or high < -JUMP) and high - low <= max(JUMP, abs(middle) / 2)
+    return float(middle) if is_step else 0.0
+
+
+def _moved(steps: Sequence[tuple[float, float]]) -> HUFinding:
+    """The finding on a slice that differs from each of those beside it."""
+    air, soft = min(steps, key=lambda step: max(map(abs, step)))
+    detail = f"its air lies {air:+.0f} HU and its soft tissue {soft:+.0f} HU from that of the slices beside it"
+    # Soft tissue alone may be a plate of a phantom.
+    return HUFinding(Verdict.IMPLAUSIBLE if abs(air) >= SHIFT_REFUSED else Verdict.SHIFTED, detail)
+
 
 SLICES = 5
 """Looked at in a series, unless told otherwise."""

@@ -28,9 +28,9 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
-from ctsr.cache import cache_folder
 from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.files import atomic_path
+from ctsr.paths import cache_folder
 from ctsr.reporting import SILENT, Progress, one_line
 
 SourceKind: TypeAlias = Literal["pypi", "torchvision"]

@@ -18,8 +18,8 @@ assert seconds < 0.1, seconds
 assert "numpy" not in sys.modules and "torch" not in sys.modules
 ctsr.Volume, ctsr.scan, ctsr.example_volume
 assert "torch" not in sys.modules
-import ctsr.upscale.options
-assert ctsr.upscale.options.UpscaleOptions().strength == "standard"
+import ctsr.upscale
+assert ctsr.upscale.UpscaleOptions().strength == "standard"
 assert callable(ctsr.upscale) and callable(ctsr.preprocess)
 assert "torch" not in sys.modules
 print(len(dir(ctsr)))

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctsr.checkpoint import Model, load_checkpoint, load_model
-from ctsr.checkpoint.model import blend, save_blend
+from ctsr.checkpoint import Model, blend, load_checkpoint, load_model, save_blend
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError
 from ctsr.hu import HURange

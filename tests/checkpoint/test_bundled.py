@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ctsr.checkpoint import load_model, resolve_model
-from ctsr.checkpoint.checkpoint_io import read_card
+from ctsr.checkpoint.files import read_card
 from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.data.hu_cache import open_series
 from ctsr.data.pairs import slice_pair

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ctsr.checkpoint import load_model, save_checkpoint
-from ctsr.checkpoint.meta import unusual
+from ctsr.checkpoint import load_model, save_checkpoint, unusual
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, MissingInputError
 from ctsr.exams import only_series

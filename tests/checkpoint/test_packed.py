@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from ctsr.checkpoint import load_model
-from ctsr.checkpoint.checkpoint_io import read_card, save_packed
+from ctsr.checkpoint.files import read_card, save_packed
 from ctsr.errors import CheckpointError, MissingInputError
 from ctsr.models import build
 from tests.made.model import META

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.checkpoint.checkpoint_io import read_card
+from ctsr.checkpoint.files import read_card
 from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.cli.main import main
 from tests.made.exams import save_patients

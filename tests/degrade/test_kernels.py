@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctsr.degrade import DegradationParams
-from ctsr.degrade.apply import Taps, antialiased_taps, area_taps, blur_taps, reflected
+from ctsr.degrade import DegradationParams, Taps, antialiased_taps, area_taps, blur_taps, reflected
 
 
 @given(st.integers(1, 12), st.integers(-40, 40), st.integers(0, 60))

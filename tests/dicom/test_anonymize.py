@@ -8,7 +8,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from ctsr.dicom.anonymize import Anonymizer
+from ctsr.dicom.variants import Anonymizer
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.volume import Plane
 from tests.made.ct import body, ct_slice, save

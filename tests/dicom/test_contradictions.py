@@ -328,7 +328,7 @@ def test_a_deflated_file_that_inflates_to_more_than_an_image_is_refused(
     made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     save(made, tmp_path / "IM")
     assert scan_patient(tmp_path).series
-    monkeypatch.setattr("ctsr.dicom.reading.MOST_INFLATED", 5000)
+    monkeypatch.setattr("ctsr.dicom.MOST_INFLATED", 5000)
     (excluded,) = scan_patient(tmp_path).excluded
     assert "its deflated data set is larger than" in excluded.reason
 

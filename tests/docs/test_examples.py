@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctsr.phantom.exams import example_volume
+from ctsr.phantom import example_volume
 from tests.made.ct import save_series
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.py"))

@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from ctsr.cli.main import main
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 
 ROOT = Path(__file__).parents[2]
 SLICER = ROOT / "integrations/slicer/CtsrUpscale/CtsrUpscale.py"

@@ -14,9 +14,9 @@ import torch
 
 from ctsr.checkpoint import load_model
 from ctsr.errors import CtsrError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import Evaluation, evaluate, evaluate_curve
 from ctsr.evaluate.methods import load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import read_rows
 from ctsr.evaluate.runner import WorkerPool
 from ctsr.pool import executor_for

@@ -13,6 +13,7 @@ from ctsr.data.datasets import open_exams
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler
 from ctsr.errors import UsageError
+from ctsr.evaluate import DRAWN, ConditionsSource, EvaluateOptions
 from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import (
     BICUBIC,
@@ -21,7 +22,6 @@ from ctsr.evaluate.methods import (
     super_resolvers,
     told_conditions,
 )
-from ctsr.evaluate.options import DRAWN, ConditionsSource, EvaluateOptions
 from ctsr.evaluate.output_folder import Row, Told, read_rows
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import telling
@@ -221,7 +221,7 @@ def test_a_source_is_read_back_from_what_is_recorded() -> None:
 
 
 def test_the_viewer_tells_the_network_what_the_evaluation_did(told, conditional_path: Path, root: Path, store) -> None:
-    from ctsr.viewer.options import ViewOptions
+    from ctsr.viewer import ViewOptions
     from ctsr.viewer.session import ViewedSlice, open_session
     from ctsr.viewer.state import ViewRequest, prepare
 

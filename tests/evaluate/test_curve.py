@@ -9,10 +9,10 @@ import pytest
 from ctsr import __version__
 from ctsr.checkpoint import Model, load_model
 from ctsr.cli.main import main
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate import evaluation as curve_module
 from ctsr.evaluate.evaluation import Curve, evaluate, evaluate_curve
 from ctsr.evaluate.methods import MODEL, ModelUnderTest
-from ctsr.evaluate.options import EvaluateOptions
 from tests.made.listener import Listener
 from tests.made.model import save_model
 from tests.needs import needs_weights

@@ -11,10 +11,9 @@ import pytest
 from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
-from ctsr.evaluate import methods
+from ctsr.evaluate import EvaluateOptions, methods
 from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import BICUBIC, LINEAR, ModelUnderTest
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import read_rows
 from ctsr.reporting import SILENT
 

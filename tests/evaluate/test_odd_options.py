@@ -12,9 +12,9 @@ from ctsr.cli.console import Console
 from ctsr.cli.training import show
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import BICUBIC, ModelUnderTest, load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.viewer.samplers import read_summary
 from tests.made.exams import save_patients
 from tests.made.listener import Listener

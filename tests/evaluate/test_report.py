@@ -6,9 +6,9 @@ from typing import Literal
 import pytest
 from playwright.sync_api import sync_playwright
 
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, MODEL, load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.hashing import pseudonym
 from ctsr.preprocess import preprocess
 from tests.made.ct import body, save_series

@@ -19,9 +19,9 @@ from ctsr.data.hu_cache import open_series
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler, Sampling, degrade
 from ctsr.errors import MissingInputError, SplitError, UsageError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, LANCZOS, MODEL, ModelUnderTest, load_model_under_test
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.exams import scan_patient
 from ctsr.hu import DEFAULT_RANGE

@@ -14,8 +14,8 @@ import ctsr
 from ctsr.checkpoint import load_model
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError, MissingInputError, UsageError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.planes import super_resolve_thick
 from ctsr.evaluate.slices import chosen_planes
 from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures
@@ -23,7 +23,7 @@ from ctsr.hallucination.lesion_insertion import Lesion, draw_between, trials_bet
 from ctsr.hu import AIR
 from ctsr.infer import TorchEngine
 from ctsr.physics.transfer import full_width, slice_sensitivity
-from ctsr.through_plane.slice_geometry import Block, SliceProfile, ThickenedVolume, thicken
+from ctsr.through_plane import Block, SliceProfile, ThickenedVolume, thicken
 from tests.made.ct import body, save_series
 from tests.made.exams import only_series
 from tests.made.listener import Listener

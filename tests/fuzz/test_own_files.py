@@ -13,7 +13,7 @@ from numpy.random import Generator
 from safetensors.torch import load_file
 
 from ctsr.checkpoint import load_checkpoint, load_model, save_checkpoint
-from ctsr.checkpoint.checkpoint_io import save_packed
+from ctsr.checkpoint.files import save_packed
 from ctsr.cli.exams import Scan
 from ctsr.cli.options import config_flags
 from ctsr.data.split import read_split

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ctsr import infer
 from ctsr.checkpoint import Model, load_model
 from ctsr.errors import UsageError
-from ctsr.infer import TorchEngine, super_resolve, super_resolver
+from ctsr.infer import EngineRequest, TorchEngine, choose_engine, open_engine, super_resolve
 from ctsr.infer.engine import OpenvinoEngine, converted, weights_hash
-from ctsr.infer.super_resolver import EngineRequest, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from tests.made.listener import Listener
 from tests.made.model import save_model
@@ -121,7 +121,7 @@ def test_auto_takes_openvino_on_a_cpu(generator: Model, tmp_path: Path) -> None:
 def test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it(
     generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(super_resolver, "is_installed", lambda **_: False)
+    monkeypatch.setattr(infer, "is_installed", lambda **_: False)
     listener = Listener()
     spec = choose_engine(generator, asked(tmp_path, "auto"), tuple, listener)
     assert open_engine(spec, generator).name == "torch fp32"

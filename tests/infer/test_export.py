@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctsr.checkpoint import Model, load_model
-from ctsr.checkpoint.checkpoint_io import read_card
+from ctsr.checkpoint.files import read_card
 from ctsr.cli.main import main
 from ctsr.data.datasets import trained_on
 from ctsr.data.split import choose_split

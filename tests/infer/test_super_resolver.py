@@ -11,12 +11,11 @@ from torch import Tensor
 
 from ctsr.errors import DomainError
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.infer import TorchEngine
-from ctsr.infer.super_resolver import FADE, MARGIN, STEP, SliceSuperResolver, body_roi
+from ctsr.infer import FADE, MARGIN, STEP, SliceSuperResolver, TorchEngine, body_roi
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
-from ctsr.quality.before_after import block_means
+from ctsr.quality import block_means
 from tests.made.ct import body, ellipse
 
 SCALE = 2

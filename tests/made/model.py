@@ -7,8 +7,7 @@ import torch
 from ctsr.checkpoint import Checkpoint, Meta, TrainingCard, current_versions, save_checkpoint
 from ctsr.degrade import Degradation
 from ctsr.hu import HURange
-from ctsr.models import Architecture, build
-from ctsr.models.architecture import THROUGH_PLANE
+from ctsr.models import THROUGH_PLANE, Architecture, build
 from ctsr.train.through_plane import ThroughPlaneDegradation
 
 SPLIT = {"train": ("anna", "bert", "cleo"), "val": ("dora", "emil"), "test": ("fred",)}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ctsr.checkpoint import Checkpoint, load_checkpoint
-from ctsr.train.options import RunOptions, plain_options
+from ctsr.train import RunOptions, plain_options
 from ctsr.train.session import TrainResult
 
 KILLERS = {
@@ -100,8 +100,8 @@ def killed(options: RunOptions, tmp_path: Path, *, verb: str, when: str, updates
     program.write_text(
         "import json, os, signal, sys\n"
         "from pathlib import Path\n"
-        "import ctsr.checkpoint.checkpoint_io as files, ctsr.train.loop as learner\n"
-        f"from ctsr.train.options import {kind}, from_plain\n"
+        "import ctsr.checkpoint.files as files, ctsr.train.loop as learner\n"
+        f"from ctsr.train import {kind}, from_plain\n"
         f"from ctsr.train.{'run' if verb == 'train' else verb} import {verb}\n"
         "die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         "count = {'steps': 0}\n"

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from ctsr.errors import CheckpointError, DomainError
-from ctsr.models import Architecture, build, describe, load_state, receptive_radius
-from ctsr.models.architecture import FAMILIES, THROUGH_PLANE
+from ctsr.models import FAMILIES, THROUGH_PLANE, Architecture, build, describe, load_state, receptive_radius
 from ctsr.models.interpolation import enlarge
 from ctsr.models.networks import RRDBNet
 from tests.models.foreign import basicsr_forward, basicsr_state, user_forward, user_state

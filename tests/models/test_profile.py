@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from ctsr.errors import DomainError
-from ctsr.models import Architecture, build
-from ctsr.models.architecture import FAMILIES, THROUGH_PLANE
+from ctsr.models import FAMILIES, THROUGH_PLANE, Architecture, build
 from ctsr.models.profile import profile, training_bytes_per_pixel
 
 IN_PLANE = [name for name in FAMILIES if name != THROUGH_PLANE]

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from ctsr.errors import DomainError
-from ctsr.models import Architecture, build, receptive_radius
-from ctsr.models.architecture import THROUGH_PLANE
+from ctsr.models import THROUGH_PLANE, Architecture, build, receptive_radius
 from ctsr.models.conditioning import (
     ThroughPlaneConditions,
     input_channels,

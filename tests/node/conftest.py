@@ -12,9 +12,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 
+from ctsr.node import EventLog, NodeOptions
 from ctsr.node.queue import Queue
 from ctsr.node.receiver import VERIFICATION, Receiver
-from ctsr.node.settings import EventLog, NodeOptions
 from tests.made.ct import body, slices
 
 

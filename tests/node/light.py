@@ -9,8 +9,8 @@ from typing import Any
 
 from pydicom import dcmread
 
+from ctsr.node import EventLog, NodeOptions
 from ctsr.node.service import serve
-from ctsr.node.settings import EventLog, NodeOptions
 from tests.made.ct import save
 
 

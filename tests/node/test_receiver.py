@@ -11,8 +11,8 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from ctsr.errors import CtsrError
+from ctsr.node import NodeOptions
 from ctsr.node.receiver import CANNOT_UNDERSTAND, MISMATCH, OUT_OF_RESOURCES, SUCCESS, _check_inflated
-from ctsr.node.settings import NodeOptions
 from tests.dicom.syntaxes import SYNTAXES, transcoded
 from tests.needs import needs_program
 from tests.node.conftest import Listen, associate, ct_slices, store

@@ -11,10 +11,10 @@ import pytest
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 
+from ctsr.node import NodeOptions, parse_destination
 from ctsr.node.queue import Instance, JobState, Queue, StudyJob
 from ctsr.node.receiver import STORED_CLASSES
 from ctsr.node.sender import Sender
-from ctsr.node.settings import NodeOptions, parse_destination
 from tests.made.ct import save
 from tests.made.orthanc import free_ports
 from tests.node.conftest import Log, ct_slices

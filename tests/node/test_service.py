@@ -22,11 +22,11 @@ from ctsr.checkpoint import load_model
 from ctsr.cli.main import main
 from ctsr.cli.upscale import ModelUpscaler
 from ctsr.errors import DiskFullError
-from ctsr.infer.super_resolver import EngineRequest
+from ctsr.infer import EngineRequest
+from ctsr.node import NodeOptions
 from ctsr.node.queue import Instance, JobState, Queue
 from ctsr.node.service import ROOM_PAUSE_S, Worker, serve
-from ctsr.node.settings import NodeOptions
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.series import Outcome
 from tests.made.ct import save
 from tests.made.model import save_model, save_slice_model

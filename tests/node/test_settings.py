@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ctsr.errors import UsageError
-from ctsr.node.settings import DicomPeer, EventLog, NodeOptions, StowServer, parse_destination
+from ctsr.node import DicomPeer, EventLog, NodeOptions, StowServer, parse_destination
 
 
 def test_destinations_are_read() -> None:

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from ctsr.phantom.geometry import AxialPlane, Ellipsoid, RandomField, coverage, tube, tube_distance
 from ctsr.phantom.patients import PATIENTS, Body, PixelGrid, patient
+from ctsr.phantom.rendering import AxialPlane, Ellipsoid, RandomField, coverage, tube, tube_distance
 from ctsr.phantom.viscera import Growth, grow_tree
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ctsr.phantom.patients import PATIENTS
-from ctsr.phantom.scanner import KERNELS, acquire, noise_field
+from ctsr.phantom.rendering import KERNELS, acquire, noise_field
 
 SPACING = 0.75
 

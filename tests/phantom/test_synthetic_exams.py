@@ -10,8 +10,8 @@ import pytest
 
 from ctsr.dicom.encode import IMPLEMENTATION_CLASS_UID
 from ctsr.errors import DomainError
-from ctsr.phantom.exams import make_exams
-from ctsr.phantom.scanner import outside_circle
+from ctsr.phantom import make_exams
+from ctsr.phantom.rendering import outside_circle
 from tests.demo_set import PATIENTS, SLICES, DemoExams
 from tests.needs import needs_program
 from tests.oracles import dciodvfy

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from ctsr.errors import DomainError
-from ctsr.quality.before_after import (
+from ctsr.quality import (
     BOUNDS,
     BeforeAfter,
     SourceAndResult,

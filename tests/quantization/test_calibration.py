@@ -15,9 +15,8 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.degrade import Degradation
 from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
-from ctsr.infer import Engine, TorchEngine
+from ctsr.infer import Engine, EngineRequest, TorchEngine, choose_engine, open_engine
 from ctsr.infer.engine import OpenvinoEngine, openvino_core
-from ctsr.infer.super_resolver import EngineRequest, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from ctsr.models.networks import RRDBNet
 from ctsr.quantization.acceptance import (

@@ -18,8 +18,8 @@ from ctsr.errors import CheckpointError, DomainError, UsageError
 from ctsr.exams import scan
 from ctsr.hashing import pseudonym
 from ctsr.hu import DEFAULT_RANGE
+from ctsr.infer import EngineRequest, choose_engine, open_engine
 from ctsr.infer.engine import OpenvinoEngine, converted, openvino_core
-from ctsr.infer.super_resolver import EngineRequest, choose_engine, open_engine
 from ctsr.models import Architecture, build
 from ctsr.quantization.calibration import (
     MAX_WEIGHT_STEP,

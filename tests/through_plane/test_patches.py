@@ -9,7 +9,7 @@ from scipy import linalg, ndimage
 
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.models.conditioning import ThroughPlaneConditions
-from ctsr.through_plane.slice_geometry import SliceProfile, thickening, whole_within
+from ctsr.through_plane import SliceProfile, thickening, whole_within
 from ctsr.train.through_plane import ThroughPlaneDegradation, ThroughPlaneDraw, as_batch, make_patch
 
 SIDE = 32

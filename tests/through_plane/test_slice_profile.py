@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, stats
 
 from ctsr.errors import DomainError
-from ctsr.through_plane.slice_geometry import (
+from ctsr.through_plane import (
     AlongZ,
     SliceProfile,
     interpolation,

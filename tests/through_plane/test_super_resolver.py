@@ -12,17 +12,16 @@ from ctsr.errors import DomainError, SeriesError, UsageError
 from ctsr.exams import scan_patient
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import TorchEngine
-from ctsr.models import Architecture, build
-from ctsr.models.architecture import THROUGH_PLANE
+from ctsr.models import THROUGH_PLANE, Architecture, build
 from ctsr.models.networks import start_as_bilinear
 from ctsr.padding import SlicePixels
-from ctsr.through_plane import super_resolver
-from ctsr.through_plane.slice_geometry import (
+from ctsr.through_plane import (
     SliceGrid,
     SliceProfile,
     interpolation,
     parse_profile,
     plan_slices,
+    super_resolver,
     thickening,
 )
 from ctsr.through_plane.super_resolver import Block, ThroughPlaneSuperResolver

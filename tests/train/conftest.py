@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.train.options import FinetuneOptions, TrainOptions
+from ctsr.train import FinetuneOptions, TrainOptions
 from ctsr.train.run import train
 from tests.made.exams import save_patients
 

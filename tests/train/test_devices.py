@@ -16,9 +16,9 @@ from lightning_fabric import Fabric
 
 from ctsr.checkpoint import load_checkpoint
 from ctsr.errors import CtsrError
+from ctsr.train import FinetuneOptions
 from ctsr.train.devices import ending_in_one_line, heed_signals
 from ctsr.train.finetune import finetune
-from ctsr.train.options import FinetuneOptions
 from tests.made.training import assert_same_gradients, assert_same_state
 
 CTSR = (str(Path(sys.executable).with_name("ctsr")),)

@@ -18,10 +18,9 @@ from ctsr.data.datasets import trained_on
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, SplitError, UsageError
 from ctsr.models import StateDict
-from ctsr.train import adversarial
+from ctsr.train import FinetuneOptions, TrainOptions, adversarial
 from ctsr.train import finetune as finetune_module
 from ctsr.train.finetune import finetune
-from ctsr.train.options import FinetuneOptions, TrainOptions
 from ctsr.train.run import train
 from ctsr.train.run_folder import FinetuneRow
 from tests.made.listener import Listener

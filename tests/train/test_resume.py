@@ -10,8 +10,8 @@ from ctsr.checkpoint import load_checkpoint
 from ctsr.cli.main import main
 from ctsr.data.split import PARTS
 from ctsr.errors import CtsrError, UsageError
+from ctsr.train import TrainOptions
 from ctsr.train import run as module
-from ctsr.train.options import TrainOptions
 from ctsr.train.run import train
 
 

@@ -14,7 +14,7 @@ from ctsr.data.hu_cache import open_series
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, UsageError
 from ctsr.exams import scan_patient
-from ctsr.train.options import TrainOptions
+from ctsr.train import TrainOptions
 from ctsr.train.run import train
 from tests.made.exams import save_patient
 from tests.made.listener import Listener

@@ -8,8 +8,8 @@ from ctsr.checkpoint import find_model, load_model
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.infer.export import export
+from ctsr.train import FinetuneOptions, TrainOptions
 from ctsr.train.finetune import finetune
-from ctsr.train.options import FinetuneOptions, TrainOptions
 from ctsr.train.run import train
 from ctsr.train.through_plane import ThroughPlaneDegradation
 from tests.made.training import assert_same_state, last

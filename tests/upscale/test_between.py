@@ -14,11 +14,10 @@ from ctsr.checkpoint import Model
 from ctsr.cli.main import main
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import read_volume
-from ctsr.infer.super_resolver import EngineRequest
+from ctsr.infer import EngineRequest
+from ctsr.upscale import UpscaleOptions, writers
 from ctsr.upscale import between as upscale_between
-from ctsr.upscale import writers
 from ctsr.upscale.between import pick_models
-from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from tests.made.ct import Edit, body, ct_slice, save, save_series, slices, write
 from tests.made.exams import only_series

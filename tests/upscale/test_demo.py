@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ctsr.checkpoint import Model
-from ctsr.infer.super_resolver import EngineRequest
-from ctsr.phantom.exams import make_exams
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.infer import EngineRequest
+from ctsr.phantom import make_exams
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import upscale
 from tests.demo_set import DemoExams
 from tests.made.exams import only_series

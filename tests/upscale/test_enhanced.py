@@ -14,11 +14,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, LegacyConvertedEnhancedCTIm
 from ctsr.checkpoint import Model
 from ctsr.cli.main import main
 from ctsr.dicom.encode import SYNTAXES
-from ctsr.dicom.enhanced import save_enhanced, size_problem
+from ctsr.dicom.variants import save_enhanced, size_problem
 from ctsr.errors import ReadError, SeriesError, UsageError
 from ctsr.exams import read_volume
-from ctsr.infer.super_resolver import EngineRequest
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.infer import EngineRequest
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from ctsr.volume import Volume
 from tests.made.ct import body, padded, save, save_series, slices
@@ -173,7 +173,7 @@ def test_without_highdicom_the_line_says_what_to_install(
     series: Path, bilinear: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("ctsr.dicom.enhanced.find_spec", lambda name: None if name == "highdicom" else find(name))
+    monkeypatch.setattr("ctsr.dicom.variants.find_spec", lambda name: None if name == "highdicom" else find(name))
     with pytest.raises(UsageError, match=r"pip install '\.\[enhanced\]'"):
         run(series, tmp_path / "out", bilinear, enhanced=True)
 

@@ -9,8 +9,8 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from ctsr.checkpoint import Model
-from ctsr.infer.super_resolver import EngineRequest
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.infer import EngineRequest
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import upscale
 from tests.made.ct import body, padded, save_series
 from tests.made.orthanc import Archive, running

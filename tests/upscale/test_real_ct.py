@@ -15,13 +15,12 @@ from pydicom import dcmread
 from ctsr.checkpoint import Model
 from ctsr.exams import read_slice, read_volume, scan
 from ctsr.hu import DEFAULT_RANGE, tissue_blocks
-from ctsr.infer import TorchEngine
-from ctsr.infer.super_resolver import EngineRequest, SliceSuperResolver, body_roi
+from ctsr.infer import EngineRequest, SliceSuperResolver, TorchEngine, body_roi
 from ctsr.models import Architecture, build
 from ctsr.models.interpolation import enlarge
 from ctsr.models.networks import RRDBNet, start_as_bilinear
 from ctsr.series import Series
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from ctsr.volume import Volume
 from tests.made.exams import REAL_PATIENTS, only_series

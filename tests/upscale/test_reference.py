@@ -14,8 +14,8 @@ from ctsr.checkpoint import Model
 from ctsr.cli.main import main
 from ctsr.errors import SeriesError, UsageError
 from ctsr.exams import read_volume
-from ctsr.infer.super_resolver import EngineRequest
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.infer import EngineRequest
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from ctsr.volume import Grid, Volume
 from tests.made.ct import body, save_series

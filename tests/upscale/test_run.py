@@ -19,8 +19,8 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
-from ctsr.infer.super_resolver import EngineRequest
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.infer import EngineRequest
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import Report, upscale
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
 from tests.made.exams import only_series

@@ -9,17 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint import Model
-from ctsr.checkpoint.model import load_model
+from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED, bundled_for
 from ctsr.degrade import DegradationParams
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import read_slice
+from ctsr.infer import EngineRequest
 from ctsr.infer.conditions import STRENGTHS, Strength
-from ctsr.infer.super_resolver import EngineRequest
 from ctsr.models.interpolation import enlarge
-from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
+from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.run import upscale
 from ctsr.upscale.tuning import strength_of
 from tests.made.ct import body, save_series

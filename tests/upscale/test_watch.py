@@ -6,8 +6,8 @@ from pydicom import dcmread
 
 from ctsr.checkpoint import Model
 from ctsr.errors import UsageError
-from ctsr.infer.super_resolver import EngineRequest
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.infer import EngineRequest
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import GrowingFolder, watch
 from tests.made.ct import body, save, slices
 from tests.made.listener import Listener

@@ -15,8 +15,8 @@ from playwright import sync_api as playwright
 
 from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import Window
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.images import PanelImage, PanelName
-from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import ViewedSlice, open_session
 from ctsr.viewer.state import ViewRequest, prepare

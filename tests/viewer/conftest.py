@@ -10,7 +10,7 @@ import torch
 
 from ctsr.degrade import Degradation
 from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
-from ctsr.viewer.options import ViewOptions
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import PageTurn, ViewerSession, open_session
 from ctsr.viewer.state import ViewRequest, prepare

@@ -15,15 +15,14 @@ from ctsr.degrade import Degradation
 from ctsr.errors import SeriesError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
 from ctsr.exams import read_slice
-from ctsr.infer.super_resolver import EngineRequest
-from ctsr.through_plane import super_resolver
-from ctsr.through_plane.slice_geometry import interpolation
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.infer import EngineRequest
+from ctsr.through_plane import interpolation, super_resolver
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import upscale
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.api import answer
 from ctsr.viewer.embed import snapshot
 from ctsr.viewer.native import BetweenImages
-from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.samplers import SliceCache, StaleRequestError
 from ctsr.viewer.session import Prefetcher, ViewedSlice, ViewerSession, open_session
 from ctsr.viewer.state import ViewRequest, prepare

@@ -17,14 +17,14 @@ from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
 from ctsr.evaluate.methods import ModelUnderTest, load_model_under_test
 from ctsr.exams import read_slice
-from ctsr.infer.super_resolver import EngineRequest
+from ctsr.infer import EngineRequest
 from ctsr.models.interpolation import enlarge
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import upscale
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.api import answer
 from ctsr.viewer.embed import snapshot
 from ctsr.viewer.native import NativeImages
-from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.samplers import Setting, with_strength
 from ctsr.viewer.session import ViewedSlice, ViewerSession, open_session
 from ctsr.viewer.state import ViewRequest, prepare

@@ -14,8 +14,8 @@ import pytest
 
 from ctsr.degrade import Degradation
 from ctsr.hu import Window
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.images import NO_SLICE
-from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import ViewedSlice, open_session
 from ctsr.viewer.state import ViewRequest, prepare

@@ -13,7 +13,7 @@ import pytest
 from ctsr.degrade import Degradation
 from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import Window
-from ctsr.viewer.options import ViewOptions
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.state import ViewRequest
 from tests.made.ct import body, save_series

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ctsr.degrade import Degradation
-from ctsr.viewer.options import ViewOptions
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import open_session
 from ctsr.viewer.state import ViewRequest, prepare

@@ -11,8 +11,8 @@ import pytest
 
 from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import PRESETS, Window
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.images import slab_indices
-from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.state import ViewRequest
 from tests.viewer.browser import (
     BrowserPage,

@@ -11,9 +11,9 @@ import pytest
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation
 from ctsr.errors import ReadError, UsageError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, LANCZOS, LINEAR, MODEL, ModelUnderTest
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Row, read_rows
 from ctsr.viewer.roi_metrics import METRICS
 from ctsr.viewer.session import ViewedSlice, ViewerSession

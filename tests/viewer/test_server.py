@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from ctsr.errors import UsageError
-from ctsr.viewer import server
-from ctsr.viewer.options import ViewOptions
+from ctsr.viewer import ViewOptions, server
 from ctsr.viewer.server import STATIC, ViewServer, static_file
 from ctsr.viewer.session import ViewerSession
 from tests.made.listener import Listener

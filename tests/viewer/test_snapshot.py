@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ctsr.errors import UsageError
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.embed import snapshot
-from ctsr.viewer.options import ViewOptions
 from tests.made.listener import Listener
 from tests.viewer.conftest import Open
 

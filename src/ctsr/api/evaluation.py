@@ -16,10 +16,10 @@ from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
 from ctsr.errors import DomainError, UsageError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import Evaluation
 from ctsr.evaluate.evaluation import evaluate as evaluate_folder
 from ctsr.evaluate.methods import BASELINES, ModelUnderTest, method_names, reconstruct
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.planes import ThroughPlaneResult
 from ctsr.evaluate.slice_metrics import Domain, MaskName, MetricEvaluator
 from ctsr.evaluate.through_plane import evaluate_through_plane
@@ -28,7 +28,7 @@ from ctsr.infer.engine import pick_device
 from ctsr.metrics import METRICS, choose_metrics
 from ctsr.models.interpolation import Interpolation
 from ctsr.reporting import SILENT, Progress
-from ctsr.upscale.options import DEFAULT_MODEL
+from ctsr.upscale import DEFAULT_MODEL
 from ctsr.volume import Volume
 
 Means: TypeAlias = dict[str, float | None]
@@ -178,7 +178,7 @@ def evaluate(
         through_plane: where `source` is a folder: measure a model between slices instead; thin series are made thick
             by pairs of ``thickness=(5, 5)`` and ``distance=(5, 3)``, mm, and brought back. `degradation` and
             `baselines` have no meaning then.
-        options: where `source` is a folder: other fields of `ctsr.evaluate.options.EvaluateOptions`, such as
+        options: where `source` is a folder: other fields of `ctsr.evaluate.EvaluateOptions`, such as
             ``split="test"``, ``max_patients=3`` or ``no_plots=True``.
 
     Returns:

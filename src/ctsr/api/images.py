@@ -18,11 +18,11 @@ from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.infer.conditions import StrengthName
 from ctsr.infer.engine import EngineName, Precision
 from ctsr.padding import SlicePixels, plane_of, slice_of, volume_of
-from ctsr.preprocess.run import PreprocessReport
-from ctsr.preprocess.run import preprocess as preprocess_folder
+from ctsr.preprocess import PreprocessReport
+from ctsr.preprocess import preprocess as preprocess_folder
 from ctsr.reporting import SILENT, Progress
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.between import pick_models, slices_between, upscale_volume
-from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.run import Report as UpscaleReport
 from ctsr.upscale.run import upscale as upscale_folder
 from ctsr.volume import Volume, VoxelsHU, at_spacing, resample

@@ -9,9 +9,9 @@ from ctsr.checkpoint import Model, resolve_model
 from ctsr.checkpoint import load_model as load_checkpoint_model
 from ctsr.errors import UsageError
 from ctsr.files import file_state
+from ctsr.infer import EngineRequest, choose_engine, open_engine
 from ctsr.infer.engine import Engine, EngineName, Precision, pick_device
-from ctsr.infer.super_resolver import EngineRequest, choose_engine, open_engine
-from ctsr.upscale.options import DEFAULT_MODEL
+from ctsr.upscale import DEFAULT_MODEL
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
 """A model of `ctsr.load_model`, or what that function takes."""

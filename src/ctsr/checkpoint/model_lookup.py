@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ctsr
-from ctsr.checkpoint.checkpoint_io import PACKED
+from ctsr.checkpoint.files import PACKED
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.files import STAMP
 from ctsr.paths import FoundPath, native_path, search_path

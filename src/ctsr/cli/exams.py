@@ -21,8 +21,7 @@ from ctsr.hu import HUOptions
 from ctsr.paths import native_path, resolve_path
 from ctsr.reporting import counted
 from ctsr.series import DefectKind, Excluded, Inventory, Series
-from ctsr.series_quality import SeriesQuality, measure_series
-from ctsr.slice_check import SliceJudge
+from ctsr.series_quality import SeriesQuality, SliceJudge, measure_series
 
 if TYPE_CHECKING:
     from ctsr.data.split import PatientRow

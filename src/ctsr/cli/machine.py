@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from ctsr import __version__
-from ctsr.cache import PARTS, cache_place, cache_uses, clean
 from ctsr.cli.console import NONE, Console, mm
 from ctsr.cli.options import Common
 from ctsr.errors import CtsrError, UsageError
+from ctsr.paths import PARTS, cache_place, cache_uses, clean
 from ctsr.reporting import duration, one_line, size
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ class Demo:
         return 0
 
     def _make_data(self, folder: Path, console: Console) -> int:
-        from ctsr.phantom.exams import make_exams
+        from ctsr.phantom import make_exams
 
         exams = make_exams(folder, seed=self.seed, progress=console)
         columns = ("patient", "series", "kernel", "spacing mm", "step mm", "landmarks")

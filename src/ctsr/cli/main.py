@@ -16,13 +16,12 @@ from typing import Any, NoReturn, Protocol, cast
 import tyro
 
 from ctsr import __version__
-from ctsr.cache import VARIABLE, cache_place
 from ctsr.cli.console import Console
 from ctsr.cli.flags import canonical, flags_of, help_text, usage_error, with_flags
 from ctsr.cli.options import Common, config_flags, gathered, given_names, with_native_paths
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.files import FULL, REFUSED
-from ctsr.paths import native_path
+from ctsr.paths import VARIABLE, cache_place, native_path
 from ctsr.reporting import one_line
 
 OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130

@@ -10,7 +10,7 @@ from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.paths import check_free, native_path, resolve_path
-from ctsr.quantization.options import QuantizeOptions
+from ctsr.quantization import QuantizeOptions
 from ctsr.reporting import size
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _row(model: "BundledModel") -> tuple[str, ...]:
 
 def _card(reference: str, console: Console) -> str:
     from ctsr.checkpoint import resolve_model
-    from ctsr.checkpoint.checkpoint_io import PACKED, read_card
+    from ctsr.checkpoint.files import PACKED, read_card
 
     resolved = resolve_model(reference)
     if resolved.note:
@@ -293,8 +293,7 @@ class Quantize:
         """Exit status: 0, or 1 if the loss was too large or a series could not be used."""
         from ctsr.checkpoint import find_model
         from ctsr.checkpoint.model_lookup import check_own_folder
-        from ctsr.quantization.quantize import quantize
-        from ctsr.quantization.quantized_model import quantized_path, save_quantized
+        from ctsr.quantization.quantized_model import quantize, quantized_path, save_quantized
 
         model = find_model(self.model, kind="any", progress=console)
         if model.architecture.is_through_plane:
@@ -338,8 +337,7 @@ class Blend:
 
     def run(self, console: Console) -> int:
         """Exit status 0."""
-        from ctsr.checkpoint import load_model, resolve_model
-        from ctsr.checkpoint.model import blended_path, save_blend
+        from ctsr.checkpoint import blended_path, load_model, resolve_model, save_blend
         from ctsr.checkpoint.model_lookup import check_own_folder
 
         found = [resolve_model(name) for name in (self.first, self.second)]

@@ -10,10 +10,10 @@ import tyro
 from ctsr.cli.console import Console
 from ctsr.cli.options import Common, DegradationFlags
 from ctsr.errors import UsageError
-from ctsr.evaluate.options import EvaluateOptions
+from ctsr.evaluate import EvaluateOptions
 from ctsr.reporting import counted
-from ctsr.train.options import FinetuneOptions, TrainOptions
-from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
+from ctsr.train import FinetuneOptions, TrainOptions
+from ctsr.viewer import DEFAULT_SCALE, ViewOptions
 
 if TYPE_CHECKING:
     from ctsr.degrade import Degradation

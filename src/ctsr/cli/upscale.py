@@ -14,18 +14,18 @@ import tyro
 
 from ctsr.cli.console import Console, mm, pixels
 from ctsr.cli.options import Common
-from ctsr.dicom.enhanced import check_installed
+from ctsr.dicom.variants import check_installed
 from ctsr.errors import UsageError
 from ctsr.files import unpacked
 from ctsr.hashing import digest
-from ctsr.node.settings import EventLog, NodeOptions
+from ctsr.node import EventLog, NodeOptions
 from ctsr.paths import native_path, resolve_path
 from ctsr.reporting import duration
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 
 if TYPE_CHECKING:
     from ctsr.checkpoint import Model
-    from ctsr.infer.super_resolver import EngineRequest
+    from ctsr.infer import EngineRequest
     from ctsr.quantization.quantized_model import Int8Network
     from ctsr.reporting import Progress
     from ctsr.upscale.between import Models
@@ -91,8 +91,8 @@ class Upscale:
         if self.source is None or self.out is None:
             raise UsageError("ctsr upscale: give the input and the output: ctsr upscale IN OUT")
         from ctsr.checkpoint import find_model
+        from ctsr.infer import EngineRequest
         from ctsr.infer.engine import pick_device
-        from ctsr.infer.super_resolver import EngineRequest
         from ctsr.pool import executor_for, threads_each
         from ctsr.upscale.between import pick_models
         from ctsr.upscale.run import upscale
@@ -245,8 +245,8 @@ class Node:
         if self.options.enhanced:  # said now, rather than of every job
             check_installed()
         from ctsr.checkpoint import find_model
+        from ctsr.infer import EngineRequest
         from ctsr.infer.engine import pick_device
-        from ctsr.infer.super_resolver import EngineRequest
         from ctsr.node.service import serve
         from ctsr.upscale.between import pick_models
 

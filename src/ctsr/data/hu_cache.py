@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.cache import PRIVATE_MODE, cache_folder
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, boundary
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, file_state, write_json
 from ctsr.hashing import digest
 from ctsr.hu import AIR, BLOCK, body_blocks
+from ctsr.paths import PRIVATE_MODE, cache_folder
 from ctsr.pool import available_cores, in_order, pool
 from ctsr.reporting import SILENT, Progress
 from ctsr.series import Command, Defect, Series, check
-from ctsr.slice_check import SliceJudge
+from ctsr.series_quality import SliceJudge
 from ctsr.volume import PaddingMask
 
 VERSION = 2

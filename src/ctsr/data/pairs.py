@@ -20,9 +20,9 @@ from ctsr.degrade import (
     WholeSlice,
     degrade,
     margin_of,
+    reflected,
     with_own_noise,
 )
-from ctsr.degrade.apply import reflected
 from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
@@ -107,7 +107,7 @@ class PatchPair:
     """What each LR patch was made with; empty between slices."""
     kept: Tensor | None = None
     """Between slices ``(N, h, h)``: what the projection onto thick slices, which ends every inference, leaves of an
-    error along the rows (`ctsr.through_plane.slice_geometry.kept_by_projection`)."""
+    error along the rows (`ctsr.through_plane.kept_by_projection`)."""
 
     @property
     def scale(self) -> int:

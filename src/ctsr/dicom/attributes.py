@@ -14,7 +14,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from ctsr.dicom.reading import MALFORMED, count_items, locate_pixels, missing_bytes
+from ctsr.dicom import MALFORMED, count_items, locate_pixels, missing_bytes
 from ctsr.errors import ReadError
 from ctsr.reporting import one_line
 

@@ -28,8 +28,8 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian, HTJ2KLossless, JPEGLSLossless, RLELossless
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR, format_number_as_ds
 
+from ctsr.dicom import MALFORMED, open_file
 from ctsr.dicom.pixels import decoder_for
-from ctsr.dicom.reading import MALFORMED, open_file
 from ctsr.errors import ReadError, UsageError
 from ctsr.hashing import derived_uid
 from ctsr.reporting import one_line

@@ -19,6 +19,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
+from ctsr.dicom import HEAD_BYTES, looks_like_dicom, quiet, read_header, reading, transfer_syntax
 from ctsr.dicom.attributes import (
     GROUPS,
     Attributes,
@@ -28,7 +29,6 @@ from ctsr.dicom.attributes import (
     pixel_module_problem,
 )
 from ctsr.dicom.pixels import RETIRED
-from ctsr.dicom.reading import HEAD_BYTES, looks_like_dicom, quiet, read_header, reading, transfer_syntax
 from ctsr.errors import ReadError
 from ctsr.hashing import header_identities
 from ctsr.hu import rescale_problem

@@ -26,8 +26,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from ctsr.dicom import OpenFile, open_file, quiet, reading
 from ctsr.dicom.attributes import Attributes, code_stream_size, pixel_module_problem
-from ctsr.dicom.reading import OpenFile, open_file, quiet, reading
 from ctsr.errors import ReadError
 from ctsr.padding import ABOVE_AIR, SlicePixels, connected_to_border, is_below_air, outside_reconstruction
 from ctsr.series import SliceHeader

@@ -16,6 +16,7 @@ from pydicom.uid import UID, CTImageStorage
 from pydicom.valuerep import VR
 
 from ctsr import __version__
+from ctsr.dicom import MALFORMED, reading
 from ctsr.dicom.encode import (
     StoredPixels,
     binary,
@@ -28,7 +29,6 @@ from ctsr.dicom.encode import (
     text,
     to_stored,
 )
-from ctsr.dicom.reading import MALFORMED, reading
 from ctsr.errors import ReadError
 from ctsr.files import write_atomically
 from ctsr.hashing import derived_uid

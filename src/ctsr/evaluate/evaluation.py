@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ctsr.checkpoint import Model
-from ctsr.checkpoint.model import blend
+from ctsr.checkpoint import Model, blend
 from ctsr.degrade import Degradation
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import ReadError, UsageError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.examples import agreement, choose_examples, example_slice
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import OutputFolder, Row, on_domain, output_folder
 from ctsr.evaluate.plan import EvaluationPlan, plan_evaluation, with_engine
 from ctsr.evaluate.plots import example_figure, write_plots
@@ -29,7 +28,7 @@ from ctsr.evaluate.summary import ResultTables, summary_document
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
 from ctsr.hashing import digest
-from ctsr.infer.super_resolver import Int8Support
+from ctsr.infer import Int8Support
 from ctsr.reporting import SILENT, Progress, safe_name
 
 

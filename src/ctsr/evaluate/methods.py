@@ -11,32 +11,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint.model import Model, ModelKind, find_model
+from ctsr.checkpoint import Model, ModelKind, find_model
 from ctsr.checkpoint.model_lookup import BEST, LAST, STAMPED
 from ctsr.data.datasets import SplitExams
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import SlicePair, centered_crop, slice_pair
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler
 from ctsr.errors import UsageError
-from ctsr.evaluate.options import ConditionsSource
+from ctsr.evaluate import ConditionsSource
 from ctsr.hu import HURange
-from ctsr.infer import Engine, SuperResolver, TorchEngine, by_interpolation, by_network, telling
-from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, estimated_conditions
-from ctsr.infer.engine import pick_device
-from ctsr.infer.super_resolver import (
+from ctsr.infer import (
+    Engine,
     EngineCheck,
     EngineConfig,
     EngineRequest,
     NetworkMethod,
+    SuperResolver,
+    TorchEngine,
+    by_interpolation,
+    by_network,
     choose_engine,
     open_engine,
+    telling,
 )
+from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, estimated_conditions
+from ctsr.infer.engine import pick_device
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, LinearFilter, Pair, fit_linear_filter, interpolate
 from ctsr.padding import SlicePixels
@@ -103,10 +108,8 @@ class ModelUnderTest:
         """`torch fp32`, `openvino int8`."""
         return (self.engine or TorchEngine(self.model.net)).name
 
-    def on_engine(
-        self, asked: EngineRequest, check: EngineCheck | None, progress: Progress = SILENT
-    ) -> "ModelUnderTest":
-        """The model on another engine, see `ctsr.infer.super_resolver.choose_engine`; unchanged for torch in fp32."""
+    def on_engine(self, asked: EngineRequest, check: EngineCheck | None, progress: Progress = SILENT) -> Self:
+        """The model on another engine, see `ctsr.infer.choose_engine`; unchanged for torch in fp32."""
         if (asked.engine, asked.precision) == ("torch", "fp32"):
             return self
         spec = choose_engine(self.model, asked, check, progress)

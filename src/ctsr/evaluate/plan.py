@@ -13,6 +13,7 @@ from ctsr.data.hu_cache import default_store
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import MissingInputError, UsageError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import (
     BASELINES,
     LINEAR,
@@ -24,7 +25,6 @@ from ctsr.evaluate.methods import (
     short_name,
     told_conditions,
 )
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.evaluate.slices import (
     Caveats,
@@ -37,8 +37,8 @@ from ctsr.evaluate.slices import (
 )
 from ctsr.hashing import digest
 from ctsr.hu import HURange, choose_windows
+from ctsr.infer import EngineRequest, Int8Support
 from ctsr.infer.engine import Engine
-from ctsr.infer.super_resolver import EngineRequest, Int8Support
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.models.conditioning import Conditions, with_conditions

@@ -21,8 +21,8 @@ from ctsr.data.datasets import open_roots, seen_in_training
 from ctsr.data.split import read_split
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest, method_names
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import (
     DIRECTIONS,
     Direction,
@@ -43,15 +43,14 @@ from ctsr.files import file_state, write_json
 from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trials_between
 from ctsr.hashing import digest, rng_from
 from ctsr.hu import HURange
-from ctsr.infer import Engine, TorchEngine
-from ctsr.infer.super_resolver import EngineRequest
+from ctsr.infer import Engine, EngineRequest, TorchEngine
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.paths import resolve_path
 from ctsr.physics.transfer import slice_sensitivity
 from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import PatientExams, Series, check
-from ctsr.through_plane.slice_geometry import THIN_ENOUGH, AlongZ, Block, SliceProfile, ThickenedVolume, thicken
+from ctsr.through_plane import THIN_ENOUGH, AlongZ, Block, SliceProfile, ThickenedVolume, thicken
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.volume import Volume
 

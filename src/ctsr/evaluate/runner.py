@@ -19,19 +19,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ctsr.checkpoint import Model, load_model
-from ctsr.checkpoint.model import Blend, blend
+from ctsr.checkpoint import Blend, Model, blend, load_model
 from ctsr.data.pairs import slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import LinearBaseline, ModelUnderTest, reconstruct
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import Columns, OutputFolder, Row, RowWriter, SliceRef, Told, read_rows, to_csv
 from ctsr.evaluate.plan import EvaluationPlan
 from ctsr.evaluate.slice_metrics import Domain
 from ctsr.evaluate.slices import PlannedSlice
 from ctsr.files import write_atomically
-from ctsr.infer.super_resolver import EngineConfig, open_engine
+from ctsr.infer import EngineConfig, open_engine
 from ctsr.metrics.perceptual import choose_perceptual
 from ctsr.pool import LostError, available_cores, each_in_order
 from ctsr.reporting import Progress, one_line

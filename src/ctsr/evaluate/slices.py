@@ -13,8 +13,8 @@ from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationSampler
 from ctsr.documents import PREPROCESSING_LOG, upsampled_series
 from ctsr.errors import SplitError
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import DIRECTIONS, Direction, SliceRef
 from ctsr.hashing import rng_from, with_names
 from ctsr.hu import BLOCK, body_blocks

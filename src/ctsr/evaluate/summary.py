@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from ctsr.checkpoint.meta import current_versions
+from ctsr.checkpoint.files import current_versions
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationParams, DegradationSampler, Draw
 from ctsr.evaluate.methods import ModelUnderTest

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from ctsr.checkpoint.meta import current_versions
+from ctsr.checkpoint.files import current_versions
+from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest, short_name
-from ctsr.evaluate.options import EvaluateOptions
 from ctsr.evaluate.output_folder import DIRECTIONS, OutputFolder, PlaneRow, SliceCase, on_domain, output_folder
 from ctsr.evaluate.planes import (
     BASELINES,

@@ -16,7 +16,7 @@ from ctsr.hu import AERATED_LUNG, SOFT_TISSUE, FloatArray, HURange, body_mask, t
 from ctsr.infer import SuperResolver
 from ctsr.physics import soft_disc
 from ctsr.physics.transfer import distances
-from ctsr.through_plane.slice_geometry import Block, ThickenedVolume, along_z, thickening
+from ctsr.through_plane import Block, ThickenedVolume, along_z, thickening
 
 Tissue: TypeAlias = Literal["soft tissue", "lung"]
 TISSUES: dict[Tissue, tuple[float, float]] = {"soft tissue": SOFT_TISSUE, "lung": AERATED_LUNG}

@@ -17,13 +17,13 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ctsr.cache import cache_folder
 from ctsr.errors import UsageError
 from ctsr.files import atomic_folder
 from ctsr.hashing import digest
 from ctsr.models import Architecture, receptive_radius
 from ctsr.models.conditioning import input_channels
 from ctsr.models.profile import profile
+from ctsr.paths import cache_folder
 from ctsr.reporting import SILENT, Progress
 
 EngineName: TypeAlias = Literal["auto", "torch", "openvino"]

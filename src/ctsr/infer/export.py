@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ctsr import __version__
 from ctsr.checkpoint import Model, load_model
-from ctsr.checkpoint.checkpoint_io import PACKED, read_card, save_packed
+from ctsr.checkpoint.files import PACKED, read_card, save_packed
 from ctsr.errors import CheckpointError, UsageError
 from ctsr.files import PART
 from ctsr.hu import HURange

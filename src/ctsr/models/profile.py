@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode  # the documented way to see every operation
 
 from ctsr.errors import DomainError
-from ctsr.models.architecture import Architecture, build
+from ctsr.models import Architecture, build
 from ctsr.models.conditioning import input_channels
 
 __all__ = [

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ctsr.cache import PRIVATE_MODE
 from ctsr.errors import CtsrError, MissingInputError
 from ctsr.hashing import digest
-from ctsr.node.settings import hold_lock, link_or_copy, open_database, sync_folders, write_durably
+from ctsr.node import hold_lock, link_or_copy, open_database, sync_folders, write_durably
+from ctsr.paths import PRIVATE_MODE
 
 DATABASE = "queue.sqlite"
 LOCK = "lock.sqlite"

@@ -20,10 +20,10 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
-from ctsr.dicom.reading import quiet, read_header
+from ctsr.dicom import quiet, read_header
 from ctsr.errors import CtsrError, ReadError
+from ctsr.node import EventLog, NodeOptions
 from ctsr.node.queue import Instance, Queue
-from ctsr.node.settings import EventLog, NodeOptions
 from ctsr.reporting import one_line
 
 VERIFICATION = "1.2.840.10008.1.1"

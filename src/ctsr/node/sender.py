@@ -20,8 +20,8 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom.ae import ApplicationEntity
 
 from ctsr.errors import CtsrError, boundary
+from ctsr.node import Destination, DicomPeer, EventLog, NodeOptions, StowServer
 from ctsr.node.queue import JobState, Queue, StudyJob
-from ctsr.node.settings import Destination, DicomPeer, EventLog, NodeOptions, StowServer
 from ctsr.reporting import listed, one_line
 
 MAX_RETRY_S = 900.0

@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 from jinja2 import Environment
 
 from ctsr.errors import CtsrError, DiskFullError, UsageError, boundary
+from ctsr.node import EventLog, NodeOptions, parse_destination
 from ctsr.node.queue import JobState, Queue, StudyJob
 from ctsr.node.receiver import Receiver
 from ctsr.node.sender import Sender
-from ctsr.node.settings import EventLog, NodeOptions, parse_destination
 from ctsr.reporting import Progress, one_line
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ x grows to the patient's left, y to the back, z to the head; z = 0 lies in the m
 from dataclasses import dataclass
 
 from ctsr.hu import AIR
-from ctsr.phantom.geometry import Canvas, Ellipsoid, Image, Segments, tube
+from ctsr.phantom.rendering import Canvas, Ellipsoid, Image, Segments, tube
 
 FAT = -104.0
 MUSCLE = 58.0

@@ -7,9 +7,8 @@ import numpy as np
 from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from ctsr.hu import AIR
-from ctsr.phantom.geometry import AxialPlane, BodyTextures, Canvas, Image, RandomField, coverage
 from ctsr.phantom.organs import IMPLANT, PHASES
-from ctsr.phantom.scanner import Scanner
+from ctsr.phantom.rendering import AxialPlane, BodyTextures, Canvas, Image, RandomField, Scanner, coverage
 from ctsr.phantom.trunk import LEVEL_STEP, Skeleton, TorsoBuild, layers, outlines, paint_trunk
 from ctsr.phantom.viscera import Trees, paint_abdomen, paint_lungs, paint_mediastinum
 from ctsr.volume import Vector

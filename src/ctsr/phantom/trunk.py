@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctsr.phantom.geometry import (
+from ctsr.phantom.organs import FAT, MUSCLE
+from ctsr.phantom.rendering import (
     AxialPlane,
     BodyTextures,
     Canvas,
@@ -25,7 +26,6 @@ from ctsr.phantom.geometry import (
     tube,
     tube_distance,
 )
-from ctsr.phantom.organs import FAT, MUSCLE
 
 HEART = Ellipsoid((24, -24, 0), (64, 43, 54), -32)
 """The heart with its fat and pericardium."""

@@ -11,10 +11,9 @@ import numpy as np
 from ctsr.files import write_json
 from ctsr.hu import AIR
 from ctsr.phantom import organs
-from ctsr.phantom.geometry import AxialPlane, Image
 from ctsr.phantom.organs import FAT, MUSCLE, PHASES
 from ctsr.phantom.patients import Acquisition, Body, Insert, Patient
-from ctsr.phantom.scanner import KERNELS
+from ctsr.phantom.rendering import KERNELS, AxialPlane, Image
 from ctsr.phantom.trunk import TorsoBuild, outlines
 from ctsr.phantom.viscera import liver_points, lung_points
 from ctsr.volume import Vector

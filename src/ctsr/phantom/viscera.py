@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ctsr.hu import AIR
 from ctsr.phantom import organs
-from ctsr.phantom.geometry import AxialPlane, BodyTextures, Canvas, Ellipsoid, Image, Segments, membranes, smooth_min
 from ctsr.phantom.organs import FAT, LIVER, ContrastPhase
+from ctsr.phantom.rendering import AxialPlane, BodyTextures, Canvas, Ellipsoid, Image, Segments, membranes, smooth_min
 from ctsr.phantom.trunk import HEART, Layers, TorsoBuild, layers
 from ctsr.volume import Vector
 

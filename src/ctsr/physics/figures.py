@@ -11,8 +11,8 @@ from matplotlib.patches import Rectangle
 
 from ctsr.figures import ACCENT, INK, QUIET, calm, method_colors, new_figure
 from ctsr.hu import FloatArray, Window
+from ctsr.physics import NoiseStudy, PhysicsStudy
 from ctsr.physics.real_scan import ScanPhysics
-from ctsr.physics.study import NoiseStudy, PhysicsStudy
 from ctsr.quality.noise import NoiseSpectrum, Region
 
 __all__ = ["detectability_figure", "noise_figure", "phantom_noise_figure", "regions_figure", "transfer_figure"]

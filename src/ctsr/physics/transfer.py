@@ -18,7 +18,7 @@ from scipy.special import j1
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray
 from ctsr.quality.noise import LEAST_HU, NoiseSpectrum
-from ctsr.through_plane.slice_geometry import Block, SliceProfile, ThickenedVolume, thicken
+from ctsr.through_plane import Block, SliceProfile, ThickenedVolume, thicken
 
 BIN = 0.25
 """Width of the profile's bins, pixels."""

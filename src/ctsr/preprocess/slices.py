@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ctsr import __version__
+from ctsr.dicom import quiet
 from ctsr.dicom.encode import Compression, compress, slice_header, to_stored
-from ctsr.dicom.reading import quiet
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.documents import resampled_folder
 from ctsr.errors import CtsrError, DomainError, boundary
@@ -19,7 +19,7 @@ from ctsr.padding import SlicePixels
 from ctsr.preprocess.manifest import SeriesRow
 from ctsr.reporting import one_line, printable, safe_name
 from ctsr.series import Defect, PatientExams, Series, SliceHeader, check, is_nifti, is_volume
-from ctsr.slice_check import SliceJudge
+from ctsr.series_quality import SliceJudge
 from ctsr.volume import Grid, Plane, at_spacing, resample
 
 ALGORITHM = "3"

@@ -190,7 +190,7 @@ class SyntheticSlices:
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
         """``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` where conditional: degraded slices, and as they are."""
         # The anatomy is ten modules, which nobody needs who only compares engines.
-        from ctsr.phantom.exams import make_exams
+        from ctsr.phantom import make_exams
 
         with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:
             make_exams(Path(folder), patients=PATIENTS, slices=1, workers=1)

@@ -19,7 +19,7 @@ from ctsr.files import file_state
 from ctsr.hashing import digest
 from ctsr.hu import HURange
 from ctsr.infer.engine import kept, weights_hash
-from ctsr.models.architecture import TRUNKS, Architecture, StateDict, build
+from ctsr.models import TRUNKS, Architecture, StateDict, build
 from ctsr.quantization.acceptance import degraded_pairs, native_pairs
 from ctsr.series import Series
 from ctsr.volume import VoxelsHU

@@ -11,11 +11,11 @@ import torch
 from scipy import ndimage
 
 from ctsr.hu import AIR, HURange
+from ctsr.infer import BORDER, Roi, body_roi
 from ctsr.infer.engine import Engine, super_resolve
-from ctsr.infer.super_resolver import BORDER, Roi, body_roi
 from ctsr.models.conditioning import FOLD, ThroughPlaneConditions, through_plane_input
 from ctsr.padding import SlicePixels
-from ctsr.through_plane.slice_geometry import (
+from ctsr.through_plane import (
     REACH,
     Block,
     SliceGrid,

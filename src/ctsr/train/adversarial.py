@@ -26,10 +26,10 @@ from ctsr.losses import (
 )
 from ctsr.models.conditioning import is_conditional
 from ctsr.models.discriminators import iterate_norms
+from ctsr.train import FinetuneOptions
 from ctsr.train.context import Losses, TrainingContext
 from ctsr.train.devices import scaler_of
 from ctsr.train.loop import TrainableModel
-from ctsr.train.options import FinetuneOptions
 from ctsr.train.run_folder import EpochRow, FinetuneRow
 
 Terms = dict[str, Tensor]

@@ -22,7 +22,7 @@ from ctsr.hu import HURange
 from ctsr.paths import resolve_path
 from ctsr.pool import available_cores
 from ctsr.reporting import Progress
-from ctsr.train.options import RunOptions
+from ctsr.train import RunOptions
 
 Losses: TypeAlias = dict[str, float]
 """Values of losses and measures by name."""

@@ -27,7 +27,7 @@ from ctsr.infer.engine import pick_device
 from ctsr.models.conditioning import input_channels
 from ctsr.models.profile import saved_bytes, training_bytes_per_pixel
 from ctsr.reporting import Progress, duration, size
-from ctsr.train.options import RunOptions
+from ctsr.train import RunOptions
 
 LOST = (
     "Connection closed",

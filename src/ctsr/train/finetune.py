@@ -20,6 +20,7 @@ from ctsr.losses import PerceptualLoss, Trunk, convolutions_of
 from ctsr.models import Architecture, build
 from ctsr.models.discriminators import build_critic
 from ctsr.reporting import SILENT, Progress
+from ctsr.train import FinetuneOptions, check_patch, continued
 from ctsr.train.adversarial import FinetuneStage, WeightedLoss
 from ctsr.train.context import (
     Data,
@@ -33,7 +34,6 @@ from ctsr.train.context import (
 )
 from ctsr.train.devices import Plan, cost_on_patches, ending_its_process_group, launch, leader_first, make_plan
 from ctsr.train.loop import learner
-from ctsr.train.options import FinetuneOptions, check_patch, continued
 from ctsr.train.run_folder import FinetuneRow, TrainingState, draw_finetune_curves, draw_samples, finetune_folder
 from ctsr.train.session import (
     Session,

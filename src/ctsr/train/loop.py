@@ -21,9 +21,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ctsr.data.pairs import PatchPair
 from ctsr.errors import CtsrError
+from ctsr.train import RunOptions
 from ctsr.train.context import Losses, TrainingContext
 from ctsr.train.devices import heed_signals, scaler_of
-from ctsr.train.options import RunOptions
 from ctsr.train.run_folder import EpochRow, TrainingState
 
 

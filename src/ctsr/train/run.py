@@ -23,10 +23,10 @@ from ctsr.models import Architecture, build, describe
 from ctsr.models.conditioning import is_conditional
 from ctsr.models.networks import start_as_bilinear
 from ctsr.reporting import SILENT, Progress
+from ctsr.train import TrainOptions, continued
 from ctsr.train.context import Data, Losses, Patches, TrainingContext, Validation, make_patches, open_data
 from ctsr.train.devices import ending_its_process_group, launch, leader_first, make_plan
 from ctsr.train.loop import TrainableModel, learner
-from ctsr.train.options import TrainOptions, continued
 from ctsr.train.run_folder import EpochRow, L1Row, TrainingState, draw_l1_curve
 from ctsr.train.session import (
     Session,

@@ -34,8 +34,8 @@ from ctsr.infer.conditions import network_input
 from ctsr.models.conditioning import is_conditional
 from ctsr.models.interpolation import interpolate
 from ctsr.reporting import Progress
+from ctsr.train import FinetuneOptions
 from ctsr.train.context import Validation
-from ctsr.train.options import FinetuneOptions
 
 PARTS = ("l1", "perc", "gan")
 WHERE = "training patches (full line) and whole validation slices (dashes)"

@@ -13,9 +13,9 @@ from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, MissingInputError, ReadError, UsageError
 from ctsr.paths import resolve_path
 from ctsr.reporting import Progress
+from ctsr.train import RunOptions, remembered_options
 from ctsr.train.devices import ending_in_one_line, precision_of
 from ctsr.train.loop import Stage, fit
-from ctsr.train.options import RunOptions, remembered_options
 from ctsr.train.run_folder import Curves, EpochRow, RunWriter, TrainingState
 
 WantedDegradation: TypeAlias = Degradation | Callable[[Degradation], Degradation] | None

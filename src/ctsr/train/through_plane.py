@@ -24,10 +24,9 @@ from ctsr.hashing import rng_from
 from ctsr.hu import BLOCK, DEFAULT_RANGE, HURange
 from ctsr.infer import super_resolve
 from ctsr.losses import l1_loss
-from ctsr.models import Architecture
-from ctsr.models.architecture import THROUGH_PLANE
+from ctsr.models import THROUGH_PLANE, Architecture
 from ctsr.models.conditioning import ThroughPlaneConditions, through_plane_input
-from ctsr.through_plane.slice_geometry import (
+from ctsr.through_plane import (
     REACH,
     SliceProfile,
     interpolation,
@@ -35,8 +34,8 @@ from ctsr.through_plane.slice_geometry import (
     thickening,
     to_nearest,
 )
+from ctsr.train import TrainOptions
 from ctsr.train.context import Data, Losses, Patches, Validation, patch_loader
-from ctsr.train.options import TrainOptions
 
 SAMPLES = 2
 """Samples along each side of a pixel that are averaged: a target pixel is an area."""

@@ -14,17 +14,17 @@ from ctsr.dicom.attributes import Attributes
 from ctsr.dicom.encode import slice_header
 from ctsr.documents import as_type
 from ctsr.errors import MissingInputError, UsageError
+from ctsr.infer import SliceSuperResolver
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Engine, Tiled, plan_tiles
-from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.padding import SlicePixels, finer_plane, plane_of, slice_of, volume_of
 from ctsr.quality.noise import measure_noise
 from ctsr.reporting import SILENT, Progress
 from ctsr.series import Series, is_volume
 from ctsr.series_quality import spread_indices
-from ctsr.through_plane.slice_geometry import SAME_WITHIN, SliceGrid, SliceProfile, interpolation, parse_profile
+from ctsr.through_plane import SAME_WITHIN, SliceGrid, SliceProfile, interpolation, parse_profile
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
-from ctsr.upscale.options import DEFAULT_MODEL, UpscaleOptions
+from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
 from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.writers import Sink, uncertainty_writer

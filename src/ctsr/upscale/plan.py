@@ -8,20 +8,20 @@ from typing import Literal
 import numpy as np
 
 from ctsr import __version__
-from ctsr.cache import secret_key
 from ctsr.checkpoint import Model
-from ctsr.checkpoint.checkpoint_io import PACKED
-from ctsr.dicom.enhanced import enhanced_series_uid, size_problem
+from ctsr.checkpoint.files import PACKED
+from ctsr.dicom.variants import enhanced_series_uid, size_problem
 from ctsr.dicom.write import Derivation
 from ctsr.errors import CtsrError, UsageError
 from ctsr.files import file_state
 from ctsr.hashing import derived_uid, digest
 from ctsr.hu import HURange
 from ctsr.infer.engine import Tiling, plan_tiles
+from ctsr.paths import secret_key
 from ctsr.reporting import printable, safe_name
 from ctsr.series import Inventory, Series, SliceHeader, is_nifti, is_volume
-from ctsr.through_plane.slice_geometry import SliceGrid, parse_profile, plan_slices
-from ctsr.upscale.options import (
+from ctsr.through_plane import SliceGrid, parse_profile, plan_slices
+from ctsr.upscale import (
     Chosen,
     UpscaleOptions,
     difference,

@@ -8,19 +8,19 @@ from functools import partial
 from pathlib import Path
 
 from ctsr.checkpoint import Model
-from ctsr.dicom.enhanced import check_installed
-from ctsr.dicom.reading import files_below
+from ctsr.dicom import files_below
+from ctsr.dicom.variants import check_installed
 from ctsr.documents import patient_names
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError
 from ctsr.exams import scan
 from ctsr.files import check_disk_space, file_state
-from ctsr.infer.super_resolver import EngineCheck, EngineConfig, EngineRequest, choose_engine, open_engine
+from ctsr.infer import EngineCheck, EngineConfig, EngineRequest, choose_engine, open_engine
 from ctsr.paths import check_apart
 from ctsr.pool import LostError, each_in_order
 from ctsr.reporting import SILENT, Progress
 from ctsr.series import Inventory, Series, is_nifti
+from ctsr.upscale import UpscaleOptions, chosen, read_reference
 from ctsr.upscale.between import Models
-from ctsr.upscale.options import UpscaleOptions, chosen, read_reference
 from ctsr.upscale.plan import Job, plan_series
 from ctsr.upscale.series import Network, Outcome, attempt, check_output, is_done, open_network
 

@@ -14,24 +14,21 @@ from pathlib import Path
 
 import torch
 
-from ctsr.checkpoint import Meta, current_versions, load_model
-from ctsr.checkpoint.meta import unusual
-from ctsr.dicom.reading import quiet
+from ctsr.checkpoint import Meta, current_versions, load_model, unusual
+from ctsr.dicom import quiet
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, DiskFullError, ReadError, SeriesError, UsageError
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
-from ctsr.infer import Clocked, Engine
+from ctsr.infer import Clocked, Engine, EngineConfig, SliceSuperResolver, open_engine
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, seam_error
-from ctsr.infer.super_resolver import EngineConfig, SliceSuperResolver, open_engine
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.pool import pipelined
 from ctsr.quality.noise import measure_noise
 from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import check
-from ctsr.series_quality import spread_indices
-from ctsr.slice_check import SliceJudge
+from ctsr.series_quality import SliceJudge, spread_indices
 from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
 from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning, tune

@@ -8,15 +8,14 @@ import numpy as np
 import torch
 
 from ctsr.checkpoint import Model
-from ctsr.infer import TorchEngine
+from ctsr.infer import SliceSuperResolver, TorchEngine
 from ctsr.infer.conditions import STRENGTHS, Strength
-from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
-from ctsr.quality.before_after import BeforeAfter, SourceAndResult, check, measure_before_after, noise_ratio
+from ctsr.quality import BeforeAfter, SourceAndResult, check, measure_before_after, noise_ratio
 from ctsr.quality.noise import NoiseEstimate, homogeneous_windows, measure_noise
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.volume import VoxelsHU
 
 MOST_NOISE_RATIO = 1.0

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ctsr.dicom.anonymize import Anonymizer
 from ctsr.dicom.encode import WrittenIdentity, compress, slice_header, to_stored, verify_slice
-from ctsr.dicom.enhanced import save_enhanced
+from ctsr.dicom.variants import Anonymizer, save_enhanced
 from ctsr.dicom.write import ThinSlice, derive_slice, save_slice
 from ctsr.errors import SeriesError
 from ctsr.exams import SlicePixels, even_grid
@@ -22,7 +21,7 @@ from ctsr.figures import Panel, comparison_figure, save_figure
 from ctsr.files import temporary_folder
 from ctsr.hu import PRESETS, FloatArray
 from ctsr.models.interpolation import enlarge
-from ctsr.quality.before_after import BeforeAfter
+from ctsr.quality import BeforeAfter
 from ctsr.series import Series, is_volume
 from ctsr.upscale.plan import ENHANCED, NOT_FOR_DIAGNOSIS, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 
 from ctsr.errors import UsageError
 from ctsr.hu import Window
+from ctsr.viewer import PlaneName
 from ctsr.viewer.images import PLANES, PROJECTIONS, PanelName, Slab
-from ctsr.viewer.options import PlaneName
 from ctsr.viewer.roi_metrics import PixelRect
 from ctsr.viewer.samplers import with_changes, with_strength
 from ctsr.viewer.session import PageTurn, ViewedSlice, ViewerSession

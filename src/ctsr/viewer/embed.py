@@ -15,11 +15,11 @@ from ctsr.evaluate.methods import load_model_under_test
 from ctsr.figures import Panel, comparison_figure, save_figure, slices_figure
 from ctsr.hu import AIR
 from ctsr.nifti import save_volume
-from ctsr.quality.before_after import BeforeAfter
+from ctsr.quality import BeforeAfter
 from ctsr.reporting import SILENT, Progress
+from ctsr.viewer import DEFAULT_SCALE, ViewOptions
 from ctsr.viewer.images import PanelImage, PanelName
 from ctsr.viewer.native import BetweenImages, NativeImages
-from ctsr.viewer.options import DEFAULT_SCALE, ViewOptions
 from ctsr.viewer.roi_metrics import measure
 from ctsr.viewer.server import ViewServer
 from ctsr.viewer.session import ViewedSlice, ViewerSession, open_session
@@ -69,7 +69,7 @@ def view(
         degradation: how LR is made; by default the model's.
         device: see `ctsr.infer.engine.pick_device`.
         height: height of the frame in pixels.
-        options: fields of `ctsr.viewer.options.ViewOptions`, for instance ``preset="lung"``, or ``native=True`` to
+        options: fields of `ctsr.viewer.ViewOptions`, for instance ``preset="lung"``, or ``native=True`` to
             see the volume as it is beside its super-resolution.
 
     Returns:

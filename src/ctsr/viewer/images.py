@@ -10,13 +10,13 @@ import torch
 
 from ctsr.data.hu_cache import PADDING, StoredSeries
 from ctsr.data.pairs import centered_crop, slice_pair
+from ctsr.evaluate import DRAWN, ConditionsSource
 from ctsr.evaluate.methods import Baseline, by_baseline, told_conditions
-from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.hu import AIR, BLOCK, HURange
 from ctsr.models.conditioning import Conditions
 from ctsr.series import Series
-from ctsr.through_plane.slice_geometry import SliceGrid
-from ctsr.viewer.options import PlaneName
+from ctsr.through_plane import SliceGrid
+from ctsr.viewer import PlaneName
 from ctsr.viewer.samplers import InterruptibleModel, Pixels, Setting, SliceCache
 from ctsr.volume import Vector, normal, spread
 

@@ -9,25 +9,24 @@ import numpy as np
 import torch
 
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.dicom.reading import quiet
+from ctsr.dicom import quiet
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import SlicePixels, read_slice
-from ctsr.infer import Engine, TorchEngine
+from ctsr.infer import Engine, SliceSuperResolver, TorchEngine
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, plan_tiles
-from ctsr.infer.super_resolver import SliceSuperResolver
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.quality.noise import NoiseEstimate, measure_noise
 from ctsr.series import Series
 from ctsr.series_quality import spread_indices
-from ctsr.through_plane.slice_geometry import SliceGrid, along_z, interpolation, parse_profile, plan_slices
+from ctsr.through_plane import SliceGrid, along_z, interpolation, parse_profile, plan_slices
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.between import unusual_slices
-from ctsr.upscale.options import UpscaleOptions
 from ctsr.upscale.tuning import Tuning, conditions_of, tune
+from ctsr.viewer import PlaneName
 from ctsr.viewer.images import OpenedSeries, PanelImage, PanelImages, PanelName, Pixels, SliceCache, view_geometry
-from ctsr.viewer.options import PlaneName
 from ctsr.viewer.samplers import InterruptibleModel, Setting, StaleRequestError
 from ctsr.volume import at_spacing, resample
 

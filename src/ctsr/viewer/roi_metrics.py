@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ctsr.checkpoint.meta import unusual
+from ctsr.checkpoint import unusual
 from ctsr.data.datasets import open_exams, trained_on
 from ctsr.data.hu_cache import default_store
 from ctsr.degrade import DegradationSampler
 from ctsr.documents import PREPROCESSING_LOG, patient_names
 from ctsr.errors import UsageError
+from ctsr.evaluate import DEFAULT_BASELINES
 from ctsr.evaluate.methods import Baseline, ModelUnderTest, fit_linear_baseline
-from ctsr.evaluate.options import DEFAULT_BASELINES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.hashing import is_same_person, pseudonym
 from ctsr.hu import HURange, MetricWindow, Window
@@ -25,8 +25,8 @@ from ctsr.models.interpolation import LinearFilter
 from ctsr.preprocess.manifest import SeriesRow, read_log
 from ctsr.reporting import SILENT, Progress
 from ctsr.series import Series
+from ctsr.viewer import ViewOptions
 from ctsr.viewer.images import COARSE, PANELS, PanelImage, PanelName
-from ctsr.viewer.options import ViewOptions
 from ctsr.viewer.samplers import RecordedEvaluation, StaleRequestError
 
 MAX_DEPTH = 4

@@ -18,13 +18,13 @@ from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Dra
 from ctsr.degrade.degradation import Downsampling, NoiseModel
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
+from ctsr.evaluate import DEFAULT_BASELINES, DRAWN, BaselineName, ConditionsSource
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.evaluate.options import DEFAULT_BASELINES, DRAWN, BaselineName, ConditionsSource
 from ctsr.hashing import pseudonym
 from ctsr.hu import FloatArray, Window
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import LinearFilter
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
 
 Pixels: TypeAlias = npt.NDArray[np.float32]

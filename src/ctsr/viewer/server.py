@@ -16,11 +16,11 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
-from ctsr.cache import cache_place
 from ctsr.errors import CtsrError, DomainError, UsageError
+from ctsr.paths import cache_place
 from ctsr.reporting import SILENT, Progress
+from ctsr.viewer import LOOPBACK, ViewOptions
 from ctsr.viewer.api import Reply, answer, events
-from ctsr.viewer.options import LOOPBACK, ViewOptions
 from ctsr.viewer.samplers import StaleRequestError
 from ctsr.viewer.session import ViewerSession
 

@@ -15,8 +15,9 @@ from ctsr.data.pairs import slice_pair
 from ctsr.hu import Window
 from ctsr.metrics import MetricValue
 from ctsr.series import Series
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
+from ctsr.viewer import PlaneName, ViewOptions
 from ctsr.viewer.images import (
     PLANES,
     OpenedSeries,
@@ -29,7 +30,6 @@ from ctsr.viewer.images import (
     view_geometry,
 )
 from ctsr.viewer.native import BetweenImages, NativeImages, open_between
-from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.roi_metrics import PixelRect, coverage, measure, statistics
 from ctsr.viewer.samplers import InterruptibleModel, Setting, SettingRegistry, StaleRequestError
 from ctsr.viewer.state import ViewerState

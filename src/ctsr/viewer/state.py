@@ -10,25 +10,25 @@ from typing import Any, Literal, TypeVar
 
 from ctsr import __version__
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.dicom.reading import patient_id_in
+from ctsr.dicom import patient_id_in
 from ctsr.documents import patient_names
 from ctsr.errors import MissingInputError, SeriesError, UsageError
+from ctsr.evaluate import DRAWN, ConditionsSource
 from ctsr.evaluate.methods import BASELINES, LINEAR, Baseline, ModelUnderTest, method_names
-from ctsr.evaluate.options import DRAWN, ConditionsSource
 from ctsr.exams import scan, scan_patient
 from ctsr.hashing import pseudonym, with_names
 from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, MetricWindow, choose_window
+from ctsr.infer import EngineCheck, EngineRequest, Int8Support
 from ctsr.infer.conditions import STRENGTHS
-from ctsr.infer.super_resolver import EngineCheck, EngineRequest, Int8Support
 from ctsr.metrics import METRICS
 from ctsr.models.interpolation import LinearFilter
 from ctsr.paths import resolve_path
 from ctsr.reporting import SILENT, Progress, Silent, listed
 from ctsr.series import PatientExams, Series, check, is_volume
-from ctsr.upscale.options import UpscaleOptions
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
+from ctsr.viewer import PlaneName, ViewOptions
 from ctsr.viewer.images import INTERPOLATIONS, PANELS, PanelName
-from ctsr.viewer.options import PlaneName, ViewOptions
 from ctsr.viewer.roi_metrics import Caveat, find_baselines, find_caveats
 from ctsr.viewer.samplers import RecordedEvaluation, check_blur, read_summary
 

@@ -1,10 +1,12 @@
-"""Files of weights: checkpoints written whole or not at all, safetensors with a card, foreign files.
+"""Checkpoint files: weights and what they say of themselves, written whole or not at all, read without running code.
 
 Nothing that is in a file is executed.
 """
 
+import dataclasses
 import json
 import pickle
+import platform
 import re
 import struct
 import warnings
@@ -12,7 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,11 +22,131 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ctsr.checkpoint.meta import Meta
-from ctsr.documents import parse_json
-from ctsr.errors import CheckpointError, MissingInputError, ReadError
+from ctsr import __version__
+from ctsr.documents import as_type, parse_json
+from ctsr.errors import CheckpointError, DomainError, MissingInputError, ReadError
 from ctsr.files import atomic_path, clear_leftovers
-from ctsr.models.architecture import StateDict, describe
+from ctsr.hashing import pseudonym
+from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.models import Architecture, StateDict, describe
+
+Plain: TypeAlias = "bool | int | float | str | list[Plain] | tuple[Plain, ...] | dict[str, Plain] | None"
+"""Values that JSON knows, too (which writes tuples as lists)."""
+
+REQUIRED = {"hu_range", "card", "versions"}
+"""Fields that have a default, but that every file has: without them nobody knows what a network sees."""
+DEEPEST = 4
+"""Levels of what a degradation is described by."""
+LARGEST_HU = 1e5
+FORMAT = 1
+"""Version of `Meta` as a file holds it. Its presence is how our own files are told from others with a `meta`."""
+
+
+@dataclass(frozen=True)
+class TrainingCard:
+    """What a model was trained on, so that a user can see whether an exam is like it."""
+
+    pixel_spacing_mm: tuple[float, float] | None = None
+    """Least and most in-plane spacing of the training part."""
+    slice_thickness_mm: tuple[float, float] | None = None
+    """Least and most, where the headers told it."""
+    kernels: dict[str, int] = field(default_factory=dict[str, int])
+    """Slices of the training part by reconstruction kernel."""
+    slice_counts: dict[str, int] = field(default_factory=dict[str, int])
+    """Slices by part of the split."""
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The key `meta` of a checkpoint."""
+
+    experiment: str
+    """`rrdb_x2_blurnoise`: what the run folder is called, but for the time."""
+    architecture: Architecture
+    seed: int
+    degradation: dict[str, Plain]
+    """Settings of the degradation, as `ctsr.degrade` names them."""
+    split: dict[str, tuple[str, ...]]
+    """Patient ids by part: train, val, test."""
+    also_trained_on: tuple[str, ...] = ()
+    """Patients beside the train part whom an earlier stage was trained on: the generator that was fine-tuned, or the
+    other half of a blend."""
+    trained_identities: tuple[str, ...] = ()
+    """Hashes of the studies and patients whose images have shaped the weights; see `ctsr.hashing`. Empty in files
+    that are older than this field."""
+    hu_range: HURange = DEFAULT_RANGE
+    """HU that the network sees as [-1, 1]."""
+    card: TrainingCard = field(default_factory=TrainingCard)
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+    """Of the software that trained it; see `current_versions`."""
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Every patient whose images have shaped the weights."""
+        return frozenset((*self.split.get("train", ()), *self.also_trained_on))
+
+    @property
+    def scale(self) -> int:
+        """The network's."""
+        return self.architecture.scale
+
+    def without_names(self) -> "Meta":
+        """The same for others: hashes in place of the names of patients' folders, which often tell who they are.
+
+        Such a model is still refused for the patients it was trained on; see `ctsr.hashing.with_names`.
+        """
+        split = {part: tuple(map(pseudonym, names)) for part, names in self.split.items()}
+        return dataclasses.replace(self, split=split, also_trained_on=tuple(map(pseudonym, self.also_trained_on)))
+
+    def to_plain(self) -> dict[str, Plain]:
+        """Plain values, for the file and for JSON; `from_plain` reads them back."""
+        return {"format": FORMAT, "scale": self.scale} | dataclasses.asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Meta":
+        """Back from `to_plain`, also by way of JSON.
+
+        Raises:
+            CheckpointError: something is missing or malformed, or it was written by a newer version.
+        """
+        try:
+            version = as_type(plain.get("format"), int, "`format`")
+            if version != FORMAT:
+                raise CheckpointError(f"its meta has format {version}; this version reads format {FORMAT}")
+            # `scale` is that of the architecture, too; later versions of the same format may know more.
+            names = {field.name for field in dataclasses.fields(cls)}
+            given = {name: value for name, value in plain.items() if name in names}
+            if missing := REQUIRED - given.keys():
+                raise ReadError(f"meta has no {min(missing)!r}")
+            meta = as_type(given | {"degradation": {}}, cls, "meta")
+            degradation = as_type(plain.get("degradation"), dict[str, object], "meta.degradation")
+            _check_depth(degradation)
+        except (ReadError, DomainError) as error:
+            raise CheckpointError(f"its meta is incomplete or malformed: {error}") from error
+        if max(abs(meta.hu_range.low), abs(meta.hu_range.high)) > LARGEST_HU:
+            raise CheckpointError(f"its meta says that the network sees {meta.hu_range}: no CT has such values")
+        return dataclasses.replace(meta, degradation=cast("dict[str, Plain]", degradation))
+
+
+def current_versions() -> dict[str, str]:
+    """The software that is running now."""
+    return {
+        "ctsr": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def _check_depth(value: object, depth: int = 0) -> None:
+    if depth > DEEPEST:
+        raise ReadError("meta.degradation is nested too deeply")
+    if isinstance(value, Mapping | list | tuple):
+        inner = cast("Mapping[str, object] | list[object]", value)
+        for item in inner.values() if isinstance(inner, Mapping) else inner:
+            _check_depth(item, depth + 1)
+
 
 EMA_KEYS = ("ema", "params_ema")
 """Where averaged weights are found: our own files, BasicSR's."""

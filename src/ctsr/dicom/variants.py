@@ -1,10 +1,17 @@
-"""One file in place of many: derived slices as a Legacy Converted Enhanced CT Image (PS3.3 A.70), by highdicom."""
+"""Variants of derived slices: de-identified, and as one enhanced file in place of many.
 
+The table of attributes is that of `dicom-anonymizer` (edition 2024b). UIDs and the PatientID become keyed hashes: the
+same key keeps slices, series and studies of a patient together, and nobody without it can find out whose they are.
+"""
+
+import importlib
 import warnings
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Slices
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from pydicom import dcmread
@@ -12,14 +19,111 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 from pydicom.valuerep import VR
 
+from ctsr.dicom import MALFORMED
 from ctsr.dicom.encode import file_meta
-from ctsr.dicom.reading import MALFORMED
+from ctsr.dicom.write import Code, Derivation, program_item
 from ctsr.errors import ReadError, UsageError, boundary
 from ctsr.files import atomic_path
-from ctsr.hashing import derived_uid
+from ctsr.hashing import derived_uid, digest
 from ctsr.reporting import one_line, size
+
+BASIC_PROFILE = Code("113100", "DCM", "Basic Application Confidentiality Profile")
+METHOD = "DICOM PS3.15 Annex E Basic Profile"
+Rule = Callable[[Dataset, tuple[int, int]], None]
+DATES = (VR.DA, VR.DT, VR.TM)
+KEPT_UIDS = frozenset({"SOPClassUID", "ReferencedSOPClassUID"})
+
+
+class Anonymizer:
+    """Takes from slices of `ctsr.dicom.write.derive_slice` what tells who the patient is.
+
+    Args:
+        key: a secret; empty is refused.
+
+    Raises:
+        UsageError: `dicom-anonymizer` is not installed.
+    """
+
+    def __init__(self, key: str) -> None:
+        if not key:
+            raise UsageError("an empty key hides nothing")
+        self._key = key
+        self._rules = _rules()
+
+    def uid(self, uid: str) -> str:
+        """Replace a UID; the same one by the same."""
+        return derived_uid("anonymized", self._key, uid)
+
+    def patient(self, patient_id: str) -> str:
+        """Replace a patient's ID or name."""
+        return f"ANON-{digest('patient', self._key, patient_id, size=6).hex()}"
+
+    def __call__(self, derived: Dataset, derivation: Derivation) -> None:
+        """Change a slice in place; what ctsr itself says of its making stays.
+
+        Args:
+            derived: from `derive_slice`; its file meta is renewed.
+            derivation: what it was derived with.
+        """
+        patient = self.patient(f"{derived.get('PatientID', '')}")
+        self._clean(derived)
+        derived.PatientID = derived.PatientName = patient
+        derived.SeriesDescription = derivation.label
+        derived.DerivationDescription = derivation.description
+        derived.ContributingEquipmentSequence = Sequence([program_item(derivation)])
+        derived.PatientIdentityRemoved = "YES"
+        derived.DeidentificationMethod = METHOD
+        derived.DeidentificationMethodCodeSequence = Sequence([BASIC_PROFILE.item()])
+        derived.LongitudinalTemporalInformationModified = "REMOVED"
+        derived.file_meta = file_meta(derived)
+
+    def _clean(self, dataset: Dataset) -> None:
+        for tag in list(dataset.keys()):
+            self._apply(dataset, tag, self._rules.get((tag.group, tag.element)))
+            if tag in dataset and dataset[tag].VR == VR.SQ:
+                for item in dataset[tag].value:
+                    self._clean(item)
+
+    def _apply(self, dataset: Dataset, tag: BaseTag, rule: Rule | None) -> None:
+        if rule is None:
+            return
+        element, action = dataset[tag], rule.__name__
+        is_sequence = element.VR == VR.SQ
+        if element.VR == VR.UI and element.keyword not in KEPT_UIDS:
+            uids = element.value if isinstance(element.value, list) else [element.value]
+            element.value = [self.uid(str(uid)) for uid in cast("list[object]", uids) if uid]
+        elif is_sequence and action.endswith("replace_UID"):
+            return  # references to other images: their items are cleaned
+        elif action == "delete" or (is_sequence and action.startswith("delete")):
+            del dataset[tag]
+        elif is_sequence:
+            element.value = Sequence()
+        elif element.VR in DATES:
+            element.clear()
+        else:
+            _by_library(dataset, tag, rule)
+
+
+def _by_library(dataset: Dataset, tag: BaseTag, rule: Rule) -> None:
+    try:
+        rule(dataset, (tag.group, tag.element))
+    except NotImplementedError:  # a VR that it has no replacement for
+        del dataset[tag]
+
+
+@cache
+def _rules() -> Mapping[tuple[int, ...], Rule]:
+    try:
+        library: Any = importlib.import_module("dicomanonymizer.simpledicomanonymizer")
+    except ImportError as error:
+        raise UsageError(
+            "`anonymize` needs dicom-anonymizer: pip install '.[anonymize]' in the source folder of ctsr"
+        ) from error
+    return library.initialize_actions_2024b()
+
 
 LARGEST_BYTES = 2**32 - 2
 """Of uncompressed pixels: their element has a length of 32 bits."""
