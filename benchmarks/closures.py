@@ -2,7 +2,7 @@
 
 import ast
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 import ctsr
@@ -36,16 +36,18 @@ def closure(start: str, trees: Mapping[str, ast.Module]) -> set[str]:
         loaded.add(name)
         if "." in name:
             waiting.append(name.rpartition(".")[0])
-        waiting.extend(_imported(trees[name]))
+        waiting.extend(imported(trees[name], trees))
     return loaded
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
+def imported(tree: ast.Module, names: Container[str]) -> Iterator[str]:
+    """What a module imports when it is loaded; `names` tells modules from what is in them."""
     for statement in tree.body:
         if isinstance(statement, ast.ImportFrom) and statement.module is not None:
-            yield statement.module
-            for alias in statement.names:
-                yield f"{statement.module}.{alias.name}"
+            parts = [f"{statement.module}.{alias.name}" for alias in statement.names]
+            yield from (part for part in parts if part in names)
+            if any(part not in names for part in parts):
+                yield statement.module
         elif isinstance(statement, ast.Import):
             for alias in statement.names:
                 yield alias.name
