@@ -87,9 +87,9 @@ def _stage(architecture: Architecture, dataset: PatchDataset, batch: int) -> Fin
     sampler = EpochSampler(len(dataset), seed=0)
     validation = Validation((), DegradationSampler(Degradation()), DEFAULT_RANGE, 0)
     loader = torch.utils.data.DataLoader(dataset, batch_size=batch, sampler=sampler)
-    rig = TrainingContext(fabric, loader, sampler, validation, batch, SILENT)
+    context = TrainingContext(fabric, loader, sampler, validation, batch, SILENT)
     objective = WeightedLoss(WEIGHTS, PerceptualLoss(_random_vgg16(), {"conv5_3": 1.0}), "ragan", Degradation())
-    return FinetuneStage(rig, generator, critic, objective, FinetuneOptions())
+    return FinetuneStage(context, generator, critic, objective, FinetuneOptions())
 
 
 def _random_vgg16() -> Trunk:

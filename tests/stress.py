@@ -154,18 +154,23 @@ class Ledger:
         self.loads.append(float(str(line["load"])))
 
     def bundle(self, modules: list[str], runs: int, under_way: Counter[str]) -> list[str]:
-        """Modules never seen, or tests to run next: those with the fewest runs, of `FIRST` before the others."""
+        """Modules never seen, or tests to run next: of `FIRST` before the others, those that took least time so far.
+
+        So those that take moments have all their runs soon, and the others as much time each.
+        """
         counts: dict[str, int] = dict.fromkeys((name for name in modules if name not in self.seen), 0)
         counts |= {name: self.runs[name] for name in self.starts if name.partition("::")[0] in modules}
-        lacks = [(rank(name), count + under_way[name], name) for name, count in counts.items()]
-        lacks = sorted(lack for lack in lacks if lack[1] < (runs if "::" in lack[2] else 1))
+        expected = {name: self.seconds[name] / count if count else BUNDLE_S / 2 for name, count in counts.items()}
+        lacks = [
+            (rank(name), self.seconds[name] + under_way[name] * expected[name], name)
+            for name, count in counts.items()
+            if count + under_way[name] < (runs if "::" in name else 1)
+        ]
         found: list[str] = []
-        expected = 0.0
-        for group, count, name in lacks:
-            if found and ((group, count) != lacks[0][:2] or expected > BUNDLE_S):
+        for group, _, name in sorted(lacks):
+            if found and (group != rank(found[0]) or sum(expected[other] for other in found) > BUNDLE_S):
                 break
             found.append(name)
-            expected += self.seconds[name] / self.runs[name] if self.runs[name] else BUNDLE_S / 2
         return found
 
     def report(self, runs: int) -> str:

@@ -67,6 +67,14 @@ def test_several_names_are_not_unpacked_from_a_comprehension() -> None:
     assert [module for module, target in made if isinstance(target, ast.Tuple)] == []
 
 
+def test_no_comprehension_holds_another() -> None:
+    kinds = ast.GeneratorExp | ast.ListComp | ast.SetComp | ast.DictComp
+    inner = [
+        (module, child) for module, node in nodes() if isinstance(node, kinds) for child in list(ast.walk(node))[1:]
+    ]
+    assert [f"{module}:{child.lineno}" for module, child in inner if isinstance(child, kinds)] == []
+
+
 def test_the_closure_is_what_python_loads() -> None:
     # Of a module that anything has imported, all that it needs is loaded, too.
     import ctsr.volume

@@ -69,6 +69,59 @@ def test_an_odd_slice_at_an_end_is_found_too(what: str, end: int) -> None:
     assert list(judged(volume)) == [end]
 
 
+NOISY = np.stack([body(96, seed=seed, texture=20) for seed in range(7)]) + np.random.default_rng(0).normal(
+    0, 22, (7, 96, 96)
+)
+
+
+@pytest.mark.parametrize("shift", [-70, -50, 50, 70])
+@pytest.mark.parametrize("at", [0, 3, 6])
+def test_a_small_shift_is_found_in_noise(shift: float, at: int) -> None:
+    assert judged(NOISY) == {}
+    volume = NOISY.copy()
+    volume[at] += shift
+    assert {index: finding.verdict for index, finding in judged(volume).items()} == {at: Verdict.SHIFTED}
+
+
+def with_bone(seed: int) -> np.ndarray:
+    """A body with a few pixels of bone, fewer the denser: 8 of 9216 above 1000 HU."""
+    hu = body(96, seed=seed, texture=20).astype(np.float32)
+    hu[40:44, 30:60] = np.linspace(300, 1140, 120).reshape(4, 30) + np.random.default_rng(seed).normal(0, 5, (4, 30))
+    return hu
+
+
+@pytest.mark.parametrize("highest", [400.0, 700.0, 1000.0])
+@pytest.mark.parametrize("at", [0, 3, 6])
+def test_a_few_pixels_that_are_cut_off_are_found(highest: float, at: int) -> None:
+    volume = np.stack([with_bone(seed) for seed in range(7)])
+    assert judged(volume) == {}
+    volume[at] = volume[at].clip(None, highest)
+    ((index, finding),) = judged(volume).items()
+    assert (index, finding.verdict) == (at, Verdict.CUT_OFF)
+    assert f"its highest value, {highest:g}" in finding.detail
+
+
+def test_metal_is_not_taken_for_values_that_are_cut_off() -> None:
+    volume = np.stack([with_bone(seed) for seed in range(7)])
+    volume[2:4, 50:56, 50:56] = 3071
+    volume[4, 50:52, 50:52] = 3000
+    volume[5, 60:62, 60:64] = 1250  # an implant of one density, the densest there is
+    assert judged(volume) == {}
+
+
+def test_a_windowed_slice_is_found_where_all_air_is_padding() -> None:
+    volume = np.stack([with_bone(seed) for seed in range(7)])
+    volume[:, 30:60, 20:40] = -700 + NOISY[:, 30:60, 20:40] / 4  # lung: what the window cuts off, as it does bone
+    padding = volume < -900
+    judge = NeighbourCheck(7)
+    sound = [judge.add(index, hu, padding[index]) for index, hu in enumerate(volume)]
+    assert not any(sound)
+    judge, found = NeighbourCheck(7), []
+    for index, hu in enumerate(volume):
+        found += judge.add(index, hu.clip(-160, 240) if index == 3 else hu, padding[index])
+    assert [index for index, _ in found] == [3]
+
+
 def test_sound_slices_are_not_doubted_whatever_they_show() -> None:
     plate = np.where(BODIES > -500, 990, BODIES)  # a phantom of plates: water, PTFE
     nothing = np.full((2, 96, 96), -1000.0)  # above the head
@@ -111,6 +164,36 @@ def test_an_odd_slice_of_a_training_series_is_named(tmp_path: Path) -> None:
         opened = exams.part(part, "train", tmp_path / "store", progress=listener)
         assert not opened.failures
         assert any("IM3" in note and "unlike its series" in note for note in listener.notes)
+
+
+CHANGES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
+    "70 HU lower": (lambda hu: hu - 70, 0.95),
+    "stretched by a tenth": (lambda hu: 1.1 * hu, 0.85),
+    "cut off at 1000": (lambda hu: hu.clip(None, 1000), 0.75),
+    "windowed": (windowed, 0.95),
+    "a lost sign": (lambda hu: np.where(hu < 0, hu + 65536, hu), 0.95),
+}
+"""What may have become of one slice, and the least share of real series in which it is found."""
+
+
+def test_one_changed_slice_of_a_real_series_is_found(real_ct: Path) -> None:
+    found, changed = dict.fromkeys(CHANGES, 0), dict.fromkeys(CHANGES, 0)
+    for series in (
+        item for name in ("patients", "more", "thin", "phantoms", "pairs") for item in scan(real_ct / name).all_series()
+    ):
+        middle, count = len(series.slices) // 2, len(series.slices)
+        if count < 3:
+            continue
+        slices = {index: read_slice(series, index) for index in range(max(0, middle - 2), min(count, middle + 3))}
+        for name, (change, _) in CHANGES.items():
+            odd = change(slices[middle].hu.astype(np.float32))
+            judge = NeighbourCheck(count)
+            hu = {index: odd if index == middle else pixels.hu for index, pixels in slices.items()}
+            names = [index for index in hu for index, _ in judge.add(index, hu[index], slices[index].padding)]
+            changed[name] += bool((odd != slices[middle].hu).any())
+            found[name] += middle in names
+            assert set(names) <= {middle}, (series.path, name)
+    assert all(found[name] >= least * changed[name] for name, (_, least) in CHANGES.items()), (found, changed)
 
 
 def test_no_slice_of_a_real_series_is_doubted(real_ct: Path) -> None:

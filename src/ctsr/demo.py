@@ -21,7 +21,7 @@ class DemoResult:
 
     run_folder: Path
     evaluation: Evaluation
-    """Of the model that was trained, and beside it of the one that comes with ctsr."""
+    """Evaluation of the model that was trained, beside the one that comes with ctsr."""
 
     @property
     def picture(self) -> Path:
@@ -36,7 +36,7 @@ def run_demo(out_dir: Path, *, epochs: int = 10, seed: int = 0, progress: Progre
         out_dir: receives exams, preprocessed data, the run and its evaluation.
         epochs: of the training; the time goes there.
         seed: of the synthetic exams.
-        progress: hears of each step.
+        progress: receives the progress of each step.
     """
     exams, preprocessed = out_dir / "exams", out_dir / "preprocessed_data"
     progress.note(f"1/4  synthetic exams → {exams}")

@@ -34,7 +34,7 @@ def parse_json(content: bytes | str) -> object:
     """Parse JSON in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-        ReadError: it is no JSON; or is nested too deeply, or holds a number of endless digits, NaN or infinity.
+        ReadError: it is not JSON, is nested too deeply, or holds a number with too many digits, NaN or infinity.
     """
     try:
         return json.loads(content, parse_int=_whole, parse_float=_real, parse_constant=_no_number)
@@ -177,7 +177,7 @@ def _shortened(name: str) -> str:
 
 
 def resampled_folder(patient_id: str) -> str:
-    """What preprocessing calls the folder of a patient; the colon of a hash is none that every system takes."""
+    """Name of a patient's folder after preprocessing; not every system takes the colon of a hash."""
     return (safe_name(patient_id) if pseudonym(patient_id) == patient_id else patient_id) + RESAMPLED_SUFFIX
 
 
@@ -187,7 +187,7 @@ def patient_names(root: Path) -> dict[str, str]:
     The log decides, not the ending of a name: the name of a patient called Krupp stays whole.
 
     Raises:
-        ReadError: the log is none of ours.
+        ReadError: the log is not one of `ctsr preprocess`.
     """
     log = root / PREPROCESSING_LOG
     if not log.is_file():
@@ -207,7 +207,7 @@ def upsampled_series(root: Path) -> dict[str, tuple[float, float]]:
     A NIfTI series, which has no UID, goes by its file below the root.
 
     Raises:
-        ReadError: the log is none of ours.
+        ReadError: the log is not one of `ctsr preprocess`.
     """
     log = root / PREPROCESSING_LOG
     found: dict[str, tuple[float, float]] = {}

@@ -70,7 +70,7 @@ def boundary(what: str, remedy: str = "") -> Generator[None]:
         remedy: what to do; ends the message.
 
     Raises:
-        ReadError: something that is no `CtsrError` was raised inside.
+        ReadError: an exception other than a `CtsrError` was raised inside.
     """
     try:
         yield

@@ -34,7 +34,7 @@ from ctsr.series import (
 from ctsr.volume import Grid, Volume, normal, spread
 
 ON_GRID_WITHIN = 0.25
-"""Of a step: how far a slice may lie off the grid of a volume with gaps."""
+"""Fraction of a step that a slice may lie off the grid of a volume with gaps."""
 MOST_PLACES = 10
 """Times as many places as slices that a volume with gaps may have: a position of 90 m would fill any memory."""
 MOST_LISTED = 8
@@ -273,7 +273,7 @@ def _with_verdict(series: Series) -> Series:
     """The series with a defect where its values do not look like HU.
 
     The middle slice decides where it is plausible. Else two more are looked at, since a single one may hold nothing but
-    bone or metal. Slices whose rescale is another than the middle one's are judged for themselves.
+    bone or metal. Slices whose rescale differs from the middle one's are judged separately.
     """
     middle, last = len(series.slices) // 2, len(series.slices) - 1
     findings = [_hu_finding(series, middle)]

@@ -37,11 +37,11 @@ MODEL_COLORS = ("#2a9583", "#b0a030", "#5b5f97", "#a44a3f", "#3f4650", "#7cae3c"
 DPI = 150
 """Resolution of all figures, pixels per inch."""
 FEW_COLORS = 256
-"""Of a PNG file's palette."""
+"""Colours in a PNG file's palette."""
 GREYS = 86
-"""Of these, so that no grey is off by more than 2 of 255."""
+"""Greys among them, so that no grey is off by more than 2 of 255."""
 EXACT = 24
-"""Of these, colours of surfaces and letters."""
+"""Colours of surfaces and letters among them."""
 MARKS_PAD = 0.12
 """Inches between images whose rows are marked."""
 MARK = 0.015

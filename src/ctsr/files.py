@@ -32,7 +32,7 @@ PART = ".part"
 TEMPORARY = re.compile(rf"\.(?P<name>.+)\.[a-z0-9_]{{8}}\.(?P<place>[0-9a-f]{{6}})-(?P<pid>\d+){re.escape(PART)}")
 """A name under which something is written: the final one, mkdtemp's letters, and who writes."""
 LONGEST_NAME_BYTES = 200
-"""Of a final name within a temporary one: file systems allow 255 bytes in all."""
+"""Most bytes of a final name within a temporary one: file systems allow 255 bytes in all."""
 GIVEN_UP_S = 86_400.0
 """Seconds after which what another machine was writing is taken for left behind."""
 
@@ -263,9 +263,9 @@ def cached_by_file(maxsize: int) -> Callable[[Callable[[Path], T]], Callable[[Pa
 
 @contextmanager
 def naming_full_disk(final: Path) -> Generator[None]:
-    """Say of which file or folder it is that the disk has no room left, and what to do.
+    """Name the file or folder for which the disk has no room left, and say what to do.
 
-    A place that refuses to be written is called by the name that the user knows, not by the temporary one.
+    A file that cannot be written is called by the name that the user knows, not by its temporary one.
 
     Raises:
         DiskFullError: the block failed, and there is no room.

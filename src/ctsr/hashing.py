@@ -1,4 +1,4 @@
-"""Hashes of names: digests, seeds and UIDs that are the same everywhere; and who an exam is of, by its headers.
+"""Hashes of names: digests, seeds and UIDs that are the same everywhere; and whose exam it is, by its headers.
 
 The same parts give the same value on every machine and in every process, other parts give other values. A hash is a
 pseudonym, not anonymity: who has a list of PatientIDs can hash them all and compare.
@@ -63,16 +63,16 @@ SHORTEST_ID = 4
 
 
 NAME = "name"
-"""Begins what stands for the name of a patient's folder in files that are passed on."""
+"""Prefix of the hash that replaces the name of a patient's folder in files that are passed on."""
 
 
 def pseudonym(name: str) -> str:
-    """Make the hash that stands for a patient's name: ``name:HASH``; a hash stays as it is."""
+    """Make the hash that replaces a patient's name: ``name:HASH``; a hash stays as it is."""
     return name if name.startswith(f"{NAME}:") else f"{NAME}:{digest('name', name, size=8).hex()}"
 
 
 def with_names(split: Mapping[str, Iterable[str]], present: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Replace hashes in a model's split by the names they stand for, as far as those patients are present."""
+    """Replace hashes in a model's split by the names they are of, as far as those patients are present."""
     names = {pseudonym(name): name for name in present}
     named: dict[str, tuple[str, ...]] = {}
     for part, patients in split.items():
@@ -108,7 +108,7 @@ def content_identity(size: int, *samples: bytes) -> str:
 
 
 def proven(identities: Iterable[str]) -> tuple[str, ...]:
-    """Those that prove who an exam is of, sorted: what a model remembers of its training exams."""
+    """The identities that prove whose exam it is, sorted; a model stores those of its training exams."""
     return tuple(sorted({identity for identity in identities if not identity.startswith(UNSURE)}))
 
 

@@ -245,7 +245,7 @@ a bias in the most honest image."""
 RIM = 1
 """Pixels taken off at every border: there, neither tissue is alone."""
 FEWEST_PIXELS = 25
-"""Fewer pixels than this are no tissue to take a mean over."""
+"""Fewest pixels of a tissue for a mean over it."""
 CORE_SMOOTHING = 2.0
 """Pixels, standard deviation: what tells tissue from noise of 60 HU."""
 SOFT_TISSUE = (-150.0, 200.0)
@@ -262,7 +262,7 @@ BLOCK = 8
 TABLE_PIXELS = 3
 """Half the thickness of what is taken for a table or a tube rather than for a part of the body."""
 PART = 0.2
-"""Of the largest piece: a smaller one is no part of the body."""
+"""Fraction of the largest piece: smaller pieces are not part of the body."""
 TISSUE_HU = -500.0
 """Half-way between air and water: a block above it holds mostly tissue."""
 
@@ -410,6 +410,6 @@ def tissue_blocks(hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
 
 
 def _without_rim(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Eroded by a square; the image's own border is no rim."""
+    """Eroded by a square; the image's own border does not erode."""
     size = 2 * RIM + 1
     return np.asarray(ndimage.minimum_filter(mask, size, mode="nearest"), dtype=bool)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import torch
@@ -13,7 +12,7 @@ from ctsr.degrade import DegradationParams, degrade
 from ctsr.errors import CheckpointError, UsageError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colours on [0, 1]: what the trunks were trained on."""
+"""Mean and standard deviation of ImageNet's colours on [0, 1], which the trunks were trained on."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +42,19 @@ def _vgg(*convolutions: int) -> tuple[Conv | Pool, ...]:
     return tuple(layers)
 
 
-TRUNKS = MappingProxyType(
-    {
-        "alexnet": (
-            Conv("conv1", 64, kernel=11, stride=4, padding=2),
-            Pool(3),
-            Conv("conv2", 192, kernel=5, padding=2),
-            Pool(3),
-            Conv("conv3", 384),
-            Conv("conv4", 256),
-            Conv("conv5", 256),
-        ),
-        "vgg16": _vgg(2, 2, 3, 3, 3),
-        "vgg19": _vgg(2, 2, 4, 4, 4),
-    }
-)
+TRUNKS: Mapping[str, tuple[Conv | Pool, ...]] = {
+    "alexnet": (
+        Conv("conv1", 64, kernel=11, stride=4, padding=2),
+        Pool(3),
+        Conv("conv2", 192, kernel=5, padding=2),
+        Pool(3),
+        Conv("conv3", 384),
+        Conv("conv4", 256),
+        Conv("conv5", 256),
+    ),
+    "vgg16": _vgg(2, 2, 3, 3, 3),
+    "vgg19": _vgg(2, 2, 4, 4, 4),
+}
 """The convolutional part of each network, layer by layer."""
 
 

@@ -16,7 +16,7 @@ FILL_BELOW = -1100.0
 ABOVE_AIR = -900.0
 """HU: a constant corner brighter than this is not a scanner's fill but part of the image."""
 SMALLEST_RADIUS = 0.45
-"""Of a reconstruction circle, in units of the image's shorter side; a round phantom in the middle is smaller."""
+"""Smallest radius of a reconstruction circle, in units of the image's shorter side; round phantoms are smaller."""
 SHORTEST_RUN = 4
 """Pixels: shorter runs of the fill value at a border are clipped noise of true air."""
 FEWEST_POINTS = 24
@@ -217,7 +217,7 @@ BODY_ABOVE = -500.0
 PEAK_WIDTH = 100.0
 """HU: soft tissue is a narrow peak, unlike bone, contrast and lung."""
 LEAST_PEAK = 0.25
-"""Of the body's pixels, within `PEAK_WIDTH`."""
+"""Fraction of the body's pixels within `PEAK_WIDTH`."""
 LEAST_AIR, LEAST_SOFT = 0.02, 0.02
 """Shares of the pixels without which another offset is not considered."""
 BETTER_BY = 0.03
@@ -232,7 +232,7 @@ SHIFT_WARNED = 120.0
 STEP = 10.0
 """HU between the offsets that are tried."""
 SMALL_RANGE = 20.0
-"""Values that differ by less, and are no whole numbers, are scaled: -1 … 1, or z-scores."""
+"""Values that differ by less and are not whole numbers are scaled: -1 … 1, or z-scores."""
 EIGHT_BITS = 255
 SATURATED = 0.2
 """Share of the pixels at one end of 256 grey values: a window has cut off what lies beyond."""

@@ -181,7 +181,7 @@ def _descend(folder: Path, letters: str) -> Iterator[Path]:
 VARIABLE = "CTSR_CACHE"
 """Environment variable that names the cache folder; `cache_dir` of every command sets it."""
 PRIVATE_MODE = 0o700
-"""Of folders that hold pixels of patients: for the user's eyes only."""
+"""Mode of folders that hold pixels of patients: for the user only."""
 DAY_S = 86_400.0
 
 Part = Literal["store", "engines", "weights"]
@@ -264,7 +264,7 @@ def clean(part: Part, *, unused_days: float = 0.0) -> int:
 
     Args:
         part: which folder.
-        unused_days: leave what was written or read less than so many days ago.
+        unused_days: keep what was written or read within this many days.
 
     Raises:
         OSError: something cannot be removed.

@@ -83,9 +83,9 @@ class Processes(Executor):
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
 
     def each_in_order(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result | LostError]:
-        """The result of `work` for each item in the items' order, or that it was lost; one does not stop the others.
+        """Yield the result of `work` for each item, in order; an item that is lost does not stop the others.
 
-        When a process ends, nobody can tell with which item. Each that was under way is tried once more with nothing
+        When a process ends, it is unknown which item ended it. Each that was under way is tried once more with nothing
         beside it, and is lost where its process ends again.
         """
         todo = deque(enumerate(items))
@@ -213,7 +213,7 @@ def executor_for(jobs: int, dask: str | None = None) -> Generator[Executor | Non
 def each_in_order(
     work: Callable[[Item], Result], items: Iterable[Item], executor: Executor
 ) -> Iterator[Result | LostError]:
-    """The result of `work` for each item in the items' order, or that it was lost; one does not stop the others."""
+    """Yield the result of `work` for each item, in order; an item that is lost does not stop the others."""
     if isinstance(executor, Processes):
         yield from executor.each_in_order(work, items)
         return
@@ -225,9 +225,9 @@ def each_in_order(
 
 
 class _Cluster(Executor):
-    """The workers of a dask scheduler. Who waits for a result is not left waiting where there are no workers any more.
+    """The workers of a dask scheduler. Waiting for a result ends with an error when no workers are left.
 
-    dask keeps work whose workers have gone until others come, for ever if need be.
+    dask itself keeps work without workers until new ones come, for ever if need be.
     """
 
     def __init__(self, client: Any, address: str) -> None:

@@ -79,16 +79,14 @@ class Progress(Protocol):
 
 
 class Silent:
-    """The progress of a library call: none."""
+    """Progress that is not shown: the default of library calls."""
 
-    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:  # noqa: ARG002  (a `Progress`)
         """Yield `items`."""
-        del total, what
         yield from items
 
     def note(self, message: str) -> None:
         """Say nothing."""
-        del message
 
 
 SILENT: Progress = Silent()

@@ -62,7 +62,7 @@ class SliceHeader:
     frame: int | None
     """Index within a multi-frame object or a NIfTI volume, from 0; None for a classic single-slice file."""
     sop_instance_uid: str
-    """Of the file; frames of one multi-frame file share it; empty in NIfTI. See `identity`."""
+    """UID of the file; frames of one multi-frame file share it; empty in NIfTI. See `identity`."""
     position: Vector
     """ImagePositionPatient: centre of the first pixel, mm LPS."""
     instance_number: int | None
@@ -82,7 +82,7 @@ class SliceHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesHeader:
-    """What the headers of all images of a series say alike."""
+    """Header values that all images of a series share."""
 
     series_uid: str
     study_uid: str
@@ -172,7 +172,7 @@ class Excluded:
     num_slices: int = 1
     series_uid: str = ""
     failed: bool = False
-    """It is CT that should have been used but cannot be read, rather than CT that is no training data."""
+    """It is CT that should have been used but cannot be read, rather than CT that is not training data."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class PatientExams:
     path: Path
     series: tuple[Series, ...] = ()
     excluded: tuple[Excluded, ...] = ()
-    """CT that is no training data (localizers, reformats) or cannot be read, each with its reason."""
+    """CT that is not training data (localizers, reformats) or cannot be read, each with its reason."""
     ignored: dict[str, int] = field(default_factory=dict[str, int])
     """Files that are not CT at all, counted by modality or format ("SEG": 1, "PNG": 3)."""
 
@@ -237,7 +237,7 @@ def volume_stem(path: Path) -> str:
 
 
 def too_small(rows: int, columns: int) -> str:
-    """Why an image of this size is no slice; empty where it may be one."""
+    """Why an image of this size cannot be a slice; empty where it can."""
     return f"too small to be a slice: {rows}×{columns} pixels" if min(rows, columns) < SMALLEST_SIDE else ""
 
 

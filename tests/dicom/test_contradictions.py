@@ -245,7 +245,7 @@ def test_fewer_bits_than_the_values_need_are_refused(tmp_path: Path, bits: int, 
 def test_values_without_sign_that_are_said_to_have_one_are_refused(tmp_path: Path) -> None:
     values = slices(1)[0].pixel_array.copy()
     values[10:30, 10:30] = 2600
-    with pytest.raises(ReadError, match="PixelRepresentation is 1, but its values have no sign"):
+    with pytest.raises(ReadError, match="PixelRepresentation is 1, but its values are unsigned"):
         first_slice(tmp_path, stored(values, BitsStored=12, HighBit=11, PixelRepresentation=1))
 
 

@@ -95,7 +95,7 @@ def test_other_methods_and_rubbish_do_not_end_it(queue: Queue) -> None:
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(queue: Queue) -> None:
-    with PageServer(queue, "CTSR", 0) as server, pytest.raises(UsageError, match="cannot be listened on"):
+    with PageServer(queue, "CTSR", 0) as server, pytest.raises(UsageError, match="cannot listen on `page_port`"):
         PageServer(queue, "CTSR", server.server_port)
 
 

@@ -104,18 +104,18 @@ from ctsr.train.devices import ending_its_process_group
 def game():
     fabric = Fabric(accelerator='cpu', devices=2, strategy='ddp')
     fabric.launch()
-    rig = TrainingContext(fabric, None, None, None, 1, None)
+    context = TrainingContext(fabric, None, None, None, 1, None)
     torch.manual_seed(0)
     scores = 5 * torch.randn(2, 8)
     mine = slice(4 * fabric.global_rank, 4 * fabric.global_rank + 4)
     for loss in (generator_loss, discriminator_loss):
         whole, half = scores.clone().requires_grad_(), scores[:, mine].clone().requires_grad_()
         expected = loss('ragan', *whole)
-        found = loss('ragan', *half, mean=rig.mean_over_devices)
+        found = loss('ragan', *half, mean=context.mean_over_devices)
         expected.backward()
         found.backward()
         # The mean of what the devices have, as DDP takes it, is the loss of all and its gradient.
-        assert torch.allclose(rig.mean({'it': found})['it'] * torch.ones(()), expected), loss
+        assert torch.allclose(context.mean({'it': found})['it'] * torch.ones(()), expected), loss
         assert torch.allclose(half.grad / 2, whole.grad[:, mine]), loss
         alone = loss('ragan', *scores[:, mine])
         assert not torch.allclose(alone, found), 'this test could not fail'
@@ -196,7 +196,7 @@ def test_a_process_that_is_killed_ends_the_run_which_can_be_continued(
     assert said
     for line in said:
         assert re.fullmatch(
-            "error: (another process of this training has ended before its time"
+            "error: (another process of this training ended early"
             "|this training was told to end, or another of its processes has died); "
             f"--resume {folder.relative_to(tmp_path)} continues from the last whole epoch",
             line,

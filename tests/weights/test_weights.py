@@ -116,7 +116,7 @@ def test_missing_weights_say_which_command_brings_them(tmp_path: Path) -> None:
 def test_a_damaged_file_says_how_to_mend_it(own: Weights, tmp_path: Path) -> None:
     path = fetch("own", tmp_path)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(CheckpointError, match=r"is damaged: .*`ctsr weights fetch own --force` mends it"):
+    with pytest.raises(CheckpointError, match=r"is damaged: .*`ctsr weights fetch own --force` fetches it again"):
         load_weights("own", tmp_path)
 
 

@@ -201,7 +201,7 @@ def evaluate(
         >>> result = ctsr.evaluate("EXAMS", "eval_results", through_plane=True, thickness=(5,), distance=(3,))
     """
     if through_plane and not (isinstance(source, str | os.PathLike) and degradation is None):
-        raise UsageError("`through_plane` makes the thin series of a folder thick: it goes without `degradation`")
+        raise UsageError("`through_plane` simulates thick slices from thin series of a folder; leave out `degradation`")
     kind = "between slices" if through_plane else "in plane"
     network = of_kind(load_model(model or (DEFAULT_SLICE_MODEL if through_plane else DEFAULT_MODEL)), kind)
     torch_device = pick_device(device)

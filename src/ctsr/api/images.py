@@ -200,7 +200,7 @@ def upscale(
         engine: `auto` takes OpenVINO on a CPU where it is installed, else PyTorch.
         precision: `fp32`, or `fp16` on a GPU.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        progress: told what is done, and of what is unusual.
+        progress: receives the progress of the work, and a note on everything unusual.
 
     Returns:
         For a volume or an array the same kind, ``(…, scale·rows, scale·columns)`` in HU, float32, on the same field
@@ -209,7 +209,7 @@ def upscale(
     Raises:
         DomainError: `spacing` is missing or does not fit, or a number lies outside of its range.
         MissingInputError: there is no such model or source.
-        UsageError: `out` is missing, exists or lies in the source; an engine or device that there is not.
+        UsageError: `out` is missing, exists or lies in the source; an engine or device that does not exist.
 
     Examples:
         >>> fine = ctsr.upscale(volume)

@@ -1,4 +1,7 @@
-"""Models: a network ready to use, from a file or by its name; blends of two; which series are unlike those it knows."""
+"""Models: a network ready to use, from a file or by its name.
+
+Also blends of two networks, and in what a series is unlike those that a model was trained on.
+"""
 
 import hashlib
 import json
@@ -60,7 +63,7 @@ class Model:
     """None for files that this program did not write."""
     path: Path
     sha256: str
-    """Of the file, in hexadecimal: what derived images name the model by."""
+    """SHA-256 of the file, in hexadecimal; derived images name the model by it."""
 
     blend: Blend | None = None
     """What it was made of, where it is a mixture of two."""
@@ -72,12 +75,12 @@ class Model:
 
     @property
     def hu_range(self) -> HURange:
-        """HU that the network sees as [-1, 1]; the default where the file does not tell."""
+        """HU that the network sees as [-1, 1]; the default where the file does not say."""
         return self.meta.hu_range if self.meta else DEFAULT_RANGE
 
     @property
     def trained_for(self) -> Degradation:
-        """What it was trained on; the default where the file does not tell."""
+        """What it was trained on; the default where the file does not say."""
         return Degradation.from_dict(self.meta.degradation) if self.meta else Degradation(scale=self.scale)
 
     @property
@@ -92,13 +95,13 @@ class Model:
 def find_model(
     reference: str | None, *, scale: int | None = None, kind: ModelKind = "in plane", progress: Progress = SILENT
 ) -> Model:
-    """The network that a model reference means; `progress` hears which file was chosen.
+    """Load the model that a reference names; None takes the newest run, or the bundled model where there is no run.
 
     Args:
-        reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
-        scale: of the bundled model, where no run is found.
-        kind: what is needed of it.
-        progress: told what was chosen, where that was not plain.
+        reference: a file, a run folder or a name, see `ctsr.checkpoint.model_lookup.resolve_model`.
+        scale: of the bundled model that is taken where no run is found.
+        kind: the kind of model that is needed.
+        progress: receives a note on the file that was chosen, where there was a choice.
 
     Raises:
         MissingInputError: there is no such model.
@@ -118,10 +121,10 @@ def of_kind(model: Model, kind: ModelKind) -> Model:
     """
     between = model.architecture.is_through_plane
     if between and kind == "in plane":
-        raise CheckpointError(f"{model.path}: makes slices between slices, not finer slices; `slice_spacing` uses it")
+        raise CheckpointError(f"{model.path}: is a model between slices, not in plane; use it with `slice_spacing`")
     if not between and kind == "between slices":
         raise CheckpointError(
-            f"{model.path}: makes finer slices, not slices between slices (`ctsr train --through_plane`)"
+            f"{model.path}: is a model in plane, not between slices; `ctsr train --through_plane` trains those"
         )
     return model
 
@@ -191,7 +194,7 @@ def blend(first: Model, second: Model, alpha: float) -> Model:
 
 
 def blended_path(second: Path, alpha: float) -> Path:
-    """Where a blend goes that nobody has named: beside its second generator."""
+    """Default path of a blend: beside its second generator."""
     return second.with_name(f"{second.stem}_alpha{alpha:g}.pth")
 
 
@@ -249,7 +252,7 @@ def _joined(first: Model, second: Model) -> Meta | None:
 
 
 def unusual(series: Series, meta: Meta | None) -> list[str]:
-    """One line for each thing that the model has not seen; none where it is at home, one where nobody knows."""
+    """One line for each property unlike the model's training; none where all are alike, one where it is unknown."""
     if meta is None:
         return ["the model does not say what it was trained on: whether this series is like it is unknown"]
     return list(_unusual(series, meta))

@@ -34,22 +34,22 @@ Plain: TypeAlias = "bool | int | float | str | list[Plain] | tuple[Plain, ...] |
 """Values that JSON knows, too (which writes tuples as lists)."""
 
 REQUIRED = {"hu_range", "card", "versions"}
-"""Fields that have a default, but that every file has: without them nobody knows what a network sees."""
+"""Fields that have a default, but that every file has: without them it is unknown what a network sees."""
 DEEPEST = 4
-"""Levels of what a degradation is described by."""
+"""Most levels of nesting in the description of a degradation."""
 LARGEST_HU = 1e5
 FORMAT = 1
-"""Version of `Meta` as a file holds it. Its presence is how our own files are told from others with a `meta`."""
+"""Version of `Meta` as a file holds it. Its presence distinguishes our own files from others with a `meta`."""
 
 
 @dataclass(frozen=True)
 class TrainingCard:
-    """What a model was trained on, so that a user can see whether an exam is like it."""
+    """What a model was trained on, for comparison with an exam."""
 
     pixel_spacing_mm: tuple[float, float] | None = None
     """Least and most in-plane spacing of the training part."""
     slice_thickness_mm: tuple[float, float] | None = None
-    """Least and most, where the headers told it."""
+    """Least and most, where the headers state it."""
     kernels: dict[str, int] = field(default_factory=dict[str, int])
     """Slices of the training part by reconstruction kernel."""
     slice_counts: dict[str, int] = field(default_factory=dict[str, int])
@@ -69,7 +69,7 @@ class Meta:
     split: dict[str, tuple[str, ...]]
     """Patient ids by part: train, val, test."""
     also_trained_on: tuple[str, ...] = ()
-    """Patients beside the train part whom an earlier stage was trained on: the generator that was fine-tuned, or the
+    """Patients beside the train part that an earlier stage was trained on: the generator that was fine-tuned, or the
     other half of a blend."""
     trained_identities: tuple[str, ...] = ()
     """Hashes of the studies and patients whose images have shaped the weights; see `ctsr.hashing`. Empty in files
@@ -78,7 +78,7 @@ class Meta:
     """HU that the network sees as [-1, 1]."""
     card: TrainingCard = field(default_factory=TrainingCard)
     versions: dict[str, str] = field(default_factory=dict[str, str])
-    """Of the software that trained it; see `current_versions`."""
+    """Versions of the software that trained it; see `current_versions`."""
 
     @property
     def trained_on(self) -> frozenset[str]:
@@ -91,7 +91,7 @@ class Meta:
         return self.architecture.scale
 
     def without_names(self) -> "Meta":
-        """The same for others: hashes in place of the names of patients' folders, which often tell who they are.
+        """A copy to pass on: hashes replace the names of patients' folders, which often identify them.
 
         Such a model is still refused for the patients it was trained on; see `ctsr.hashing.with_names`.
         """
@@ -160,7 +160,7 @@ DAMAGED = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError),
     *(OSError, RuntimeError, TypeError, ValueError),
 )
-"""What PyTorch's readers raise on bytes that are no checkpoint, or cut short, or altered, by where they notice."""
+"""What PyTorch's readers raise on bytes that are not a checkpoint, cut short or altered."""
 
 NEEDS_CODE = re.compile(r"GLOBAL ([\w.]+)|(TorchScript)|(persistent id|reduce|instantiate|[Bb]uild)")
 """What PyTorch's restricted unpickler says where a file asks for more than tensors and plain values."""
@@ -192,7 +192,7 @@ class Checkpoint:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file so that at every moment `path` is the old one or the new one, even when the process is killed.
 
-    What an earlier save that was killed has left beside it is cleared away: a run folder has one writer.
+    What a killed save has left beside it is cleared away: a run folder has one writer.
 
     Raises:
         CheckpointError: something in it could not be loaded again without running code; the message says which.
@@ -251,7 +251,7 @@ def read_container(path: Path) -> dict[str, Any]:
 
     Raises:
         MissingInputError: no such file.
-        CheckpointError: it needs code to load, is damaged or no such file at all, or holds something else.
+        CheckpointError: it needs code to load, is damaged, is not a checkpoint, or holds something else.
     """
     if path.suffix == PACKED:
         return read_packed(path)
@@ -268,7 +268,7 @@ def read_container(path: Path) -> dict[str, Any]:
             file.seek(0)
             raise CheckpointError(f"{path} {_why(error, file.read(2))}") from error
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds no weights by name, but a {type(content).__name__}")
+        raise CheckpointError(f"{path} does not hold named weights, but a {type(content).__name__}")
     return dict(cast("Mapping[str, Any]", content))
 
 
@@ -328,7 +328,7 @@ def read_packed(path: Path) -> dict[str, Any]:
 
     Raises:
         MissingInputError: no such file.
-        CheckpointError: it is damaged, or no safetensors file at all.
+        CheckpointError: it is damaged, or not a safetensors file.
     """
     weights, header = read_tensors(path)
     try:
@@ -343,7 +343,7 @@ def read_card(path: Path) -> str:
 
     Raises:
         MissingInputError: no such file.
-        CheckpointError: it is damaged, or no safetensors file at all.
+        CheckpointError: it is damaged, or not a safetensors file.
     """
     return read_tensors(path, with_weights=False)[1].get(CARD_KEY, "")
 
@@ -353,7 +353,7 @@ def read_tensors(path: Path, *, with_weights: bool = True) -> tuple[dict[str, An
 
     Raises:
         MissingInputError: no such file.
-        CheckpointError: it is damaged, or no safetensors file at all.
+        CheckpointError: it is damaged, or not a safetensors file.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such checkpoint file")

@@ -17,7 +17,7 @@ BEST, LAST = "best.pth", "last.pth"
 RUN_FOLDERS = (Path("runs"), Path("finetune_outputs"))
 """Where runs are looked for: each folder may be a run itself, and hold runs."""
 ANY_RUN = "rrdb_ct"
-"""The experiment name that stands for every run, in `rrdb_ct_best.pth`."""
+"""The experiment name of every run, in `rrdb_ct_best.pth`."""
 FINETUNED = "finetune"
 """How the experiments of fine-tuned generators begin; all others were trained with L1."""
 
@@ -123,12 +123,12 @@ def run_time(folder: Path) -> float | None:
 
 @dataclass(frozen=True)
 class BundledModel:
-    """One model of the package; what it is and was trained on stands in its file."""
+    """One model of the package; its file says what it is and was trained on."""
 
     name: str
     scale: int
     licence: str
-    """Of the weights; the images they were trained on are not part of the package."""
+    """Licence of the weights; the images they were trained on are not part of the package."""
 
     @property
     def file(self) -> Path:

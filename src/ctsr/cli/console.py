@@ -32,7 +32,7 @@ NONE = "–"
 REPLACED = "ctsr.replaced"
 """How output is encoded where the encoding lacks a character."""
 ASCII = {"×": "x", "–": "-", "−": "-", "…": "...", "→": "->", "±": "+-", "²": "^2", "³": "^3", "σ": "sigma", "≤": "<="}
-"""What stands for a character that cannot be shown; a question mark for all others."""
+"""Replacements of characters that cannot be shown; a question mark for all others."""
 
 OTHER_DEVICE = "warning: `device` "
 """Begins the note of `ctsr.infer.engine.pick_device` that another device computes than was asked for."""

@@ -30,7 +30,7 @@ SYNONYMS = (
 FIELD_FLAGS = {"noise_sigma_range": "noise_sigma_range_norm", "mode": "degradation"}
 """Fields of the library whose flag has another name."""
 INPUTS = ("source", "folder")
-"""Positional arguments that `--root` may stand for."""
+"""Positional arguments that `--root` may replace."""
 METAVARS = {Path: "PATH", str: "TEXT", int: "N", float: "VALUE"}
 
 MAX_WIDTH = 100
@@ -39,7 +39,7 @@ NAME_WIDTH = 26
 RARE = frozenset({"assume_hu", "hu_offset", "hu_scale"})
 """Flags for files with wrong headers: last in the help."""
 SHORT = 9
-"""Commands of at most so many flags have one group."""
+"""Commands with no more flags than this have one group."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def _string(statement: ast.stmt) -> str | None:
 
 
 def _place(name: str, places: Sequence[str]) -> str | None:
-    """The positional argument that a flag stands for."""
+    """The positional argument that a flag replaces."""
     if name in {"root", "data_root"}:
         return next((place for place in places if place in INPUTS), None)
     if name in {"out", "out_dir", "output_dir"} and "out" in places:

@@ -228,9 +228,9 @@ class Demo:
     make_data: Path | None = None
     """Only write the synthetic exams, into this folder."""
     epochs: int = 10
-    """Of the training; more take longer and give a better model."""
+    """Epochs of the training; more take longer and give a better model."""
     seed: int = 0
-    """Of the synthetic exams."""
+    """Seed of the synthetic exams."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
@@ -286,7 +286,7 @@ class Cache:
     parts: tyro.conf.Positional[tuple[Literal["store", "engines", "weights"], ...]] = ()
     """What to remove; `clean` alone takes store (pixels of patients) and engines."""
     unused_days: float = 0.0
-    """Leave what was used within so many days."""
+    """Keep what was used within this many days."""
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:

@@ -244,8 +244,8 @@ class Export:
     model_path: str | None = None
     """Checkpoint file, run folder or name; left out, the newest run, else the model that comes with ctsr."""
     format: Literal["onnx", "openvino", "torchscript", "safetensors"] | None = None
-    """Of a file without a known ending, onnx when left out; height and width are free in each. safetensors is the
-    weights alone, to pass a model on."""
+    """Format of a file without a known ending, onnx when left out; height and width are free in each. safetensors is
+    the weights alone, to pass a model on."""
     card: Path | None = None
     """Markdown file about the model, for a safetensors file, in place of its own card; `ctsr models FILE` shows it."""
     overwrite: bool = False

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from ctsr.degrade import Degradation
 
 MOST_VALUES = 100_000
-"""Of one flag in a file."""
+"""Most values of one flag in a file."""
 SHOWN = 40
 """Characters of a key that a message shows, and digits that a whole number may have."""
 
 
 @dataclass(frozen=True)
 class Common:
-    """Flags that every verb takes."""
+    """Flags that every command takes."""
 
     config: Path | None = None
     """YAML file of `flag: value` lines; flags on the command line win over it."""
@@ -58,7 +58,7 @@ def config_flags(path: Path, options: type[Any]) -> list[str]:
 
     Raises:
         MissingInputError: no such file.
-        UsageError: it is not a mapping; or has a key that is no flag, in which case the message names the nearest one,
+        UsageError: it is not a mapping; or has a key that is not a flag (the message names the nearest one)
             or that only the command line can give.
     """
     known = set(flag_names(options)) - COMMAND_LINE_ONLY
@@ -67,7 +67,7 @@ def config_flags(path: Path, options: type[Any]) -> list[str]:
     for key, value in _loaded(path).items():
         name = known_name(str(key).replace("-", "_"), frozenset(known))
         if name == "debug" or (name in words and value is not None):
-            raise UsageError(f"--config {path}: {str(key)!r} cannot stand in a file; give it on the command line")
+            raise UsageError(f"--config {path}: {str(key)!r} cannot be set in a file; give it on the command line")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; the nearest known one is {near[0]!r}" if near else ""

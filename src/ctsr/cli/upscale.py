@@ -98,7 +98,7 @@ class Upscale:
         from ctsr.upscale.run import upscale
 
         source, out = resolve_path(self.source, progress=console), native_path(self.out)
-        # A network that was trained here as a trial is no reason to treat real series with it.
+        # A network that was trained here for trial is not meant for real series.
         named = find_model(self.model_path, kind="any", progress=console) if self.model_path else None
         slice_model = find_model(self.slice_model, kind="any", progress=console) if self.slice_model else None
         models = pick_models(named, slice_model, self.options, partial(find_model, kind="any", progress=console))

@@ -31,7 +31,7 @@ class Patients:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of the usable ones, sorted as plain strings."""
+        """Ids of the usable patients, sorted as plain strings."""
         return tuple(patient.patient_id for patient in self.usable)
 
 
@@ -42,7 +42,7 @@ def open_roots(roots: Sequence[Path], *, correction: HUCorrection = AS_READ, pro
     folders that are one person by their headers, and of copies of a series, which are left out.
 
     Raises:
-        MissingInputError: a root is no folder, or holds no usable CT.
+        MissingInputError: a root is not a folder, or holds no usable CT.
         SplitError: resampled exams lie beside their sources without their log.
     """
     together: dict[str, PatientExams] = {}
@@ -77,7 +77,7 @@ def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also
     Args:
         patients: who is asked about.
         split: the model's, part → patient ids.
-        also: whom an earlier stage of it was trained on.
+        also: patients that an earlier stage of it was trained on.
     """
     bare_names = [patient.removesuffix(RESAMPLED_SUFFIX) for patient in patients]
     present = (*patients, *bare_names, *(name + RESAMPLED_SUFFIX for name in bare_names))
@@ -171,7 +171,7 @@ def _check_resampled_copies(patients: Sequence[PatientExams]) -> None:
         if copy is not None and shared & theirs:
             raise SplitError(
                 f"{copy.path} is {source.path} resampled, but its root has no {PREPROCESSING_LOG} that says so: "
-                "one exam could be trained on and tested on; bring the log back, or leave one of the roots out"
+                "one exam could be trained on and tested on; restore the log, or leave out one of the roots"
             )
 
 
@@ -218,7 +218,7 @@ class SplitExams:
             store: where decoded series are kept.
             only: the patients wanted; all of the part when left out.
             assume_hu: read series without a rescale as HU.
-            progress: hears of warnings and of the decoding.
+            progress: receives warnings and the progress of decoding.
         """
         wanted = set(self.split.part(name) if only is None else only)
         chosen: list[Series] = []

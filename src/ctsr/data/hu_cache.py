@@ -23,8 +23,8 @@ from ctsr.series import Command, Defect, Series, check
 from ctsr.series_quality import SliceJudge
 from ctsr.volume import PaddingMask
 
-VERSION = 2
-"""Of the layout on disk and of what is computed into it; part of every fingerprint."""
+VERSION = 3
+"""Version of the layout on disk and of what is computed into it; part of every fingerprint."""
 
 DOUBTS = "doubts.json"
 """Beside the pixels: what is strange about the values of single slices."""
@@ -55,9 +55,9 @@ class StoredSeries:
     patient_id: str
     series_uid: str
     identities: tuple[str, ...]
-    """Of the slices: what seeds and CSV rows know them by."""
+    """Identity of each slice, used in seeds and CSV rows."""
     z_mm: tuple[float, ...]
-    """Of the slices: position along the patient's axis."""
+    """Position of each slice along the patient's axis."""
     rows: int
     columns: int
     pixel_spacing: tuple[float, float]
@@ -66,7 +66,7 @@ class StoredSeries:
     scanner: str
     body_part: str = ""
     doubts: tuple[Defect, ...] = ()
-    """Of slices whose values are unlike those of the slices beside them."""
+    """Defects of slices whose values are unlike those of the slices beside them."""
 
     @property
     def hu(self) -> HU:

@@ -38,7 +38,7 @@ def centered_crop(size: int, scale: int) -> slice:
 
 @dataclass(frozen=True, eq=False)
 class SlicePair:
-    """One slice, cropped about its centre to a multiple of the scale, and its degraded twin."""
+    """One slice, cropped about its centre to a multiple of the scale, and its degraded counterpart."""
 
     lr: Tensor
     """``(1, 1, h, w)`` in [-1, 1]."""
@@ -160,8 +160,8 @@ class PatchDataset(Dataset[PatchPair]):
     A patch lies on the grid of its slice's LR pixels, and carries real pixels around it as far as the blur reaches:
     its LR is the crop of the degraded slice, but for the noise, which is the patch's own.
 
-    With `hr_reduction`, HR is first made of the means over areas of so many source pixels, drawn for each patch: the
-    images that are learned from then have less noise than any there are, and pixels of many sizes.
+    With `hr_reduction`, HR is first made of means over areas of source pixels, whose side is drawn for each patch: the
+    training images then have less noise than the originals, and pixels of many sizes.
     """
 
     def __init__(

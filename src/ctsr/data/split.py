@@ -40,7 +40,7 @@ class Split:
                 raise SplitError(f"the split names {', '.join(twice)} twice in {part}")
         for first, second in combinations(PARTS, 2):
             if shared := sorted(set(self.part(first)) & set(self.part(second))):
-                raise SplitError(f"the split is leaking: {', '.join(shared)} in {first} and in {second}")
+                raise SplitError(f"a split must not share patients: {', '.join(shared)} in {first} and in {second}")
 
     def part(self, name: str) -> tuple[str, ...]:
         """The patients of `train`, `val` or `test`."""
@@ -122,14 +122,14 @@ def read_split(path: Path) -> Split:
 
     Raises:
         MissingInputError: no such file.
-        SplitError: it is no split, or a patient is in two parts.
+        SplitError: it is not a split, or a patient is in two parts.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such split file; `ctsr split --root ROOT` writes one")
     try:
         document = as_type(parse_json(path.read_bytes()), dict[str, object])
         splits = as_type(document.get("splits"), dict[str, list[dict[str, object]]], "`splits`")
-        parts = {name: [_patient_id(row, name) for row in splits[name]] for name in PARTS}
+        parts = {name: _patient_ids(splits[name], name) for name in PARTS}
     except KeyError as error:
         raise SplitError(f"{path}: not a split file (no part {error}); `ctsr split --root ROOT` writes one") from error
     except ReadError as error:
@@ -137,9 +137,10 @@ def read_split(path: Path) -> Split:
     return Split.from_dict(parts)
 
 
-def _patient_id(row: Mapping[str, object], part: str) -> str:
+def _patient_ids(rows: Iterable[Mapping[str, object]], part: str) -> list[str]:
     # A number where somebody has edited the file: folders may be called so.
-    return str(as_type(row.get("patient_id"), cast("type[str]", int | str), f"a `patient_id` of {part}"))
+    kind = cast("type[str]", int | str)
+    return [str(as_type(row.get("patient_id"), kind, f"a `patient_id` of {part}")) for row in rows]
 
 
 def choose_split(
@@ -213,7 +214,7 @@ class PatientRow:
     pixel_spacing_mm: tuple[float, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in the JSON file."""
+        """As in the JSON file."""
         row = asdict(self)
         row["cols"] = row.pop("columns")
         return row
@@ -263,6 +264,6 @@ def write_split(path: Path, split: Split, patients: Sequence[PatientExams], root
             "platform": platform.platform(),
         },
         "counts": {name: _counts(rows) for name, rows in parts.items()},
-        "splits": {name: [row.as_dict() for row in rows] for name, rows in parts.items()},
+        "splits": {name: list(map(PatientRow.as_dict, rows)) for name, rows in parts.items()},
     }
     write_json(path, document)

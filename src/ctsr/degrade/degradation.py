@@ -46,17 +46,17 @@ class DegradationParams:
     """What one LR image was made with; stored next to it, enough to make it again."""
 
     blur_sigma: float
-    """HR pixels; 0 is no blur."""
+    """HR pixels; 0 for none."""
     blur_kernel: int
-    """HR pixels, odd; 1 is no blur."""
+    """HR pixels, odd; 1 for none."""
     noise_sigma: float
-    """Standard deviation in [-1, 1] units at full dose; 0 is no noise. Of `exam`, 0 until it is measured in a slice."""
+    """Standard deviation in [-1, 1] units at full dose; 0 for none. For `exam`, 0 until it is measured in a slice."""
     dose: float
     """Fraction of full dose, in (0, 1]."""
     downsampling: Downsampling = "bilinear"
     noise_model: NoiseModel = "white"
     noise_cutoff: float = 1.0
-    """Of noise that is not white: where its spectrum ends, as a fraction of LR's Nyquist frequency."""
+    """End of the spectrum of noise that is not white, as a fraction of LR's Nyquist frequency."""
 
     def __post_init__(self) -> None:
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
@@ -122,7 +122,7 @@ class Degradation:
     noise_model: tuple[NoiseModel, ...] = ("white",)
     """One of these for each draw, all equally likely."""
     noise_cutoff_range: Range = (0.5, 1.5)
-    """Of noise that is not white: the end of its spectrum, as a fraction of LR's Nyquist frequency."""
+    """End of the spectrum of noise that is not white, as a fraction of LR's Nyquist frequency."""
     noise_skew: float = 1.0
     """The noise is ``low + (high − low)·u^skew`` with u uniform in [0, 1): above 1, low noise is drawn more often."""
 

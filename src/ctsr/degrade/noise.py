@@ -153,7 +153,7 @@ def _mix(word: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 REACH_PIXELS = 8.0
 """Standard deviation of the Gaussian by which a window tells the noise around it; fourfold where none is near."""
 LEAST_WEIGHT = 1e-6
-"""Of the mean over all windows: it counts where no window is near."""
+"""Weight of the mean over all windows, which counts where no window is near."""
 
 Values = npt.NDArray[np.float64]
 

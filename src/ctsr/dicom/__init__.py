@@ -118,7 +118,7 @@ def read_header(file: BinaryIO, tags: Sequence[BaseTag] | None = None) -> FileDa
     """The data set up to its pixels, with `tags` only or all; the file is left standing at the PixelData element.
 
     Raises:
-        ReadError: it is no data set.
+        ReadError: it is not a data set.
     """
     _check_inflated_size(file)
     guarded = cast("BinaryIO", _Guarded(file))
@@ -191,7 +191,7 @@ def open_file(path: Path) -> OpenFile:
     """The file's header and where its pixels are; kept for its next frame, and for who derives a slice from it.
 
     Raises:
-        ReadError: it is no data set, or in an encoding that is not known.
+        ReadError: it is not a data set, or its encoding is not known.
     """
     with path.open("rb") as file:
         header = read_header(file)
@@ -253,7 +253,7 @@ def count_items(file: BinaryIO, element: PixelElement) -> int:
 def missing_bytes(file: BinaryIO, element: PixelElement, expected: int) -> int:
     """How many bytes of the pixels the file is short of; `expected` counts uncompressed bytes of all frames.
 
-    Encapsulated pixels that lack nothing but the delimiter after their last fragment are whole.
+    Encapsulated pixels that lack only the delimiter after their last fragment count as complete.
     """
     size = file.seek(0, 2)
     if element.length is not None:

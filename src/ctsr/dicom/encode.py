@@ -44,7 +44,7 @@ IMPLEMENTATION_VERSION_NAME = "CTSR_0.1"
 """The version that wrote a file; at most 16 characters."""
 PREAMBLE = b"\0" * 128 + b"DICM"
 GROUP_LENGTH = BaseTag(0x00020000)
-"""Of the file meta: the first element, and the only one of its kind that is still written."""
+"""Group length of the file meta: its first element, and the only group length that is still written."""
 LAST_GROUP_WITH_LENGTH = 0x0006
 """Groups up to this one keep their length element: they are file meta and messages, not data sets."""
 EXPLICIT_LITTLE = (False, True)
@@ -195,7 +195,7 @@ def compress(dataset: Dataset, method: Compression) -> None:
     pixels = np.frombuffer(content, "<i2").reshape(int(dataset.Rows), int(dataset.Columns))
     encoded = _htj2k(pixels) if method == "htj2k" else _by_pydicom(pixels, SYNTAXES[method])
     if not np.array_equal(_decoded(encoded, pixels.shape, SYNTAXES[method]), pixels):
-        raise ReadError(f"pixels compressed as {method} come back changed; choose another, or none")
+        raise ReadError(f"pixels compressed as {method} decode to other values; choose another method, or none")
     element = DataElement(PIXEL_DATA, VR.OB, encapsulate([encoded]))
     element.is_undefined_length = True
     dataset[PIXEL_DATA] = element

@@ -29,17 +29,17 @@ GroupKey: TypeAlias = tuple[str, GeometryKey]
 """Series UID, and what slices must share besides."""
 
 OFF_GRID = 0.05
-"""Of a step: how far slices may lie off an even grid …"""
+"""Fraction of a step that slices may lie off an even grid …"""
 ROUNDING_MM = 0.06
 """… or in mm, if that is more: many writers round positions to a tenth of a millimetre …"""
 ROUNDING = 0.2
 """… but never more than this share of a step: a missing slice moves the others by half a step."""
 UNEVEN = 0.1
-"""Of the usual step: how much a step differs that is named as uneven, once the grid is found to be."""
+"""Fraction of the usual step by which an uneven step differs, in a grid that was found to be uneven."""
 WHOLE_WITHIN = 0.2
-"""Of a step: how near a step must be to a multiple of the usual one to be a gap rather than irregular."""
+"""Fraction of a step within which a multiple of the usual step is a gap rather than irregular."""
 ASIDE_WITHIN = 0.5
-"""Of a pixel: how far slices may lie beside one another."""
+"""Fraction of a pixel that slices may lie beside one another."""
 TILT_WITHIN = 1.0
 """Degrees by which the header's gantry tilt and the slices' orientation may differ."""
 NAMED = 3

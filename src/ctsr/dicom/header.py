@@ -113,7 +113,7 @@ LEFT_OUT = {
     "MAT_VALUE_BASED": "a map of a material",
     "MAT_MODIFIED": "an image with a material modified",
 }
-"""Words of ImageType that mark what is no axial slice in HU. DERIVED alone is none of them."""
+"""Words of ImageType that mark images other than axial slices in HU. DERIVED alone does not."""
 PHRASES = tuple(word for word in LEFT_OUT if "_" in word)
 """Those of several words."""
 
@@ -277,7 +277,7 @@ def _rescale_problem(look: Attributes) -> str:
     for name in ("RescaleSlope", "RescaleIntercept"):
         number, words = look.number(name), look.text(name)
         if number is None and words:
-            return f"{name} reads {words!r}, which is no number"
+            return f"{name} reads {words!r}, which is not a number"
         if number is not None:
             given.append(number)
     if len(given) < 2 or not given[0]:

@@ -25,7 +25,7 @@ INSTANCE_NUMBER = "InstanceNumber"
 SMALLEST_STACK = 3
 """Images of a stack that lies within another one: fewer have no grid of their own."""
 EVEN_WITHIN = 0.1
-"""Of a step: how even the grid of a stack within another one must be."""
+"""Fraction of a step that slices of a stack within another one may lie off an even grid."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def split_phases(images: list[AxialImage]) -> list[Phase]:
         images: in order along the normal.
 
     Returns:
-        The phases in the order of their values; all images as one phase where there are no several stacks, or where
+        The phases in the order of their values; all images as one phase where there are not several stacks, or where
         nothing tells them apart.
     """
     places = _places(images)
@@ -91,7 +91,7 @@ def _is_stack(images: Sequence[AxialImage]) -> bool:
 
 
 def _phases(parts: dict[tuple[str, ...], list[AxialImage]], names: Sequence[str]) -> list[Phase]:
-    telling = [i for i in range(len(names)) if len({values[i] for values in parts}) > 1]
+    telling = [i for i, values in enumerate(zip(*parts, strict=True)) if len(set(values)) > 1]
     phases: list[Phase] = []
     for values in sorted(parts, key=lambda values: [_sort_key(value) for value in values]):
         words = [f"{names[i]} {values[i]}" for i in telling]

@@ -184,7 +184,7 @@ def _check_segments(stream: bytes, look: Attributes) -> None:
     expected = (look.whole("Rows") or 0) * (look.whole("Columns") or 0)
     count, *starts = struct.unpack("<16L", stream[:64].ljust(64, b"\0"))
     if not 1 <= count <= len(starts):
-        raise ReadError(f"its stream says that it has {count} segments")
+        raise ReadError(f"its RLE header claims {count} segments")
     ends = [*starts[1:count], len(stream)]
     for start, end in zip(starts, ends, strict=False):
         if (found := _unpacked_length(stream[start:end])) > expected:
@@ -269,7 +269,7 @@ def _without_unused_bits(raw: StoredPixels, look: Attributes) -> StoredPixels:
     values = (raw << above) >> (allocated - stored)
     if above and _is_smoother(raw, values):
         if raw.min() >= 0 and int(raw.max()) < 1 << stored:
-            raise ReadError("PixelRepresentation is 1, but its values have no sign")
+            raise ReadError("PixelRepresentation is 1, but its values are unsigned")
         raise ReadError(f"BitsStored is {stored}, but its values need more bits")
     return values
 

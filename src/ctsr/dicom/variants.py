@@ -126,7 +126,7 @@ def _rules() -> Mapping[tuple[int, ...], Rule]:
 
 
 LARGEST_BYTES = 2**32 - 2
-"""Of uncompressed pixels: their element has a length of 32 bits."""
+"""Most bytes of uncompressed pixels, whose element has a length of 32 bits."""
 MEMORY_TIMES = 3
 """Times the pixels of a result that are held while it is converted."""
 MM_WITHIN = 1e-6

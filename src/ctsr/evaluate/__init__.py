@@ -2,7 +2,8 @@
 
 `evaluation.evaluate` is the entry point. `plan` decides what is computed, `runner` computes the rows of each slice
 (`methods`, `slice_metrics`) into the `output_folder`, `statistics` and `summary` compute the tables, and `plots`,
-`studies` and `report` show them.
+`studies` and `report` show them. This module holds the options; the command line shows the fields as flags and their
+docstrings as help.
 """
 
 import math
@@ -35,7 +36,7 @@ class ConditionsSource:
         """Read `drawn`, `estimated`, or blur and noise as in `0.8,5`.
 
         Raises:
-            UsageError: it is none of these, or a value is negative or not finite.
+            UsageError: it is neither, or a value is negative or not finite.
         """
         if text == "drawn" or text == "estimated":
             return cls(text)
@@ -157,7 +158,7 @@ class EvaluateOptions(HUOptions):
     """With `through_plane`: mm from one of these slices to the next; 5 with a thickness of 5 touches, 3 overlaps."""
     planes: int = 24
     """With `through_plane`: axial, coronal and sagittal planes of each series that are compared, evenly over the body;
-    so many of each."""
+    this many of each."""
     workers: int = 0
     """Threads that compute metrics while the model runs; 0 takes as many as there are cores."""
     store: Path | None = None
@@ -195,7 +196,7 @@ class EvaluateOptions(HUOptions):
         return pseudonym(name) if self.no_names else name
 
     def shown_config(self) -> dict[str, Any]:
-        """Every flag with its value as files show it: without names, flags that are places are left out."""
+        """Every flag with its value, as files show it; with `no_names`, flags that hold paths are left out."""
         return {name: value for name, value in asdict(self).items() if not (self.no_names and name in PLACES)}
 
     def shown_path(self, path: Path) -> str:

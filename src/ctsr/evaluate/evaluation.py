@@ -41,7 +41,7 @@ class Evaluation:
     num_patients: int
     num_slices: int
     means: Table
-    """On the first domain, over patients, each of whom counts once."""
+    """On the first domain, over patients, each counted once."""
     model_methods: tuple[str, ...]
     """Names of the models in rows and tables."""
     pi_kind: str | None
@@ -145,7 +145,7 @@ class CurvePoint:
     mask: str
     """`none`, or `body`: the mask of all of them."""
     folder: str
-    """Of its evaluation, below the curve's."""
+    """Folder of its evaluation, below the curve's."""
     failures: tuple[str, ...] = ()
     """A line for each patient or series that could not be used, wholly or in part."""
 
@@ -234,7 +234,7 @@ def _read_points(folder: Path) -> list[CurvePoint]:
     try:
         return as_type(parse_json(path.read_bytes()), list[CurvePoint])
     except ReadError as error:
-        raise ReadError(f"{path} is damaged ({error}); remove it, and the same command computes it anew") from error
+        raise ReadError(f"{path} is damaged ({error}); remove it, and run the same command again") from error
 
 
 def _write_points(folder: Path, points: Sequence[CurvePoint]) -> None:

@@ -182,7 +182,7 @@ def load_model_under_test(
     """Load the model that `reference` names onto a device.
 
     Args:
-        reference: see `ctsr.checkpoint.model_lookup.resolve_model`; None takes the newest run.
+        reference: a file, a run folder or a name, see `ctsr.checkpoint.model_lookup.resolve_model`.
         device: see `ctsr.infer.engine.pick_device`.
         scale: the scale that the user expects, if any.
         kind: what it is to make finer.
@@ -349,7 +349,7 @@ def _lr_pixels(stored: StoredSeries, index: int, sampler: DegradationSampler, hu
 
 
 MOST_PATIENTS = 8
-"""Of the train part, evenly along its list: more do not make 80 weights a phase better."""
+"""Most patients of the train part, evenly along its list: more do not improve 80 weights for each phase."""
 SLICES_A_PATIENT = 2
 LARGEST_SIDE = 256
 """LR pixels: of a larger slice, the middle is taken. It bounds the fit to some seconds."""
@@ -366,7 +366,7 @@ class LinearBaseline:
 
     @property
     def sha256(self) -> str:
-        """Of the weights, float64 in the order of the array."""
+        """SHA-256 of the weights, float64 in the order of the array."""
         return hashlib.sha256(self.filter.weights.astype("<f8").tobytes()).hexdigest()
 
     def document(self, shown: Callable[[str], str] = str) -> dict[str, Any]:
@@ -399,7 +399,7 @@ def fit_linear_baseline(
         sampler: what LR is made with.
         hu_range: HU that the network sees as [-1, 1].
         assume_hu: read series without a rescale as HU.
-        progress: hears of the patients and of the time.
+        progress: receives notes on the patients and the time.
 
     Raises:
         UsageError: the train part has no patient, none that is not evaluated, or none whose series can be used.

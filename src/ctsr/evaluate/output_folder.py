@@ -172,7 +172,7 @@ class Row:
     mask: str = "none"
     """`none`, or `body`."""
     told: Told | None = None
-    """Of a conditional model."""
+    """What a conditional model was told."""
 
 
 def on_domain(rows: Iterable[RowT], domain: Domain) -> list[RowT]:
@@ -337,7 +337,7 @@ def parse_metrics(line: Mapping[str, str], metrics: Sequence[str]) -> dict[str, 
 
 Direction: TypeAlias = Literal["axial", "coronal", "sagittal"]
 DIRECTIONS: tuple[Direction, ...] = ("axial", "coronal", "sagittal")
-"""Of planes, by the axis of a volume that they are across."""
+"""Directions of planes, by the axis of a volume that they are perpendicular to."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class EvaluationPlan:
     """What will be computed; nothing in it depends on chance or on the time of day."""
 
     models: tuple[ModelUnderTest, ...]
-    """Of one scale and HU range: all get the same LR."""
+    """Models of one scale and HU range: all get the same LR."""
     options: EvaluateOptions
     domains: tuple[Domain, ...]
     """The first is the one that is printed."""
@@ -70,7 +70,7 @@ class EvaluationPlan:
     failures: tuple[str, ...]
     """A line for each patient or series that was left out, wholly or in part."""
     numbers_with_ma: frozenset[int]
-    """Of the slices on which MA is computed; kept apart from `slices`, which worker processes do not have."""
+    """Numbers of the slices on which MA is computed; kept apart from `slices`, which worker processes do not have."""
     linear: LinearBaseline | None = None
     """Where `linear` is one of the baselines."""
     caveats: Caveats = field(default_factory=Caveats)
@@ -160,7 +160,7 @@ class EvaluationPlan:
 
     @property
     def tag(self) -> str:
-        """Of all domains: `globalHU_-1000_2000`, `globalHU_-1000_2000+preset-lung_body`."""
+        """Tag of all domains: `globalHU_-1000_2000`, `globalHU_-1000_2000+preset-lung_body`."""
         return tag_of(self.domains)
 
     def _model_tag(self, first: str) -> str:
@@ -223,7 +223,7 @@ class EvaluationPlan:
 
 
 def tag_of(domains: Sequence[Domain]) -> str:
-    """Of all domains, short enough for the name of a folder: `globalHU_-1000_2000+preset-lung_body`."""
+    """A tag of all domains that is short enough for a folder's name: `globalHU_-1000_2000+preset-lung_body`."""
     tags = list(dict.fromkeys(domain.window.tag for domain in domains))
     windows = "+".join(tags)
     if len(windows) > LONGEST_TAG:

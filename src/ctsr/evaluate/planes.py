@@ -81,7 +81,7 @@ class CaseRecord:
     step_mm: float
     """Between the slices of the truth."""
     thin_slices: int
-    """Of the truth."""
+    """Slices of the thin series, the reference."""
     thick_slices: int
     back_hu: dict[str, float]
     """Method → mean |difference| of what thickening makes of its result and the thick slices."""
@@ -126,7 +126,7 @@ class ThroughPlanePlan:
 
     @property
     def hu_range(self) -> HURange:
-        """Of the first model."""
+        """HU range of the first model."""
         return self.models[0].hu_range
 
     @property
@@ -150,7 +150,7 @@ class ThroughPlanePlan:
 
     @property
     def columns(self) -> PlaneColumns:
-        """Of `metrics.csv`."""
+        """Columns of `metrics.csv`."""
         return PlaneColumns(self.metrics, self.domains, self.hu_range, self.perceptual.pi_kind)
 
     @property
@@ -387,8 +387,8 @@ def _thin_series(
     if not found:
         where, most = ", ".join(map(str, roots)), max(options.distance) / THIN_ENOUGH
         raise MissingInputError(
-            f"{where}: no series can be truth; it needs even slices at most {most:g} mm apart, of a patient the model "
-            f"was not trained on{': ' + listed(failures, SHOWN) if failures else ''}"
+            f"{where}: no series can serve as reference; it needs evenly spaced slices at most {most:g} mm apart, "
+            f"of a patient the model was not trained on{': ' + listed(failures, SHOWN) if failures else ''}"
         )
     return tuple(found), tuple(failures)
 

@@ -37,7 +37,7 @@ PAIRED = "#c9ced6"
 NAMED_PATIENTS = len(COLORS) - 1
 """Up to this many patients get a colour and a name each; more are drawn in one colour."""
 CHARACTERS_PER_INCH = 14
-"""Of a title's 9 points, about."""
+"""Approximately, at the 9 points of a title."""
 LONGEST_NAME = 24
 """Characters of a patient's name that an axis has room for."""
 MOST_SERIES = 12
@@ -138,7 +138,7 @@ def box_figure(rows: Sequence[Row], subtitle: str) -> Figure:
     for axes, metric in panels:
         line = {"color": INK, "linewidth": 1}
         boxes = axes.boxplot(
-            [[v for _, v in _values(rows, method, metric)] for method in methods],
+            [list(_values(rows, method, metric).values()) for method in methods],
             positions=range(len(methods)),
             orientation="horizontal",
             widths=0.6,
@@ -168,7 +168,9 @@ def position_figure(rows: Sequence[Row], subtitle: str) -> Figure:
         calm(axes, title=_brief(patient))
         for method in methods:
             own = [
-                (r.z_mm, v) for r, v in _values(rows, method, metric) if (r.patient_id, r.series_uid) == (patient, uid)
+                (r.z_mm, v)
+                for r, v in _values(rows, method, metric).items()
+                if (r.patient_id, r.series_uid) == (patient, uid)
             ]
             axes.plot(
                 *np.transpose(own or np.empty((0, 2))),
@@ -209,8 +211,8 @@ def correlation_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure
 
 
 def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
-    """Spearman's rank correlation over the slices of each two metrics of the model."""
-    names = [name for name in METRICS if len({v for _, v in _values(rows, model, name)}) > 2]
+    """Spearman's rank correlation over the slices, of each pair of metrics of the model."""
+    names = [name for name in METRICS if len(set(_values(rows, model, name).values())) > 2]
     figure = new_figure(1.8 + 0.42 * max(6, len(names)), 1.6 + 0.42 * max(4, len(names)))
     _head(figure, f"Rank correlation over slices, {short_name(model)}\n{subtitle}")
     axes = figure.subplots()
@@ -218,7 +220,7 @@ def heat_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure:
         axes.text(0.5, 0.5, "too few slices", ha="center", color=INK, transform=axes.transAxes)
         axes.set_axis_off()
         return figure
-    values = {name: dict(_values(rows, model, name)) for name in names}
+    values = {name: _values(rows, model, name) for name in names}
     rows_of_matrix = [_rank_correlations(values[name], values) for name in names]
     matrix = np.array(rows_of_matrix)
     axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
@@ -265,7 +267,7 @@ def agreement_figure(by_method: Mapping[str, Agreement], subtitle: str) -> Figur
 
 
 def example_figure(plan: EvaluationPlan, example: ExampleSlice, rows: Sequence[Row]) -> Figure:
-    """LR, an interpolation, SR of each model, HR, and the first model's SR less HR.
+    """LR, an interpolation, SR of each model, HR, and the first model's SR minus HR.
 
     Args:
         plan: names methods and domain.
@@ -312,7 +314,7 @@ def _scores(rows: Sequence[Row], ref: SliceRef, method: str) -> str:
 
 def _scatter(axes: Axes, rows: Sequence[Row], metric: str, methods: tuple[str, str]) -> None:
     """Plot the second method against the first."""
-    x, y = dict(_values(rows, methods[0], metric)), dict(_values(rows, methods[1], metric))
+    x, y = _values(rows, methods[0], metric), _values(rows, methods[1], metric)
     pairs = [(key, value, y[key]) for key, value in x.items() if key in y]
     patients = _patients(rows)
     named = len(patients) <= NAMED_PATIENTS
@@ -384,10 +386,10 @@ def _unit(metric: str) -> str:
     return plain_metric(metric) + ("" if unit == "1" else f" [{unit}]")
 
 
-def _values(rows: Sequence[Row], method: str, metric: str) -> list[tuple[SliceRef, float]]:
-    """Slices with a value, and the value."""
+def _values(rows: Sequence[Row], method: str, metric: str) -> dict[SliceRef, float]:
+    """The metric of each slice that has a value."""
     own = (row for row in rows if row.method == method and metric in row.metrics)
-    return [(row.slice, value) for row in own if (value := row.metrics[metric].value) is not None]
+    return {row.slice: value for row in own if (value := row.metrics[metric].value) is not None}
 
 
 def _by_patient(rows: Sequence[Row], method: str, metric: str) -> list[float]:

@@ -156,7 +156,7 @@ class _Figure:
     """One metric of the first model, large, beside the interpolation it is compared with."""
 
     name: str
-    """Of the metric, with its arrow."""
+    """Name of the metric, with its arrow."""
     value: str
     against: str
     """The same of the interpolation, and on how many patients the model is better."""
@@ -171,7 +171,7 @@ class _Overview:
     strip: str
     """Name of the picture; empty where none was drawn."""
     window: str
-    """Of the figures."""
+    """Window of the figures."""
 
 
 def _overview(plan: EvaluationPlan, tables: ResultTables, pictures: Mapping[str, _Picture]) -> _Overview:

@@ -84,13 +84,13 @@ class EvaluatedRows:
 def evaluate_slices(
     plan: EvaluationPlan, folder: OutputFolder, workers: WorkerPool | None, progress: Progress
 ) -> EvaluatedRows:
-    """Compute the rows that an interrupted evaluation has not left; they reach the disk slice by slice.
+    """Compute the rows that an interrupted evaluation has left open, and write them slice by slice.
 
     Args:
         plan: of the evaluation.
         folder: whose `metrics.csv` is written.
         workers: processes that share the slices; this process alone when None.
-        progress: receives the progress by slices.
+        progress: receives the number of slices done.
 
     Raises:
         CtsrError: not one slice could be evaluated.
@@ -271,7 +271,7 @@ class ModelRecipe:
 
     @classmethod
     def of(cls, model: ModelUnderTest, threads: int | None) -> "ModelRecipe":
-        """The recipe of a model, for processes of so many threads."""
+        """The recipe of a model, for processes with this many threads."""
         opened = model.model
         spec = model.spec and replace(model.spec, threads=threads)
         return cls(opened.path, opened.sha256, opened.blend, str(model.device), spec)
@@ -304,7 +304,7 @@ class PlanRecipe:
     """A plan without slices, networks and metric functions: each process opens these itself, once."""
 
     key: str
-    """The plan's fingerprint, which stands for all the rest."""
+    """The plan's fingerprint, which identifies all the rest."""
     folder: Path = field(compare=False)
     """Start of relative paths: the process may have another working directory."""
     models: tuple[ModelRecipe, ...] = field(compare=False)
@@ -313,7 +313,7 @@ class PlanRecipe:
     metrics: tuple[str, ...] = field(compare=False)
     sampler: DegradationSampler = field(compare=False)
     provenance: Mapping[str, Mapping[str, Any]] = field(compare=False)
-    """Of the perceptual metrics."""
+    """Provenance of the perceptual metrics."""
     split_source: str = field(compare=False)
     numbers_with_ma: frozenset[int] = field(compare=False)
     linear: LinearBaseline | None = field(compare=False)
@@ -321,7 +321,7 @@ class PlanRecipe:
 
     @classmethod
     def of(cls, plan: EvaluationPlan, threads: int | None) -> "PlanRecipe":
-        """The recipe of a plan, for processes of so many threads."""
+        """The recipe of a plan, for processes with this many threads."""
         options = replace(
             plan.options,
             cache=plan.options.cache and plan.options.cache.absolute(),

@@ -57,7 +57,7 @@ class MetricEvaluator:
     """Computes the metrics of images against their reference."""
 
     hu_range: HURange
-    """Of the models; metrics in HU are computed on both images clipped to it."""
+    """HU range of the models; metrics in HU are computed on both images clipped to it."""
     domains: Sequence[Domain]
     metrics: Sequence[str]
     """Names from `METRICS`, in their order."""
@@ -87,8 +87,11 @@ class MetricEvaluator:
         for domain in self.domains:
             windowed = self._windowed(images_hu, reference, domain, masks[domain.mask], leave_out)
             columns = windowed | in_hu[domain.mask] | by_tissue
-            found[domain] = [{name: columns[name][i] for name in self.metrics} for i in range(len(images))]
+            found[domain] = [self._of_image(columns, i) for i in range(len(images))]
         return found
+
+    def _of_image(self, columns: Mapping[str, PerImage], i: int) -> ImageMetrics:
+        return {name: columns[name][i] for name in self.metrics}
 
     def _windowed(
         self,

@@ -20,6 +20,7 @@ from ctsr.hashing import rng_from, with_names
 from ctsr.hu import BLOCK, body_blocks
 from ctsr.metrics.perceptual import MA_CPU_SECONDS
 from ctsr.reporting import SILENT, Progress
+from ctsr.series import PatientExams
 from ctsr.series_quality import spread_indices
 
 BODY_SHARE = 0.1
@@ -40,7 +41,7 @@ class PlannedSlice:
 
 @dataclass(frozen=True)
 class Caveats:
-    """Patients whose figures mislead, as files show their names."""
+    """Patients whose figures are biased, by the names that files show."""
 
     trained: Sequence[str] = ()
     """Those that a model was trained on."""
@@ -48,7 +49,7 @@ class Caveats:
     """Those with a reference that preprocessing upsampled → mm before and after, of the coarsest series."""
 
     def sentences(self, patients: Sequence[str]) -> list[str]:
-        """One for each kind of reason that some of `patients` have, with its sign."""
+        """One sentence for each caveat that applies to some of `patients`, with its mark."""
         trained = [name for name in self.trained if name in patients]
         found = [f"† A model was trained on {', '.join(trained)}: these figures are not a test."] if trained else []
         upsampled = [
@@ -64,8 +65,15 @@ class Caveats:
         return found
 
     def marks(self, patient: str) -> str:
-        """The signs that stand behind the patient's name."""
+        """The marks that follow the patient's name."""
         return "†" * (patient in self.trained) + "‡" * (patient in self.upsampled)
+
+
+def _is_trained_on(patient: PatientExams, models: Sequence[ModelUnderTest]) -> bool:
+    for model in models:
+        if seen_in_training([patient], model.split or {}, model.also_trained_on, model.trained_identities):
+            return True
+    return False
 
 
 def find_caveats(
@@ -77,14 +85,7 @@ def find_caveats(
         ReadError: the log of a preprocessed root cannot be read.
     """
     chosen = [patient for patient in exams.patients if patient.patient_id in patients]
-    trained = [
-        patient.patient_id
-        for patient in chosen
-        if any(
-            seen_in_training([patient], model.split or {}, model.also_trained_on, model.trained_identities)
-            for model in models
-        )
-    ]
+    trained = [patient.patient_id for patient in chosen if _is_trained_on(patient, models)]
     logs: dict[Path, Mapping[str, tuple[float, float]]] = {}
     upsampled: dict[str, tuple[float, float]] = {}
     for patient in chosen:
@@ -165,7 +166,7 @@ def announce_ma(slices: Sequence[PlannedSlice], every: int, images_per_slice: in
 
 
 def chosen_planes(truth: npt.NDArray[np.float32], most: int) -> tuple[tuple[Direction, int], ...]:
-    """Planes of each direction that are compared: at most so many, evenly over what holds a body."""
+    """Most planes of each direction that are compared, evenly over what holds a body."""
     blocks = body_blocks(truth.max(axis=0))
     body = np.kron(blocks, np.ones((BLOCK, BLOCK), np.bool_))[: truth.shape[1], : truth.shape[2]]
     across: dict[Direction, Sequence[int]] = {

@@ -25,7 +25,7 @@ FEWEST = 5
 SMALL = 10
 """Values below which resamples are too few and too often nearly constant: intervals of a few get absurdly wide."""
 LEVEL = 0.05
-"""Of significance."""
+"""Level of significance."""
 UNKNOWN = "not told"
 
 
@@ -81,7 +81,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the values that exist; missing ones are counted by reason and take no part."""
+    """Statistics of the values that exist; missing ones are only counted, by reason."""
 
     mean: float | None
     sd: float | None
@@ -91,7 +91,7 @@ class Statistics:
     n: int
     """Number of values."""
     ci95: Interval
-    """Of the mean."""
+    """95 % interval of the mean."""
     not_computed: dict[str, int]
     """Reason → number of values that are missing for it."""
 
@@ -200,7 +200,7 @@ def by_method(rows: Sequence[MeasuredImage], over: Over = "slices of several pat
 
 
 def patient_level(rows: Sequence[MeasuredImage]) -> Table:
-    """Statistics over patients, each of whom counts once, with the mean over the patient's slices."""
+    """Statistics over patients, each counted once with the mean over the patient's slices."""
     table: Table = {}
     for method in methods_of(rows):
         means = {name: patient_means(rows, method, name) for name in _metrics_of(rows)}
@@ -212,7 +212,10 @@ def patient_means(rows: Sequence[MeasuredImage], method: str, name: str) -> dict
     """Patient → mean over slices."""
     own = (row for row in rows if row.method == method)
     groups = _grouped(own, lambda row: row.slice.patient_id)
-    return {patient: mean_of([row.metrics[name] for row in group]) for patient, group in groups.items()}
+    means: dict[str, MetricValue] = {}
+    for patient, group in groups.items():
+        means[patient] = mean_of([row.metrics[name] for row in group])
+    return means
 
 
 def by_patient(rows: Sequence[MeasuredImage]) -> dict[str, Table]:
@@ -303,7 +306,7 @@ class Comparison:
     difference: float | None
     """Mean of model − baseline; of their absolute values where nearer to 0 is better."""
     ci95: Interval
-    """Of the difference."""
+    """95 % interval of the difference."""
     p_value: float | None = None
     """Wilcoxon's signed-rank test, two-sided."""
     p_holm: float | None = None

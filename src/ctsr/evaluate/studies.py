@@ -73,7 +73,7 @@ def _resolvers(plan: EvaluationPlan, pixel_mm: float | None = None) -> dict[str,
 
 
 def study_slices(plan: EvaluationPlan, progress: Progress) -> dict[float, list[PlannedSlice]]:
-    """Pixel size in mm → slices to study: so many of each series with square pixels, evenly along it."""
+    """Pixel size in mm → slices to study: a few of each series with square pixels, evenly along it."""
     series: dict[str, list[PlannedSlice]] = {}
     for planned in plan.slices:
         series.setdefault(str(planned.stored.folder), []).append(planned)

@@ -29,11 +29,11 @@ class RowTables:
     by_series: Mapping[str, Mapping[str, Table]]
     """Patient → series → over slices."""
     patient_level: Table
-    """Over patients, each of whom counts once."""
+    """Over patients, each counted once."""
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "RowTables":
-        """Compute them."""
+        """Compute the tables."""
         patients = {row.slice.patient_id for row in rows}
         over = "slices of one patient" if len(patients) == 1 else "slices of several patients"
         return cls(by_method(rows, over), by_patient(rows), by_series(rows), patient_level(rows))
@@ -55,13 +55,13 @@ class ResultTables:
     """Everything that summary, report and terminal show of the rows."""
 
     first: RowTables
-    """Of the first domain, in detail."""
+    """Tables of the first domain, in detail."""
     domains: Sequence[DomainTables]
     """In the plan's order."""
 
     @classmethod
     def of(cls, plan: EvaluationPlan, rows: Sequence[Row]) -> "ResultTables":
-        """Compute them."""
+        """Compute the tables."""
         series: dict[tuple[str, str], StoredSeries] = {}
         for planned in plan.slices:
             series[planned.ref.patient_id, planned.ref.series_uid] = planned.stored

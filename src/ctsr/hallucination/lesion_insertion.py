@@ -40,13 +40,13 @@ class Lesion:
     """A nodule, as its central slice shows it: a disc with a soft edge."""
 
     row: float
-    """Of its centre, HR pixels."""
+    """Row of its centre, HR pixels."""
     column: float
     diameter_mm: float
     contrast_hu: float
     tissue: Tissue
     height: float = 0.0
-    """Of its centre in a volume, slices; there it is a ball."""
+    """Slice of its centre in a volume, where it is a ball."""
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,8 @@ def draw_between(thick: ThickenedVolume, spacing: Spacing, rng: np.random.Genera
 
 def _in_all(found: Sequence[npt.NDArray[np.int64]]) -> list[tuple[int, int]]:
     """Places that all have, sorted."""
-    return sorted(set.intersection(*({(int(row), int(column)) for row, column in where} for where in found)))
+    places = (set(map(tuple, where.tolist())) for where in found)
+    return sorted(set.intersection(*places))
 
 
 def trials_between(

@@ -24,7 +24,7 @@ NOISE_PIXELS, NOISE_QUANTILES = 2048, 800
 """Pixels of a slice, and values of its noise at each, from which the level of a perfect SR is computed."""
 
 BODY_SHARE = 0.1
-"""Of a patch: one with less body in it shows air and the table."""
+"""Least share of body in a patch: those with less show air and the table."""
 
 Values = npt.NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def residual_hu(
     """
     again = degrade_hu(sr_hu, params.noiseless, 0, scale=scale, hu_range=hu_range, antialias=antialias)
     if again.shape != lr_hu.shape:
-        raise DomainError(f"SR of {sr_hu.shape} at scale {scale} does not belong to LR of {lr_hu.shape}")
+        raise DomainError(f"SR of {sr_hu.shape} at scale {scale} does not match LR of {lr_hu.shape}")
     return _clipped_mean(again.astype(np.float64), _noise_hu(params, hu_range), hu_range) - lr_hu
 
 

@@ -30,7 +30,7 @@ from ctsr.models.conditioning import Conditions
 from ctsr.reporting import SILENT, Progress
 
 WITHIN_LR = 0.8
-"""Of LR's Nyquist frequency: interpolations, which invent nothing, lose correlation with HR only beyond it."""
+"""Fraction of LR's Nyquist frequency: interpolations, which invent nothing, lose correlation with HR only beyond it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +78,11 @@ class SliceChecks:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """A method over all slices."""
+    """Results of a method over all slices."""
 
     method: str
     mean_abs_hu: float
-    """Of the consistency residual, mean over slices."""
+    """Mean absolute consistency residual, mean over slices."""
     p95_hu: float
     """Its 95th percentile, mean over slices."""
     worst_slice: str
@@ -179,7 +179,7 @@ def study(
         hu_range: of the pairs and the networks.
         seed: of the lesions, with the slice's name, independent of the order of slices and methods.
         settings: see `HallucinationSettings`.
-        progress: receives the progress by slices.
+        progress: receives the number of slices done.
 
     Raises:
         DomainError: no method or no slice, or a method that does not enlarge by the degradation's scale.

@@ -87,9 +87,9 @@ class EngineConfig:
     precision: Precision
     device: str
     threads: int | None = None
-    """Of the CPU; as many as the library likes when None."""
+    """CPU threads; the library's choice when None."""
     cache: Path | None = None
-    """Of converted networks; the user's when None."""
+    """Folder of converted networks; the user's when None."""
     int8: Int8Support | None = None
     """Opens the network if the precision is int8."""
 
@@ -107,9 +107,9 @@ class EngineRequest:
     int8: Int8Support | None = None
     """Needed for int8."""
     threads: int | None = None
-    """Of the CPU; as many as the library likes when None."""
+    """CPU threads; the library's choice when None."""
     cache: Path | None = None
-    """Of converted networks; the user's when None."""
+    """Folder of converted networks; the user's when None."""
 
 
 def choose_engine(
@@ -121,7 +121,7 @@ def choose_engine(
         model: the network.
         asked: what the user wants.
         check: compares INT8 with fp32; needed for int8.
-        progress: hears what was chosen and why.
+        progress: receives a note on what was chosen and why.
 
     Raises:
         UsageError: the engine is not installed, or does not have the precision; or there is no INT8 network.
@@ -197,7 +197,7 @@ the body by less than 1 HU: `tests/upscale/test_real_ct.py` measures it on real 
 FADE = 8
 """LR pixels, the outermost of the margin, over which the network's answer gives way to interpolation."""
 STEP = 32
-"""Regions grow to sides that are multiples of so many LR pixels: a series then has few different ones, and engines
+"""Sides of regions are multiples of this many LR pixels: a series then has few different sizes, and engines
 prepare for each size."""
 
 
@@ -238,7 +238,7 @@ class SliceSuperResolver:
     the answer gives way to interpolation. A network that was trained with L1 learns a median, which is off the mean
     where noise is skewed, so the low frequencies of the result are those of the source (see `ANCHOR`).
 
-    Padding is no tissue: the values at its rim are continued into it before anything is computed, and it is padding
+    Padding is not tissue: the values at its rim are continued into it before anything is computed, and it is padding
     again in the result.
     """
 
@@ -377,7 +377,7 @@ def telling(method: SuperResolver, made_with: DegradationParams | Conditions) ->
 
 
 def body_roi(hu: VoxelsHU) -> Roi | None:
-    """The smallest region around everything that is no air, with its margin; None where all is air.
+    """The smallest region around everything other than air, with its margin; None where all is air.
 
     Args:
         hu: (rows, columns).

@@ -39,7 +39,7 @@ training patients by `benchmarks.conditions`. A blur that is told too high costs
 one costs that is told too low by as much, so the first is lower by `TOWARDS_SAFETY` of the residual deviation."""
 TOWARDS_SAFETY = 0.3
 LEAST_SHARE_ADDED = 0.35
-"""Of the noise that is measured: what was added to an image is at least so much of it."""
+"""Least share of the measured noise that was added to an image."""
 
 StrengthName: TypeAlias = Literal["faithful", "standard", "strong"]
 
@@ -119,7 +119,7 @@ def body_spectrum(slices: Sequence[SlicePixels]) -> BodySpectrum | None:
         return power[:, (frequency >= low) & (frequency < high)].mean(axis=1)
 
     bands = np.array([band(*limits).mean() for limits in BANDS])
-    # Geometric: a bone's edge in one square is no noise of all.
+    # Geometric mean: a bone's edge in one square does not count as noise of all.
     corner = math.exp(np.log(band(*CORNER) + 1e-6).mean())
     return BodySpectrum(bands, math.sqrt(corner))
 

@@ -61,7 +61,7 @@ class Engine(Protocol):
 
 
 class Clocked:
-    """An engine that keeps the time which another one's answers take."""
+    """An engine that measures how long another one takes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -102,7 +102,7 @@ class TorchEngine:
 
     @property
     def name(self) -> str:
-        """`torch fp32`, and the kind of device where it is no CPU."""
+        """`torch fp32`; on another device than the CPU, also the kind of device."""
         device = "" if self._device.type == "cpu" else f" {self._device.type}"
         return f"torch {self._precision}{device}"
 
@@ -257,9 +257,9 @@ def _mps() -> bool:
 
 
 GET_IT = "pip install '.[fast]' in the source folder of ctsr"
-"""For whom it is missing."""
+"""How to install OpenVINO."""
 LAYOUT = 1
-"""Of the cache, and of how networks are converted."""
+"""Version of the cache's layout and of how networks are converted."""
 MODEL_XML = "model.xml"
 EXAMPLE_SIDE = 16
 """LR pixels: the network is traced once on so small an image; height and width stay free."""
@@ -277,7 +277,7 @@ class OpenvinoEngine:
         xml: the converted network; weights lie beside it.
         precision: what it computes in, for its name; int8 is a property of the converted network.
         threads: of the CPU; as many as there are cores when None.
-        variant: what tells it from other networks that stand for the same model in this precision, for its name.
+        variant: distinguishes it, in its name, from other networks of the same model and precision.
     """
 
     def __init__(

@@ -23,8 +23,6 @@ from ctsr.infer.engine import EXAMPLE_SIDE, OpenvinoEngine, convert, import_open
 from ctsr.models.conditioning import FOLD, input_channels, is_through_plane
 from ctsr.paths import check_free
 
-__all__ = ["META_KEY", "SUFFIXES", "Exported", "Format", "Target", "export", "target"]
-
 Format: TypeAlias = Literal["onnx", "openvino", "torchscript", "safetensors"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "safetensors": PACKED}
 NEEDS: dict[Format, tuple[str, ...]] = {

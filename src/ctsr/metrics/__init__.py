@@ -15,7 +15,7 @@ Better: TypeAlias = Literal["higher", "lower", "nearer 0"]
 InputScale: TypeAlias = Literal["window", "hu"]
 Group: TypeAlias = Literal["fidelity", "perceptual", "hu", "tissue", "structure"]
 MetricFunction: TypeAlias = Callable[[Tensor, Tensor], PerImage]
-"""Of images ``(N, 1, H, W)`` and a reference ``(N, 1, H, W)`` or ``(1, 1, H, W)``, on `Metric.input_scale`."""
+"""Takes images ``(N, 1, H, W)`` and a reference ``(N, 1, H, W)`` or ``(1, 1, H, W)``, on `Metric.input_scale`."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def choose_metrics(asked: Sequence[str]) -> tuple[str, ...]:
         asked: names of metrics or groups in any case, `default`, or `all`. PI includes NIQE and MA.
 
     Raises:
-        UsageError: a name is none of these.
+        UsageError: a name is not among these.
     """
     chosen: set[str] = set()
     for word in asked:

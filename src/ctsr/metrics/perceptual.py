@@ -70,7 +70,7 @@ class PerceptualMetric:
     """Without an implementation, it returns the reason for every image."""
     backend: Backend | Literal["none"]
     version: str
-    """Of the package that computes it; empty where none does."""
+    """Version of the package that computes it; empty where none does."""
     reason: str
     """Why no implementation is available and what to do; empty where one is."""
 

@@ -1,7 +1,7 @@
 """Networks, and reading what they are off their weights: no configuration file to lose."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
@@ -136,9 +136,13 @@ def receptive_radius(architecture: Architecture) -> int:
     return FAMILIES[architecture.name].radius(architecture)
 
 
+def _all_begin_with(prefix: str, keys: Iterable[str]) -> bool:
+    return all(key.startswith(prefix) for key in keys)
+
+
 def _unwrapped(state: StateDict) -> dict[str, Tensor]:
     cleaned = {key: value for key, value in state.items() if key not in COUNTERS}
-    while cleaned and any(all(key.startswith(wrapper) for key in cleaned) for wrapper in WRAPPERS):
+    while cleaned and any(_all_begin_with(wrapper, cleaned) for wrapper in WRAPPERS):
         cleaned = {key.partition(".")[2]: value for key, value in cleaned.items()}
     return cleaned
 

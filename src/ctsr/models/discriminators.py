@@ -1,8 +1,7 @@
 """Discriminators: networks that score how real an image looks, pixel neighbourhood by pixel neighbourhood."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import torch
@@ -81,9 +80,7 @@ class UNetCritic(nn.Module):
         return self.last(image)
 
 
-CRITICS: MappingProxyType[CriticName, Callable[[], nn.Module]] = MappingProxyType(
-    {"patch": PatchCritic, "unet": UNetCritic}
-)
+CRITICS: Mapping[CriticName, Callable[[], nn.Module]] = {"patch": PatchCritic, "unet": UNetCritic}
 """Every discriminator by name."""
 
 

@@ -20,16 +20,16 @@ from ctsr.hu import FloatArray
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos"]
 
 LOBES = 3
-"""Of the Lanczos kernel: it reaches so many LR pixels to each side."""
+"""Lobes of the Lanczos kernel, which reaches this many LR pixels to each side."""
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Pair: TypeAlias = tuple[FloatArray, FloatArray]
 """LR ``(rows, columns)`` and HR ``(scale·rows, scale·columns)``, in one unit, on one field of view."""
 
 ROWS_AT_ONCE = 32
-"""Of LR, so that windows of 81 pixels each do not fill the memory."""
+"""Rows of LR, so that windows of 81 pixels each do not fill the memory."""
 RIDGE = 1e-9
-"""Of the mean diagonal of the normal equations: images without noise hardly tell some weights."""
+"""Fraction of the mean diagonal of the normal equations: noise-free images hardly determine some weights."""
 
 
 def interpolate(lr: Tensor, scale: int, kind: Interpolation) -> Tensor:

@@ -17,7 +17,7 @@ UNSHUFFLE = {4: 1, 2: 2}
 """Scale → pixel unshuffle at the input. The network behind it always enlarges four times."""
 
 SLOPE = 0.2
-"""Of every LeakyReLU for negative inputs."""
+"""Slope of every LeakyReLU for negative inputs."""
 RESIDUAL_SCALING = 0.2
 """What a block's residual is multiplied by before it is added: keeps a deep sum of residuals stable."""
 INIT_SCALE = 0.1
@@ -47,7 +47,7 @@ class RRDBNet(nn.Module):
     def __init__(self, scale: int = 2, nf: int = 64, nb: int = 23, gc: int = 32, *, conditional: bool = False) -> None:
         super().__init__()
         if scale not in STAGES:
-            raise DomainError(f"the RRDB network comes in scales 2 and 4, not {scale}")
+            raise DomainError(f"the RRDB network is available at scales 2 and 4, not {scale}")
         check_widths(nf, nb, gc)
         self.conv_first = ConditionedConv(nf) if conditional else conv3x3(1, nf)
         self.RRDB_trunk = nn.Sequential(*(RRDB(nf, gc) for _ in range(nb)))
@@ -82,7 +82,7 @@ class SkipNet(nn.Module):
     def __init__(self, scale: int, nf: int, trunk: nn.Module, *, conditional: bool = False) -> None:
         super().__init__()
         if scale not in SCALES:
-            raise DomainError(f"networks with a bilinear skip come in scales 2 and 4, not {scale}")
+            raise DomainError(f"networks with a bilinear skip are available at scales 2 and 4, not {scale}")
         self.scale = scale
         self.conv_first = ConditionedConv(nf) if conditional else conv3x3(1, nf)
         self.trunk = trunk

@@ -17,15 +17,6 @@ from ctsr.errors import DomainError
 from ctsr.models import Architecture, build
 from ctsr.models.conditioning import input_channels
 
-__all__ = [
-    "LayerGroup",
-    "Profile",
-    "profile",
-    "saved_bytes",
-    "seconds_per_forward",
-    "training_bytes_per_pixel",
-]
-
 PROBE_SIZES = (16, 24)
 """Sides in pixels of the two patches that `training_bytes_per_pixel` compares."""
 
@@ -181,8 +172,7 @@ class _Watch(TorchDispatchMode):
         super().__init__()
         self.live = live
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        del types
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and not any(result is arg for arg in args):
             self.live.add(result)

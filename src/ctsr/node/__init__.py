@@ -1,4 +1,7 @@
-"""A DICOM node: receives series, upscales them, sends on; here, its options, certificates, log, database and lock."""
+"""A DICOM node: receives series by C-STORE, upscales them and sends the results to an archive.
+
+`service` runs it. This module holds what its parts share: options, certificates, log, database and lock.
+"""
 
 import json
 import os
@@ -48,7 +51,7 @@ def parse_destination(text: str) -> Destination:
     """Read ``AE@host:port``, ``AE@[::1]:port`` or ``https://host/dicom-web``.
 
     Raises:
-        UsageError: it is none of these, or pixels and names would cross a network unencrypted by http.
+        UsageError: it has none of these forms, or pixels and names would cross a network unencrypted by http.
     """
     if "://" in text:
         url = urlsplit(text)
@@ -117,7 +120,7 @@ class NodeOptions:
     def __post_init__(self) -> None:
         for title in (self.aet, *self.allow):
             if not AE_TITLE.fullmatch(title):
-                raise UsageError(f"{title!r} is no AE title: 1 to 16 ASCII characters without backslash")
+                raise UsageError(f"{title!r} is not an AE title: 1 to 16 ASCII characters without backslash")
         if self.port != 0 and not _is_port(self.port):
             raise UsageError(f"`port` must be 0 to {MAX_PORT}, got {self.port}")
         if self.page_port not in {None, 0} and not _is_port(self.page_port or 0):
@@ -198,7 +201,7 @@ class EventLog:
 
 
 FORMAT = 1
-"""Of the database."""
+"""Version of the database."""
 BUSY_S = 20.0
 """How long a change waits for another process, such as `ctsr node --retry`."""
 

@@ -258,7 +258,7 @@ class Queue:
         return self.job(job.id) if changed else None
 
     def give_back(self, job: StudyJob, *, seconds: float = 0, reason: str = "") -> None:
-        """Let a job wait again, so many seconds, that was interrupted by no fault of its own: it counts no attempt."""
+        """Return an interrupted job to the queue for `seconds`; the interruption does not count as an attempt."""
         due = self._now() + seconds if seconds else 0.0
         with self._lock, self._transaction() as database:
             self._set(database, job, JobState.WAITING, attempts=max(0, job.attempts - 1), due=due, reason=reason)
@@ -280,7 +280,7 @@ class Queue:
         return {str(uid) for (uid,) in rows}
 
     def postpone(self, job: StudyJob, seconds: float) -> None:
-        """Try a delivery again after so many seconds."""
+        """Retry a delivery after `seconds`."""
         with self._lock, self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET attempts = attempts + 1, due = ?, changed = ? WHERE id = ?",

@@ -248,7 +248,7 @@ def _header(content: bytes, syntax: UID, max_bytes: int) -> Dataset:
     """What a received file says of itself, as far as a node wants to know it.
 
     Raises:
-        ReadError: it is no data set, or grows beyond `max_bytes` when it is inflated.
+        ReadError: it is not a data set, or exceeds `max_bytes` when it is inflated.
     """
     if syntax == syntaxes.DeflatedExplicitVRLittleEndian:
         _check_inflated(content, max_bytes)

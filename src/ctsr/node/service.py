@@ -105,7 +105,7 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
-            raise UsageError(f"`page_port` {port} cannot be listened on: {error.strerror}; choose another") from error
+            raise UsageError(f"cannot listen on `page_port` {port}: {error.strerror}; choose another") from error
 
     @property
     def address(self) -> str:
@@ -307,9 +307,8 @@ class _JobProgress:
         self._log = log
         self._stop = stop
 
-    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+    def track(self, items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:  # noqa: ARG002  (a `Progress`)
         """Yield `items` until the node stops."""
-        del total, what
         for item in items:
             if self._stop.is_set():
                 raise KeyboardInterrupt

@@ -253,7 +253,7 @@ PATIENTS = (
 
 
 def patient(number: int) -> Patient:
-    """The patient of a number from 1; beyond the table its rows repeat, 3 % smaller each time."""
+    """The patient with a number from 1; beyond the table its rows repeat, 3 % smaller each time."""
     round_, index = divmod(number - 1, len(PATIENTS))
     base = PATIENTS[index]
     shrink = 0.97**round_

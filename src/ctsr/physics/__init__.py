@@ -68,17 +68,17 @@ class PhysicsSettings:
     """Contrasts, doses and sizes of a study of phantoms."""
 
     contrasts_hu: tuple[float, ...] = (-1000.0, -100.0, -30.0, 30.0, 100.0, 1000.0)
-    """Of the disc against its ground: air, fat, faint lesions, contrast agent, bone."""
+    """Contrast of the disc to its background: air, fat, faint lesions, contrast agent, bone."""
     doses: tuple[float, ...] | None = None
     """Fractions of full dose; None takes both ends of the degradation's range."""
     diameters_mm: tuple[float, ...] = (3.0, 5.0, 8.0)
-    """Of the discs to be detected."""
+    """Diameters of the discs to be detected."""
     faint_hu: float = 50.0
     """Contrasts up to here are detection tasks; beyond, every disc is seen without effort."""
     images: int = 6
-    """Of each disc, and of the uniform phantom, at each dose: sub-pixel position and noise differ."""
+    """Images of each disc and of the uniform phantom at each dose: sub-pixel position and noise differ."""
     faint_images: int = 24
-    """Of each disc up to `faint_hu`, whose edge drowns in noise otherwise."""
+    """Images of each disc up to `faint_hu`, whose edge drowns in noise otherwise."""
     ground_hu: float = 0.0
     """Around the disc, and in the uniform phantom: water."""
     size: int = 192
@@ -94,7 +94,7 @@ class PhysicsSettings:
 
     @property
     def radius(self) -> float:
-        """Of the disc, HR pixels: as long an edge as leaves room for its profile."""
+        """Radius of the disc, HR pixels: the longest edge that leaves room for its profile."""
         return self.size / 4
 
     def images_of(self, contrast_hu: float) -> int:
@@ -113,7 +113,7 @@ class PhysicsStudy:
 
     methods: tuple[str, ...]
     pixel_mm: float
-    """Of HR and SR."""
+    """Pixel size of HR and SR."""
     scale: int
     lr_nyquist_per_mm: float
     """Beyond it, LR itself holds nothing: a method guesses, or repeats."""
@@ -165,7 +165,7 @@ def study(
         pixel_mm: side of an HR pixel.
         seed: positions and noise follow from it, whatever the order of methods.
         settings: contrasts, doses, number of images.
-        progress: hears of each LR image.
+        progress: receives the number of LR images done.
 
     Raises:
         DomainError: no method, a phantom that the scale does not divide, or a method that does not enlarge by it.
@@ -242,7 +242,7 @@ class NoiseStudy:
     slices: int
     """How many were looked at, those without a homogeneous region among them."""
     regions: tuple[tuple[Region, ...], ...]
-    """Of each slice."""
+    """Regions of each slice."""
     spectra: dict[str, NoiseSpectrum]
     """`REFERENCE` and each method; empty where no slice has a homogeneous region."""
 
@@ -257,7 +257,7 @@ def noise_study(
         pixel_mm: side of their pixels.
         size: side of a region, pixels.
         most: regions of a slice.
-        progress: hears of each slice.
+        progress: receives the number of slices done.
     """
     maps: dict[str, list[PowerMap]] = {}
     regions = list[tuple[Region, ...]]()

@@ -15,11 +15,9 @@ from ctsr.physics import NoiseStudy, PhysicsStudy
 from ctsr.physics.real_scan import ScanPhysics
 from ctsr.quality.noise import NoiseSpectrum, Region
 
-__all__ = ["detectability_figure", "noise_figure", "phantom_noise_figure", "regions_figure", "transfer_figure"]
-
 LineStyle: TypeAlias = Literal["-", "--", ":", "-."]
 STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.")
-"""Of doses, the lowest first."""
+"""Line styles of doses, the lowest first."""
 PER_ROW = 3
 
 

@@ -50,7 +50,7 @@ ROD_ROUNDNESS = 0.85
 SMOOTH_MM = 0.8
 """Standard deviation of the Gaussian that rods are found after."""
 REACH_MM = 5.0
-"""Of a rod's profile on either side of its edge."""
+"""Reach of a rod's profile on either side of its edge."""
 STEPS = 100
 """Frequencies of a wire's transfer function."""
 
@@ -234,7 +234,7 @@ def _rod(image: VoxelsHU, mask: npt.NDArray[np.bool_], corner: tuple[int, int], 
         return None
 
     def misfit(values: Values) -> Values:
-        """Of a disc with a Gaussian-blurred edge, in the pixels well inside of what else there may be."""
+        """Residual of a disc with a Gaussian-blurred edge, in the pixels inside of other structures."""
         low, high, down, right, radius, sigma = values
         away = np.hypot(rows - down, columns - right)
         return (part - low - (high - low) * ndtr((radius - away) / sigma))[distances < 0.75 * diameter]
@@ -262,7 +262,7 @@ def _rod_results(slices: Sequence[VoxelsHU], pixel_mm: float) -> tuple[EdgeKindR
 
 
 def _edge_results(slices: Sequence[VoxelsHU], pixel_mm: float) -> tuple[EdgeKindResult, ...]:
-    """Of the sharpest half of all clear edges."""
+    """Results from the sharpest half of all clear edges."""
     profiles = list[EdgeProfile]()
     count = 0
     for image in slices:

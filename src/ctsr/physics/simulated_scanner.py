@@ -51,7 +51,7 @@ class SimulatedScanner:
 
     def __post_init__(self) -> None:
         if self.scale < 2:
-            raise DomainError(f"truth lies on pixels at least 2 times as fine, got {self.scale}")
+            raise DomainError(f"the reference needs pixels at least 2 times finer, got {self.scale}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class ScanPair:
     direct: SliceHU
     """On fine pixels, from the noisy projections of `lr`: what the scanner itself would give."""
     grid: ImageGrid
-    """Of `lr`."""
+    """Grid of `lr`."""
 
 
 def scan(integrals: Sinogram, scanner: SimulatedScanner, grids: Sequence[ImageGrid], *, seed: int) -> list[ScanPair]:

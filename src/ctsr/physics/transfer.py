@@ -216,7 +216,7 @@ def slice_sensitivity(
     taken, and the widths are averaged.
 
     Args:
-        make: the wanted slices of thick ones.
+        make: computes the wanted slices from thick ones.
         profile: of the thick slices.
         distance: between them, mm.
         step: between the wanted slices, mm.

@@ -108,7 +108,7 @@ class _LogWriter:
 
     @property
     def rows(self) -> tuple[SeriesRow, ...]:
-        """Of this run."""
+        """Log rows of this run."""
         return *self._left_out, *self._made.values()
 
     def replace(self, todo: _PlannedWork, row: SeriesRow) -> None:
@@ -155,7 +155,7 @@ def preprocess(
         progress: reports the progress and every defect.
 
     Raises:
-        MissingInputError: `root` is no folder or holds no CT.
+        MissingInputError: `root` is not a folder or holds no CT.
         UsageError: `out_dir` and `root` are inside one another.
         CtsrError: the disk has no room for the result, or a worker process was killed.
     """
@@ -278,7 +278,7 @@ def _clear(
         output for owner, outputs in kept.items() for output in manifest.outputs_of(owner) if output not in outputs
     )
     if removed:
-        progress.note(f"removed {removed} results of sources or settings that are no longer these")
+        progress.note(f"removed {removed} results of other sources or settings")
 
 
 def _make(
@@ -337,7 +337,7 @@ def _tell_left_out(plan: SeriesPlan, made: Sequence[FileResult], progress: Progr
 
 
 def _tell_unused(inventory: Inventory, progress: Progress) -> None:
-    """One line about what is no CT, so that nobody has to wonder where a patient is."""
+    """One line about files that are not CT, so that it is clear why a patient is missing."""
     ignored = sum((Counter(patient.ignored) for patient in inventory.patients), Counter[str]())
     empty = [patient.patient_id for patient in inventory.patients if not patient.series and not patient.excluded]
     words: list[str] = []

@@ -61,7 +61,7 @@ class Manifest:
             self._lines.close()
 
     def holds(self, output: str, made_from: str) -> bool:
-        """True where `output` is there, whole, and made from just that."""
+        """Whether `output` exists, is complete, and was made from exactly this source and these settings."""
         entry = self._done.get(output)
         return entry is not None and entry.made_from == made_from and self._is_ours(entry)
 
@@ -79,7 +79,7 @@ class Manifest:
     def remove(self, outputs: Iterable[str]) -> int:
         """Delete files that an earlier run wrote and this one would not; returns how many there were.
 
-        A file that is no longer as it was written belongs to somebody else, and stays.
+        A file that was changed since it was written is not ours any more, and stays.
         """
         removed = 0
         for output in outputs:
@@ -209,7 +209,7 @@ def write_log(out_dir: Path, rows: Iterable[SeriesRow]) -> None:
     writer = csv.writer(lines, lineterminator="\n")
     columns = [field.name for field in dataclasses.fields(SeriesRow)]
     writer.writerow(columns)
-    writer.writerows([_cell(row[name]) for name in columns] for row in table)
+    writer.writerows(list(map(_cell, row.values())) for row in table)
     # JSON first: it is the one that is read back, so an interruption between the two is mended by the next run.
     _update(out_dir / JSON_LOG, to_json(table))
     _update(out_dir / CSV_LOG, lines.getvalue())

@@ -25,7 +25,7 @@ from ctsr.volume import Grid, Plane, at_spacing, resample
 ALGORITHM = "3"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 FILE_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".img"})
-"""Endings that are no part of a name; what follows the last dot of a UID is."""
+"""Endings that are not part of a name; what follows the last dot of a UID is."""
 FRAME_DIGITS = 3
 
 
@@ -70,7 +70,7 @@ class SeriesPlan:
     source: str
     """Folder or file below the root, with forward slashes."""
     before: Plane
-    """Of the first slice."""
+    """Plane of the first slice."""
     after: Plane
     derivation: Derivation
     tasks: tuple[FileTask, ...]
@@ -172,7 +172,7 @@ def _derivation(series: Series, settings: ResampleSettings) -> Derivation:
 
 
 def _nameless_folder(series: Series) -> PurePosixPath:
-    """Of a result that no file or folder names: a hash of the patient, and one of the series and its geometry."""
+    """Folder of a result that names no patient: a hash of the patient, and one of the series and its geometry."""
     mark = pseudonym(repr((series.study_uid, series.series_uid, series.geometry_key)))
     return PurePosixPath(resampled_folder(pseudonym(series.patient_id))) / safe_name(mark)
 

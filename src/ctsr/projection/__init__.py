@@ -33,7 +33,7 @@ from ctsr.projection.forward import (
 OVERSAMPLED: Final = 16
 """Samples of a filtered view between two of its rays: back projection takes the nearest."""
 ROWS_AT_ONCE: Final = 64
-"""Of the raster, so that what is added up stays in the processor's cache."""
+"""Rows of the raster, so that what is added up stays in the processor's cache."""
 
 COARSER = 4
 """Times as wide columns, and as few views, for the line integrals that only say how much noise there is."""

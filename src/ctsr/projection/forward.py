@@ -22,9 +22,9 @@ Sinogram: TypeAlias = npt.NDArray[np.float32]
 MU_WATER = 0.0192
 """Attenuation of water, 1/mm, at about 70 keV."""
 VIEWS_AT_ONCE = 8
-"""Of shapes: what is reckoned at once stays in the processor's cache."""
+"""Views of shapes, so that what is computed at once stays in the processor's cache."""
 ROWS_AT_ONCE = 48
-"""Of an image; the same."""
+"""Rows of an image, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class FanBeam:
             )
         if self.column_mm <= 0 or self.focal_spot_mm < 0 or self.fan_angle >= np.pi:
             raise DomainError(
-                f"columns of {self.column_mm:g} mm and a focal spot of {self.focal_spot_mm:g} mm make no fan"
+                f"columns of {self.column_mm:g} mm and a focal spot of {self.focal_spot_mm:g} mm "
+                "are not a fan-beam detector"
             )
 
     @property
@@ -156,7 +157,7 @@ class Shape(Protocol):
 
     @property
     def radius_mm(self) -> float:
-        """Of the circle about its middle that holds it."""
+        """Radius of the smallest circle about its middle that holds it."""
         ...
 
     def chord_mm(self, cosine: Values, sine: Values, s: Values) -> Values:
@@ -302,7 +303,7 @@ class Ellipse:
 
     @property
     def radius_mm(self) -> float:
-        """Of the circle about its middle that holds it."""
+        """Radius of the smallest circle about its middle that holds it."""
         return max(self.half_axes_mm)
 
     def chord_mm(self, cosine: Values, sine: Values, s: Values) -> Values:
@@ -333,7 +334,7 @@ class Rectangle:
 
     @property
     def radius_mm(self) -> float:
-        """Of the circle about its middle that holds it."""
+        """Radius of the smallest circle about its middle that holds it."""
         return float(np.hypot(*self.half_sides_mm))
 
     def chord_mm(self, cosine: Values, sine: Values, s: Values) -> Values:

@@ -20,7 +20,7 @@ NEIGHBOURHOOD = 5
 OVERSHOOT_HU = 20.0
 """HU beyond the range of that neighbourhood: less is what any interpolation of noise does."""
 AGREEMENT_SMOOTHING = 2.0
-"""Source pixels, standard deviation: noise that was taken away is no disagreement, a shift of HU is."""
+"""Source pixels, standard deviation: removed noise does not count as disagreement, a shift of HU does."""
 INTERIOR = 3
 """Source pixels from the border of a tissue's mask to its inside. Masks are thresholds on a source with noise: at their
 borders, pixels are in or out by their noise, and whatever removes noise is biased there, however true it is."""
@@ -59,13 +59,13 @@ class BeforeAfter:
     edge_width_mm: float | None = None
     """From 10 to 90 % of the result's edges, median."""
     edge_width_ratio: float | None = None
-    """Of the result over another one, such as bicubic interpolation: median over the same edges."""
+    """Edge width of the result over that of another one, such as bicubic interpolation: median over the same edges."""
     bias_to_the_rim_hu: Mapping[str, float] = field(default_factory=dict[str, float])
     """As `bias_hu`, up to the borders of the masks."""
 
     @property
     def largest_bias_hu(self) -> float | None:
-        """Of all tissues, by absolute value."""
+        """The largest bias of all tissues, by absolute value."""
         return max(map(abs, self.bias_hu.values()), default=None)
 
     @property
@@ -225,7 +225,7 @@ class Bound:
     unit: str
     value: Callable[[BeforeAfter], float | None]
     limit: Callable[[BeforeAfter, BeforeAfter | None], float]
-    """Of what was measured and of bicubic interpolation of the same slices, where that was measured."""
+    """Takes what was measured, and that of bicubic interpolation of the same slices, where it was measured."""
     sentence: str
     """For the user, when it is exceeded."""
 

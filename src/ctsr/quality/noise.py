@@ -150,7 +150,7 @@ def homogeneous_regions(
         mask &= np.asarray(ndimage.binary_erosion(~padding, iterations=MASK_RIM), dtype=bool)
     smooth = ndimage.gaussian_filter(reference.astype(np.float64), SMOOTH)
     spread = np.sqrt(np.maximum(square_means(smooth**2, size) - square_means(smooth, size) ** 2, 0))
-    # Sums of exact 0s and 1s in float64, so "all of them" is no matter of rounding.
+    # Sums of exact 0s and 1s in float64, so that "all of them" does not depend on rounding.
     spread[square_means(mask.astype(np.float64), size) < 1 - 0.5 / size**2] = np.inf
     return _best(spread[::STRIDE, ::STRIDE], size, most)
 
@@ -198,15 +198,15 @@ WINDOW_PIXELS = (12, 64)
 SMOOTHING_MM, SMOOTHING_PIXELS = 1.4, 2.0
 """Standard deviation of the Gaussian that tells soft tissue from its noise: the larger of both."""
 PIXELS_A_SLICE = 300_000
-"""Windows of a slice hold at most so many pixels together: more do not make the estimate better."""
+"""Most pixels of all windows of a slice together: more do not improve the estimate."""
 LOW_RINGS = 2
 """Rings of the spectrum (0 and 1 cycle a window) that hold the trend and most of the anatomy."""
 STEEPEST = 1.5
-"""The extrapolated density is at most so many times that of the first ring that is measured."""
+"""Largest ratio of the extrapolated density to that of the first ring that is measured."""
 TREND_TERMS = 6
 """Polynomial terms that detrending removes, of the `LOW_RINGS`."""
 FIRST_SHARE = 0.25
-"""Of all windows, those with the least low-frequency share: what the first estimate of the spectrum is made of."""
+"""Fraction of all windows, those with the least low frequencies, for the first estimate of the spectrum."""
 FEWEST = 8
 """Windows below which there is no estimate."""
 
@@ -336,7 +336,7 @@ def _soft_windows(image: VoxelsHU, padding: PaddingMask | None, index: int, size
         soft &= ~padding
     inside = np.asarray(ndimage.binary_erosion(soft, iterations=math.ceil(sigma)), np.float64)
     stride = max(1, size // 4)
-    # Sums of exact 0s and 1s in float64, so "all of them" is no matter of rounding.
+    # Sums of exact 0s and 1s in float64, so that "all of them" does not depend on rounding.
     whole = square_means(inside, size)[::stride, ::stride] > 1 - 0.5 / size**2
     found = np.argwhere(whole) * stride
     most = max(FEWEST, PIXELS_A_SLICE // size**2)
@@ -357,7 +357,7 @@ def _selected(slices: Sequence[VoxelsHU], places: Places, size: int) -> Homogene
     for _ in range(4):
         density = spectrum / _ring_counts(size)
         expected = max(float(spectrum[:LOW_RINGS].sum() - TREND_TERMS * density[0]), 1e-3)
-        # Two standard deviations of a sum of so many independent powers above what noise alone would have.
+        # Two standard deviations of a sum of this many independent powers above what noise alone would have.
         limit = expected * (1 + 2 * math.sqrt(2 / freedom))
         wider = order[: max(FEWEST, int((ratio <= limit).sum()))]
         if len(wider) == len(kept):
@@ -391,7 +391,7 @@ def _ring_power(windows: Values) -> Values:
 
 
 def _mean_frequency(density: Values, size: int, pixel_mm: float) -> float:
-    """Of the radial spectrum from half a cycle a window to the Nyquist frequency; 1/mm.
+    """Mean frequency of the radial spectrum, from half a cycle a window to the Nyquist frequency; 1/mm.
 
     What lies below is left out: of CT noise it is next to nothing, and it cannot be measured in a window.
     """

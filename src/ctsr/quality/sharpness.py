@@ -26,19 +26,19 @@ CELL = 5
 CANDIDATES = 400
 """Points tried in a slice, the strongest first."""
 LEAST_STEP_HU = 120.0
-"""Of an edge: less is lost in the texture of tissue."""
+"""Least step of an edge: less is lost in the texture of tissue."""
 LEAST_SLOPE = 15.0
 """HU a pixel, of a slice smoothed by a pixel, where an edge is looked for."""
 STEP_TO_NOISE = 8.0
-"""Of an edge's step and the spread around the fit."""
+"""Least ratio of an edge's step to the spread around the fit."""
 LARGEST_MISFIT = 0.09
-"""Root mean square around the fit, of the step: more is no edge between two plateaus."""
+"""Largest root mean square around the fit, as a fraction of the step, for an edge between two plateaus."""
 LARGEST_ERROR = 0.08
 """Pixels, standard error of a fitted blur."""
 LEAST_SIGMA = 0.2
 """Pixels; a fit below is of no edge, and one above two thirds of its reach has seen no plateau."""
 CLEAREST = 0.5
-"""Of all good edges, the share with the least misfit: thin layers, skin among them, look sharper than they are."""
+"""Fraction of all good edges, those with the least misfit: thin layers such as skin look sharper than they are."""
 SHARPEST = 0.25
 """The quantile of those that is taken for the scanner's."""
 FEWEST = 12

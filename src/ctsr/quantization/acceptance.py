@@ -29,7 +29,7 @@ MAX_BIAS_HU = 0.5
 MAX_APART_HU = 100.0
 """Largest accepted difference of any pixel from fp32: an activation beyond its calibrated range can be off by more."""
 FEWEST_PIXELS = 1000
-"""Of a tissue, over all slices, below which its mean is no matter."""
+"""Fewest pixels of a tissue, over all slices, for its mean to be compared."""
 NATIVE_SIDE = 256
 """Pixels along each side of what is taken of a slice as it is, from its middle."""
 
@@ -63,7 +63,7 @@ class Acceptance:
 
     @property
     def largest_bias_hu(self) -> float:
-        """Of all pixels and of each tissue, the one farthest from 0."""
+        """The bias farthest from 0, of all pixels and of each tissue."""
         return max(self.bias_hu, *self.tissue_bias_hu.values(), key=abs) if self.tissue_bias_hu else self.bias_hu
 
     @property
@@ -189,7 +189,7 @@ class SyntheticSlices:
 
     def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
         """``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` where conditional: degraded slices, and as they are."""
-        # The anatomy is ten modules, which nobody needs who only compares engines.
+        # The synthetic anatomy is needed here only.
         from ctsr.phantom import make_exams
 
         with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:

@@ -25,7 +25,7 @@ from ctsr.series import Series
 from ctsr.volume import VoxelsHU
 
 VERSION = 3
-"""Of the procedure; part of the cache key of calibrated networks."""
+"""Version of the procedure; part of the cache key of calibrated networks."""
 OUTLIERS = 2e-5
 """Fraction of values clipped at each end of a range: covering them would coarsen the steps of all others."""
 MAX_SERIES = 12

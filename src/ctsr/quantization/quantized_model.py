@@ -57,7 +57,7 @@ class QuantizationRecord:
     """The header of a quantized model's file."""
 
     model_sha256: str
-    """Of the file of the original model; the quantized model is used for no other."""
+    """SHA-256 of the original model's file; the quantized model is used for no other."""
     patients: tuple[str, ...]
     """Patients used for calibration and training, as `ctsr.hashing.pseudonym` hashes them; files of earlier versions
     hold names."""
@@ -120,7 +120,7 @@ def load_quantized(model: Model) -> QuantizedModel | None:
         record = _record(as_type(parse_json(header[HEADER_KEY]), dict[str, object]))
         check_weights(state)
         if record.model_sha256 != model.sha256:
-            raise DomainError(f"it was made from another model than {model.path.name}")
+            raise DomainError(f"it was made from a model other than {model.path.name}")
         return QuantizedModel(build_quantized(model.architecture, _renamed(state)), record)
     except (KeyError, TypeError, ValueError, DomainError, ReadError, CheckpointError) as error:
         raise CheckpointError(

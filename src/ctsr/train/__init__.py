@@ -1,4 +1,8 @@
-"""Training; here, its options. The command line shows these fields as flags, their docstrings as help."""
+"""Training with L1 and fine-tuning: a resumable loop over patches.
+
+`run.train` and `finetune.finetune` are the entry points. This module holds their options; the command line shows the
+fields as flags and their docstrings as help.
+"""
 
 import math
 from collections.abc import Container, Mapping
@@ -50,7 +54,7 @@ class RunOptions(HUOptions):
     batch_size: int = 10
     """Patches computed together, over all devices."""
     accumulate: int = 1
-    """Batches a step of the optimiser; the result is that of a batch so many times as large."""
+    """Batches for each step of the optimiser; the result is that of a batch this many times as large."""
     patience: int | Literal["none"] = 5
     """Epochs without progress before stopping; 0 or none never stops early."""
     lr: float = 1e-4
@@ -66,7 +70,7 @@ class RunOptions(HUOptions):
     resume: str | None = None
     """A run folder or its last.pth to continue; flags left at their default take that run's values."""
     seed: int = 42
-    """Of the order, the patches and the initial weights; the split has a seed of its own."""
+    """Seed of the order, the patches and the initial weights; the split has a seed of its own."""
     patches_per_slice: int = 1
     """Patches drawn from each slice an epoch."""
     augment: bool = False
@@ -136,7 +140,7 @@ class TrainOptions(RunOptions):
     conditional: bool = False
     """Tell the network the blur and the noise of its input: it then learns to undo any of a wide range."""
     hr_reduction: tuple[float, float] = (1.0, 1.0)
-    """Make HR patches of means over so many source pixels along each side, drawn between two values: quieter targets
+    """Make HR patches of means over a number of source pixels along each side, drawn from this range: quieter targets
     and pixels of many sizes. 1 2 for conditional networks."""
     through_plane: bool = False
     """Train a network that makes slices between slices, on axial images seen from the side: of EDSR's kind with `nf`
@@ -252,7 +256,7 @@ def continued(asked: Options, stored: Mapping[str, object], given: Container[str
     Args:
         asked: what the user says.
         stored: what the run was made with, as its checkpoint holds it.
-        given: the names of the options he has named; left out, those that differ from their default.
+        given: the names of the options that were named; left out, those that differ from their default.
 
     Raises:
         UsageError: one that was given does not fit the run.
@@ -279,7 +283,7 @@ def plain_options(options: RunOptions) -> dict[str, Any]:
 
 
 def remembered_options(options: RunOptions) -> dict[str, Any]:
-    """The options as they stand in config.json and in the checkpoint, without places where names are not wanted."""
+    """The options as in config.json and in the checkpoint; with `no_names`, those that hold paths are left out."""
     plain = plain_options(options)
     return {name: plain[name] for name in plain if not (options.no_names and name in PLACES)}
 

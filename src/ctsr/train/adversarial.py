@@ -96,13 +96,13 @@ class FinetuneStage:
 
     def __init__(
         self,
-        rig: TrainingContext,
+        context: TrainingContext,
         generator: TrainableModel,
         critic: TrainableModel,
         objective: WeightedLoss,
         options: FinetuneOptions,
     ) -> None:
-        self.rig = rig
+        self.context = context
         self.generator = generator
         self.critic = critic
         self.objective = objective
@@ -134,7 +134,7 @@ class FinetuneStage:
 
     def row(self, known: EpochRow, trained: Losses) -> FinetuneRow:
         """Validation on full slices by the network in use, and the epoch's line."""
-        found = self.rig.over_validation(self._measure)
+        found = self.context.over_validation(self._measure)
         values: dict[str, Any] = asdict(known)
         values |= self.objective.columns(trained, "train") | self.objective.columns(found, "val")
         values |= {name: found[name] for name in ("psnr", "mae", "hu_bias", "val_consistency_hu")}
@@ -156,34 +156,34 @@ class FinetuneStage:
 
     def _generator_step(self, batch: PatchPair, *, adversarial: bool) -> tuple[Tensor, Losses | None]:
         """SR, and the losses it was made to lower; None where they were not finite."""
-        fabric, generator = self.rig.fabric, self.generator
+        fabric, generator = self.context.fabric, self.generator
         generator.optimizer.zero_grad()
         inputs = network_input(batch.lr, batch.params, scale=batch.scale, conditional=is_conditional(generator.bare))
-        whole = len(batch) <= self.rig.micro_batch
+        whole = len(batch) <= self.context.micro_batch
         sr = generator.net(inputs) if whole else self._in_parts(inputs)
         terms = self._terms(sr, batch, inputs, adversarial=adversarial)
         total = self.objective.total(terms)
         fabric.backward(total)
         if not whole:
             self._replay(inputs, sr)
-        losses = self.rig.mean(terms | {"total": total})
+        losses = self.context.mean(terms | {"total": total})
         finite = generator.update(fabric, losses["total"])
         return sr.detach(), losses if finite else None
 
     def _terms(self, sr: Tensor, batch: PatchPair, inputs: Tensor, *, adversarial: bool) -> Terms:
         average = self.generator.average
         steady = None if average is None else lambda: _without_gradient(average.module, inputs)
-        with self.rig.fabric.autocast():
+        with self.context.fabric.autocast():
             terms = self.objective.pixel_terms(sr, batch.hr, batch.params, steady)
             if adversarial:
-                mean = self.rig.mean_over_devices
+                mean = self.context.mean_over_devices
                 terms["gan"] = self.objective.adversarial_term(self.critic.bare, sr, batch.hr, mean)
         return terms
 
     def _in_parts(self, lr: Tensor) -> Tensor:
         """SR without the graph that memory does not hold; its gradient is gathered in it."""
         with torch.no_grad():
-            parts = [self.generator.net(part) for part in lr.split(self.rig.micro_batch)]
+            parts = [self.generator.net(part) for part in lr.split(self.context.micro_batch)]
         return torch.cat(parts).requires_grad_()
 
     def _replay(self, lr: Tensor, sr: Tensor) -> None:
@@ -193,7 +193,7 @@ class FinetuneStage:
         generator needs of them.
         """
         assert sr.grad is not None, "the losses have been differentiated"
-        fabric, net, size = self.rig.fabric, self.generator.net, self.rig.micro_batch
+        fabric, net, size = self.context.fabric, self.generator.net, self.context.micro_batch
         scaler = scaler_of(fabric)
         # It has been scaled, and will be again: scales are powers of two, so that nothing is lost on the way.
         gradient = sr.grad / (scaler.get_scale() if scaler else 1.0)
@@ -205,21 +205,21 @@ class FinetuneStage:
 
     def _critic_step(self, sr: Tensor, hr: Tensor) -> Losses | None:
         """The discriminator's loss, once it has moved; None where it was not finite."""
-        fabric, critic = self.rig.fabric, self.critic
+        fabric, critic = self.context.fabric, self.critic
         critic.optimizer.zero_grad()
         with _learning(critic):
             # One pass for both: devices share gradients once for each pass.
             real, fake = critic.net(torch.cat((hr, sr))).float().chunk(2)
-            loss = discriminator_loss(self.options.gan_type, real, fake, mean=self.rig.mean_over_devices)
+            loss = discriminator_loss(self.options.gan_type, real, fake, mean=self.context.mean_over_devices)
             fabric.backward(loss)
-            losses = self.rig.mean({"disc": loss})
+            losses = self.context.mean({"disc": loss})
             return losses if critic.update(fabric, losses["disc"]) else None
 
     @torch.no_grad()
     def _measure(self, stored: StoredSeries, index: int) -> dict[str, float | None]:
         """One slice: the losses that have a column, and how far SR is from HR."""
-        pair = self.rig.validation.pair(stored, index)
-        device, hu = self.rig.fabric.device, self.rig.validation.hu_range.width / 2
+        pair = self.context.validation.pair(stored, index)
+        device, hu = self.context.fabric.device, self.context.validation.hu_range.width / 2
         kind = self.objective.degradation
         net = self.generator.in_use
         sr = super_resolve(

@@ -49,7 +49,7 @@ class Validation:
             yield from ((stored, (2 * i + 1) * count // (2 * wanted)) for i in range(wanted))
 
     def pair(self, stored: StoredSeries, index: int) -> SlicePair:
-        """One slice and its degraded twin."""
+        """One slice and its degraded counterpart."""
         return slice_pair(stored, index, self.sampler, self.hu_range)
 
 
@@ -181,7 +181,7 @@ def open_data(
     Args:
         options: the roots, the split file, where the store is.
         known_split: that of a checkpoint this training goes on from; holds where `options` name no file.
-        progress: hears of the split and of what is left out.
+        progress: receives notes on the split and on what is left out.
         allow_train_patients: also with a split that tears the folders of one patient apart.
 
     Raises:

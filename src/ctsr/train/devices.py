@@ -87,7 +87,7 @@ def ending_its_process_group(run: Callable[P, T]) -> Callable[P, T]:
     thread that asks for the lock of an interpreter that is ending is unwound by Python in the middle of C++, which
     aborts the process: "terminate called without an active exception", exit status -6 after a finished training. What
     holds on to the group (DistributedDataParallel, with every network of the training) is local to `run`. A training
-    that failed leaves the group alone: its threads may wait for a process that is no more.
+    that failed leaves the group alone: its threads may wait for a process that has ended.
     """
 
     @wraps(run)
@@ -132,7 +132,7 @@ def ending_in_one_line(fabric: Fabric, advice: str) -> Generator[None]:
             yield
         except RuntimeError as error:
             if fabric.world_size > 1 and any(words in str(error) for words in LOST):
-                raise CtsrError(f"another process of this training has ended before its time; {advice}") from error
+                raise CtsrError(f"another process of this training ended early; {advice}") from error
             raise
 
 
@@ -148,7 +148,7 @@ def scaler_of(fabric: Fabric) -> Any:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a network beside the generator, for the whole batch of a step."""
+    """Cost of a network beside the generator, for the whole batch of a step."""
 
     bytes: float
     seconds: float
@@ -196,7 +196,7 @@ def make_plan(
         patch: side of an LR patch in pixels.
         batch: patches a step on this device.
         steps: steps an epoch.
-        at_once: at most so many patches at once; 0 is the whole batch.
+        at_once: most patches at once; 0 takes the whole batch.
         micro_batch: patches at once, where the user has decided; 0 takes what memory allows.
         others: what other networks take for the whole batch.
         processes: how many share this machine's memory; a GPU belongs to one.
@@ -259,8 +259,7 @@ def heed_signals() -> None:
 
 @contextmanager
 def _signals_raise(message: str) -> Generator[None]:
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
+    def end(number: int, _frame: FrameType | None) -> None:
         _TOLD.append(KeyboardInterrupt() if number == signal.SIGINT else CtsrError(message))
         raise _TOLD[-1]
 

@@ -46,8 +46,6 @@ from ctsr.train.session import (
 )
 from ctsr.weights import load_weights, weights_path
 
-__all__ = ["finetune"]
-
 CRITIC_PASSES = 3
 """Forward and backward passes of the discriminator over a batch in a step: on SR for the generator, then on both."""
 
@@ -64,7 +62,7 @@ class Start:
     """Where the generator is from, for the user."""
     folder: Path | None = None
     checkpoint: Checkpoint | None = None
-    """Of the run that is continued."""
+    """Checkpoint of the run that is continued."""
 
     @property
     def hu_range(self) -> HURange:
@@ -91,7 +89,7 @@ def finetune(
         options: everything but the degradation.
         wanted: the degradation; left out, the one that the generator was trained on.
         given: on resume, the options that the user has named; left out, those that differ from their default.
-        progress: hears what is going on.
+        progress: receives progress and notes.
 
     Raises:
         MissingInputError: no data, no generator, no weights for the perceptual loss, no checkpoint to continue.
@@ -221,7 +219,7 @@ def _stage(
     plan = _plan(options, start, critic, perceptual, patches, fabric)
     progress.note(f"{patches.count} patches an epoch; {plan}")
     validation = Validation(data.val, DegradationSampler(degradation), start.hu_range, options.val_slices)
-    rig = TrainingContext(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
+    context = TrainingContext(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
     weights = {
         "l1": options.lambda_l1,
         "perc": options.lambda_perc,
@@ -230,7 +228,7 @@ def _stage(
         "artifact": options.lambda_artifact,
     }
     objective = WeightedLoss(weights, perceptual, options.gan_type, degradation)
-    return FinetuneStage(rig, generator, opponent, objective, options)
+    return FinetuneStage(context, generator, opponent, objective, options)
 
 
 def _plan(
@@ -293,7 +291,9 @@ def _session(
     """The run, which draws the same slices before it begins and after each epoch."""
 
     def draw(epoch: int) -> None:
-        draw_samples(folder / "samples", stage.rig.validation, stage.generator.in_use, epoch, no_names=options.no_names)
+        draw_samples(
+            folder / "samples", stage.context.validation, stage.generator.in_use, epoch, no_names=options.no_names
+        )
 
     if leads and not options.no_plots and not state.epochs_done:
         draw(0)

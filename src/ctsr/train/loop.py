@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
@@ -138,7 +137,7 @@ class Stage(Protocol[R]):
     """What training with L1 and fine-tuning do each in their own way."""
 
     @property
-    def rig(self) -> TrainingContext:
+    def context(self) -> TrainingContext:
         """Devices, patches, validation slices."""
         ...
 
@@ -204,14 +203,14 @@ def fit(stage: Stage[R], state: TrainingState[R], options: RunOptions, *, keep: 
 
 def train_epoch(stage: Stage[R], state: TrainingState[R], epoch: int) -> EpochTotals:
     """One pass over the training patches."""
-    rig = stage.rig
-    rig.sampler.epoch = epoch
+    context = stage.context
+    context.sampler.epoch = epoch
     totals = EpochTotals()
     asked = time.perf_counter()
-    for batch in rig.progress.track(rig.loader, total=len(rig.loader), what=f"Epoch {epoch}"):
+    for batch in context.progress.track(context.loader, total=len(context.loader), what=f"Epoch {epoch}"):
         heed_signals()
         totals.waited += time.perf_counter() - asked
-        losses = stage.step(batch.to(rig.fabric.device), state.global_step)
+        losses = stage.step(batch.to(context.fabric.device), state.global_step)
         state.global_step += 1
         if losses is None:
             _count_skipped(state)
@@ -222,8 +221,7 @@ def train_epoch(stage: Stage[R], state: TrainingState[R], epoch: int) -> EpochTo
     return totals
 
 
-def _constant(done: int, epochs: int) -> float:
-    del done, epochs
+def _constant(_done: int, _epochs: int) -> float:
     return 1.0
 
 
@@ -235,10 +233,12 @@ def _multistep(done: int, epochs: int) -> float:
     return GAMMA ** sum(done >= math.ceil(share * epochs) for share in MILESTONES)
 
 
-SCHEDULES: MappingProxyType[str, Callable[[int, int], float]] = MappingProxyType(
-    {"constant": _constant, "multistep": _multistep, "cosine": _cosine}
-)
-"""What the learning rate is multiplied by once so many of so many epochs are done."""
+SCHEDULES: Mapping[str, Callable[[int, int], float]] = {
+    "constant": _constant,
+    "multistep": _multistep,
+    "cosine": _cosine,
+}
+"""Factor of the learning rate after `done` of `epochs` epochs."""
 
 
 def rate_at(schedule: str, lr: float, *, epoch: int, epochs: int) -> float:

@@ -54,7 +54,7 @@ def train(
         options: everything but the degradation.
         wanted: the degradation; left out, the default of the scale, or that of the run that is continued.
         given: on resume, the options that the user has named; left out, those that differ from their default.
-        progress: hears what is going on.
+        progress: receives progress and notes.
 
     Raises:
         MissingInputError: no data, no checkpoint to continue.
@@ -104,11 +104,11 @@ class Task(Protocol):
 
     @property
     def flags(self) -> Mapping[str, Any]:
-        """Its degradation by the names of flags, as far as no option of the training is one."""
+        """Its degradation as flags, as far as they are not options of the training."""
         ...
 
     def patches(self, data: Data, fabric: Fabric) -> Patches:
-        """What it learns from."""
+        """The patches that it learns from."""
         ...
 
     def validation(self, data: Data) -> Validation:
@@ -180,19 +180,18 @@ class WithinSlices:
 class L1Stage:
     """Forward, backward, unscale, clip, step."""
 
-    def __init__(self, rig: TrainingContext, generator: TrainableModel, task: Task) -> None:
-        self.rig = rig
+    def __init__(self, context: TrainingContext, generator: TrainableModel, task: Task) -> None:
+        self.context = context
         self.generator = generator
         self.task = task
         self.learners = {"generator": generator}
 
-    def step(self, batch: PatchPair, steps_done: int) -> Losses | None:
+    def step(self, batch: PatchPair, steps_done: int) -> Losses | None:  # noqa: ARG002  (`Stage` passes it)
         """One batch; where memory does not hold it, in parts whose gradients add up to the whole's."""
-        del steps_done
-        fabric, net = self.rig.fabric, self.generator.net
+        fabric, net = self.context.fabric, self.generator.net
         self.generator.optimizer.zero_grad()
         total = torch.zeros((), device=fabric.device)
-        size = self.rig.micro_batch
+        size = self.context.micro_batch
         inputs = self._inputs(batch)
         for start in range(0, len(batch), size):
             part = slice(start, min(start + size, len(batch)))
@@ -202,7 +201,7 @@ class L1Stage:
                 loss = l1_loss(sr, hr) * (len(hr) / len(batch))
                 fabric.backward(loss)
             total += loss.detach()
-        losses = self.rig.mean({"l1": total})
+        losses = self.context.mean({"l1": total})
         if not self.generator.update(fabric, losses["l1"]):
             return None
         self.generator.average_in()
@@ -210,7 +209,7 @@ class L1Stage:
 
     def row(self, known: EpochRow, trained: Losses) -> L1Row:
         """Mean L1 over validation slices, [-1, 1] units."""
-        validated = self.rig.over_validation(self._measure)
+        validated = self.context.over_validation(self._measure)
         values: dict[str, Any] = {**asdict(known), "train_l1": trained.get("l1"), "val_l1": validated["l1"]}
         return L1Row(**values)
 
@@ -225,7 +224,7 @@ class L1Stage:
         return network_input(batch.lr, batch.params, scale=batch.scale, conditional=conditional)
 
     def _measure(self, stored: StoredSeries, index: int) -> Losses:
-        return self.task.measure(self.generator.in_use, self.rig.validation, stored, index)
+        return self.task.measure(self.generator.in_use, self.context.validation, stored, index)
 
 
 def _task(options: TrainOptions, wanted: WantedDegradation, checkpoint: Checkpoint | None) -> Task:
@@ -255,8 +254,10 @@ def _stage(options: TrainOptions, task: Task, data: Data, fabric: Fabric, progre
             processes=fabric.world_size,
         )
     progress.note(f"{patches.count} patches an epoch; {plan}")
-    rig = TrainingContext(fabric, patches.loader, patches.sampler, task.validation(data), plan.micro_batch, progress)
-    return L1Stage(rig, generator, task)
+    context = TrainingContext(
+        fabric, patches.loader, patches.sampler, task.validation(data), plan.micro_batch, progress
+    )
+    return L1Stage(context, generator, task)
 
 
 def _meta(options: TrainOptions, architecture: Architecture, task: Task, data: Data) -> Meta:

@@ -261,7 +261,7 @@ class RunWriter(Generic[RowType]):
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
 
     def close_epoch(self, checkpoint: Checkpoint, state: TrainingState[RowType], *, is_best: bool) -> None:
-        """Save the checkpoint, then what is drawn from it: a file that stands is never ahead of last.pth."""
+        """Save the checkpoint, then tables and curves, so that none of them is ever ahead of last.pth."""
         if is_best:
             save_checkpoint(self.folder / BEST, checkpoint)
         save_checkpoint(self.folder / LAST, checkpoint)

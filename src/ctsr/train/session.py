@@ -66,11 +66,11 @@ class Session(Generic[R]):
         Raises:
             CtsrError: training diverged, or another of its processes died.
         """
-        rig, state, options = self.stage.rig, self.state, self.options
+        context, state, options = self.stage.context, self.state, self.options
         # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
-        config = remembered_options(replace(options, micro_batch=rig.micro_batch))
+        config = remembered_options(replace(options, micro_batch=context.micro_batch))
         curves = None if options.no_plots else self.curves
-        journal = RunWriter(self.folder, state, curves) if rig.fabric.is_global_zero else None
+        journal = RunWriter(self.folder, state, curves) if context.fabric.is_global_zero else None
 
         def keep(state: TrainingState[R], is_best: bool, waiting: float) -> None:
             if journal is not None:
@@ -85,7 +85,7 @@ class Session(Generic[R]):
         if journal is not None:
             journal.describe(self.meta.experiment, config | dict(self.degradation_flags), self.meta.to_plain())
         try:
-            with ending_in_one_line(rig.fabric, f"`resume` {self.folder} continues from the last whole epoch"):
+            with ending_in_one_line(context.fabric, f"`resume` {self.folder} continues from the last whole epoch"):
                 fit(self.stage, state, options, keep=keep)
         finally:
             if journal is not None:
@@ -99,7 +99,7 @@ class Session(Generic[R]):
         """What has come of it; `failures` names the series that could not be used."""
         history, best = self.state.history, self.state.best_epoch
         headline = self.describe(history[best - 1]) if history else ""
-        return TrainResult(self.folder, self.state, failures, headline, self.stage.rig.fabric.is_global_zero)
+        return TrainResult(self.folder, self.state, failures, headline, self.stage.context.fabric.is_global_zero)
 
     def _line(self, row: R, is_best: bool, waiting: float) -> str:
         return (
@@ -151,7 +151,7 @@ def degradation_for(wanted: WantedDegradation, base: Degradation, checkpoint: Ch
 
 
 def is_finished(state: TrainingState[Any], options: RunOptions, progress: Progress) -> bool:
-    """Whether a run that is to be continued has nothing left to do; `progress` hears why, and what would go on."""
+    """Whether a run to be continued has nothing left to do; `progress` receives the reason and how to go on."""
     if state.epochs_done >= options.epochs:
         falls = (
             "" if options.lr_schedule == "constant" else f", its learning rate on that number's {options.lr_schedule}"
@@ -181,7 +181,7 @@ def snapshot(stage: Stage[R], state: TrainingState[R], meta: Meta, config: Mappi
             "optimizer": generator["optimizer"],
             "averaged_steps": generator["averaged_steps"],
             "others": learners,
-            "scaler": precision_of(stage.rig.fabric).state_dict(),
+            "scaler": precision_of(stage.context.fabric).state_dict(),
             "rng": _random_state(),
             "standing": state.as_dict(),
             "config": dict(config),
@@ -214,7 +214,7 @@ def restore(stage: Stage[R], checkpoint: Checkpoint, row: type[R]) -> TrainingSt
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ReadError) as error:
         raise CheckpointError(f"the checkpoint does not fit this training: {error}") from error
     if training["scaler"]:  # empty where the run has been in a precision that needs none
-        precision_of(stage.rig.fabric).load_state_dict(training["scaler"])
+        precision_of(stage.context.fabric).load_state_dict(training["scaler"])
     torch.set_rng_state(training["rng"]["cpu"])
     # It may have been on other devices, or on more of them.
     for device, random in zip(range(torch.cuda.device_count()), training["rng"]["cuda"], strict=False):

@@ -1,4 +1,8 @@
-"""A model applied to real series: its options, which series are upscaled, which headers a NIfTI volume gets."""
+"""A model applied to real series: DICOM in, valid DICOM out.
+
+`run.upscale` is the entry point. This module holds the options, and what is chosen by them: the series, and the
+reference whose headers a NIfTI volume gets.
+"""
 
 import os
 import re
@@ -65,7 +69,7 @@ class UpscaleOptions(HUOptions):
     consistent: bool = False
     """Give back what the mean of the result over each source pixel lacks: agreement with the source, noise included."""
     format: Literal["dicom", "nifti"] | None = None
-    """Of the result; that of the source when left out."""
+    """Format of the result; that of the source when left out."""
     skip_air: bool = True
     """Interpolate the air around the body instead of inferring it."""
     max_memory: float | None = None
@@ -146,7 +150,7 @@ def _bound(text: str) -> int | None:
 REASONS = 3
 """Why there is nothing to do, that a message gives before it says how many more there are."""
 PARALLEL_COSINE = 0.999
-"""Of the angle between the slices of a volume and those of its reference, 2.5°."""
+"""Cosine of the largest angle between the slices of a volume and those of its reference, 2.5°."""
 SAME_PLACE = 0.1
 """Share of a voxel by which grids may differ and be the same."""
 
@@ -205,7 +209,7 @@ def read_reference(path: Path, wanted: Sequence[Chosen]) -> Series:
 
     Raises:
         MissingInputError: there is no series.
-        UsageError: there are several, or it is no DICOM; what was chosen is several volumes, or no NIfTI volume.
+        UsageError: there are several, or it is not DICOM; what was chosen is not a single NIfTI volume.
         SeriesError: the volume lies elsewhere: it is of another patient, or in another frame of reference.
     """
     if len(wanted) > 1:

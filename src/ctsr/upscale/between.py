@@ -120,7 +120,7 @@ def make_slices_between(
         noise_hu: what the network is told of the noise of these slices.
         sink: takes the slices.
         folder: receives the map of uncertainty, where one is wanted.
-        progress: hears how far the work is.
+        progress: receives the progress of the work.
     """
     assert job.between is not None, "the job makes slices between slices"
     made, grid = BetweenMade(), job.between.grid

@@ -64,7 +64,7 @@ class ModelName:
 
     @classmethod
     def of(cls, model: Model) -> "ModelName":
-        """Of a loaded network: its experiment's name; that of the file where it was made to be passed on."""
+        """The name of a loaded network: its experiment's, or the file's where it was made to be passed on."""
         passed_on = model.path.suffix == PACKED
         name = model.meta.experiment if model.meta and not passed_on else model.path.stem
         return cls(safe_name(name), model.sha256, model.scale, model.hu_range)
@@ -144,7 +144,7 @@ class Job:
 
     @property
     def num_slices(self) -> int:
-        """Of the result."""
+        """Slices of the result."""
         return len(self.series.slices) if self.between is None else self.between.grid.num_wanted
 
     @property
@@ -219,7 +219,7 @@ class Job:
 
     @property
     def series_uid(self) -> str:
-        """Of the slices of the result: the same for the same source and settings."""
+        """Series UID of the result: the same for the same source and settings."""
         series = self.reference or self.series
         return derived_uid(series.study_uid, series.series_uid, repr(series.geometry_key), self.settings)
 

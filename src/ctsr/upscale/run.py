@@ -53,23 +53,23 @@ def upscale(
     executor: Executor | None = None,
     progress: Progress = SILENT,
 ) -> Report:
-    """Make series finer with a network, as valid DICOM or as NIfTI.
+    """Super-resolve series with a network, in plane, between slices or both; write valid DICOM or NIfTI.
 
     Args:
         source: a series, a patient, a root of patients, or a NIfTI file; only read.
         out: receives the result of a source that is one series, else `<patient>/<series>` for each.
-        model: the model.
-        asked: how it is to be run.
-        options: which series, and what of.
+        model: the model in plane.
+        asked: engine, precision and device that run it.
+        options: the series, their slices, and what is written.
         between: the model between slices, where `options` want slices there; `model` may be the same one, and then
             nothing is done in plane.
         reference: a DICOM series of the same examination, whose headers make DICOM of a NIfTI `source`.
         executor: from `ctsr.pool.executor_for`: processes that each take whole series; None works here.
-        progress: told how far the work is, and of everything unusual.
+        progress: receives the progress of the work, and a note on everything unusual.
 
     Raises:
         MissingInputError: nothing there fits what was asked for.
-        UsageError: the result cannot have the form that was asked for, or lie where it was to.
+        UsageError: the result cannot be written in the requested form or place.
         CtsrError: the disk has no room.
     """
     if options.wanted_slice_spacing is not None and between is None:
@@ -222,16 +222,16 @@ def watch(
         source: folder to watch; only read.
         out: receives the results.
         model: the model.
-        asked: how it is to be run; not in INT8, which is checked on the series of one run.
-        options: which series, and what of.
+        asked: engine, precision and device; not INT8, which is checked on the series of one run.
+        options: the series, their slices, and what is written.
         settle_s: seconds without change after which a series is complete.
         between: the model between slices, where `options` want slices there.
-        progress: told how far the work is, and of everything unusual.
-        wait: sleeps for so many seconds.
+        progress: receives the progress of the work, and a note on everything unusual.
+        wait: sleeps for the seconds it is given.
         now: a clock in seconds.
 
     Raises:
-        UsageError: `source` is no folder, or these options cannot be used here.
+        UsageError: `source` is not a folder, or an option does not go with watching.
         KeyboardInterrupt: the end, raised by `wait` or between two slices.
     """
     if not source.is_dir():

@@ -94,7 +94,7 @@ def check_output(job: Job) -> None:
     """Refuse to write where something else is.
 
     Raises:
-        UsageError: there is a result and it is not to be replaced, or something that is none of ours.
+        UsageError: there is a result that is not to be replaced, or something that is not a result.
     """
     if job.output.is_file() and not job.is_file:
         raise UsageError(f"{job.output}: is a file; name a folder for the result")
@@ -138,7 +138,7 @@ class Timing:
     read: float = 0.0
     enlarge: float = 0.0
     network: float = 0.0
-    """Of `enlarge`."""
+    """Seconds of `enlarge` that the network took."""
     write: float = 0.0
     wall: float = 0.0
 
@@ -153,7 +153,7 @@ class Made:
     middle: LookedAt | None = None
     """The middle slice, to look at."""
     between: BetweenMade | None = None
-    """Of slices between slices, where those were made."""
+    """The slices between slices, where those were made."""
     doubts: list[str] = field(default_factory=list[str])
     """A warning for each slice whose values are unlike those of the slices beside it."""
 
@@ -181,7 +181,7 @@ def make_slices(
         sink: takes the slices.
         super_resolver: makes them.
         conditions: what a conditional network is told of the series.
-        progress: hears how far the work is.
+        progress: receives the progress of the work.
 
     Raises:
         ReadError: a slice cannot be read, written or read again.
@@ -342,7 +342,7 @@ def _judge(job: Job) -> SliceJudge:
 
 
 def _source_noise(job: Job, tuning: Tuning | None) -> float:
-    """Of the slices that the network between slices gets, HU; 0 where it cannot be measured."""
+    """Noise of the slices that the network between slices gets, HU; 0 where it cannot be measured."""
     if tuning is not None:
         return (tuning.noise.sigma_hu or 0.0) * (tuning.before_after.noise_ratio or 1.0)
     slices = _samples(job)

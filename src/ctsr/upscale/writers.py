@@ -28,7 +28,7 @@ from ctsr.upscale.tuning import Tuning
 from ctsr.volume import Grid, Plane, normal
 
 FEWEST_DIGITS = 4
-"""Of a slice's number in its file's name."""
+"""Fewest digits of a slice's number in its file's name."""
 
 WINDOW = PRESETS["soft_tissue"]
 MOST_HU = 32767
@@ -140,7 +140,7 @@ def _thin_slice(job: Job, index: int) -> ThinSlice | None:
 
 
 def _thickness(volume: Series, reference: Series) -> float:
-    """Of the slices of a NIfTI volume, mm: it says how far they lie apart, not how thick they are."""
+    """Slice thickness for a NIfTI volume, mm: the volume gives the distance of its slices, not their thickness."""
     step = volume.slice_step or volume.slice_thickness or 1.0
     has_its_slices = reference.slice_step is not None and math.isclose(step, reference.slice_step, rel_tol=0.01)
     return reference.slice_thickness or step if has_its_slices else step

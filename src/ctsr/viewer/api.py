@@ -24,7 +24,7 @@ MAX_DIGITS = 10
 MAX_WINDOW_HU = 1e6
 """Largest absolute centre and width of a window: far beyond every HU, and exact in float32 arithmetic."""
 SHAPES = ("rectangle", "ellipse")
-"""Of a region."""
+"""Shapes of a region."""
 MAX_SLAB_MM = 50.0
 """Thickest slab that images are projected from."""
 

@@ -124,7 +124,7 @@ class OpenedSeries:
 
     @property
     def z_mm(self) -> tuple[float, ...]:
-        """Of each axial image."""
+        """Position of each axial image."""
         if self.between is None:
             return tuple(self.stored.z_mm)
         grid = self.between

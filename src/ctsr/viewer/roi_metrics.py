@@ -266,7 +266,7 @@ def find_baselines(
         sampler: what LR is made with.
         options: name the baselines, or leave them to the evaluation.
         evaluated: the evaluation that is reproduced, if any.
-        progress: hears what is left out, and of the fit.
+        progress: receives notes on what is left out and on the fit.
 
     Raises:
         UsageError: the linear filter is asked for, and there is nothing to fit it to.
@@ -306,7 +306,7 @@ def _fitted(
         names |= {pseudonym(name) for name in names}  # models that were passed on know hashes
         if model is None or not trained & names:
             continue
-        present = {part: [name for name in patients if name in names] for part, patients in split.items()}
+        present = {part: list(filter(names.__contains__, patients)) for part, patients in split.items()}
         exams = open_exams(
             [root], checkpoint_split=present, allow_train_patients=True, correction=options.hu_correction
         )

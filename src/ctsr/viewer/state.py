@@ -55,7 +55,7 @@ def find_series(
 
     A folder inside a patient's folder means that patient. Patient ids come from the log of a preprocessed root, else
     from folder names that the model or an evaluation knows, else from a folder named like the header's PatientID,
-    (above the given one, or directly in it), else from the given folder's name.
+    above the given one or directly in it, else from the given folder's name.
 
     Args:
         path: a patient, a folder inside one, a root of patients, or a NIfTI file.
@@ -216,7 +216,7 @@ class ViewerState:
             "degradation": base.degradation.as_flags() | {"sampling": base.sampling, "deg_seed": base.deg_seed},
             "strength": _strength_dict(self.strength, self.model),
             "notes": list(self.notes) if self.names else [],  # each names a patient or a path
-            "caveats": [[asdict(caveat) for caveat in found] for found in self.caveats],
+            "caveats": [list(map(asdict, found)) for found in self.caveats],
         }
 
 
