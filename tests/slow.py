@@ -103,7 +103,7 @@ SLOW_TESTS = frozenset(
         "test_draws_are_the_same_in_another_process",
         "test_each_command_refuses_warns_or_goes_on_as_the_table_says",
         "test_each_end_has_the_numbers_of_that_generators_own_evaluation",
-        "test_each_kind_of_run_is_continued_by_its_own_verb",
+        "test_each_kind_of_run_is_continued_by_its_own_command",
         "test_edges_are_compared_with_those_of_another_result",
         "test_every_landmark_has_its_hu_where_dicom_geometry_says",
         "test_every_model_of_an_evaluation_is_known_and_another_one_is_a_departure",

@@ -1,4 +1,4 @@
-"""No verb opens a connection that it was not asked to: each runs where only this machine can be reached."""
+"""No command opens a connection that it was not asked to: each runs where only this machine can be reached."""
 
 import os
 import subprocess
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.cli.main import VERBS
+from ctsr.cli.main import COMMANDS
 from tests.made.exams import save_patients
 from tests.made.model import save_model
 
 HOOK = Path(__file__).parent / "loopback"
 
-COMMANDS = {
+RUNS = {
     "scan": [["EXAMS"]],
     "preprocess": [["--root", "EXAMS"]],
     "split": [["--root", "preprocessed_data"]],
@@ -37,9 +37,9 @@ COMMANDS = {
     "doctor": [["--help"]],  # its verdict is on this machine: tests/cli/test_doctor.py
     "physics": [["--help"]],  # it needs a phantom's scan, and reads it as `scan` does
     "node": [["--help"]],  # it listens, and sends where it is told to: tests/node
-    "demo": [["--help"]],  # it is the verbs before, one after the other
+    "demo": [["--help"]],  # it is the commands before, one after the other
 }
-"""Every verb, in an order in which each finds what it needs; a verb that is not here fails the test."""
+"""Every command, in an order in which each finds what it needs; a command that is not here fails the test."""
 
 
 def private(code: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -61,7 +61,7 @@ def test_the_hook_stops_what_would_leave_the_machine(tmp_path: Path) -> None:
 
 
 def test_every_verb_is_tried() -> None:
-    assert set(COMMANDS) == set(VERBS), "add the verb's command to the table"
+    assert set(RUNS) == set(COMMANDS), "add the command's runs to the table"
 
 
 @pytest.mark.timeout(900)
@@ -80,7 +80,7 @@ def test_no_verb_connects_to_anything_but_this_machine(tmp_path: Path) -> None:
         "            status = end.code\n"
         "        print('STATUS', status, line, flush=True)\n"
     )
-    lines = ["\x1f".join([verb, *words]) for verb, several in COMMANDS.items() for words in several]
+    lines = ["\x1f".join([command, *words]) for command, several in RUNS.items() for words in several]
     done = private(code, tmp_path, *lines)
     statuses = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("STATUS")]
     assert statuses == ["0"] * len(lines), done.stdout + done.stderr

@@ -9,7 +9,7 @@ import pytest
 from recipes.train import MODELS
 
 from ctsr.checkpoint.model_lookup import BUNDLED, SLICE_MODELS
-from ctsr.cli.main import VERBS, parse
+from ctsr.cli.main import COMMANDS, parse
 from ctsr.cli.training import Train
 from ctsr.data.split import read_split
 
@@ -49,9 +49,9 @@ def test_every_bundled_model_has_its_recipe() -> None:
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_recipe_is_a_configuration_of_its_verb(recipe: Path) -> None:
-    model, verb = recipe.stem.split(".")
-    found = parse(VERBS[verb], ["--config", str(recipe), "--data_root", "a", "b"], prog=f"ctsr {verb}")
+def test_a_recipe_is_a_configuration_of_its_command(recipe: Path) -> None:
+    model, command = recipe.stem.split(".")
+    found = parse(COMMANDS[command], ["--config", str(recipe), "--data_root", "a", "b"], prog=f"ctsr {command}")
     assert isinstance(found, Train)
     options = found.train
     assert options.ema > 0

@@ -1,4 +1,4 @@
-"""What the slices of a series are worth: whether their values fit the slices beside them, their noise and sharpness."""
+"""Quality of the slices of a series: whether their values fit the slices beside them, their noise and sharpness."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

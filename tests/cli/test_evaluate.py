@@ -6,7 +6,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from ctsr.cli.main import VERBS, main, parse
+from ctsr.cli.main import COMMANDS, main, parse
 from ctsr.degrade import Degradation
 from tests.made.exams import NAMES, save_patients
 from tests.made.model import save_model
@@ -56,7 +56,7 @@ def test_flags_are_spelled_as_in_the_users_commands() -> None:
         "--slice_sampling random --preset soft_tissue --window_center 40 --window_width 400 --antialias_clean "
         "--split_json ESRGAN\\splits\\s.json --flat_names --output_dir out"
     )
-    options = parse(VERBS["evaluate"], words.split(), prog="ctsr evaluate")
+    options = parse(COMMANDS["evaluate"], words.split(), prog="ctsr evaluate")
     given = options.degradation.over(Degradation())
     assert given == Degradation("blurnoise", 2, (0.7, 0.9), 5, (0.001, 0.003), (0.25, 0.5), antialias_clean=True)
     assert options.options.hu_clip == (-1000, 2000)

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.closures import modules
 
 from ctsr.cli.flags import flags_of, help_text, with_flags
-from ctsr.cli.main import VERBS, main, options_class
+from ctsr.cli.main import COMMANDS, main, options_class
 
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 COMMAND = re.compile(r"`ctsr [^`]*`|<code>ctsr [^<]*</code>")
@@ -33,7 +33,7 @@ COMMAND = re.compile(r"`ctsr [^`]*`|<code>ctsr [^<]*</code>")
     ],
 )
 def test_fields_in_messages_become_flags_of_the_command(command: str, message: str, shown: str) -> None:
-    assert with_flags(message, flags_of(options_class(VERBS[command]))) == shown
+    assert with_flags(message, flags_of(options_class(COMMANDS[command]))) == shown
 
 
 def test_an_error_of_the_library_names_the_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,8 +76,8 @@ def test_no_text_of_the_library_names_a_flag() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("command", VERBS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_names_no_field(command: str) -> None:
-    shown = help_text(options_class(VERBS[command]), VERBS[command].basic.split(), f"ctsr {command}")
+    shown = help_text(options_class(COMMANDS[command]), COMMANDS[command].basic.split(), f"ctsr {command}")
     named = set(re.findall(r"`(\w+)(?:=\w+)?`", shown))
-    assert named.isdisjoint(flag.name for flag in flags_of(options_class(VERBS[command])))
+    assert named.isdisjoint(flag.name for flag in flags_of(options_class(COMMANDS[command])))

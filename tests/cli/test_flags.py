@@ -3,7 +3,7 @@
 import pytest
 
 from ctsr.cli.flags import canonical
-from ctsr.cli.main import VERBS, options_class
+from ctsr.cli.main import COMMANDS, options_class
 from ctsr.errors import UsageError
 
 
@@ -26,11 +26,11 @@ from ctsr.errors import UsageError
     ],
 )
 def test_flags_of_one_meaning_have_one_name(command: str, words: str, expected: str) -> None:
-    assert canonical(words.split(), options_class(VERBS[command])) == expected.split()
+    assert canonical(words.split(), options_class(COMMANDS[command])) == expected.split()
 
 
 def test_an_unknown_flag_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown flag --max_patient; did you mean --max_patients"):
-        canonical(["--max_patient", "3"], options_class(VERBS["evaluate"]))
+        canonical(["--max_patient", "3"], options_class(COMMANDS["evaluate"]))
     with pytest.raises(UsageError, match="unknown flag --zzzzzz; --help lists the flags"):
-        canonical(["--zzzzzz"], options_class(VERBS["evaluate"]))
+        canonical(["--zzzzzz"], options_class(COMMANDS["evaluate"]))

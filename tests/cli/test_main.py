@@ -12,14 +12,14 @@ import pytest
 
 from ctsr import __version__
 from ctsr.cli.console import Console
-from ctsr.cli.main import VERBS, Verb, main
+from ctsr.cli.main import COMMANDS, Command, main
 from ctsr.cli.options import Common
 from ctsr.errors import MissingInputError, SeriesError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """A verb that ends badly."""
+    """A command that ends badly."""
 
     kind: str = ""
     common: Common = field(default_factory=Common)
@@ -36,7 +36,7 @@ class Trouble:
 
 @pytest.fixture
 def trouble(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(VERBS, "trouble", Verb("trouble", __name__, "Trouble", "ends badly"))
+    monkeypatch.setitem(COMMANDS, "trouble", Command("trouble", __name__, "Trouble", "ends badly"))
 
     def trouble(kind: str, *more: str) -> int:
         return main(["trouble", "--kind", kind, *more])
@@ -47,9 +47,9 @@ def trouble(monkeypatch: pytest.MonkeyPatch):
 ASK_ALL_FOR_HELP = """
 import contextlib, io, json, sys
 from ctsr.cli.main import main
-from ctsr.cli.main import VERBS
+from ctsr.cli.main import COMMANDS
 found = {}
-for words in ([], ["--help"], *([name, "--help"] for name in VERBS)):
+for words in ([], ["--help"], *([name, "--help"] for name in COMMANDS)):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         try:
@@ -72,8 +72,8 @@ def helped() -> dict[str, tuple[int, str, list[str]]]:
 def test_help_lists_every_verb_with_what_it_is_for(helped) -> None:
     status, text, _ = helped["--help"]
     assert status == 0
-    for verb in VERBS.values():
-        assert any(line.split(maxsplit=1) == [verb.name, verb.summary] for line in text.splitlines())
+    for command in COMMANDS.values():
+        assert any(line.split(maxsplit=1) == [command.name, command.summary] for line in text.splitlines())
 
 
 def test_no_verb_at_all_is_wrong_usage_and_shows_the_help(helped) -> None:
@@ -81,7 +81,7 @@ def test_no_verb_at_all_is_wrong_usage_and_shows_the_help(helped) -> None:
     assert helped[""][1] == helped["--help"][1]
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_verb_explains_itself(helped, name: str) -> None:
     status, text, _ = helped[f"{name} --help"]
     assert status == 0
@@ -105,7 +105,7 @@ def test_an_unknown_verb_is_wrong_usage_and_names_those_there_are(capsys: pytest
     assert out == ""
     assert err == "error: ctsr has no command 'trian'; did you mean train?\n"
     assert main(["zzz"]) == 2
-    assert capsys.readouterr().err == f"error: ctsr has no command 'zzz'; there are {', '.join(VERBS)}\n"
+    assert capsys.readouterr().err == f"error: ctsr has no command 'zzz'; there are {', '.join(COMMANDS)}\n"
 
 
 def test_help_with_a_command_is_the_commands_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +117,7 @@ def test_help_with_a_command_is_the_commands_help(capsys: pytest.CaptureFixture[
     assert "Three lines" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_says_nothing_that_says_nothing(helped, name: str) -> None:
     text = helped[f"{name} --help"][1]
     for noise in ("default: None", "default: )", "--no_no_", "STR", "{FLOAT"):

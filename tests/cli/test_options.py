@@ -1,4 +1,4 @@
-"""`--config`: a file of flags, which the command line wins over, and which reads back what a verb wrote."""
+"""`--config`: a file of flags, which the command line wins over, and which reads back what a command wrote."""
 
 import json
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ctsr.cli.main import VERBS, main, parse
+from ctsr.cli.main import COMMANDS, main, parse
 from ctsr.cli.options import resolved
 from ctsr.errors import MissingInputError, UsageError
 from tests.made.exams import NAMES, save_patient, save_patients
 
 REQUIRED = {"preprocess": ["--root", "exams"]}
-"""What a verb does not run without."""
+"""What a command does not run without."""
 WORDS = {
     "blend": {"first": "a.pth", "second": "b.pth"},
     "weights": {"action": "fetch", "names": "vgg16"},
     "cache": {"action": "clean", "parts": "store"},
 }
-"""What a verb takes as words of the command line, which no file can give."""
+"""What a command takes as words of the command line, which no file can give."""
 
 
-def options(verb: str, *words: str):
-    return parse(VERBS[verb], list(words), prog=f"ctsr {verb}")
+def options(command: str, *words: str):
+    return parse(COMMANDS[command], list(words), prog=f"ctsr {command}")
 
 
 @pytest.fixture
@@ -114,15 +114,15 @@ def test_a_date_that_does_not_exist_is_an_error_of_one_line(config) -> None:
         options("evaluate", "--config", config("model_path: 2025-13-45\n"))
 
 
-@pytest.mark.parametrize(("verb", "line"), [("evaluate", "debug: true"), ("scan", "folder: exams")])
+@pytest.mark.parametrize(("command", "line"), [("evaluate", "debug: true"), ("scan", "folder: exams")])
 def test_what_only_the_command_line_can_give_is_refused_in_a_file(
-    config, verb: str, line: str, capsys: pytest.CaptureFixture[str]
+    config, command: str, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = line.split(":")[0]
-    assert main([verb, "--config", config(line)]) == 2
+    assert main([command, "--config", config(line)]) == 2
     assert f"{key!r} cannot be set in a file; give it on the command line" in capsys.readouterr().err
     with pytest.raises(UsageError, match="unknown key 'given'"):
-        options(verb, "--config", config("given: [a]"))
+        options(command, "--config", config("given: [a]"))
 
 
 @pytest.mark.parametrize("words", [["--config", "nowhere.yaml"], ["--config=nowhere.yaml"]])
@@ -133,13 +133,13 @@ def test_a_missing_file_is_an_error_that_names_it(words: list[str], capsys: pyte
     assert capsys.readouterr().err == "error: --config nowhere.yaml: no such file\n"
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("write", [json.dumps, yaml.safe_dump])
-def test_what_a_verb_writes_beside_its_results_can_be_given_to_it_again(config, verb: str, write) -> None:
-    words = WORDS.get(verb, {})
-    given = options(verb, *words.values(), *REQUIRED.get(verb, []))
+def test_what_a_verb_writes_beside_its_results_can_be_given_to_it_again(config, command: str, write) -> None:
+    words = WORDS.get(command, {})
+    given = options(command, *words.values(), *REQUIRED.get(command, []))
     written = {name: value for name, value in resolved(given).items() if name not in words}
-    again = options(verb, *words.values(), "--config", config(write(written)))
+    again = options(command, *words.values(), "--config", config(write(written)))
     assert resolved(again) == resolved(given)
 
 

@@ -15,7 +15,7 @@ from tests.made.model import save_model
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    """The verb with a series, a result and a model."""
+    """The command with a series, a result and a model."""
     save_series(tmp_path / "in", np.stack([body(), body(seed=1)]))
     model = save_model(tmp_path / "best.pth")
     return ["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--model_path", str(model), "--engine", "torch"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from ctsr.cli.main import SCRIPT_FLAGS, VERBS, main, parse
+from ctsr.cli.main import COMMANDS, SCRIPT_FLAGS, main, parse
 from tests.made.exams import save_patients
 from tests.made.model import save_model
 
@@ -37,7 +37,7 @@ def test_flags_are_spelled_as_in_the_users_commands() -> None:
         "--degradation blurnoise --noise_sigma_range_norm 0.001 0.003 --dose_factor_range 0.25 0.5 "
         "--degradation_sampling det-slice --deg_seed_mode per_patient --deg-seed 42 --eval_summary e/summary.json"
     )
-    options = parse(VERBS["view"], words.split(), prog="ctsr view")
+    options = parse(COMMANDS["view"], words.split(), prog="ctsr view")
     assert options.dicom_folder == Path("preprocessed_data/14655pp")
     assert options.options.degradation_sampling == "det-slice"
     assert options.options.eval_summary == Path("e/summary.json")
@@ -46,7 +46,7 @@ def test_flags_are_spelled_as_in_the_users_commands() -> None:
 
 def test_the_script_without_sr_means_no_model() -> None:
     assert SCRIPT_FLAGS["visualize_lr_hr.py"] == ("--no_model",)
-    assert parse(VERBS["view"], ["x", *SCRIPT_FLAGS["visualize_lr_hr.py"]], prog="x").no_model
+    assert parse(COMMANDS["view"], ["x", *SCRIPT_FLAGS["visualize_lr_hr.py"]], prog="x").no_model
 
 
 def test_a_snapshot_needs_no_browser_and_no_run(viewed, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Roots opened for use: the split that holds, and what each part yields to each verb."""
+"""Roots opened for use: the split that holds, and what each part yields to each command."""
 
 import json
 from pathlib import Path

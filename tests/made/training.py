@@ -90,7 +90,7 @@ def last(result: TrainResult) -> Checkpoint:
     return load_checkpoint(result.folder / "last.pth")
 
 
-def killed(options: RunOptions, tmp_path: Path, *, verb: str, when: str, updates: int) -> Path:
+def killed(options: RunOptions, tmp_path: Path, *, command: str, when: str, updates: int) -> Path:
     """The run folder of a training in a process of its own, which was killed at a moment of its choosing.
 
     `updates`: in the middle of an epoch, the update of a network that never came, counted from 1.
@@ -102,12 +102,12 @@ def killed(options: RunOptions, tmp_path: Path, *, verb: str, when: str, updates
         "from pathlib import Path\n"
         "import ctsr.checkpoint.files as files, ctsr.train.loop as learner\n"
         f"from ctsr.train import {kind}, from_plain\n"
-        f"from ctsr.train.{'run' if verb == 'train' else verb} import {verb}\n"
+        f"from ctsr.train.{'run' if command == 'train' else command} import {command}\n"
         "die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         "count = {'steps': 0}\n"
         f"{KILLERS[when]}\n"
         "if __name__ == '__main__':\n"
-        f"    {verb}({kind}(**from_plain({kind}, json.loads(sys.argv[1]))))\n"
+        f"    {command}({kind}(**from_plain({kind}, json.loads(sys.argv[1]))))\n"
     )
     words = [sys.executable, str(program), json.dumps(plain_options(options)), str(updates)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

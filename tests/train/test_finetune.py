@@ -136,7 +136,7 @@ def test_a_run_that_was_killed_is_continued_to_the_same_bits(
 ) -> None:
     whole = finetune(replace(finetuning, runs=tmp_path / "whole"))
     # The second epoch's second step, between generator and discriminator: two warm-up steps have one update each.
-    folder = killed(finetuning, tmp_path, verb="finetune", when=when, updates=2 + 2 * 2 + 4)
+    folder = killed(finetuning, tmp_path, command="finetune", when=when, updates=2 + 2 * 2 + 4)
     resumed = finetune(FinetuneOptions(resume=str(folder), store=finetuning.store, device="cpu"))
     assert_same_state(last(whole), last(resumed))
     with (resumed.folder / "metrics.csv").open() as lines:
@@ -263,7 +263,7 @@ def test_left_out_the_generator_is_the_newest_l1_run(
     assert f"model: {chosen}, the newest L1 run (choose another with `pretrained_g`)" in listener.notes
 
 
-def test_each_kind_of_run_is_continued_by_its_own_verb(finetuning: FinetuneOptions, pretrained: Path) -> None:
+def test_each_kind_of_run_is_continued_by_its_own_command(finetuning: FinetuneOptions, pretrained: Path) -> None:
     with pytest.raises(CheckpointError, match="made by `ctsr train`"):
         finetune(FinetuneOptions(resume=str(pretrained), epochs=5, store=finetuning.store))
     tuned = finetune(replace(finetuning, epochs=1, lambda_gan=0.0))

@@ -110,7 +110,7 @@ def test_resuming_equals_not_having_stopped_to_the_bit(options: TrainOptions) ->
 @pytest.mark.parametrize("when", KILLERS)
 def test_a_run_that_was_killed_is_continued_to_the_same_bits(options: TrainOptions, tmp_path: Path, when: str) -> None:
     whole = train(replace(options, runs=tmp_path / "whole"))
-    folder = killed(options, tmp_path, verb="train", when=when, updates=6)
+    folder = killed(options, tmp_path, command="train", when=when, updates=6)
     resumed = train(TrainOptions(resume=str(folder), store=options.store, device="cpu"))
     assert_same_state(last(whole), last(resumed))
     with (resumed.folder / "metrics.csv").open() as lines:

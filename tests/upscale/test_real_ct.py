@@ -88,7 +88,7 @@ def test_homogeneous_tissue_keeps_its_mean_hu(result: Report, patient: str) -> N
 
 
 def test_what_is_written_counts_as_training_data_again(result: Report) -> None:
-    """The result is CT that every verb can use: nothing of it is left out."""
+    """The result is CT that every command can use: nothing of it is left out."""
     folder = result.jobs[0].output.parent.parent
     inventory = scan(folder)
     made = sum(len(job.series.slices) for job in result.jobs)

@@ -1,4 +1,7 @@
-"""Models: a network ready to use, from a file or by its name; blends of two; which series are unlike those it knows."""
+"""Models: a network ready to use, from a file or by its name.
+
+Also blends of two networks, and in what a series is unlike those that a model was trained on.
+"""
 
 import hashlib
 import json

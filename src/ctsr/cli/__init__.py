@@ -1,1 +1,1 @@
-"""The command line: one small module a verb. Nothing else prints."""
+"""The command line: modules of related commands. Nothing else prints."""

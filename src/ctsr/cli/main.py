@@ -1,4 +1,4 @@
-"""`ctsr VERB …`: the table of verbs; reads a verb's flags, runs it, turns errors into one line and an exit status."""
+"""`ctsr COMMAND …`: the table of commands; reads flags, runs the command, turns errors into one line and a status."""
 
 import contextlib
 import dataclasses
@@ -35,14 +35,14 @@ SCRIPTS = {
     "visualize_lr_hr.py": "view",
     "visualize_lr_sr_hr.py": "view",
 }
-"""The scripts in `ESRGAN/` and the verb that each is another name for."""
+"""The scripts in `ESRGAN/` and the command that each is another name for."""
 
 SCRIPT_FLAGS = {"visualize_lr_hr.py": ("--no_model",)}
 """Flags that a script's name implies."""
 
 
 class Options(Protocol):
-    """What every verb's options dataclass offers."""
+    """What every command's options dataclass offers."""
 
     common: Common
 
@@ -57,9 +57,9 @@ def entry() -> None:
 
 
 def script(file: str) -> None:
-    """One of the scripts in `ESRGAN/`: another name for a verb, told by the script's own file name."""
+    """One of the scripts in `ESRGAN/`: another name for a command, told by the script's own file name."""
     name = Path(file).name
-    _leave(run_verb(SCRIPTS[name], [*SCRIPT_FLAGS.get(name, ()), *sys.argv[1:]], prog=f"python {name}"))
+    _leave(run_command(SCRIPTS[name], [*SCRIPT_FLAGS.get(name, ()), *sys.argv[1:]], prog=f"python {name}"))
 
 
 def _leave(status: int) -> NoReturn:
@@ -88,12 +88,12 @@ def main(argv: list[str]) -> int:
         return OK
     if argv[0] == "help":
         return main([*argv[1:2], "--help"])
-    return run_verb(argv[0], argv[1:], prog=f"ctsr {argv[0]}")
+    return run_command(argv[0], argv[1:], prog=f"ctsr {argv[0]}")
 
 
 def overview() -> str:
     """What `ctsr --help` prints."""
-    width = max(map(len, VERBS))
+    width = max(map(len, COMMANDS))
     lines = [
         "CT super-resolution, from DICOM to DICOM.",
         "",
@@ -104,7 +104,7 @@ def overview() -> str:
         "  ctsr upscale EXAMS sharper         with a model that comes with ctsr",
         "  ctsr view EXAMS/patient1           look at LR, SR and HR side by side",
         "",
-        *(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()),
+        *(f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS.values()),
         "",
         "A model of your own:",
         "  ctsr preprocess EXAMS              resampled to one spacing, into preprocessed_data",
@@ -116,23 +116,23 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def run_verb(name: str, argv: list[str], *, prog: str) -> int:
-    """Run one verb; errors a user can put right become one line, with a traceback only under ``--debug``."""
+def run_command(name: str, argv: list[str], *, prog: str) -> int:
+    """Run one command; errors a user can put right become one line, with a traceback only under ``--debug``."""
     console = Console()
-    if name not in VERBS:
-        near = difflib.get_close_matches(name, VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(VERBS)}"
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         console.error(f"ctsr has no command {name!r}; {hint}")
         return WRONG_USAGE
     if "-h" in argv or "--help" in argv:
-        console.print(help_text(options_class(VERBS[name]), VERBS[name].basic.split(), prog))
+        console.print(help_text(options_class(COMMANDS[name]), COMMANDS[name].basic.split(), prog))
         return OK
     debug = "--debug" in argv
     try:
-        flags = list(flags_of(options_class(VERBS[name])))
+        flags = list(flags_of(options_class(COMMANDS[name])))
         console.spelling = partial(with_flags, flags=flags)
-        options = parse(VERBS[name], argv, prog=prog)
-        _place_cache(VERBS[name], options.common.cache_dir, console)
+        options = parse(COMMANDS[name], argv, prog=prog)
+        _place_cache(COMMANDS[name], options.common.cache_dir, console)
         status = options.run(console)
         console.repeat_device()
         return status
@@ -163,17 +163,17 @@ def _of_system(error: OSError) -> str:
     return said
 
 
-def _place_cache(verb: "Verb", folder: Path | None, console: Console) -> None:
+def _place_cache(command: "Command", folder: Path | None, console: Console) -> None:
     """Put the cache where the user wants it, in the processes of this command too, and say where else it is."""
     if folder is not None:
         os.environ[VARIABLE] = str(folder.absolute())
-    if verb.caches and (note := cache_place().note):
+    if command.caches and (note := cache_place().note):
         console.note(note)
 
 
 @dataclass(frozen=True)
-class Verb:
-    """One verb of the command line; its module is imported only when it runs."""
+class Command:
+    """One command of the command line; its module is imported only when it runs."""
 
     name: str
     module: str
@@ -186,13 +186,13 @@ class Verb:
     """Whether it keeps something in the user's cache."""
 
 
-def parse(verb: Verb, argv: list[str], *, prog: str) -> Options:
-    """The verb's options from its flags and, under them, from the file that ``--config`` names.
+def parse(command: Command, argv: list[str], *, prog: str) -> Options:
+    """The command's options from its flags and, under them, from the file that ``--config`` names.
 
     Raises:
         UsageError: a flag is unknown, a value does not fit, or an argument is missing.
     """
-    kind = options_class(verb)
+    kind = options_class(command)
     path = _config_path(argv)
     flags = [*(config_flags(native_path(path), kind) if path else []), *gathered(canonical(argv, kind))]
     marked = tyro.conf.OmitArgPrefixes[tyro.conf.DisallowNone[kind]]
@@ -209,15 +209,15 @@ def parse(verb: Verb, argv: list[str], *, prog: str) -> Options:
     return dataclasses.replace(cast("Any", options), common=common)
 
 
-def options_class(verb: Verb) -> type[Options]:
+def options_class(command: Command) -> type[Options]:
     """The options dataclass of a command; imports its module."""
-    return cast("type[Options]", getattr(importlib.import_module(verb.module), verb.options))
+    return cast("type[Options]", getattr(importlib.import_module(command.module), command.options))
 
 
-VERBS = {
-    verb.name: verb
-    for verb in (
-        Verb(
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
             "upscale",
             "ctsr.cli.upscale",
             "Upscale",
@@ -225,7 +225,7 @@ VERBS = {
             basic="model_path strength only series target_spacing format overwrite device jobs",
             caches=True,
         ),
-        Verb(
+        Command(
             "node",
             "ctsr.cli.upscale",
             "Node",
@@ -233,16 +233,16 @@ VERBS = {
             basic="aet host port send_to allow queue list retry model_path strength device",
             caches=True,
         ),
-        Verb("scan", "ctsr.cli.exams", "Scan", "list patients, series and what is wrong with them"),
-        Verb(
+        Command("scan", "ctsr.cli.exams", "Scan", "list patients, series and what is wrong with them"),
+        Command(
             "preprocess",
             "ctsr.cli.exams",
             "Preprocess",
             "resample every series to one in-plane pixel spacing",
             basic="root out_dir target_spacing",
         ),
-        Verb("split", "ctsr.cli.exams", "Split", "divide the patients into train, val and test"),
-        Verb(
+        Command("split", "ctsr.cli.exams", "Split", "divide the patients into train, val and test"),
+        Command(
             "train",
             "ctsr.cli.training",
             "Train",
@@ -250,7 +250,7 @@ VERBS = {
             basic="data_root scale arch epochs batch_size patch_size lr degradation device resume seed",
             caches=True,
         ),
-        Verb(
+        Command(
             "finetune",
             "ctsr.cli.training",
             "Finetune",
@@ -258,7 +258,7 @@ VERBS = {
             basic="data_root pretrained_g out_dir epochs batch_size patch lr lambda_perc lambda_gan device resume seed",
             caches=True,
         ),
-        Verb(
+        Command(
             "evaluate",
             "ctsr.cli.training",
             "Evaluate",
@@ -266,7 +266,7 @@ VERBS = {
             basic="root split model_path output_dir preset windows metrics max_patients device jobs",
             caches=True,
         ),
-        Verb(
+        Command(
             "view",
             "ctsr.cli.training",
             "View",
@@ -274,9 +274,9 @@ VERBS = {
             basic="model_path preset plane index eval_summary snapshot device",
             caches=True,
         ),
-        Verb("physics", "ctsr.cli.physics", "Physics", "measure MTF and noise of a real scan of a phantom"),
-        Verb("export", "ctsr.cli.models", "Export", "write a model as ONNX, OpenVINO, TorchScript, safetensors"),
-        Verb(
+        Command("physics", "ctsr.cli.physics", "Physics", "measure MTF and noise of a real scan of a phantom"),
+        Command("export", "ctsr.cli.models", "Export", "write a model as ONNX, OpenVINO, TorchScript, safetensors"),
+        Command(
             "quantize",
             "ctsr.cli.models",
             "Quantize",
@@ -284,13 +284,13 @@ VERBS = {
             basic="data_root steps out overwrite",
             caches=True,
         ),
-        Verb("blend", "ctsr.cli.models", "Blend", "mix two generators: how much fine-tuning is wanted"),
-        Verb("cache", "ctsr.cli.machine", "Cache", "show what is kept between runs, or remove it", caches=True),
-        Verb("models", "ctsr.cli.models", "Models", "list the models that come with ctsr, or show one's card"),
-        Verb("weights", "ctsr.cli.models", "Weights", "list, fetch or find weights of VGG, AlexNet, LPIPS, NIQE"),
-        Verb("params", "ctsr.cli.models", "Params", "count a network's parameters, operations and memory"),
-        Verb("doctor", "ctsr.cli.machine", "Doctor", "report what works on this machine"),
-        Verb("demo", "ctsr.cli.machine", "Demo", "run the whole job on a built-in synthetic sample", caches=True),
+        Command("blend", "ctsr.cli.models", "Blend", "mix two generators: how much fine-tuning is wanted"),
+        Command("cache", "ctsr.cli.machine", "Cache", "show what is kept between runs, or remove it", caches=True),
+        Command("models", "ctsr.cli.models", "Models", "list the models that come with ctsr, or show one's card"),
+        Command("weights", "ctsr.cli.models", "Weights", "list, fetch or find weights of VGG, AlexNet, LPIPS, NIQE"),
+        Command("params", "ctsr.cli.models", "Params", "count a network's parameters, operations and memory"),
+        Command("doctor", "ctsr.cli.machine", "Doctor", "report what works on this machine"),
+        Command("demo", "ctsr.cli.machine", "Demo", "run the whole job on a built-in synthetic sample", caches=True),
     )
 }
 

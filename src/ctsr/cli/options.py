@@ -26,7 +26,7 @@ SHOWN = 40
 
 @dataclass(frozen=True)
 class Common:
-    """Flags that every verb takes."""
+    """Flags that every command takes."""
 
     config: Path | None = None
     """YAML file of `flag: value` lines; flags on the command line win over it."""

@@ -1,1 +1,1 @@
-"""From exams on disk to patches in memory: the split, the store, the patches drawn from it."""
+"""From exams on disk to patches in memory: the split by patient, decoded series in a cache, and patches."""

@@ -2,7 +2,8 @@
 
 `evaluation.evaluate` is the entry point. `plan` decides what is computed, `runner` computes the rows of each slice
 (`methods`, `slice_metrics`) into the `output_folder`, `statistics` and `summary` compute the tables, and `plots`,
-`studies` and `report` show them.
+`studies` and `report` show them. This module holds the options; the command line shows the fields as flags and their
+docstrings as help.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""A DICOM node: receives series, upscales them, sends on; here, its options, certificates, log, database and lock."""
+"""A DICOM node: receives series by C-STORE, upscales them and sends the results to an archive.
+
+`service` runs it. This module holds what its parts share: options, certificates, log, database and lock.
+"""
 
 import json
 import os

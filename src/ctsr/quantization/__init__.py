@@ -1,4 +1,7 @@
-"""Quantization: networks whose trunk computes in 8-bit integers; here, the options of making one."""
+"""Quantization: networks whose trunk computes in 8-bit integers, how they are made, stored and accepted.
+
+This module holds the options of making one; the command line shows the fields as flags, their docstrings as help.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

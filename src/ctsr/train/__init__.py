@@ -1,4 +1,8 @@
-"""Training; here, its options. The command line shows these fields as flags, their docstrings as help."""
+"""Training with L1 and fine-tuning: a resumable loop over patches.
+
+`run.train` and `finetune.finetune` are the entry points. This module holds their options; the command line shows the
+fields as flags and their docstrings as help.
+"""
 
 import math
 from collections.abc import Container, Mapping
@@ -252,7 +256,7 @@ def continued(asked: Options, stored: Mapping[str, object], given: Container[str
     Args:
         asked: what the user says.
         stored: what the run was made with, as its checkpoint holds it.
-        given: the names of the options he has named; left out, those that differ from their default.
+        given: the names of the options that were named; left out, those that differ from their default.
 
     Raises:
         UsageError: one that was given does not fit the run.

@@ -1,4 +1,8 @@
-"""A model applied to real series: its options, which series are upscaled, which headers a NIfTI volume gets."""
+"""A model applied to real series: DICOM in, valid DICOM out.
+
+`run.upscale` is the entry point. This module holds the options, and what is chosen by them: the series, and the
+reference whose headers a NIfTI volume gets.
+"""
 
 import os
 import re

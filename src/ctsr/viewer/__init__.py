@@ -1,4 +1,7 @@
-"""The viewer: a loopback server of slices and one plain page, neither of which computes what it shows; its options."""
+"""The viewer: a loopback server of slices and one plain page. It computes nothing that another package computes.
+
+This module holds its options; the command line shows the fields as flags and their docstrings as help.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
