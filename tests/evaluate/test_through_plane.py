@@ -237,6 +237,22 @@ def test_trained_patients_and_thick_series_are_left_out_and_said(tmp_path: Path,
     assert {row.slice.patient_id for row in result.rows} == {"anna", "cleopatra"}
 
 
+def test_a_series_with_an_odd_slice_is_measured_with_a_warning_or_not_at_all(
+    tmp_path: Path, tested: ModelUnderTest
+) -> None:
+    root, heard = tmp_path / "exams", Listener()
+    for name, shift in (("boris", 100), ("cleopatra", 1024)):
+        volume = thin_volume()
+        volume[20] += shift
+        save_series(root / name / "s", volume, series=f"1.7.{len(name)}", step=1.0, SliceThickness=1.0, PatientID=name)
+    result = evaluate_through_plane([tested], options(root), heard)
+    assert len([note for note in heard.notes if "unlike its series" in note and "boris" in note]) == 1
+    assert {record.patient_id for record in result.records} == {"boris"}
+    (failure,) = result.failures
+    assert failure.startswith("cleopatra: ")
+    assert "unlike its series" in failure
+
+
 def test_a_root_without_truth_is_refused_in_one_line(tmp_path: Path, tested: ModelUnderTest) -> None:
     root = save_thin(tmp_path / "exams", "thick", step=2.0)
     with pytest.raises(MissingInputError, match=r"evenly spaced slices at most 1\.5 mm apart"):
