@@ -175,16 +175,11 @@ def unusual_slices(series: Series, grid: SliceGrid, notes: Sequence[str], meta: 
                 "where the header is right, slices are missing or were moved: export the series again"
             )
     if meta is None:
-<<<<<<< HEAD
-        return [*lines, "the model between slices does not say what it was trained on"]
-    thickness, share = grid.profile.width / grid.spacing, grid.distance / grid.profile.width
-=======
         return [
             *lines,
             "the model between slices does not say what it was trained on: compare coronal images with the source's",
         ]
-    thickness, share = grid.profile.thickness / grid.spacing, grid.distance / grid.profile.thickness
->>>>>>> main
+    thickness, share = grid.profile.width / grid.spacing, grid.distance / grid.profile.width
     trained = {
         name: as_type(meta.degradation.get(name), tuple[float, float], f"meta.degradation.{name}")
         for name in ("thickness_range", "distance_range")
