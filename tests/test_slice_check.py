@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ctsr
 from ctsr.data.datasets import open_exams
+from ctsr.degrade import Degradation
 from ctsr.errors import ReadError, SeriesError
 from ctsr.exams import read_slice, scan
 from ctsr.hashing import derived_uid
 from ctsr.padding import HUFinding, Verdict
 from ctsr.series import Command
 from ctsr.series_quality import NeighbourCheck, SliceJudge
+from ctsr.viewer import ViewOptions
+from ctsr.viewer.session import open_session
+from ctsr.viewer.state import ViewRequest, prepare
 from tests.made.ct import body, save_series
 from tests.made.exams import kinds, only_series, study_of
 from tests.made.listener import Listener
@@ -206,3 +211,39 @@ def test_no_slice_of_a_real_series_is_doubted(real_ct: Path) -> None:
                 assert judge.defects(index, read_slice(series, index)) == [], series.path
                 count += 1
     assert count > 500
+
+
+@pytest.fixture
+def odd_series(tmp_path: Path) -> Path:
+    """Seven slices, of which the third is 100 HU too high and the sixth is windowed."""
+    volume = BODIES.copy()
+    volume[2], volume[5] = volume[2] + 100, windowed(volume[5])
+    save_series(tmp_path / "exams" / "anna", volume)
+    return tmp_path / "exams"
+
+
+def test_a_volume_is_read_with_a_warning_for_each_odd_slice(odd_series: Path) -> None:
+    with pytest.warns(UserWarning, match="unlike its series") as warned:
+        volume = ctsr.read_volume(odd_series / "anna")
+    assert [str(warning.message).partition(": unlike")[0][-3:] for warning in warned] == ["IM3", "IM6"]
+    assert volume.hu.shape == BODIES.shape
+    listener = Listener()
+    ctsr.read_volume(odd_series / "anna", progress=listener)
+    assert [note.startswith("warning: ") for note in listener.notes] == [True, True]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sound_volume_is_read_without_one(tmp_path: Path) -> None:
+    save_series(tmp_path / "exams" / "anna", BODIES)
+    assert ctsr.read_volume(tmp_path / "exams").hu.shape == BODIES.shape
+
+
+def test_the_viewer_names_each_odd_slice_and_no_file_where_names_are_hidden(odd_series: Path, tmp_path: Path) -> None:
+    for hidden in (False, True):
+        options = ViewOptions(store=tmp_path / "store", no_names=hidden)
+        session = open_session(prepare(ViewRequest(odd_series, None, Degradation(), options)), options)
+        doubts = session.geometry(0)["doubts"]
+        session.close()
+        assert [doubt.split(" ")[1].rstrip(":") for doubt in doubts] == ["3", "6"]
+        assert all("unlike its series" in doubt and doubt.endswith("export it again.") for doubt in doubts)
+        assert ["IM3" in doubt for doubt in doubts] == [not hidden, False]

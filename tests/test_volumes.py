@@ -11,6 +11,7 @@ import pytest
 import SimpleITK
 
 from ctsr.cli.main import main
+from ctsr.documents import upsampled_series
 from ctsr.exams import read_volume, scan_patient
 from ctsr.series import DefectKind
 from tests.made.ct import save_series
@@ -152,3 +153,7 @@ def test_preprocessing_makes_nifti_of_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["preprocess", str(tmp_path / "root"), "--out_dir", str(out), "--target_spacing", "0.4"]) == 0
     assert sorted(path.name for path in out.rglob("*.nii.gz")) == ["ct.mha.nii.gz", "ct.nrrd.nii.gz"]
+    # What was made finer is known by its file, also where the source was no NIfTI.
+    found = upsampled_series(out)
+    assert sorted(found) == ["P1pp/ct.mha.nii.gz", "P1pp/ct.nrrd.nii.gz"]
+    assert all((out / file).is_file() for file in found)

@@ -201,10 +201,15 @@ def patient_names(root: Path) -> dict[str, str]:
         ) from error
 
 
+def _volume_name(source: str) -> str:
+    """The file name of what is made of a volume: NIfTI, whatever the source is."""
+    return source if source.lower().endswith((".nii", ".nii.gz")) else f"{source}.nii.gz"
+
+
 def upsampled_series(root: Path) -> dict[str, tuple[float, float]]:
     """Series of a preprocessed root whose pixels were made smaller: UID → mm before and after; empty for a raw root.
 
-    A NIfTI series, which has no UID, goes by its file below the root.
+    A volume, which has no UID, goes by its NIfTI file below the root.
 
     Raises:
         ReadError: the log is not one of `ctsr preprocess`.
@@ -217,7 +222,7 @@ def upsampled_series(root: Path) -> dict[str, tuple[float, float]]:
         with log.open(newline="", encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
                 if row["upsampled"] == "true":
-                    file = f"{row['output']}/{Path(row['source']).name}"
+                    file = f"{row['output']}/{_volume_name(Path(row['source']).name)}"
                     found[row["new_series_uid"] or file] = float(row["orig_row_mm"]), float(row["new_row_mm"])
     except (KeyError, ValueError) as error:
         raise ReadError(

@@ -1,7 +1,7 @@
 """Exams on disk: patients and their series, whatever format they come in, and the pixels of each."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -356,7 +356,13 @@ def read_slice(series: Series, index: int, *, assume_hu: bool = False) -> SliceP
         return dicom_pixels.read_pixels(header, assume_hu=assume_hu)
 
 
-def read_volume(series: Series, *, assume_hu: bool = False, allow_gaps: bool = False) -> Volume:
+def read_volume(
+    series: Series,
+    *,
+    assume_hu: bool = False,
+    allow_gaps: bool = False,
+    seen: Callable[[int, SlicePixels], object] | None = None,
+) -> Volume:
     """All slices of a series as one block on an even grid, first slice lowest along the normal.
 
     Args:
@@ -364,6 +370,7 @@ def read_volume(series: Series, *, assume_hu: bool = False, allow_gaps: bool = F
         assume_hu: take stored values for HU where the header gives no rescale.
         allow_gaps: leave room for missing slices and fill it with padding, so that every slice that is there
             keeps its place in mm; the volume then has more slices than the series.
+        seen: given each slice with its number, in their order.
 
     Raises:
         SeriesError: a defect that a block cannot have (gaps, duplicates, uneven steps, tilt).
@@ -377,6 +384,8 @@ def read_volume(series: Series, *, assume_hu: bool = False, allow_gaps: bool = F
         pixels = read_slice(series, index, assume_hu=assume_hu)
         if pixels.hu.shape != grid.shape[1:]:
             raise SeriesError(f"{series.slices[index].path}: {pixels.hu.shape} pixels in a series of {grid.shape[1:]}")
+        if seen is not None:
+            seen(index, pixels)
         hu[place] = pixels.hu
         padding[place] = False if pixels.padding is None else pixels.padding
     return Volume(hu, grid, padding if padding.any() else None)

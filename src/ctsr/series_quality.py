@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.exams import HU_DEFECTS, read_slice
+from ctsr.exams import HU_DEFECTS, read_slice, read_volume
 from ctsr.padding import (
     BODY_ABOVE,
     CUT_BELOW,
@@ -26,8 +26,9 @@ from ctsr.padding import (
 )
 from ctsr.quality.noise import NoiseEstimate, measure_noise
 from ctsr.quality.sharpness import SharpnessEstimate, measure_sharpness
+from ctsr.reporting import Progress
 from ctsr.series import Command, Defect, DefectKind, Series, check
-from ctsr.volume import PaddingMask, VoxelsHU
+from ctsr.volume import PaddingMask, Volume, VoxelsHU
 
 AIR_VALUES = (-1000 - NEAR_AIR, -1000 + NEAR_AIR)
 JUMP = 40.0
@@ -51,6 +52,40 @@ CUT_PIXELS, CUT_TIMES = 8, 4
 of a body thin out upwards. In sound slices whose neighbours go on above, three such pixels are the most there are."""
 
 
+UNLIKE = "unlike its series"
+"""What a line about a single slice says, after the name of its file."""
+
+
+def read_judged_volume(
+    series: Series,
+    command: Command,
+    progress: Progress,
+    *,
+    assume_hu: bool = False,
+    allow_gaps: bool = False,
+) -> Volume:
+    """Read a series as `ctsr.exams.read_volume` does, and judge each slice beside its neighbours.
+
+    Args:
+        series: as a scan found it.
+        command: whose column of `ctsr.series.POLICY` holds.
+        progress: told of each slice that is unlike its series.
+        assume_hu: take stored values for HU where the header gives no rescale; refusals are warnings.
+        allow_gaps: leave room for missing slices.
+
+    Raises:
+        SeriesError: a defect that a block cannot have, or a slice that `command` refuses.
+        ReadError: a slice cannot be decoded.
+    """
+    judge = SliceJudge(series, command, assume_hu=assume_hu)
+
+    def seen(index: int, pixels: SlicePixels) -> None:
+        for warning in judge(index, pixels):
+            progress.note(f"warning: {warning}")
+
+    return read_volume(series, assume_hu=assume_hu, allow_gaps=allow_gaps, seen=seen)
+
+
 class SliceJudge:
     """Judges the values of a series' slices as they are read, each beside its neighbours, for a command.
 
@@ -71,7 +106,7 @@ class SliceJudge:
         for place, finding in found:
             header = self._series.slices[place]
             where = header.path.name if header.frame is None else f"{header.path.name}, slice {header.frame}"
-            detail = f"{where}: unlike its series, its values do not look like HU: {finding.detail}; export it again"
+            detail = f"{where}: {UNLIKE}, its values do not look like HU: {finding.detail}; export it again"
             defects.append(Defect(HU_DEFECTS[finding.verdict], detail, (place,)))
         return defects
 

@@ -237,9 +237,25 @@ def test_trained_patients_and_thick_series_are_left_out_and_said(tmp_path: Path,
     assert {row.slice.patient_id for row in result.rows} == {"anna", "cleopatra"}
 
 
+def test_a_series_with_an_odd_slice_is_measured_with_a_warning_or_not_at_all(
+    tmp_path: Path, tested: ModelUnderTest
+) -> None:
+    root, heard = tmp_path / "exams", Listener()
+    for name, shift in (("boris", 100), ("cleopatra", 1024)):
+        volume = thin_volume()
+        volume[20] += shift
+        save_series(root / name / "s", volume, series=f"1.7.{len(name)}", step=1.0, SliceThickness=1.0, PatientID=name)
+    result = evaluate_through_plane([tested], options(root), heard)
+    assert len([note for note in heard.notes if "unlike its series" in note and "boris" in note]) == 1
+    assert {record.patient_id for record in result.records} == {"boris"}
+    (failure,) = result.failures
+    assert failure.startswith("cleopatra: ")
+    assert "unlike its series" in failure
+
+
 def test_a_root_without_truth_is_refused_in_one_line(tmp_path: Path, tested: ModelUnderTest) -> None:
     root = save_thin(tmp_path / "exams", "thick", step=2.0)
-    with pytest.raises(MissingInputError, match=r"even slices at most 1\.5 mm apart"):
+    with pytest.raises(MissingInputError, match=r"evenly spaced slices at most 1\.5 mm apart"):
         evaluate_through_plane([tested], options(root))
 
 
@@ -266,7 +282,7 @@ def test_flags_that_mean_nothing_here_are_refused(
 def test_a_model_in_plane_is_no_model_between_slices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = save_thin(tmp_path / "exams", "bert")
     assert main(["evaluate", "--root", str(root), "--through_plane", "--model_path", "ctsr-x2"]) == 1
-    assert "makes finer slices" in capsys.readouterr().err
+    assert "is a model in plane" in capsys.readouterr().err
     with pytest.raises(UsageError, match="pairs"):
         EvaluateOptions(thickness=(1.0, 2.0))
 
@@ -285,7 +301,7 @@ def test_python_api_measures_what_the_command_line_does(tested: ModelUnderTest, 
 @pytest.mark.parametrize("wrong", [{"through_plane": True, "model": "ctsr-x2"}, {"model": "ctsr-z"}])
 def test_python_api_refuses_a_model_of_the_other_kind(wrong: dict[str, Any], tmp_path: Path) -> None:
     root = save_thin(tmp_path / "thin", "bea")
-    with pytest.raises(CheckpointError, match="slices between slices"):
+    with pytest.raises(CheckpointError, match="between slices"):
         ctsr.evaluate(root, tmp_path / "api", **wrong)
 
 

@@ -111,5 +111,5 @@ def test_without_noise_a_patch_has_no_measure_in_noise() -> None:
 
 
 def test_sr_of_another_size_is_refused() -> None:
-    with pytest.raises(DomainError, match="does not belong"):
+    with pytest.raises(DomainError, match="does not match"):
         residual_hu(np.zeros((32, 32)), np.zeros((32, 32)), BLUR, **OF)

@@ -9,7 +9,7 @@ from tests.needs import needs
 
 pytestmark = pytest.mark.slow
 
-LITTLE = Load(images=24, callers=4, kills=2, few=8, limit_s=240)
+LITTLE = Load(images=24, callers=4, kills=2, few=8, limit_s=540)
 
 
 @pytest.mark.parametrize("name", ["kills", "full disk"])

@@ -21,6 +21,7 @@ from pydicom import Dataset
 from ctsr.checkpoint import load_model
 from ctsr.cli.main import main
 from ctsr.cli.upscale import ModelUpscaler
+from ctsr.dicom import variants
 from ctsr.errors import DiskFullError
 from ctsr.infer import EngineRequest
 from ctsr.node import NodeOptions
@@ -79,8 +80,10 @@ def test_what_a_killed_node_had_acknowledged_comes_back_once(
             subprocess.run(sent, check=True, capture_output=True)
     assert main(["node", "--list", "--queue", str(queue)]) == 0
     assert " receiving " in capsys.readouterr().out
-    with node_process(queue, send_to, 1) as port:
-        assert store(port, ct_slices(3), calling="ROUTER") == [0, 0, 0]  # two of them are known
+    # Two of them are known. On a busy machine the third may take seconds: a short wait would end without it.
+    with node_process(queue, send_to, 3600) as port:
+        assert store(port, ct_slices(3), calling="ROUTER") == [0, 0, 0]
+    with node_process(queue, send_to, 1):
         wait_for(lambda: bool(orthanc.get("/instances")))
     # Killed in the middle of the delivery, or just after it.
     with node_process(queue, send_to, 0):
@@ -299,3 +302,28 @@ def test_a_node_without_destination_is_wrong_usage(tmp_path: Path, capsys: pytes
     assert main(["node", "--model_path", str(model), "--queue", str(tmp_path / "queue")]) == 2
     assert "--send_to" in capsys.readouterr().err
     assert main(["node", "--list", "--queue", str(tmp_path / "none")]) == 1
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--anonymize"], "--anonymize needs dicom-anonymizer: pip install"),
+        (["--enhanced"], "--enhanced needs highdicom: pip install"),
+        (["--compress", "jpegls"], "--compress: no encoder of JPEG-LS Lossless Image Compression is installed"),
+        (["--compress", "htj2k"], "--compress: the installed imagecodecs cannot encode HTJ2K"),
+    ],
+)
+def test_a_node_that_lacks_a_package_is_refused_at_its_start(
+    flags: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variants._rules.cache_clear()
+    for name in ("dicomanonymizer", "dicomanonymizer.simpledicomanonymizer"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("ctsr.dicom.variants.find_spec", lambda _: None)
+    monkeypatch.setattr("ctsr.dicom.encode.get_encoder", lambda _: Mock(is_available=False))
+    monkeypatch.setattr("imagecodecs.HTJ2K", Mock(available=False))
+    words = ["--model_path", str(save_model(tmp_path / "best.pth")), "--queue", str(tmp_path / "queue")]
+    assert main(["node", "--send_to", "PACS@h:1", *words, *flags]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "queue").exists(), "refused before anything is made"

@@ -208,6 +208,16 @@ def test_one_bad_slice_fails_its_series_and_nothing_else(root: Path, tmp_path: P
     assert preprocess(root, out).failed == 1
 
 
+def test_a_failure_names_the_folder_where_the_root_itself_is_the_patient(tmp_path: Path) -> None:
+    images = [body(96, seed=seed, texture=20) for seed in range(6)]
+    images[3] = 2 * images[3]
+    save_series(tmp_path / "anna", images)
+    listener = Listener()
+    assert preprocess(tmp_path / "anna", tmp_path / "out", progress=listener).failed == 1
+    (note,) = (note for note in listener.notes if note.startswith("failed: "))
+    assert note.startswith(f"failed: {tmp_path / 'anna'}: 1 of 6 slices failed")
+
+
 def test_a_slice_unlike_its_series_is_left_out_or_named(tmp_path: Path) -> None:
     images = [body(96, seed=seed, texture=20) for seed in range(20)]
     images[8], images[16] = 2 * images[8], images[16] + 100  # the first of a chunk, and one within

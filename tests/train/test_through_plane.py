@@ -31,9 +31,9 @@ def test_it_is_trained_continued_and_known_as_what_it_is(between: TrainOptions, 
     assert model.meta is not None
     assert ThroughPlaneDegradation.from_dict(model.meta.degradation).thickness_range == (2.0, 4.0)
 
-    with pytest.raises(CheckpointError, match="makes slices between slices"):
+    with pytest.raises(CheckpointError, match="is a model between slices, not in plane"):
         find_model(str(whole.best))
-    with pytest.raises(CheckpointError, match="makes slices between slices"):
+    with pytest.raises(CheckpointError, match="is a model between slices, not in plane"):
         finetune(replace(finetuning, pretrained_g=str(whole.best)))
     packed = export(model, between.runs / "mine.safetensors", "safetensors").path
     assert find_model(str(packed), kind="between slices").architecture == model.architecture
@@ -41,7 +41,7 @@ def test_it_is_trained_continued_and_known_as_what_it_is(between: TrainOptions, 
 
 def test_a_model_in_plane_is_no_model_between_slices(options: TrainOptions) -> None:
     in_plane = train(replace(options, epochs=1))
-    with pytest.raises(CheckpointError, match="not slices between slices"):
+    with pytest.raises(CheckpointError, match="is a model in plane, not between slices"):
         find_model(str(in_plane.best), kind="between slices")
     with pytest.raises(UsageError, match="`through_plane` True does not fit"):
         train(TrainOptions(resume=str(in_plane.folder), through_plane=True, epochs=2, store=options.store))

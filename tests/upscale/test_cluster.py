@@ -31,9 +31,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def wait_for_a_result(out: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 500  # on a busy machine all processes together take minutes to start
     while not list(out.glob("*/*/run.json")):
-        assert time.monotonic() < deadline, "no result after two minutes"
+        assert time.monotonic() < deadline, "no result"
         time.sleep(0.01)
 
 

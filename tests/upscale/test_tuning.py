@@ -14,11 +14,10 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED, bundled_for
 from ctsr.degrade import DegradationParams
 from ctsr.errors import MissingInputError, UsageError
-from ctsr.evaluate import ConditionsSource
 from ctsr.evaluate.methods import ModelUnderTest, super_resolvers
 from ctsr.exams import read_slice
 from ctsr.infer import EngineRequest, by_network, telling
-from ctsr.infer.conditions import MOST_NOISE, STRENGTHS, Strength, strength_named
+from ctsr.infer.conditions import MOST_NOISE, STRENGTHS, Strength
 from ctsr.models.interpolation import enlarge
 from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.run import upscale
@@ -142,8 +141,7 @@ def test_an_evaluation_can_be_told_what_the_default_tells(noisy: Path, tmp_path:
     run(noisy, tmp_path / "out", generator)
     before, after = only_series(noisy), only_series(tmp_path / "out")
     model = ModelUnderTest(generator, torch.device("cpu"))
-    strength = strength_named(ConditionsSource.parse("standard").kind)
-    (evaluated,) = super_resolvers([model], [], measured_mm=before.pixel_spacing[0], strength=strength)
+    (evaluated,) = super_resolvers([model], [], measured_mm=before.pixel_spacing[0], kind="standard")
     delivered = np.clip(read_slice(after, 0).hu, generator.hu_range.low, generator.hu_range.high)
     assert np.abs(evaluated(read_slice(before, 0).hu) - delivered).max() <= 0.51
 

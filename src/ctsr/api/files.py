@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import warnings
 from pathlib import Path
 
 from ctsr import __version__, exams
@@ -13,8 +14,9 @@ from ctsr.files import atomic_folder
 from ctsr.hashing import derived_uid
 from ctsr.padding import plane_of, slice_of
 from ctsr.paths import check_apart
-from ctsr.reporting import SILENT, Progress
-from ctsr.series import Inventory, Series, is_nifti, is_volume
+from ctsr.reporting import SILENT, Progress, Silent
+from ctsr.series import Inventory, Series, check, is_nifti, is_volume
+from ctsr.series_quality import read_judged_volume
 from ctsr.volume import Plane, Volume
 
 SLICE_FILE = re.compile(r"\d{4,}\.dcm")
@@ -47,6 +49,7 @@ def read_volume(
     series: str | None = None,
     assume_hu: bool = False,
     allow_gaps: bool = False,
+    progress: Progress | None = None,
 ) -> Volume:
     """Read a series as a block of voxels in HU on an even grid in mm.
 
@@ -55,6 +58,8 @@ def read_volume(
         series: SeriesInstanceUID, where the folder holds several series.
         assume_hu: take stored values for HU where a header gives no rescale.
         allow_gaps: leave room for missing slices and mark them as padding.
+        progress: told of defects, and of single slices whose values are unlike those beside them; left out, each is a
+            Python warning.
 
     Returns:
         HU as float32, axes (slice, row, column), first slice lowest along the normal; `grid` in mm; `padding` is True
@@ -72,7 +77,24 @@ def read_volume(
         ((120, 512, 512), (1.25, 0.7, 0.7))
     """
     found = source if isinstance(source, Series) else exams.only_series(Path(source), series)
-    return exams.read_volume(found, assume_hu=assume_hu, allow_gaps=allow_gaps)
+    notes = _Notes()
+    told = notes if progress is None else progress
+    for warning in check(found, "volume", assume_hu=assume_hu, allow_gaps=allow_gaps):
+        told.note(f"warning: {warning}")
+    volume = read_judged_volume(found, "volume", told, assume_hu=assume_hu, allow_gaps=allow_gaps)
+    for note in notes.taken:
+        warnings.warn(note.removeprefix("warning: "), stacklevel=2)
+    return volume
+
+
+class _Notes(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.taken.append(message)
 
 
 def write_series(

@@ -276,11 +276,14 @@ def _unusual(series: Series, meta: Meta) -> Iterator[str]:
     if thickness and series.slice_thickness and not _within((series.slice_thickness,), *thickness):
         yield (
             f"slice thickness {series.slice_thickness:g} mm: the model was trained on "
-            f"{thickness[0]:g} … {thickness[1]:g} mm"
+            f"{thickness[0]:g} … {thickness[1]:g} mm; compare the result with bicubic interpolation"
         )
     if card.kernels and series.kernel not in card.kernels:
         kernel = series.kernel or "not named"
-        yield f"reconstruction kernel {kernel}: the model was trained on {listed(sorted(card.kernels), 6)}"
+        yield (
+            f"reconstruction kernel {kernel}: the model was trained on {listed(sorted(card.kernels), 6)}; a sharper "
+            "or softer one may come out noisier or smoother: compare the result with bicubic interpolation"
+        )
 
 
 def _within(lengths: tuple[float, ...], low: float, high: float) -> bool:

@@ -14,7 +14,6 @@ import tyro
 
 from ctsr.cli.console import Console, mm, pixels
 from ctsr.cli.options import Common
-from ctsr.dicom.variants import check_installed
 from ctsr.errors import UsageError
 from ctsr.files import unpacked
 from ctsr.hashing import digest
@@ -175,7 +174,10 @@ def show(console: Console, report: "Report", out: Path) -> None:
 
 def _slices(job: "Job") -> str:
     before = len(job.series.slices)
-    return str(before) if job.between is None else f"{before} → {job.num_slices}"
+    if job.between is None:
+        return str(before)
+    grid = job.between.grid
+    return f"{before} → {job.num_slices} ({grid.distance:.4g} → {grid.spacing:.4g} mm)"
 
 
 def _cells(job: "Job", outcome: "Outcome") -> tuple[str, ...]:
@@ -239,14 +241,14 @@ class Node:
             raise UsageError("ctsr node needs pynetdicom: pip install '.[node]' in ctsr's source folder")
         if self.options.format == "nifti":
             raise UsageError("--format nifti: an archive takes DICOM only")
-        if self.options.enhanced:  # said now, rather than of every job
-            check_installed()
         from ctsr.checkpoint import find_model
         from ctsr.infer import EngineRequest
         from ctsr.infer.engine import pick_device
         from ctsr.node.service import serve
         from ctsr.upscale.between import pick_models
+        from ctsr.upscale.run import check_packages
 
+        check_packages(self.options)  # said now, rather than of every job
         named = find_model(self.model_path, kind="any", progress=console) if self.model_path else None
         slice_model = find_model(self.slice_model, kind="any", progress=console) if self.slice_model else None
         models = pick_models(named, slice_model, self.options, partial(find_model, kind="any", progress=console))

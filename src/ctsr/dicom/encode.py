@@ -23,7 +23,7 @@ from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import correct_ambiguous_vr, write_data_element
-from pydicom.pixels.encoders.base import get_encoder
+from pydicom.pixels.encoders.base import Encoder, get_encoder
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian, HTJ2KLossless, JPEGLSLossless, RLELossless
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR, format_number_as_ds
@@ -193,7 +193,10 @@ def compress(dataset: Dataset, method: Compression) -> None:
         return
     content = bytes(dataset[PIXEL_DATA].value)
     pixels = np.frombuffer(content, "<i2").reshape(int(dataset.Rows), int(dataset.Columns))
-    encoded = _htj2k(pixels) if method == "htj2k" else _by_pydicom(pixels, SYNTAXES[method])
+    if method == "htj2k":
+        encoded = bytes(_htj2k_encode()(pixels, reversible=True))
+    else:
+        encoded = _encoder(SYNTAXES[method]).encode(pixels, **_described(pixels.shape))
     if not np.array_equal(_decoded(encoded, pixels.shape, SYNTAXES[method]), pixels):
         raise ReadError(f"pixels compressed as {method} decode to other values; choose another method, or none")
     element = DataElement(PIXEL_DATA, VR.OB, encapsulate([encoded]))
@@ -202,11 +205,23 @@ def compress(dataset: Dataset, method: Compression) -> None:
     dataset.file_meta = file_meta(dataset, SYNTAXES[method])
 
 
-def _by_pydicom(pixels: Pixels, syntax: UID) -> bytes:
+def check_encoder(method: Compression) -> None:
+    """Say that pixels cannot be compressed so, before any are computed.
+
+    Raises:
+        UsageError: the installed libraries cannot encode it.
+    """
+    if method == "htj2k":
+        _htj2k_encode()
+    elif method != "none":
+        _encoder(SYNTAXES[method])
+
+
+def _encoder(syntax: UID) -> Encoder:
     encoder = get_encoder(syntax)
     if not encoder.is_available:
         raise UsageError(f"`compress`: no encoder of {syntax.name} is installed; choose another")
-    return encoder.encode(pixels, **_described(pixels.shape))
+    return encoder
 
 
 def _decoded(encoded: bytes, shape: tuple[int, ...], syntax: UID) -> npt.NDArray[Any]:
@@ -228,14 +243,14 @@ def _described(shape: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def _htj2k(pixels: Pixels) -> bytes:
+def _htj2k_encode() -> Callable[..., bytes]:
     # Imported here because it takes longer to load than most results need it.
     import imagecodecs
 
     encode = cast("Callable[..., bytes] | None", getattr(imagecodecs, "htj2k_encode", None))
     if encode is None or not imagecodecs.HTJ2K.available:
         raise UsageError("`compress`: the installed imagecodecs cannot encode HTJ2K; update it, or choose another")
-    return bytes(encode(pixels, reversible=True))
+    return encode
 
 
 # What only has a meaning within a multi-frame object, or describes how its stored values are shown.

@@ -136,13 +136,15 @@ MOMENTS = ("Content", "Acquisition", "Series", "Study")
 LEAVE_OUT = "leave out `enhanced`"
 
 
-def check_installed() -> None:
-    """Say what `enhanced` lacks, before anything is computed.
+def check_installed(*, enhanced: bool, anonymize: bool) -> None:
+    """Say which package these kinds of result lack, before anything is computed.
 
     Raises:
-        UsageError: highdicom is not installed.
+        UsageError: highdicom or dicom-anonymizer is not installed.
     """
-    if find_spec("highdicom") is None:
+    if anonymize:
+        _rules()
+    if enhanced and find_spec("highdicom") is None:
         raise UsageError("`enhanced` needs highdicom: pip install '.[enhanced]' in the source folder of ctsr")
 
 

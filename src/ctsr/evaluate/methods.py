@@ -40,7 +40,7 @@ from ctsr.infer import (
     open_engine,
     telling,
 )
-from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, measured_conditions, measured_in, strength_named
+from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, measured_conditions, measured_in
 from ctsr.infer.engine import pick_device
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, LinearFilter, Pair, fit_linear_filter, interpolate
@@ -262,7 +262,7 @@ def super_resolvers(
     baselines: Sequence[Baseline],
     fixed: Conditions | None = None,
     measured_mm: float | None = None,
-    strength: Strength | None = None,
+    kind: str = "estimated",
 ) -> tuple[SuperResolver, ...]:
     """The same methods, in the same order, as functions from LR in HU to SR in HU.
 
@@ -271,12 +271,12 @@ def super_resolvers(
         baselines: in the order of the rows.
         fixed: what conditional models are told of every image; how it was made when None.
         measured_mm: side of an LR pixel; when given, they are told what is measured in each image.
-        strength: with `measured_mm`: told what `ctsr upscale` tells at that strength.
+        kind: with `measured_mm`: `estimated`, or the strength at which `ctsr upscale` tells it.
     """
     scale, hu_range = models[0].scale, models[0].hu_range
     measure = None
     if measured_mm is not None:
-        measure = partial(measured_in, pixel_mm=measured_mm, scale=scale, hu_range=hu_range, strength=strength)
+        measure = partial(measured_in, pixel_mm=measured_mm, scale=scale, hu_range=hu_range, kind=kind)
     return (
         *(_baseline_resolver(baseline, scale, hu_range) for baseline in baselines),
         *(replace(model.method, fixed=fixed, measure=measure) for model in models),
@@ -315,7 +315,7 @@ def told_conditions(
         case _:
             whole_series = sampler.sampling == "volume"
             indices = spread_indices(len(stored), SAMPLE_SLICES) if whole_series else (index,)
-            return _measured(stored, indices, sampler, hu_range, strength_named(source.kind))
+            return _measured(stored, indices, sampler, hu_range, source.kind)
 
 
 @lru_cache(maxsize=64)
@@ -327,16 +327,12 @@ def _measured_dose(stored: StoredSeries, index: int, sampler: DegradationSampler
 
 @lru_cache(maxsize=64)
 def _measured(
-    stored: StoredSeries,
-    indices: tuple[int, ...],
-    sampler: DegradationSampler,
-    hu_range: HURange,
-    strength: Strength | None,
+    stored: StoredSeries, indices: tuple[int, ...], sampler: DegradationSampler, hu_range: HURange, kind: str
 ) -> Conditions:
     scale = sampler.degradation.scale
     slices = [_lr_pixels(stored, index, sampler, hu_range) for index in indices]
     row_mm, column_mm = stored.pixel_spacing
-    return measured_conditions(slices, (scale * row_mm, scale * column_mm), scale, hu_range, strength)
+    return measured_conditions(slices, (scale * row_mm, scale * column_mm), scale, hu_range, kind)
 
 
 def _lr_pixels(stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange) -> SlicePixels:

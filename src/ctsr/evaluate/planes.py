@@ -38,7 +38,6 @@ from ctsr.evaluate.plan import domains_of, one_or_list, tag_of
 from ctsr.evaluate.runner import FAILURES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.evaluate.slices import chosen_planes, plane_of_volume
-from ctsr.exams import read_volume
 from ctsr.files import file_state, write_json
 from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trials_between
 from ctsr.hashing import digest, rng_from
@@ -50,6 +49,7 @@ from ctsr.paths import resolve_path
 from ctsr.physics.transfer import slice_sensitivity
 from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import PatientExams, Series, check
+from ctsr.series_quality import read_judged_volume
 from ctsr.through_plane import THIN_ENOUGH, AlongZ, Block, SliceProfile, ThickenedVolume, thicken
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.volume import Volume
@@ -247,7 +247,8 @@ def measure_through_plane(
         for series in plan.series:
             todo = [case for case in plan.cases if (series_name(series), case) not in done]
             try:
-                volume = read_volume(series, assume_hu=plan.options.assume_hu) if todo else None
+                assume_hu = plan.options.assume_hu
+                volume = read_judged_volume(series, "evaluate", progress, assume_hu=assume_hu) if todo else None
                 for case in todo:
                     assert volume is not None, "read where there is something to do"
                     record, own = _measure(plan, series, volume, case, draw, progress)

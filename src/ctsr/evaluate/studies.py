@@ -28,7 +28,6 @@ from ctsr.hallucination import (
 from ctsr.hallucination import study as hallucination_study
 from ctsr.hallucination.study import flagged_figure, recovery_figure, residual_figure, sfrc_figure
 from ctsr.infer import SuperResolver, telling
-from ctsr.infer.conditions import strength_named
 from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study
 from ctsr.physics import figures as physics_figures
 from ctsr.physics import study as physics_study
@@ -70,8 +69,7 @@ def _resolvers(plan: EvaluationPlan, pixel_mm: float | None = None) -> dict[str,
     source = plan.options.conditions_source
     measured = source.kind not in ("drawn", "fixed")
     lr_mm = plan.model.scale * pixel_mm if measured and pixel_mm is not None else None
-    strength = strength_named(source.kind)
-    methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions, lr_mm, strength)
+    methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions, lr_mm, source.kind)
     return dict(zip(study_names(plan).values(), methods, strict=True))
 
 

@@ -194,26 +194,24 @@ keeps three quarters of faint contrasts. `strong` removes what it can, and undoe
 
 
 def measured_conditions(
-    slices: Sequence[SlicePixels],
-    pixel_spacing: tuple[float, float],
-    scale: int,
-    hu_range: HURange,
-    strength: Strength | None,
+    slices: Sequence[SlicePixels], pixel_spacing: tuple[float, float], scale: int, hu_range: HURange, kind: str
 ) -> Conditions:
-    """`estimated_conditions`; or what is told at a strength of slices with the noise that is measured in these."""
-    if strength is None:
+    """What a few slices of a series make a network to be told.
+
+    Args:
+        slices: of one series, HU.
+        pixel_spacing: of these slices, mm between rows, between columns.
+        scale: SR pixels per pixel of these slices.
+        hu_range: HU that the network sees as [-1, 1].
+        kind: `estimated`, see `estimated_conditions`, or the name of a strength: what that tells of their noise.
+    """
+    if kind == "estimated":
         return estimated_conditions(slices, pixel_spacing, scale, hu_range)
+    strength = next(strength for name, strength in STRENGTHS.items() if name == kind)
     noise = measure_noise([pixels.hu for pixels in slices], pixel_spacing, [pixels.padding for pixels in slices])
     return strength.conditions(noise.sigma_hu or 0.0, scale, hu_range)
 
 
-def measured_in(
-    lr_hu: VoxelsHU, *, pixel_mm: float, scale: int, hu_range: HURange, strength: Strength | None
-) -> Conditions:
+def measured_in(lr_hu: VoxelsHU, *, pixel_mm: float, scale: int, hu_range: HURange, kind: str) -> Conditions:
     """`measured_conditions` of a single slice with square pixels."""
-    return measured_conditions([SlicePixels(lr_hu, None)], (pixel_mm, pixel_mm), scale, hu_range, strength)
-
-
-def strength_named(name: str) -> Strength | None:
-    """The strength of that name; None where it names none."""
-    return next((strength for known, strength in STRENGTHS.items() if known == name), None)
+    return measured_conditions([SlicePixels(lr_hu, None)], (pixel_mm, pixel_mm), scale, hu_range, kind)

@@ -301,7 +301,7 @@ def _make(
         lost, wanted = todo.slices_in(bad), len(todo.plan.series.slices)
         reason = f"{lost} of {wanted} slices failed, the first: {bad[0].error}" if bad else ""
         if bad:
-            progress.note(f"failed: {todo.plan.source}: {reason}")
+            progress.note(f"failed: {todo.plan.series.path}: {reason}")
         log.replace(todo, todo.plan.row(wanted - lost, reason))
         written += todo.slices_in(made) - lost
         broken += bool(bad)
@@ -333,7 +333,7 @@ def _tell_left_out(plan: SeriesPlan, made: Sequence[FileResult], progress: Progr
     names = Counter(name for result in made for name in result.left_out)
     if names:
         listed = ", ".join(f"{name} ({count}x)" for name, count in sorted(names.items()))
-        progress.note(f"warning: {plan.source}: header elements with unusable values were left out: {listed}")
+        progress.note(f"warning: {plan.series.path}: header elements with unusable values were left out: {listed}")
 
 
 def _tell_unused(inventory: Inventory, progress: Progress) -> None:

@@ -52,8 +52,8 @@ class UpscaleOptions(HUOptions):
     isotropic: float | None = None
     """mm between slices and between pixels of the result: `slice_spacing` and `target_spacing` in one."""
     slice_profile: str | None = None
-    """Thickness of the source's slices in mm, and after a comma the standard deviation of its blur, such as 5 or
-    5,0.6; what the headers say when left out."""
+    """Thickness of the source's slices in mm, and after a comma the standard deviation of its blur: 5 or 5,0.6 (and
+    0.5,2.12 for a Gaussian of 5 mm); what the headers say when left out."""
     uncertainty: bool = False
     """With slice_spacing or isotropic: write uncertainty.nii.gz as well, by how many HU the answers in coronal and in
     sagittal planes differ in each voxel."""

@@ -149,6 +149,14 @@ def make_slices_between(
     return made
 
 
+THICKNESS, DISTANCE = "thickness over the wanted distance", "distance over thickness"
+REMEDY = {
+    THICKNESS: "choose another `slice_spacing`, or pass `slice_profile` if the header's thickness is wrong",
+    DISTANCE: "pass `slice_profile` if the header's thickness is wrong, and compare coronal images with the source's",
+}
+"""What to do where a series lies outside of what the model between slices has seen."""
+
+
 def unusual_slices(series: Series, grid: SliceGrid, notes: Sequence[str], meta: Meta | None) -> list[str]:
     """One line for each thing about the slices that headers contradict, or that the model has not seen.
 
@@ -163,21 +171,27 @@ def unusual_slices(series: Series, grid: SliceGrid, notes: Sequence[str], meta: 
         stated = Attributes(slice_header(series.slices[0])).number("SpacingBetweenSlices")
         if stated is not None and abs(abs(stated) - grid.distance) > SAME_WITHIN * grid.distance:
             lines.append(
-                f"SpacingBetweenSlices says {abs(stated):g} mm, positions say {grid.distance:.4g} mm and are believed"
+                f"SpacingBetweenSlices says {abs(stated):g} mm, positions say {grid.distance:.4g} mm and are believed; "
+                "where the header is right, slices are missing or were moved: export the series again"
             )
     if meta is None:
-        return [*lines, "the model between slices does not say what it was trained on"]
-    thickness, share = grid.profile.thickness / grid.spacing, grid.distance / grid.profile.thickness
+        return [
+            *lines,
+            "the model between slices does not say what it was trained on: compare coronal images with the source's",
+        ]
+    thickness, share = grid.profile.width / grid.spacing, grid.distance / grid.profile.width
     trained = {
         name: as_type(meta.degradation.get(name), tuple[float, float], f"meta.degradation.{name}")
         for name in ("thickness_range", "distance_range")
     }
     for what, value, (low, high) in (
-        ("thickness over the wanted distance", thickness, trained["thickness_range"]),
-        ("distance over thickness", share, trained["distance_range"]),
+        (THICKNESS, thickness, trained["thickness_range"]),
+        (DISTANCE, share, trained["distance_range"]),
     ):
         if not low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING):
-            lines.append(f"{what} is {value:.3g}: the model between slices was trained on {low:g} … {high:g}")
+            lines.append(
+                f"{what} is {value:.3g}: the model between slices was trained on {low:g} … {high:g}; {REMEDY[what]}"
+            )
     return lines
 
 

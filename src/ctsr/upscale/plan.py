@@ -99,7 +99,7 @@ class Between:
         """For headers: what was done."""
         grid = self.grid
         return (
-            f"Super-resolution between slices from {grid.profile.thickness:.4g} mm slices {grid.distance:.4g} mm apart "
+            f"Super-resolution between slices from {grid.profile.width:.4g} mm slices {grid.distance:.4g} mm apart "
             f"to {grid.spacing:.4g} mm by the network {self.model.label} ({self.engine})"
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ctsr.checkpoint import Model
 from ctsr.dicom import files_below
+from ctsr.dicom.encode import check_encoder
 from ctsr.dicom.variants import check_installed
 from ctsr.documents import patient_names
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError
@@ -39,6 +40,16 @@ class Report:
     def failed(self) -> int:
         """Series without a result, and files that cannot be read."""
         return sum(bool(outcome.error) for outcome in self.outcomes) + len(self.unusable)
+
+
+def check_packages(options: UpscaleOptions) -> None:
+    """Say what the asked result lacks on this machine, before anything is computed.
+
+    Raises:
+        UsageError: a package that writes, anonymizes or compresses it is not installed.
+    """
+    check_installed(enhanced=options.enhanced, anonymize=options.anonymize)
+    check_encoder(options.compress)
 
 
 def upscale(
@@ -74,8 +85,7 @@ def upscale(
     """
     if options.wanted_slice_spacing is not None and between is None:
         raise UsageError("`slice_spacing` needs a model between slices; name one with `between`")
-    if options.enhanced:
-        check_installed()
+    check_packages(options)
     check_apart(source, out)
     source, out = source.absolute(), out.absolute()  # other processes may be somewhere else
     names = patient_names(source) if source.is_dir() else {}

@@ -15,6 +15,7 @@ from ctsr.evaluate.methods import Baseline, by_baseline, told_conditions
 from ctsr.hu import AIR, BLOCK, HURange
 from ctsr.models.conditioning import Conditions
 from ctsr.series import Series
+from ctsr.series_quality import UNLIKE
 from ctsr.through_plane import SliceGrid
 from ctsr.viewer import PlaneName
 from ctsr.viewer.samplers import InterruptibleModel, Pixels, Setting, SliceCache
@@ -121,6 +122,19 @@ class OpenedSeries:
     """Where slices between slices are wanted: images are counted on its grid."""
     notes: tuple[str, ...] = ()
     """What had to be assumed for `between`."""
+
+    def doubts(self, *, names: bool) -> list[str]:
+        """A sentence for each slice whose values are unlike those of the slices beside it.
+
+        Args:
+            names: call it by its file, too; else by its number alone.
+        """
+        found: list[str] = []
+        for defect in self.stored.doubts:
+            (index,) = defect.slice_indices
+            file, _, what = defect.detail.partition(f": {UNLIKE}")
+            found.append(f"Slice {index + 1}{f' ({file})' if names else ''}: {UNLIKE}{what}.")
+        return found
 
     @property
     def z_mm(self) -> tuple[float, ...]:

@@ -134,6 +134,7 @@ class ViewerSession:
             "z_mm": self.series[number].z_mm,
             "source_mm": geometry.source_mm,
             "body": body_boxes(self.series[number]),
+            "doubts": self.series[number].doubts(names=self.state.names),
             "planes": {
                 plane: {
                     "count": geometry.count(plane),

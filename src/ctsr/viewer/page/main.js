@@ -83,6 +83,11 @@ async function openSeries(number, index = null, remembered = null) {
     return;
   }
   side.say("");
+  const caveats = known.state.caveats[number];
+  // Single slices are judged as the series is decoded, which is now.
+  for (const text of known.geometry.doubts) {
+    if (!caveats.some((each) => each.text === text)) caveats.push({ kind: "slice", text });
+  }
   store.clear();
   const cursor = known.geometry.shape.map((count) => Math.floor(count / 2));
   if (index !== null) cursor[PLANES.indexOf(mainPlane())] = Math.min(index, known.geometry.shape[PLANES.indexOf(mainPlane())] - 1);
