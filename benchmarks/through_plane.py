@@ -7,26 +7,60 @@ better made finer in plane first or between slices first? `--order` measures tha
 
 import argparse
 import os
+import re
 import resource
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 import ctsr
 from ctsr.checkpoint import find_model
 from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
 from ctsr.cli.console import Console
+from ctsr.dicom.encode import slice_header
+from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import load_model_under_test
+from ctsr.evaluate.planes import super_resolve_thick
 from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures, series_section
+from ctsr.hu import tissue_masks
 from ctsr.infer import EngineRequest, choose_engine, open_engine
+from ctsr.infer.engine import OpenvinoEngine, converted
 from ctsr.padding import SlicePixels
-from ctsr.through_plane import THIN_ENOUGH, SliceGrid, SliceProfile, thicken
+from ctsr.phantom import make_exams
+from ctsr.quantization.acceptance import FEWEST_PIXELS
+from ctsr.quantization.calibration import calibrate_ranges, correct_bias, fake_quantized
+from ctsr.through_plane import (
+    THIN_ENOUGH,
+    Block,
+    SliceGrid,
+    SliceProfile,
+    ThickenedVolume,
+    thicken,
+)
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
+from ctsr.volume import Plane
 
 CASES = ((3.0, 3.0), (5.0, 5.0), (5.0, 3.0), (2.5, 2.5), (4.0, 4.0))
 """Thickness and distance, mm."""
+MADE = re.compile(r"LONG: (\d+)/")
+"""How many slices of a long series are made, as the command says it."""
+FILLED = 160
+"""Slices of a long series that a body fills."""
+PROFILES = {
+    "rectangle": SliceProfile(5.0),
+    "soft": SliceProfile(5.0, 1.0),
+    "Gaussian": SliceProfile(0.5, 2.12),
+}
+"""All 5 mm wide at half height; as `--slice_profile` takes them 5, 5,1 and 0.5,2.12."""
 MIDDLE = 192
 """Pixels along each side of the part of a series on which orders are compared."""
 
@@ -41,8 +75,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("eval_results"), help="receives tables and pictures")
     parser.add_argument("--order", action="store_true", help="in plane first, or between slices first")
     parser.add_argument("--cost", type=int, metavar="N", help="time and memory for N slices of 5 mm, 512², to 1 mm")
+    parser.add_argument("--memory", type=int, metavar="N", help="memory of `ctsr upscale` on N slices of 1.25 mm, 512²")
+    parser.add_argument(
+        "--precisions",
+        type=Path,
+        metavar="SERIES",
+        help="loss and time in bf16 and INT8; calibrates",
+    )
+    parser.add_argument("--profiles", action="store_true", help="loss by a profile that is not the true one")
     given = parser.parse_args()
     console = Console()
+    if given.profiles:
+        print_profiles(given.model, given.roots, console)
+        return
+    if given.precisions:
+        print_precisions(given.model, given.precisions, given.roots, console)
+        return
+    if given.memory:
+        print_memory(given.model, given.memory)
+        return
     if given.cost:
         print_cost(given.model, given.cost, console)
         return
@@ -91,6 +142,143 @@ def print_cost(name: str, count: int, console: Console) -> None:
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{engine.name}: {count} slices of 5 mm, 512², to {made} of 1 mm: {seconds:.0f} s, {cpu:.0f} s of CPU time")
     print(f"memory {_resident() / 2**30:.2f} GiB at most, {at_rest / 2**30:.2f} GiB before; load of the machine {load}")
+
+
+class Bf16Engine(OpenvinoEngine):
+    """Lets OpenVINO compute in bfloat16 where the processor has it."""
+
+    def __init__(self, xml: Path) -> None:
+        super().__init__(xml)
+        self._options["INFERENCE_PRECISION_HINT"] = "bf16"
+
+
+class NotingEngine(OpenvinoEngine):
+    """Keeps what the network is given."""
+
+    def __init__(self, xml: Path, *, threads: int) -> None:
+        super().__init__(xml, threads=threads)
+        self.images: list[Tensor] = []
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        """See `Engine`."""
+        self.images.append(lr)
+        return super().__call__(lr)
+
+
+def print_precisions(name: str, calibration: Path, roots: Sequence[Path], console: Console) -> None:
+    """Compare bfloat16 and a trunk in INT8 with fp32 on the middle of thin series, made 5 mm thick; one core."""
+    model = find_model(name, kind="between slices", progress=console)
+    exact = OpenvinoEngine(converted(model.net), threads=1)
+    noting = NotingEngine(converted(model.net), threads=1)
+    thick = SliceProfile(5.0)
+    for _, case in _middles(calibration, thick, 5.0):
+        super_resolve_thick(noting, model.hu_range, case)
+    quantized = fake_quantized(model.net)
+    calibrate_ranges(quantized, noting.images[::16])
+    correct_bias(quantized, model.net, noting.images[::16])
+    engines = {
+        "fp32": exact,
+        "bf16": Bf16Engine(converted(model.net)),
+        "int8": OpenvinoEngine(converted(quantized), "int8", threads=1),
+    }
+    print("| series | | PSNR, dB | loss, dB | largest shift of a tissue, HU | any voxel, HU | CPU time |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for patient, case in (made for root in roots for made in _middles(root, thick, 5.0)):
+        results: dict[str, Block] = {}
+        seconds: dict[str, float] = {}
+        for kind, engine in engines.items():
+            started = time.process_time()
+            results[kind] = super_resolve_thick(engine, model.hu_range, case)
+            seconds[kind] = time.process_time() - started
+        psnr = {kind: ctsr.metrics(made, case.truth, names=("PSNR",))["PSNR"] or 0 for kind, made in results.items()}
+        for kind, made in results.items():
+            apart = made - results["fp32"]
+            masks = tissue_masks(case.truth).values()
+            shift = max((float(apart[mask].mean()) for mask in masks if mask.sum() > FEWEST_PIXELS), key=abs)
+            numbers = f"{psnr[kind]:.2f} | {psnr['fp32'] - psnr[kind]:.3f} | {shift:+.2f} | {np.abs(apart).max():.0f}"
+            print(f"| {patient} | {kind} | {numbers} | {seconds[kind] / seconds['fp32']:.2f} × |", flush=True)
+
+
+def _middles(root: Path, profile: SliceProfile, distance: float) -> Iterator[tuple[str, ThickenedVolume]]:
+    """The middle of each series below a root that is thin enough, made thick; and whose it is."""
+    for series in ctsr.scan(root).all_series():
+        if (series.slice_step or distance) * THIN_ENOUGH > distance:
+            continue
+        volume = ctsr.read_volume(series)
+        top, left = ((size - MIDDLE) // 2 for size in volume.hu.shape[1:])
+        middle = volume.hu[:, top : top + MIDDLE, left : left + MIDDLE]
+        yield series.patient_id, thicken(middle, volume.grid.spacing[0], profile, distance)
+
+
+def print_profiles(name: str, roots: Sequence[Path], console: Console) -> None:
+    """What it costs to be told another slice profile than the true one, on the middle of thin series."""
+    model = find_model(name, kind="between slices", progress=console)
+    engine = open_engine(choose_engine(model, EngineRequest(), None, console), model)
+    print("| series | t / d, mm | true profile | over cubic, dB, told: " + " | ".join(PROFILES) + " |")
+    print("|---|---|---|" + "---:|" * len(PROFILES))
+    for root, distance in ((root, distance) for root in roots for distance in (5.0, 3.0)):
+        for true, profile in PROFILES.items():
+            for patient, case in _middles(root, profile, distance):
+                cubic = ctsr.metrics(case.interpolated("cubic"), case.truth, names=("PSNR",))["PSNR"] or 0
+                gains: list[str] = []
+                for told in PROFILES.values():
+                    made = super_resolve_thick(
+                        engine, model.hu_range, replace(case, grid=replace(case.grid, profile=told))
+                    )
+                    psnr = ctsr.metrics(made, case.truth, names=("PSNR",))["PSNR"] or 0
+                    gains.append(f"{psnr - cubic:+.2f}")
+                print(f"| {patient} | 5 / {distance:g} | {true} | {' | '.join(gains)} |", flush=True)
+
+
+def print_memory(name: str, count: int) -> None:
+    """The most memory of `ctsr upscale` from slices of 1.25 mm to slices of 1 mm, as the result grows.
+
+    A body fills the first slices (`FILLED`), as many as two slabs take; in the others it is small, so that the network
+    has little to do there and what grows with the number of slices is seen in minutes.
+    """
+    with tempfile.TemporaryDirectory(prefix="ctsr-bench-") as made:
+        folder = Path(made)
+        _write_long_series(folder / "exams" / "LONG" / "1", count)
+        flags = ("--slice_spacing", "1.0", "--slice_model", name, "--workers", "1")
+        command = [sys.executable, "-m", "ctsr", "upscale", str(folder / "exams"), str(folder / "out"), *flags]
+        print("| slices made | most memory so far, GiB |\n|---:|---:|", flush=True)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            shown = -count
+            for line in process.stderr or ():
+                made, peak = MADE.search(line), _peak(process.pid)
+                if made and peak and int(made[1]) >= shown + count // 8:
+                    shown = int(made[1])
+                    print(f"| {shown} | {peak / 2**30:.2f} |", flush=True)
+        most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        print(f"| all; exit status {process.returncode} | {most / 2**30:.2f} |")
+
+
+def _write_long_series(folder: Path, count: int) -> None:
+    exams = folder.parent.parent / "header"
+    make_exams(exams, patients=1, slices=1, workers=1)
+    series = next(iter(ctsr.scan(exams).all_series()))
+    header, plane = slice_header(series.slices[0]), series.plane(0)
+    header.SliceThickness = 1.25
+    derivation = Derivation(description="made", label="made", settings="made", series_uid="2.25.1")
+    shutil.rmtree(exams)
+    folder.mkdir(parents=True)
+    y, x = np.mgrid[-1:1:512j, -1:1:512j]
+    for index in range(count):
+        small = 1.0 if index < FILLED else 0.12
+        hu = np.where((y / 0.65) ** 2 + (x / 0.85) ** 2 < small**2, 40.0, -1000.0)
+        hu += np.random.default_rng(index).normal(0, 12, hu.shape)
+        place = Plane((512, 512), (0.8, 0.8), (*plane.origin[:2], plane.origin[2] + 1.25 * index), plane.directions)
+        image = derive_slice(header, hu.astype(np.float32), place, derivation, instance_number=index + 1, frame=index)
+        save_slice(image, folder / f"{index}.dcm")
+
+
+def _peak(pid: int) -> int | None:
+    """The most memory that a process has had, bytes; None once it has ended. Only Linux tells."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
 def _resident() -> int:

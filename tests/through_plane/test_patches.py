@@ -1,10 +1,15 @@
 """Patches to learn from: an axial image seen as a plane across slices that are too thick."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+from scipy import linalg, ndimage
 
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.models.conditioning import ThroughPlaneConditions
+from ctsr.through_plane import SliceProfile, thickening, whole_within
 from ctsr.train.through_plane import ThroughPlaneDegradation, ThroughPlaneDraw, as_batch, make_patch
 
 SIDE = 32
@@ -62,6 +67,37 @@ def test_a_batch_tells_the_network_thickness_distance_noise_and_place() -> None:
     assert batch.hr.shape == (2, 1, SIDE, SIDE)
     assert batch.lr[0, 1:4, 7, 9].tolist() == pytest.approx([5, 3, 0.01])
     assert batch.lr[0, 4, :4, 0].tolist() == pytest.approx([0.25, -0.75, 1.25, 0.25])
+
+
+def test_a_blurred_target_is_what_its_slices_were_made_of() -> None:
+    rng = np.random.default_rng(2)
+    image = rng.normal(0, 100, (160, 160)).astype(np.float32)
+    blurry = replace(draw(4, 4), blur=0.7)
+    sharp = make_patch(image, (80.0, 80.0), SIDE, draw(4, 4), DEFAULT_RANGE, np.random.default_rng(0))
+    soft = make_patch(image, (80.0, 80.0), SIDE, blurry, DEFAULT_RANGE, np.random.default_rng(0))
+    blurred = ndimage.gaussian_filter1d(sharp.target, 0.7, axis=0, mode="nearest")
+    inside = slice(4, -4)
+    np.testing.assert_allclose(soft.target[inside], blurred[inside], atol=1e-3)
+    # Of the four rows that a slice is the mean of, it has the mean of the blurred ones: less of what was sharp.
+    assert soft.planes.std() < 0.97 * sharp.planes.std()
+
+
+def test_losses_compare_what_the_projection_cannot_mend() -> None:
+    patch = make_patch(
+        smooth_image(), (80.0, 80.0), SIDE, draw(5, 3, phase=0.0), DEFAULT_RANGE, np.random.default_rng(0)
+    )
+    batch = as_batch([patch, patch])
+    slices = np.arange(0.0, SIDE, 3.0)
+    whole = slices[whole_within(SliceProfile(5.0), slices, np.arange(SIDE))]
+    seen = thickening(SliceProfile(5.0), whole, np.arange(SIDE))
+    # An error that thick slices show is mended by the projection; a change that none of them shows stays.
+    shown = torch.from_numpy((seen.T @ np.ones(len(whole))).astype(np.float32))[:, None].expand(SIDE, SIDE)
+    hidden = torch.from_numpy(linalg.null_space(seen)[:, 0].astype(np.float32))[:, None].expand(SIDE, SIDE)
+    for part in (slice(None), slice(1, 2)):
+        hr = batch.hr[part]
+        base = batch.compared(hr, part)
+        assert float((batch.compared(hr + shown, part) - base).abs().max()) < 0.02
+        np.testing.assert_allclose(batch.compared(hr + hidden, part) - base, hidden.expand_as(hr), atol=1e-5)
 
 
 def test_draws_keep_to_their_ranges_and_survive_json() -> None:

@@ -9,9 +9,11 @@ from ctsr.through_plane import (
     AlongZ,
     SliceProfile,
     interpolation,
+    kept_by_projection,
     projection,
     thickening,
     to_nearest,
+    whole_within,
 )
 
 THIN = np.arange(0.0, 60.0)
@@ -85,6 +87,32 @@ def test_what_is_projected_onto_thick_slices_gives_them_back(thickness: float, d
     np.testing.assert_allclose(operator @ better, thick, atol=2.0)
     # A projection onto something that the truth lies in cannot lead away from it.
     assert np.linalg.norm(better - truth) < np.linalg.norm(guess - truth)
+
+
+def test_of_an_error_the_projection_leaves_what_thick_slices_do_not_see() -> None:
+    rng = np.random.default_rng(4)
+    profile, thick_at = SliceProfile(5.0), np.arange(-2.0, 64.0, 3.0)
+    truth, guess = rng.normal(0, 50, 60), rng.normal(0, 50, 60)
+    # Those that reach beyond the thin slices are no use to it.
+    within = thick_at[whole_within(profile, thick_at, THIN)]
+    assert within[0] - 2.5 >= -0.5
+    assert within[-1] + 2.5 <= 59.5
+    assert len(within) == len(thick_at) - 4
+    operator = thickening(profile, within, THIN)
+    better = guess + projection(operator) @ (operator @ truth - operator @ guess)
+    kept = kept_by_projection(profile, thick_at, THIN)
+    np.testing.assert_allclose(kept @ (guess - truth), better - truth, atol=1e-9)
+    # Where no thick slice lies whole, nothing can be projected.
+    np.testing.assert_array_equal(kept_by_projection(SliceProfile(80.0), thick_at, THIN), np.eye(60))
+
+
+@pytest.mark.parametrize("profile", [SliceProfile(5.0), SliceProfile(5.0, 1.0), SliceProfile(0.5, 2.12)])
+def test_the_width_of_a_profile_is_that_at_half_its_height(profile: SliceProfile) -> None:
+    # The slope of its integral is the profile.
+    at = np.array([0.0, profile.width / 2 - 0.01, profile.width / 2 + 0.01])
+    height = (profile.below(at + 1e-4) - profile.below(at - 1e-4)) / 2e-4
+    assert height[1] > height[0] / 2 > height[2]
+    assert profile.width == pytest.approx(5.0, abs=0.04)
 
 
 def test_the_nearest_slice_is_named_by_the_way_to_it() -> None:

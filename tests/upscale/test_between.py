@@ -189,7 +189,7 @@ def test_the_command_takes_the_model_that_comes_with_ctsr(
     assert main(words) == 0
     said = capsys.readouterr()
     assert "model: ctsr-z, which comes with ctsr" in said.err
-    assert "8 → 15" in said.out
+    assert "8 → 15 (4 → 2 mm)" in said.out
     assert len(list((tmp_path / "out").glob("*.dcm"))) == 15
 
 
@@ -305,6 +305,7 @@ def test_series_without_places_between_their_slices_are_refused_in_one_line(
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert said in line
+    assert "Without --slice_spacing and --isotropic it is made finer within slices" in line
     assert str(tmp_path / "s") in line
     assert not (tmp_path / "out").exists()
 

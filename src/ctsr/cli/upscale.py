@@ -174,7 +174,10 @@ def show(console: Console, report: "Report", out: Path) -> None:
 
 def _slices(job: "Job") -> str:
     before = len(job.series.slices)
-    return str(before) if job.between is None else f"{before} → {job.num_slices}"
+    if job.between is None:
+        return str(before)
+    grid = job.between.grid
+    return f"{before} → {job.num_slices} ({grid.distance:.4g} → {grid.spacing:.4g} mm)"
 
 
 def _cells(job: "Job", outcome: "Outcome") -> tuple[str, ...]:

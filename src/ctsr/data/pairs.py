@@ -105,6 +105,9 @@ class PatchPair:
     hr: Tensor
     params: tuple[DegradationParams, ...]
     """What each LR patch was made with; empty between slices."""
+    kept: Tensor | None = None
+    """Between slices ``(N, h, h)``: what the projection onto thick slices, which ends every inference, leaves of an
+    error along the rows (`ctsr.through_plane.kept_by_projection`)."""
 
     @property
     def scale(self) -> int:
@@ -113,11 +116,23 @@ class PatchPair:
 
     def pin_memory(self) -> "PatchPair":
         """The same batch in page-locked memory, from which a copy to a GPU need not wait."""
-        return PatchPair(self.lr.pin_memory(), self.hr.pin_memory(), self.params)
+        kept = None if self.kept is None else self.kept.pin_memory()
+        return PatchPair(self.lr.pin_memory(), self.hr.pin_memory(), self.params, kept)
 
     def to(self, device: torch.device) -> "PatchPair":
         """The same batch on a device."""
-        return PatchPair(self.lr.to(device, non_blocking=True), self.hr.to(device, non_blocking=True), self.params)
+        kept = None if self.kept is None else self.kept.to(device, non_blocking=True)
+        lr, hr = self.lr.to(device, non_blocking=True), self.hr.to(device, non_blocking=True)
+        return PatchPair(lr, hr, self.params, kept)
+
+    def compared(self, images: Tensor, part: slice = slice(None)) -> Tensor:
+        """What losses compare of SR or HR, same shape: between slices, what no projection onto the source can mend.
+
+        Args:
+            images: SR or HR of `lr[part]`.
+            part: of the batch.
+        """
+        return images if self.kept is None else self.kept[part, None].to(images) @ images
 
     def __len__(self) -> int:
         """Patches."""

@@ -27,6 +27,8 @@ REACH: dict[AlongZ, int] = {"linear": 1, "cubic": 2, "lanczos": 3}
 """Slices to either side that a kernel reaches."""
 FADING = 4.0
 """Standard deviations of the Gaussian at which a profile ends."""
+WIDTH_WITHIN = 1e-6
+"""Of a profile's reach, to which its width at half height is found."""
 DAMPING = 1e-3
 """Of `projection`, as a share of what a slice keeps of itself: profiles that overlap by much share almost all they
 hold, and what little they differ by would come back as noise."""
@@ -37,8 +39,7 @@ class SliceProfile:
     """How much each height contributes to a slice: a rectangle, blurred by a Gaussian."""
 
     thickness: float
-    """Width of the rectangle, mm; to a softness of a third of it also the width at half height, which scanners state
-    as SliceThickness."""
+    """Width of the rectangle, mm; to a softness of a third of it also the width at half height, see `width`."""
     softness: float = 0.0
     """Standard deviation of the Gaussian, mm."""
 
@@ -53,6 +54,24 @@ class SliceProfile:
     def reach(self) -> float:
         """Mm from the middle of a slice to where its profile ends."""
         return self.thickness / 2 + FADING * self.softness
+
+    @property
+    def width(self) -> float:
+        """Full width at half height, mm: what a network is told, and what scanners state as SliceThickness."""
+        if self.softness == 0:
+            return self.thickness
+        low, high = 0.0, self.reach
+        half = self._height(0.0) / 2
+        while high - low > WIDTH_WITHIN * self.reach:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._height(middle) > half else (low, middle)
+        return low + high
+
+    def _height(self, z: float) -> float:
+        """The profile at a height, but for a constant factor."""
+        edges = (z + np.array([0.5, -0.5]) * self.thickness) / self.softness
+        upper, lower = special.ndtr(edges)
+        return float(upper - lower)
 
     def below(self, height: npt.ArrayLike) -> Matrix:
         """The share of the profile below a height, in [0, 1].
@@ -137,6 +156,35 @@ def projection(thick_of_thin: Matrix) -> Matrix:
     overlap = thick_of_thin @ thick_of_thin.T
     damped = overlap + DAMPING * np.diag(overlap).mean() * np.eye(len(overlap))
     return np.linalg.solve(damped, thick_of_thin).T
+
+
+def whole_within(profile: SliceProfile, thick: npt.ArrayLike, thin: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Which thick slices lie within the thin ones with all of their profile: what a projection can hold on to.
+
+    Args:
+        profile: of the thick slices, mm.
+        thick: positions of the thick slices, mm.
+        thin: positions of the thin slices, mm, ascending and even.
+    """
+    at, cells = np.asarray(thick, np.float64), np.asarray(thin, np.float64)
+    half = (cells[1] - cells[0]) / 2
+    return (at - profile.reach >= cells[0] - half) & (at + profile.reach <= cells[-1] + half)
+
+
+def kept_by_projection(profile: SliceProfile, thick: npt.ArrayLike, thin: npt.ArrayLike) -> Matrix:
+    """What a projection onto thick slices leaves of an error in thin ones: ``I − PA``, (thin, thin).
+
+    Args:
+        profile: of the thick slices.
+        thick: positions of the thick slices; those that lie whole within the thin ones are projected onto.
+        thin: positions of the thin slices, ascending and even.
+    """
+    whole = whole_within(profile, thick, thin)
+    identity = np.eye(np.size(thin))
+    if not whole.any():
+        return identity
+    operator = thickening(profile, np.asarray(thick, np.float64)[whole], thin)
+    return identity - projection(operator) @ operator
 
 
 def to_nearest(source: npt.ArrayLike, target: npt.ArrayLike) -> Matrix:
@@ -242,7 +290,10 @@ def plan_slices(
         SeriesError: gaps, uneven steps, a tilted gantry, a single slice: there are no places between such slices.
         UsageError: the slices lie as near already.
     """
-    notes = check(series, "volume", assume_hu=assume_hu)
+    try:
+        notes = check(series, "volume", assume_hu=assume_hu)
+    except SeriesError as error:
+        raise SeriesError(f"{error} Without `slice_spacing` and `isotropic` it is made finer within slices.") from error
     if len(series.slices) < 2:
         raise SeriesError(f"{series.path}: a single slice, with none to put others between; leave out `slice_spacing`")
     grid, _ = even_grid(series)

@@ -24,6 +24,7 @@ from ctsr.through_plane import (
     projection,
     thickening,
     to_nearest,
+    whole_within,
 )
 
 MARGIN = 16
@@ -102,7 +103,7 @@ class ThroughPlaneSuperResolver:
 
     def _told(self, grid: SliceGrid, noise_hu: float) -> ThroughPlaneConditions:
         return ThroughPlaneConditions(
-            grid.profile.thickness / grid.spacing, grid.distance / grid.spacing, noise_hu / self.hu_range.hu_per_unit
+            grid.profile.width / grid.spacing, grid.distance / grid.spacing, noise_hu / self.hu_range.hu_per_unit
         )
 
     def _slices(
@@ -237,9 +238,7 @@ def _project(
     source: Block, positions: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64], grid: SliceGrid, result: Block
 ) -> None:
     """Bring what thickening makes of the result to the source slices, as far as these lie whole within the slab."""
-    half = grid.spacing / 2
-    reach = grid.profile.reach
-    whole = (positions - reach >= wanted[0] - half) & (positions + reach <= wanted[-1] + half)
+    whole = whole_within(grid.profile, positions, wanted)
     if not whole.any():
         return
     thick = thickening(grid.profile, positions[whole], wanted)

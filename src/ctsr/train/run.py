@@ -193,11 +193,12 @@ class L1Stage:
         total = torch.zeros((), device=fabric.device)
         size = self.context.micro_batch
         inputs = self._inputs(batch)
-        parts = list(zip(inputs.split(size), batch.hr.split(size), strict=True))
-        for i, (lr, hr) in enumerate(parts):
+        for start in range(0, len(batch), size):
+            part = slice(start, min(start + size, len(batch)))
             # Gradients travel between devices once a step: with the last part.
-            with fabric.no_backward_sync(net, enabled=i < len(parts) - 1):
-                loss = l1_loss(net(lr), hr) * (len(hr) / len(batch))
+            with fabric.no_backward_sync(net, enabled=part.stop < len(batch)):
+                sr, hr = batch.compared(net(inputs[part]), part), batch.compared(batch.hr[part], part)
+                loss = l1_loss(sr, hr) * (len(hr) / len(batch))
                 fabric.backward(loss)
             total += loss.detach()
         losses = self.context.mean({"l1": total})

@@ -26,7 +26,14 @@ from ctsr.infer import super_resolve
 from ctsr.losses import l1_loss
 from ctsr.models import THROUGH_PLANE, Architecture
 from ctsr.models.conditioning import ThroughPlaneConditions, through_plane_input
-from ctsr.through_plane import REACH, SliceProfile, interpolation, thickening, to_nearest
+from ctsr.through_plane import (
+    REACH,
+    SliceProfile,
+    interpolation,
+    kept_by_projection,
+    thickening,
+    to_nearest,
+)
 from ctsr.train import TrainOptions
 from ctsr.train.context import Data, Losses, Patches, Validation, patch_loader
 
@@ -49,6 +56,8 @@ class ThroughPlaneDegradation:
     """Source pixels from one wanted slice to the next: larger targets are quieter."""
     column_range: Range = (0.5, 1.2)
     """Pixels within a wanted slice, as a fraction of the distance between them."""
+    blur_range: Range = (0.0, 0.7)
+    """Gaussian along the rows of the target, in rows: thin slices of scanners are blurrier than pixels."""
     noise_range: Range = (0.0, 0.03)
     """Standard deviation, [-1, 1] units."""
     noise_skew: float = 2.5
@@ -92,6 +101,7 @@ class ThroughPlaneDegradation:
             flipped=bool(rng.integers(2)),
             pixel=(row, row * _between(self.column_range, rng)),
             noise_blur=max(0.0, _between((-1.0, 1.0), rng)),
+            blur=_between(self.blur_range, rng),
         )
 
 
@@ -111,6 +121,8 @@ class ThroughPlaneDraw:
     """Rows and columns of the target, in pixels of the axial image."""
     noise_blur: float
     """Gaussian that correlates the noise along columns, in pixels; 0 leaves it white."""
+    blur: float = 0.0
+    """Gaussian along the rows of the target, in rows."""
 
     @property
     def profile(self) -> SliceProfile:
@@ -196,6 +208,8 @@ class ThroughPlanePatch:
     conditions: ThroughPlaneConditions
     to_nearest: Plane
     """(side,)"""
+    kept: Plane
+    """(side, side): what projection onto the thick slices leaves of an error along the rows."""
 
 
 def make_patch(
@@ -221,6 +235,8 @@ def make_patch(
     told, profile = draw.conditions, draw.profile
     around = math.ceil(REACH["cubic"] * told.distance + profile.reach) + 1
     fine = hu_range.to_unit(_turned(hu, center, (side + 2 * around, side), draw)).astype(np.float32)
+    if draw.blur > 0:
+        fine = np.asarray(ndimage.gaussian_filter1d(fine, draw.blur, axis=0, mode="nearest"), np.float32)
     rows = np.arange(-around, side + around, dtype=np.float64)
     wanted = rows[around : side + around]
     first = math.floor(-draw.phase / told.distance) - REACH["cubic"] + 1
@@ -234,6 +250,7 @@ def make_patch(
         fine[around : side + around],
         told,
         to_nearest(source, wanted).astype(np.float32),
+        kept_by_projection(profile, source, wanted).astype(np.float32),
     )
 
 
@@ -243,7 +260,8 @@ def as_batch(patches: Sequence[ThroughPlanePatch]) -> PatchPair:
     nearest = torch.from_numpy(np.stack([patch.to_nearest for patch in patches]))
     target = torch.from_numpy(np.stack([patch.target for patch in patches])[:, None])
     told = [patch.conditions for patch in patches]
-    return PatchPair(through_plane_input(planes, told, nearest), target, ())
+    kept = torch.from_numpy(np.stack([patch.kept for patch in patches]))
+    return PatchPair(through_plane_input(planes, told, nearest), target, (), kept)
 
 
 def _turned(hu: Plane, center: tuple[float, float], shape: tuple[int, int], draw: ThroughPlaneDraw) -> Plane:
@@ -372,7 +390,7 @@ class BetweenSlices:
         return Validation(data.val, DegradationSampler(NOISE), self.hu_range, self.options.val_slices)
 
     def measure(self, net: nn.Module, validation: Validation, stored: StoredSeries, index: int) -> Losses:
-        """L1 on the middle of a slice, [-1, 1] units; its draw is the same in every epoch."""
+        """L1 on the middle of a slice after the projection, [-1, 1] units; its draw is the same in every epoch."""
         rng = rng_from("validation", stored.series_uid, stored.identities[index])
         draw = self.degradation.sample(rng)
         body = np.argwhere(stored.body[index])
@@ -380,4 +398,5 @@ class BetweenSlices:
         center = float(middle[0] + 0.5) * BLOCK, float(middle[1] + 0.5) * BLOCK
         patch = make_patch(stored.slice_hu(index), center, VALIDATION_SIDE, draw, validation.hu_range, rng)
         batch = as_batch([patch])
-        return {"l1": float(l1_loss(super_resolve(net, batch.lr).double(), batch.hr.double()))}
+        sr = super_resolve(net, batch.lr).double()
+        return {"l1": float(l1_loss(batch.compared(sr), batch.compared(batch.hr.double())))}

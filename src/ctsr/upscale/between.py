@@ -179,7 +179,7 @@ def unusual_slices(series: Series, grid: SliceGrid, notes: Sequence[str], meta: 
             *lines,
             "the model between slices does not say what it was trained on: compare coronal images with the source's",
         ]
-    thickness, share = grid.profile.thickness / grid.spacing, grid.distance / grid.profile.thickness
+    thickness, share = grid.profile.width / grid.spacing, grid.distance / grid.profile.width
     trained = {
         name: as_type(meta.degradation.get(name), tuple[float, float], f"meta.degradation.{name}")
         for name in ("thickness_range", "distance_range")

@@ -32,7 +32,7 @@ from ctsr.upscale import (
 )
 from ctsr.volume import Plane, at_spacing
 
-ALGORITHM = "4"
+ALGORITHM = "5"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 NOT_FOR_DIAGNOSIS = "Not for diagnosis"
 HASH_SHOWN = 16
@@ -99,7 +99,7 @@ class Between:
         """For headers: what was done."""
         grid = self.grid
         return (
-            f"Super-resolution between slices from {grid.profile.thickness:.4g} mm slices {grid.distance:.4g} mm apart "
+            f"Super-resolution between slices from {grid.profile.width:.4g} mm slices {grid.distance:.4g} mm apart "
             f"to {grid.spacing:.4g} mm by the network {self.model.label} ({self.engine})"
         )
 

@@ -324,7 +324,7 @@ class BetweenImages(PanelImages):
             "strength": {"denoise": setting.strength.denoise or 0.0, "sharpen": 0.0},
             "told": {"noise_hu": self._told_hu(series, setting)},
             "noise": asdict(noise),
-            "thickness_mm": _grid(series).profile.thickness,
+            "thickness_mm": _grid(series).profile.width,
             "distance_mm": _grid(series).distance,
             "warnings": [f"{line[:1].upper()}{line[1:]}." for line in warnings],
         }
