@@ -17,8 +17,8 @@ import torch
 
 from ctsr.checkpoint import Model, find_model
 from ctsr.hu import DEFAULT_RANGE, FloatArray
-from ctsr.infer import by_interpolation, super_resolve
-from ctsr.models.conditioning import Conditions, is_conditional, with_conditions
+from ctsr.infer import by_interpolation, by_network, telling
+from ctsr.infer.conditions import STRENGTHS, Strength
 from ctsr.models.interpolation import fit_linear_filter
 from ctsr.physics import DiscTask, detectability, edge_profile, transfer_function
 from ctsr.physics.simulated_scanner import (
@@ -59,20 +59,13 @@ SHARPER, QUIETER = 1.3, 0.8
 """Bounds on d′ and MTF50, and on noise, over bicubic."""
 
 
-@dataclass(frozen=True)
-class Told:
-    """What a conditional model is told."""
-
-    blur_sigma: float
-    """HR pixels."""
-    noise_factor: float
-    """Of the noise measured in the scan."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Told":
-        """`0.5,1`: blur σ 0.5, and the noise as it is."""
-        sigma, factor = text.split(",")
-        return cls(float(sigma), float(factor))
+def strength_of(text: str) -> Strength:
+    """A strength's name, or denoise and sharpen as in `0.2,0.25`."""
+    named = {str(name): strength for name, strength in STRENGTHS.items()}
+    if text in named:
+        return named[text]
+    denoise, sharpen = text.split(",")
+    return Strength(float(denoise), float(sharpen))
 
 
 @dataclass
@@ -130,7 +123,7 @@ class Bench:
             judged=project_shapes(random_phantom(JUDGED_ON), geometry),
         )
 
-    def measure(self, scanner: SimulatedScanner, models: Mapping[str, Model], told: Sequence[Told]) -> list[Row]:
+    def measure(self, scanner: SimulatedScanner, models: Mapping[str, Model], strengths: Sequence[str]) -> list[Row]:
         """One setting: fit the linear filter, scan, apply every method."""
         whole = ImageGrid((PHANTOM, PHANTOM), self.pixel_mm)
         pairs = [scan(one, scanner, [whole], seed=7)[0] for one in self.fitted]
@@ -142,7 +135,7 @@ class Bench:
         }
         noise_hu = self._lr_noise(scanner)
         for name, model in models.items():
-            methods |= model_methods(name, model, told, noise_hu)
+            methods |= model_methods(name, model, strengths, noise_hu)
         methods |= {DIRECT: lambda pair: pair.direct, TRUTH: lambda pair: pair.hr}
         found = {name: Measured() for name in methods}
         for seed in range(self.scans):
@@ -184,24 +177,18 @@ class Bench:
                 found[name].profiles.setdefault(contrast, []).append(profile)
 
 
-def super_resolve_slice(generator: Model, hu: FloatArray, *, told: Told, noise_hu: float) -> FloatArray:
-    """One slice by a model as it is, HU → HU; what it is told goes to conditional models alone."""
-    lr = torch.from_numpy(generator.hu_range.to_unit(hu))[None, None]
-    if is_conditional(generator.net):
-        noise = noise_hu * told.noise_factor / generator.hu_range.hu_per_unit
-        lr = with_conditions(lr, [Conditions(told.blur_sigma, noise)])
-    return generator.hu_range.to_hu(super_resolve(generator.net, lr)[0, 0].numpy())
+def model_methods(name: str, model: Model, strengths: Sequence[str], noise_hu: float) -> dict[str, Method]:
+    """A model as `ctsr upscale` applies it: at each strength, or once where it cannot be told."""
+    scale, hu_range = model.architecture.scale, model.hu_range
+    plain = by_network(model.net, scale, hu_range)
+    if not model.architecture.conditional:
+        return {name: lambda pair: plain(pair.lr)}
 
+    def method(strength: Strength) -> Method:
+        told = telling(plain, strength.conditions(noise_hu, scale, hu_range))
+        return lambda pair: told(pair.lr)
 
-def model_methods(name: str, model: Model, told: Sequence[Told], noise_hu: float) -> dict[str, Method]:
-    """A model once for everything that it is told, or once where it cannot be told."""
-
-    def method(what: Told) -> Method:
-        return lambda pair: super_resolve_slice(model, pair.lr, told=what, noise_hu=noise_hu)
-
-    if not is_conditional(model.net):
-        return {name: method(Told(0, 1))}
-    return {f"{name} told σ {what.blur_sigma:g}, noise ×{what.noise_factor:g}": method(what) for what in told}
+    return {f"{name} {text}": method(strength_of(text)) for text in strengths}
 
 
 def noise_maps(image: FloatArray, pixel_mm: float) -> list[PowerMap]:
@@ -274,7 +261,7 @@ def run(
     doses: Sequence[float],
     scans: int,
     pixel_mm: float,
-    told: Sequence[Told],
+    strengths: Sequence[str],
 ) -> None:
     """Print a table for each kernel and dose, then all bounds."""
     torch.set_num_threads(1)
@@ -286,7 +273,7 @@ def run(
         for dose in doses:
             scanner = SimulatedScanner(KERNELS[name], replace(Exposure(), dose=dose), bench.geometry)
             setting = f"{name} kernel, dose {dose:g}"
-            rows = bench.measure(scanner, generators, told)
+            rows = bench.measure(scanner, generators, strengths)
             print(f"\n## {setting}\n\n{table(rows)}", flush=True)
             verdicts += bounds(setting, rows)
     print(
@@ -313,11 +300,10 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=8, help="of the discs, for each kernel and dose")
     parser.add_argument("--pixel", type=float, default=0.8, help="side of an LR pixel, mm; 0.6 to 1")
     parser.add_argument(
-        "--told",
+        "--strength",
         nargs="*",
-        type=Told.parse,
-        default=[Told(0, 1), Told(0.8, 1.5)],
-        help="conditional models: blur σ in HR pixels, and times the measured noise, as 0.8,1.5",
+        default=["standard", "strong"],
+        help="conditional models: strengths by name, or denoise and sharpen as in 0.2,0.25",
     )
     asked = parser.parse_args()
     run(
@@ -326,7 +312,7 @@ def main() -> None:
         doses=asked.dose,
         scans=asked.scans,
         pixel_mm=asked.pixel,
-        told=asked.told,
+        strengths=asked.strength,
     )
 
 

@@ -1,4 +1,4 @@
-"""Twice the rows and columns, with the noise that was measured in the series removed."""
+"""Twice the rows and columns, with less noise than the series had."""
 
 import ctsr
 

@@ -11,7 +11,7 @@ from ctsr.checkpoint.model_lookup import BUNDLED
 
 PAGES = Path(__file__).parents[2] / "docs" / "models"
 IN_PLANE = ("ctsr-x2", "ctsr-x4")
-NUMBERS = {"six": 6, "eight": 8, "16": 16, "21": 21}
+NUMBERS = {"18": 18, "six": 6, "ten": 10, "eight": 8, "16": 16, "21": 21}
 BOUND = re.compile(r"([\d.]+) ≤ ([\d.]+)")
 
 

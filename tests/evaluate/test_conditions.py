@@ -25,9 +25,10 @@ from ctsr.evaluate.methods import (
 from ctsr.evaluate.output_folder import Row, Told, read_rows
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import telling
-from ctsr.infer.conditions import LEAST_SHARE_ADDED, estimated_conditions
+from ctsr.infer.conditions import LEAST_SHARE_ADDED, MOST_BLUR, MOST_NOISE, STRENGTHS, estimated_conditions
 from ctsr.models import Architecture, build
 from ctsr.padding import SlicePixels
+from ctsr.quality.noise import measure_noise
 from tests.made.listener import Listener
 from tests.made.model import SPLIT
 from tests.quality.images import Image, blurred_discs, ct_noise
@@ -109,6 +110,20 @@ def test_fixed_values_reach_the_network_the_rows_and_the_report(
     error = model.super_resolve(pair.lr, conditions)[0, 0].numpy() - pair.hr[0, 0].numpy()
     psnr = -10 * np.log10(np.mean((error / 2) ** 2))
     assert rows[0].metrics["PSNR"].value == pytest.approx(psnr, abs=0.01)
+
+
+def test_a_strength_tells_what_upscaling_tells(told, root: Path, store: Path) -> None:
+    evaluation = told("strong")
+    assert "`ctsr upscale --strength strong`" in (evaluation.folder / "report.html").read_text()
+    (stored,) = open_exams([root], checkpoint_split=SPLIT).part("test", "evaluate", store).series
+    sampler = DegradationSampler(Degradation())
+    lr = [DEFAULT_RANGE.to_hu(slice_pair(stored, i, sampler).lr[0, 0].numpy()).astype(np.float32) for i in range(3)]
+    padding = [stored.padding(i).reshape(25, 2, 25, 2).all(axis=(1, 3)) for i in range(3)]
+    spacing = 2 * stored.pixel_spacing[0], 2 * stored.pixel_spacing[1]
+    noise_hu = measure_noise(lr, spacing, padding).sigma_hu or 0.0
+    expected = Told(STRENGTHS["strong"].sharpen * MOST_BLUR[2], MOST_NOISE * noise_hu)
+    for row in model_rows(evaluation):
+        assert row.told == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("sampling", ["volume", "slice"])

@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED, bundled_for
 from ctsr.degrade import DegradationParams
 from ctsr.errors import MissingInputError, UsageError
-from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.evaluate.methods import ModelUnderTest, super_resolvers
 from ctsr.exams import read_slice
-from ctsr.infer import EngineRequest
-from ctsr.infer.conditions import STRENGTHS, Strength
+from ctsr.infer import EngineRequest, by_network, telling
+from ctsr.infer.conditions import MOST_NOISE, STRENGTHS, Strength
 from ctsr.models.interpolation import enlarge
 from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.run import upscale
@@ -73,7 +74,8 @@ def test_a_conditional_model_is_told_what_was_measured(noisy: Path, tmp_path: Pa
     tuning = run(noisy, tmp_path / "out", generator)
     noise, told = tuning["noise"]["sigma_hu"], tuning["told"]  # type: ignore[index]
     assert noise == pytest.approx(20, rel=0.1)
-    assert told["noise_hu"] == pytest.approx(noise, rel=1e-6)  # type: ignore[index]
+    assert told["noise_hu"] == pytest.approx(MOST_NOISE * noise, rel=1e-6)  # type: ignore[index]
+    assert told["anchor_px"] == STRENGTHS["standard"].anchor < STRENGTHS["strong"].anchor  # type: ignore[index]
     assert tuning["before_after"]["noise_ratio"] < 0.8  # type: ignore[index]
 
 
@@ -83,6 +85,29 @@ def test_more_is_told_the_stronger_it_is_to_be(noisy: Path, tmp_path: Path) -> N
     ratios = [tuning["before_after"]["noise_ratio"] for tuning in tunings]  # type: ignore[index]
     assert ratios == sorted(ratios, reverse=True)
     assert ratios[0] <= 1.0
+
+
+@pytest.mark.parametrize("noise_hu", [5.0, 20.0])
+def test_what_is_left_of_a_faint_disc_is_more_the_less_is_denoised(noise_hu: float) -> None:
+    """3 mm across, 15 HU beside its surroundings: told nothing but noise a network takes half of it for noise."""
+    model = load_model(BUNDLED[CONDITIONAL].file)
+    rng = np.random.default_rng(1)
+    noise = ndimage.gaussian_filter(rng.normal(0, 1, (128, 128)), 0.6)
+    noise *= noise_hu / noise.std()
+    rows, columns = np.mgrid[:128, :128] % 32 - 15.5
+    distance = np.hypot(rows, columns)
+    disc = 15 * np.clip(2.5 - distance, 0, 1)
+    inside = (distance < 2).repeat(2, axis=0).repeat(2, axis=1)
+
+    def left(denoise: float) -> float:
+        told = Strength(denoise, 0.25).conditions(noise_hu, 2, model.hu_range)
+        resolve = by_network(model.net, 2, model.hu_range)
+        finer = [telling(resolve, told)((40 + noise + added).astype(np.float32)) for added in (disc, 0 * disc)]
+        return float((finer[0] - finer[1])[inside].mean() / disc[distance < 2].mean())
+
+    shares = [left(denoise) for denoise in (1.0, 0.7, STRENGTHS["standard"].denoise, 0.2)]
+    assert shares == sorted(shares)
+    assert shares[2] > 0.65 > 0.6 > shares[0]
 
 
 def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
@@ -96,7 +121,8 @@ def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
 def test_what_is_measured_is_what_is_delivered(noisy: Path, tmp_path: Path, bilinear: Model, conditional: bool) -> None:
     """One LR slice through `upscale` and through the evaluation: the same HU."""
     generator = load_model(BUNDLED[CONDITIONAL].file) if conditional else bilinear
-    tuning = run(noisy, tmp_path / "out", generator, denoise=0.5, sharpen=0.5, limit_noise=False)
+    # Evaluations that know what LR was made with keep as much of the source as full denoising does.
+    tuning = run(noisy, tmp_path / "out", generator, denoise=1.0, sharpen=0.5, limit_noise=False)
     told = tuning["told"] or {"blur_sigma_px": 0.0, "noise_hu": 0.0}
     blur = told["blur_sigma_px"]  # type: ignore[index]
     params = DegradationParams(blur, 5 if blur else 1, told["noise_hu"] / 1500, 1.0)  # type: ignore[index]
@@ -106,6 +132,18 @@ def test_what_is_measured_is_what_is_delivered(noisy: Path, tmp_path: Path, bili
     evaluated = generator.hu_range.to_hu(sr[0, 0].numpy())
     delivered = np.clip(read_slice(after, 1).hu, generator.hu_range.low, generator.hu_range.high)
     assert np.abs(evaluated - delivered).max() <= 0.51  # delivered HU are whole numbers
+
+
+def test_an_evaluation_can_be_told_what_the_default_tells(noisy: Path, tmp_path: Path) -> None:
+    """`evaluate --conditions standard` super-resolves as `upscale` does."""
+    generator = load_model(BUNDLED[CONDITIONAL].file)
+    next(noisy.iterdir()).unlink()  # noise is measured in all slices here, in each there
+    run(noisy, tmp_path / "out", generator)
+    before, after = only_series(noisy), only_series(tmp_path / "out")
+    model = ModelUnderTest(generator, torch.device("cpu"))
+    (evaluated,) = super_resolvers([model], [], measured_mm=before.pixel_spacing[0], kind="standard")
+    delivered = np.clip(read_slice(after, 0).hu, generator.hu_range.low, generator.hu_range.high)
+    assert np.abs(evaluated(read_slice(before, 0).hu) - delivered).max() <= 0.51
 
 
 def test_the_model_that_comes_with_ctsr_is_the_default_whatever_was_trained_here() -> None:

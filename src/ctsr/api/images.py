@@ -185,8 +185,8 @@ def upscale(
         model: name, path, or a model of `ctsr.load_model`; left out, ctsr-x2, and with `slice_spacing` or `isotropic`
             none in plane.
         strength: what a conditional model is told: `faithful` no noise and no blur, `standard` the measured noise,
-            `strong` 1.5 times that and a blur. Other models have no strength.
-        denoise: in place of the strength's, 0 to 1; 0.67 is the measured noise.
+            `strong` that and a blur; both give back what is coarse of the source. Other models have no strength.
+        denoise: in place of the strength's, 0 to 1: how much noise goes, and of faint contrasts with it.
         sharpen: in place of the strength's, 0 to 1.
         limit_noise: mix in interpolation where the result would be noisier than its source.
         consistent: make the mean of the result over each source pixel that pixel's value.

@@ -23,9 +23,10 @@ class ConditionsSource:
     """What a conditional network is told of LR images whose degradation is known.
 
     `drawn`: what the degradation drew. `estimated`: noise and sharpness as measured in LR. `fixed`: two values.
+    `faithful`, `standard`, `strong`: what `ctsr upscale` tells it at that strength, by the noise measured in LR.
     """
 
-    kind: Literal["drawn", "estimated", "fixed"] = "drawn"
+    kind: Literal["drawn", "estimated", "fixed", "faithful", "standard", "strong"] = "drawn"
     blur_sigma: float = 0.0
     """HR pixels, where `fixed`."""
     noise_hu: float = 0.0
@@ -33,18 +34,25 @@ class ConditionsSource:
 
     @classmethod
     def parse(cls, text: str) -> "ConditionsSource":
-        """Read `drawn`, `estimated`, or blur and noise as in `0.8,5`.
+        """Read `drawn`, `estimated`, the name of a strength, or blur and noise as in `0.8,5`.
 
         Raises:
             UsageError: it is neither, or a value is negative or not finite.
         """
-        if text == "drawn" or text == "estimated":
-            return cls(text)
+        match text:
+            case "drawn" | "estimated" | "faithful" | "standard" | "strong":
+                return cls(text)
+            case _:
+                return cls._parse_fixed(text)
+
+    @classmethod
+    def _parse_fixed(cls, text: str) -> "ConditionsSource":
         try:
             blur_sigma, noise_hu = map(float, text.split(","))
         except ValueError as error:
             raise UsageError(
-                f"`conditions` {text}: expected drawn, estimated, or blur in HR pixels and noise in HU, such as 0.8,5"
+                f"`conditions` {text}: expected drawn, estimated, faithful, standard, strong, or blur in HR pixels and "
+                "noise in HU, such as 0.8,5"
             ) from error
         if not (0 <= blur_sigma < math.inf and 0 <= noise_hu < math.inf):
             raise UsageError(f"`conditions` {text}: blur and noise must be finite and not negative")
@@ -64,6 +72,8 @@ class ConditionsSource:
                 return "the blur and noise that were measured in LR"
             case "fixed":
                 return f"a blur of σ {self.blur_sigma:g} HR pixels and noise of {self.noise_hu:g} HU, whatever LR has"
+            case strength:
+                return f"what `ctsr upscale --strength {strength}` tells it, by the noise that was measured in LR"
 
 
 PLACES = frozenset({"root", "split_json", "output_dir", "cache", "store"})
@@ -130,7 +140,8 @@ class EvaluateOptions(HUOptions):
     """Draw for each patient separately, or the same for all."""
     conditions: str = "drawn"
     """What a conditional model is told of LR: drawn, what LR was made with; estimated, noise and sharpness measured in
-    LR as in a real series; or fixed values σ,HU such as 0.8,5: blur in HR pixels, noise."""
+    LR as in a real series; faithful, standard or strong, as `ctsr upscale`
+    at that strength; or fixed values σ,HU such as 0.8,5: blur in HR pixels, noise."""
     flat_names: bool = False
     """Also write metrics_<split>_<experiment>__<tag>.csv and summary_….json into output_dir."""
     no_plots: bool = False

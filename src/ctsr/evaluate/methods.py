@@ -40,14 +40,14 @@ from ctsr.infer import (
     open_engine,
     telling,
 )
-from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, estimated_conditions
+from ctsr.infer.conditions import SAMPLE_SLICES, drawn_conditions, measured_conditions, measured_in
 from ctsr.infer.engine import pick_device
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import Interpolation, LinearFilter, Pair, fit_linear_filter, interpolate
 from ctsr.padding import SlicePixels
 from ctsr.reporting import SILENT, Progress, safe_name
 from ctsr.series_quality import spread_indices
-from ctsr.volume import VoxelsHU, block_means
+from ctsr.volume import block_means
 
 BILINEAR = "Interpolation (Bilinear)"
 BICUBIC = "Interpolation (Bicubic)"
@@ -262,6 +262,7 @@ def super_resolvers(
     baselines: Sequence[Baseline],
     fixed: Conditions | None = None,
     measured_mm: float | None = None,
+    kind: str = "estimated",
 ) -> tuple[SuperResolver, ...]:
     """The same methods, in the same order, as functions from LR in HU to SR in HU.
 
@@ -270,19 +271,16 @@ def super_resolvers(
         baselines: in the order of the rows.
         fixed: what conditional models are told of every image; how it was made when None.
         measured_mm: side of an LR pixel; when given, they are told what is measured in each image.
+        kind: with `measured_mm`: `estimated`, or the strength at which `ctsr upscale` tells it.
     """
     scale, hu_range = models[0].scale, models[0].hu_range
     measure = None
     if measured_mm is not None:
-        measure = partial(_measured_in, pixel_mm=measured_mm, scale=scale, hu_range=hu_range)
+        measure = partial(measured_in, pixel_mm=measured_mm, scale=scale, hu_range=hu_range, kind=kind)
     return (
         *(_baseline_resolver(baseline, scale, hu_range) for baseline in baselines),
         *(replace(model.method, fixed=fixed, measure=measure) for model in models),
     )
-
-
-def _measured_in(lr_hu: VoxelsHU, *, pixel_mm: float, scale: int, hu_range: HURange) -> Conditions:
-    return estimated_conditions([SlicePixels(lr_hu, None)], (pixel_mm, pixel_mm), scale, hu_range)
 
 
 def _baseline_resolver(baseline: Baseline, scale: int, hu_range: HURange) -> SuperResolver:
@@ -296,8 +294,8 @@ def told_conditions(
 ) -> Conditions:
     """Blur and noise that a conditional network is told of one LR slice.
 
-    Where `source` is `estimated` and all slices of a series share one draw, they are measured once, in a few slices of
-    the series, as `ctsr upscale` does; where each slice has its own draw, in that slice.
+    Where `source` is `estimated` or a strength and all slices of a series share one draw, they are measured once, in a
+    few slices of the series, as `ctsr upscale` does; where each slice has its own draw, in that slice.
 
     Args:
         source: what to tell.
@@ -314,10 +312,10 @@ def told_conditions(
             return drawn_conditions(draw.params, sampler.degradation.scale)
         case "fixed":
             return Conditions(source.blur_sigma, source.noise_hu / hu_range.hu_per_unit)
-        case "estimated":
+        case _:
             whole_series = sampler.sampling == "volume"
             indices = spread_indices(len(stored), SAMPLE_SLICES) if whole_series else (index,)
-            return _estimated(stored, indices, sampler, hu_range)
+            return _measured(stored, indices, sampler, hu_range, source.kind)
 
 
 @lru_cache(maxsize=64)
@@ -328,13 +326,13 @@ def _measured_dose(stored: StoredSeries, index: int, sampler: DegradationSampler
 
 
 @lru_cache(maxsize=64)
-def _estimated(
-    stored: StoredSeries, indices: tuple[int, ...], sampler: DegradationSampler, hu_range: HURange
+def _measured(
+    stored: StoredSeries, indices: tuple[int, ...], sampler: DegradationSampler, hu_range: HURange, kind: str
 ) -> Conditions:
     scale = sampler.degradation.scale
     slices = [_lr_pixels(stored, index, sampler, hu_range) for index in indices]
     row_mm, column_mm = stored.pixel_spacing
-    return estimated_conditions(slices, (scale * row_mm, scale * column_mm), scale, hu_range)
+    return measured_conditions(slices, (scale * row_mm, scale * column_mm), scale, hu_range, kind)
 
 
 def _lr_pixels(stored: StoredSeries, index: int, sampler: DegradationSampler, hu_range: HURange) -> SlicePixels:

@@ -65,10 +65,11 @@ def study_names(plan: EvaluationPlan) -> dict[str, str]:
 
 
 def _resolvers(plan: EvaluationPlan, pixel_mm: float | None = None) -> dict[str, SuperResolver]:
-    """Name in studies → method; `estimated` conditions are measured in each image, whose HR pixels are `pixel_mm`."""
-    measured = plan.options.conditions_source.kind == "estimated"
+    """Name in studies → method; conditions to be measured are, in each image, whose HR pixels are `pixel_mm`."""
+    source = plan.options.conditions_source
+    measured = source.kind not in ("drawn", "fixed")
     lr_mm = plan.model.scale * pixel_mm if measured and pixel_mm is not None else None
-    methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions, lr_mm)
+    methods = super_resolvers(plan.models, plan.baseline_methods, plan.fixed_conditions, lr_mm, source.kind)
     return dict(zip(study_names(plan).values(), methods, strict=True))
 
 

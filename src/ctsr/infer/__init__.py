@@ -33,7 +33,7 @@ from ctsr.infer.engine import (
     is_installed,
     super_resolve,
 )
-from ctsr.models.conditioning import Conditions, is_conditional, with_conditions
+from ctsr.models.conditioning import ANCHOR, Conditions, is_conditional, with_conditions
 from ctsr.models.interpolation import Interpolation, enlarge, interpolate
 from ctsr.padding import SlicePixels
 from ctsr.reporting import SILENT, Progress
@@ -182,9 +182,6 @@ def _available(asked: EngineRequest, progress: Progress) -> Literal["torch", "op
 BORDER = 4
 """LR pixels by which a slice is continued beyond its border before a network sees it: convolutions would see zeros
 there, which are 500 HU."""
-ANCHOR = 2.0
-"""LR pixels, standard deviation of the Gaussian below whose frequencies a result keeps to its source: wide enough to
-bring back a seventh of white noise at most, narrow enough to hold the mean HU of any organ."""
 PROJECTIONS = 6
 """Steps of `consistent`. Each halves, at least, what is left of the finest detail."""
 
@@ -304,7 +301,8 @@ class SliceSuperResolver:
         border = BORDER * self.scale
         inner = answer[0, 0, border:-border, border:-border].cpu().numpy()
         sharp = self.hu_range.to_hu(inner).astype(np.float32, copy=False)
-        lacking = ndimage.gaussian_filter(clipped[roi.part] - block_means(sharp, self.scale), ANCHOR, mode="nearest")
+        anchor = ANCHOR if conditions is None else conditions.anchor
+        lacking = ndimage.gaussian_filter(clipped[roi.part] - block_means(sharp, self.scale), anchor, mode="nearest")
         return sharp + self._interpolated(np.asarray(lacking, np.float32))
 
     def _project(self, hu: VoxelsHU, finer: VoxelsHU) -> None:

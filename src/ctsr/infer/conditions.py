@@ -12,10 +12,11 @@ from torch import Tensor
 from ctsr.degrade import DegradationParams
 from ctsr.errors import DomainError
 from ctsr.hu import AIR, HURange
-from ctsr.models.conditioning import Conditions, with_conditions
+from ctsr.models.conditioning import ANCHOR, Conditions, with_conditions
 from ctsr.padding import SlicePixels
 from ctsr.quality.noise import measure_noise
 from ctsr.quality.sharpness import measure_sharpness
+from ctsr.volume import VoxelsHU
 
 SAMPLE_SLICES = 3
 """Slices of a series that are measured, evenly spread."""
@@ -44,7 +45,8 @@ LEAST_SHARE_ADDED = 0.35
 StrengthName: TypeAlias = Literal["faithful", "standard", "strong"]
 
 MOST_NOISE = 1.5
-"""Times the measured noise: what full denoising tells the network."""
+"""Times the measured noise: what denoising tells the network, at any strength. Told less than there is, a network takes
+what is left for structure and draws it as strokes."""
 MOST_BLUR = {2: 1.1, 4: 2.0}
 """HR pixels by scale, standard deviation: what full sharpening tells the network."""
 
@@ -160,7 +162,9 @@ class Strength:
     """What is wanted of a super-resolution; 0 is nothing, 1 is all that makes sense."""
 
     denoise: float
-    """The network is told `denoise`·`MOST_NOISE` times the noise of the series."""
+    """Above 0 the network is told `MOST_NOISE` times the noise of the series and removes next to all of it, faint
+    anatomy of the size of a few pixels as well. The source's low frequencies are given back, see `anchor`: the fewer,
+    the more is denoised. At 0 it is told none."""
     sharpen: float
     """The network is told a blur of `sharpen`·`MOST_BLUR` HR pixels."""
 
@@ -169,16 +173,45 @@ class Strength:
             if not 0 <= value <= 1:
                 raise DomainError(f"{name} must lie between 0 and 1, got {value:g}")
 
+    @property
+    def anchor(self) -> float:
+        """LR pixels: standard deviation of the Gaussian whose passband is the source's."""
+        return self.denoise * ANCHOR if self.denoise > 0 else ANCHOR
+
     def conditions(self, noise_hu: float, scale: int, hu_range: HURange) -> Conditions:
         """What to tell the network of a series with this noise, standard deviation in HU."""
-        told_hu = self.denoise * MOST_NOISE * noise_hu
-        return Conditions(self.sharpen * MOST_BLUR[scale], told_hu / hu_range.hu_per_unit)
+        told_hu = MOST_NOISE * noise_hu if self.denoise > 0 else 0.0
+        return Conditions(self.sharpen * MOST_BLUR[scale], told_hu / hu_range.hu_per_unit, self.anchor)
 
 
 STRENGTHS: dict[StrengthName, Strength] = {
     "faithful": Strength(denoise=0.0, sharpen=0.0),
-    "standard": Strength(denoise=2 / 3, sharpen=0.25),
+    "standard": Strength(denoise=0.4, sharpen=0.25),
     "strong": Strength(denoise=1.0, sharpen=0.8),
 }
-"""`faithful` resolves what the pixels hold and leaves noise and blur as they are. `standard` removes the noise that was
-measured. `strong` removes more than that, and undoes the blur of a soft reconstruction."""
+"""`faithful` resolves what the pixels hold and leaves noise and blur as they are. `standard` removes noise and
+keeps three quarters of faint contrasts. `strong` removes what it can, and undoes the blur of a soft reconstruction."""
+
+
+def measured_conditions(
+    slices: Sequence[SlicePixels], pixel_spacing: tuple[float, float], scale: int, hu_range: HURange, kind: str
+) -> Conditions:
+    """What a few slices of a series make a network to be told.
+
+    Args:
+        slices: of one series, HU.
+        pixel_spacing: of these slices, mm between rows, between columns.
+        scale: SR pixels per pixel of these slices.
+        hu_range: HU that the network sees as [-1, 1].
+        kind: `estimated`, see `estimated_conditions`, or the name of a strength: what that tells of their noise.
+    """
+    if kind == "estimated":
+        return estimated_conditions(slices, pixel_spacing, scale, hu_range)
+    strength = next(strength for name, strength in STRENGTHS.items() if name == kind)
+    noise = measure_noise([pixels.hu for pixels in slices], pixel_spacing, [pixels.padding for pixels in slices])
+    return strength.conditions(noise.sigma_hu or 0.0, scale, hu_range)
+
+
+def measured_in(lr_hu: VoxelsHU, *, pixel_mm: float, scale: int, hu_range: HURange, kind: str) -> Conditions:
+    """`measured_conditions` of a single slice with square pixels."""
+    return measured_conditions([SlicePixels(lr_hu, None)], (pixel_mm, pixel_mm), scale, hu_range, kind)

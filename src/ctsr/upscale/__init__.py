@@ -58,10 +58,10 @@ class UpscaleOptions(HUOptions):
     """With slice_spacing or isotropic: write uncertainty.nii.gz as well, by how many HU the answers in coronal and in
     sagittal planes differ in each voxel."""
     strength: Literal["faithful", "standard", "strong"] = "standard"
-    """How much a conditional model changes: faithful adds pixels only, standard removes the noise measured in the
-    series, strong also sharpens."""
+    """How much a conditional model changes: faithful adds pixels only, standard removes noise but keeps faint
+    contrasts, strong removes more and sharpens."""
     denoise: float | None = None
-    """Instead of the strength's: 0 to 1, where 1 tells the model 1.5 times the measured noise; 0.67 is all of it."""
+    """Instead of the strength's: 0 to 1, how much of the measured noise goes, and of faint contrasts with it."""
     sharpen: float | None = None
     """Instead of the strength's: 0 to 1, where 1 tells the model a blur of 1.1 pixels of the result (σ; 2.0 at ×4)."""
     limit_noise: bool = True

@@ -32,7 +32,7 @@ from ctsr.upscale import (
 )
 from ctsr.volume import Plane, at_spacing
 
-ALGORITHM = "4"
+ALGORITHM = "5"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 NOT_FOR_DIAGNOSIS = "Not for diagnosis"
 HASH_SHOWN = 16

@@ -55,11 +55,16 @@ class Tuning:
         return lines
 
     def plain(self, hu_per_unit: float) -> dict[str, object]:
-        """For run.json: noise in HU, blur in pixels of the result."""
+        """For run.json: noise in HU, blur in pixels of the result, the anchor in pixels of the source."""
         told = self.conditions
         return {
             "strength": None if self.strength is None else asdict(self.strength),
-            "told": told and {"blur_sigma_px": told.blur_sigma, "noise_hu": told.noise_sigma * hu_per_unit},
+            "told": told
+            and {
+                "blur_sigma_px": told.blur_sigma,
+                "noise_hu": told.noise_sigma * hu_per_unit,
+                "anchor_px": told.anchor,
+            },
             "network_share": self.network_share,
             "noise": asdict(self.noise),
             "before_after": asdict(self.before_after),
@@ -71,6 +76,8 @@ class Sample(NamedTuple):
     """A few super-resolved slices of a series."""
 
     tuning: Tuning
+    resolver: SliceSuperResolver
+    """What made the results, told `tuning.conditions`."""
     results: list[VoxelsHU]
     """(scale·rows, scale·columns) each, HU."""
     bicubic: list[VoxelsHU]
@@ -146,7 +153,7 @@ def super_resolve_sample(
     tuning = tune(slices, resolver, pixel_spacing, options or UpscaleOptions())
     chosen = tuning.apply_to(resolver)
     results = [chosen(pixels, tuning.conditions).hu for pixels in slices]
-    return Sample(tuning, results, [_bicubic(pixels, resolver.scale) for pixels in slices])
+    return Sample(tuning, chosen, results, [_bicubic(pixels, resolver.scale) for pixels in slices])
 
 
 class _Tried(NamedTuple):

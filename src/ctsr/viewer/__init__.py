@@ -67,7 +67,8 @@ class ViewOptions(HUOptions):
     that lie beside the one shown. Left out: those of `eval_summary`, else bilinear and bicubic."""
     conditions: str = "drawn"
     """What a conditional model is told of LR: drawn, what LR was made with; estimated, noise and sharpness measured in
-    LR; or fixed values σ,HU such as 0.8,5: blur in HR pixels, noise."""
+    LR; faithful, standard or strong, as `ctsr upscale`
+    at that strength; or fixed values σ,HU such as 0.8,5: blur in HR pixels, noise."""
     eval_summary: Path | None = None
     """summary.json of an evaluation whose LR images are reproduced bit for bit."""
     snapshot: Path | None = None
