@@ -42,12 +42,25 @@ def test_a_cluster_that_has_lost_all_its_workers_is_given_up(local_cluster: Any)
 
 
 def test_a_scheduler_that_goes_is_one_line(local_cluster: Any) -> None:
+    closing = threading.Timer(0.3, local_cluster.close)
+
     def wait_for_ever() -> None:
         with executor_for(1, local_cluster.scheduler_address) as executor:
             assert executor is not None
-            threading.Timer(0.3, local_cluster.close).start()
+            closing.start()
             list(each_in_order(time.sleep, [0.2] * 100, executor))
 
     with pytest.raises(CtsrError, match="start the cluster again and give the same command") as caught:
         wait_for_ever()
+    closing.join()  # a cluster that two threads close at once is one that distributed cannot close
     assert "\n" not in str(caught.value)
+
+
+def test_a_scheduler_that_says_nothing_as_it_goes_has_no_worker(
+    local_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with executor_for(1, local_cluster.scheduler_address) as executor:
+        assert executor is not None
+        monkeypatch.setattr("distributed.Client.scheduler_info", lambda _: {})
+        with pytest.raises(CtsrError, match="start the cluster again and give the same command"):
+            list(each_in_order(time.sleep, [5], executor))

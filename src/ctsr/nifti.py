@@ -291,11 +291,30 @@ def _open_by_simpleitk(path: Path) -> _Image:
     except RuntimeError as error:
         words = str(error).strip().splitlines()
         raise ReadError(f"it cannot be read: {one_line(words[-1] if words else error)}") from error
+    voxels = sitk.GetArrayFromImage(image)
+    if not is_nrrd:
+        _check_meta_image(path, voxels)
     # Of the columns of the direction matrix, the first belongs to the index that varies fastest.
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return _image(sitk.GetArrayFromImage(image).T, affine, description="")
+    return _image(voxels.T, affine, description="")
+
+
+def _check_meta_image(path: Path, voxels: npt.NDArray[Any]) -> None:
+    """Compare a MetaImage's voxels with its bytes: SimpleITK makes whatever is in memory of damaged ones.
+
+    Raises:
+        ReadError: they are not what the file holds.
+    """
+    header, _, rest = path.read_bytes().partition(b"ElementDataFile")
+    content = rest.partition(b"\n")[2]
+    flags = dict(re.findall(rb"^(\w+) *= *(\w)", header.upper(), re.MULTILINE))
+    if flags.get(b"COMPRESSEDDATA") in {b"T", b"1"}:
+        content = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, voxels.nbytes + 1)
+    is_big = {flags.get(name) for name in (b"BINARYDATABYTEORDERMSB", b"ELEMENTBYTEORDERMSB")} & {b"T", b"1"}
+    if voxels.astype(voxels.dtype.newbyteorder(">" if is_big else "<")).tobytes() != content[: voxels.nbytes]:
+        raise ReadError(f"its voxels are damaged, or no binary numbers as its header promises: {AGAIN}")
 
 
 def _check_text_header(text: str, *, is_nrrd: bool) -> None:
@@ -306,9 +325,11 @@ def _check_text_header(text: str, *, is_nrrd: bool) -> None:
     """
     header = re.split(r"\r?\n\r?\n", text)[0] if is_nrrd else text.split("ElementDataFile", 1)[0]
     names = {line.split(":" if is_nrrd else "=", 1)[0].strip().lower() for line in header.splitlines()}
-    data = re.search(r"^ElementDataFile *= *(\S+)", text, re.MULTILINE)
+    data = re.search(r"^ElementDataFile *= *(\S+) *\r?$", text, re.MULTILINE)
     if names & {"data file", "datafile"} or (not is_nrrd and (data is None or data[1].upper() != "LOCAL")):
         raise ReadError("its voxels lie in another file: save it as one .nrrd or .mha")
+    if not is_nrrd and re.findall(r"^\W*NDims\W*=\s*(.*?)\s*$", header, re.MULTILINE | re.IGNORECASE) != ["3"]:
+        raise ReadError("not one volume of numbers: its header has no line `NDims = 3`")  # others end the process
     space = re.search(r"^space: *(.+?) *$", header, re.MULTILINE)
     is_known = space is not None and space[1].lower() in ANATOMICAL_SPACES if is_nrrd else True
     places = {"space directions"} if is_nrrd else {"transformmatrix", "rotation", "orientation"}

@@ -260,7 +260,7 @@ class _Cluster(Executor):
             CtsrError: there was no worker for `WITHOUT_WORKERS_S`.
         """
         while not wait([future], timeout=CHECK_S).done:
-            if self._client.scheduler_info()["workers"]:
+            if self._client.scheduler_info().get("workers"):  # nothing at all while the scheduler goes
                 self._last_seen = time.monotonic()
             elif time.monotonic() - self._last_seen > WITHOUT_WORKERS_S:
                 raise CtsrError(f"`dask` {self._address}: no worker is left; {START_AGAIN}")
