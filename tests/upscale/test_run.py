@@ -131,7 +131,7 @@ def test_one_slice_cut_off_is_warned_about_also_in_run_json(tmp_path: Path, bili
     (outcome,) = run(source, tmp_path / "out", bilinear).outcomes
     (warning,) = (warning for warning in outcome.warnings if "unlike its series" in warning)
     assert "IM4" in warning
-    assert "are 20, and none lies above: they are cut off" in warning
+    assert "have its highest value, 20, and the slices beside it go on above: it is cut off" in warning
     assert warning in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
     (sound,) = run(odd_series(tmp_path / "P2"), tmp_path / "other", bilinear).outcomes
     assert not [warning for warning in sound.warnings if "unlike its series" in warning]
