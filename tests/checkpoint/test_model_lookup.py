@@ -1,3 +1,4 @@
+import json
 import os
 import time
 from pathlib import Path
@@ -92,6 +93,30 @@ def test_a_run_without_a_time_in_its_name_is_as_old_as_its_checkpoint(place: Pat
     assert found(None, place) == "finetune_outputs/best.pth"
     assert found("rrdb_ct_best.pth", place) == "finetune_outputs/best.pth"
     assert found("rrdb_x2_blurnoise_best.pth", place) == f"runs/{NEW}/best.pth"
+
+
+def test_the_oldest_name_never_means_a_fine_tuned_run(place: Path) -> None:
+    put(place / "finetune_outputs/best.pth", "20270202-000000")
+    (place / "finetune_outputs/finetune_x2_blurnoise.json").write_text("{}")
+    assert found("rrdb_ct_best.pth", place) == f"runs/{FOUR}/best.pth"
+    assert found(None, place) == "finetune_outputs/best.pth"
+
+
+@pytest.mark.parametrize("best", [0.009, 0.011])
+@pytest.mark.parametrize("reference", [None, "rrdb_ct_best.pth", "rrdb_x4_clean"])
+def test_a_newest_run_that_is_no_better_than_bicubic_is_warned_about(
+    place: Path, reference: str | None, best: float
+) -> None:
+    (place / "runs" / FOUR / "validation.json").write_text(json.dumps({"best_l1": best, "bicubic_l1": 0.01}))
+    resolved = resolve_model(reference, search_root=place)
+    assert ("\nwarning: it is no better than bicubic" in resolved.note) == (best > 0.01)
+    assert resolve_model(f"runs/{FOUR}", search_root=place).note.count("\n") == 0, "named, it is meant"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"best_l1": "x", "bicubic_l1": 1}', "{}"])
+def test_a_damaged_comparison_is_passed_over(place: Path, text: str) -> None:
+    (place / "runs" / FOUR / "validation.json").write_text(text)
+    assert resolve_model(None, search_root=place).note.count("\n") == 0
 
 
 def test_a_run_in_a_folder_of_any_name_is_known_by_its_experiment_file(place: Path) -> None:

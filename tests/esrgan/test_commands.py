@@ -160,7 +160,7 @@ def test_finetune(folder: Folder, command: str, tmp_path: Path) -> None:
         run = folder.path / "finetune_outputs"
         assert "taken for splits/patient_split_seed42.json: the separators were lost" in done.stderr
         assert "finetune_outputs held an earlier run, which is now in finetune_outputs/" in done.stderr
-        assert "the newest run of any kind" in done.stderr
+        assert "the newest run of any degradation, trained with L1" in done.stderr
     else:
         (run,) = (tmp_path / "runs").iterdir()
         assert run.name.startswith("finetune_x2_blurnoise_")

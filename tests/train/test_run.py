@@ -40,6 +40,17 @@ def test_a_run_folder_holds_what_a_user_looks_for(options: TrainOptions) -> None
     assert meta["degradation"]["mode"] == "blurnoise"
 
 
+def test_a_training_says_whether_it_is_worth_more_than_interpolation(options: TrainOptions) -> None:
+    """Untrained, a network with a skip is bilinear interpolation, which bicubic surpasses."""
+    listener = Listener()
+    result = train(replace(options, arch="edsr", epochs=1, lr=1e-9), progress=listener)
+    kept = json.loads((result.folder / "validation.json").read_text())
+    assert kept["best_l1"] == result.state.best > kept["bicubic_l1"] > 0
+    (warning,) = (note for note in listener.notes if "is not below that of bicubic" in note)
+    assert f"{kept['bicubic_l1']:.5f}" in warning
+    assert warning.split("\n")[0].startswith("warning: ")
+
+
 @pytest.mark.parametrize("arch", ["edsr", "rrdb_skip", "plain"])
 def test_a_network_with_a_skip_is_trained_continued_and_found_by_its_weights(options: TrainOptions, arch: str) -> None:
     whole = train(replace(options, arch=arch, epochs=2))

@@ -8,16 +8,19 @@ from pathlib import Path
 
 import ctsr
 from ctsr.checkpoint.files import PACKED
-from ctsr.errors import MissingInputError, UsageError
+from ctsr.documents import as_type, parse_json
+from ctsr.errors import MissingInputError, ReadError, UsageError
 from ctsr.files import STAMP
 from ctsr.paths import FoundPath, native_path, search_path
 
 BEST, LAST = "best.pth", "last.pth"
 """The two checkpoints of a run folder."""
+VALIDATION_JSON = "validation.json"
+"""In the folder of a run with L1: how its best epoch compares with interpolation on the validation slices."""
 RUN_FOLDERS = (Path("runs"), Path("finetune_outputs"))
 """Where runs are looked for: each folder may be a run itself, and hold runs."""
 ANY_RUN = "rrdb_ct"
-"""The experiment name of every run, in `rrdb_ct_best.pth`."""
+"""The experiment name of every run that was trained with L1, in `rrdb_ct_best.pth`."""
 FINETUNED = "finetune"
 """How the experiments of fine-tuned generators begin; all others were trained with L1."""
 
@@ -40,7 +43,8 @@ class Resolved:
 
     path: Path
     note: str = ""
-    """One line for the user: what was chosen and why. Empty where the reference was simply a file."""
+    """For the user: what was chosen and why, in a second line what it is weak in. Empty where the reference was simply
+    a file."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class _Asked:
         return cls(match["experiment"] or match["bare"], LAST if match["which"] == "last" else BEST)
 
     def __str__(self) -> str:
-        return "any kind" if self.experiment == ANY_RUN else f"experiment {self.experiment}"
+        return "any degradation, trained with L1" if self.experiment == ANY_RUN else f"experiment {self.experiment}"
 
 
 def resolve_model(
@@ -83,7 +87,7 @@ def resolve_model(
 
     Args:
         reference: a file; a run folder (its `best.pth`); a run's name; an experiment file name such as
-            `rrdb_x2_blurnoise_best.pth` (newest run of that experiment) or `rrdb_ct_best.pth` (newest of any); the
+            `rrdb_x2_blurnoise_best.pth` (newest run of that experiment) or `rrdb_ct_best.pth` (newest with L1); the
             name of a bundled model; None for the newest run, else the bundled model. Paths are read as in
             `ctsr.paths.find_path`.
         runs: folders that hold runs, relative to `search_root`.
@@ -173,7 +177,8 @@ def _default(roots: Sequence[Path], scale: int | None, only_l1: bool, parameter:
     fitting = (c for c in _candidates(roots, BEST) if not (only_l1 and _is_finetuned(c)))
     kind = "L1 run" if only_l1 else "run"
     if newest := max(fitting, key=_age, default=None):
-        return Resolved(newest.file, f"model: {newest.file}, the newest {kind} (choose another with `{parameter}`)")
+        note = f"model: {newest.file}, the newest {kind} (choose another with `{parameter}`)"
+        return Resolved(newest.file, note + _weakness(newest))
     if (first := bundled_for(scale)) is None:
         raise MissingInputError(
             f"there is no {kind} in {_listed(roots)}, and no model for ×{scale} comes with ctsr; "
@@ -205,7 +210,7 @@ def _newest_of(reference: str, roots: Sequence[Path], search_root: Path) -> Reso
     asked = _Asked.read(path.name)
     fitting = [c for c in _candidates(places, asked.file_name, path.name) if _is_of(c, asked.experiment)]
     if newest := max(fitting, key=_age, default=None):
-        return Resolved(newest.file, f"model: {newest.file}, the newest run of {asked}")
+        return Resolved(newest.file, f"model: {newest.file}, the newest run of {asked}" + _weakness(newest))
     and_for = f", and for the {asked.file_name} of {asked}" if asked.experiment else ""
     there = ", ".join(sorted(str(c.file) for c in _candidates(roots, BEST, LAST))) or "none"
     raise MissingInputError(
@@ -227,9 +232,10 @@ def _is_of(candidate: _Candidate, experiment: str | None) -> bool:
     """A run tells its experiment by its folder's name, its ``<experiment>.json``, or the checkpoint's own name."""
     folder = candidate.file.parent
     stamped = STAMPED.fullmatch(folder.name)
+    if experiment == ANY_RUN:  # fine-tuned once more, a fine-tuned one would hold two stages of it
+        return not _is_finetuned(candidate)
     return (
-        experiment == ANY_RUN
-        or (stamped is not None and stamped["experiment"] == experiment)
+        (stamped is not None and stamped["experiment"] == experiment)
         or candidate.file.name not in {BEST, LAST}
         or (folder / f"{experiment}.json").is_file()
     )
@@ -238,6 +244,23 @@ def _is_of(candidate: _Candidate, experiment: str | None) -> bool:
 def _is_finetuned(candidate: _Candidate) -> bool:
     folder = candidate.file.parent
     return folder.name.startswith(FINETUNED + "_x") or any(folder.glob(f"{FINETUNED}_*.json"))
+
+
+def _weakness(candidate: _Candidate) -> str:
+    """A line more where a run was no better than interpolation on its validation slices; else nothing."""
+    file = candidate.file.parent / VALIDATION_JSON
+    if not file.is_file():
+        return ""
+    try:
+        found = as_type(parse_json(file.read_bytes()), dict[str, float])
+        best, bicubic = found["best_l1"], found["bicubic_l1"]
+    except (OSError, KeyError, ReadError):
+        return ""
+    if best < bicubic:
+        return ""
+    return (
+        f"\nwarning: it is no better than bicubic interpolation on its validation slices (L1 {best:.5f}, {bicubic:.5f})"
+    )
 
 
 def _age(candidate: _Candidate) -> tuple[float, str]:

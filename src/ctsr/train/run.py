@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,17 +11,19 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ctsr.checkpoint import Checkpoint, Meta, current_versions
+from ctsr.checkpoint.model_lookup import VALIDATION_JSON
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import PatchPair
 from ctsr.data.split import PARTS
 from ctsr.degrade import Degradation, DegradationSampler
-from ctsr.files import new_folder
+from ctsr.files import new_folder, write_json
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
 from ctsr.losses import l1_loss
 from ctsr.models import Architecture, build, describe
 from ctsr.models.conditioning import is_conditional
+from ctsr.models.interpolation import interpolate
 from ctsr.models.networks import start_as_bilinear
 from ctsr.reporting import SILENT, Progress
 from ctsr.train import TrainOptions, continued
@@ -81,6 +84,8 @@ def train(
     session = Session(stage, state, folder, meta, options, task.flags, draw_l1_curve, _line)
     if not is_finished(state, options, progress):
         session.run(progress)
+        if isinstance(task, WithinSlices):
+            _compare_with_bicubic(session, stage.context, task, progress)
     return session.result(data.failures)
 
 
@@ -175,6 +180,28 @@ class WithinSlices:
             net, network_input(pair.lr, [pair.draw.params], scale=pair.scale, conditional=is_conditional(net))
         )
         return {"l1": float(l1_loss(sr.double(), pair.hr.double()))}
+
+    def measure_bicubic(self, validation: Validation, stored: StoredSeries, index: int) -> Losses:
+        """The same of bicubic interpolation."""
+        pair = validation.pair(stored, index)
+        sr = interpolate(pair.lr, pair.scale, "bicubic")
+        return {"l1": float(l1_loss(sr.double(), pair.hr.double()))}
+
+
+def _compare_with_bicubic(
+    session: Session[L1Row], context: TrainingContext, task: WithinSlices, progress: Progress
+) -> None:
+    """Keep in the run folder how the best epoch compares with bicubic interpolation; warn where it is no better."""
+    bicubic = context.over_validation(partial(task.measure_bicubic, context.validation))["l1"]
+    if not session.state.best_epoch or bicubic is None or not context.fabric.is_global_zero:
+        return
+    best = session.state.history[session.state.best_epoch - 1].val_l1
+    write_json(session.folder / VALIDATION_JSON, {"best_l1": best, "bicubic_l1": bicubic})
+    if best >= bicubic:
+        progress.note(
+            f"warning: validation L1 {best:.5f} is not below that of bicubic interpolation, {bicubic:.5f}: train "
+            "longer, on more images or with a larger network"
+        )
 
 
 class L1Stage:
