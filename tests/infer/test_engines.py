@@ -12,9 +12,10 @@ import torch
 from ctsr import infer
 from ctsr.checkpoint import Model, load_model
 from ctsr.errors import UsageError
-from ctsr.infer import EngineRequest, TorchEngine, choose_engine, open_engine, super_resolve
-from ctsr.infer.engine import OpenvinoEngine, converted, weights_hash
+from ctsr.infer import Engine, EngineRequest, TorchEngine, choose_engine, open_engine, super_resolve
+from ctsr.infer.engine import OpenvinoEngine, computes_bf16, converted, weights_hash
 from ctsr.models import Architecture, build
+from ctsr.quantization.acceptance import Acceptance
 from tests.made.listener import Listener
 from tests.made.model import save_model
 from tests.needs import needs
@@ -130,12 +131,59 @@ def test_auto_without_openvino_takes_pytorch_and_says_how_to_get_it(
         choose_engine(generator, asked(tmp_path, "openvino"), tuple)
 
 
-@pytest.mark.parametrize(("engine", "precision"), [("torch", "int8"), ("openvino", "fp16")])
+@pytest.mark.parametrize(("engine", "precision"), [("torch", "int8"), ("torch", "bf16"), ("openvino", "fp16")])
 def test_a_precision_that_an_engine_lacks_is_wrong_usage(
     generator: Model, tmp_path: Path, engine: str, precision: str
 ) -> None:
     with pytest.raises(UsageError, match=precision):
         choose_engine(generator, asked(tmp_path, engine, precision), tuple)
+
+
+@pytest.mark.usefixtures("openvino")
+def test_bf16_computes_in_fewer_bits_where_the_processor_has_it(generator: Model, tmp_path: Path) -> None:
+    listener, compared = Listener(), list[str]()
+
+    def check(engine: Engine, fp32: Engine) -> Acceptance:
+        lr = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        apart = (super_resolve(engine, lr) - super_resolve(fp32, lr)).abs().max()
+        compared.append(f"{engine.name} beside {fp32.name}")
+        assert 0 < apart < 0.05
+        return Acceptance(loss_db=0.0, bias_hu=0.0, num_slices=1)
+
+    spec = choose_engine(generator, asked(tmp_path, "openvino", "bf16"), check, listener)
+    if computes_bf16():
+        assert compared == ["openvino bf16 beside openvino fp32"]
+        assert open_engine(spec, generator).name == "openvino bf16"
+    else:
+        assert not compared
+        assert spec.precision == "fp32"
+        assert "this processor has no instructions for it" in listener.notes[-1]
+
+
+@pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize("loss_db", [0.01, 0.2])
+def test_bf16_gives_way_to_fp32_where_its_check_does_not_pass(
+    generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss_db: float
+) -> None:
+    monkeypatch.setattr(infer, "computes_bf16", lambda: True)
+    listener = Listener()
+    found = Acceptance(loss_db=loss_db, bias_hu=0.0, num_slices=3)
+    spec = choose_engine(generator, asked(tmp_path, "openvino", "bf16"), lambda *_: found, listener)
+    assert spec.precision == ("bf16" if loss_db < 0.05 else "fp32")
+    assert ("computing in fp32" in listener.notes[-1]) == (loss_db > 0.05)
+    with pytest.raises(UsageError, match="bf16 cannot be checked"):
+        choose_engine(generator, asked(tmp_path, "openvino", "bf16"), None)
+
+
+@pytest.mark.usefixtures("openvino")
+def test_a_processor_without_bf16_computes_in_fp32(
+    generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infer, "computes_bf16", lambda: False)
+    listener = Listener()
+    spec = choose_engine(generator, asked(tmp_path, "auto", "bf16"), None, listener)
+    assert (spec.engine, spec.precision) == ("openvino", "fp32")
+    assert "no instructions" in listener.notes[-1]
 
 
 def test_fp16_on_a_cpu_is_wrong_usage(generator: Model, tmp_path: Path) -> None:

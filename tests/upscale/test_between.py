@@ -198,9 +198,10 @@ def test_the_command_takes_the_model_that_comes_with_ctsr(
     [
         ["quantize", "Z"],
         ["upscale", "S", "OUT", "--slice_spacing", "1", "--slice_model", "Z", "--precision", "int8"],
+        ["upscale", "S", "OUT", "--slice_spacing", "1", "--slice_model", "Z", "--precision", "bf16"],
     ],
 )
-def test_int8_is_refused_between_slices_in_one_line(
+def test_int8_and_bf16_are_refused_between_slices_in_one_line(
     words: list[str], series: Path, tmp_path: Path, between: Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = {"Z": str(between.path), "S": str(series), "OUT": str(tmp_path / "out")}

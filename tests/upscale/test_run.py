@@ -20,11 +20,13 @@ from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
 from ctsr.infer import EngineRequest
+from ctsr.infer.engine import computes_bf16, is_installed
 from ctsr.upscale import UpscaleOptions
-from ctsr.upscale.run import Report, upscale
+from ctsr.upscale.run import Report, upscale, watch
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
 from tests.made.exams import only_series
 from tests.made.listener import Listener
+from tests.needs import needs
 from tests.oracles import dciodvfy_errors
 
 T = TypeVar("T")
@@ -135,6 +137,24 @@ def test_one_slice_cut_off_is_warned_about_also_in_run_json(tmp_path: Path, bili
     assert warning in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
     (sound,) = run(odd_series(tmp_path / "P2"), tmp_path / "other", bilinear).outcomes
     assert not [warning for warning in sound.warnings if "unlike its series" in warning]
+
+
+def test_bf16_is_checked_on_the_series_and_named_in_run_json(tmp_path: Path) -> None:
+    """Used where the check passes; a processor without bf16 computes in fp32 and says so."""
+    needs(is_installed(), "pip install '.[fast]' to run this")
+    generator = load_model(BUNDLED["ctsr-x4"].file)
+    save_series(tmp_path / "P1", [body(96, seed=3)] * 3)
+    out = tmp_path / "out"
+    listener = Listener()
+    asked = EngineRequest("openvino", "bf16", cache=tmp_path / "cache")
+    report = upscale(tmp_path / "P1", out, generator, asked, UpscaleOptions(picture=False), progress=listener)
+    assert report.failed == 0
+    said = next(note for note in listener.notes if note.startswith("bf16"))
+    used = json.loads((out / "run.json").read_text())["engine"]
+    assert used == ("openvino bf16" if said.endswith("in use") else "openvino fp32")
+    assert ("loses" in said) == computes_bf16()
+    with pytest.raises(UsageError, match="bf16` is checked on the series of one run"):
+        watch(tmp_path / "P1", out, generator, asked, UpscaleOptions(), settle_s=1.0)
 
 
 def test_run_json_says_how_the_result_was_made(series: Path, tmp_path: Path, bilinear: Model) -> None:

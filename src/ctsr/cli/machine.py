@@ -177,7 +177,7 @@ def _extras() -> Iterator[Finding]:
 def _engines() -> Iterator[Finding]:
     from ctsr.checkpoint import load_model
     from ctsr.checkpoint.model_lookup import BUNDLED
-    from ctsr.infer.engine import OpenvinoEngine, TorchEngine, converted, is_installed
+    from ctsr.infer.engine import OpenvinoEngine, TorchEngine, computes_bf16, converted, is_installed
     from ctsr.models.conditioning import input_channels
     from ctsr.quantization.acceptance import SyntheticSlices
     from ctsr.quantization.quantized_model import Int8Network
@@ -185,12 +185,16 @@ def _engines() -> Iterator[Finding]:
     def openvino(generator: "Model") -> "Engine":
         return OpenvinoEngine(converted(generator.net))
 
+    def bf16(generator: "Model") -> "Engine":
+        return OpenvinoEngine(converted(generator.net), "bf16")
+
     def int8(generator: "Model") -> "Engine":
         return Int8Network(SyntheticSlices.of(generator)).open(generator)
 
     makers: dict[str, Callable[[Model], Engine]] = {"torch fp32": lambda generator: TorchEngine(generator.net)}
     if is_installed():
         makers |= {"openvino fp32": openvino, "openvino int8": int8}
+        makers |= {"openvino bf16": bf16} if computes_bf16() else {}
     name, model = next(iter(BUNDLED.items()))
     for engine, make in makers.items():
         try:

@@ -69,8 +69,8 @@ class Upscale:
     frame of reference and acquisition."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What runs the network: auto takes OpenVINO on a CPU where it is installed, else PyTorch."""
-    precision: Literal["fp32", "int8", "fp16"] = "fp32"
-    """What it computes in: int8 is OpenVINO's, and used only where it passes a check; fp16 is a GPU's."""
+    precision: Literal["fp32", "bf16", "int8", "fp16"] = "fp32"
+    """What it computes in: bf16 and int8 are OpenVINO's, and used only where they pass a check; fp16 is a GPU's."""
     calibration: Path | None = None
     """For int8: a folder of exams like these, to set its scales by; a synthetic set when left out."""
     device: str = "auto"
@@ -102,8 +102,8 @@ class Upscale:
         slice_model = find_model(self.slice_model, kind="any", progress=console) if self.slice_model else None
         models = pick_models(named, slice_model, self.options, partial(find_model, kind="any", progress=console))
         model = models.model
-        if self.precision == "int8" and model is models.between:
-            raise UsageError("`precision=int8` is for models in plane; leave it out")
+        if self.precision in ("int8", "bf16") and model is models.between:
+            raise UsageError(f"`precision={self.precision}` is for models in plane; leave it out")
         device = pick_device(self.device, progress=console)
         int8 = self._int8(model, console) if self.precision == "int8" else None
         asked = EngineRequest(self.engine, self.precision, str(device), int8, threads_each(self.jobs))

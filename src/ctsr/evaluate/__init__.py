@@ -151,8 +151,8 @@ class EvaluateOptions(HUOptions):
     no paths of the data."""
     engine: Literal["auto", "torch", "openvino"] = "torch"
     """Engine of the network; only torch gives the same bits on every run and machine."""
-    precision: Literal["fp32", "int8", "fp16"] = "fp32"
-    """Number format of the engine: int8 needs OpenVINO, fp16 a GPU."""
+    precision: Literal["fp32", "bf16", "int8", "fp16"] = "fp32"
+    """Number format of the engine: bf16 and int8 need OpenVINO, fp16 a GPU."""
     physics: bool = False
     """Also measure resolution, noise and detectability of every method, on phantoms and slices."""
     hallucination: bool = False

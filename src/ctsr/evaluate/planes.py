@@ -208,8 +208,8 @@ def plan_through_plane(
     """
     if len({model.hu_range for model in models}) != 1:
         raise UsageError("models are compared on the same HU range: evaluate them one by one")
-    if options.precision == "int8":
-        raise UsageError("`precision` int8 is for models in plane; leave it out")
+    if options.precision in ("int8", "bf16"):
+        raise UsageError(f"`precision` {options.precision} is for models in plane; leave it out")
     asked = options.metrics if options.metrics != ("default",) else DEFAULT_METRICS
     metrics = choose_metrics(asked)
     device = str(models[0].device)

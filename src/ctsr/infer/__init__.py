@@ -29,6 +29,7 @@ from ctsr.infer.engine import (
     OpenvinoEngine,
     Precision,
     TorchEngine,
+    computes_bf16,
     converted,
     is_installed,
     super_resolve,
@@ -101,7 +102,7 @@ class EngineRequest:
     engine: EngineName = "auto"
     """`auto` takes OpenVINO on a CPU where it is installed, else PyTorch."""
     precision: Precision = "fp32"
-    """`int8` gives way to fp32 where its own check does not pass."""
+    """`int8` and `bf16` give way to fp32 where the check of them does not pass."""
     device: str = "cpu"
     """What PyTorch would compute on; OpenVINO uses the CPU."""
     int8: Int8Support | None = None
@@ -120,7 +121,7 @@ def choose_engine(
     Args:
         model: the network.
         asked: what the user wants.
-        check: compares INT8 with fp32; needed for int8.
+        check: compares int8 or bf16 with fp32; needed for both.
         progress: receives a note on what was chosen and why.
 
     Raises:
@@ -130,17 +131,21 @@ def choose_engine(
     spec = EngineConfig(
         model.path.absolute(), chosen, asked.precision, asked.device, asked.threads, asked.cache, asked.int8
     )
-    if spec.precision != "int8":
+    name, fp32 = spec.precision, replace(spec, precision="fp32")
+    if name != "int8" and name != "bf16":
         return spec
-    fp32 = replace(spec, precision="fp32")
     if chosen == "torch":
-        progress.note(f"int8 needs OpenVINO ({GET_IT}): computing in fp32")
+        progress.note(f"{name} needs OpenVINO ({GET_IT}): computing in fp32")
         return fp32
-    if asked.int8 is None or check is None:
-        raise UsageError("no INT8 network is available for this model; choose fp32")
-    progress.note(f"int8: {asked.int8.source(model)}")
+    if name == "bf16" and not computes_bf16():
+        progress.note("bf16: this processor has no instructions for it: computing in fp32")
+        return fp32
+    if check is None or (name == "int8" and asked.int8 is None):
+        raise UsageError(f"`precision` {name} cannot be checked for this model; choose fp32")
+    if asked.int8 is not None and name == "int8":
+        progress.note(f"int8: {asked.int8.source(model)}")
     result = check(open_engine(spec, model), open_engine(fp32, model))
-    progress.note(f"int8 {result.text}: {'in use' if result.passes else 'too much, computing in fp32'}")
+    progress.note(f"{name} {result.text}: {'in use' if result.passes else 'too much, computing in fp32'}")
     return spec if result.passes else fp32
 
 
@@ -167,8 +172,8 @@ def _available(asked: EngineRequest, progress: Progress) -> Literal["torch", "op
             return "openvino"
         progress.note(f"engine: PyTorch; OpenVINO, which is faster on this CPU, is not installed ({GET_IT})")
         return "torch"
-    if engine == "torch" and precision == "int8":
-        raise UsageError("`engine` torch has no `precision` int8; `engine` openvino has")
+    if engine == "torch" and precision in ("int8", "bf16"):
+        raise UsageError(f"`engine` torch has no `precision` {precision}; `engine` openvino has")
     if engine == "openvino":
         if not is_installed():
             raise UsageError(f"`engine` openvino: it is not installed; {GET_IT}, or choose `engine` torch")

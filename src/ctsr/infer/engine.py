@@ -27,7 +27,7 @@ from ctsr.paths import cache_folder
 from ctsr.reporting import SILENT, Progress
 
 EngineName: TypeAlias = Literal["auto", "torch", "openvino"]
-Precision: TypeAlias = Literal["fp32", "int8", "fp16"]
+Precision: TypeAlias = Literal["fp32", "bf16", "int8", "fp16"]
 
 WORKSPACE = 2.0
 """What a convolution library takes beside the activations, as a factor on them."""
@@ -93,8 +93,8 @@ class TorchEngine:
 
     def __init__(self, net: nn.Module, precision: Precision = "fp32") -> None:
         self._device = next(net.parameters()).device
-        if precision == "int8":
-            raise UsageError("int8 is not available in PyTorch; use OpenVINO")
+        if precision == "int8" or precision == "bf16":
+            raise UsageError(f"{precision} is not available in PyTorch; use OpenVINO")
         if precision == "fp16" and self._device.type == "cpu":
             raise UsageError("`precision` fp16 is for GPUs; on a CPU choose fp32, or int8 with `engine` openvino")
         self._precision: Precision = precision
@@ -275,7 +275,7 @@ class OpenvinoEngine:
 
     Args:
         xml: the converted network; weights lie beside it.
-        precision: what it computes in, for its name; int8 is a property of the converted network.
+        precision: fp32 or bf16, what it computes in; int8, which is a property of the converted network.
         threads: of the CPU; as many as there are cores when None.
         variant: distinguishes it, in its name, from other networks of the same model and precision.
     """
@@ -284,7 +284,8 @@ class OpenvinoEngine:
         self, xml: Path, precision: Precision = "fp32", *, threads: int | None = None, variant: str = ""
     ) -> None:
         # Without the hint, some CPUs would compute fp32 networks in bf16.
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        hint = "bf16" if precision == "bf16" else "f32"
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         self._options = options
@@ -315,6 +316,11 @@ class OpenvinoEngine:
             self._compiled = openvino_core().compile_model(model, "CPU", self._options)
             self._shape = shape
         return self._compiled
+
+
+def computes_bf16() -> bool:
+    """Whether this processor has instructions for bf16 (AVX-512 BF16, AMX); elsewhere it is slower than fp32."""
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def converted(net: nn.Module, cache: Path | None = None) -> Path:

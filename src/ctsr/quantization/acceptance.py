@@ -2,7 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from torch import Tensor
 
 from ctsr.checkpoint import Model
 from ctsr.degrade import Degradation, DegradationSampler, degrade
-from ctsr.errors import DomainError
+from ctsr.errors import DomainError, ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.hu import HURange, tissue_masks
 from ctsr.infer.conditions import STRENGTHS, network_input
 from ctsr.infer.engine import Engine, super_resolve
 from ctsr.models.conditioning import with_conditions
 from ctsr.quality.noise import measure_noise
+from ctsr.series import Series
 from ctsr.volume import VoxelsHU
 
 MAX_LOSS_DB = 0.05
@@ -32,6 +34,8 @@ FEWEST_PIXELS = 1000
 """Fewest pixels of a tissue, over all slices, for its mean to be compared."""
 NATIVE_SIDE = 256
 """Pixels along each side of what is taken of a slice as it is, from its middle."""
+CHECK_POSITIONS = (0.2, 0.5, 0.8)
+"""Positions of the slices that an engine is checked on, as fractions of a series' length."""
 
 PATIENTS = 6
 """They cover every scanner of the set, and an implant."""
@@ -127,6 +131,39 @@ def native_pairs(
     noise_hu = measure_noise([hu], pixel_spacing).sigma_hu or 0.0
     told = [strength.conditions(noise_hu, scale, hu_range) for strength in STRENGTHS.values()]
     return [Pair(with_conditions(unit, [conditions]), None) for conditions in told]
+
+
+def series_pairs(model: Model, series: Iterable[Series], *, assume_hu: bool = False) -> list[Pair]:
+    """A few slices of the first series that can be read, degraded and as they are; none where no series can be."""
+    for candidate in series:
+        last = len(candidate.slices) - 1
+        indices = sorted({round(position * last) for position in CHECK_POSITIONS})
+        with suppress(ReadError):  # reported when this series is processed; the next one serves as well
+            slices = [read_slice(candidate, index, assume_hu=assume_hu).hu for index in indices]
+            conditional, spacing = model.architecture.conditional, candidate.pixel_spacing
+            pairs = degraded_pairs(slices, model.trained_for, model.hu_range, conditional=conditional)
+            for hu in slices:
+                pairs += native_pairs(hu, spacing, model.scale, model.hu_range, conditional=conditional)
+            return pairs
+    return []
+
+
+def check_on_series(
+    model: Model, series: Iterable[Series], *, assume_hu: bool = False
+) -> Callable[[Engine, Engine], Acceptance]:
+    """A check of an engine that computes less precisely than fp32, on the first of these series that can be read.
+
+    Raises:
+        UsageError: by the check, if no series can be read.
+    """
+
+    def check(engine: Engine, fp32: Engine) -> Acceptance:
+        pairs = series_pairs(model, series, assume_hu=assume_hu)
+        if not pairs:
+            raise UsageError("no series can be read to check the precision on; choose fp32")
+        return compare_engines(engine, fp32, pairs, model.hu_range)
+
+    return check
 
 
 def compare_engines(engine: Engine, reference: Engine, pairs: Sequence[Pair], hu_range: HURange) -> Acceptance:

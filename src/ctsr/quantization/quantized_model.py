@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -20,7 +19,6 @@ from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket, slice
 from ctsr.degrade import DegradationSampler
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CheckpointError, DomainError, MissingInputError, ReadError, SplitError, UsageError
-from ctsr.exams import read_slice
 from ctsr.files import atomic_path
 from ctsr.hashing import pseudonym, seed_from, with_names
 from ctsr.infer.conditions import network_input
@@ -30,7 +28,7 @@ from ctsr.models import StateDict
 from ctsr.models.conditioning import is_conditional
 from ctsr.paths import resolve_path
 from ctsr.quantization import QuantizeOptions
-from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, degraded_pairs, native_pairs
+from ctsr.quantization.acceptance import Acceptance, Pair, compare_engines, native_pairs, series_pairs
 from ctsr.quantization.calibration import (
     Calibration,
     QuantizedConv2d,
@@ -48,8 +46,6 @@ HEADER_KEY = "ctsr_int8"
 FORMAT = 1
 FORMER_NAMES = ((".entry.", ".input_quantizer."),)
 """Parts of keys in files of earlier versions, and what they are called now."""
-CHECK_POSITIONS = (0.2, 0.5, 0.8)
-"""Positions of the slices that an engine is checked on, as fractions of a series' length."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +195,10 @@ class Int8Network:
         def check(int8: Engine, fp32: Engine) -> Acceptance:
             quantized = load_quantized(model)
             excluded = frozenset(map(pseudonym, quantized.record.patients if quantized else ()))
-            pairs = self._pairs(model, series, excluded, assume_hu)
+            calibrated_on = self.calibration.series_uids if self.calibration else frozenset[str]()
+            unseen = (s for s in series if s.series_uid not in calibrated_on)
+            usable = (s for s in unseen if pseudonym(s.patient_id) not in excluded)
+            pairs = series_pairs(model, usable, assume_hu=assume_hu)
             if pairs:
                 return compare_engines(int8, fp32, pairs, model.hu_range)
             if quantized is not None:
@@ -209,24 +208,6 @@ class Int8Network:
             )
 
         return check
-
-    def _pairs(
-        self, model: Model, series: Iterable[Series], excluded_patients: frozenset[str], assume_hu: bool
-    ) -> Sequence[Pair]:
-        excluded_series = self.calibration.series_uids if self.calibration else frozenset[str]()
-        for candidate in series:
-            if candidate.series_uid in excluded_series or pseudonym(candidate.patient_id) in excluded_patients:
-                continue
-            last = len(candidate.slices) - 1
-            indices = sorted({round(position * last) for position in CHECK_POSITIONS})
-            with suppress(ReadError):  # reported when this series is processed; the next one serves as well
-                slices = [read_slice(candidate, index, assume_hu=assume_hu).hu for index in indices]
-                conditional, spacing = model.architecture.conditional, candidate.pixel_spacing
-                pairs = degraded_pairs(slices, model.trained_for, model.hu_range, conditional=conditional)
-                for hu in slices:
-                    pairs += native_pairs(hu, spacing, model.scale, model.hu_range, conditional=conditional)
-                return pairs
-        return []
 
 
 CALIBRATION_BATCHES = 12

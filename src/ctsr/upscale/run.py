@@ -1,7 +1,7 @@
 """The whole job: scan, plan, make each series and say what came of it; once, or whenever a folder gets new series."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -93,10 +93,7 @@ def upscale(
     wanted = chosen(inventory, options)
     lender = None if reference is None else read_reference(reference.absolute(), wanted)
 
-    check: EngineCheck | None = None
-    if asked.int8 is not None:
-        all_series = [candidate.series for candidate in wanted]
-        check = asked.int8.check_on_series(model, all_series, assume_hu=options.assume_hu)
+    check = _engine_check(model, asked, [candidate.series for candidate in wanted], options)
     spec = choose_engine(model, asked, check, progress)
     engine = open_engine(spec, model)
     progress.note(f"engine: {engine.name}")
@@ -122,13 +119,26 @@ def upscale(
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
 
 
+def _engine_check(
+    model: Model, asked: EngineRequest, series: Sequence[Series], options: UpscaleOptions
+) -> EngineCheck | None:
+    """What compares a less precise engine with fp32; None where the precision asked for needs none."""
+    if asked.int8 is not None:
+        return asked.int8.check_on_series(model, series, assume_hu=options.assume_hu)
+    if asked.precision == "bf16":
+        from ctsr.quantization.acceptance import check_on_series  # only what is checked needs it
+
+        return check_on_series(model, series, assume_hu=options.assume_hu)
+    return None
+
+
 def with_between(
     network: Network, model: Model, asked: EngineRequest, progress: Progress
 ) -> tuple[EngineConfig, Network]:
     """The same network with what runs a model between slices, in fp32 or a GPU's fp16; and how others open that."""
     precision = asked.precision
-    if precision == "int8":
-        progress.note("between slices: fp32, as INT8 is for models in plane")
+    if precision in ("int8", "bf16"):
+        progress.note(f"between slices: fp32, as {precision} is for models in plane")
         precision = "fp32"
     spec = choose_engine(model, replace(asked, precision=precision, int8=None), None, progress)
     return spec, replace(network, between=open_engine(spec, model), between_meta=model.meta)
@@ -248,8 +258,8 @@ def watch(
         raise UsageError(f"{source}: only a folder can be watched")
     if is_nifti(out):
         raise UsageError(f"{out}: results of a watched folder need a folder")
-    if asked.int8 is not None:
-        raise UsageError("`precision=int8` is checked on the series of one run; watch in fp32 or fp16")
+    if asked.precision in ("int8", "bf16"):
+        raise UsageError(f"`precision={asked.precision}` is checked on the series of one run; watch in fp32 or fp16")
     if options.wanted_slice_spacing is not None and between is None:
         raise UsageError("`slice_spacing` needs a model between slices; name one with `between`")
     check_apart(source, out)

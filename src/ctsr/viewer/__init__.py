@@ -87,8 +87,8 @@ class ViewOptions(HUOptions):
     engine: Literal["auto", "torch", "openvino"] | None = None
     """Inference engine; the one of an evaluation reproduces its numbers to the last digit. Left out: torch, and auto
     with `native`, as of `ctsr upscale`."""
-    precision: Literal["fp32", "int8", "fp16"] = "fp32"
-    """Numeric precision; int8 needs OpenVINO, fp16 a GPU."""
+    precision: Literal["fp32", "bf16", "int8", "fp16"] = "fp32"
+    """Numeric precision; bf16 and int8 need OpenVINO, fp16 a GPU."""
     store: Path | None = None
     """Folder of decoded series; by default the user's cache folder."""
 
@@ -148,8 +148,8 @@ class ViewOptions(HUOptions):
             raise UsageError(f"`{name}` goes with `native`, which shows images as they are")
         if self.wants_slices_between and self.sharpen is not None:
             raise UsageError("`sharpen` is for models in plane; leave it out between slices")
-        if self.wants_slices_between and self.precision == "int8":
-            raise UsageError("`precision` int8 is for models in plane; leave it out")
+        if self.wants_slices_between and self.precision in ("int8", "bf16"):
+            raise UsageError(f"`precision` {self.precision} is for models in plane; leave it out")
         if not 0 <= self.port < 65536:
             raise UsageError(f"`port` {self.port}: a port is a number from 1 to 65535, or 0 for a free one")
         if self.cache_mb < 16:

@@ -23,6 +23,7 @@ from ctsr.infer.conditions import STRENGTHS
 from ctsr.metrics import METRICS
 from ctsr.models.interpolation import LinearFilter
 from ctsr.paths import resolve_path
+from ctsr.quantization.acceptance import check_on_series
 from ctsr.reporting import SILENT, Progress, Silent, listed
 from ctsr.series import PatientExams, Series, check, is_volume
 from ctsr.upscale import UpscaleOptions
@@ -360,7 +361,9 @@ def _on_engine(request: ViewRequest, series: Sequence[Series], progress: Progres
         return None
 
     check: EngineCheck | None = None
-    if request.int8 is not None:
+    if options.precision == "bf16":
+        check = check_on_series(model.model, series, assume_hu=options.assume_hu)
+    elif request.int8 is not None:
         check = request.int8.check_on_series(model.model, series, assume_hu=options.assume_hu)
 
     asked = EngineRequest(options.chosen_engine, options.precision, str(model.device), request.int8)
