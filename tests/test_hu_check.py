@@ -181,3 +181,10 @@ def test_no_real_series_is_refused(real_ct: Path) -> None:
     series = [item for root in roots for item in scan(root).all_series()]
     assert len(series) > 20
     assert [item.path for item in series if DefectKind.IMPLAUSIBLE_HU in kinds(item)] == []
+
+
+def test_no_single_image_of_a_scanner_is_said_to_be_shifted(real_ct: Path) -> None:
+    """Among them lungs in deep inspiration whose air is padding."""
+    series = list(scan(real_ct / "singles").all_series())
+    assert len(series) > 20
+    assert [item.path for item in series if DefectKind.SHIFTED_HU in kinds(item)] == []

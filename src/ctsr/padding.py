@@ -228,7 +228,8 @@ LEAST_LIKE = 0.02
 """Share of air or soft tissue that any slice of a patient or phantom has."""
 SHIFT_REFUSED = 400.0
 """HU: a smaller shift is one of cone-beam scanners, which are not calibrated."""
-SHIFT_WARNED = 120.0
+SHIFT_WARNED = 150.0
+"""HU: lungs in deep inspiration lie 120 above air, and look like it in a slice whose air is padding."""
 STEP = 10.0
 """HU between the offsets that are tried."""
 SMALL_RANGE = 20.0
