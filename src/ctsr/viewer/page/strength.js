@@ -43,7 +43,7 @@ export function bindStrength(wanted) {
   resetStrength();
 }
 
-let exact = null; // of a named strength: 2/3 lies between two places of a slider
+let exact = null; // of a named strength, which may lie between two places of a slider
 
 function asked() {
   const value = (name) => (exact && Math.abs(exact[name] - Number($(name).value)) <= 0.0051 ? exact[name] : Number($(name).value));
