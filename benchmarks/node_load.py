@@ -342,12 +342,12 @@ def fill_disk(run: Run, disk: Path) -> None:
     for event in ("stored", "upscaled"):
         while not run.node.events()[event]:
             time.sleep(0.1)
-        with (disk / "ballast").open("wb") as ballast, suppress(OSError):
+        # The node's own files may have filled it already: then not even an empty file finds room.
+        with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
             while True:
                 ballast.write(bytes(1 << 16))
-                ballast.flush()
         time.sleep(FULL_S)
-        (disk / "ballast").unlink()
+        (disk / "ballast").unlink(missing_ok=True)
 
 
 def runs(folder: Path, load: Load, names: Sequence[str]) -> Generator[Row]:

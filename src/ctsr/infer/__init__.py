@@ -140,7 +140,9 @@ def choose_engine(
     if name == "bf16" and not computes_bf16():
         progress.note("bf16: this processor has no instructions for it: computing in fp32")
         return fp32
-    if check is None or (name == "int8" and asked.int8 is None):
+    if name == "int8" and asked.int8 is None:
+        raise UsageError("no INT8 network is available for this model; choose fp32")
+    if check is None:
         raise UsageError(f"`precision` {name} cannot be checked for this model; choose fp32")
     if asked.int8 is not None and name == "int8":
         progress.note(f"int8: {asked.int8.source(model)}")
