@@ -19,9 +19,11 @@ from ctsr.exams import read_slice
 from ctsr.infer import EngineRequest, by_network, telling
 from ctsr.infer.conditions import MOST_NOISE, STRENGTHS, Strength
 from ctsr.models.interpolation import enlarge
+from ctsr.quality import BeforeAfter
+from ctsr.quality.noise import NoiseEstimate
 from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.run import upscale
-from ctsr.upscale.tuning import strength_of
+from ctsr.upscale.tuning import Tuning, strength_of
 from tests.made.ct import body, save_series
 from tests.made.exams import only_series
 from tests.made.listener import Listener
@@ -108,6 +110,16 @@ def test_what_is_left_of_a_faint_disc_is_more_the_less_is_denoised(noise_hu: flo
     shares = [left(denoise) for denoise in (1.0, 0.7, STRENGTHS["standard"].denoise, 0.2)]
     assert shares == sorted(shares)
     assert shares[2] > 0.65 > 0.6 > shares[0]
+
+
+def test_a_bound_that_is_not_kept_says_what_to_do_where_the_model_can_be_told() -> None:
+    noise = NoiseEstimate(20.0, None, 9)
+    found = BeforeAfter(20.0, 0.9, 0.0, 0.0, 9.0, {}, slices=1)
+    told = Tuning(STRENGTHS["standard"], None, 1.0, noise, found, found)
+    noisier, disagreeing = told.warnings()
+    assert noisier.endswith("; a larger `denoise` leaves less")
+    assert "`consistent`" in disagreeing
+    assert not any("denoise" in line for line in replace(told, strength=None).warnings())
 
 
 def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:

@@ -20,6 +20,12 @@ from ctsr.volume import VoxelsHU
 
 MOST_NOISE_RATIO = 1.0
 """Noise of a result over that of its source, with `limit_noise`."""
+REMEDIES = {
+    "noise out/in": "; a larger `denoise` leaves less",
+    "overshoot": "; a smaller `sharpen` leaves less",
+    "agreement": "; a smaller `denoise`, or `consistent`, keeps more of the source",
+}
+"""What to do about a bound that is not kept, for a model that can be told."""
 HALVINGS = 12
 """Steps in which the network's share is found."""
 
@@ -46,7 +52,9 @@ class Tuning:
 
     def warnings(self) -> list[str]:
         """A line for each bound that the result does not keep, and for the network's share."""
-        lines = [checked.warning for checked in check(self.before_after, self.bicubic) if not checked.kept]
+        broken = [checked for checked in check(self.before_after, self.bicubic) if not checked.kept]
+        remedies = {} if self.strength is None else REMEDIES
+        lines = [checked.warning + remedies.get(checked.bound.name, "") for checked in broken]
         if self.network_share < 1:
             lines.append(
                 f"the model alone would be noisier than the source: {1 - self.network_share:.0%} interpolation is "
