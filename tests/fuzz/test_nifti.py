@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from ctsr.errors import CtsrError
-from ctsr.exams import read_slice, scan_patient
+from ctsr.exams import scan_patient
 from ctsr.series import Series
-from tests.fuzz.mutants import MUTANTS, HungError, Outcome, Tally
+from tests.fuzz.mutants import MUTANTS, Outcome, Read, Tally, judged
 from tests.made.ct import chest
 
 COUNT = int(os.environ.get("CTSR_FUZZ", "60"))
@@ -63,17 +62,10 @@ def mutant(content: bytes, rng: Generator) -> bytes:
 
 def outcome(path: Path) -> tuple[Outcome, str]:
     """Scan and read a file, and judge values and places by nibabel; with a word on what is wrong."""
-    try:
-        exams = scan_patient(path)
-        found = [(series, i, read_slice(series, i)) for series in exams.series for i in range(len(series.slices))]
-    except CtsrError as error:
-        return (Outcome.NAMED, "") if "\n" not in str(error) else (Outcome.TRACEBACK, "several lines")
-    except HungError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - whatever else gets through is what is looked for
-        return Outcome.TRACEBACK, f"{type(error).__name__}: {error}"
-    if not found:
-        return Outcome.NAMED, ""
+    return judged(path, partial(_beside_nibabel, path))
+
+
+def _beside_nibabel(path: Path, found: list[Read]) -> tuple[Outcome, str]:
     image = nib.load(path)
     values = np.asanyarray(image.dataobj)
     values = values.reshape(values.shape[:3])

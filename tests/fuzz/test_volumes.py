@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from ctsr.errors import CtsrError
-from ctsr.exams import read_slice, scan_patient
-from tests.fuzz.mutants import MOST_MEMORY, MUTANTS, HungError, Outcome, Tally, memory_peak
+from tests.fuzz.mutants import MOST_MEMORY, MUTANTS, Outcome, Read, Tally, judged, memory_peak
 from tests.made.ct import chest
 
 sitk = pytest.importorskip("SimpleITK")
@@ -99,17 +97,10 @@ def mutant(content: bytes, suffix: str, rng: Generator) -> bytes:
 
 def outcome(path: Path) -> tuple[Outcome, str]:
     """Scan and read a file, and judge values and places by SimpleITK; with a word on what is wrong."""
-    try:
-        exams = scan_patient(path)
-        found = [(series, i, read_slice(series, i)) for series in exams.series for i in range(len(series.slices))]
-    except CtsrError as error:
-        return (Outcome.NAMED, "") if "\n" not in str(error) else (Outcome.TRACEBACK, "several lines")
-    except HungError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - whatever else gets through is what is looked for
-        return Outcome.TRACEBACK, f"{type(error).__name__}: {error}"
-    if not found:
-        return Outcome.NAMED, ""
+    return judged(path, partial(_beside_simpleitk, path))
+
+
+def _beside_simpleitk(path: Path, found: list[Read]) -> tuple[Outcome, str]:
     image = sitk.ReadImage(path)
     for series, index, pixels in found:
         if (pixels.hu == CANARY).all():

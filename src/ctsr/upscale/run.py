@@ -242,7 +242,7 @@ def watch(
         source: folder to watch; only read.
         out: receives the results.
         model: the model.
-        asked: engine, precision and device; not INT8, which is checked on the series of one run.
+        asked: engine, precision and device; not int8 or bf16, which are checked on the series of one run.
         options: the series, their slices, and what is written.
         settle_s: seconds without change after which a series is complete.
         between: the model between slices, where `options` want slices there.
