@@ -187,7 +187,7 @@ def main() -> None:
     generator = find_model(given.model)
     if given.speed:
         bench = Bench(generator, None, {}, given.folder)
-        images = [torch.from_numpy(image) for image in SyntheticSlices.of(generator)()]
+        images = [torch.from_numpy(image) for image in SyntheticSlices().images(generator)]
         engine = bench.quantized(calibrated(generator.net, images))
         print(f"{given.model}: INT8 ×{_ratio(engine, bench.exact, input_channels(generator.net)):.2f}")
         return

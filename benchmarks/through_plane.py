@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 import ctsr
 from ctsr.checkpoint import find_model
@@ -33,11 +32,11 @@ from ctsr.evaluate.planes import super_resolve_thick
 from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures, series_section
 from ctsr.hu import tissue_masks
 from ctsr.infer import EngineRequest, choose_engine, open_engine
-from ctsr.infer.engine import OpenvinoEngine, converted
+from ctsr.infer.engine import Engine, OpenvinoEngine, converted
 from ctsr.padding import SlicePixels
 from ctsr.phantom import make_exams
-from ctsr.quantization.acceptance import FEWEST_PIXELS
-from ctsr.quantization.calibration import calibrate_ranges, correct_bias, fake_quantized
+from ctsr.quantization.acceptance import FEWEST_PIXELS, SyntheticSlices, compare_engines, series_pairs
+from ctsr.quantization.quantized_model import Int8Network
 from ctsr.through_plane import (
     THIN_ENOUGH,
     Block,
@@ -76,12 +75,7 @@ def main() -> None:
     parser.add_argument("--order", action="store_true", help="in plane first, or between slices first")
     parser.add_argument("--cost", type=int, metavar="N", help="time and memory for N slices of 5 mm, 512², to 1 mm")
     parser.add_argument("--memory", type=int, metavar="N", help="memory of `ctsr upscale` on N slices of 1.25 mm, 512²")
-    parser.add_argument(
-        "--precisions",
-        type=Path,
-        metavar="SERIES",
-        help="loss and time in bf16 and INT8; calibrates",
-    )
+    parser.add_argument("--precisions", action="store_true", help="loss and time in bf16 and INT8")
     parser.add_argument("--profiles", action="store_true", help="loss by a profile that is not the true one")
     given = parser.parse_args()
     console = Console()
@@ -89,7 +83,7 @@ def main() -> None:
         print_profiles(given.model, given.roots, console)
         return
     if given.precisions:
-        print_precisions(given.model, given.precisions, given.roots, console)
+        print_precisions(given.model, given.roots, console)
         return
     if given.memory:
         print_memory(given.model, given.memory)
@@ -144,42 +138,17 @@ def print_cost(name: str, count: int, console: Console) -> None:
     print(f"memory {_resident() / 2**30:.2f} GiB at most, {at_rest / 2**30:.2f} GiB before; load of the machine {load}")
 
 
-class Bf16Engine(OpenvinoEngine):
-    """Lets OpenVINO compute in bfloat16 where the processor has it."""
+def print_precisions(name: str, roots: Sequence[Path], console: Console) -> None:
+    """Compare bf16 and INT8 with fp32 on the middle of thin series, made 5 mm thick; then what users' series pass.
 
-    def __init__(self, xml: Path) -> None:
-        super().__init__(xml)
-        self._options["INFERENCE_PRECISION_HINT"] = "bf16"
-
-
-class NotingEngine(OpenvinoEngine):
-    """Keeps what the network is given."""
-
-    def __init__(self, xml: Path, *, threads: int) -> None:
-        super().__init__(xml, threads=threads)
-        self.images: list[Tensor] = []
-
-    def __call__(self, lr: Tensor) -> Tensor:
-        """See `Engine`."""
-        self.images.append(lr)
-        return super().__call__(lr)
-
-
-def print_precisions(name: str, calibration: Path, roots: Sequence[Path], console: Console) -> None:
-    """Compare bfloat16 and a trunk in INT8 with fp32 on the middle of thin series, made 5 mm thick; one core."""
+    One core.
+    """
     model = find_model(name, kind="between slices", progress=console)
-    exact = OpenvinoEngine(converted(model.net), threads=1)
-    noting = NotingEngine(converted(model.net), threads=1)
     thick = SliceProfile(5.0)
-    for _, case in _middles(calibration, thick, 5.0):
-        super_resolve_thick(noting, model.hu_range, case)
-    quantized = fake_quantized(model.net)
-    calibrate_ranges(quantized, noting.images[::16])
-    correct_bias(quantized, model.net, noting.images[::16])
-    engines = {
-        "fp32": exact,
-        "bf16": Bf16Engine(converted(model.net)),
-        "int8": OpenvinoEngine(converted(quantized), "int8", threads=1),
+    engines: dict[str, Engine] = {
+        "fp32": OpenvinoEngine(converted(model.net), threads=1),
+        "bf16": OpenvinoEngine(converted(model.net), "bf16", threads=1),
+        "int8": Int8Network(SyntheticSlices()).open(model, threads=1),
     }
     print("| series | | PSNR, dB | loss, dB | largest shift of a tissue, HU | any voxel, HU | CPU time |")
     print("|---|---|---:|---:|---:|---:|---:|")
@@ -197,6 +166,16 @@ def print_precisions(name: str, calibration: Path, roots: Sequence[Path], consol
             shift = max((float(apart[mask].mean()) for mask in masks if mask.sum() > FEWEST_PIXELS), key=abs)
             numbers = f"{psnr[kind]:.2f} | {psnr['fp32'] - psnr[kind]:.3f} | {shift:+.2f} | {np.abs(apart).max():.0f}"
             print(f"| {patient} | {kind} | {numbers} | {seconds[kind] / seconds['fp32']:.2f} × |", flush=True)
+
+    print("\n| series | | loss, dB | largest bias, HU | any voxel, HU | |\n|---|---|---:|---:|---:|---|")
+    for patient in (patient for root in roots for patient in ctsr.scan(root).usable):
+        if not (pairs := series_pairs(model, patient.series, assume_hu=True)):
+            continue
+        for kind in ("bf16", "int8"):
+            found = compare_engines(engines[kind], engines["fp32"], pairs, model.hu_range)
+            numbers = f"{found.loss_db:.3f} | {found.largest_bias_hu:+.2f} | {found.most_apart_hu:.0f}"
+            used = "in use" if found.passes else "fp32"
+            print(f"| {patient.patient_id} | {kind} | {numbers} | {used} |", flush=True)
 
 
 def _middles(root: Path, profile: SliceProfile, distance: float) -> Iterator[tuple[str, ThickenedVolume]]:

@@ -52,15 +52,9 @@ def run() -> None:
         _programs(folder)
 
 
-@dataclass(frozen=True)
-class _FewImages:
+def _few_images() -> Sequence[npt.NDArray[np.float32]]:
     """A calibration that is quick: speed does not depend on it, and accuracy is not measured here."""
-
-    key: str = "benchmark"
-    series_uids: frozenset[str] = frozenset()
-
-    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
-        return [np.random.default_rng(i).uniform(-1, 1, (1, 1, 32, 32)).astype(np.float32) for i in range(2)]
+    return [np.random.default_rng(i).uniform(-1, 1, (1, 1, 32, 32)).astype(np.float32) for i in range(2)]
 
 
 def _engines(folder: Path) -> None:
@@ -69,7 +63,7 @@ def _engines(folder: Path) -> None:
     patient, slices = _chest(folder)
     whole = slices[:1]
     exact = OpenvinoEngine(converted(net, folder))
-    rounded = OpenvinoEngine(convert_calibrated(net, _FewImages(), folder), "int8")
+    rounded = OpenvinoEngine(convert_calibrated(net, "benchmark", _few_images, folder), "int8")
     contenders = {
         PLAIN: _Contender(_eager(net), whole),
         "torch fp32, channels last": _Contender(TorchEngine(net), whole),

@@ -267,7 +267,6 @@ def test_a_root_without_truth_is_refused_in_one_line(tmp_path: Path, tested: Mod
         ["--planes", "0"],
         ["--degradation", "clean"],
         ["--alphas", "0.5"],
-        ["--precision", "int8"],
     ],
 )
 def test_flags_that_mean_nothing_here_are_refused(

@@ -11,18 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctsr.checkpoint import Model, load_model
+from ctsr.checkpoint import Model, find_model, load_model
 from ctsr.degrade import Degradation
-from ctsr.exams import scan
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import Engine, EngineRequest, TorchEngine, choose_engine, open_engine
 from ctsr.infer.engine import OpenvinoEngine, openvino_core
 from ctsr.models import Architecture, build
 from ctsr.models.networks import RRDBNet
 from ctsr.quantization.acceptance import (
+    BETWEEN,
     Acceptance,
     Pair,
     SyntheticSlices,
+    between_pairs,
     compare_engines,
     degraded_pairs,
     native_pairs,
@@ -32,7 +33,7 @@ from ctsr.quantization.quantized_model import Int8Network
 from tests.made.ct import body
 from tests.made.exams import save_patients
 from tests.made.listener import Listener
-from tests.made.model import save_model
+from tests.made.model import save_model, save_slice_model
 from tests.needs import needs
 from tests.quality.images import ct_noise, torso
 
@@ -48,15 +49,14 @@ class Discs:
 
     gain: float = 1.0
 
-    @property
-    def key(self) -> str:
+    def key(self, _model: Model | None = None, /) -> str:
         return f"{self.gain:08.4f} discs"
 
     @property
     def series_uids(self) -> frozenset[str]:
         return frozenset()
 
-    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+    def images(self, _model: Model | None = None, /) -> Sequence[npt.NDArray[np.float32]]:
         return [(self.gain * pair.lr).numpy() for pair in sample_pairs(seed=50)]
 
 
@@ -80,7 +80,7 @@ def choose(net: nn.Module, path: Path, calibration: Discs) -> tuple[str, str]:
 
 def test_int8_that_is_as_good_is_used(bilinear_net: nn.Module, tmp_path: Path) -> None:
     name, note = choose(bilinear_net, tmp_path, Discs())
-    assert name == f"openvino int8 calibrated {Discs().key[:8]}"
+    assert name == f"openvino int8 calibrated {Discs().key()[:8]}"
     assert "in use" in note
 
 
@@ -102,7 +102,7 @@ def test_int8_that_is_worse_gives_way_to_fp32_and_says_so(busy_net: nn.Module, t
 
 def in_fp32(net: nn.Module, folder: Path) -> tuple[list[str], int]:
     """The convolutions that were not quantised, and how many there are."""
-    model = openvino_core().read_model(convert_calibrated(net, Discs(), folder))
+    model = openvino_core().read_model(convert_calibrated(net, Discs().key(), Discs().images, folder))
     convolutions = [one for one in model.get_ordered_ops() if one.get_type_name() == "Convolution"]
     weights = {one.get_friendly_name(): one.input_value(1).get_node() for one in convolutions}
     # Weights of 8 bits are widened and scaled where they are used.
@@ -125,7 +125,7 @@ def test_of_a_network_with_a_skip_the_trunk_is_convert_calibrated(tmp_path: Path
 
 
 def test_the_mean_of_int8_is_that_of_fp32(busy_net: nn.Module, tmp_path: Path) -> None:
-    fast = OpenvinoEngine(convert_calibrated(busy_net, Discs(), tmp_path), "int8")
+    fast = OpenvinoEngine(convert_calibrated(busy_net, Discs().key(), Discs().images, tmp_path), "int8")
     verdict = compare_engines(fast, TorchEngine(busy_net), sample_pairs(), DEFAULT_RANGE)
     assert abs(verdict.bias_hu) < 0.5
     assert verdict.num_slices == 3
@@ -202,8 +202,8 @@ def test_a_conditional_network_is_calibrated_and_checked_on_what_each_strength_t
     assert [blur for blur, _ in told] == pytest.approx([0, 0.275, 0.88])
     assert [noise for _, noise in told] == pytest.approx([0, 30, 30], rel=0.06)
     root = save_patients(tmp_path, ("anna",), slices=1, size=40)
-    series = tuple(scan(root).all_series())
-    images = ExamSlices(series, Degradation(), DEFAULT_RANGE, conditional=True)()
+    model = find_model("ctsr-x2")
+    images = ExamSlices.below(root).images(model)
     assert [image.shape for image in images] == [(1, 3, 20, 20)] + [(1, 3, 40, 40)] * 3
     assert [float(image[0, 1].max()) for image in images[1:]] == pytest.approx([0, 0.275, 0.88])
 
@@ -211,17 +211,40 @@ def test_a_conditional_network_is_calibrated_and_checked_on_what_each_strength_t
 def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
     root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=5, size=40)
     generator = load_model(save_model(tmp_path / "model" / "best.pth"))
-    one = ExamSlices.below(root, generator)
+    one = ExamSlices.below(root)
     # Two degraded slices of each series, and one of each as it is.
-    assert [image.shape for image in one()] == [(1, 1, 20, 20)] * 4 + [(1, 1, 40, 40)] * 2
-    assert one.key == ExamSlices.below(root, generator).key
-    assert one.key != ExamSlices.below(root / "anna", generator).key
+    assert [image.shape for image in one.images(generator)] == [(1, 1, 20, 20)] * 4 + [(1, 1, 40, 40)] * 2
+    assert one.key(generator) == ExamSlices.below(root).key(generator)
+    assert one.key(generator) != ExamSlices.below(root / "anna").key(generator)
     assert one.series_uids == {"1.3.1", "1.3.2"}
 
 
-def test_the_synthetic_calibration_is_the_same_on_every_run() -> None:
-    one, other = (SyntheticSlices(Degradation(), DEFAULT_RANGE) for _ in range(2))
-    assert one.key == other.key
-    images = one()
+def test_the_synthetic_calibration_is_the_same_on_every_run(tmp_path: Path) -> None:
+    model = load_model(save_model(tmp_path / "best.pth"))
+    one, other = SyntheticSlices(), SyntheticSlices()
+    assert one.key(model) == other.key(model)
+    images = one.images(model)
     assert len(images) >= 6
     assert max(float(image.max()) for image in images) == 1  # an implant among them
+
+
+def test_a_model_between_slices_is_calibrated_and_checked_on_slices_made_thick(tmp_path: Path) -> None:
+    model = load_model(save_slice_model(tmp_path / "z.pth"))
+    axial = torso()
+    pairs = between_pairs([axial, axial[:15], axial[:, :1]], model.hu_range)
+    assert len(pairs) == len(BETWEEN)  # the other two are too small for three thick slices
+    for (thickness, distance), pair in zip(BETWEEN, pairs, strict=True):
+        assert pair.hr is not None
+        assert pair.lr.shape == (1, 5, *pair.hr.shape[2:])
+        assert [float(pair.lr[0, channel, 0, 0]) for channel in (1, 2, 3)] == [thickness, distance, 0]
+        rows = pair.lr[0, 4, :, 0]
+        assert float(rows.abs().max()) <= distance / 2  # to the nearest of the thick slices
+        where = int(rows.abs()[8:].argmin()) + 8
+        assert rows[where] == 0
+        # On a thick slice interpolation is that slice: the mean over as many rows of the truth.
+        mean = pair.hr[0, 0, where - int(thickness) // 2 : where + int(thickness) // 2 + 1].mean(dim=0)
+        assert float((pair.lr[0, 0, where] - mean).abs().max()) * model.hu_range.hu_per_unit < 0.01
+        assert float((pair.lr[0, 0] - pair.hr[0, 0]).abs().max()) * model.hu_range.hu_per_unit > 50
+    images = SyntheticSlices().images(model)
+    assert {image.shape[1] for image in images} == {5}
+    assert "between slices" in SyntheticSlices().key(model)

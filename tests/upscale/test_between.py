@@ -1,6 +1,7 @@
 """Slices between slices on disk: DICOM and NIfTI in and out, and what is refused."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from ctsr.cli.main import main
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import read_volume
 from ctsr.infer import EngineRequest
+from ctsr.infer.engine import computes_bf16
 from ctsr.upscale import UpscaleOptions, writers
 from ctsr.upscale import between as upscale_between
 from ctsr.upscale.between import pick_models
@@ -22,6 +24,7 @@ from ctsr.upscale.run import Report, upscale
 from tests.made.ct import Edit, body, ct_slice, save, save_series, slices, write
 from tests.made.exams import only_series
 from tests.made.listener import Listener
+from tests.needs import needs
 from tests.oracles import dciodvfy_errors
 
 
@@ -193,22 +196,41 @@ def test_the_command_takes_the_model_that_comes_with_ctsr(
     assert len(list((tmp_path / "out").glob("*.dcm"))) == 15
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["quantize", "Z"],
-        ["upscale", "S", "OUT", "--slice_spacing", "1", "--slice_model", "Z", "--precision", "int8"],
-        ["upscale", "S", "OUT", "--slice_spacing", "1", "--slice_model", "Z", "--precision", "bf16"],
-    ],
-)
-def test_int8_and_bf16_are_refused_between_slices_in_one_line(
-    words: list[str], series: Path, tmp_path: Path, between: Model, capsys: pytest.CaptureFixture[str]
+def test_quantize_refuses_a_model_between_slices_in_one_line(
+    between: Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = {"Z": str(between.path), "S": str(series), "OUT": str(tmp_path / "out")}
-    assert main([names.get(word, word) for word in words]) == 2
+    assert main(["quantize", str(between.path)]) == 2
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
-    assert "in plane" in line or "models between slices compute in fp32" in line
+    assert "`upscale --precision int8` does it" in line
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize("in_plane", [(), ("--model_path", "ctsr-x2")])
+def test_other_number_formats_are_checked_between_slices_as_in_plane(
+    precision: str,
+    in_plane: tuple[str, ...],
+    series: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    needs(find_spec("openvino") is not None, "install ctsr[fast] to run this")
+    needs(precision == "int8" or computes_bf16(), "this processor has no bf16")
+    monkeypatch.setenv("CTSR_CACHE", str(tmp_path / "cache"))
+    made: dict[str, np.ndarray] = {}
+    for name in ("fp32", precision):
+        words = [str(series), str(tmp_path / name), "--slice_spacing", "1", "--precision", name, *in_plane]
+        assert main(["upscale", *words]) == 0
+        made[name] = read_volume(only_series(tmp_path / name)).hu
+    said = [line for line in capsys.readouterr().err.splitlines() if f"{precision} loses" in line]
+    assert len(said) == 1 + len(in_plane) // 2  # each network is checked, and once
+    record = json.loads((tmp_path / precision / "run.json").read_text())
+    used = record["between"]["engine"]
+    assert used.startswith(f"openvino {precision if 'in use' in said[-1] else 'fp32'}")
+    apart = made[precision] - made["fp32"]
+    assert np.abs(apart).max() <= 100
+    assert abs(apart.mean()) < 0.5
 
 
 @pytest.mark.parametrize(

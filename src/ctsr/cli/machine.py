@@ -189,7 +189,7 @@ def _engines() -> Iterator[Finding]:
         return OpenvinoEngine(converted(generator.net), "bf16")
 
     def int8(generator: "Model") -> "Engine":
-        return Int8Network(SyntheticSlices.of(generator)).open(generator)
+        return Int8Network(SyntheticSlices()).open(generator)
 
     makers: dict[str, Callable[[Model], Engine]] = {"torch fp32": lambda generator: TorchEngine(generator.net)}
     if is_installed():

@@ -297,7 +297,9 @@ class Quantize:
 
         model = find_model(self.model, kind="any", progress=console)
         if model.architecture.is_through_plane:
-            raise UsageError(f"{model.path}: models between slices compute in fp32, or in a GPU's fp16; not in INT8")
+            raise UsageError(
+                f"{model.path}: models between slices are not quantized in advance; `upscale --precision int8` does it"
+            )
         if self.out is None:
             check_own_folder(model.path)
         out = native_path(self.out) if self.out else quantized_path(model.path)

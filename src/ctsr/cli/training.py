@@ -158,7 +158,7 @@ class Evaluate:
         from ctsr.quantization.quantized_model import Int8Network
 
         degradation = self.degradation_for(models[0], console)
-        int8 = Int8Network(SyntheticSlices.of(models[0].model))
+        int8 = Int8Network(SyntheticSlices())
         evaluation = evaluate(models, degradation, self.options, int8=int8, workers=workers, progress=console)
         show(console, evaluation)
         return int(bool(evaluation.failures))
@@ -199,6 +199,8 @@ class Evaluate:
             series_section,
             study_sections,
         )
+        from ctsr.quantization.acceptance import SyntheticSlices
+        from ctsr.quantization.quantized_model import Int8Network
 
         if self.alphas or self.pretrained_g or self.jobs > 1 or self.dask or self.scale or self.degradation.given():
             raise UsageError(
@@ -209,7 +211,7 @@ class Evaluate:
         models = [
             load_model_under_test(name, device=self.device, kind="between slices", progress=console) for name in names
         ]
-        result = evaluate_through_plane(models, self.options, console)
+        result = evaluate_through_plane(models, self.options, console, int8=Int8Network(SyntheticSlices()))
         (table,) = series_section(method_figures(result)).tables
         console.table(f"{table.title}, metrics in {result.plan.domains[0].text}", table.columns, table.rows)
         for study in (study for section in study_sections(result) for study in section.tables):
@@ -346,7 +348,7 @@ class View:
             raise UsageError("no images given; give a patient's folder: ctsr view DIR")
         model = self._model(console)
         degradation = self._degradation(model, console)
-        int8 = Int8Network(SyntheticSlices.of(model.model)) if model and not self.options.wants_slices_between else None
+        int8 = Int8Network(SyntheticSlices()) if model else None
         return ViewRequest(folder, model, degradation, self.options, self.common.given, int8)
 
     def _model(self, console: Console) -> "ModelUnderTest | None":

@@ -102,10 +102,8 @@ class Upscale:
         slice_model = find_model(self.slice_model, kind="any", progress=console) if self.slice_model else None
         models = pick_models(named, slice_model, self.options, partial(find_model, kind="any", progress=console))
         model = models.model
-        if self.precision in ("int8", "bf16") and model is models.between:
-            raise UsageError(f"`precision={self.precision}` is for models in plane; leave it out")
         device = pick_device(self.device, progress=console)
-        int8 = self._int8(model, console) if self.precision == "int8" else None
+        int8 = self._int8(console) if self.precision == "int8" else None
         asked = EngineRequest(self.engine, self.precision, str(device), int8, threads_each(self.jobs))
         if self.watch:
             return self._watch(source, out, models, asked, console)
@@ -148,15 +146,14 @@ class Upscale:
             console.note("closed")
         return 0
 
-    def _int8(self, model: "Model", console: Console) -> "Int8Network":
+    def _int8(self, console: Console) -> "Int8Network":
         from ctsr.quantization.acceptance import SyntheticSlices
         from ctsr.quantization.calibration import ExamSlices
         from ctsr.quantization.quantized_model import Int8Network
 
         if self.calibration is None:
-            return Int8Network(SyntheticSlices.of(model))
-        root = resolve_path(self.calibration, progress=console)
-        return Int8Network(ExamSlices.below(root, model))
+            return Int8Network(SyntheticSlices())
+        return Int8Network(ExamSlices.below(resolve_path(self.calibration, progress=console)))
 
 
 def show(console: Console, report: "Report", out: Path) -> None:

@@ -42,11 +42,12 @@ from ctsr.files import file_state, write_json
 from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trials_between
 from ctsr.hashing import digest, rng_from
 from ctsr.hu import HURange
-from ctsr.infer import Engine, EngineRequest, TorchEngine
+from ctsr.infer import Engine, EngineRequest, Int8Support, TorchEngine
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
 from ctsr.paths import resolve_path
 from ctsr.physics.transfer import slice_sensitivity
+from ctsr.quantization.acceptance import check_on_series
 from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import PatientExams, Series, check
 from ctsr.series_quality import read_judged_volume
@@ -198,9 +199,19 @@ class ThroughPlaneResult:
 
 
 def plan_through_plane(
-    models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress = SILENT
+    models: Sequence[ModelUnderTest],
+    options: EvaluateOptions,
+    progress: Progress = SILENT,
+    *,
+    int8: Int8Support | None = None,
 ) -> ThroughPlanePlan:
     """Find the thin series that can be truth.
+
+    Args:
+        models: between slices.
+        options: the roots, the thick slices and what is measured.
+        progress: receives notes.
+        int8: opens the network where the precision is int8.
 
     Raises:
         MissingInputError: there is none.
@@ -208,18 +219,20 @@ def plan_through_plane(
     """
     if len({model.hu_range for model in models}) != 1:
         raise UsageError("models are compared on the same HU range: evaluate them one by one")
-    if options.precision in ("int8", "bf16"):
-        raise UsageError(f"`precision` {options.precision} is for models in plane; leave it out")
     asked = options.metrics if options.metrics != ("default",) else DEFAULT_METRICS
     metrics = choose_metrics(asked)
     device = str(models[0].device)
-    request = EngineRequest(options.engine, options.precision, device)
+    request = EngineRequest(options.engine, options.precision, device, int8)
     perceptual = choose_perceptual(
         metrics, options.lpips, options.cache, backend=options.perceptual_backend, progress=progress
     )
     series, failures = _thin_series(models, options, progress)
+    assume_hu = options.assume_hu
     return ThroughPlanePlan(
-        tuple(model.on_engine(request, None, progress) for model in models),
+        tuple(
+            model.on_engine(request, check_on_series(model.model, request, series, assume_hu=assume_hu), progress)
+            for model in models
+        ),
         options,
         domains_of(options),
         metrics,

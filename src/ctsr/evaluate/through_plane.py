@@ -44,6 +44,7 @@ from ctsr.files import write_atomically, write_json
 from ctsr.hallucination.lesion_insertion import Lesion, LesionTrial
 from ctsr.hashing import digest
 from ctsr.hu import PRESETS, TISSUES
+from ctsr.infer import Int8Support
 from ctsr.reporting import SILENT, Progress, counted, safe_name
 
 ACROSS = ("coronal", "sagittal")
@@ -90,7 +91,11 @@ class MethodFigures:
 
 
 def evaluate_through_plane(
-    models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress = SILENT
+    models: Sequence[ModelUnderTest],
+    options: EvaluateOptions,
+    progress: Progress = SILENT,
+    *,
+    int8: Int8Support | None = None,
 ) -> ThroughPlaneResult:
     """Measure networks between slices on thin series, beside interpolation along the slices' normal.
 
@@ -98,13 +103,14 @@ def evaluate_through_plane(
         models: between slices, of one HU range.
         options: `thickness`, `distance` and `planes`; roots, windows, masks, metrics, engine.
         progress: told what is done, and which series are left out.
+        int8: opens the network where the precision is int8.
 
     Raises:
         MissingInputError: no series can be truth.
         UsageError: a metric, window or engine that does not exist.
         CtsrError: nothing could be measured.
     """
-    plan = plan_through_plane(models, options, progress)
+    plan = plan_through_plane(models, options, progress, int8=int8)
     with output_folder(options.output_dir, plan.stem, plan.fingerprint) as folder:
         write_json(folder.config_json, plan.config())
         draw = None if options.no_plots else partial(draw_strips, folder=folder.plots)

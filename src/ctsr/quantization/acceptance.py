@@ -1,8 +1,8 @@
-"""Acceptance of an INT8 engine: compared with fp32 on degraded slices, whose HR is known, and on slices as they are."""
+"""Acceptance of an engine in INT8 or bf16: compared with fp32 on simulated and on real inputs."""
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +17,13 @@ from ctsr.degrade import Degradation, DegradationSampler, degrade
 from ctsr.errors import DomainError, ReadError, UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.hu import HURange, tissue_masks
+from ctsr.infer import EngineCheck, EngineRequest
 from ctsr.infer.conditions import STRENGTHS, network_input
 from ctsr.infer.engine import Engine, super_resolve
-from ctsr.models.conditioning import with_conditions
+from ctsr.models.conditioning import FOLD, ThroughPlaneConditions, through_plane_input, with_conditions
 from ctsr.quality.noise import measure_noise
 from ctsr.series import Series
+from ctsr.through_plane import SliceProfile, thicken, to_nearest
 from ctsr.volume import VoxelsHU
 
 MAX_LOSS_DB = 0.05
@@ -37,6 +39,10 @@ NATIVE_SIDE = 256
 CHECK_POSITIONS = (0.2, 0.5, 0.8)
 """Positions of the slices that an engine is checked on, as fractions of a series' length."""
 
+BETWEEN = ((5.0, 5.0), (5.0, 3.0), (3.0, 3.0))
+"""Thickness and distance of the slices that inputs of a model between slices are made from, in wanted slices."""
+FEWEST_ROWS = 16
+"""Of an axial slice that is made thick: three slices of 5 rows must find room."""
 PATIENTS = 6
 """They cover every scanner of the set, and an implant."""
 
@@ -46,7 +52,7 @@ class Pair:
     """An input of the network, and the slice that it was made from."""
 
     lr: Tensor
-    """``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` for a conditional network."""
+    """``(1, 1, h, w)`` in [-1, 1]; ``(1, 3, h, w)`` for a conditional network, ``(1, 5, z, w)`` between slices."""
     hr: Tensor | None
     """``(1, 1, s·h, s·w)`` in [-1, 1]; None for a slice as it is."""
 
@@ -121,11 +127,7 @@ def native_pairs(
         hu_range: HU that it sees as [-1, 1].
         conditional: whether the network takes conditions.
     """
-    rows, columns = hu.shape
-    top = max(0, rows - NATIVE_SIDE) // 2
-    left = max(0, columns - NATIVE_SIDE) // 2
-    part = hu[top : top + NATIVE_SIDE, left : left + NATIVE_SIDE]
-    unit = torch.from_numpy(hu_range.to_unit(part).astype(np.float32))[None, None]
+    unit = torch.from_numpy(hu_range.to_unit(_middle(hu)).astype(np.float32))[None, None]
     if not conditional:
         return [Pair(unit, None)]
     noise_hu = measure_noise([hu], pixel_spacing).sigma_hu or 0.0
@@ -133,30 +135,80 @@ def native_pairs(
     return [Pair(with_conditions(unit, [conditions]), None) for conditions in told]
 
 
+def _middle(hu: VoxelsHU) -> VoxelsHU:
+    rows, columns = hu.shape
+    top, left = max(0, rows - NATIVE_SIDE) // 2, max(0, columns - NATIVE_SIDE) // 2
+    return hu[top : top + NATIVE_SIDE, left : left + NATIVE_SIDE]
+
+
+def between_pairs(slices: Iterable[VoxelsHU], hu_range: HURange) -> list[Pair]:
+    """Inputs of a network between slices, made of axial slices ``(rows, columns)`` in HU, which it also learns from.
+
+    The middle of each is made thick along its rows, as far apart as `BETWEEN` says, and interpolated; no noise is told.
+    """
+    pairs: list[Pair] = []
+    for hu in slices:
+        unit = hu_range.to_unit(_middle(hu)).astype(np.float32)
+        unit = unit[:, : unit.shape[1] // FOLD * FOLD]
+        if len(unit) < FEWEST_ROWS or not unit.shape[1]:
+            continue
+        for thickness, distance in BETWEEN:
+            made = thicken(unit[:, None], 1.0, SliceProfile(thickness), distance)
+            grid, num_rows = made.grid, made.grid.num_wanted // FOLD * FOLD
+            wanted = grid.wanted_positions(0, num_rows)
+            plane = torch.from_numpy(made.interpolated("cubic")[None, :num_rows, 0])
+            nearest = to_nearest(grid.source_positions(0, grid.count), wanted).astype(np.float32)
+            told = ThroughPlaneConditions(thickness, distance, 0.0)
+            lr = through_plane_input(plane[None], [told], torch.from_numpy(nearest)[None])
+            pairs.append(Pair(lr, torch.from_numpy(made.truth[None, None, :num_rows, 0])))
+    return pairs
+
+
+def model_pairs(
+    model: Model, degraded: Iterable[VoxelsHU], native: Iterable[tuple[VoxelsHU, tuple[float, float]]]
+) -> list[Pair]:
+    """Inputs such as a model gets, by its kind.
+
+    Args:
+        model: in plane, or between slices.
+        degraded: slices, (rows, columns) in HU, to simulate inputs from.
+        native: slices as they are, with their mm between rows and between columns; left out between slices, where one
+            slice is no input.
+    """
+    if model.architecture.is_through_plane:
+        return between_pairs(degraded, model.hu_range)
+    conditional = model.architecture.conditional
+    pairs = degraded_pairs(degraded, model.trained_for, model.hu_range, conditional=conditional)
+    for hu, spacing in native:
+        pairs += native_pairs(hu, spacing, model.scale, model.hu_range, conditional=conditional)
+    return pairs
+
+
 def series_pairs(model: Model, series: Iterable[Series], *, assume_hu: bool = False) -> list[Pair]:
-    """A few slices of the first series that can be read, degraded and as they are; none where no series can be."""
+    """Inputs made of a few slices of the first series that can be read; none where no series can be."""
     for candidate in series:
         last = len(candidate.slices) - 1
         indices = sorted({round(position * last) for position in CHECK_POSITIONS})
         with suppress(ReadError):  # reported when this series is processed; the next one serves as well
             slices = [read_slice(candidate, index, assume_hu=assume_hu).hu for index in indices]
-            conditional, spacing = model.architecture.conditional, candidate.pixel_spacing
-            pairs = degraded_pairs(slices, model.trained_for, model.hu_range, conditional=conditional)
-            for hu in slices:
-                pairs += native_pairs(hu, spacing, model.scale, model.hu_range, conditional=conditional)
-            return pairs
+            return model_pairs(model, slices, [(hu, candidate.pixel_spacing) for hu in slices])
     return []
 
 
 def check_on_series(
-    model: Model, series: Iterable[Series], *, assume_hu: bool = False
-) -> Callable[[Engine, Engine], Acceptance]:
-    """A check of an engine that computes less precisely than fp32, on the first of these series that can be read.
+    model: Model, asked: EngineRequest, series: Iterable[Series], *, assume_hu: bool = False
+) -> EngineCheck | None:
+    """What compares the engine that is asked for with fp32, on the first of these series that can be read.
 
-    Raises:
-        UsageError: by the check, if no series can be read.
+    Returns:
+        None where the precision needs no check. The check raises UsageError if no series can be read.
     """
+    if asked.precision == "int8" and asked.int8 is not None:
+        return asked.int8.check_on_series(model, series, assume_hu=assume_hu)
+    return _check_of_bf16(model, series, assume_hu) if asked.precision == "bf16" else None
 
+
+def _check_of_bf16(model: Model, series: Iterable[Series], assume_hu: bool) -> EngineCheck:
     def check(engine: Engine, fp32: Engine) -> Acceptance:
         pairs = series_pairs(model, series, assume_hu=assume_hu)
         if not pairs:
@@ -201,39 +253,31 @@ def compare_engines(engine: Engine, reference: Engine, pairs: Sequence[Pair], hu
 
 @dataclass(frozen=True)
 class SyntheticSlices:
-    """LR images of the synthetic exam set, degraded as the model's training data; the same on every machine."""
+    """Inputs made of the synthetic exam set; the same on every machine."""
 
-    degradation: Degradation
-    hu_range: HURange
-    """The model's."""
-    conditional: bool = False
-    """Whether the model takes conditions."""
-
-    @classmethod
-    def of(cls, model: Model) -> "SyntheticSlices":
-        """Images such as a model was trained on."""
-        return cls(model.trained_for, model.hu_range, model.architecture.conditional)
-
-    @property
-    def key(self) -> str:
+    def key(self, model: Model) -> str:
         """See `ctsr.quantization.calibration.Calibration`."""
-        return f"synthetic {PATIENTS} {self.degradation!r} {self.hu_range!r}"
+        return f"synthetic {PATIENTS} {kind_of_input(model)}"
 
     @property
     def series_uids(self) -> frozenset[str]:
         """Empty: no real series is used."""
         return frozenset()
 
-    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
-        """``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` where conditional: degraded slices, and as they are."""
+    def images(self, model: Model) -> Sequence[npt.NDArray[np.float32]]:
+        """See `ctsr.quantization.calibration.Calibration`."""
         # The synthetic anatomy is needed here only.
         from ctsr.phantom import make_exams
 
         with tempfile.TemporaryDirectory(prefix="ctsr-calibration-") as folder:
             make_exams(Path(folder), patients=PATIENTS, slices=1, workers=1)
             found = [(read_slice(series, 0).hu, series.pixel_spacing) for series in scan(Path(folder)).all_series()]
-        slices, scale = [hu for hu, _ in found], self.degradation.scale
-        pairs = degraded_pairs(slices, self.degradation, self.hu_range, conditional=self.conditional)
-        for hu, spacing in found:
-            pairs += native_pairs(hu, spacing, scale, self.hu_range, conditional=self.conditional)
-        return [pair.lr.numpy() for pair in pairs]
+        slices = [hu for hu, _ in found]
+        return [pair.lr.numpy() for pair in model_pairs(model, slices, found)]
+
+
+def kind_of_input(model: Model) -> str:
+    """What `model_pairs` makes of the same slices depends on this and no more."""
+    if model.architecture.is_through_plane:
+        return f"between slices {BETWEEN} {model.hu_range!r}"
+    return f"{model.trained_for!r} {model.hu_range!r} {model.architecture.conditional}"

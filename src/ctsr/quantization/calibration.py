@@ -12,15 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.checkpoint import Model
-from ctsr.degrade import Degradation
 from ctsr.errors import DomainError, MissingInputError
 from ctsr.exams import read_slice, scan
 from ctsr.files import file_state
 from ctsr.hashing import digest
-from ctsr.hu import HURange
 from ctsr.infer.engine import kept, weights_hash
 from ctsr.models import TRUNKS, Architecture, StateDict, build
-from ctsr.quantization.acceptance import degraded_pairs, native_pairs
+from ctsr.quantization.acceptance import kind_of_input, model_pairs
 from ctsr.series import Series
 from ctsr.volume import VoxelsHU
 
@@ -43,9 +41,8 @@ MIN_RANGE = 1e-6
 class Calibration(Protocol):
     """A source of calibration images, which are made only if no calibrated network is cached; picklable."""
 
-    @property
-    def key(self) -> str:
-        """Identifies the images."""
+    def key(self, model: Model, /) -> str:
+        """Identifies the images for a model."""
         ...
 
     @property
@@ -53,25 +50,20 @@ class Calibration(Protocol):
         """Series that the images are from; the network is not checked on them."""
         ...
 
-    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
-        """Inputs of the network, ``(1, 1, h, w)`` in [-1, 1], or ``(1, 3, h, w)`` where it is conditional."""
+    def images(self, model: Model, /) -> Sequence[npt.NDArray[np.float32]]:
+        """Inputs of a model's network, each ``(1, channels, h, w)``, as `ctsr.quantization.acceptance.Pair.lr`."""
         ...
 
 
 @dataclass(frozen=True)
 class ExamSlices:
-    """Slices of real exams, degraded as the model's training data."""
+    """Inputs made of slices of real exams."""
 
     series: tuple[Series, ...]
-    degradation: Degradation
-    hu_range: HURange
-    """The model's."""
-    conditional: bool = False
-    """Whether the model takes conditions."""
 
     @classmethod
-    def below(cls, root: Path, model: Model) -> "ExamSlices":
-        """Use the first series below a folder, degraded as a model's training data.
+    def below(cls, root: Path) -> "ExamSlices":
+        """Use the first series below a folder.
 
         Raises:
             MissingInputError: there is no usable series.
@@ -79,47 +71,51 @@ class ExamSlices:
         found = tuple(scan(root.absolute()).all_series())[:MAX_SERIES]
         if not found:
             raise MissingInputError(f"{root}: no usable CT series for INT8 calibration")
-        return cls(found, model.trained_for, model.hu_range, model.architecture.conditional)
+        return cls(found)
 
-    @property
-    def key(self) -> str:
+    def key(self, model: Model) -> str:
         """See `Calibration`."""
         states = [f"{series.series_uid} {file_state(series.slices[0].path)}" for series in self.series]
-        return digest(repr(self.degradation), repr(self.hu_range), *states).hex()
+        return digest(kind_of_input(model), *states).hex()
 
     @property
     def series_uids(self) -> frozenset[str]:
         """See `Calibration`."""
         return frozenset(series.series_uid for series in self.series)
 
-    def __call__(self) -> Sequence[npt.NDArray[np.float32]]:
+    def images(self, model: Model) -> Sequence[npt.NDArray[np.float32]]:
         """See `Calibration`."""
-        pairs = degraded_pairs(self._slices(), self.degradation, self.hu_range, conditional=self.conditional)
-        for series in self.series:
-            hu = read_slice(series, len(series.slices) // 2, assume_hu=True).hu
-            scale = self.degradation.scale
-            pairs += native_pairs(hu, series.pixel_spacing, scale, self.hu_range, conditional=self.conditional)
-        return [pair.lr.numpy() for pair in pairs]
+        return [pair.lr.numpy() for pair in model_pairs(model, self._slices(), self._middles())]
 
     def _slices(self) -> Iterator[VoxelsHU]:
         for series in self.series:
             for index in sorted({round(position * (len(series.slices) - 1)) for position in POSITIONS}):
                 yield read_slice(series, index, assume_hu=True).hu
 
+    def _middles(self) -> Iterator[tuple[VoxelsHU, tuple[float, float]]]:
+        for series in self.series:
+            yield read_slice(series, len(series.slices) // 2, assume_hu=True).hu, series.pixel_spacing
 
-def convert_calibrated(net: nn.Module, calibration: Calibration, cache: Path | None = None) -> Path:
+
+def convert_calibrated(
+    net: nn.Module,
+    key: str,
+    images: Callable[[], Sequence[npt.NDArray[np.float32]]],
+    cache: Path | None = None,
+) -> Path:
     """The calibrated INT8 network as OpenVINO's `model.xml`, from the cache if possible.
 
     Args:
-        net: maps ``(N, 1, h, w)`` to ``(N, 1, s·h, s·w)``; on the CPU.
-        calibration: images on which the ranges are set.
+        net: maps ``(N, channels, h, w)`` to ``(N, 1, s·h, s·w)``; on the CPU.
+        key: identifies the images.
+        images: makes the inputs on which the ranges are set; asked only if no network is cached.
         cache: folder of converted networks; the user's if None.
 
     Raises:
         DomainError: the network has no known trunk.
     """
-    key = ("int8", VERSION, weights_hash(net), type(net).__name__, calibration.key)
-    return kept(key, lambda: calibrated(net, [torch.from_numpy(image) for image in calibration()]), cache)
+    cached = ("int8", VERSION, weights_hash(net), type(net).__name__, key)
+    return kept(cached, lambda: calibrated(net, [torch.from_numpy(image) for image in images()]), cache)
 
 
 def calibrated(net: nn.Module, images: Sequence[Tensor]) -> nn.Module:

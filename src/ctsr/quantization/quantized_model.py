@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 
@@ -173,9 +174,10 @@ class Int8Network:
             xml = converted(quantized.net, cache)
             variant = f"quantized {weights_hash(quantized.net)[:8]}"
         elif self.calibration is not None:
-            xml = convert_calibrated(model.net.cpu(), self.calibration, cache)
+            key = self.calibration.key(model)
+            xml = convert_calibrated(model.net.cpu(), key, partial(self.calibration.images, model), cache)
             # Other images give another network, whose results must not be mistaken for this one's.
-            variant = f"calibrated {self.calibration.key[:8]}"
+            variant = f"calibrated {key[:8]}"
         else:
             raise UsageError("int8 needs calibration images for a model that is not quantized; or choose fp32")
         return OpenvinoEngine(xml, "int8", threads=threads, variant=variant)

@@ -98,8 +98,12 @@ def upscale(
     engine = open_engine(spec, model)
     progress.note(f"engine: {engine.name}")
     network, between_spec = Network(engine, model.meta, model.architecture.conditional), None
-    if between is not None:
-        between_spec, network = with_between(network, between, asked, progress)
+    if between is model:
+        between_spec, network = spec, replace(network, between=engine, between_meta=model.meta)
+    elif between is not None:
+        check = _engine_check(between, asked, [candidate.series for candidate in wanted], options)
+        between_spec = choose_engine(between, asked, check, progress)
+        network = with_between(network, between_spec, between)
     name = network.between.name if network.between else ""
     planned = plan_series(
         inventory, wanted, model, engine.name, options, out, between=between, between_engine=name, reference=lender
@@ -123,25 +127,16 @@ def _engine_check(
     model: Model, asked: EngineRequest, series: Sequence[Series], options: UpscaleOptions
 ) -> EngineCheck | None:
     """What compares a less precise engine with fp32; None where the precision asked for needs none."""
-    if asked.int8 is not None:
-        return asked.int8.check_on_series(model, series, assume_hu=options.assume_hu)
-    if asked.precision == "bf16":
-        from ctsr.quantization.acceptance import check_on_series  # only what is checked needs it
+    if asked.precision not in ("int8", "bf16"):
+        return None
+    from ctsr.quantization.acceptance import check_on_series  # only what is checked needs it
 
-        return check_on_series(model, series, assume_hu=options.assume_hu)
-    return None
+    return check_on_series(model, asked, series, assume_hu=options.assume_hu)
 
 
-def with_between(
-    network: Network, model: Model, asked: EngineRequest, progress: Progress
-) -> tuple[EngineConfig, Network]:
-    """The same network with what runs a model between slices, in fp32 or a GPU's fp16; and how others open that."""
-    precision = asked.precision
-    if precision in ("int8", "bf16"):
-        progress.note(f"between slices: fp32, as {precision} is for models in plane")
-        precision = "fp32"
-    spec = choose_engine(model, replace(asked, precision=precision, int8=None), None, progress)
-    return spec, replace(network, between=open_engine(spec, model), between_meta=model.meta)
+def with_between(network: Network, spec: EngineConfig, model: Model) -> Network:
+    """The same network with what runs a model between slices."""
+    return replace(network, between=open_engine(spec, model), between_meta=model.meta)
 
 
 def _outcomes(
@@ -267,7 +262,7 @@ def watch(
     spec = choose_engine(model, asked, None, progress)
     network = Network(open_engine(spec, model), model.meta, model.architecture.conditional)
     if between is not None:
-        _, network = with_between(network, between, asked, progress)
+        network = with_between(network, choose_engine(between, asked, None, progress), between)
     models = Models(model, between)
     progress.note(f"engine: {network.engine.name}; watching {source}, Ctrl-C ends it")
     folder = GrowingFolder(source, settle_s)

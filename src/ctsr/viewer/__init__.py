@@ -148,8 +148,6 @@ class ViewOptions(HUOptions):
             raise UsageError(f"`{name}` goes with `native`, which shows images as they are")
         if self.wants_slices_between and self.sharpen is not None:
             raise UsageError("`sharpen` is for models in plane; leave it out between slices")
-        if self.wants_slices_between and self.precision in ("int8", "bf16"):
-            raise UsageError(f"`precision` {self.precision} is for models in plane; leave it out")
         if not 0 <= self.port < 65536:
             raise UsageError(f"`port` {self.port}: a port is a number from 1 to 65535, or 0 for a free one")
         if self.cache_mb < 16:

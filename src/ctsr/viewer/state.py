@@ -18,7 +18,7 @@ from ctsr.evaluate.methods import BASELINES, LINEAR, Baseline, ModelUnderTest, m
 from ctsr.exams import scan, scan_patient
 from ctsr.hashing import pseudonym, with_names
 from ctsr.hu import AS_READ, DEFAULT_RANGE, PRESETS, HUCorrection, HURange, MetricWindow, choose_window
-from ctsr.infer import EngineCheck, EngineRequest, Int8Support
+from ctsr.infer import EngineRequest, Int8Support
 from ctsr.infer.conditions import STRENGTHS
 from ctsr.metrics import METRICS
 from ctsr.models.interpolation import LinearFilter
@@ -355,18 +355,12 @@ def prepare(request: ViewRequest, progress: Progress = SILENT) -> ViewerState:
 
 
 def _on_engine(request: ViewRequest, series: Sequence[Series], progress: Progress) -> ModelUnderTest | None:
-    """The model on the requested engine; int8 is verified on the series to be shown."""
+    """The model on the requested engine; int8 and bf16 are checked on the series to be shown."""
     options, model = request.options, request.model
     if model is None:
         return None
-
-    check: EngineCheck | None = None
-    if options.precision == "bf16":
-        check = check_on_series(model.model, series, assume_hu=options.assume_hu)
-    elif request.int8 is not None:
-        check = request.int8.check_on_series(model.model, series, assume_hu=options.assume_hu)
-
     asked = EngineRequest(options.chosen_engine, options.precision, str(model.device), request.int8)
+    check = check_on_series(model.model, asked, series, assume_hu=options.assume_hu)
     return model.on_engine(asked, check, progress)
 
 
