@@ -50,8 +50,8 @@ from ctsr.volume import Plane
 
 CASES = ((3.0, 3.0), (5.0, 5.0), (5.0, 3.0), (2.5, 2.5), (4.0, 4.0))
 """Thickness and distance, mm."""
-MADE = re.compile(r"LONG: (\d+)/")
-"""How many slices of a long series are made, as the command says it."""
+DONE = re.compile(r"LONG: (\d+)/(\d+)")
+"""How much of a long series is done, as the command says it."""
 FILLED = 160
 """Slices of a long series that a body fills."""
 PROFILES = {
@@ -220,14 +220,14 @@ def print_memory(name: str, count: int) -> None:
         _write_long_series(folder / "exams" / "LONG" / "1", count)
         flags = ("--slice_spacing", "1.0", "--slice_model", name, "--workers", "1")
         command = [sys.executable, "-m", "ctsr", "upscale", str(folder / "exams"), str(folder / "out"), *flags]
-        print("| slices made | most memory so far, GiB |\n|---:|---:|", flush=True)
+        print("| done | most memory so far, GiB |\n|---:|---:|", flush=True)
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-            shown = -count
+            shown = -1.0
             for line in process.stderr or ():
-                made, peak = MADE.search(line), _peak(process.pid)
-                if made and peak and int(made[1]) >= shown + count // 8:
-                    shown = int(made[1])
-                    print(f"| {shown} | {peak / 2**30:.2f} |", flush=True)
+                found, peak = DONE.search(line), _peak(process.pid)
+                if found and peak and (done := int(found[1]) / int(found[2])) >= shown + 1 / 16:
+                    shown = done
+                    print(f"| {done:.0%} | {peak / 2**30:.2f} |", flush=True)
         most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         print(f"| all; exit status {process.returncode} | {most / 2**30:.2f} |")
 

@@ -100,6 +100,19 @@ def test_each_source_slice_is_read_once_and_let_go(monkeypatch: pytest.MonkeyPat
     assert read == list(range(14))
 
 
+@pytest.mark.parametrize("air", [False, True])
+def test_progress_moves_with_every_plane(monkeypatch: pytest.MonkeyPatch, air: bool) -> None:
+    monkeypatch.setattr(super_resolver, "FEWEST_KEPT", 16)
+    monkeypatch.setattr(super_resolver, "SLAB_PIXELS", 1)
+    thick = np.full_like(thick_slices(), -1000) if air else thick_slices()
+    maker = resolver(trained=True)
+    steps = list(maker.steps(lambda i: SlicePixels(thick[i], None), GRID, 5.0))
+    assert len(steps) == maker.num_steps(GRID, 40, 40) == 40 + 3 * (40 + 40)  # 40 slices in three slabs
+    assert [step is None for step in steps[:80]] == [True] * 80
+    assert steps[80] is not None
+    np.testing.assert_array_equal(np.stack([step.hu for step in steps if step is not None]), made(maker, thick))
+
+
 def test_padding_stays_padding_and_metal_stays_metal() -> None:
     thick = thick_slices()
     thick[7, 20, 20] = 9000

@@ -292,7 +292,7 @@ def test_a_run_that_was_stopped_leaves_nothing_and_is_made_whole_by_the_next(
         return upscale(series, out, between, EngineRequest("torch"), settings, between=between, progress=listener)
 
     with pytest.raises(KeyboardInterrupt):
-        made(tmp_path / "out", Listener(stop_in="Slices between slices of s", stop_after=12))
+        made(tmp_path / "out", Listener(stop_in="Planes across the slices of s", stop_after=90))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
     assert made(tmp_path / "out", Listener()).failed == 0
     made(tmp_path / "whole", Listener())

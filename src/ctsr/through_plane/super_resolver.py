@@ -1,7 +1,7 @@
 """Thin slices from thick ones: a network applied to coronal and sagittal planes, in slabs so that memory is bounded."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -79,10 +79,21 @@ class ThroughPlaneSuperResolver:
         Returns:
             `grid.num_wanted` slices, HU.
         """
+        return (made for made in self.steps(read, grid, noise_hu) if made is not None)
+
+    def steps(
+        self, read: Callable[[int], SlicePixels], grid: SliceGrid, noise_hu: float
+    ) -> Iterator[SlicePixels | None]:
+        """As `__call__`, for progress that is shown: `num_steps` steps, None for each that has made no slice yet."""
         window, told = _Window(read, grid), self._told(grid, noise_hu)
         rows, columns = window.pixels(0).hu.shape
         for slab in _slabs(grid, rows * columns):
             yield from self._slices(window, grid, slab, told)
+
+    @staticmethod
+    def num_steps(grid: SliceGrid, rows: int, columns: int) -> int:
+        """The wanted slices, and the coronal and sagittal planes of each slab; of source slices of such a size."""
+        return grid.num_wanted + (rows + columns) * sum(1 for _ in _slabs(grid, rows * columns))
 
     @staticmethod
     def slab_of(grid: SliceGrid, pixels: int, index: int) -> range:
@@ -99,7 +110,8 @@ class ThroughPlaneSuperResolver:
         """
         window, told = _Window(read, grid), self._told(grid, noise_hu)
         rows, columns = window.pixels(grid.nearest(index)).hu.shape
-        return list(self._slices(window, grid, _slab_with(index, grid, rows * columns), told))
+        steps = self._slices(window, grid, _slab_with(index, grid, rows * columns), told)
+        return [made for made in steps if made is not None]
 
     def _told(self, grid: SliceGrid, noise_hu: float) -> ThroughPlaneConditions:
         return ThroughPlaneConditions(
@@ -108,8 +120,8 @@ class ThroughPlaneSuperResolver:
 
     def _slices(
         self, window: "_Window", grid: SliceGrid, slab: "_Slab", told: ThroughPlaneConditions
-    ) -> Iterator[SlicePixels]:
-        block, differing = self._slab(window, grid, slab, told)
+    ) -> Iterator[SlicePixels | None]:
+        block, differing = yield from self._slab(window, grid, slab, told)
         for index in range(slab.first, slab.stop):
             self.disagreement.slice_hu = None if differing is None else differing[index - slab.wide_first]
             padding = window.pixels(grid.nearest(index)).padding
@@ -118,18 +130,20 @@ class ThroughPlaneSuperResolver:
 
     def _slab(
         self, window: "_Window", grid: SliceGrid, slab: "_Slab", told: ThroughPlaneConditions
-    ) -> tuple[Block, Block | None]:
-        """The slices of a slab; and by how much the answers differ, where that is kept."""
+    ) -> Generator[None, None, tuple[Block, Block | None]]:
+        """The slices of a slab; and by how much the answers differ, where that is kept. A step for each plane."""
         first, source = window.around(slab)
         positions = grid.source_positions(first, first + len(source))
         wanted = grid.wanted_positions(slab.wide_first, slab.wide_stop)
         weights = interpolation("cubic", positions, wanted)
         result = along_z(weights, source)
         differing = np.zeros_like(result) if self.keep_maps else None
-        roi = self._roi(source)
+        roi, planes = self._roi(source), sum(source.shape[1:])
         if roi is not None:
             nearest = to_nearest(positions, wanted) / grid.spacing
-            self._infer(source, weights, result, roi, told, nearest.astype(np.float32), differing)
+            yield from self._infer(source, weights, result, roi, told, nearest.astype(np.float32), differing)
+            planes -= roi.bottom - roi.top + roi.right - roi.left
+        yield from (None for _ in range(planes))  # in the air around the body: nothing to do
         _project(source, positions, wanted, grid, result)
         return result, differing
 
@@ -149,8 +163,8 @@ class ThroughPlaneSuperResolver:
         told: ThroughPlaneConditions,
         nearest: npt.NDArray[np.float32],
         differing: Block | None,
-    ) -> None:
-        """Add what the network adds to interpolated planes."""
+    ) -> Generator[None]:
+        """Add what the network adds to interpolated planes; a step for each."""
         part = (slice(None), *roi.part)
         inside = source[part]
         low, high = self.hu_range.low, self.hu_range.high
@@ -158,6 +172,7 @@ class ThroughPlaneSuperResolver:
         detail = np.empty_like(planes)
         for row in range(planes.shape[1]):
             detail[:, row] = self._answer(planes[:, row], told, nearest)
+            yield
         total = 0.0
         for column in range(planes.shape[2]):
             other = self._answer(planes[:, :, column], told, nearest)
@@ -166,6 +181,7 @@ class ThroughPlaneSuperResolver:
             if differing is not None:
                 differing[:, roi.top : roi.bottom, roi.left + column] = apart * np.float32(self.hu_range.hu_per_unit)
             detail[:, :, column] += other
+            yield
         self.disagreement.sum_hu += total * self.hu_range.hu_per_unit
         self.disagreement.voxels += detail.size
         shape = (source.shape[1], source.shape[2])

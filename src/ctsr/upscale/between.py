@@ -136,10 +136,10 @@ def make_slices_between(
     resolver = ThroughPlaneSuperResolver(
         engine, job.between.model.hu_range, job.options.skip_air, keep_maps=job.options.uncertainty
     )
-    thin = resolver(read, grid, noise_hu)
-    what = f"Slices between slices of {job.series.patient_id}"
+    steps, total = resolver.steps(read, grid, noise_hu), resolver.num_steps(grid, *job.plane(0).shape)
+    tracked = progress.track(steps, total=total, what=f"Planes across the slices of {job.series.patient_id}")
     with uncertainty_writer(job, folder) as add:
-        for index, pixels in enumerate(progress.track(thin, total=grid.num_wanted, what=what)):
+        for index, pixels in enumerate(step for step in tracked if step is not None):
             started = time.perf_counter()
             made.coronal.result.append(pixels.hu[made.coronal.row].copy())
             sink.write(index, pixels)
@@ -275,7 +275,9 @@ def slices_between(
     noise = measure_noise([s.hu for s in samples], pixel_spacing, [s.padding for s in samples]).sigma_hu or 0.0
     told = noise * (options.denoise or 0.0) * MOST_NOISE
     resolver = ThroughPlaneSuperResolver(engine, model.hu_range, options.skip_air)
-    thin = resolver(lambda index: slice_of(volume, index), grid, told)
-    slices = list(progress.track(thin, total=grid.num_wanted, what="Slices between slices"))
+    steps = resolver.steps(lambda index: slice_of(volume, index), grid, told)
+    total = resolver.num_steps(grid, *volume.grid.shape[1:])
+    tracked = progress.track(steps, total=total, what="Planes across the slices")
+    slices = [pixels for pixels in tracked if pixels is not None]
     made = volume_of(slices, plane_of(volume), volume)
     return replace(made, grid=replace(made.grid, spacing=(spacing, *made.grid.spacing[1:])))
