@@ -130,6 +130,21 @@ def test_every_command_works_for_a_user_without_a_home(container: Container, exa
     assert (container.place / "tmp" / f"ctsr-cache-{container.uid}").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("container", [(NOBODY, None, "cp1251")], indirect=True, ids=["no home"])
+def test_a_model_is_trained_quantized_shown_and_passed_on_by_a_user_without_a_home(
+    container: Container, exams: Path
+) -> None:
+    small = ("--patch_size", "32", "--batch_size", "2", "--data_root", str(exams))
+    net = ("--arch", "edsr", "--nf", "4", "--nb", "1")
+    assert "best.pth" in container.ctsr("train", *small, *net, "--epochs", "1", "--num_workers", "1", "--device", "cpu")
+    assert "written: " in container.ctsr("quantize", *small, "--steps", "1", "--lr", "1e-6")
+    assert "shot.png" in container.ctsr("view", str(exams / "Мария"), "--snapshot", "shot.png", "--device", "cpu")
+    said = container.ctsr("export", "model.onnx")
+    assert "written: model.onnx" in said
+    assert "telemetry" not in said
+    assert (container.place / "shot.png").stat().st_size > 10_000
+
+
 def test_a_folder_that_cannot_be_written_is_one_line_with_a_remedy(container: Container, exams: Path) -> None:
     said = container.ctsr("split", "--root", str(exams), "--out_dir", str(exams / "splits"), status=1)
     assert "name another folder, or change its permissions" in said

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -173,6 +174,8 @@ def _write_onnx(net: nn.Module, path: Path, meta: str) -> None:
 
 
 def _run_onnx(path: Path) -> Run:
+    # It would keep an identity for its maker in the user's home and send what it ran; it reads this where it is loaded.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     # By name: the list is a C extension's, of which the type checker knows nothing.
