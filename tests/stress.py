@@ -22,6 +22,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 """Audit events of Python that mean a process. Those of `multiprocessing` have none where they are spawned."""
@@ -86,13 +87,16 @@ class Watch:
             self.fixtures.add((fixturedef.baseid, fixturedef.argname))
         return made
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """One line for each test."""
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """One line for each test; one that is repeated is given all of its fixtures anew."""
         before, begun = self.started, time.monotonic()
         self.failures.pop(item.nodeid, None)
         self.outcome = "passed"
-        done = yield
+        hooks, place = item.ihook, {"nodeid": item.nodeid, "location": item.location}
+        hooks.pytest_runtest_logstart(**place)
+        runtestprotocol(item, nextitem=None if nextitem is item else nextitem)
+        hooks.pytest_runtest_logfinish(**place)
         names = getattr(item, "fixturenames", ())
         shared = any(item.nodeid.startswith(base) and name in names for base, name in self.fixtures)
         line: dict[str, object] = {
@@ -100,11 +104,10 @@ class Watch:
             "outcome": self.outcome,
             "seconds": round(time.monotonic() - begun, 2),
             "starts": max(self.started - before, int(shared)),
-            "shared": shared,
             "load": round(os.getloadavg()[0], 1),
         }
         append(self.ledger, line | ({"text": self.failures[item.nodeid]} if item.nodeid in self.failures else {}))
-        return done
+        return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """The worst of set-up, call and tear-down is the outcome."""
@@ -144,7 +147,6 @@ class Ledger:
         self.runs: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.starts: set[str] = set()
-        self.shared: set[str] = set()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.loads: list[float] = []
         self.seen: set[str] = set()
@@ -161,21 +163,16 @@ class Ledger:
             self.failed[test] += line["outcome"] == "failed"
         if line["starts"] and line["outcome"] != "skipped":
             self.starts.add(test)
-        if line.get("shared"):
-            self.shared.add(test)
         self.seconds[test] += float(str(line["seconds"]))
         self.loads.append(float(str(line["load"])))
 
     def bundle(self, modules: list[str], runs: int, under_way: Counter[str]) -> dict[str, int]:
-        """Modules never seen, or tests to run next and how often: of `FIRST` before the others, the shortest first.
-
-        A test whose processes belong to a fixture of several tests is run once, so that the fixture is made anew.
-        """
+        """Modules never seen, or tests to run next and how often: of `FIRST` before the others, the shortest first."""
         lacks = {name: 1 for name in modules if name not in self.seen and not under_way[name]}
         for name in self.starts:
             module, separator, _ = name.partition("::")
             if separator and module in modules and self.runs[name] + under_way[name] < runs:
-                lacks[name] = 1 if name in self.shared else runs - self.runs[name] - under_way[name]
+                lacks[name] = runs - self.runs[name] - under_way[name]
         expected = {name: self.seconds[name] / self.runs[name] if self.runs[name] else BUNDLE_S / 4 for name in lacks}
         kinds = {name: (rank(name), "::" in name) for name in lacks}
         found: dict[str, int] = {}
