@@ -17,11 +17,12 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
 """Audit events of Python that mean a process. Those of `multiprocessing` have none where they are spawned."""
@@ -47,15 +48,16 @@ FIRST = (
     "tests/cli/test_streams.py",
 )
 """Where processes work beside each other or are ended by signals: these have all their runs before the others."""
-BUNDLE_S = 60.0
-"""Short modules share a process of pytest, which takes seconds to start: so much work at a time."""
+BUNDLE_S = 120.0
+"""Short tests share a process of pytest, which takes seconds to start, and are repeated in it: so much at a time."""
 
 
 class Watch:
     """Counts the processes that are started, and writes the ledger."""
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Path, times: Mapping[str, int]) -> None:
         self.ledger = ledger
+        self.times = times
         self.started = 0
         self.fixtures: set[tuple[str, str]] = set()
         self.failures: dict[str, str] = {}
@@ -71,6 +73,11 @@ class Watch:
     def _count(self, event: str, _arguments: tuple[object, ...]) -> None:
         self.started += event in STARTS
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Repeat the tests that are to run several times."""
+        items[:] = [item for item in items for _ in range(self.times.get(item.nodeid, 1))]
+
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
         """A fixture that starts processes has all its tests count, not only the first."""
@@ -80,13 +87,16 @@ class Watch:
             self.fixtures.add((fixturedef.baseid, fixturedef.argname))
         return made
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """One line for each test."""
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """One line for each test; one that is repeated is given all of its fixtures anew."""
         before, begun = self.started, time.monotonic()
         self.failures.pop(item.nodeid, None)
         self.outcome = "passed"
-        done = yield
+        hooks, place = item.ihook, {"nodeid": item.nodeid, "location": item.location}
+        hooks.pytest_runtest_logstart(**place)
+        runtestprotocol(item, nextitem=None if nextitem is item else nextitem)
+        hooks.pytest_runtest_logfinish(**place)
         names = getattr(item, "fixturenames", ())
         shared = any(item.nodeid.startswith(base) and name in names for base, name in self.fixtures)
         line: dict[str, object] = {
@@ -97,7 +107,7 @@ class Watch:
             "load": round(os.getloadavg()[0], 1),
         }
         append(self.ledger, line | ({"text": self.failures[item.nodeid]} if item.nodeid in self.failures else {}))
-        return done
+        return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """The worst of set-up, call and tear-down is the outcome."""
@@ -115,15 +125,18 @@ def append(ledger: Path, line: dict[str, object]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The plugin's only option."""
+    """The plugin's options."""
     parser.addoption("--stress_ledger", type=Path, help="add a line for each test to this file")
+    parser.addoption("--stress_times", type=Path, help="JSON: how often tests are run, once where they are not named")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Watch where a ledger was asked for."""
     ledger: Path | None = config.getoption("stress_ledger")
+    times: Path | None = config.getoption("stress_times")
     if ledger is not None:
-        config.pluginmanager.register(Watch(ledger))
+        named = json.loads(times.read_text(encoding="utf-8")) if times else {}
+        config.pluginmanager.register(Watch(ledger, named))
 
 
 class Ledger:
@@ -153,24 +166,22 @@ class Ledger:
         self.seconds[test] += float(str(line["seconds"]))
         self.loads.append(float(str(line["load"])))
 
-    def bundle(self, modules: list[str], runs: int, under_way: Counter[str]) -> list[str]:
-        """Modules never seen, or tests to run next: of `FIRST` before the others, those that took least time so far.
-
-        So those that take moments have all their runs soon, and the others as much time each.
-        """
-        counts: dict[str, int] = dict.fromkeys((name for name in modules if name not in self.seen), 0)
-        counts |= {name: self.runs[name] for name in self.starts if name.partition("::")[0] in modules}
-        expected = {name: self.seconds[name] / count if count else BUNDLE_S / 2 for name, count in counts.items()}
-        lacks = [
-            (rank(name), self.seconds[name] + under_way[name] * expected[name], name)
-            for name, count in counts.items()
-            if count + under_way[name] < (runs if "::" in name else 1)
-        ]
-        found: list[str] = []
-        for group, _, name in sorted(lacks):
-            if found and (group != rank(found[0]) or sum(expected[other] for other in found) > BUNDLE_S):
+    def bundle(self, modules: list[str], runs: int, under_way: Counter[str]) -> dict[str, int]:
+        """Modules never seen, or tests to run next and how often: of `FIRST` before the others, the shortest first."""
+        lacks = {name: 1 for name in modules if name not in self.seen and not under_way[name]}
+        for name in self.starts:
+            module, separator, _ = name.partition("::")
+            if separator and module in modules and self.runs[name] + under_way[name] < runs:
+                lacks[name] = runs - self.runs[name] - under_way[name]
+        expected = {name: self.seconds[name] / self.runs[name] if self.runs[name] else BUNDLE_S / 4 for name in lacks}
+        kinds = {name: (rank(name), "::" in name) for name in lacks}
+        found: dict[str, int] = {}
+        room = BUNDLE_S
+        for name in sorted(lacks, key=lambda name: (*kinds[name], expected[name], name)):
+            if found and (kinds[name] != kinds[next(iter(found))] or expected[name] > room):
                 break
-            found.append(name)
+            found[name] = max(1, min(lacks[name], int(room / max(expected[name], 0.01))))
+            room -= found[name] * expected[name]
         return found
 
     def report(self, runs: int) -> str:
@@ -202,18 +213,22 @@ def rank(name: str) -> int:
     return int(name.partition("::")[0] not in FIRST)
 
 
-def run_once(tests: list[str], ledger: Path) -> None:
-    """Run tests in a process and a temporary folder of their own, which stays where one fails."""
+def run_bundle(tests: Mapping[str, int], ledger: Path) -> None:
+    """Run tests so often, in a process and a temporary folder of their own, which stays where one fails."""
     folder = Path(tempfile.mkdtemp(prefix="ctsr-stress-"))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.stress", "--stress_ledger", str(ledger)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.stress", f"--stress_ledger={ledger}"]
     names = folder / "tests"  # a file of names: hundreds of them are too many for a command line
     names.write_text("\n".join(tests), encoding="utf-8")
+    times = folder / "times.json"
+    times.write_text(json.dumps(dict(tests)), encoding="utf-8")
     with (folder / "log").open("w") as log:
-        command += ["--basetemp", str(folder / "made"), f"@{names}"]
+        command += [f"--stress_times={times}", "--basetemp", str(folder / "made"), f"@{names}"]
         done = subprocess.run(command, stdout=log, stderr=log, check=False)
     if done.returncode not in {0, 1, 5}:  # passed, failed (in the ledger), nothing collected
         text = f"pytest ended with {done.returncode}: see {folder / 'log'}"
-        append(ledger, {"test": tests[0], "outcome": "failed", "seconds": 0, "starts": 1, "load": 0, "text": text})
+        append(
+            ledger, {"test": next(iter(tests)), "outcome": "failed", "seconds": 0, "starts": 1, "load": 0, "text": text}
+        )
     for module in {name.partition("::")[0] for name in tests}:
         append(ledger, {"module": module})
     if done.returncode in {0, 5}:
@@ -235,21 +250,22 @@ def busy_loops(number: int) -> Generator[None]:
 def stress(modules: list[str], ledger: Path, runs: int, workers: int, until: float) -> None:
     """Run tests, `workers` bundles at once, till all that start processes have their runs or time is up."""
     ledger.parent.mkdir(parents=True, exist_ok=True)
-    under_way: dict[Future[None], list[str]] = {}
+    under_way: dict[Future[None], dict[str, int]] = {}
     with ThreadPoolExecutor(workers) as threads:
         while True:
             while len(under_way) < workers and time.time() < until:
-                counts = Counter(name for names in under_way.values() for name in names)
+                counts = sum((Counter(names) for names in under_way.values()), Counter[str]())
                 bundle = Ledger(ledger).bundle(modules, runs, counts)
                 if not bundle:
                     break
-                under_way[threads.submit(run_once, bundle, ledger)] = bundle
+                under_way[threads.submit(run_bundle, bundle, ledger)] = bundle
             if not under_way:
                 return
             finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
             for future in finished:
                 names = under_way.pop(future)
-                print(f"{time.strftime('%H:%M:%S')} {names[0]} … {len(names)}", flush=True)  # noqa: T201 - a command
+                done = f"{next(iter(names))} … {len(names)} tests, {sum(names.values())} runs"
+                print(f"{time.strftime('%H:%M:%S')} {done}", flush=True)  # noqa: T201 - a command
                 future.result()
 
 
