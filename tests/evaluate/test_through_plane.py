@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.planes import super_resolve_thick
 from ctsr.evaluate.slices import chosen_planes
+from ctsr.evaluate.thin_series import series_name, told_apart
 from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures
 from ctsr.hallucination.lesion_insertion import Lesion, draw_between, trials_between
 from ctsr.hu import AIR
@@ -310,3 +312,50 @@ def test_python_api_takes_a_folder_of_thin_series_without_degradation(tmp_path: 
         ctsr.evaluate(thin_volume(4), **wrong)
     with pytest.raises(UsageError, match="`degradation`"):
         ctsr.evaluate(tmp_path, tmp_path / "api", degradation="clean", **wrong)
+
+
+def save_nifti(root: Path, patient: str, slices: Block) -> None:
+    (root / patient).mkdir(parents=True)
+    image = nib.Nifti1Image(np.round(slices.transpose(2, 1, 0)).astype(np.int16), np.diag([-0.7, -0.7, 1, 1]))
+    nib.save(image, root / patient / "ct.nii.gz")
+
+
+def noisy(sigma_hu: float, slices: int = 30) -> Block:
+    return thin_volume(slices) + np.random.default_rng(1).normal(0, sigma_hu, (slices, 40, 40)).astype(np.float32)
+
+
+def test_files_of_one_name_are_series_of_their_own(tmp_path: Path, tested: ModelUnderTest) -> None:
+    volumes = {"bert": noisy(10), "cleo": noisy(60), "dora": noisy(10, slices=5)}  # the last is too short to be truth
+    alone: dict[str, float | None] = {}
+    for patient in ("bert", "cleo"):
+        save_nifti(tmp_path / patient, patient, volumes[patient])
+        result = evaluate_through_plane([tested], options(tmp_path / patient, output_dir=tmp_path / f"{patient} only"))
+        alone[patient] = next(row.psnr_db for row in method_figures(result) if "Cubic" in row.method)
+        save_nifti(tmp_path / "all", patient, volumes[patient])
+    assert alone["bert"] != pytest.approx(alone["cleo"], abs=0.5)
+    save_nifti(tmp_path / "all", "dora", volumes["dora"])
+
+    wanted = options(tmp_path / "all", output_dir=tmp_path / "results")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_through_plane([tested], wanted, Listener(stop_in="cleo, slices of 3 mm every 3 mm"))
+    result = evaluate_through_plane([tested], wanted)
+    found = {row.patient_id: row.psnr_db for row in method_figures(result) if "Cubic" in row.method}
+    assert found == pytest.approx(alone)
+    assert [record.patient_id for record in result.records if record.problem] == ["dora"]
+    assert "2 patients, 2 thin series" in (result.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_series_that_rows_would_know_by_one_name_are_numbered(tmp_path: Path) -> None:
+    series = only_series(save_thin(tmp_path / "exams", "bert"))
+    other = replace(series, patient_id="cleo")
+    names = [series_name(found) for found in told_apart([series, replace(series), other])]
+    assert names == ["1.7.4/1", "1.7.4/2", "1.7.4"]
+
+
+def test_values_that_are_not_hu_are_no_truth(tmp_path: Path, tested: ModelUnderTest) -> None:
+    tags = {"SliceThickness": 1.0, "PatientID": "bert", "RescaleIntercept": 0}
+    save_series(tmp_path / "exams" / "bert" / "s", thin_volume(), step=1.0, **tags)
+    with pytest.raises(MissingInputError, match="do not look like HU"):
+        evaluate_through_plane([tested], options(tmp_path / "exams"))
+    result = evaluate_through_plane([tested], options(tmp_path / "exams", assume_hu=True))
+    assert {record.patient_id for record in result.records} == {"bert"}

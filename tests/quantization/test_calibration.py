@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ctsr.checkpoint import Model, find_model, load_model
 from ctsr.degrade import Degradation
+from ctsr.errors import UsageError
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import Engine, EngineRequest, TorchEngine, choose_engine, open_engine
 from ctsr.infer.engine import OpenvinoEngine, openvino_core
@@ -24,9 +25,11 @@ from ctsr.quantization.acceptance import (
     Pair,
     SyntheticSlices,
     between_pairs,
+    check_on_series,
     compare_engines,
     degraded_pairs,
     native_pairs,
+    series_pairs,
 )
 from ctsr.quantization.calibration import ExamSlices, convert_calibrated
 from ctsr.quantization.quantized_model import Int8Network
@@ -248,3 +251,17 @@ def test_a_model_between_slices_is_calibrated_and_checked_on_slices_made_thick(t
     images = SyntheticSlices().images(model)
     assert {image.shape[1] for image in images} == {5}
     assert "between slices" in SyntheticSlices().key(model)
+
+
+def test_a_series_that_is_too_small_to_be_made_thick_leaves_the_check_to_the_next(tmp_path: Path) -> None:
+    model = load_model(save_slice_model(tmp_path / "z.pth"))
+    save_patients(tmp_path / "exams", ("small",), slices=3, size=12)
+    save_patients(tmp_path / "exams", ("large",), slices=3, size=40)
+    small, large = (ExamSlices.below(tmp_path / "exams" / name).series for name in ("small", "large"))
+    assert series_pairs(model, small) == []
+    assert len(series_pairs(model, [*small, *large])) == 3 * len(BETWEEN)
+    asked = EngineRequest("openvino", "bf16")
+    check = check_on_series(model, asked, small)
+    assert check is not None
+    with pytest.raises(UsageError, match="large enough to check the precision on"):
+        check(TorchEngine(model.net), TorchEngine(model.net))

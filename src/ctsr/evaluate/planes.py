@@ -17,10 +17,8 @@ import numpy.typing as npt
 import torch
 
 from ctsr import __version__
-from ctsr.data.datasets import open_roots, seen_in_training
-from ctsr.data.split import read_split
 from ctsr.documents import as_type, parse_json
-from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
+from ctsr.errors import CtsrError, DomainError, ReadError, UsageError
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest, method_names
 from ctsr.evaluate.output_folder import (
@@ -38,6 +36,7 @@ from ctsr.evaluate.plan import domains_of, one_or_list, tag_of
 from ctsr.evaluate.runner import FAILURES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.evaluate.slices import chosen_planes, plane_of_volume
+from ctsr.evaluate.thin_series import SHOWN, series_name, thin_series
 from ctsr.files import file_state, write_json
 from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trials_between
 from ctsr.hashing import digest, rng_from
@@ -45,13 +44,12 @@ from ctsr.hu import HURange
 from ctsr.infer import Engine, EngineRequest, Int8Support, TorchEngine
 from ctsr.metrics import choose_metrics
 from ctsr.metrics.perceptual import PerceptualMetrics, choose_perceptual
-from ctsr.paths import resolve_path
 from ctsr.physics.transfer import slice_sensitivity
 from ctsr.quantization.acceptance import check_on_series
 from ctsr.reporting import SILENT, Progress, listed, one_line
-from ctsr.series import PatientExams, Series, check
+from ctsr.series import Series
 from ctsr.series_quality import read_judged_volume
-from ctsr.through_plane import THIN_ENOUGH, AlongZ, Block, SliceProfile, ThickenedVolume, thicken
+from ctsr.through_plane import AlongZ, Block, SliceProfile, ThickenedVolume, thicken
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.volume import Volume
 
@@ -63,10 +61,10 @@ BASELINES: Mapping[AlongZ, str] = {
 """Names of the interpolations along the slices' normal in rows, tables and plots."""
 DEFAULT_METRICS = ("PSNR", "SSIM", "LPIPS", "hu", "tissue")
 """Where none are asked for."""
-SHOWN = 3
-"""Names in a message, before it says how many more there are."""
 CASES_JSON = "cases.json"
 
+CaseKey: TypeAlias = tuple[str, str, SliceCase]
+"""Patient, series and case: UIDs alone may be alike, as the names of NIfTI files are."""
 Planes: TypeAlias = dict[tuple[Direction, int], npt.NDArray[np.float32]]
 """Direction and index of a plane → HU."""
 
@@ -99,6 +97,11 @@ class CaseRecord:
     def case(self) -> SliceCase:
         """How its thick slices were made."""
         return SliceCase(self.thickness_mm, self.distance_mm)
+
+    @property
+    def key(self) -> CaseKey:
+        """What it shares with its rows, and with nothing else."""
+        return self.patient_id, self.series_uid, self.case
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +229,7 @@ def plan_through_plane(
     perceptual = choose_perceptual(
         metrics, options.lpips, options.cache, backend=options.perceptual_backend, progress=progress
     )
-    series, failures = _thin_series(models, options, progress)
+    series, failures = thin_series(models, options, progress)
     assume_hu = options.assume_hu
     return ThroughPlanePlan(
         tuple(
@@ -254,11 +257,12 @@ def measure_through_plane(
         CtsrError: not one case could be measured.
     """
     records, rows = _kept(plan, folder) if folder.continued else ([], [])
-    done = {(record.series_uid, record.case) for record in records}
+    done = {record.key for record in records}
     failures = list(plan.failures)
     with RowWriter(folder.metrics_csv, plan.columns, rows) as writer:
         for series in plan.series:
-            todo = [case for case in plan.cases if (series_name(series), case) not in done]
+            name = series_name(series)
+            todo = [case for case in plan.cases if (series.patient_id, name, case) not in done]
             try:
                 assume_hu = plan.options.assume_hu
                 volume = read_judged_volume(series, "evaluate", progress, assume_hu=assume_hu) if todo else None
@@ -278,11 +282,6 @@ def measure_through_plane(
         raise CtsrError(f"no series could be measured: {listed([*failures, *problems], SHOWN)}")
     folder.finished = len(failures) == len(plan.failures)
     return ThroughPlaneResult(folder.path, plan, tuple(rows), tuple(records), tuple(failures))
-
-
-def series_name(series: Series) -> str:
-    """What rows know a series by: its UID, and its phase where others share that."""
-    return f"{series.series_uid} {series.phase}".strip()
 
 
 def super_resolve_thick(engine: Engine, hu_range: HURange, case: ThickenedVolume, *, skip_air: bool = True) -> Block:
@@ -373,63 +372,6 @@ def _rows(
                 yield PlaneRow(ref, method, values, domain.window.tag, domain.mask)
 
 
-# Which series
-
-
-def _thin_series(
-    models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress
-) -> tuple[tuple[Series, ...], tuple[str, ...]]:
-    """The series that can be truth, and a line for each patient or series that cannot be used."""
-    roots = [resolve_path(root, progress=progress) for root in options.root]
-    patients = open_roots(roots, correction=options.hu_correction, progress=progress)
-    wanted = _wanted(patients.usable, models, options, progress)[: options.max_patients]
-    found: list[Series] = []
-    failures, thick = list(patients.failures), list[str]()
-    for series in (series for patient in wanted for series in patient.series):
-        if series.slice_step is None or series.slice_step * THIN_ENOUGH > max(options.distance):
-            thick.append(f"{series.patient_id}: {series.title}")
-            continue
-        try:
-            for warning in check(series, "volume", assume_hu=options.assume_hu):
-                progress.note(f"warning: {warning}")
-            names = {"patient_id": options.shown(series.patient_id), "series_uid": options.shown(series.series_uid)}
-            found.append(replace(series, **names))
-        except CtsrError as error:
-            failures.append(f"{series.patient_id}: {error}")
-    if thick:
-        progress.note(f"slices too far apart to be truth, left out: {listed(thick, SHOWN)}")
-    if not found:
-        where, most = ", ".join(map(str, roots)), max(options.distance) / THIN_ENOUGH
-        raise MissingInputError(
-            f"{where}: no series can serve as reference; it needs evenly spaced slices at most {most:g} mm apart, "
-            f"of a patient the model was not trained on{': ' + listed(failures, SHOWN) if failures else ''}"
-        )
-    return tuple(found), tuple(failures)
-
-
-def _wanted(
-    patients: Sequence[PatientExams], models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress
-) -> list[PatientExams]:
-    """Those of the split's part where one is named; without those a model was trained on."""
-    if options.split_json is not None:
-        part = read_split(resolve_path(options.split_json, progress=progress)).part(options.split)
-        patients = [patient for patient in patients if patient.patient_id in part]
-    kept: list[PatientExams] = []
-    for patient in patients:
-        seen = [
-            name
-            for model in models
-            for name in seen_in_training([patient], model.split or {}, model.also_trained_on, model.trained_identities)
-        ]
-        if seen and not options.allow_train_patients:
-            progress.note(
-                f"left out: a model was trained on {seen[0]}; `allow_train_patients` measures it all the same"
-            )
-            continue
-        kept.append(patient)
-    return kept
-
-
 def _state(series: Series) -> str:
     states = (f"{header.identity} {file_state(header.path)}" for header in series.slices)
     return digest(series.series_uid, *states).hex()
@@ -444,6 +386,11 @@ def _kept(plan: ThroughPlanePlan, folder: OutputFolder) -> tuple[list[CaseRecord
         records = as_type(parse_json((folder.path / CASES_JSON).read_bytes()), list[CaseRecord])
     except (OSError, ReadError):
         return [], []
-    whole = {(record.series_uid, record.case) for record in records}
+    whole = {record.key for record in records}
     rows = read_plane_rows(folder.metrics_csv, plan.metrics)
-    return records, [row for row in rows if (row.slice.series_uid, row.slice.case) in whole]
+    return records, [row for row in rows if key_of(row) in whole]
+
+
+def key_of(row: PlaneRow) -> CaseKey:
+    """Of the record that a row belongs to."""
+    return row.slice.patient_id, row.slice.series_uid, row.slice.case

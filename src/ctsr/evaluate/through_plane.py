@@ -21,9 +21,9 @@ from ctsr.evaluate.planes import (
     CaseRecord,
     MadeCase,
     ThroughPlaneResult,
+    key_of,
     measure_through_plane,
     plan_through_plane,
-    series_name,
 )
 from ctsr.evaluate.report import (
     NONE,
@@ -39,6 +39,7 @@ from ctsr.evaluate.report import (
 from ctsr.evaluate.slices import plane_of_volume
 from ctsr.evaluate.statistics import compare, patient_level
 from ctsr.evaluate.summary import metric_definitions, table_document
+from ctsr.evaluate.thin_series import series_name
 from ctsr.figures import Panel, save_figure, slices_figure
 from ctsr.files import write_atomically, write_json
 from ctsr.hallucination.lesion_insertion import Lesion, LesionTrial
@@ -124,8 +125,8 @@ def method_figures(result: ThroughPlaneResult) -> list[MethodFigures]:
     first = on_domain(result.rows, result.plan.domains[0])
     found: list[MethodFigures] = []
     for record in result.records:
-        own = [row for row in first if (row.slice.series_uid, row.slice.case) == (record.series_uid, record.case)]
-        if not own:
+        own = [row for row in first if key_of(row) == record.key]
+        if record.problem or not own:
             continue
         psnr = {method: mean_of_planes(own, method, "PSNR", ACROSS) for method in result.plan.methods}
         best = max((value for method in SIMPLE if (value := psnr[method]) is not None), default=None)
@@ -180,7 +181,7 @@ def write_results(result: ThroughPlaneResult, folder: OutputFolder) -> None:
     context = {
         "title": "Slices between slices",
         "subtitle": f"{counted(len({row.patient_id for row in figures}), 'patient')}, "
-        f"{len({row.series_uid for row in figures})} thin series made thick and brought back",
+        f"{len({(row.patient_id, row.series_uid) for row in figures})} thin series made thick and brought back",
         "sentence": _sentence(figures, result),
         "sections": sections,
         "pictures": page_pictures(folder.plots),

@@ -185,13 +185,14 @@ def model_pairs(
 
 
 def series_pairs(model: Model, series: Iterable[Series], *, assume_hu: bool = False) -> list[Pair]:
-    """Inputs made of a few slices of the first series that can be read; none where no series can be."""
+    """Inputs made of a few slices of the first series that serves; none where none does, as where all are too small."""
     for candidate in series:
         last = len(candidate.slices) - 1
         indices = sorted({round(position * last) for position in CHECK_POSITIONS})
         with suppress(ReadError):  # reported when this series is processed; the next one serves as well
             slices = [read_slice(candidate, index, assume_hu=assume_hu).hu for index in indices]
-            return model_pairs(model, slices, [(hu, candidate.pixel_spacing) for hu in slices])
+            if pairs := model_pairs(model, slices, [(hu, candidate.pixel_spacing) for hu in slices]):
+                return pairs
     return []
 
 
@@ -212,7 +213,7 @@ def _check_of_bf16(model: Model, series: Iterable[Series], assume_hu: bool) -> E
     def check(engine: Engine, fp32: Engine) -> Acceptance:
         pairs = series_pairs(model, series, assume_hu=assume_hu)
         if not pairs:
-            raise UsageError("no series can be read to check the precision on; choose fp32")
+            raise UsageError("no series here can be read and is large enough to check the precision on; choose fp32")
         return compare_engines(engine, fp32, pairs, model.hu_range)
 
     return check

@@ -206,7 +206,8 @@ class Int8Network:
             if quantized is not None:
                 return quantized.record.acceptance
             raise UsageError(
-                "int8 must be checked on a patient that was not used for calibration; calibrate on other exams"
+                "int8 must be checked on a series that can be read, is large enough and was not used for calibration; "
+                "calibrate on other exams, or choose fp32"
             )
 
         return check
