@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from ctsr.errors import SeriesError
+from ctsr.hashing import count_people
 from ctsr.volume import Orientation, Plane, Vector
 
 NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
@@ -192,6 +193,17 @@ class PatientExams:
     def identities(self) -> frozenset[str]:
         """Hashes of the studies and patients that the usable series name; see `ctsr.hashing`."""
         return frozenset(identity for series in self.series for identity in series.identities)
+
+    @property
+    def mix_up(self) -> str:
+        """What is wrong where the folder holds several people by their PatientIDs, and what to do; else empty."""
+        count = count_people(series.identities for series in self.series)
+        if count < 2:
+            return ""
+        return (
+            f"{self.path} holds series of {count} people, by their PatientIDs, and is taken for one patient: "
+            "give each patient a folder of their own"
+        )
 
     @property
     def num_slices(self) -> int:
