@@ -8,10 +8,10 @@ import hashlib
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
 
 import numpy as np
 
@@ -60,6 +60,10 @@ GENERIC = re.compile(
 """PatientIDs that anonymisers, phantoms and operators in haste write for everyone."""
 SHORTEST_ID = 4
 """Characters of a PatientID that proves something by itself: 12 is a patient of many a hospital."""
+DATE_PARTS = re.compile(r"^(\d{4})[.\-/](\d{2})[.\-/](\d{2})$")
+"""A date with its parts apart, as ACR-NEMA wrote it."""
+ISSUER = slice(2, 3)
+"""Where the traits of an identity tell the issuer; before it are birth date and sex."""
 
 
 NAME = "name"
@@ -89,17 +93,27 @@ def header_identities(
     Args:
         study_uid: StudyInstanceUID; empty where there is none.
         patient_id: PatientID.
-        issuer: IssuerOfPatientID, part of the id.
-        birth_date: PatientBirthDate, kept as 16 bits of a hash: enough to see that two differ.
-        sex: PatientSex, likewise.
+        issuer: IssuerOfPatientID. A second identity leaves it out of the id and keeps it as 16 bits of a hash, without
+            case and blanks around it: an exam without an issuer may be of the same person.
+        birth_date: PatientBirthDate, with or without dots, kept as 16 bits of a hash: enough to see that two differ.
+        sex: PatientSex, likewise, in either case.
     """
     found = [f"{STUDY}:{digest('study', study_uid, size=10).hex()}"] if study_uid else []
     # Blanks, case and leading zeros change when an id is typed again or passes through another system.
     bare = " ".join(patient_id.upper().split()).lstrip("0 ")
     is_sure = not GENERIC.fullmatch(bare) and (len(bare) >= SHORTEST_ID or bool(birth_date))
-    name = digest("patient", bare, issuer, size=10).hex()
-    traits = [digest(kind, value, size=2).hex() if value else "" for kind, value in (("b", birth_date), ("s", sex))]
-    return (*found, f"{PATIENT if is_sure else UNSURE}:{name}:{'/'.join(traits)}")
+    kind = PATIENT if is_sure else UNSURE
+    born = DATE_PARTS.sub(r"\1\2\3", birth_date.strip())
+    traits = f"{_trait('b', born)}/{_trait('s', sex.strip().upper())}"
+    # Identities are kept in checkpoints: this one stays what it was.
+    found.append(f"{kind}:{digest('patient', bare, issuer, size=10).hex()}:{traits}")
+    if is_sure and (issued := " ".join(issuer.split()).casefold()):
+        found.append(f"{kind}:{digest('patient', bare, '', size=10).hex()}:{traits}/{_trait('i', issued)}")
+    return tuple(found)
+
+
+def _trait(kind: str, value: str) -> str:
+    return digest(kind, value, size=2).hex() if value else ""
 
 
 def content_identity(size: int, *samples: bytes) -> str:
@@ -113,7 +127,7 @@ def proven(identities: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_same_person(some: Collection[str], others: Collection[str]) -> bool:
-    """Whether two sets of identities share a study, or a PatientID whose birth date and sex do not contradict."""
+    """Whether two sets of identities share a study, or a PatientID without contradiction in birth, sex or issuer."""
     keys: dict[str, list[str]] = defaultdict(list)
     for identity in proven(others):
         keys[_name(identity)].append(identity)
@@ -127,39 +141,88 @@ class People:
     groups: tuple[tuple[str, ...], ...] = ()
     """Patients (by folder name) that are one person, sorted; only groups of two and more."""
     notes: tuple[str, ...] = ()
-    """A line for each PatientID that several folders share without proof that they are one person."""
+    """A line for each PatientID that several people share, or folders without proof that they are one person."""
 
 
 def find_people(patients: Mapping[str, Collection[str]]) -> People:
-    """Tell which of the patients are one person, from the identities of each."""
-    holders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    """Tell which of the patients are one person, from the identities of each.
+
+    Whom any two exams join is one person: a third that contradicts both does not part them, and one that contradicts
+    neither of two that contradict each other joins them, as nobody can tell which of them it belongs to.
+    """
+    holders: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for patient in sorted(patients):
-        for identity in patients[patient]:
-            holders[_name(identity)][patient].add(identity)
+        for identity in sorted(patients[patient]):
+            holders[_name(identity)][identity].append(patient)
     leader = {patient: patient for patient in patients}
-    notes: list[str] = []
     for found in holders.values():
-        if len(found) < 2:
-            continue
-        everything = [identity for identities in found.values() for identity in sorted(identities)]
-        names = sorted(found)
-        if everything[0].startswith(STUDY):
-            _join(leader, names)
-        elif any(identity.startswith(UNSURE) for identity in everything):
-            notes.append(_note(names, "but it is empty or one that many people may have"))
-        elif any(_contradict(some, other) for some, other in combinations(everything, 2)):
-            notes.append(_note(names, "but their birth dates or sexes differ"))
-        else:
-            _join(leader, names)
+        sure = proven(found)
+        for identity in sure:
+            _join(leader, found[identity])
+        for some, other in combinations(sure, 2):
+            if not _contradict(some, other):
+                _join(leader, [found[some][0], found[other][0]])
+    apart = [
+        (frozenset(chain.from_iterable(found.values())), why)
+        for found in holders.values()
+        if (why := _why_apart(found, leader))
+    ]
+    # An id with an issuer is there without it, too, and then of all who have the id.
+    notes: set[str] = set()
+    for told in apart:
+        if not any(_is_part(told, other) for other in apart):
+            notes.add(_note(*told, leader))
     groups: dict[str, list[str]] = defaultdict(list)
     for patient in sorted(patients):
         groups[_leader(leader, patient)].append(patient)
     return People(tuple(tuple(group) for group in groups.values() if len(group) > 1), tuple(sorted(notes)))
 
 
-def _note(names: list[str], why: str) -> str:
+def count_people(exams: Iterable[Collection[str]]) -> int:
+    """How many people exams are of, by PatientIDs that prove something; those of one study are of one person."""
+    bare: dict[str, set[str]] = {}
+    named: list[str] = []
+    for number, identities in enumerate(exams):
+        # Without traits: one id is one person here, whatever else differs.
+        bare[str(number)] = {":".join(identity.split(":")[:2]) for identity in proven(identities)}
+        if any(identity.startswith(PATIENT) for identity in identities):
+            named.append(str(number))
+    leaders = {name: group[0] for group in find_people(bare).groups for name in group}
+    return len({leaders.get(name, name) for name in named})
+
+
+def _why_apart(found: Mapping[str, Sequence[str]], leader: Mapping[str, str]) -> str:
+    """Why those who hold identities of one PatientID are several people; empty where they are not, or by issuer."""
+    if len({_leader(leader, patient) for patient in chain.from_iterable(found.values())}) < 2:
+        return ""
+    if len(proven(found)) < len(found):
+        return "it is empty or one that many people may have"
+    for some, other in combinations(found, 2):
+        # Other issuers give other ids, which may look alike.
+        is_one_id = not _contradict(some, other, ISSUER)
+        if is_one_id and _leader(leader, found[some][0]) != _leader(leader, found[other][0]):
+            return "their birth dates or sexes differ"
+    return ""
+
+
+def _is_part(told: tuple[frozenset[str], str], other: tuple[frozenset[str], str]) -> bool:
+    return told[0] < other[0] and told[1] == other[1]
+
+
+def _note(patients: Iterable[str], why: str, leader: Mapping[str, str]) -> str:
+    parts: dict[str, list[str]] = defaultdict(list)
+    for patient in sorted(patients):
+        parts[_leader(leader, patient)].append(patient)
+    names = [_shown(part) for part in parts.values()]
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    return f"{shown} have one PatientID, {why}: they are taken for different patients"
+    return f"{shown} have one PatientID, but {why}: they are taken for different patients"
+
+
+def _shown(part: Sequence[str]) -> str:
+    """Folders of one person."""
+    if len(part) < 2:
+        return part[0]
+    return f"{part[0]} (with {part[1] if len(part) == 2 else f'{len(part) - 1} more'})"
 
 
 def _name(identity: str) -> str:
@@ -168,13 +231,13 @@ def _name(identity: str) -> str:
     return name if kind in {PATIENT, UNSURE} else identity
 
 
-def _contradict(some: str, other: str) -> bool:
-    """Whether two identities of one PatientID have different birth dates or sexes, where both tell them."""
+def _contradict(some: str, other: str, traits: slice = slice(None)) -> bool:
+    """Whether two identities of one PatientID have different birth dates, sexes or issuers, where both tell them."""
     ours, theirs = some.split(":")[2:], other.split(":")[2:]
     if not (ours and theirs):
         return False
-    pairs = zip(ours[0].split("/"), theirs[0].split("/"), strict=False)
-    return any(a != b for a, b in pairs if a and b)
+    pairs = list(zip(ours[0].split("/"), theirs[0].split("/"), strict=False))
+    return any(a != b for a, b in pairs[traits] if a and b)
 
 
 def _leader(leader: Mapping[str, str], patient: str) -> str:
@@ -183,7 +246,7 @@ def _leader(leader: Mapping[str, str], patient: str) -> str:
     return patient
 
 
-def _join(leader: dict[str, str], patients: list[str]) -> None:
+def _join(leader: dict[str, str], patients: Sequence[str]) -> None:
     for some, other in pairwise(patients):
         first, second = sorted((_leader(leader, some), _leader(leader, other)))
         leader[second] = first

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from ctsr.errors import SeriesError
+from ctsr.hashing import count_people
 from ctsr.volume import Orientation, Plane, Vector
 
 NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
@@ -30,6 +31,7 @@ class DefectKind(StrEnum):
     GANTRY_TILT = "gantry tilt"
     MIXED_GEOMETRY = "mixed geometry under one UID"
     SEVERAL_PHASES = "several phases under one UID"
+    SEVERAL_EXAMS = "several exams under one UID"
     MISSING_RESCALE = "missing rescale"
     DIFFERING_RESCALE = "differing rescale"
     MISSING_GEOMETRY = "missing geometry"
@@ -100,8 +102,8 @@ class SeriesHeader:
     variant: tuple[str, ...] = ()
     """What tells it from other readings of the same series UID: a corrected rescale."""
     phase: str = ""
-    """What tells it from other phases, passes or reconstructions under the same series UID, as `AcquisitionNumber 2`;
-    empty where there are none."""
+    """What tells it from other exams, phases, passes or reconstructions under the same series UID, as
+    `AcquisitionNumber 2`; empty where there are none."""
     identities: tuple[str, ...] = ()
     """Hashes of study and patient; see `ctsr.hashing`."""
 
@@ -155,7 +157,7 @@ class Series(SeriesHeader):
 
     def is_called(self, name: str) -> bool:
         """Whether `name` is its UID, which phases share, or the UID, a blank and its phase."""
-        return name in {self.series_uid, f"{self.series_uid} {self.phase}"}
+        return name in {self.series_uid, f"{self.series_uid} {self.phase}".strip()}
 
     def plane(self, index: int) -> Plane:
         """Where the pixels of one slice lie."""
@@ -191,6 +193,17 @@ class PatientExams:
     def identities(self) -> frozenset[str]:
         """Hashes of the studies and patients that the usable series name; see `ctsr.hashing`."""
         return frozenset(identity for series in self.series for identity in series.identities)
+
+    @property
+    def mix_up(self) -> str:
+        """What is wrong where the folder holds several people by their PatientIDs, and what to do; else empty."""
+        count = count_people(series.identities for series in self.series)
+        if count < 2:
+            return ""
+        return (
+            f"{self.path} holds series of {count} people, by their PatientIDs, and is taken for one patient: "
+            "give each patient a folder of their own"
+        )
 
     @property
     def num_slices(self) -> int:
@@ -259,6 +272,7 @@ POLICY = {
     DefectKind.GANTRY_TILT:        (REFUSE, FINE,   FINE,   FINE,   FINE,   WARN,   FINE),
     DefectKind.MIXED_GEOMETRY:     (WARN,   WARN,   FINE,   FINE,   FINE,   WARN,   WARN),
     DefectKind.SEVERAL_PHASES:     (FINE,   WARN,   FINE,   FINE,   FINE,   WARN,   WARN),
+    DefectKind.SEVERAL_EXAMS:      (FINE,   WARN,   FINE,   FINE,   FINE,   WARN,   WARN),
     DefectKind.MISSING_RESCALE:    (REFUSE, REFUSE, FINE,   REFUSE, REFUSE, REFUSE, REFUSE),
     DefectKind.DIFFERING_RESCALE:  (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.IMPLAUSIBLE_HU:     (WARN,   REFUSE, FINE,   REFUSE, REFUSE, WARN,   REFUSE),

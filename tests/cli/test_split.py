@@ -83,6 +83,21 @@ def test_fewer_than_three_patients_are_a_failure_of_one_line(tmp_path: Path, cap
     assert not (tmp_path / "s").exists()
 
 
+def test_a_folder_of_several_people_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k in range(1, 5):
+        uid = f"1.9.{k}"
+        folder = tmp_path / "cd" / "DICOM" / f"0000{k}"
+        save_series(folder, [body(20)], series=uid, PatientID=f"MRN001234{k}", StudyInstanceUID=uid)
+    assert main(["scan", str(tmp_path / "cd")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "holds series of 4 people, by their PatientIDs" in said
+    assert "give each patient a folder of their own" in said
+    assert main(["split", "--root", str(tmp_path / "cd"), "--out_dir", str(tmp_path / "s")]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "at least 3 are needed" in said
+    assert said.count("holds series of 4 people, by their PatientIDs") == 2, "as a warning and in the error"
+
+
 def test_a_negative_seed_is_wrong_usage_and_no_traceback(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -129,3 +129,36 @@ def test_links_that_lead_nowhere_or_in_circles_are_named(tmp_path: Path) -> None
     assert [len(patient.series) for patient in inventory.usable] == [1, 1]
     named = [*inventory.excluded, *(excluded for patient in inventory.patients for excluded in patient.excluded)]
     assert {excluded.path.name for excluded in named if excluded.failed} == {"round", "about", "self", "gone", "cleo"}
+
+
+@pytest.fixture
+def medium(tmp_path: Path) -> Path:
+    """Four people in one folder, as on a CD, and a person without a known PatientID."""
+    root = tmp_path / "cd"
+    for k in range(1, 5):
+        name, study = f"DICOM/0000{k}", f"1.9.{k}"
+        save_exam(root, name, patient_id=f"MRN001234{k}", study=study, series=f"{study}.1")
+    save_exam(root, "DICOM/00005", patient_id="anon", study="1.9.5", series="1.9.5.1")
+    return root
+
+
+def test_several_people_in_one_folder_are_one_patient_and_are_told(medium: Path, tmp_path: Path) -> None:
+    told = f"{medium / 'DICOM'} holds series of 4 people, by their PatientIDs, and is taken for one patient: "
+    told += "give each patient a folder of their own"
+    listener = Listener()
+    patients = open_roots([medium], progress=listener)
+    assert (patients.ids, patients.mix_ups) == (("DICOM",), (told,))
+    assert f"warning: {told}" in listener.notes
+    with pytest.raises(SplitError) as error:
+        open_exams([medium], folder=tmp_path / "splits")
+    assert f"1 patient with usable CT cannot be split into train, val and test; at least 3 are needed ({told})" in str(
+        error.value
+    )
+
+
+def test_one_person_in_one_folder_is_not(tmp_path: Path) -> None:
+    """However the id is typed, whatever is generic, and where a study has two ids."""
+    for k, patient_id in enumerate(("MRN0012341", " mrn0012341", "anon", "", "12")):
+        save_exam(tmp_path, f"anna/{k}", patient_id=patient_id, study=f"1.9.{k}", series=f"1.9.{k}.1")
+    save_exam(tmp_path, "anna/9", patient_id="MRN-4711", study="1.9.0", series="1.9.9.1")
+    assert open_roots([tmp_path]).mix_ups == ()

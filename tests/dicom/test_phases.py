@@ -145,3 +145,113 @@ def test_frames_of_one_object_are_told_apart_by_their_functional_groups(tmp_path
     exams = scan_patient(save(ds, tmp_path / "enhanced").parent)
     assert [series.phase for series in exams.series] == ["TemporalPositionIndex 1", "TemporalPositionIndex 2"]
     assert [[header.frame for header in series.slices] for series in exams.series] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+def exam(edit: Edit) -> Edit:
+    """Two exams of `PLACES` slices under one series UID, the second half a step above the first."""
+
+    def placed(ds: Dataset, i: int) -> None:
+        place(ds, 30 + 2.5 * (i % PLACES) + 1.25 * (i // PLACES))
+        edit(ds, i // PLACES)
+
+    return placed
+
+
+def set_study(ds: Dataset, number: int) -> None:
+    ds.StudyInstanceUID = f"1.2.9.{number}"
+
+
+def set_frame(ds: Dataset, number: int) -> None:
+    ds.FrameOfReferenceUID = f"1.2.8.{number}"
+
+
+@pytest.mark.parametrize("series_uid", ["1.2.3.4", ""])
+@pytest.mark.parametrize(("set_uid", "what"), [(set_study, "study"), (set_frame, "frame of reference")])
+def test_exams_under_one_series_uid_or_none_are_told_apart(
+    tmp_path: Path, set_uid: Edit, what: str, series_uid: str
+) -> None:
+    def edit(ds: Dataset, number: int) -> None:
+        set_uid(ds, number)
+        ds.SeriesInstanceUID = series_uid
+
+    exams = scan_patient(write_series(tmp_path, 2 * PLACES, exam(edit)))
+    assert [series.phase for series in exams.series] == [f"{what} 1 of 2", f"{what} 2 of 2"]
+    assert [series.slice_step for series in exams.series] == [2.5, 2.5]
+    assert [series.slices[0].position[2] for series in exams.series] == [30, 31.25]
+    assert kinds(exams) == {DefectKind.SEVERAL_EXAMS}
+    assert len({repr(series.geometry_key) for series in exams.series}) == 2, "what is made of them is kept apart"
+    for series in exams.series:
+        assert [one for one in exams.series if one.is_called(f"{series_uid} {series.phase}".strip())] == [series]
+
+
+def test_exams_that_share_all_other_uids_and_their_places_are_told_apart(tmp_path: Path) -> None:
+    """Nor is an image of one taken for a copy of the other's; a phase is named beside the exam."""
+
+    def edit(ds: Dataset, i: int) -> None:
+        number, image = divmod(i, 2 * PLACES)
+        set_study(ds, number)
+        ds.SOPInstanceUID = f"1.2.3.4.{image}"
+        ds.AcquisitionNumber = 1 + image % 2
+        place(ds, 30 + 2.5 * (image // 2))
+
+    exams = scan_patient(write_series(tmp_path, 4 * PLACES, edit))
+    assert [series.phase for series in exams.series] == [
+        f"study {study} of 2, AcquisitionNumber {number}" for study in (1, 2) for number in (1, 2)
+    ]
+    assert [(len(series.slices), series.study_uid) for series in exams.series] == [
+        (PLACES, f"1.2.9.{number}") for number in (0, 0, 1, 1)
+    ]
+    assert exams.excluded == ()
+
+
+def test_exams_of_other_geometry_are_named_as_well(tmp_path: Path) -> None:
+    def edit(ds: Dataset, number: int) -> None:
+        set_study(ds, number)
+        ds.PixelSpacing = [0.7 + 0.1 * number] * 2
+
+    exams = scan_patient(write_series(tmp_path, 2 * PLACES, exam(edit)))
+    assert [series.phase for series in exams.series] == ["study 1 of 2", "study 2 of 2"]
+    assert kinds(exams) == {DefectKind.SEVERAL_EXAMS}
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_uid_that_part_of_the_slices_lack_is_not_another_one(tmp_path: Path, keyword: str, is_empty: bool) -> None:
+    def edit(ds: Dataset, i: int) -> None:
+        if i % 2:
+            setattr(ds, keyword, "") if is_empty else delattr(ds, keyword)
+
+    (series,) = scan_patient(write_series(tmp_path, PLACES, edit)).series
+    assert (len(series.slices), series.phase, series.defects) == (PLACES, "", ())
+
+
+def test_a_slice_without_study_is_of_that_of_its_frame_of_reference(tmp_path: Path) -> None:
+    def edit(ds: Dataset, i: int) -> None:
+        number = i // PLACES
+        set_study(ds, number)
+        set_frame(ds, number)
+        place(ds, 30 + 2.5 * (i % PLACES))
+        if i == 1:
+            ds.StudyInstanceUID = ""
+
+    exams = scan_patient(write_series(tmp_path, 2 * PLACES, edit))
+    assert [(series.phase, len(series.slices)) for series in exams.series] == [
+        ("study 1 of 2", PLACES),
+        ("study 2 of 2", PLACES),
+    ]
+
+
+def test_a_frame_of_reference_for_every_image_tells_nothing(tmp_path: Path) -> None:
+    (series,) = scan_patient(write_series(tmp_path, PLACES, set_frame)).series
+    assert (len(series.slices), series.phase, series.defects) == (PLACES, "", ())
+
+
+def test_an_image_that_cannot_be_used_is_missing_from_its_own_exam_only(tmp_path: Path) -> None:
+    def edit(ds: Dataset, i: int) -> None:
+        set_study(ds, i // PLACES)
+        if i == 2 * PLACES - 1:
+            del ds.ImagePositionPatient
+
+    first, second = scan_patient(write_series(tmp_path, 2 * PLACES, edit)).series
+    assert {defect.kind for defect in first.defects} == {DefectKind.SEVERAL_EXAMS}
+    assert {defect.kind for defect in second.defects} == {DefectKind.SEVERAL_EXAMS, DefectKind.MISSING_GEOMETRY}

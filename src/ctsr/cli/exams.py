@@ -97,10 +97,10 @@ def _measure(inventory: Inventory, assume_hu: bool, console: Console) -> dict[Se
 
 
 def _people(inventory: Inventory) -> list[str]:
-    """Which folders are one patient, and which only have a PatientID in common."""
+    """Which folders are one patient, which only have a PatientID in common, and which hold several people."""
     people = find_people({patient.patient_id: patient.identities for patient in inventory.usable})
     same = [f"one patient, by study or PatientID: {', '.join(group)}" for group in people.groups]
-    return [*same, *people.notes]
+    return [*same, *people.notes, *(patient.mix_up for patient in inventory.usable if patient.mix_up)]
 
 
 def _quality_json(measured: Mapping[Series, SeriesQuality | str]) -> dict[str, object]:
@@ -331,7 +331,7 @@ class Split:
 
         roots = [resolve_path(root, progress=console) for root in self.root]
         patients = open_roots(roots, progress=console)
-        split = split_patients(patients.ids, self.seed, together=patients.people.groups)
+        split = split_patients(patients.ids, self.seed, together=patients.people.groups, mix_ups=patients.mix_ups)
         for note in patients.people.notes:
             console.note(note)
         path = split_file(self.out_dir, self.seed)

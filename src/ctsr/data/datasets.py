@@ -34,12 +34,17 @@ class Patients:
         """Ids of the usable patients, sorted as plain strings."""
         return tuple(patient.patient_id for patient in self.usable)
 
+    @property
+    def mix_ups(self) -> tuple[str, ...]:
+        """A line for each folder that holds several people."""
+        return tuple(patient.mix_up for patient in self.usable if patient.mix_up)
+
 
 def open_roots(roots: Sequence[Path], *, correction: HUCorrection = AS_READ, progress: Progress = SILENT) -> Patients:
     """Everything below the roots; patients of a preprocessed root go by their names in its log.
 
     A patient found in several roots is one patient; `progress` is notified, also of files that cannot be read, of
-    folders that are one person by their headers, and of copies of a series, which are left out.
+    folders that are one person by their headers or hold several, and of copies of a series, which are left out.
 
     Raises:
         MissingInputError: a root is not a folder, or holds no usable CT.
@@ -65,7 +70,10 @@ def open_roots(roots: Sequence[Path], *, correction: HUCorrection = AS_READ, pro
     people = find_people({patient.patient_id: patient.identities for patient in usable})
     for group in people.groups:
         progress.note(f"{listed(group, NAMED)} are one patient, by the study or the PatientID in their headers")
-    return Patients(usable, failures, people)
+    patients = Patients(usable, failures, people)
+    for line in patients.mix_ups:
+        progress.note(f"warning: {line}")
+    return patients
 
 
 def trained_on(patients: Sequence[str], split: Mapping[str, Sequence[str]], also: Sequence[str] = ()) -> list[str]:
@@ -255,7 +263,13 @@ def open_exams(
     patients = open_roots(roots, correction=correction, progress=progress)
     together = patients.people.groups
     split, source = choose_split(
-        patients.ids, split_json=split_json, checkpoint=checkpoint_split, folder=folder, seed=seed, together=together
+        patients.ids,
+        split_json=split_json,
+        checkpoint=checkpoint_split,
+        folder=folder,
+        seed=seed,
+        together=together,
+        mix_ups=patients.mix_ups,
     )
     if not allow_train_patients:
         check_together(split, together, source)

@@ -15,7 +15,7 @@ from ctsr.documents import as_type, parse_json
 from ctsr.errors import DomainError, MissingInputError, ReadError, SplitError
 from ctsr.files import write_json
 from ctsr.hashing import pseudonym, with_names
-from ctsr.reporting import listed
+from ctsr.reporting import counted, listed
 from ctsr.series import PatientExams
 
 Part: TypeAlias = Literal["train", "val", "test"]
@@ -64,7 +64,11 @@ class Split:
 
 
 def split_patients(
-    patient_ids: Iterable[str], seed: int = DEFAULT_SEED, *, together: Sequence[Sequence[str]] = ()
+    patient_ids: Iterable[str],
+    seed: int = DEFAULT_SEED,
+    *,
+    together: Sequence[Sequence[str]] = (),
+    mix_ups: Sequence[str] = (),
 ) -> Split:
     """70/15/15 by patient: sort the ids, permute them with `seed`, cut at ``int(.70 n)`` and ``int(.85 n)``.
 
@@ -74,6 +78,7 @@ def split_patients(
         patient_ids: folders with usable CT.
         seed: of the permutation.
         together: groups of ids that are one person, who stands where the first of them would and is counted once.
+        mix_ups: a line for each folder that holds several people, which may be why there are few.
 
     Raises:
         SplitError: fewer than three patients.
@@ -87,7 +92,8 @@ def split_patients(
         people.setdefault(leader.get(name, name), []).append(name)
     ids, n = list(people), len(people)
     if n < len(PARTS):
-        raise SplitError(f"{n} patients with usable CT cannot be split into train, val and test; at least 3 are needed")
+        few = f"{counted(n, 'patient')} with usable CT cannot be split into train, val and test; at least 3 are needed"
+        raise SplitError(f"{few} ({listed(mix_ups, NAMED)})" if mix_ups else few)
     order = [people[ids[i]] for i in np.random.default_rng(seed).permutation(n)]
     until_val = min(max(int(0.85 * n), int(0.70 * n) + 1), n - 1)
     until_train = min(int(0.70 * n), until_val - 1)
@@ -151,6 +157,7 @@ def choose_split(
     folder: Path = Path("splits"),
     seed: int = DEFAULT_SEED,
     together: Sequence[Sequence[str]] = (),
+    mix_ups: Sequence[str] = (),
 ) -> tuple[Split, str]:
     """The split that holds for a root, and where it came from.
 
@@ -164,6 +171,7 @@ def choose_split(
         folder: where `ctsr split` writes.
         seed: of a fresh split, and in the name of the file in `folder`.
         together: groups of patient ids that are one person; see `split_patients`.
+        mix_ups: see `split_patients`.
 
     Raises:
         MissingInputError: `split_json` does not exist, or names a patient that the root does not hold.
@@ -186,7 +194,8 @@ def choose_split(
             )
         return split, str(kept)
     strangers = ", as the model's checkpoint knows none of these patients" if checkpoint is not None else ""
-    return split_patients(present, seed, together=together), f"a fresh split with seed {seed}{strangers}"
+    split = split_patients(present, seed, together=together, mix_ups=mix_ups)
+    return split, f"a fresh split with seed {seed}{strangers}"
 
 
 def _present(split: Split, present: frozenset[str], source: str, hint: str = "") -> Split:

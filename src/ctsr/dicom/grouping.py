@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
-from ctsr.dicom.phases import split_phases
+from ctsr.dicom.phases import split_exams, split_phases
 from ctsr.errors import CtsrError, boundary
 from ctsr.reporting import listed
 from ctsr.series import Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
@@ -73,9 +73,23 @@ def group(files: Iterable[FileContents], patient_id: str) -> GroupedFiles:
                 images.append(image)
             else:
                 refused.append(image)
-    kept, copies = _without_copies(images)
-    series, failures = _series(kept, refused, patient_id)
-    return GroupedFiles(series, (*_excluded([*refused, *copies]), *failures), ignored)
+    by_uid: dict[str, list[AxialImage]] = defaultdict(list)
+    for image in images:
+        by_uid[image.series_uid].append(image)
+    series: list[Series] = []
+    copies: list[RejectedImage] = []
+    failures: list[Excluded] = []
+    for uid in sorted(by_uid):
+        exams = split_exams(by_uid[uid])
+        names = [exam.name for exam in exams]
+        for exam in exams:
+            # Within an exam: where SeriesInstanceUIDs are not unique, SOP Instance UIDs need not be, either.
+            kept, found_copies = _without_copies(exam.images)
+            found, failed = _series(kept, _refused_of(exam.images, refused), patient_id)
+            series += [_of_exam(part, exam.name, names) for part in found]
+            copies += found_copies
+            failures += failed
+    return GroupedFiles(tuple(series), (*_excluded([*refused, *copies]), *failures), ignored)
 
 
 def find_defects(
@@ -144,6 +158,23 @@ def _without_copies(images: Iterable[AxialImage]) -> tuple[list[AxialImage], lis
     return list(kept.values()), copies
 
 
+def _refused_of(images: Sequence[AxialImage], refused: Iterable[RejectedImage]) -> list[RejectedImage]:
+    """Those of the refused images that may be of the same exam."""
+    studies = {image.study_uid for image in images} - {""}
+    same = (image for image in refused if image.series_uid == images[0].series_uid)
+    return [image for image in same if not studies or image.study_uid in {"", *studies}]
+
+
+def _of_exam(series: Series, name: str, names: Sequence[str]) -> Series:
+    """A series called after its exam as well, where its UID is that of several."""
+    if len(names) == 1:
+        return series
+    detail = f"one of {len(names)} exams under one series UID, which differ in study or frame of reference: "
+    defect = Defect(DefectKind.SEVERAL_EXAMS, detail + listed(names, NAMED))
+    phase = ", ".join(filter(None, (name, series.phase)))
+    return replace(series, phase=phase, defects=(*series.defects, defect))
+
+
 def _key(image: AxialImage) -> GroupKey:
     return image.series_uid, image.geometry_key
 
@@ -151,7 +182,7 @@ def _key(image: AxialImage) -> GroupKey:
 def _series(
     images: Iterable[AxialImage], refused: Sequence[RejectedImage], patient_id: str
 ) -> tuple[tuple[Series, ...], tuple[Excluded, ...]]:
-    """The series, and those whose headers cannot be made sense of."""
+    """The series of one exam, and those whose headers cannot be made sense of."""
     groups: dict[GroupKey, list[AxialImage]] = defaultdict(list)
     for image in images:
         groups[_key(image)].append(image)
@@ -160,11 +191,10 @@ def _series(
     failures: list[Excluded] = []
     for key in sorted(groups):
         others = [group[0] for other, group in groups.items() if other[0] == key[0] and other != key]
-        absent = [image for image in refused if image.series_uid == key[0]]
         first = groups[key][0]
         try:
             with boundary("its headers cannot be used"):
-                series += _series_of_group(_ordered(groups[key]), others, absent, patient_id)
+                series += _series_of_group(_ordered(groups[key]), others, refused, patient_id)
         except CtsrError as error:
             failures.append(Excluded(first.slice.path, str(error), len(groups[key]), first.series_uid, failed=True))
     return tuple(series), tuple(failures)
@@ -201,7 +231,7 @@ def _ordered(images: list[AxialImage]) -> list[AxialImage]:
 
 
 def _series_of_group(
-    images: list[AxialImage], others: list[AxialImage], absent: list[RejectedImage], patient_id: str
+    images: list[AxialImage], others: list[AxialImage], absent: Sequence[RejectedImage], patient_id: str
 ) -> list[Series]:
     """One series for each phase."""
     phases = split_phases(images)
@@ -218,7 +248,7 @@ def _series_of_group(
 
 
 def _one_series(
-    images: list[AxialImage], others: list[AxialImage], absent: list[RejectedImage], patient_id: str
+    images: list[AxialImage], others: list[AxialImage], absent: Sequence[RejectedImage], patient_id: str
 ) -> Series:
     header = {field.name: getattr(images[0], field.name) for field in fields(SeriesHeader)}
     thicknesses = {image.slice.slice_thickness for image in images}

@@ -144,6 +144,7 @@ ATTRIBUTES = (
     *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "InstanceNumber"),
     *("BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation"),
     *("Manufacturer", "ManufacturerModelName", "SeriesDescription", "BodyPartExamined", "LossyImageCompression"),
+    "FrameOfReferenceUID",
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *(name for name in GROUPS if name != "FrameType"),
     *PHASES,
@@ -162,6 +163,8 @@ class AxialImage(SeriesHeader):
     lossy: bool
     phase_values: tuple[str, ...]
     """The values of `PHASES`."""
+    frame_of_reference_uid: str
+    """Empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,7 @@ class RejectedImage:
     series_uid: str = ""
     kind: DefectKind | None = None
     """Set where the image should have been part of a series: the defect its absence makes."""
+    study_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +218,7 @@ def _classify(path: Path, file: BinaryIO, header: FileDataset) -> FileContents:
     sop_class = UID(look.text("SOPClassUID") or Attributes(header.file_meta).text("MediaStorageSOPClassUID"))
     if not sop_class or modality not in {"", "CT"}:
         return NotCT(modality or "not DICOM")
-    series_uid = look.text("SeriesInstanceUID")
+    series_uid, study_uid = look.text("SeriesInstanceUID"), look.text("StudyInstanceUID")
     if sop_class not in CT_CLASSES:
         if not modality:
             return NotCT("DICOMDIR" if sop_class == MediaStorageDirectoryStorage else sop_class.name)
@@ -222,32 +226,34 @@ def _classify(path: Path, file: BinaryIO, header: FileDataset) -> FileContents:
     syntax = transfer_syntax(header)
     broken = pixel_module_problem(look) or frames_problem(look) or pixel_data_problem(look, file, syntax)
     if broken:
-        return [_unreadable(path, broken, series_uid)]
+        return [_unreadable(path, broken, series_uid, study_uid)]
     return [_image(path, index, frame, syntax) for index, frame in frames_of(header)]
 
 
-def _unreadable(path: Path, why: str, series_uid: str = "") -> RejectedImage:
+def _unreadable(path: Path, why: str, series_uid: str = "", study_uid: str = "") -> RejectedImage:
     remedy = "" if "again" in why else "; copy or export it again"
-    return RejectedImage(path, f"unreadable: {one_line(why)}{remedy}", series_uid, DefectKind.UNREADABLE_SLICE)
+    return RejectedImage(
+        path, f"unreadable: {one_line(why)}{remedy}", series_uid, DefectKind.UNREADABLE_SLICE, study_uid
+    )
 
 
 def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> AxialImage | RejectedImage:
-    series_uid = look.text("SeriesInstanceUID")
+    series_uid, study_uid = look.text("SeriesInstanceUID"), look.text("StudyInstanceUID")
     image_type = tuple(word.upper() for word in look.words("FrameType") or look.words("ImageType"))
     if why := _no_training_data(look, image_type):
         return RejectedImage(path, why, series_uid)
     if why := _rescale_problem(look):
-        return _unreadable(path, why, series_uid)
+        return _unreadable(path, why, series_uid, study_uid)
     plane = _plane(look)
     if isinstance(plane, str):
-        return RejectedImage(path, plane, series_uid, DefectKind.MISSING_GEOMETRY)
+        return RejectedImage(path, plane, series_uid, DefectKind.MISSING_GEOMETRY, study_uid)
     orientation, spacing, position = plane
     if (angle := angle_to_axial(orientation)) > AXIAL_WITHIN:
         return RejectedImage(path, f"not axial: its normal is {angle:.0f}° from the patient's axis", series_uid)
     return AxialImage(
         slice=_slice(path, index, look, position),
         series_uid=series_uid,
-        study_uid=look.text("StudyInstanceUID"),
+        study_uid=study_uid,
         rows=look.whole("Rows") or 0,
         columns=look.whole("Columns") or 0,
         pixel_spacing=spacing,
@@ -262,6 +268,7 @@ def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> Axia
         description=look.text("SeriesDescription"),
         body_part=look.text("BodyPartExamined"),
         phase_values=tuple(look.text(name) for name in PHASES),
+        frame_of_reference_uid=look.text("FrameOfReferenceUID"),
         identities=_identities(look),
     )
 

@@ -1,14 +1,15 @@
-"""Phases, passes and reconstructions that share one series UID, told apart.
+"""Exams, phases, passes and reconstructions that share one series UID, told apart.
 
 Perfusion, gated hearts, arterial and venous passes and reconstructions with several kernels are often sent under one
 SeriesInstanceUID. What belongs together is decided by the attributes that PS3.3 gives such images, and only where
 positions repeat or two stacks lie within one another: one acquisition step by step has an AcquisitionNumber for every
-position, and is one series.
+position, and is one series. Exams are told apart before that, and wherever their slices lie: a series has one study and
+one frame of reference (PS3.3 A.1.2), and only a poor anonymiser gives several exams one SeriesInstanceUID, or none.
 """
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -30,11 +31,53 @@ EVEN_WITHIN = 0.1
 
 @dataclass(frozen=True)
 class Phase:
-    """The images of one phase, pass or reconstruction."""
+    """The images of one exam, phase, pass or reconstruction."""
 
     name: str
     """What tells it from the others, as `AcquisitionNumber 2`; empty where there is one only."""
     images: list[AxialImage]
+
+
+def split_exams(images: Sequence[AxialImage]) -> list[Phase]:
+    """Divide the images of one series UID by study, then by frame of reference.
+
+    A UID that is missing is not another one: where the others have one value, it is taken for that. Some anonymisers
+    give each image a frame of reference of its own, which tells nothing.
+
+    Args:
+        images: in any order, which is kept.
+
+    Returns:
+        The exams in the order of their UIDs, called by their places in it (`study 1 of 2`): UIDs are not to appear in
+        names. All images as one exam with an empty name where nothing tells them apart.
+    """
+    studies: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        if image.study_uid:
+            studies[image.frame_of_reference_uid].add(image.study_uid)
+
+    def study(image: AxialImage) -> str:
+        of_frame = studies.get(image.frame_of_reference_uid, set()) if image.frame_of_reference_uid else set()
+        return image.study_uid or (next(iter(of_frame)) if len(of_frame) == 1 else "")
+
+    exams: list[Phase] = []
+    for exam in _by_uid(images, study, "study"):
+        frames = _by_uid(exam.images, lambda image: image.frame_of_reference_uid, "frame of reference")
+        if 2 * len(frames) > len(exam.images):
+            exams.append(exam)
+            continue
+        exams += [Phase(", ".join(filter(None, (exam.name, part.name))), part.images) for part in frames]
+    return exams
+
+
+def _by_uid(images: Sequence[AxialImage], uid_of: Callable[[AxialImage], str], what: str) -> list[Phase]:
+    parts: dict[str, list[AxialImage]] = defaultdict(list)
+    for image in images:
+        parts[uid_of(image)].append(image)
+    if len([uid for uid in parts if uid]) < 2:
+        return [Phase("", list(images))]
+    ranks = enumerate(sorted(parts), start=1)
+    return [Phase(f"{what} {rank} of {len(parts)}", parts[uid]) for rank, uid in ranks]
 
 
 def split_phases(images: list[AxialImage]) -> list[Phase]:

@@ -181,6 +181,8 @@ def preprocess(
             work = _results(todos, settings, out_dir, executor)
             written, broken = _make(todos, work, manifest, log, progress)
     _tell_unused(inventory, progress)
+    for line in (patient.mix_up for patient in inventory.usable if patient.mix_up):
+        progress.note(f"warning: {line}")
     kept = sum(len(todo.plan.series.slices) - todo.num_missing for todo in todos)
     return PreprocessReport(log.rows, written, kept, failed + broken)
 
