@@ -140,6 +140,11 @@ class Series(SeriesHeader):
         return f"{self.description or self.path.name} {self.phase}".strip()
 
     @property
+    def is_volume(self) -> bool:
+        """Whether it is a volume without patient and study: its files say so, their folder may have any name."""
+        return is_volume(self.slices[0].path)
+
+    @property
     def instance_numbers(self) -> tuple[int, ...]:
         """1 … number of slices, for a derived series: in the source's order, so that viewers scroll the same way.
 

@@ -19,7 +19,7 @@ from ctsr.hu import HURange
 from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.paths import secret_key
 from ctsr.reporting import printable, safe_name
-from ctsr.series import Inventory, Series, SliceHeader, is_nifti, is_volume
+from ctsr.series import Inventory, Series, SliceHeader, is_nifti
 from ctsr.through_plane import SliceGrid, parse_profile, plan_slices
 from ctsr.upscale import (
     Chosen,
@@ -413,7 +413,7 @@ def _format(
     series: Series, out: Path, options: UpscaleOptions, *, alone: bool, has_headers: bool
 ) -> Literal["dicom", "nifti"]:
     """Choose the format of a result: the one asked for, else what the source or the name of the result says."""
-    lacks_headers = is_volume(series.path) and not has_headers
+    lacks_headers = series.is_volume and not has_headers
     kind = options.format or ("nifti" if lacks_headers or is_nifti(out) else "dicom")
     if kind == "dicom" and lacks_headers:
         raise UsageError(
