@@ -390,7 +390,7 @@ def _thin_series(
             thick.append(f"{series.patient_id}: {series.title}")
             continue
         try:
-            for warning in check(series, "volume", assume_hu=options.assume_hu):
+            for warning in check(series, "evaluate", "volume", assume_hu=options.assume_hu):
                 progress.note(f"warning: {warning}")
             names = {"patient_id": options.shown(series.patient_id), "series_uid": options.shown(series.series_uid)}
             found.append(replace(series, **names))

@@ -19,7 +19,7 @@ from ctsr.hu import HURange
 from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.paths import secret_key
 from ctsr.reporting import printable, safe_name
-from ctsr.series import Inventory, Series, SliceHeader, is_nifti
+from ctsr.series import NOT_FOR_DIAGNOSIS, Inventory, Series, SliceHeader, is_nifti
 from ctsr.through_plane import SliceGrid, parse_profile, plan_slices
 from ctsr.upscale import (
     Chosen,
@@ -34,7 +34,6 @@ from ctsr.volume import Plane, at_spacing
 
 ALGORITHM = "5"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
-NOT_FOR_DIAGNOSIS = "Not for diagnosis"
 HASH_SHOWN = 16
 """Hexadecimal digits that name a model in a header; run.json has all of them."""
 LONGEST_NAME = 64
