@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -82,6 +83,8 @@ class _Image:
     affine: Affine
     """4×4: (slice, row, column) index → LPS position in mm."""
     description: str
+    identities: tuple[str, ...]
+    """Of the file as it lies on the disk; of a compressed one, of what it inflates to as well, which is the last."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -211,11 +214,16 @@ def verify_volume(path: Path, grid: Grid, checksums: Sequence[int]) -> None:
 @cached_by_file(1)
 def _open(path: Path) -> _Image:
     """Kept for the next slice of the same file: a compressed file is inflated as a whole."""
-    return _open_nifti(path) if is_nifti(path) else _image(*read_by_simpleitk(path), description="")
+    return _open_nifti(path) if is_nifti(path) else _by_simpleitk(path)
+
+
+def _by_simpleitk(path: Path) -> _Image:
+    voxels, affine = read_by_simpleitk(path)
+    return _image(voxels, affine, description="", identities=(_file_identity(path),))
 
 
 def _open_nifti(path: Path) -> _Image:
-    loaded = _loaded(path)
+    loaded, identities = _loaded(path)
     header = loaded.header
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         raise ReadError("the header gives no orientation (sform and qform codes are 0)")
@@ -224,11 +232,18 @@ def _open_nifti(path: Path) -> _Image:
     proxy = cast("ArrayProxy", loaded.dataobj)
     voxels = np.asanyarray(proxy.get_unscaled())
     words = header["descrip"].tobytes().split(b"\0")[0].decode("latin-1").strip()
-    return _image(voxels, affine, slope=float(proxy.slope), intercept=float(proxy.inter), description=words)
+    slope, intercept = float(proxy.slope), float(proxy.inter)
+    return _image(voxels, affine, slope=slope, intercept=intercept, description=words, identities=identities)
 
 
 def _image(
-    voxels: npt.NDArray[Any], affine: Affine, *, slope: float = 1, intercept: float = 0, description: str
+    voxels: npt.NDArray[Any],
+    affine: Affine,
+    *,
+    slope: float = 1,
+    intercept: float = 0,
+    description: str,
+    identities: tuple[str, ...],
 ) -> _Image:
     """The voxels of a file, and its affine in LPS and mm, as axial slices."""
     if not np.isfinite(affine).all():
@@ -244,11 +259,15 @@ def _image(
         backwards=backwards,
         affine=_reordered(affine, voxels.shape, axes, backwards),
         description=description,
+        identities=identities,
     )
 
 
-def _loaded(path: Path) -> Nifti1Image:
+def _loaded(path: Path) -> tuple[Nifti1Image, tuple[str, ...]]:
     """The file with its voxels not yet looked at; of a compressed one, inflated to its end, where its checksum is.
+
+    With it come its identities. A compressed file has that of its bytes, by which older models know it, and that
+    of the same volume uncompressed: programs compress it anew with another time and level.
 
     Raises:
         ReadError: it holds less than its header promises.
@@ -257,15 +276,19 @@ def _loaded(path: Path) -> Nifti1Image:
     proxy = cast("ArrayProxy", image.dataobj)
     _check_length(path, proxy)
     if not path.name.lower().endswith(".gz"):
-        return image
+        return image, (_file_identity(path),)
     promised = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
     if promised > psutil.virtual_memory().available / 2:
         raise ReadError(f"it inflates to {size(promised)}, more than half of the memory that is free")
     with gzip.open(path) as stream:
         content = stream.read(promised)
-        while stream.read(CHUNK_BYTES):
-            pass
-    return type(image).from_bytes(content)
+        length = len(content)
+        while chunk := stream.read(CHUNK_BYTES):
+            length += len(chunk)
+        # What little may follow the voxels was not kept.
+        whole = BytesIO(content) if length == len(content) else cast("BinaryIO", stream)
+        inflated = _content_identity(whole, length)
+    return type(image).from_bytes(content), (_file_identity(path), inflated)
 
 
 def _check_length(path: Path, proxy: ArrayProxy) -> None:
@@ -354,19 +377,22 @@ def _series(path: Path, image: _Image, patient_id: str, name: str) -> Series:
         slice_thickness=step,
         slice_step=step if slices > 1 else None,
         defects=tuple(Defect(kind, detail, tuple(range(slices))) for kind, detail, is_so in found if is_so),
-        identities=(_content_identity(path),),
+        identities=image.identities,
     )
 
 
-def _content_identity(path: Path) -> str:
-    """Of the file's bytes, its beginning, middle and end: a copy has the same, whatever it is called."""
-    size = path.stat().st_size
+def _file_identity(path: Path) -> str:
     with path.open("rb") as file:
-        samples: list[bytes] = []
-        for place in (0, size // 2, max(0, size - SAMPLE_BYTES)):
-            file.seek(place)
-            samples.append(file.read(SAMPLE_BYTES))
-    return content_identity(size, *samples)
+        return _content_identity(file, path.stat().st_size)
+
+
+def _content_identity(stream: BinaryIO, length: int) -> str:
+    """Of so many bytes, their beginning, middle and end: a copy has the same, whatever it is called."""
+    samples: list[bytes] = []
+    for place in (0, length // 2, max(0, length - SAMPLE_BYTES)):
+        stream.seek(place)
+        samples.append(stream.read(SAMPLE_BYTES))
+    return content_identity(length, *samples)
 
 
 def _slice(path: Path, image: _Image, index: int, step: float) -> SliceHeader:

@@ -204,7 +204,7 @@ class Job:
         extra = "" if options.compress == "none" else f" {options.compress}"
         extra += " anonymized" if options.anonymize else ""
         if self.reference is not None:  # whose UIDs do not tell one volume from another
-            extra += f" of {' '.join(self.series.identities)}"
+            extra += f" of {self.series.identities[0]}"
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}{extra}"
 
     @property
