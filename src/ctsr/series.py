@@ -18,6 +18,8 @@ PROGRAM = "ctsr"
 """Manufacturer of the contributing equipment in images that `ctsr.dicom.write` derives; its model is the network's name
 and hash, or the program again where there was no network."""
 NOT_FOR_DIAGNOSIS = "Not for diagnosis"
+SOME_NETWORK = "network"
+"""Its name, where a result that was read has to be written again."""
 SUPER_RESOLVED = "a result of `ctsr upscale`, whose detail a network made up"
 """What is wrong with them as truth. Those of `ctsr preprocess` are scans: no network had a part in them."""
 
