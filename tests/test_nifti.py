@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from ctsr.errors import ReadError
-from ctsr.exams import read_slice, read_volume, scan_patient
+from ctsr.exams import read_slice, read_volume, scan, scan_patient
+from ctsr.hashing import content_identity, find_people
 from ctsr.series import Series
 from tests.made.ct import chest
 
@@ -208,3 +209,38 @@ def test_a_volume_whose_voxels_are_no_ct_s_is_left_out(tmp_path: Path) -> None:
         affine = grid_affine() @ np.diag([spacing[0] / 2.5, spacing[1] / 0.8, spacing[2] / 0.8, 1])
         (excluded,) = scan_patient(write(tmp_path / f"{name}.nii", truth(), affine=affine)).excluded
         assert "900 mm apart" in excluded.reason or "0.8 × 60 mm" in excluded.reason
+
+
+def compressed(content: bytes, path: Path, *, level: int = 9, mtime: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content, level, mtime=mtime))
+    return path
+
+
+@pytest.mark.parametrize("trailer", [b"", b"extra" * 100_000], ids=["", "with bytes behind the voxels"])
+def test_one_volume_is_one_patient_however_it_is_compressed(tmp_path: Path, trailer: bytes) -> None:
+    plain = write(tmp_path / "plain" / "ct.nii", truth())
+    plain.write_bytes(plain.read_bytes() + trailer)
+    compressed(plain.read_bytes(), tmp_path / "exam2019" / "ct.nii.gz")
+    compressed(plain.read_bytes(), tmp_path / "exam2021" / "other.nii.gz", mtime=1_600_000_000)
+    compressed(plain.read_bytes(), tmp_path / "fast" / "ct.nii.gz", level=1)
+    other = truth()
+    other[2] += 1
+    write(tmp_path / "stranger" / "ct.nii.gz", other)
+    people = find_people({patient.patient_id: patient.identities for patient in scan(tmp_path).usable})
+    assert people.groups == (("exam2019", "exam2021", "fast", "plain"),)
+
+
+def test_volumes_are_known_by_what_models_hold_of_them(tmp_path: Path) -> None:
+    """Hashes of the bytes on the disk, as they were before compressed files were known by what they inflate to."""
+    plain = write(tmp_path / "ct.nii", truth())
+    packed = compressed(plain.read_bytes(), tmp_path / "ct.nii.gz")
+    held = {path: content_identity(path.stat().st_size, *thirds(path.read_bytes())) for path in (plain, packed)}
+    assert only(plain).identities == (held[plain],)
+    assert only(packed).identities == (held[packed], held[plain])
+
+
+def thirds(content: bytes) -> list[bytes]:
+    """The first, middle and last 64 KiB."""
+    starts = (0, len(content) // 2, max(0, len(content) - 2**16))
+    return [content[start : start + 2**16] for start in starts]

@@ -113,7 +113,7 @@ def test_without_simpleitk_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("ctsr.nifti.find_spec", lambda name: None if name == "SimpleITK" else find(name))
+    monkeypatch.setattr("ctsr.simpleitk_volumes.find_spec", lambda name: None if name == "SimpleITK" else find(name))
     path = write(tmp_path / "ct.nrrd")
     assert main(["upscale", str(path), str(tmp_path / "out"), "--device", "cpu"]) == 1
     assert "pip install '.[volumes]'" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from ctsr.padding import PLAUSIBLE, HUFinding, SlicePixels, Verdict, check_hu
 from ctsr.pool import in_order
 from ctsr.reporting import SILENT, Progress, listed, printable
 from ctsr.series import (
+    SOME_NETWORK,
     Defect,
     DefectKind,
     Excluded,
@@ -388,7 +389,8 @@ def read_volume(
             seen(index, pixels)
         hu[place] = pixels.hu
         padding[place] = False if pixels.padding is None else pixels.padding
-    return Volume(hu, grid, padding if padding.any() else None)
+    is_result = any(defect.kind is DefectKind.SUPER_RESOLVED for defect in series.defects)
+    return Volume(hu, grid, padding if padding.any() else None, SOME_NETWORK if is_result else "")
 
 
 def even_grid(series: Series) -> tuple[Grid, list[int]]:

@@ -3,12 +3,11 @@
 import gzip
 import logging
 import math
-import re
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -27,7 +26,18 @@ from ctsr.hashing import content_identity
 from ctsr.hu import rescale_problem
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.reporting import one_line, size
-from ctsr.series import NRRD, Defect, DefectKind, Excluded, Series, SliceHeader, is_nifti, too_small
+from ctsr.series import (
+    SUPER_RESOLVED,
+    Defect,
+    DefectKind,
+    Excluded,
+    Series,
+    SliceHeader,
+    are_volume_words,
+    is_nifti,
+    too_small,
+)
+from ctsr.simpleitk_volumes import AGAIN, NO_SIMPLEITK, has_simpleitk, read_by_simpleitk
 from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Grid, Vector, plane_problem
 
 BROKEN = (
@@ -35,15 +45,6 @@ BROKEN = (
     *(EOFError, KeyError, OSError, OverflowError, TypeError, ValueError),
 )
 """What nibabel raises on files that are cut short or are none."""
-
-AGAIN = "copy or convert it again"
-NO_SIMPLEITK = "NRRD and MetaImage are read by SimpleITK: pip install '.[volumes]' in the source folder of ctsr"
-TEXT_HEADER_BYTES = 2**16
-LARGEST_VOXEL_BYTES = 8
-ANATOMICAL_SPACES = frozenset(
-    {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
-)
-"""Of NRRD, that SimpleITK turns into LPS."""
 
 # It reports through a logger of its own what it mends in headers, without the file's name.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
@@ -82,6 +83,8 @@ class _Image:
     affine: Affine
     """4×4: (slice, row, column) index → LPS position in mm."""
     description: str
+    identities: tuple[str, ...]
+    """Of the file as it lies on the disk; of a compressed one, of what it inflates to as well, which is the last."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -105,7 +108,7 @@ class _Image:
 
 def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:
     """One file as a series whose UID is `name`, or why it cannot be one."""
-    if not is_nifti(path) and find_spec("SimpleITK") is None:
+    if not is_nifti(path) and not has_simpleitk():
         return Excluded(path, NO_SIMPLEITK, series_uid=name)
     try:
         image = _open(path)
@@ -137,7 +140,9 @@ def read_pixels(header: SliceHeader) -> SlicePixels:
     return SlicePixels.from_padded(hu, nowhere if padding is None else padding | nowhere)
 
 
-def save_volume(path: Path, values: npt.NDArray[np.int16], grid: Grid, *, slope: float, intercept: float) -> None:
+def save_volume(
+    path: Path, values: npt.NDArray[np.int16], grid: Grid, *, slope: float, intercept: float, description: str = ""
+) -> None:
     """Write a volume, whole or not at all, compressed where the name ends in `.gz`; always the same bytes.
 
     Args:
@@ -146,8 +151,9 @@ def save_volume(path: Path, values: npt.NDArray[np.int16], grid: Grid, *, slope:
         grid: where the voxels lie; its shape is that of `values`.
         slope: not 0.
         intercept: HU.
+        description: words for the header, 79 bytes of ASCII.
     """
-    with volume_writer(path, grid, slope=slope, intercept=intercept) as add:
+    with volume_writer(path, grid, slope=slope, intercept=intercept, description=description) as add:
         for plane in values:
             add(plane)
 
@@ -208,11 +214,16 @@ def verify_volume(path: Path, grid: Grid, checksums: Sequence[int]) -> None:
 @cached_by_file(1)
 def _open(path: Path) -> _Image:
     """Kept for the next slice of the same file: a compressed file is inflated as a whole."""
-    return _open_nifti(path) if is_nifti(path) else _open_by_simpleitk(path)
+    return _open_nifti(path) if is_nifti(path) else _by_simpleitk(path)
+
+
+def _by_simpleitk(path: Path) -> _Image:
+    voxels, affine = read_by_simpleitk(path)
+    return _image(voxels, affine, description="", identities=(_file_identity(path),))
 
 
 def _open_nifti(path: Path) -> _Image:
-    loaded = _loaded(path)
+    loaded, identities = _loaded(path)
     header = loaded.header
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         raise ReadError("the header gives no orientation (sform and qform codes are 0)")
@@ -221,11 +232,18 @@ def _open_nifti(path: Path) -> _Image:
     proxy = cast("ArrayProxy", loaded.dataobj)
     voxels = np.asanyarray(proxy.get_unscaled())
     words = header["descrip"].tobytes().split(b"\0")[0].decode("latin-1").strip()
-    return _image(voxels, affine, slope=float(proxy.slope), intercept=float(proxy.inter), description=words)
+    slope, intercept = float(proxy.slope), float(proxy.inter)
+    return _image(voxels, affine, slope=slope, intercept=intercept, description=words, identities=identities)
 
 
 def _image(
-    voxels: npt.NDArray[Any], affine: Affine, *, slope: float = 1, intercept: float = 0, description: str
+    voxels: npt.NDArray[Any],
+    affine: Affine,
+    *,
+    slope: float = 1,
+    intercept: float = 0,
+    description: str,
+    identities: tuple[str, ...],
 ) -> _Image:
     """The voxels of a file, and its affine in LPS and mm, as axial slices."""
     if not np.isfinite(affine).all():
@@ -241,11 +259,15 @@ def _image(
         backwards=backwards,
         affine=_reordered(affine, voxels.shape, axes, backwards),
         description=description,
+        identities=identities,
     )
 
 
-def _loaded(path: Path) -> Nifti1Image:
+def _loaded(path: Path) -> tuple[Nifti1Image, tuple[str, ...]]:
     """The file with its voxels not yet looked at; of a compressed one, inflated to its end, where its checksum is.
+
+    With it come its identities. A compressed file has that of its bytes, by which older models know it, and that
+    of the same volume uncompressed: programs compress it anew with another time and level.
 
     Raises:
         ReadError: it holds less than its header promises.
@@ -254,87 +276,19 @@ def _loaded(path: Path) -> Nifti1Image:
     proxy = cast("ArrayProxy", image.dataobj)
     _check_length(path, proxy)
     if not path.name.lower().endswith(".gz"):
-        return image
+        return image, (_file_identity(path),)
     promised = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
     if promised > psutil.virtual_memory().available / 2:
         raise ReadError(f"it inflates to {size(promised)}, more than half of the memory that is free")
     with gzip.open(path) as stream:
         content = stream.read(promised)
-        while stream.read(CHUNK_BYTES):
-            pass
-    return type(image).from_bytes(content)
-
-
-def _open_by_simpleitk(path: Path) -> _Image:
-    """A volume of NRRD or MetaImage, whole.
-
-    Raises:
-        ReadError: it is damaged, no volume, says not where its voxels lie, or names another file that holds them.
-    """
-    import SimpleITK as sitk  # noqa: N813  (its own documentation's name)
-
-    is_nrrd = path.suffix.lower() in NRRD
-    with path.open("rb") as file:
-        _check_text_header(file.read(TEXT_HEADER_BYTES).decode("latin-1"), is_nrrd=is_nrrd)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")  # and not whatever its content looks like
-    try:
-        reader.ReadImageInformation()
-        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-            raise ReadError(f"not one volume of numbers: {reader.GetDimension()} axes of {reader.GetSize()}")
-        promised = math.prod(reader.GetSize()) * LARGEST_VOXEL_BYTES
-        if promised > psutil.virtual_memory().available / 2:
-            raise ReadError(f"it may take {size(promised)}, more than half of the memory that is free")
-        image = reader.Execute()
-    except RuntimeError as error:
-        words = str(error).strip().splitlines()
-        raise ReadError(f"it cannot be read: {one_line(words[-1] if words else error)}") from error
-    voxels = sitk.GetArrayFromImage(image)
-    if not is_nrrd:
-        _check_meta_image(path, voxels)
-    # Of the columns of the direction matrix, the first belongs to the index that varies fastest.
-    affine = np.eye(4)
-    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return _image(voxels.T, affine, description="")
-
-
-def _check_meta_image(path: Path, voxels: npt.NDArray[Any]) -> None:
-    """Compare a MetaImage's voxels with its bytes: SimpleITK makes whatever is in memory of damaged ones.
-
-    Raises:
-        ReadError: they are not what the file holds.
-    """
-    header, _, rest = path.read_bytes().partition(b"ElementDataFile")
-    content = rest.partition(b"\n")[2]
-    flags = dict(re.findall(rb"^(\w+) *= *(\w)", header.upper(), re.MULTILINE))
-    if flags.get(b"COMPRESSEDDATA") in {b"T", b"1"}:
-        content = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, voxels.nbytes + 1)
-    is_big = {flags.get(name) for name in (b"BINARYDATABYTEORDERMSB", b"ELEMENTBYTEORDERMSB")} & {b"T", b"1"}
-    if voxels.astype(voxels.dtype.newbyteorder(">" if is_big else "<")).tobytes() != content[: voxels.nbytes]:
-        raise ReadError(f"its voxels are damaged, or no binary numbers as its header promises: {AGAIN}")
-
-
-def _check_text_header(text: str, *, is_nrrd: bool) -> None:
-    """Refuse what SimpleITK would complete by guesses or from other files.
-
-    Raises:
-        ReadError: the header gives no orientation, or its voxels lie in another file.
-    """
-    header = re.split(r"\r?\n\r?\n", text)[0] if is_nrrd else text.split("ElementDataFile", 1)[0]
-    names = {line.split(":" if is_nrrd else "=", 1)[0].strip().lower() for line in header.splitlines()}
-    data = re.search(r"^ElementDataFile *= *(\S+) *\r?$", text, re.MULTILINE)
-    if names & {"data file", "datafile"} or (not is_nrrd and (data is None or data[1].upper() != "LOCAL")):
-        raise ReadError("its voxels lie in another file: save it as one .nrrd or .mha")
-    if not is_nrrd and re.findall(r"^\W*NDims\W*=\s*(.*?)\s*$", header, re.MULTILINE | re.IGNORECASE) != ["3"]:
-        raise ReadError("not one volume of numbers: its header has no line `NDims = 3`")  # others end the process
-    space = re.search(r"^space: *(.+?) *$", header, re.MULTILINE)
-    is_known = space is not None and space[1].lower() in ANATOMICAL_SPACES if is_nrrd else True
-    places = {"space directions"} if is_nrrd else {"transformmatrix", "rotation", "orientation"}
-    if not is_known or not names & places:
-        raise ReadError("the header gives no orientation")
+        length = len(content)
+        while chunk := stream.read(CHUNK_BYTES):
+            length += len(chunk)
+        # What little may follow the voxels was not kept.
+        whole = BytesIO(content) if length == len(content) else cast("BinaryIO", stream)
+        inflated = _content_identity(whole, length)
+    return type(image).from_bytes(content), (_file_identity(path), inflated)
 
 
 def _check_length(path: Path, proxy: ArrayProxy) -> None:
@@ -405,7 +359,10 @@ def _series(path: Path, image: _Image, patient_id: str, name: str) -> Series:
     step, between_rows, between_columns = np.linalg.norm(image.affine[:3, :3], axis=0).tolist()
     along_rows, along_columns = image.affine[:3, 1] / between_rows, image.affine[:3, 2] / between_columns
     a, b, c, d, e, f = np.concatenate([along_columns, along_rows]).tolist()
-    single = Defect(DefectKind.SINGLE_SLICE, "it is a single slice", (0,))
+    found = (
+        (DefectKind.SUPER_RESOLVED, SUPER_RESOLVED, are_volume_words(image.description)),
+        (DefectKind.SINGLE_SLICE, "it is a single slice", slices == 1),
+    )
     return Series(
         patient_id=patient_id,
         path=path,
@@ -419,20 +376,23 @@ def _series(path: Path, image: _Image, patient_id: str, name: str) -> Series:
         description=image.description,
         slice_thickness=step,
         slice_step=step if slices > 1 else None,
-        defects=(single,) if slices == 1 else (),
-        identities=(_content_identity(path),),
+        defects=tuple(Defect(kind, detail, tuple(range(slices))) for kind, detail, is_so in found if is_so),
+        identities=image.identities,
     )
 
 
-def _content_identity(path: Path) -> str:
-    """Of the file's bytes, its beginning, middle and end: a copy has the same, whatever it is called."""
-    size = path.stat().st_size
+def _file_identity(path: Path) -> str:
     with path.open("rb") as file:
-        samples: list[bytes] = []
-        for place in (0, size // 2, max(0, size - SAMPLE_BYTES)):
-            file.seek(place)
-            samples.append(file.read(SAMPLE_BYTES))
-    return content_identity(size, *samples)
+        return _content_identity(file, path.stat().st_size)
+
+
+def _content_identity(stream: BinaryIO, length: int) -> str:
+    """Of so many bytes, their beginning, middle and end: a copy has the same, whatever it is called."""
+    samples: list[bytes] = []
+    for place in (0, length // 2, max(0, length - SAMPLE_BYTES)):
+        stream.seek(place)
+        samples.append(stream.read(SAMPLE_BYTES))
+    return content_identity(length, *samples)
 
 
 def _slice(path: Path, image: _Image, index: int, step: float) -> SliceHeader:

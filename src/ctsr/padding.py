@@ -186,7 +186,7 @@ def volume_of(slices: list[SlicePixels], plane: Plane, like: Volume) -> Volume:
     Args:
         slices: (rows, columns) each, as many as `like` has.
         plane: raster of the first slice.
-        like: gives the distance and the direction from slice to slice.
+        like: gives the distance and the direction from slice to slice, and what network made it.
     """
     hu: VoxelsHU = np.stack([pixels.hu for pixels in slices])
     padding: PaddingMask | None = None
@@ -201,7 +201,7 @@ def volume_of(slices: list[SlicePixels], plane: Plane, like: Volume) -> Volume:
         spacing=(like.grid.spacing[0], *plane.spacing),
         origin=plane.origin,
     )
-    return Volume(hu, grid, padding)
+    return Volume(hu, grid, padding, like.made_by)
 
 
 SAMPLES = 4096

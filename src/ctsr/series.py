@@ -15,6 +15,15 @@ NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
 SMALLEST_SIDE = 8
 """Pixels along a side; below that there is nothing to see, and no metric or network works."""
 
+PROGRAM = "ctsr"
+"""Manufacturer of the contributing equipment in images that `ctsr.dicom.write` derives; its model is the network's name
+and hash, or the program again where there was no network."""
+NOT_FOR_DIAGNOSIS = "Not for diagnosis"
+SOME_NETWORK = "network"
+"""Its name, where a result that was read has to be written again."""
+SUPER_RESOLVED = "a result of `ctsr upscale`, whose detail a network made up"
+"""What is wrong with them as truth. Those of `ctsr preprocess` are scans: no network had a part in them."""
+
 GeometryKey: TypeAlias = tuple[tuple[str, ...], int, int, tuple[float, ...], tuple[float, ...]]
 
 Command: TypeAlias = Literal["volume", "preprocess", "split", "train", "evaluate", "view", "upscale"]
@@ -42,6 +51,7 @@ class DefectKind(StrEnum):
     REPEATED_UID = "repeated SOP Instance UID"
     UNSTATED_UNITS = "unstated units"
     LOSSY_COMPRESSION = "lossy compression"
+    SUPER_RESOLVED = "super-resolved"
     SINGLE_SLICE = "single slice"
 
 
@@ -140,6 +150,11 @@ class Series(SeriesHeader):
     def title(self) -> str:
         """Its description and its phase; the name of its folder or file where it has no description."""
         return f"{self.description or self.path.name} {self.phase}".strip()
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it is a volume without patient and study: its files say so, their folder may have any name."""
+        return is_volume(self.slices[0].path)
 
     @property
     def instance_numbers(self) -> tuple[int, ...]:
@@ -249,6 +264,21 @@ def volume_stem(path: Path) -> str:
     return path.name.split(".nii")[0] if is_nifti(path) else path.stem
 
 
+def names_network(manufacturer: str, model_name: str) -> bool:
+    """Whether a piece of contributing equipment is a network that `ctsr` ran."""
+    return manufacturer == PROGRAM and model_name not in {"", PROGRAM}
+
+
+def volume_words(label: str) -> str:
+    """What a NIfTI header says of a volume that a network made; `label` says what was made finer."""
+    return f"{NOT_FOR_DIAGNOSIS}. {label} {PROGRAM}"
+
+
+def are_volume_words(description: str) -> bool:
+    """Whether a NIfTI header says what `volume_words` makes."""
+    return description.startswith(f"{NOT_FOR_DIAGNOSIS}. ") and description.endswith(f" {PROGRAM}")
+
+
 def too_small(rows: int, columns: int) -> str:
     """Why an image of this size cannot be a slice; empty where it can."""
     return f"too small to be a slice: {rows}×{columns} pixels" if min(rows, columns) < SMALLEST_SIDE else ""
@@ -283,6 +313,7 @@ POLICY = {
     DefectKind.REPEATED_UID:       (FINE,   REFUSE, FINE,   WARN,   WARN,   FINE,   REFUSE),
     DefectKind.UNSTATED_UNITS:     (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.LOSSY_COMPRESSION:  (FINE,   FINE,   FINE,   WARN,   WARN,   FINE,   FINE),
+    DefectKind.SUPER_RESOLVED:     (FINE,   WARN,   FINE,   REFUSE, REFUSE, WARN,   WARN),
     DefectKind.SINGLE_SLICE:       (WARN,   FINE,   FINE,   FINE,   FINE,   FINE,   FINE),
 }  # fmt: skip
 """For each defect, what each of `COMMANDS` does about it."""
@@ -296,34 +327,35 @@ REMEDY = {
     DefectKind.IMPLAUSIBLE_HU: "Or pass `assume_hu` if they are HU all the same",
     DefectKind.MISSING_GEOMETRY: "Export the series again",
     DefectKind.UNREADABLE_SLICE: "Copy or export the series again",
+    DefectKind.SUPER_RESOLVED: "Give the source series",
     DefectKind.REPEATED_UID: "Its slices cannot be told apart; export or anonymise the series again",
 }
 """What to do about a defect that is refused."""
 
 
-def check(series: Series, command: Command, *, assume_hu: bool = False, allow_gaps: bool = False) -> list[str]:
-    """List the warnings about a series that `command` has to show, one line each.
+def check(series: Series, *commands: Command, assume_hu: bool = False, allow_gaps: bool = False) -> list[str]:
+    """List the warnings about a series that whoever does all of `commands` with it has to show, one line each.
 
     Args:
         series: as the scan found it.
-        command: whose column of the table holds.
+        commands: whose columns of the table hold; the strictest decides.
         assume_hu: a missing rescale, and values that do not look like HU, are warnings.
         allow_gaps: gaps, and slices that cannot be read, are warnings.
 
     Raises:
-        SeriesError: the command cannot use the series; the message names every reason.
+        SeriesError: a command cannot use the series; the message names every reason.
     """
     forgiven = {DefectKind.MISSING_RESCALE, DefectKind.IMPLAUSIBLE_HU} if assume_hu else set[DefectKind]()
     if allow_gaps:
         forgiven |= {DefectKind.GAP, DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
-    column = COMMANDS.index(command)
+    columns = [COMMANDS.index(command) for command in commands]
     warnings: list[str] = []
     refusals: list[str] = []
     for defect in series.defects:
-        action = POLICY[defect.kind][column]
-        if action is REFUSE and defect.kind not in forgiven:
+        actions = {POLICY[defect.kind][column] for column in columns}
+        if REFUSE in actions and defect.kind not in forgiven:
             refusals.append(f"{defect.detail}. {REMEDY[defect.kind]}.")
-        elif action is not FINE:
+        elif actions != {FINE}:
             warnings.append(f"{series.path}: {defect.detail}")
     if refusals:
         raise SeriesError(f"{series.path}: {' '.join(refusals)}")

@@ -120,6 +120,8 @@ class Volume:
     grid: Grid
     padding: PaddingMask | None = None
     """True where nothing was reconstructed; None where every voxel was."""
+    made_by: str = ""
+    """The network that made it, as `ctsr.write_series` names it in headers; empty for what a scanner made."""
 
     @classmethod
     def from_array(cls, hu: npt.ArrayLike, spacing: Vector, *, origin: Vector = (0.0, 0.0, 0.0)) -> "Volume":

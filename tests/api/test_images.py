@@ -9,6 +9,7 @@ import ctsr
 from ctsr.checkpoint import Model
 from ctsr.degrade import Degradation
 from ctsr.errors import DomainError, MissingInputError, UsageError
+from ctsr.series import DefectKind
 from ctsr.volume import Volume
 from tests.made.ct import body, save_series
 from tests.upscale.conftest import bilinear, bilinear_path
@@ -123,3 +124,15 @@ def test_errors_name_parameters_and_no_flags(volume: Volume, tmp_path: Path) -> 
 def test_a_volume_is_shown_in_one_line() -> None:
     volume = Volume.from_array(np.array([[[-1000.0, 40.0]]]), spacing=(2.5, 0.8, 0.8))
     assert repr(volume) == "Volume(1 × 1 × 2 voxels of 2.5 × 0.8 × 0.8 mm, -1000 … 40 HU)"
+
+
+@pytest.mark.parametrize("name", ["fine", "fine.nii.gz"])
+def test_what_a_network_made_is_written_as_such(volume: Volume, tmp_path: Path, bilinear: Model, name: str) -> None:
+    save_series(tmp_path / "source", volume.hu)
+    for made, is_result in ((ctsr.upscale(volume, model=bilinear, engine="torch"), True), (volume, False)):
+        assert isinstance(made, Volume)
+        out = ctsr.write_series(made, tmp_path / f"{is_result}" / name, like=tmp_path / "source")
+        again = ctsr.write_series(ctsr.read_volume(out), tmp_path / f"{is_result} again.nii.gz")
+        for path in (out, again):
+            (found,) = ctsr.scan(path).all_series()
+            assert (DefectKind.SUPER_RESOLVED in {defect.kind for defect in found.defects}) == is_result

@@ -136,3 +136,14 @@ def test_a_root_without_exams_is_an_error_that_names_it(tmp_path: Path, name: st
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingInputError, match=rf"{name}: (no such folder|no usable CT)"):
         open_roots([tmp_path / name])
+
+
+def test_a_volume_that_was_compressed_anew_is_left_out_as_a_copy_is(tmp_path: Path) -> None:
+    volume = np.stack([body(30, seed=i) for i in range(3)]).T
+    for name in ("anna/ct.nii", "boris/ct.nii.gz"):
+        (tmp_path / name).parent.mkdir()
+        nib.save(nib.Nifti1Image(volume, np.diag([-1, -1, 2, 1])), tmp_path / name)
+    listener = Listener()
+    patients = open_roots([tmp_path], progress=listener).usable
+    assert [patient.patient_id for patient in patients] == ["anna"]
+    assert any("boris: 1 series are copies of series in" in note for note in listener.notes)

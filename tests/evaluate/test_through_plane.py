@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from pydicom import Dataset
+from pydicom.sequence import Sequence
 
 import ctsr
 from ctsr.checkpoint import load_model
@@ -253,6 +255,19 @@ def test_a_series_with_an_odd_slice_is_measured_with_a_warning_or_not_at_all(
     (failure,) = result.failures
     assert failure.startswith("cleopatra: ")
     assert "unlike its series" in failure
+
+
+def test_what_a_network_made_thin_is_no_truth(tmp_path: Path, tested: ModelUnderTest) -> None:
+    root = save_thin(tmp_path / "exams", "boris")
+    program = Dataset()
+    program.Manufacturer, program.ManufacturerModelName = "ctsr", "ctsr-z sha256:0123456789abcdef"
+    made = {"series": "1.7.8", "SliceThickness": 1.0, "ContributingEquipmentSequence": Sequence([program])}
+    save_series(root / "cleopatra" / "s", thin_volume(), step=1.0, PatientID="cleopatra", **made)
+    result = evaluate_through_plane([tested], options(root))
+    assert {row.slice.patient_id for row in result.rows} == {"boris"}
+    (failure,) = result.failures
+    assert failure.startswith("cleopatra: ")
+    assert "a result of `ctsr upscale`" in failure
 
 
 def test_a_root_without_truth_is_refused_in_one_line(tmp_path: Path, tested: ModelUnderTest) -> None:

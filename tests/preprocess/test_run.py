@@ -13,6 +13,7 @@ from pydicom import dcmread
 
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
 from ctsr.exams import read_slice, scan
+from ctsr.hashing import find_people
 from ctsr.preprocess import preprocess
 from ctsr.preprocess.manifest import CSV_LOG, JSON_LOG
 from tests.made.ct import body, ct_slice, enhanced, save, save_series, slices, write
@@ -413,3 +414,15 @@ def test_two_slices_never_get_one_name(tmp_path: Path) -> None:
     report = preprocess(root, out)
     assert report.failed == 1
     assert any("mf_f002.dcm" in row.reason for row in report.rows if row.skipped)
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "x.mha", "x.nrrd"])
+def test_dicom_in_a_folder_that_is_called_like_a_volume_stays_dicom_of_its_patient(tmp_path: Path, name: str) -> None:
+    root, out = tmp_path / "exams", tmp_path / "out"
+    for exam, uid in (("exam2019", "1.2.5"), ("exam2021", "1.2.6")):
+        save_series(root / exam / name, volume(2), series=uid, PatientID="MRN-0012345", StudyInstanceUID=f"{uid}.1")
+    preprocess(root, out)
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file() and path.parent.name == name}
+    assert found == {f"{exam}pp/{name}/IM{i}" for exam in ("exam2019", "exam2021") for i in (1, 2)}
+    people = find_people({patient.patient_id: patient.identities for patient in scan(out).usable})
+    assert people.groups == (("exam2019pp", "exam2021pp"),)

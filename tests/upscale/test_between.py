@@ -351,3 +351,14 @@ def test_thickness_that_is_absent_or_contradicts_positions_is_said(
     assert any(said in warning for warning in outcome.warnings)
     (outcome,) = run(tmp_path / "s", tmp_path / "told", between, slice_profile="4").outcomes
     assert not any(said in warning for warning in outcome.warnings)
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "x.mha", "x.nrrd"])
+def test_dicom_in_a_folder_that_is_called_like_a_volume_becomes_dicom(
+    series: Path, tmp_path: Path, between: Model, name: str
+) -> None:
+    folder = series.rename(series.with_name(name))
+    for out, asked in (("out", {}), ("asked", {"format": "dicom"})):
+        assert run(folder, tmp_path / out, between, **asked).failed == 0
+        assert len(list((tmp_path / out).glob("*.dcm"))) == 29
+        assert not list((tmp_path / out).glob("*.nii.gz"))

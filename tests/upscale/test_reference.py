@@ -166,3 +166,13 @@ def test_the_kernel_that_the_model_is_asked_about_is_that_of_the_reference(
         ds.save_as(path)
     assert kernels(run(volume, tmp_path / "sharp", bilinear, series)) == [KERNEL.format("B70f")]
     assert json.loads((tmp_path / "sharp" / "run.json").read_text())["source"]["kernel"] == "B70f"
+
+
+def test_headers_are_lent_by_dicom_in_a_folder_that_is_called_like_a_volume(
+    series: Path, volume: Path, bilinear: Model, tmp_path: Path
+) -> None:
+    lender = series.rename(series.with_name("ct.nii"))
+    assert run(volume, tmp_path / "out", bilinear, lender).failed == 0
+    assert {ds.StudyInstanceUID for ds in made(tmp_path / "out")} == {dcmread(lender / "IM1").StudyInstanceUID}
+    ctsr.write_series(read_volume(only_series(lender)), tmp_path / "copy", like=lender)
+    assert len(made(tmp_path / "copy")) == SLICES

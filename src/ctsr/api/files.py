@@ -15,7 +15,7 @@ from ctsr.hashing import derived_uid
 from ctsr.padding import plane_of, slice_of
 from ctsr.paths import check_apart
 from ctsr.reporting import SILENT, Progress, Silent
-from ctsr.series import Inventory, Series, check, is_nifti, is_volume
+from ctsr.series import PROGRAM, Inventory, Series, check, is_nifti, volume_words
 from ctsr.series_quality import read_judged_volume
 from ctsr.volume import Plane, Volume
 
@@ -144,7 +144,7 @@ def write_series(
             "without one, choose a name that ends in .nii.gz"
         )
     source = like if isinstance(like, Series) else exams.only_series(Path(like), None)
-    if is_volume(source.path):
+    if source.is_volume:
         raise UsageError(f"{source.path} has no patient or study: it is a volume; choose a name that ends in .nii.gz")
     if len(source.slices) != volume.grid.shape[0]:
         raise DomainError(f"the volume has {volume.grid.shape[0]} slices, `like` has {len(source.slices)}")
@@ -166,6 +166,7 @@ def _write_slices(volume: Volume, source: Series, folder: Path, description: str
         label=label,
         settings=settings,
         series_uid=derived_uid(source.study_uid, source.series_uid, repr(source.geometry_key), settings),
+        model_name=volume.made_by or PROGRAM,
     )
     first = plane_of(volume)
     digits = max(4, len(str(len(source.slices))))
@@ -192,4 +193,5 @@ def _write_nifti(volume: Volume, path: Path) -> None:
     from ctsr.nifti import save_volume
 
     stored = to_stored(volume.hu, volume.padding)
-    save_volume(path, stored.values, volume.grid, slope=stored.slope, intercept=stored.intercept)
+    words = volume_words("[SR]") if volume.made_by else ""
+    save_volume(path, stored.values, volume.grid, slope=stored.slope, intercept=stored.intercept, description=words)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, overload
 
@@ -23,6 +23,7 @@ from ctsr.preprocess import preprocess as preprocess_folder
 from ctsr.reporting import SILENT, Progress
 from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.between import pick_models, slices_between, upscale_volume
+from ctsr.upscale.plan import ModelName
 from ctsr.upscale.run import Report as UpscaleReport
 from ctsr.upscale.run import upscale as upscale_folder
 from ctsr.volume import Volume, VoxelsHU, at_spacing, resample
@@ -249,7 +250,7 @@ def upscale(
         volume = preprocess(volume, target_spacing=options.wanted_pixel_spacing)
     if models.between is not None:
         volume = slices_between(volume, models.between, open_for(models.between, asked), options, progress)
-    return image.like(volume)
+    return image.like(replace(volume, made_by=ModelName.of(models.model).label))
 
 
 @overload

@@ -150,7 +150,8 @@ def _joined(patient: PatientExams, other: PatientExams) -> PatientExams:
 def _same(series: Series) -> Hashable:
     """What two copies of a series have in common; a NIfTI file has no name of its own but its path."""
     if not series.slices[0].sop_instance_uid:
-        return series.identities or series.path.resolve()
+        # The last identity is the same however the file is compressed.
+        return series.identities[-1:] or series.path.resolve()
     return series.series_uid, tuple(header.identity for header in series.slices)
 
 

@@ -18,6 +18,7 @@ from ctsr.dicom import MALFORMED, count_items, locate_pixels, missing_bytes
 from ctsr.errors import ReadError
 from ctsr.reporting import one_line
 
+EQUIPMENT = "ContributingEquipmentSequence"
 GROUPS = {
     "PixelSpacing": "PixelMeasuresSequence",
     "SliceThickness": "PixelMeasuresSequence",
@@ -127,6 +128,18 @@ class Attributes:
         """One whole number; None where there is none."""
         number = self.number(name)
         return None if number is None or number != int(number) else int(number)
+
+    def contributors(self) -> tuple[tuple[str, str], ...]:
+        """Manufacturer and model of whatever had a part in the image; none where they cannot be read."""
+        try:
+            items = cast("Sequence[Dataset]", self.get(EQUIPMENT) or ())
+            return tuple((_word(item, "Manufacturer"), _word(item, "ManufacturerModelName")) for item in items)
+        except (ReadError, *MALFORMED):
+            return ()
+
+
+def _word(item: Dataset, name: str) -> str:
+    return str(item.get(name) or "").strip(" \0")
 
 
 def frames_of(header: Dataset) -> Iterator[tuple[int | None, Attributes]]:

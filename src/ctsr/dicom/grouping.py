@@ -16,7 +16,7 @@ from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
 from ctsr.dicom.phases import split_exams, split_phases
 from ctsr.errors import CtsrError, boundary
 from ctsr.reporting import listed
-from ctsr.series import Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
+from ctsr.series import SUPER_RESOLVED, Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
 from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, angle_to_axial, spread
 
 FAILURES = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
@@ -409,6 +409,7 @@ def _flagged(images: Sequence[AxialImage]) -> Iterator[Defect]:
             [image.unstated_units for image in images],
         ),
         (DefectKind.LOSSY_COMPRESSION, "compressed with loss at some time", [image.lossy for image in images]),
+        (DefectKind.SUPER_RESOLVED, SUPER_RESOLVED, [image.super_resolved for image in images]),
     )
     for kind, detail, marks in flags:
         indices = tuple(index for index, mark in enumerate(marks) if mark)

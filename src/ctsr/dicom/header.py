@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from ctsr.dicom import HEAD_BYTES, looks_like_dicom, quiet, read_header, reading, transfer_syntax
 from ctsr.dicom.attributes import (
+    EQUIPMENT,
     GROUPS,
     Attributes,
     frames_of,
@@ -33,7 +34,7 @@ from ctsr.errors import ReadError
 from ctsr.hashing import header_identities
 from ctsr.hu import rescale_problem
 from ctsr.reporting import one_line
-from ctsr.series import DefectKind, SeriesHeader, SliceHeader, too_small
+from ctsr.series import DefectKind, SeriesHeader, SliceHeader, names_network, too_small
 from ctsr.volume import (
     LARGEST_STEP_MM,
     Orientation,
@@ -142,6 +143,7 @@ ATTRIBUTES = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID"),
     *("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
     *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "InstanceNumber"),
+    EQUIPMENT,
     *("BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation"),
     *("Manufacturer", "ManufacturerModelName", "SeriesDescription", "BodyPartExamined", "LossyImageCompression"),
     "FrameOfReferenceUID",
@@ -161,6 +163,8 @@ class AxialImage(SeriesHeader):
     """GantryDetectorTilt in degrees; 0 where it is missing."""
     unstated_units: bool
     lossy: bool
+    super_resolved: bool
+    """A network of ctsr made it."""
     phase_values: tuple[str, ...]
     """The values of `PHASES`."""
     frame_of_reference_uid: str
@@ -262,6 +266,7 @@ def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> Axia
         tilt=look.number("GantryDetectorTilt") or 0.0,
         unstated_units=look.text("RescaleType") == UNSTATED,
         lossy=syntax in LOSSY or look.text("LossyImageCompression") == "01",
+        super_resolved=any(names_network(*contributor) for contributor in look.contributors()),
         manufacturer=look.text("Manufacturer"),
         model_name=look.text("ManufacturerModelName"),
         kernel="/".join(look.words("ConvolutionKernel")),

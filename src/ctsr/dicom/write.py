@@ -32,6 +32,7 @@ from ctsr.dicom.encode import (
 from ctsr.errors import ReadError
 from ctsr.files import write_atomically
 from ctsr.hashing import derived_uid
+from ctsr.series import PROGRAM
 from ctsr.volume import PaddingMask, Plane, VoxelsHU
 
 MAX_SERIES_DESCRIPTION = 64
@@ -73,7 +74,7 @@ class Derivation:
     """Everything the result depends on besides the source: with the source's UIDs it makes the new ones."""
     series_uid: str
     """The new SeriesInstanceUID."""
-    model_name: str = "ctsr"
+    model_name: str = PROGRAM
     """ManufacturerModelName of the contributing equipment: the program, or the model and its hash."""
     code: Code = SPATIAL_RESAMPLING
 
@@ -294,7 +295,7 @@ def program_item(derivation: Derivation) -> Dataset:
     """The program that made all slices of a series."""
     program = Dataset()
     program.PurposeOfReferenceCodeSequence = Sequence([MODIFYING_EQUIPMENT.item()])
-    program.Manufacturer = "ctsr"
+    program.Manufacturer = PROGRAM
     program.ManufacturerModelName = derivation.model_name
     program.SoftwareVersions = __version__
     program.ContributionDescription = derivation.description

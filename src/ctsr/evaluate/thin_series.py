@@ -10,13 +10,11 @@ from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.paths import resolve_path
 from ctsr.reporting import Progress, listed
-from ctsr.series import Command, PatientExams, Series, check
+from ctsr.series import PatientExams, Series, check
 from ctsr.through_plane import THIN_ENOUGH
 
 SHOWN = 3
 """Names in a message, before it says how many more there are."""
-USES: tuple[Command, ...] = ("evaluate", "volume")
-"""Columns of the table of defects that a series must pass to be truth."""
 
 
 def series_name(series: Series) -> str:
@@ -39,8 +37,7 @@ def thin_series(
             continue
         try:
             # Its values are the truth, and it is resampled along its slices' normal.
-            lines = [line for use in USES for line in check(series, use, assume_hu=options.assume_hu)]
-            for warning in dict.fromkeys(lines):
+            for warning in check(series, "evaluate", "volume", assume_hu=options.assume_hu):
                 progress.note(f"warning: {warning}")
             names = {"patient_id": options.shown(series.patient_id), "series_uid": options.shown(series.series_uid)}
             found.append(replace(series, **names))

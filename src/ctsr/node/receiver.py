@@ -21,10 +21,12 @@ from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
 from ctsr.dicom import quiet, read_header
+from ctsr.dicom.attributes import Attributes
 from ctsr.errors import CtsrError, ReadError
 from ctsr.node import EventLog, NodeOptions
 from ctsr.node.queue import Instance, Queue
 from ctsr.reporting import one_line
+from ctsr.series import PROGRAM
 
 VERIFICATION = "1.2.840.10008.1.1"
 STORED_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -60,8 +62,6 @@ IDLE_S = 60.0
 
 SOP_UID, STUDY_UID, SERIES_UID = Tag(0x0008, 0x0018), Tag(0x0020, 0x000D), Tag(0x0020, 0x000E)
 EQUIPMENT = Tag(0x0018, 0xA001)
-PROGRAM = "ctsr"
-"""Manufacturer of the contributing equipment in images that `ctsr.dicom.write` derives."""
 PREAMBLE_BYTES = 132
 
 
@@ -270,8 +270,7 @@ def _identified(header: Dataset, caller: str) -> Instance:
 
 def _is_own_result(header: Dataset) -> bool:
     """Whether ctsr made an image, by its ContributingEquipmentSequence."""
-    items = header[EQUIPMENT].value if EQUIPMENT in header else None
-    return any(item.get("Manufacturer") == PROGRAM for item in items or ())
+    return any(manufacturer == PROGRAM for manufacturer, _ in Attributes(header).contributors())
 
 
 def _check_inflated(content: bytes, max_bytes: int) -> None:

@@ -18,7 +18,7 @@ from ctsr.hashing import derived_uid, pseudonym
 from ctsr.padding import SlicePixels
 from ctsr.preprocess.manifest import SeriesRow
 from ctsr.reporting import one_line, printable, safe_name
-from ctsr.series import Defect, PatientExams, Series, SliceHeader, check, is_nifti, is_volume
+from ctsr.series import Defect, PatientExams, Series, SliceHeader, are_volume_words, check, is_nifti
 from ctsr.series_quality import SliceJudge
 from ctsr.volume import Grid, Plane, at_spacing, resample
 
@@ -120,7 +120,7 @@ def plan_series(
     """Names, geometry and header texts of what a series will become."""
     before = series.plane(0)
     folder = _nameless_folder(series) if no_names else None
-    volume = is_volume(series.path)
+    volume = series.is_volume
     return SeriesPlan(
         series=series,
         source=printable(series.path.relative_to(root).as_posix()),
@@ -341,7 +341,9 @@ def _make_volume(chunk: TaskChunk, task: FileTask) -> FileResult:
     grid = Grid(hu.shape, spacing, plan.after.origin, volume.grid.directions)
     stored = to_stored(hu, padding)
     path = chunk.out_dir / task.output
-    save_volume(path, stored.values, grid, slope=stored.slope, intercept=stored.intercept)
+    # A resampled result of a network is one still; DICOM keeps its contributing equipment.
+    words = plan.series.description if are_volume_words(plan.series.description) else ""
+    save_volume(path, stored.values, grid, slope=stored.slope, intercept=stored.intercept, description=words)
     return FileResult(task.output, size=path.stat().st_size)
 
 

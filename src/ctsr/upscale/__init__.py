@@ -26,7 +26,7 @@ from ctsr.files import LONGEST_NAME_BYTES
 from ctsr.hashing import digest, pseudonym
 from ctsr.hu import HUOptions
 from ctsr.reporting import listed, safe_name
-from ctsr.series import Inventory, PatientExams, Series, SliceHeader, is_volume, volume_stem
+from ctsr.series import Inventory, PatientExams, Series, SliceHeader, volume_stem
 from ctsr.volume import Plane, normal
 
 DEFAULT_MODEL = "ctsr-x2"
@@ -215,10 +215,10 @@ def read_reference(path: Path, wanted: Sequence[Chosen]) -> Series:
     if len(wanted) > 1:
         raise UsageError(f"`reference` lends headers to one volume, and {len(wanted)} series were chosen")
     volume = wanted[0].series
-    if not is_volume(volume.path):
+    if not volume.is_volume:
         raise UsageError(f"{volume.path}: is DICOM and has headers of its own; leave out `reference`")
     series = only_series(path)
-    if is_volume(series.path):
+    if series.is_volume:
         raise UsageError(f"`reference` {path} has no patient or study; give a DICOM series of the same patient")
     if np.dot(normal(volume.orientation), normal(series.orientation)) < PARALLEL_COSINE:
         raise SeriesError(f"{volume.path}: its slices are not parallel to those of the reference {path}")
@@ -301,7 +301,7 @@ def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:
 def series_name(series: Series) -> str:
     """Its description, and enough of a digest to tell it from the others."""
     mark = digest(series.series_uid, repr(series.geometry_key), size=4).hex()
-    words = series.description or (volume_stem(series.path) if is_volume(series.path) else "series")
+    words = series.description or (volume_stem(series.path) if series.is_volume else "series")
     phase = f"_{safe_name(series.phase)[:40]}" if series.phase else ""
     return f"{safe_name(words)[:40]}{phase}_{mark}"
 

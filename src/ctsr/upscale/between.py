@@ -20,7 +20,7 @@ from ctsr.infer.engine import Engine, Tiled, plan_tiles
 from ctsr.padding import SlicePixels, finer_plane, plane_of, slice_of, volume_of
 from ctsr.quality.noise import measure_noise
 from ctsr.reporting import SILENT, Progress
-from ctsr.series import Series, is_volume
+from ctsr.series import Series
 from ctsr.series_quality import spread_indices
 from ctsr.through_plane import SAME_WITHIN, SliceGrid, SliceProfile, interpolation, parse_profile
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
@@ -167,7 +167,7 @@ def unusual_slices(series: Series, grid: SliceGrid, notes: Sequence[str], meta: 
         meta: of the model between slices.
     """
     lines = list(notes)
-    if not is_volume(series.path):
+    if not series.is_volume:
         stated = Attributes(slice_header(series.slices[0])).number("SpacingBetweenSlices")
         if stated is not None and abs(abs(stated) - grid.distance) > SAME_WITHIN * grid.distance:
             lines.append(

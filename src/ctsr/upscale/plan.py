@@ -19,7 +19,7 @@ from ctsr.hu import HURange
 from ctsr.infer.engine import Tiling, plan_tiles
 from ctsr.paths import secret_key
 from ctsr.reporting import printable, safe_name
-from ctsr.series import Inventory, Series, SliceHeader, is_nifti, is_volume
+from ctsr.series import NOT_FOR_DIAGNOSIS, Inventory, Series, SliceHeader, is_nifti
 from ctsr.through_plane import SliceGrid, parse_profile, plan_slices
 from ctsr.upscale import (
     Chosen,
@@ -34,7 +34,6 @@ from ctsr.volume import Plane, at_spacing
 
 ALGORITHM = "5"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
-NOT_FOR_DIAGNOSIS = "Not for diagnosis"
 HASH_SHOWN = 16
 """Hexadecimal digits that name a model in a header; run.json has all of them."""
 LONGEST_NAME = 64
@@ -205,7 +204,7 @@ class Job:
         extra = "" if options.compress == "none" else f" {options.compress}"
         extra += " anonymized" if options.anonymize else ""
         if self.reference is not None:  # whose UIDs do not tell one volume from another
-            extra += f" of {' '.join(self.series.identities)}"
+            extra += f" of {self.series.identities[0]}"
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}{extra}"
 
     @property
@@ -413,7 +412,7 @@ def _format(
     series: Series, out: Path, options: UpscaleOptions, *, alone: bool, has_headers: bool
 ) -> Literal["dicom", "nifti"]:
     """Choose the format of a result: the one asked for, else what the source or the name of the result says."""
-    lacks_headers = is_volume(series.path) and not has_headers
+    lacks_headers = series.is_volume and not has_headers
     kind = options.format or ("nifti" if lacks_headers or is_nifti(out) else "dicom")
     if kind == "dicom" and lacks_headers:
         raise UsageError(

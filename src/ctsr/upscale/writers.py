@@ -22,8 +22,8 @@ from ctsr.files import temporary_folder
 from ctsr.hu import PRESETS, FloatArray
 from ctsr.models.interpolation import enlarge
 from ctsr.quality import BeforeAfter
-from ctsr.series import Series, is_volume
-from ctsr.upscale.plan import ENHANCED, NOT_FOR_DIAGNOSIS, UNCERTAINTY, Job
+from ctsr.series import NOT_FOR_DIAGNOSIS, Series, volume_words
+from ctsr.upscale.plan import ENHANCED, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning
 from ctsr.volume import Grid, Plane, normal
 
@@ -158,9 +158,9 @@ class _Nifti:
         """Append a slice."""
         stored = to_stored(pixels.hu, pixels.padding)
         if (stored.slope, stored.intercept) != (1, 0):
-            source = self.job.series.path
-            remedy = "clip them, or scale them to HU" if is_volume(source) else "choose `format=dicom`"
-            raise SeriesError(f"{source}: slice {index + 1} has HU beyond 16 bits; {remedy}")
+            source = self.job.series
+            remedy = "clip them, or scale them to HU" if source.is_volume else "choose `format=dicom`"
+            raise SeriesError(f"{source.path}: slice {index + 1} has HU beyond 16 bits; {remedy}")
         self.checksums.append(zlib.crc32(stored.values.tobytes()))
         self.add(stored.values)
 
@@ -177,7 +177,7 @@ def nifti_sink(job: Job, path: Path) -> Generator[Sink]:
     from ctsr.nifti import verify_volume, volume_writer
 
     grid = _grid(job)
-    with volume_writer(path, grid, description=f"{NOT_FOR_DIAGNOSIS}. {job.derivation.label} ctsr") as add:
+    with volume_writer(path, grid, description=volume_words(job.derivation.label)) as add:
         sink = _Nifti(add, job)
         yield sink
     verify_volume(path, grid, sink.checksums)

@@ -25,7 +25,7 @@ from ctsr.models.interpolation import LinearFilter
 from ctsr.paths import resolve_path
 from ctsr.quantization.acceptance import check_on_series
 from ctsr.reporting import SILENT, Progress, Silent, listed
-from ctsr.series import PatientExams, Series, check, is_volume
+from ctsr.series import PatientExams, Series, check
 from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.tuning import strength_of
 from ctsr.viewer import PlaneName, ViewOptions
@@ -102,8 +102,7 @@ def _by_header(path: Path, alone: PatientExams, correction: HUCorrection, progre
     """Patients according to the images' PatientID, where no folder name is known."""
     owners: set[str] = set()
     for series in alone.series:
-        first = series.slices[0].path
-        if not is_volume(first) and (owner := patient_id_in(first)):
+        if not series.is_volume and (owner := patient_id_in(series.slices[0].path)):
             owners.add(owner)
     if len(owners) > 1:
         yield from scan(path, correction=correction, progress=progress).usable
