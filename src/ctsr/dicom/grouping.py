@@ -77,8 +77,7 @@ def group(files: Iterable[FileContents], patient_id: str) -> GroupedFiles:
     for image in images:
         by_uid[image.series_uid].append(image)
     series: list[Series] = []
-    copies: list[RejectedImage] = []
-    failures: list[Excluded] = []
+    copies, failures = list[RejectedImage](), list[Excluded]()
     for uid in sorted(by_uid):
         exams = split_exams(by_uid[uid])
         names = [exam.name for exam in exams]
