@@ -278,7 +278,11 @@ def test_what_tells_who_the_patient_is_stays_out_of_an_anonymized_result(
     assert json.loads(record.read_text())["warnings"]
     made = [dcmread(path) for path in files]
     assert len({ds.SOPInstanceUID for ds in made}) == 21
-    assert len({ds.SeriesInstanceUID for ds in made}) == 1
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert len({str(ds[keyword].value) for ds in made}) == 1, keyword
+    run(tmp_path / "exams", tmp_path / "one", between, anonymize=True, enhanced=True)
+    (path,) = (tmp_path / "one").rglob("enhanced.dcm")
+    assert dcmread(path).StudyInstanceUID == made[0].StudyInstanceUID
     named = {str(item.ReferencedSOPInstanceUID) for ds in made for item in ds.SourceImageSequence}
     assert len(named) == 6  # hashes: they still say which were made of one image
 

@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import JPEGLSLossless
 
 from ctsr.checkpoint import Model, load_model
@@ -21,7 +21,7 @@ from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
 from ctsr.infer import EngineRequest
 from ctsr.infer.engine import computes_bf16, is_installed
-from ctsr.upscale import UpscaleOptions
+from ctsr.upscale import UpscaleOptions, writers
 from ctsr.upscale.run import Report, upscale, watch
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
 from tests.made.exams import only_series
@@ -508,6 +508,36 @@ def test_anonymized_results_are_one_series_without_the_patient(series: Path, tmp
     for secret in (source.PatientID, source.StudyInstanceUID, source.SeriesInstanceUID, str(series)):
         assert len(str(secret)) < 4 or str(secret).encode() not in everything, secret
     assert run(series, out, bilinear, anonymize=True).outcomes[0].kept
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_a_result_that_fell_apart_is_found_when_it_is_read_back(
+    keyword: str, series: Path, tmp_path: Path, bilinear: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = writers.derive_slice
+
+    def other_each_time(*args: Any, **words: Any) -> Dataset:
+        derived = made(*args, **words)
+        setattr(derived, keyword, f"1.2.3.{words['instance_number']}")
+        return derived
+
+    monkeypatch.setattr(writers, "derive_slice", other_each_time)
+    (outcome,) = run(series, tmp_path / "out", bilinear).outcomes
+    assert f"values of {keyword}, those of the source 1" in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_a_series_that_lies_in_two_studies_or_frames_of_reference_is_made_as_it_is(
+    keyword: str, series: Path, tmp_path: Path, bilinear: Model
+) -> None:
+    for i, path in enumerate(sorted(series.iterdir())):
+        ds = dcmread(path)
+        setattr(ds, keyword, f"1.2.3.9.{i % 2}")
+        ds.save_as(path)
+    assert run(series, tmp_path / "out", bilinear).failed == 0
+    found = {str(dcmread(path)[keyword].value) for path in (tmp_path / "out").glob("*.dcm")}
+    assert found == {"1.2.3.9.0", "1.2.3.9.1"}
 
 
 def test_a_nifti_result_says_that_it_is_not_for_diagnosis(series: Path, tmp_path: Path, bilinear: Model) -> None:

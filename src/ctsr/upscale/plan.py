@@ -203,7 +203,8 @@ class Job:
         names += (options.strength, options.denoise, options.sharpen, options.limit_noise, options.consistent)
         between = "" if self.between is None else f" {self.between.settings}"
         extra = "" if options.compress == "none" else f" {options.compress}"
-        extra += " anonymized" if options.anonymize else ""
+        # Counted up as ALGORITHM is: what stands under a UID made before may be of several studies.
+        extra += " anonymized 2" if options.anonymize else ""
         if self.reference is not None:  # whose UIDs do not tell one volume from another
             extra += f" of {' '.join(self.series.identities)}"
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}{extra}"
