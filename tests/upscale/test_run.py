@@ -1,5 +1,6 @@
 """Series of known HU through a network that interpolates: what must come out, where, and under which name."""
 
+import gzip
 import json
 import re
 import shutil
@@ -414,6 +415,55 @@ def test_one_bad_patient_does_not_stop_the_others(root: Path, tmp_path: Path, bi
     assert not report.outcomes[0].output.exists()
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == 4
     assert list((tmp_path / "out").rglob(".*")) == []
+
+
+def save_nifti(path: Path, size: int = 40) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(
+        nib.Nifti1Image(np.stack([body(size, seed=i) for i in range(3)]).transpose(2, 1, 0), np.diag([-1, -1, 2, 1])),
+        path,
+    )
+    return path
+
+
+def only_failure(report: Report, source: Path) -> str:
+    """The line of the one series that was refused, where all others were made."""
+    failed = {
+        job.series.path: outcome.error
+        for job, outcome in zip(report.jobs, report.outcomes, strict=True)
+        if outcome.error
+    }
+    made = [job.output for job, outcome in zip(report.jobs, report.outcomes, strict=True) if not outcome.error]
+    assert list(failed) == [source]
+    assert all((output / "run.json").is_file() for output in made)
+    assert len(made) == len(set(made)) == len(report.jobs) - 1
+    return failed[source]
+
+
+def test_two_files_of_one_name_are_one_result_and_one_line_and_stop_nobody(
+    root: Path, tmp_path: Path, bilinear: Model
+) -> None:
+    packed = save_nifti(root / "P3" / "ct.nii.gz")
+    (root / "P3" / "ct.nii").write_bytes(gzip.decompress(packed.read_bytes()))
+    for _ in range(2):  # the second run keeps what the first one made
+        assert "two results would be called" in only_failure(run(root, tmp_path / "out", bilinear), packed)
+
+
+def test_a_volume_that_cannot_be_dicom_is_refused_alone(root: Path, tmp_path: Path, bilinear: Model) -> None:
+    volume = save_nifti(root / "P3" / "ct.nii.gz")
+    report = run(root, tmp_path / "out", bilinear, format="dicom")
+    assert "no patient or study to make DICOM of" in only_failure(report, volume)
+
+
+@pytest.mark.parametrize("small_first", [True, False])
+def test_a_series_that_leaves_next_to_nothing_is_refused_alone(
+    small_first: bool, series: Path, tmp_path: Path, bilinear: Model
+) -> None:
+    small = save_nifti(series.parent.parent / ("P0" if small_first else "P3") / "ct.nii.gz", size=16)
+    line = only_failure(run(series.parent.parent, tmp_path / "out", bilinear, target_spacing=3.0), small)
+    assert line == f"{small}: `target_spacing` 3 leaves 5 × 5 pixels, too few for a result"
+    with pytest.raises(UsageError, match="leaves 5 × 5 pixels"):
+        run(small, tmp_path / "alone", bilinear, target_spacing=3.0)
 
 
 def test_originals_are_not_touched(series: Path, tmp_path: Path, bilinear: Model) -> None:
