@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from ctsr.dicom.variants import Anonymizer
-from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.dicom.write import Derivation, ThinSlice, derive_slice, save_slice
 from ctsr.volume import Plane
 from tests.made.ct import body, ct_slice, save
 from tests.oracles import dciodvfy_errors
@@ -82,6 +82,31 @@ def test_what_belongs_together_stays_together_for_who_has_the_key_only(tmp_path:
         assert first[keyword].value == again[keyword].value
         assert first[keyword].value != other[keyword].value
     assert first.file_meta.MediaStorageSOPInstanceUID == first.SOPInstanceUID
+
+
+@pytest.mark.parametrize("seen", ["raw", "converted"])
+def test_slices_made_of_one_header_are_hashed_once_and_leave_it_as_it_was(tmp_path: Path, seen: str) -> None:
+    header, untouched = source(tmp_path), source(tmp_path)
+    if seen == "converted":  # as whoever looks at an element leaves it: an object that can be changed
+        assert len(list(header.iterall())) > len(header)
+    made: list[Dataset] = []
+    for location in (30.0, 31.0, 32.0):
+        thin = ThinSlice(1.0, 1.0, location, (("1.2.3.4.1", None),))
+        derived = derive_slice(header, HU, PLANE, DERIVATION, thin=thin)
+        Anonymizer("key")(derived, DERIVATION)
+        save_slice(derived, tmp_path / "new.dcm")
+        made.append(dcmread(tmp_path / "new.dcm"))
+    assert header == untouched
+    assert made[0].StudyInstanceUID == Anonymizer("key").uid("1.2.276.4711.1")
+    own = {"SOPInstanceUID", "SliceLocation"}
+    texts = [{element.keyword: str(element) for element in ds if element.keyword not in own} for ds in made]
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_items_that_slices_have_in_common_say_the_same_in_each_and_in_plain_ones(tmp_path: Path) -> None:
+    made = [anonymized(tmp_path) for _ in range(2)]
+    made.append(derive_slice(source(tmp_path), HU, PLANE, DERIVATION))
+    assert [ds.ContributingEquipmentSequence[-1].ContributionDescription for ds in made] == [DERIVATION.description] * 3
 
 
 def test_pixels_and_geometry_are_what_they_were_and_the_file_is_valid(tmp_path: Path) -> None:

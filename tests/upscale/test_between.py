@@ -278,7 +278,11 @@ def test_what_tells_who_the_patient_is_stays_out_of_an_anonymized_result(
     assert json.loads(record.read_text())["warnings"]
     made = [dcmread(path) for path in files]
     assert len({ds.SOPInstanceUID for ds in made}) == 21
-    assert len({ds.SeriesInstanceUID for ds in made}) == 1
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert len({str(ds[keyword].value) for ds in made}) == 1, keyword
+    run(tmp_path / "exams", tmp_path / "one", between, anonymize=True, enhanced=True)
+    (path,) = (tmp_path / "one").rglob("enhanced.dcm")
+    assert dcmread(path).StudyInstanceUID == made[0].StudyInstanceUID
     named = {str(item.ReferencedSOPInstanceUID) for ds in made for item in ds.SourceImageSequence}
     assert len(named) == 6  # hashes: they still say which were made of one image
 
@@ -316,6 +320,32 @@ def twice(ds: Dataset, index: int) -> None:
     ds.ImagePositionPatient = [x, y, z - (4 if index == 5 else 0)]
 
 
+@pytest.mark.parametrize("option", ["slice_spacing", "isotropic"])
+def test_messages_name_the_flag_that_was_given(option: str, series: Path, tmp_path: Path, between: Model) -> None:
+    thin, one = tmp_path / "exams" / "P2", tmp_path / "exams" / "P3"
+    save_series(thin, [body(40)] * 3, step=1.0, series="1.2.3.5")
+    save_series(one, [body(40)], series="1.2.3.6")
+    report = run(tmp_path / "exams", tmp_path / "out", between, **({"slice_spacing": None} | {option: 3.0}))
+    _, *refused = report.outcomes
+    assert [outcome.error for outcome in refused] == [
+        f"{thin}: the slices lie 1 mm apart already: 3 mm makes nothing finer; choose a smaller `{option}`",
+        f"{one}: a single slice, with none to put others between; leave out `{option}`",
+    ]
+    (made,) = run(series, tmp_path / "near", between, **({"slice_spacing": None} | {option: 0.7})).outcomes
+    assert any(f"choose another `{option}`, or pass" in line for line in made.warnings)
+
+
+def test_what_is_odd_about_a_series_is_said_once(tmp_path: Path, between: Model) -> None:
+    paths = save_series(tmp_path / "s", [body(40, seed=i, smooth=1.5, texture=60) for i in range(6)], step=4.0)
+    for path in paths[3:]:
+        ds = dcmread(path)
+        ds.RescaleIntercept = -1023
+        ds.save_as(path)
+    (outcome,) = run(tmp_path / "s", tmp_path / "out", between).outcomes
+    assert [line for line in outcome.warnings if "rescale" in line.casefold()]
+    assert len(outcome.warnings) == len(set(outcome.warnings))
+
+
 @pytest.mark.parametrize(("edit", "said"), [(tilted, "tilt"), (uneven, "step"), (twice, "several images at z = 46 mm")])
 def test_series_without_places_between_their_slices_are_refused_in_one_line(
     edit: Edit, said: str, tmp_path: Path, between: Model, capsys: pytest.CaptureFixture[str]
@@ -328,7 +358,7 @@ def test_series_without_places_between_their_slices_are_refused_in_one_line(
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert said in line
-    assert "Without --slice_spacing and --isotropic it is made finer within slices" in line
+    assert "Without --slice_spacing it is made finer within slices" in line
     assert str(tmp_path / "s") in line
     assert not (tmp_path / "out").exists()
 

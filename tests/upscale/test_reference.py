@@ -144,11 +144,13 @@ def test_what_lends_no_headers_is_refused(series: Path, volume: Path, bilinear: 
 
 def test_slices_between_and_anonymity_hold_with_a_reference(series: Path, volume: Path, tmp_path: Path) -> None:
     out = tmp_path / "thin"
-    words = ("--slice_spacing", "2", "--slice_profile", "5", "--reference", str(series), "--engine", "torch")
+    words = ("--slice_spacing", "1", "--slice_profile", "5", "--reference", str(series), "--engine", "torch")
     assert main(["upscale", str(volume), str(out), *words, "--anonymize"]) == 0
     result = only_series(out)
-    assert (len(result.slices), result.slice_step, result.slice_thickness) == (11, 2.0, 2.0)
+    assert (len(result.slices), result.slice_step, result.slice_thickness) == (21, 1.0, 1.0)
     assert all(ds.PatientIdentityRemoved == "YES" and ds.PatientID != "P1" for ds in made(out))
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert len({str(ds[keyword].value) for ds in made(out)}) == 1, keyword
 
 
 def test_the_kernel_that_the_model_is_asked_about_is_that_of_the_reference(

@@ -1,18 +1,19 @@
 """Series of known HU through a network that interpolates: what must come out, where, and under which name."""
 
+import gzip
 import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import JPEGLSLossless
 
 from ctsr.checkpoint import Model, load_model
@@ -21,7 +22,7 @@ from ctsr.errors import MissingInputError, UsageError
 from ctsr.exams import read_slice, read_volume
 from ctsr.infer import EngineRequest
 from ctsr.infer.engine import computes_bf16, is_installed
-from ctsr.upscale import UpscaleOptions
+from ctsr.upscale import UpscaleOptions, writers
 from ctsr.upscale.run import Report, upscale, watch
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
 from tests.made.exams import only_series
@@ -416,6 +417,55 @@ def test_one_bad_patient_does_not_stop_the_others(root: Path, tmp_path: Path, bi
     assert list((tmp_path / "out").rglob(".*")) == []
 
 
+def save_nifti(path: Path, size: int = 40) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(
+        nib.Nifti1Image(np.stack([body(size, seed=i) for i in range(3)]).transpose(2, 1, 0), np.diag([-1, -1, 2, 1])),
+        path,
+    )
+    return path
+
+
+def only_failure(report: Report, source: Path) -> str:
+    """The line of the one series that was refused, where all others were made."""
+    failed = {
+        job.series.path: outcome.error
+        for job, outcome in zip(report.jobs, report.outcomes, strict=True)
+        if outcome.error
+    }
+    made = [job.output for job, outcome in zip(report.jobs, report.outcomes, strict=True) if not outcome.error]
+    assert list(failed) == [source]
+    assert all((output / "run.json").is_file() for output in made)
+    assert len(made) == len(set(made)) == len(report.jobs) - 1
+    return failed[source]
+
+
+def test_two_files_of_one_name_are_one_result_and_one_line_and_stop_nobody(
+    root: Path, tmp_path: Path, bilinear: Model
+) -> None:
+    packed = save_nifti(root / "P3" / "ct.nii.gz")
+    (root / "P3" / "ct.nii").write_bytes(gzip.decompress(packed.read_bytes()))
+    for _ in range(2):  # the second run keeps what the first one made
+        assert "two results would be called" in only_failure(run(root, tmp_path / "out", bilinear), packed)
+
+
+def test_a_volume_that_cannot_be_dicom_is_refused_alone(root: Path, tmp_path: Path, bilinear: Model) -> None:
+    volume = save_nifti(root / "P3" / "ct.nii.gz")
+    report = run(root, tmp_path / "out", bilinear, format="dicom")
+    assert "no patient or study to make DICOM of" in only_failure(report, volume)
+
+
+@pytest.mark.parametrize("small_first", [True, False])
+def test_a_series_that_leaves_next_to_nothing_is_refused_alone(
+    small_first: bool, series: Path, tmp_path: Path, bilinear: Model
+) -> None:
+    small = save_nifti(series.parent.parent / ("P0" if small_first else "P3") / "ct.nii.gz", size=16)
+    line = only_failure(run(series.parent.parent, tmp_path / "out", bilinear, target_spacing=3.0), small)
+    assert line == f"{small}: `target_spacing` 3 leaves 5 × 5 pixels, too few for a result"
+    with pytest.raises(UsageError, match="leaves 5 × 5 pixels"):
+        run(small, tmp_path / "alone", bilinear, target_spacing=3.0)
+
+
 def test_originals_are_not_touched(series: Path, tmp_path: Path, bilinear: Model) -> None:
     before = snapshot(series)
     run(series, tmp_path / "out", bilinear)
@@ -508,6 +558,36 @@ def test_anonymized_results_are_one_series_without_the_patient(series: Path, tmp
     for secret in (source.PatientID, source.StudyInstanceUID, source.SeriesInstanceUID, str(series)):
         assert len(str(secret)) < 4 or str(secret).encode() not in everything, secret
     assert run(series, out, bilinear, anonymize=True).outcomes[0].kept
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_a_result_that_fell_apart_is_found_when_it_is_read_back(
+    keyword: str, series: Path, tmp_path: Path, bilinear: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = writers.derive_slice
+
+    def other_each_time(*args: Any, **words: Any) -> Dataset:
+        derived = made(*args, **words)
+        setattr(derived, keyword, f"1.2.3.{words['instance_number']}")
+        return derived
+
+    monkeypatch.setattr(writers, "derive_slice", other_each_time)
+    (outcome,) = run(series, tmp_path / "out", bilinear).outcomes
+    assert f"values of {keyword}, those of the source 1" in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_a_series_that_lies_in_two_studies_or_frames_of_reference_is_made_as_it_is(
+    keyword: str, series: Path, tmp_path: Path, bilinear: Model
+) -> None:
+    for i, path in enumerate(sorted(series.iterdir())):
+        ds = dcmread(path)
+        setattr(ds, keyword, f"1.2.3.9.{i % 2}")
+        ds.save_as(path)
+    assert run(series, tmp_path / "out", bilinear).failed == 0
+    found = {str(dcmread(path)[keyword].value) for path in (tmp_path / "out").glob("*.dcm")}
+    assert found == {"1.2.3.9.0", "1.2.3.9.1"}
 
 
 def test_a_nifti_result_says_that_it_is_not_for_diagnosis(series: Path, tmp_path: Path, bilinear: Model) -> None:

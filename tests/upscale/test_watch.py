@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from pydicom import dcmread
 
@@ -138,6 +140,19 @@ def test_what_is_done_is_kept_and_what_failed_waits_for_a_change(tmp_path: Path,
     (note,) = watched(source, out, bilinear, time)
     assert note.startswith("failed")
     assert "notes.txt" in note
+
+
+def test_of_two_files_of_one_name_one_is_made_and_neither_replaces_the_other(tmp_path: Path, bilinear: Model) -> None:
+    source = tmp_path / "in"
+    add(source / "anna", 1, 2)
+    (source / "bert").mkdir()
+    for name in ("ct.nii", "ct.nii.gz"):
+        nib.save(nib.Nifti1Image(np.zeros((32, 32, 3)) - 1000 + body(32)[..., None], np.eye(4)), source / "bert" / name)
+    time = Time()
+    time.steps = [time.pass_by, lambda: None, lambda: (source / "x").write_text(""), time.pass_by, lambda: None]
+    notes = watched(source, tmp_path / "out", bilinear, time)
+    assert [note.split(":")[0] for note in notes] == ["done", "done", "failed"]
+    assert "two results would be called" in notes[2]
 
 
 def test_only_a_folder_can_be_watched(tmp_path: Path, bilinear: Model) -> None:

@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 
 from ctsr import __version__, exams
-from ctsr.dicom.encode import slice_header, to_stored, verify_slice
-from ctsr.dicom.write import Derivation, derive_slice, save_slice
+from ctsr.dicom.encode import WrittenIdentity, slice_header, to_stored, verify_slice
+from ctsr.dicom.write import Derivation, check_one_series, derive_slice, save_slice
 from ctsr.errors import DomainError, UsageError
 from ctsr.files import atomic_folder
 from ctsr.hashing import derived_uid
@@ -170,6 +170,7 @@ def _write_slices(volume: Volume, source: Series, folder: Path, description: str
     )
     first = plane_of(volume)
     digits = max(4, len(str(len(source.slices))))
+    written: list[WrittenIdentity] = []
     for index, header in enumerate(source.slices):
         pixels = slice_of(volume, index)
         plane = Plane(first.shape, first.spacing, volume.grid.position((index, 0, 0)), first.directions)
@@ -185,7 +186,9 @@ def _write_slices(volume: Volume, source: Series, folder: Path, description: str
         )
         path = folder / f"{index + 1:0{digits}d}.dcm"
         save_slice(derived, path)
-        verify_slice(path, pixels.hu, pixels.padding, plane)
+        written.append(verify_slice(path, pixels.hu, pixels.padding, plane))
+    paths = (header.path for header in source.slices)
+    check_one_series(source.path, written, paths, series_uid=derivation.series_uid)
 
 
 def _write_nifti(volume: Volume, path: Path) -> None:

@@ -366,10 +366,13 @@ def to_stored(hu: VoxelsHU, padding: PaddingMask | None = None) -> StoredPixels:
 
 @dataclass(frozen=True)
 class WrittenIdentity:
-    """What tells a written slice from the others of its series."""
+    """What tells a written slice from the others of its series, and what it has in common with them."""
 
     sop_instance_uid: str
     series_uid: str
+    study_uid: str
+    frame_of_reference_uid: str
+    """Empty where there is none."""
     instance_number: int
 
 
@@ -391,7 +394,13 @@ def verify_slice(path: Path, hu: VoxelsHU, padding: PaddingMask | None, plane: P
         origin, spacing = np.array(ds.ImagePositionPatient, float), np.array(ds.PixelSpacing, float)
         found = stored.astype(np.float64) * slope + float(ds.RescaleIntercept)
         empty = stored == ds.PixelPaddingValue if "PixelPaddingValue" in ds else np.zeros(stored.shape, np.bool_)
-        written = WrittenIdentity(str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), int(ds.InstanceNumber))
+        written = WrittenIdentity(
+            sop_instance_uid=str(ds.SOPInstanceUID),
+            series_uid=str(ds.SeriesInstanceUID),
+            study_uid=str(ds.StudyInstanceUID),
+            frame_of_reference_uid=str(ds.get("FrameOfReferenceUID", "")),
+            instance_number=int(ds.InstanceNumber),
+        )
         same_uid = ds.file_meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID
     except MALFORMED as error:
         raise ReadError(f"{path}: cannot be read back: {one_line(error)}") from error

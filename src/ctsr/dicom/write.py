@@ -1,7 +1,8 @@
 """A CT slice derived from another: new pixels and geometry under the source's patient, study and frame of reference."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +17,10 @@ from pydicom.uid import UID, CTImageStorage
 from pydicom.valuerep import VR
 
 from ctsr import __version__
-from ctsr.dicom import MALFORMED, reading
+from ctsr.dicom import MALFORMED, read_header, reading
 from ctsr.dicom.encode import (
     StoredPixels,
+    WrittenIdentity,
     binary,
     decimal_string,
     element_bytes,
@@ -29,7 +31,7 @@ from ctsr.dicom.encode import (
     text,
     to_stored,
 )
-from ctsr.errors import ReadError
+from ctsr.errors import ReadError, SeriesError
 from ctsr.files import write_atomically
 from ctsr.hashing import derived_uid
 from ctsr.series import PROGRAM
@@ -126,7 +128,7 @@ def derive_slice(
     slice_step: float | None = None,
     thin: ThinSlice | None = None,
 ) -> Dataset:
-    """A classic CT slice with new pixels; `source` is not changed.
+    """A classic CT slice with new pixels, which shares nothing with `source` or with other slices made of it.
 
     Dates of series and content are left out rather than set to now: the same source and settings give the same file.
 
@@ -146,6 +148,8 @@ def derive_slice(
         ReadError: the source's header lacks what identifies it, or holds it in a form that cannot be read.
     """
     with reading(NOT_CARRIED_OVER):
+        # Reading an element converts it in its data set: one header serves many slices, and all are to find it as read.
+        source = source[:]
         derived, source_uid = _public(source, _stays), str(source.SOPInstanceUID)
     _identify(derived, source, source_uid, derivation, frame, place=None if thin is None else thin.location)
     _explain(derived, source, derivation, ((source_uid, frame),) if thin is None else thin.sources)
@@ -187,6 +191,48 @@ def save_slice(dataset: Dataset, path: Path) -> tuple[str, ...]:
     return left_out
 
 
+def check_one_series(
+    what: Path, written: Collection[WrittenIdentity], sources: Iterable[Path], *, series_uid: str
+) -> None:
+    """Make sure that slices can be told apart and are one series of one study in one frame of reference.
+
+    Args:
+        what: begins the message.
+        written: what `ctsr.dicom.encode.verify_slice` read back, of all slices of a result.
+        sources: files whose headers they were given. Slices name as many studies and frames of reference as those:
+            some archives hold series that lie in several.
+        series_uid: that they must have.
+
+    Raises:
+        SeriesError: they are not.
+    """
+    uids = {identity.sop_instance_uid for identity in written}
+    numbers = {identity.instance_number for identity in written}
+    if not len(uids) == len(numbers) == len(written):
+        raise SeriesError(f"{what}: the slices written cannot be told apart; export the series again")
+    if {identity.series_uid for identity in written} != {series_uid}:
+        raise SeriesError(f"{what}: the slices written are not one series; report this, it is a fault of ctsr")
+    for keyword, found in (
+        ("StudyInstanceUID", {identity.study_uid for identity in written}),
+        ("FrameOfReferenceUID", {identity.frame_of_reference_uid for identity in written}),
+    ):
+        # Few results ask for the second look, which reads every header again.
+        if len(found) > 1 and len(found) > (there := len(_named(sources, keyword))):
+            raise SeriesError(
+                f"{what}: the slices written have {len(found)} values of {keyword}, those of the source {there}; "
+                "report this, it is a fault of ctsr"
+            )
+
+
+def _named(sources: Iterable[Path], keyword: str) -> set[str]:
+    """The values that files have of an element, empty for one that has none."""
+    values: set[str] = set()
+    for path in dict.fromkeys(sources):
+        with path.open("rb") as file, reading():
+            values.add(str(read_header(file).get(keyword, "")))
+    return values
+
+
 def _unwritable(dataset: Dataset) -> Iterator[BaseTag]:
     for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset converts its elements, which is what fails
         try:
@@ -206,13 +252,15 @@ def _stays(tag: BaseTag) -> bool:
 
 
 def _public(dataset: Dataset, stays: Callable[[BaseTag], bool] = lambda _: True) -> Dataset:
-    """A copy without private elements at any depth; sequences are rebuilt, so that nothing is shared."""
+    """A copy without private elements at any depth that shares nothing that can be changed."""
     kept = {tag: element for tag, element in dataset.items() if not int(tag) & PRIVATE and stays(tag)}
     public = Dataset(kept)
     public.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
     for tag, element in kept.items():
         if _is_sequence(public, element):
             public.add_new(tag, VR.SQ, Sequence([_public(item) for item in public[tag].value]))
+        elif isinstance(element, DataElement):  # was converted when somebody read it, and has a value to be set
+            public[tag] = deepcopy(element)
     return public
 
 
@@ -284,15 +332,23 @@ def _origin_item(sop_class: str, uid: str, frame: int | None) -> Dataset:
     return origin
 
 
-@lru_cache(maxsize=8)
 def _code_item(code: Code) -> Dataset:
-    """The same for every slice, and so made once."""
+    return _public(_settled_code(code))
+
+
+def program_item(derivation: Derivation) -> Dataset:
+    """The program that made all slices of a series, an item of its own for each."""
+    return _public(_settled_program(derivation))
+
+
+@lru_cache(maxsize=8)
+def _settled_code(code: Code) -> Dataset:
+    """The same for every slice, and so encoded once."""
     return settled(code.item())
 
 
 @lru_cache(maxsize=8)
-def program_item(derivation: Derivation) -> Dataset:
-    """The program that made all slices of a series."""
+def _settled_program(derivation: Derivation) -> Dataset:
     program = Dataset()
     program.PurposeOfReferenceCodeSequence = Sequence([MODIFYING_EQUIPMENT.item()])
     program.Manufacturer = PROGRAM

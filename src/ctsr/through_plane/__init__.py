@@ -242,11 +242,10 @@ class SliceGrid:
         if self.count < 2:
             raise DomainError("slices between slices need at least two slices")
         if not LEAST_SPACING_MM <= self.spacing < math.inf:
-            raise DomainError(f"`slice_spacing` is at least {LEAST_SPACING_MM:g} mm, got {self.spacing:g}")
+            raise DomainError(f"slices lie at least {LEAST_SPACING_MM:g} mm apart, not {self.spacing:g}")
         if self.spacing >= self.distance * (1 - SAME_WITHIN):
             raise DomainError(
-                f"the slices lie {self.distance:.4g} mm apart already: `slice_spacing` {self.spacing:g} makes nothing "
-                "finer"
+                f"the slices lie {self.distance:.4g} mm apart already: {self.spacing:g} mm makes nothing finer"
             )
 
     @property
@@ -273,7 +272,12 @@ class SliceGrid:
 
 
 def plan_slices(
-    series: Series, spacing: float, profile: SliceProfile | None = None, *, assume_hu: bool = False
+    series: Series,
+    spacing: float,
+    profile: SliceProfile | None = None,
+    *,
+    assume_hu: bool = False,
+    option: str = "slice_spacing",
 ) -> tuple[SliceGrid, list[str]]:
     """Where slices between the slices of a series lie.
 
@@ -282,6 +286,7 @@ def plan_slices(
         spacing: mm between the slices that are wanted.
         profile: of its slices; left out, a rectangle as wide as their headers say.
         assume_hu: see `ctsr.series.check`.
+        option: what `spacing` was asked for with; messages say what to do about it.
 
     Returns:
         The grid, and a line for each thing that had to be assumed or does not fit.
@@ -293,9 +298,9 @@ def plan_slices(
     try:
         notes = check(series, "volume", assume_hu=assume_hu)
     except SeriesError as error:
-        raise SeriesError(f"{error} Without `slice_spacing` and `isotropic` it is made finer within slices.") from error
+        raise SeriesError(f"{error} Without `{option}` it is made finer within slices.") from error
     if len(series.slices) < 2:
-        raise SeriesError(f"{series.path}: a single slice, with none to put others between; leave out `slice_spacing`")
+        raise SeriesError(f"{series.path}: a single slice, with none to put others between; leave out `{option}`")
     grid, _ = even_grid(series)
     distance = grid.spacing[0]
     if profile is None:
@@ -304,7 +309,7 @@ def plan_slices(
     try:
         return SliceGrid(len(series.slices), distance, profile, spacing), notes
     except DomainError as error:
-        raise UsageError(f"{series.path}: {error}") from error
+        raise UsageError(f"{series.path}: {error}; choose a smaller `{option}`") from error
 
 
 @dataclass(frozen=True, eq=False)

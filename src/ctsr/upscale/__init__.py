@@ -130,6 +130,16 @@ class UpscaleOptions(HUOptions):
         return self.target_spacing if self.isotropic is None else self.isotropic
 
     @property
+    def slice_option(self) -> str:
+        """Which option `wanted_slice_spacing` is, for messages."""
+        return "slice_spacing" if self.isotropic is None else "isotropic"
+
+    @property
+    def pixel_option(self) -> str:
+        """Which option `wanted_pixel_spacing` is, for messages."""
+        return "target_spacing" if self.isotropic is None else "isotropic"
+
+    @property
     def memory_bytes(self) -> float:
         """`max_memory`, or half of what is free now."""
         return psutil.virtual_memory().available / 2 if self.max_memory is None else self.max_memory * 2**30

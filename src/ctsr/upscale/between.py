@@ -151,13 +151,15 @@ def make_slices_between(
 
 THICKNESS, DISTANCE = "thickness over the wanted distance", "distance over thickness"
 REMEDY = {
-    THICKNESS: "choose another `slice_spacing`, or pass `slice_profile` if the header's thickness is wrong",
+    THICKNESS: "choose another `{option}`, or pass `slice_profile` if the header's thickness is wrong",
     DISTANCE: "pass `slice_profile` if the header's thickness is wrong, and compare coronal images with the source's",
 }
 """What to do where a series lies outside of what the model between slices has seen."""
 
 
-def unusual_slices(series: Series, grid: SliceGrid, notes: Sequence[str], meta: Meta | None) -> list[str]:
+def unusual_slices(
+    series: Series, grid: SliceGrid, notes: Sequence[str], meta: Meta | None, *, option: str = "slice_spacing"
+) -> list[str]:
     """One line for each thing about the slices that headers contradict, or that the model has not seen.
 
     Args:
@@ -165,6 +167,7 @@ def unusual_slices(series: Series, grid: SliceGrid, notes: Sequence[str], meta: 
         grid: where its slices lie and are wanted.
         notes: what had to be assumed for the grid, which come first.
         meta: of the model between slices.
+        option: what the slices were asked for with.
     """
     lines = list(notes)
     if not series.is_volume:
@@ -189,9 +192,8 @@ def unusual_slices(series: Series, grid: SliceGrid, notes: Sequence[str], meta: 
         (DISTANCE, share, trained["distance_range"]),
     ):
         if not low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING):
-            lines.append(
-                f"{what} is {value:.3g}: the model between slices was trained on {low:g} … {high:g}; {REMEDY[what]}"
-            )
+            remedy = REMEDY[what].format(option=option)
+            lines.append(f"{what} is {value:.3g}: the model between slices was trained on {low:g} … {high:g}; {remedy}")
     return lines
 
 

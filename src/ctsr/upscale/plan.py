@@ -1,6 +1,6 @@
 """What is to be made of which series, under which name, and what is unusual about it: known before computing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -202,7 +202,8 @@ class Job:
         names += (options.strength, options.denoise, options.sharpen, options.limit_noise, options.consistent)
         between = "" if self.between is None else f" {self.between.settings}"
         extra = "" if options.compress == "none" else f" {options.compress}"
-        extra += " anonymized" if options.anonymize else ""
+        # Counted up as ALGORITHM is: what stands under a UID made before may be of several studies.
+        extra += " anonymized 2" if options.anonymize else ""
         if self.reference is not None:  # whose UIDs do not tell one volume from another
             extra += f" of {self.series.identities[0]}"
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}{extra}"
@@ -347,11 +348,11 @@ def plan_series(
     """The jobs, with their places below `out` and the tiles that memory asks for.
 
     A source that is one series fills `out` itself; otherwise, and always with `own_folders`, every series has
-    `out/<patient>/<series>`. `between` makes the slices between slices that `options` ask for; a series for which it
-    cannot has a job that says so. `reference` lends its headers to a NIfTI volume.
+    `out/<patient>/<series>`. `between` makes the slices between slices that `options` ask for. `reference` lends its
+    headers to a NIfTI volume. Of several series, one that cannot be what was asked for has a job that says why.
 
     Raises:
-        UsageError: the format cannot be made of the source, or two results would have one name.
+        UsageError: `out` cannot hold the results, or the only series cannot be what was asked for.
     """
     alone = not own_folders and sum(len(patient.series) for patient in inventory.patients) == 1
     if not alone and (out / RUN_JSON).is_file():
@@ -365,12 +366,7 @@ def plan_series(
     taken: set[Path] = set()
     memory = options.memory_bytes
     for patient, series in wanted:
-        kind = _format(series, out, options, alone=alone, has_headers=reference is not None)
         name = safe_name(shown_name(series_name(series), options, secret))
-        output = out if alone else out / folders[patient.patient_id] / name
-        if output in taken:
-            raise UsageError(f"{series.path}: two results would be called {output}; upscale them one by one")
-        taken.add(output)
         in_plane = not model.architecture.is_through_plane
         tiling = plan_tiles(model.architecture, (series.rows, series.columns), memory) if in_plane else None
         if reference is not None and not series.kernel:  # a NIfTI volume does not say what it was reconstructed with
@@ -378,34 +374,47 @@ def plan_series(
         stack, refused = _between(series, between, between_engine, options)
         job = Job(
             series=series,
-            output=output,
-            format=kind,
+            output=out if alone else out / folders[patient.patient_id] / name,
+            format=_format(series, out, options, alone=alone, has_headers=reference is not None),
             model=ModelName.of(model),
             engine=f"{engine} {tiling.label}" if tiling else engine,
             tiling=tiling,
             options=options,
             secret=secret,
             between=stack,
-            refused=refused,
             reference=reference,
         )
-        yield _possible(job)
+        if (misuse := _misuse(job, taken)) and len(wanted) == 1:
+            raise UsageError(misuse)
+        job = replace(job, refused=misuse or refused or _size_problem(job))
+        if not job.refused:
+            taken.add(job.output)
+        yield job
 
 
-def _possible(job: Job) -> Job:
-    """The job, refused where one file cannot hold its result.
-
-    Raises:
-        UsageError: the spacing asked for leaves next to nothing.
-    """
-    rows, columns = job.plane(0).shape
+def _misuse(job: Job, taken: Collection[Path]) -> str:
+    """Why what was asked for cannot be made of this series, though of others it may; empty where it can."""
+    series, (rows, columns) = job.series, job.plane(0).shape
+    if job.format == "dicom" and is_volume(series.path) and job.reference is None:
+        return (
+            f"{series.path}: a volume has no patient or study to make DICOM of; give a DICOM series of the same "
+            "examination as `reference`, or use `format=nifti`"
+        )
     if min(rows, columns) < SMALLEST_RESULT:
-        wanted = job.options.wanted_pixel_spacing
-        raise UsageError(f"`target_spacing` {wanted:g} leaves {rows} × {columns} pixels of {job.series.path}")
-    size = 2 * rows * columns * job.num_slices
-    if job.is_enhanced and (problem := size_problem(size, job.options.memory_bytes)):
-        return replace(job, refused=job.refused or f"{job.series.path}: {problem}")
-    return job
+        asked = job.options.wanted_pixel_spacing
+        words = "has only" if asked is None else f"`{job.options.pixel_option}` {asked:g} leaves"
+        return f"{series.path}: {words} {rows} × {columns} pixels, too few for a result"
+    if job.output in taken:
+        return f"{series.path}: two results would be called {job.output}; upscale them one by one"
+    return ""
+
+
+def _size_problem(job: Job) -> str:
+    """Why one file cannot hold the result; empty where it can, or is not wanted."""
+    rows, columns = job.plane(0).shape
+    size, memory = 2 * rows * columns * job.num_slices, job.options.memory_bytes
+    problem = size_problem(size, memory) if job.is_enhanced else ""
+    return f"{job.series.path}: {problem}" if problem else ""
 
 
 def _format(
@@ -414,11 +423,6 @@ def _format(
     """Choose the format of a result: the one asked for, else what the source or the name of the result says."""
     lacks_headers = series.is_volume and not has_headers
     kind = options.format or ("nifti" if lacks_headers or is_nifti(out) else "dicom")
-    if kind == "dicom" and lacks_headers:
-        raise UsageError(
-            f"{series.path}: a volume has no patient or study to make DICOM of; give a DICOM series of the same "
-            "examination as `reference`, or use `format=nifti`"
-        )
     if kind == "nifti" and has_headers:
         raise UsageError("`reference` is for results in DICOM, and this one is NIfTI; leave it out, or name a folder")
     if is_nifti(out) and kind == "dicom":
@@ -434,7 +438,8 @@ def _between(series: Series, model: Model | None, engine: str, options: UpscaleO
         return None, ""
     profile = None if options.slice_profile is None else parse_profile(options.slice_profile)
     try:
-        grid, notes = plan_slices(series, options.wanted_slice_spacing, profile, assume_hu=options.assume_hu)
+        wanted, option = options.wanted_slice_spacing, options.slice_option
+        grid, notes = plan_slices(series, wanted, profile, assume_hu=options.assume_hu, option=option)
     except CtsrError as error:
         return None, str(error)
     return Between(grid, ModelName.of(model), engine, tuple(notes)), ""

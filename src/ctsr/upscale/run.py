@@ -300,18 +300,20 @@ def _jobs(
         settled = [item for item in chosen(inventory, options) if folder.has_settled(item.series)]
     except MissingInputError:  # nothing that was asked for is there yet
         return
-    for item in settled:
-        try:
-            yield from plan_series(
-                inventory,
-                [item],
-                models.model,
-                network.engine.name,
-                options,
-                out,
-                own_folders=True,
-                between=models.between,
-                between_engine=network.between.name if network.between else "",
-            )
-        except (CtsrError, OSError) as error:
-            progress.note(f"failed: {item.series.path}: {error}")
+    if not settled:
+        return
+    try:
+        # All at once: two that would have one place are told apart only side by side.
+        yield from plan_series(
+            inventory,
+            settled,
+            models.model,
+            network.engine.name,
+            options,
+            out,
+            own_folders=True,
+            between=models.between,
+            between_engine=network.between.name if network.between else "",
+        )
+    except (CtsrError, OSError) as error:
+        progress.note(f"failed: {error}")

@@ -284,10 +284,17 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
                 made = make_slices(job, sink, resolver, conditions, progress)
             else:
                 assert job.between is not None, "made between slices"
-                warnings += unusual_slices(job.series, job.between.grid, job.between.notes, network.between_meta)
+                warnings += unusual_slices(
+                    job.series,
+                    job.between.grid,
+                    job.between.notes,
+                    network.between_meta,
+                    option=job.options.slice_option,
+                )
                 made = _make_between(job, network, sink, resolver, tuning, folder, progress)
         made.timing.tune, made.timing.network = seconds, clocked.seconds
-        warnings += _remarks(job, sink, made)
+        # Once each: what is said of a series is said of it as a volume, too.
+        warnings = list(dict.fromkeys([*warnings, *_remarks(job, sink, made)]))
         files = job.files_in(folder)
         if files["count"] != job.num_files:
             raise SeriesError(f"{job.output}: files vanished while they were written; run the same command again")

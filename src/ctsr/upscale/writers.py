@@ -14,7 +14,7 @@ import torch
 
 from ctsr.dicom.encode import WrittenIdentity, compress, slice_header, to_stored, verify_slice
 from ctsr.dicom.variants import Anonymizer, save_enhanced
-from ctsr.dicom.write import ThinSlice, derive_slice, save_slice
+from ctsr.dicom.write import ThinSlice, check_one_series, derive_slice, save_slice
 from ctsr.errors import SeriesError
 from ctsr.exams import SlicePixels, even_grid
 from ctsr.figures import Panel, comparison_figure, save_figure
@@ -88,20 +88,18 @@ def dicom_sink(job: Job, folder: Path) -> Generator[Sink]:
 
     Raises:
         ReadError: a file cannot be written, or says something else when it is read again.
-        SeriesError: two slices cannot be told apart.
+        SeriesError: two slices cannot be told apart, or they are not one series of one study.
     """
     anonymizer = Anonymizer(job.secret) if job.options.anonymize else None
     kept = job.between is None and job.reference is None
     numbers = job.series.instance_numbers if kept else tuple(range(1, job.num_slices + 1))
     sink = _Dicom(job, folder, numbers, anonymizer)
     yield sink
-    uids = {identity.sop_instance_uid for identity in sink.written}
-    numbers = {identity.instance_number for identity in sink.written}
-    if not len(uids) == len(numbers) == job.num_slices:
-        raise SeriesError(f"{job.series.path}: the slices written cannot be told apart; export the series again")
+    if len(sink.written) != job.num_slices:
+        raise SeriesError(f"{job.series.path}: {len(sink.written)} of {job.num_slices} slices were written")
     series_uid = anonymizer.uid(job.series_uid) if anonymizer else job.series_uid
-    if {identity.series_uid for identity in sink.written} != {series_uid}:
-        raise SeriesError(f"{job.series.path}: the slices written are not one series")
+    sources = (header.path for header in (job.reference or job.series).slices)
+    check_one_series(job.series.path, sink.written, sources, series_uid=series_uid)
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def open_between(
     spacing = options.wanted_slice_spacing
     assert spacing is not None, "asked for with slices between slices only"
     profile = None if options.slice_profile is None else parse_profile(options.slice_profile)
-    grid, notes = plan_slices(series, spacing, profile, assume_hu=assume_hu)
+    grid, notes = plan_slices(series, spacing, profile, assume_hu=assume_hu, option=options.slice_option)
     base = view_geometry(series, 1, native=True)
     count, rises = grid.num_wanted, base.z_rows[0] > base.z_rows[-1]
     middles = grid.source_positions(0, grid.count) + grid.spacing / 2
@@ -319,7 +319,8 @@ class BetweenImages(PanelImages):
         """What the network is told, and what had to be assumed of the series."""
         assert setting.strength is not None
         noise = self._noise_of(series)
-        warnings = unusual_slices(series.source, _grid(series), series.notes, self._meta)
+        option = setting.strength.slice_option
+        warnings = unusual_slices(series.source, _grid(series), series.notes, self._meta, option=option)
         return {
             "strength": {"denoise": setting.strength.denoise or 0.0, "sharpen": 0.0},
             "told": {"noise_hu": self._told_hu(series, setting)},
