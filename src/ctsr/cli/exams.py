@@ -194,7 +194,7 @@ def _unknown(found: SeriesQuality | str) -> list[str]:
 def _name(series: Series) -> str:
     """Its description, and the end of its UID: enough to tell the series of a patient apart."""
     tail = series.series_uid if len(series.series_uid) <= 12 else f"…{series.series_uid[-6:]}"
-    return f"{series.description} {tail} {series.phase}".strip()
+    return " ".join(filter(None, (series.description, tail, series.phase)))
 
 
 def _left_out(excluded: Excluded) -> tuple[str, ...]:
