@@ -395,7 +395,7 @@ def plan_series(
 def _misuse(job: Job, taken: Collection[Path]) -> str:
     """Why what was asked for cannot be made of this series, though of others it may; empty where it can."""
     series, (rows, columns) = job.series, job.plane(0).shape
-    if job.format == "dicom" and is_volume(series.path) and job.reference is None:
+    if job.format == "dicom" and series.is_volume and job.reference is None:
         return (
             f"{series.path}: a volume has no patient or study to make DICOM of; give a DICOM series of the same "
             "examination as `reference`, or use `format=nifti`"
