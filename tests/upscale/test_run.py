@@ -577,17 +577,28 @@ def test_a_result_that_fell_apart_is_found_when_it_is_read_back(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
-def test_a_series_that_lies_in_two_studies_or_frames_of_reference_is_made_as_it_is(
-    keyword: str, series: Path, tmp_path: Path, bilinear: Model
+def test_a_series_in_which_each_image_has_a_frame_of_reference_of_its_own_is_made_as_it_is(
+    series: Path, tmp_path: Path, bilinear: Model
 ) -> None:
-    for i, path in enumerate(sorted(series.iterdir())):
+    paths = sorted(series.iterdir())
+    for i, path in enumerate(paths):
         ds = dcmread(path)
-        setattr(ds, keyword, f"1.2.3.9.{i % 2}")
+        ds.FrameOfReferenceUID = f"1.2.3.9.{i}"
         ds.save_as(path)
     assert run(series, tmp_path / "out", bilinear).failed == 0
-    found = {str(dcmread(path)[keyword].value) for path in (tmp_path / "out").glob("*.dcm")}
-    assert found == {"1.2.3.9.0", "1.2.3.9.1"}
+    found = {str(dcmread(path).FrameOfReferenceUID) for path in (tmp_path / "out").glob("*.dcm")}
+    assert found == {f"1.2.3.9.{i}" for i in range(len(paths))}
+
+
+def test_two_studies_under_one_series_uid_make_two_results(tmp_path: Path, bilinear: Model) -> None:
+    for study in ("1.2.8.1", "1.2.8.2"):
+        images = [body(40, seed=i) for i in range(3)]
+        save_series(tmp_path / "exams" / "P" / study, images, StudyInstanceUID=study, FrameOfReferenceUID=f"{study}.9")
+    assert run(tmp_path / "exams", tmp_path / "out", bilinear).failed == 0
+    made: dict[Path, set[str]] = {}
+    for path in (tmp_path / "out").rglob("*.dcm"):
+        made.setdefault(path.parent, set()).add(str(dcmread(path).StudyInstanceUID))
+    assert sorted(map(sorted, made.values())) == [["1.2.8.1"], ["1.2.8.2"]]
 
 
 def test_a_nifti_result_says_that_it_is_not_for_diagnosis(series: Path, tmp_path: Path, bilinear: Model) -> None:
