@@ -8,7 +8,7 @@ import torch
 
 from ctsr.checkpoint import load_model, resolve_model
 from ctsr.checkpoint.files import read_card
-from ctsr.checkpoint.model_lookup import BUNDLED
+from ctsr.checkpoint.model_lookup import BUNDLED, SLICE_MODELS
 from ctsr.data.hu_cache import open_series
 from ctsr.data.pairs import slice_pair
 from ctsr.data.split import Split, read_split
@@ -36,10 +36,10 @@ def test_a_bundled_model_is_small_and_says_how_it_was_trained(name: str) -> None
     assert found.meta.card.pixel_spacing_mm is not None
 
 
-@models
+@pytest.mark.parametrize("name", [*BUNDLED, *SLICE_MODELS])
 def test_its_card_is_the_page_in_the_documentation(name: str) -> None:
     page = (REPOSITORY / "docs" / "models" / f"{name}.md").read_text(encoding="utf-8")
-    assert read_card(BUNDLED[name].file) == page
+    assert read_card((dict(BUNDLED) | SLICE_MODELS)[name].file) == page
 
 
 @models
