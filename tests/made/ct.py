@@ -175,3 +175,10 @@ def write(folder: Path, made: Sequence[Dataset]) -> Path:
 
 def write_series(folder: Path, count: int, edit: Edit | None = None, *, step: float = 2.5) -> Path:
     return write(folder, slices(count, edit, step=step))
+
+
+def save_thick_series(folder: Path) -> Path:
+    """Eight slices of 5 mm, 4 mm apart."""
+    images = [body(40, seed=i, smooth=1.5, texture=60) for i in range(8)]
+    save_series(folder, images, step=4.0, SliceThickness=5, SpacingBetweenSlices=4)
+    return folder

@@ -21,7 +21,7 @@ from ctsr.upscale import UpscaleOptions, writers
 from ctsr.upscale import between as upscale_between
 from ctsr.upscale.between import pick_models
 from ctsr.upscale.run import Report, upscale
-from tests.made.ct import Edit, body, ct_slice, save, save_series, slices, write
+from tests.made.ct import Edit, body, ct_slice, save, save_series, save_thick_series, slices, write
 from tests.made.exams import only_series
 from tests.made.listener import Listener
 from tests.needs import needs
@@ -30,11 +30,7 @@ from tests.oracles import dciodvfy_errors
 
 @pytest.fixture
 def series(tmp_path: Path) -> Path:
-    """Eight slices of 5 mm, 4 mm apart."""
-    folder = tmp_path / "exams" / "P1" / "s"
-    images = [body(40, seed=i, smooth=1.5, texture=60) for i in range(8)]
-    save_series(folder, images, step=4.0, SliceThickness=5, SpacingBetweenSlices=4)
-    return folder
+    return save_thick_series(tmp_path / "exams" / "P1" / "s")
 
 
 def run(source: Path, out: Path, between: Model, model: Model | None = None, **options: object) -> Report:

@@ -16,7 +16,7 @@ from ctsr.preprocess import preprocess
 from ctsr.series import DefectKind, Series, check
 from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import upscale
-from tests.made.ct import body, ct_slice, save, save_series
+from tests.made.ct import body, ct_slice, save, save_thick_series
 from tests.made.exams import only_series
 from tests.made.listener import Listener
 from tests.needs import needs
@@ -33,11 +33,7 @@ WAYS = [
 
 @pytest.fixture
 def series(tmp_path: Path) -> Path:
-    """Eight slices of 5 mm, 4 mm apart."""
-    folder = tmp_path / "exams" / "P1" / "s"
-    images = [body(40, seed=i, smooth=1.5, texture=60) for i in range(8)]
-    save_series(folder, images, step=4.0, SliceThickness=5, SpacingBetweenSlices=4)
-    return folder
+    return save_thick_series(tmp_path / "exams" / "P1" / "s")
 
 
 def made_finer(series: Path, out: Path, bilinear: Model, between: Model, **options: object) -> Path:

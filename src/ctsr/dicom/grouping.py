@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
-from ctsr.dicom.phases import split_exams, split_phases
+from ctsr.dicom.phases import refused_of, split_exams, split_phases
 from ctsr.errors import CtsrError, boundary
 from ctsr.reporting import listed
 from ctsr.series import SUPER_RESOLVED, Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
@@ -84,7 +84,7 @@ def group(files: Iterable[FileContents], patient_id: str) -> GroupedFiles:
         for exam in exams:
             # Within an exam: where SeriesInstanceUIDs are not unique, SOP Instance UIDs need not be, either.
             kept, found_copies = _without_copies(exam.images)
-            found, failed = _series(kept, _refused_of(exam.images, refused), patient_id)
+            found, failed = _series(kept, refused_of(exam.images, refused), patient_id)
             series += [_of_exam(part, exam.name, names) for part in found]
             copies += found_copies
             failures += failed
@@ -155,13 +155,6 @@ def _without_copies(images: Iterable[AxialImage]) -> tuple[list[AxialImage], lis
                 RejectedImage(image.slice.path, "a copy: its SOP Instance UID was met before", image.series_uid)
             )
     return list(kept.values()), copies
-
-
-def _refused_of(images: Sequence[AxialImage], refused: Iterable[RejectedImage]) -> list[RejectedImage]:
-    """Those of the refused images that may be of the same exam."""
-    studies = {image.study_uid for image in images} - {""}
-    same = (image for image in refused if image.series_uid == images[0].series_uid)
-    return [image for image in same if not studies or image.study_uid in {"", *studies}]
 
 
 def _of_exam(series: Series, name: str, names: Sequence[str]) -> Series:

@@ -9,13 +9,13 @@ one frame of reference (PS3.3 A.1.2), and only a poor anonymiser gives several e
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from ctsr.dicom.header import PHASES, AxialImage
+from ctsr.dicom.header import PHASES, AxialImage, RejectedImage
 from ctsr.volume import SMALLEST_STEP_MM, spread
 
 STACKS = PHASES[: PHASES.index("TriggerTime")]
@@ -68,6 +68,13 @@ def split_exams(images: Sequence[AxialImage]) -> list[Phase]:
             continue
         exams += [Phase(", ".join(filter(None, (exam.name, part.name))), part.images) for part in frames]
     return exams
+
+
+def refused_of(images: Sequence[AxialImage], refused: Iterable[RejectedImage]) -> list[RejectedImage]:
+    """Those of the refused images that may be of the same exam."""
+    studies = {image.study_uid for image in images} - {""}
+    same = (image for image in refused if image.series_uid == images[0].series_uid)
+    return [image for image in same if not studies or image.study_uid in {"", *studies}]
 
 
 def _by_uid(images: Sequence[AxialImage], uid_of: Callable[[AxialImage], str], what: str) -> list[Phase]:

@@ -93,20 +93,11 @@ def upscale(
     wanted = chosen(inventory, options)
     lender = None if reference is None else read_reference(reference.absolute(), wanted)
 
-    check = _engine_check(model, asked, [candidate.series for candidate in wanted], options)
-    spec = choose_engine(model, asked, check, progress)
-    engine = open_engine(spec, model)
-    progress.note(f"engine: {engine.name}")
-    network, between_spec = Network(engine, model.meta, model.architecture.conditional), None
-    if between is model:
-        between_spec, network = spec, replace(network, between=engine, between_meta=model.meta)
-    elif between is not None:
-        check = _engine_check(between, asked, [candidate.series for candidate in wanted], options)
-        between_spec = choose_engine(between, asked, check, progress)
-        network = with_between(network, between_spec, between)
-    name = network.between.name if network.between else ""
+    all_series = [candidate.series for candidate in wanted]
+    network, opener = _open(model, between, asked, all_series, options, progress)
+    engine, name = network.engine.name, network.between.name if network.between else ""
     planned = plan_series(
-        inventory, wanted, model, engine.name, options, out, between=between, between_engine=name, reference=lender
+        inventory, wanted, model, engine, options, out, between=between, between_engine=name, reference=lender
     )
     jobs = tuple(planned)
     todo = [job for job in jobs if options.overwrite or not is_done(job)]
@@ -117,10 +108,30 @@ def upscale(
             check_output(job)
     if todo:
         check_disk_space(out, sum(job.num_slices for job in todo), sum(job.num_bytes for job in todo), progress)
-    opener = partial(open_network, spec, between_spec)
     made = dict(zip(todo, _outcomes(todo, network, opener, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
+
+
+def _open(
+    model: Model,
+    between: Model | None,
+    asked: EngineRequest,
+    series: Sequence[Series],
+    options: UpscaleOptions,
+    progress: Progress,
+) -> tuple[Network, Callable[[], Network]]:
+    """The networks on the engines that are chosen for them, and what opens them the same way in another process."""
+    spec = choose_engine(model, asked, _engine_check(model, asked, series, options), progress)
+    engine = open_engine(spec, model)
+    progress.note(f"engine: {engine.name}")
+    network = Network(engine, model.meta, model.architecture.conditional)
+    if between is None:
+        return network, partial(open_network, spec, None)
+    if between is model:  # checked and opened once
+        return replace(network, between=engine, between_meta=model.meta), partial(open_network, spec, spec)
+    between_spec = choose_engine(between, asked, _engine_check(between, asked, series, options), progress)
+    return with_between(network, between_spec, between), partial(open_network, spec, between_spec)
 
 
 def _engine_check(
