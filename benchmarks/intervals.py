@@ -2,25 +2,37 @@
 
     python -m benchmarks.intervals            # some minutes
     python -m benchmarks.intervals --trials 500
+    python -m benchmarks.intervals --summary eval_results/…/summary.json
+    python -m benchmarks.intervals --summary eval_results/…/summary.json --lognormal
 
-`ctsr.evaluate.statistics` uses t below 10 values and bootstrap-t from there on; decision 12 has the figures.
+`ctsr.evaluate.statistics` uses t below 10 values and bootstrap-t from there on; decision 12 has the figures. With a
+summary of `ctsr evaluate` over many patients, its patients are what the few are drawn from, by metric: values that are
+as skewed as real ones are, and the intervals that are published, or those of a lognormal mean.
 """
 
 import argparse
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from ctsr.evaluate.statistics import interval
+
 Array = npt.NDArray[np.float64]
 Bounds = tuple[Array, Array]
+Method = Callable[[Array, np.random.Generator], Bounds]
 
 COUNTS = (5, 7, 10, 20)
 SIGMAS = {"normal": 0.0, "lognormal, skewness 0.8": 0.25, "skewness 1.75": 0.5, "skewness 6.2": 1.0}
 """Name → σ of the logarithm; 0 is a normal distribution."""
 RESAMPLES = 999
+FEWEST_PATIENTS = 40
+"""Patients of a summary that make a population to draw from."""
 CHUNK = 100
 """Trials whose resamples are held at once."""
 
@@ -84,7 +96,7 @@ def _signed_rank_quantile(count: int) -> int:
     return int(np.searchsorted(below, 0.025, side="right"))
 
 
-METHODS: dict[str, Callable[[Array, np.random.Generator], Bounds]] = {
+METHODS: dict[str, Method] = {
     "t": student,
     "Johnson's t": johnson,
     "percentile": partial(scipy_bootstrap, method="percentile"),
@@ -114,11 +126,92 @@ def coverage(method: str, count: int, sigma: float, trials: int) -> tuple[float,
     return float(np.concatenate(held).mean()), float(middle), float(most)
 
 
+def published(values: Array, rng: np.random.Generator) -> Bounds:
+    """The intervals of `ctsr evaluate`, which go by the number of values."""
+    del rng
+    found = [interval(sample, "patients") for sample in values.tolist()]
+    return np.array([one.low for one in found], np.float64), np.array([one.high for one in found], np.float64)
+
+
+def lognormal(values: Array, rng: np.random.Generator) -> Bounds:
+    """Of the mean of lognormal values, from those of mean and variance of the logarithm (Zou, Huo & Taleban, 2009)."""
+    del rng
+    degrees = values.shape[1] - 1
+    logs = np.log(values)
+    half_variance = logs.var(axis=1, ddof=1) / 2
+    middle, error = logs.mean(axis=1) + half_variance, stats.t.ppf(0.975, degrees) * _error(logs)
+    down = half_variance * (1 - degrees / stats.chi2.ppf(0.975, degrees))
+    up = half_variance * (degrees / stats.chi2.ppf(0.025, degrees) - 1)
+    return np.exp(middle - np.hypot(error, down)), np.exp(middle + np.hypot(error, up))
+
+
+def coverage_of_patients(values: Array, count: int, trials: int, method: Method) -> tuple[float, float]:
+    """Draw `count` of `values`: the share of trials whose interval holds the mean of all, and its width.
+
+    The width is the 97.5 % quantile, in standard deviations.
+    """
+    rng = np.random.default_rng(count)
+    low, high = method(values[rng.integers(len(values), size=(trials, count))], rng)
+    held = (low <= values.mean()) & (values.mean() <= high)
+    return float(held.mean()), float(np.percentile((high - low) / values.std(), 97.5))
+
+
+def populations(summary: dict[str, Any], metric: str) -> tuple[list[Array], list[Array]]:
+    """One array of patients' values for each method, and one of differences for each pair of a model and another."""
+    of_method = {method: _column(summary["per_patient"].values(), method, metric) for method in summary["methods"]}
+    means = [values[~np.isnan(values)] for values in of_method.values()]
+    differences: list[Array] = []
+    for model in summary["models"]:
+        others = (of_method[name] - of_method[model] for name in of_method if name not in summary["models"])
+        differences += [values[~np.isnan(values)] for values in others]
+    return means, differences
+
+
+def _column(patients: Iterable[dict[str, Any]], method: str, metric: str) -> Array:
+    return np.array([patient[method][metric]["mean"] for patient in patients], dtype=np.float64)
+
+
+def of_summary(path: Path, trials: int, *, is_lognormal: bool) -> None:
+    """Print by metric skewness and coverage in percent, from the lowest to the highest of its populations."""
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    print(
+        f"{summary['num_patients']} patients, {trials} trials of {COUNTS} of them: coverage in %, lowest and highest; "
+        "in brackets the largest width in sd (97.5 % quantile)"
+    )
+    print("| values | skewness |" + "".join(f" {count} |" for count in COUNTS) + "\n|---|---|" + "---|" * len(COUNTS))
+    for metric in summary["metrics"]:
+        for kind, found in zip(("means", "differences"), populations(summary, metric), strict=True):
+            whole = [values for values in found if len(values) >= FEWEST_PATIENTS and values.std() > 0]
+            if is_lognormal:
+                below_1 = [1 - values if metric == "SSIM" else values for values in whole]
+                whole = [values for values in below_1 if kind == "means" and values.min() > 0]
+            if not whole:
+                continue
+            method = lognormal if is_lognormal else published
+            cells = [_range([float(stats.skew(values)) for values in whole], 1)]
+            for count in COUNTS:
+                held = [coverage_of_patients(values, count, trials, method) for values in whole]
+                widest = max(width for _, width in held)
+                cells.append(f"{_range([100 * share for share, _ in held], 0)} ({widest:.1f})")
+            print(f"| {metric}, {kind} | {' | '.join(cells)} |", flush=True)
+
+
+def _range(values: list[float], digits: int) -> str:
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low} to {high}"
+
+
 def main() -> None:
     """Print coverage in percent and, in brackets, the widths."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=4000)
-    trials = parser.parse_args().trials
+    parser.add_argument("--summary", type=Path, help="draw patients of this evaluation instead of made-up ones")
+    parser.add_argument("--lognormal", action="store_true", help="with --summary: intervals of a lognormal mean")
+    flags = parser.parse_args()
+    if flags.summary is not None:
+        of_summary(flags.summary, flags.trials, is_lognormal=flags.lognormal)
+        return
+    trials = flags.trials
     for name, sigma in SIGMAS.items():
         print(f"{name}: share of {trials} trials in % (width in sd: median, 97.5 % quantile), for {COUNTS} values")
         for method in METHODS:

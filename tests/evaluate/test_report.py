@@ -180,6 +180,22 @@ def test_too_few_patients_are_said_instead_of_an_interval_and_a_p(page: str) -> 
     assert "No p is given: 2 patients: with 2 comparisons the test needs 7 to reach p &lt; 0.05." in page
 
 
+@pytest.mark.parametrize(("count", "is_said"), [(5, True), (19, True), (20, False)])
+def test_intervals_over_few_patients_are_called_what_they_are(count: int, is_said: bool, tmp_path: Path) -> None:
+    names = tuple(f"p{number:02}" for number in range(count))
+    for seed, name in enumerate(names):
+        own = {"PatientID": f"ID-7{name}", "StudyInstanceUID": f"1.{seed}"}
+        save_series(tmp_path / "exams" / name, [body(24, seed=seed)], series=f"1.3.{seed + 1}", **own)
+    path = save_model(tmp_path / "m" / "best.pth", split={"train": (), "val": names, "test": ()})
+    model = load_model_under_test(str(path), device="cpu")
+    options = EvaluateOptions(
+        root=(tmp_path / "exams",), store=tmp_path / "s", output_dir=tmp_path / "e", no_plots=True, metrics=("SSIM",)
+    )
+    page = (evaluate([model], model.degradation, options).folder / "report.html").read_text(encoding="utf-8")
+    assert "95 % confidence interval of the mean over patients" in page
+    assert ("held the mean in 65 to 89 % of trials" in page) == is_said
+
+
 def test_a_name_that_looks_like_markup_is_shown_as_it_is(tmp_path: Path) -> None:
     exams = save_patients(tmp_path / "exams", ["<b>anna", "bert"], slices=1, size=40)
     path = save_model(tmp_path / "m" / "best.pth", split={"train": ("bert",), "val": ("<b>anna",), "test": ()})

@@ -24,6 +24,8 @@ FEWEST = 5
 """Values below which no interval is given."""
 SMALL = 10
 """Values below which resamples are too few and too often nearly constant: intervals of a few get absurdly wide."""
+ENOUGH = 20
+"""Values from which on intervals of skewed values, too, hold the mean about as often as they say."""
 LEVEL = 0.05
 """Level of significance."""
 UNKNOWN = "not told"
