@@ -200,6 +200,12 @@ def orthonormalised(orientation: Orientation) -> Orientation:
     return a, b, c, d, e, f
 
 
+def orientation_of(plane: Plane) -> Orientation:
+    """ImageOrientationPatient of a plane: the direction in which columns follow one another, then that of rows."""
+    (a, b, c), (d, e, f) = plane.directions[::-1]
+    return a, b, c, d, e, f
+
+
 def normal(orientation: Orientation) -> Vector:
     """The unit vector along which slices are ordered: row direction × column direction."""
     along_columns, along_rows = np.array(orientation).reshape(2, 3)

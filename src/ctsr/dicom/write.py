@@ -26,6 +26,7 @@ from ctsr.dicom.encode import (
     element_bytes,
     file_bytes,
     file_meta,
+    is_orientation,
     put,
     settled,
     text,
@@ -35,7 +36,7 @@ from ctsr.errors import ReadError, SeriesError
 from ctsr.files import write_atomically
 from ctsr.hashing import derived_uid
 from ctsr.series import PROGRAM
-from ctsr.volume import PaddingMask, Plane, VoxelsHU
+from ctsr.volume import PaddingMask, Plane, VoxelsHU, orientation_of
 
 MAX_SERIES_DESCRIPTION = 64
 MAX_DERIVATION_DESCRIPTION = 1024
@@ -135,7 +136,7 @@ def derive_slice(
     Args:
         source: header of a classic slice, or of a frame from `ctsr.dicom.encode.classic_frame`.
         hu: ``(rows, columns)``, HU; stored rounded to whole HU, or coarser where 16 bits ask for it.
-        plane: where the new pixels lie; its shape is that of `hu`.
+        plane: where the new pixels lie, and which way round; its shape is that of `hu`.
         derivation: what was done, in words.
         padding: True where there is nothing; PixelPaddingValue then says so.
         instance_number: replaces the source's where given.
@@ -153,7 +154,7 @@ def derive_slice(
         derived, source_uid = _public(source, _stays), str(source.SOPInstanceUID)
     _identify(derived, source, source_uid, derivation, frame, place=None if thin is None else thin.location)
     _explain(derived, source, derivation, ((source_uid, frame),) if thin is None else thin.sources)
-    _place(derived, plane)
+    _place(derived, source, plane)
     _mend_negative_spacing(derived, source, slice_step)
     if thin is not None:
         _place_between(derived, thin)
@@ -358,8 +359,14 @@ def _settled_program(derivation: Derivation) -> Dataset:
     return settled(program)
 
 
-def _place(derived: Dataset, plane: Plane) -> None:
+def _place(derived: Dataset, source: Dataset, plane: Plane) -> None:
     rows, columns = plane.shape
+    orientation = orientation_of(plane)
+    # As the source writes it where that is what the plane has. It is another one where the source lends its header to a
+    # volume that lies another way round, or has cosines that are no unit vectors.
+    given = _values(source, "ImageOrientationPatient")
+    if not is_orientation(given, orientation):
+        put(derived, text("ImageOrientationPatient", VR.DS, *map(decimal_string, orientation)))
     put(
         derived,
         _short("Rows", rows),
