@@ -10,7 +10,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain, combinations, pairwise
 
 import numpy as np
@@ -66,6 +66,9 @@ ISSUER = slice(2, 3)
 """Where the traits of an identity tell the issuer; before it are birth date and sex."""
 
 
+PERSON = ("PatientID", "PatientBirthDate", "PatientSex")
+"""What `person_traits` tells, in its order."""
+
 NAME = "name"
 """Prefix of the hash that replaces the name of a patient's folder in files that are passed on."""
 
@@ -110,6 +113,21 @@ def header_identities(
     if is_sure and (issued := " ".join(issuer.split()).casefold()):
         found.append(f"{kind}:{digest('patient', bare, '', size=10).hex()}:{traits}/{_trait('i', issued)}")
     return tuple(found)
+
+
+def person_traits(identities: Sequence[str]) -> tuple[str, ...]:
+    """Hashes of PatientID, birth date and sex in the identities of an image; empty where there is none."""
+    # The last one has no issuer, which part of the images of a series may lack.
+    of_patient = next((identity for identity in reversed(identities) if not identity.startswith(STUDY)), "::/")
+    _, name, traits = of_patient.split(":")
+    born, sex, *_ = traits.split("/")
+    return ("" if name == _nobody() else name), born, sex
+
+
+@cache
+def _nobody() -> str:
+    """What an empty PatientID becomes."""
+    return header_identities("", "")[0].split(":")[1]
 
 
 def _trait(kind: str, value: str) -> str:
