@@ -246,7 +246,7 @@ def _patient(
 def _grouped(
     listing: _Listing, patient_id: str, contents: Sequence[FileContents], correction: HUCorrection
 ) -> PatientExams:
-    volumes = [_volume(path, listing.path, patient_id) for path in listing.volumes]
+    volumes = [_volume(path, listing.path, patient_id, correction) for path in listing.volumes]
     dicom = group(contents, patient_id)
     found = (*dicom.series, *(item for item in volumes if isinstance(item, Series)))
     return PatientExams(
@@ -316,13 +316,13 @@ def _hu_finding(series: Series, index: int) -> HUFinding:
 # NIfTI is imported where it is met: it takes a fifth of a second to load, and most exams are DICOM.
 
 
-def _volume(path: Path, folder: Path, patient_id: str) -> Series | Excluded:
+def _volume(path: Path, folder: Path, patient_id: str, correction: HUCorrection) -> Series | Excluded:
     from ctsr.nifti import scan_file
 
     name = _volume_name(path, folder)
     try:
         with boundary("unreadable", COPY_AGAIN):
-            return scan_file(path, patient_id, name=name)
+            return scan_file(path, patient_id, name=name, correction=correction)
     except CtsrError as error:
         return Excluded(path, str(error), series_uid=name, failed=True)
 
