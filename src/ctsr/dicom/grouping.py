@@ -104,6 +104,7 @@ def find_defects(
     found = [
         *_duplicates(images),
         *_spacing(images),
+        *_stated_step(images),
         *_alignment(images),
         *_mixed(images[0], others),
         *_absent(refused, DefectKind.MISSING_GEOMETRY, "do not say where they lie"),
@@ -318,6 +319,24 @@ def _spacing(images: Sequence[AxialImage]) -> Iterator[Defect]:
     if not gaps.any() and not uneven.any():
         detail = f"the step drifts between {steps.min():.3g} and {steps.max():.3g} mm"
         yield Defect(DefectKind.IRREGULAR_SPACING, detail, tuple(first.tolist()))
+
+
+def _stated_step(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    """Where every other slice is missing, the others lie evenly: only the header still tells."""
+    stated, step = {image.stated_step for image in images} - {None}, slice_step(images)
+    if len(stated) != 1 or step is None:
+        return
+    (said,) = stated
+    _, first = places(images)
+    positions = np.array([images[index].slice.position for index in first])
+    # Of a tilted gantry, some give what the table moves.
+    moved = float(np.median(np.linalg.norm(np.diff(positions, axis=0), axis=1)))
+    if said is not None and min(abs(said - step), abs(said - moved)) > max(OFF_GRID * step, ROUNDING_MM):
+        detail = (
+            f"SpacingBetweenSlices says {said:g} mm, positions say {step:.4g} mm and are believed: where the header is "
+            "right, slices are missing or were moved"
+        )
+        yield Defect(DefectKind.DOUBTFUL_GEOMETRY, detail, tuple(range(len(images))))
 
 
 def _alignment(images: Sequence[AxialImage]) -> Iterator[Defect]:

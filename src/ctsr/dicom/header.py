@@ -166,6 +166,8 @@ class AxialImage(SeriesHeader):
     slice: SliceHeader
     tilt: float
     """GantryDetectorTilt in degrees; 0 where it is missing."""
+    stated_step: float | None
+    """SpacingBetweenSlices in mm, without its sign; None where it is missing or 0."""
     unstated_units: bool
     lossy: bool
     super_resolved: bool
@@ -269,6 +271,7 @@ def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> Axia
         orientation=orientation,
         image_type=image_type,
         tilt=look.number("GantryDetectorTilt") or 0.0,
+        stated_step=abs(look.number("SpacingBetweenSlices") or 0.0) or None,
         unstated_units=look.text("RescaleType") == UNSTATED,
         lossy=syntax in LOSSY or look.text("LossyImageCompression") == "01",
         super_resolved=any(names_network(*contributor) for contributor in look.contributors()),

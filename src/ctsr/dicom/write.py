@@ -1,5 +1,6 @@
 """A CT slice derived from another: new pixels and geometry under the source's patient, study and frame of reference."""
 
+import math
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
 from copy import deepcopy
@@ -41,6 +42,8 @@ from ctsr.volume import PaddingMask, Plane, VoxelsHU, orientation_of
 MAX_SERIES_DESCRIPTION = 64
 MAX_DERIVATION_DESCRIPTION = 1024
 SERIES_NUMBER_STEP = 1000
+OTHER_STEP = 0.01
+"""Fraction of a step by which SpacingBetweenSlices may differ from it."""
 MAX_IS = 2**31 - 1
 NOT_CARRIED_OVER = "the header cannot be carried over to a derived slice: "
 
@@ -142,8 +145,8 @@ def derive_slice(
         instance_number: replaces the source's where given.
         frame: the frame of the source object, from 0, if it has several.
         thin: of a slice that lies between those of the source; `source` is then the header of the nearest.
-        slice_step: mm between neighbouring slices, which takes the place of a SpacingBetweenSlices that is not
-            positive; without it such an element is left out.
+        slice_step: mm between neighbouring slices, which takes the place of a SpacingBetweenSlices that says otherwise;
+            without it one that is not positive is left out.
 
     Raises:
         ReadError: the source's header lacks what identifies it, or holds it in a form that cannot be read.
@@ -155,7 +158,7 @@ def derive_slice(
     _identify(derived, source, source_uid, derivation, frame, place=None if thin is None else thin.location)
     _explain(derived, source, derivation, ((source_uid, frame),) if thin is None else thin.sources)
     _place(derived, source, plane)
-    _mend_negative_spacing(derived, source, slice_step)
+    _mend_spacing(derived, source, slice_step)
     if thin is not None:
         _place_between(derived, thin)
     _fill(derived, to_stored(hu, padding))
@@ -385,20 +388,21 @@ def _place_between(derived: Dataset, thin: ThinSlice) -> None:
     )
 
 
-def _mend_negative_spacing(derived: Dataset, source: Dataset, slice_step: float | None) -> None:
-    """Replace a SpacingBetweenSlices that is not positive, as some writers give it for tables that move in.
+def _mend_spacing(derived: Dataset, source: Dataset, slice_step: float | None) -> None:
+    """Replace a SpacingBetweenSlices that is not true, or is negative, as some writers give it for tables that move in.
 
-    DICOM forbids it in CT (PS3.3 C.7.6.2), and positions say the distance.
+    DICOM forbids the latter in CT (PS3.3 C.7.6.2), and positions say the distance.
     """
     try:
         distance = float("".join(_values(source, "SpacingBetweenSlices")) or "nan")
     except ValueError:
         return  # written as it was read, or left out by `save_slice`
-    if not distance <= 0:  # positive, or there is none
+    if math.isnan(distance):
         return
     if slice_step is None:
-        del derived["SpacingBetweenSlices"]
-    else:
+        if distance <= 0:
+            del derived["SpacingBetweenSlices"]
+    elif abs(distance - slice_step) > OTHER_STEP * slice_step:
         put(derived, text("SpacingBetweenSlices", VR.DS, decimal_string(slice_step)))
 
 
