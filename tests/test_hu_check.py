@@ -18,6 +18,8 @@ from tests.made.listener import Listener
 
 CHEST = chest(96, 96).astype(np.float32)
 RNG = np.random.default_rng(0)
+HEAD = np.where(RNG.random((96, 96)) < 0.05, RNG.uniform(300, 1500, (96, 96)), body(96) + RNG.normal(0, 8, (96, 96)))
+"""Soft tissue, some bone, and air around it."""
 
 
 def windowed(hu: np.ndarray) -> np.ndarray:
@@ -51,6 +53,12 @@ def windowed(hu: np.ndarray) -> np.ndarray:
         (1.5 * (CHEST + 1024) - 1024, "near soft tissue"),
         (3 * (CHEST + 1024) - 1024, "near soft tissue"),
         (1.5 * CHEST, "its slope is wrong"),
+        (np.where(CHEST < -900, CHEST + 1024, RNG.normal(1064, 300, CHEST.shape)), "as of bone"),
+        (HEAD / 2, "hu_scale` 2"),
+        (HEAD / 1.5, "hu_scale` 1.5"),
+        (HEAD / 4, "hu_scale` 4"),
+        (-1000 - HEAD, "hu_scale` -1"),
+        (-1024 - HEAD, "hu_scale` -1"),
     ],
 )
 def test_values_that_are_no_hu_are_named(values: np.ndarray, words: str) -> None:
@@ -64,6 +72,8 @@ def test_values_that_are_no_hu_are_named(values: np.ndarray, words: str) -> None
     [
         CHEST,
         body(64),
+        HEAD,
+        np.where(CHEST < -900, RNG.normal(-500, 120, CHEST.shape), CHEST),  # a lung in disease that fills the image
         np.full((32, 32), -1000.0),  # above the head
         RNG.normal(0, 60, (64, 64)),  # a water phantom without air
         # A head without air around it: brain, skull, and metal.
@@ -188,3 +198,18 @@ def test_no_single_image_of_a_scanner_is_said_to_be_shifted(real_ct: Path) -> No
     series = list(scan(real_ct / "singles").all_series())
     assert len(series) > 20
     assert [item.path for item in series if DefectKind.SHIFTED_HU in kinds(item)] == []
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "least"), [(0.5, 0, 0.85), (1 / 1.5, 0, 0.85), (-1, -1000, 0.7), (1, 1024, 0.95)]
+)
+def test_real_slices_that_were_scaled_or_inverted_are_mostly_found(
+    real_ct: Path, scale: float, offset: float, least: float
+) -> None:
+    found: list[bool] = []
+    for root in ("patients", "more", "thin", "singles"):
+        for series in scan(real_ct / root).all_series():
+            pixels = read_slice(series, len(series.slices) // 2)
+            finding = check_hu((pixels.hu * scale + offset).astype(np.float32), pixels.padding)
+            found.append(finding.verdict is Verdict.IMPLAUSIBLE)
+    assert np.mean(found) >= least

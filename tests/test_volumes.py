@@ -80,6 +80,11 @@ def test_an_nrrd_in_ras_is_turned(tmp_path: Path) -> None:
         ("ct.nrrd", b"sizes: 32 40 5", b"sizes: 32 40 6", "cannot be read"),
         ("ct.mha", b"DimSize = 32 40 5", b"DimSize = 32 40 6", "cannot be read"),
         ("ct.nrrd", b"NRRD000", b"NRXD000", "cannot be read|no orientation"),
+        ("ct.nrrd", b"kinds:", b'space units: "mm" "mm" "inch"\nkinds:', "unit of length"),
+        ("ct.mha", b"ElementSpacing", b"ElementSpazing", "no ElementSpacing"),
+        ("ct.mha", b"= 1 0 0 0 1 0 0 0 1", b"= 2 0 0 0 2 0 0 0 2", "not made of unit vectors"),
+        ("ct.mha", b"DimSize", b"ElementToIntensityFunctionSlope = 2\nDimSize", "to be scaled"),
+        ("ct.mha", b"DimSize", b"ElementToIntensityFunctionOffset = -1024\nDimSize", "to be scaled"),
     ],
 )
 def test_a_header_that_leads_elsewhere_or_lies_is_refused_in_one_line(
@@ -89,6 +94,42 @@ def test_a_header_that_leads_elsewhere_or_lies_is_refused_in_one_line(
     found = why_not(path)
     assert re.search(reason, found), found
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "line"),
+    [
+        ("ct.nrrd", b"kinds:", b'space units: "%s" "%s" "%s"\n'),
+        ("ct.mha", b"DimSize", b"DistanceUnits = %s\n"),
+    ],
+)
+@pytest.mark.parametrize(("unit", "mm"), [(b"cm", 10), (b"um", 0.001), (b"mm", 1)])
+def test_lengths_in_another_unit_are_turned_into_mm(
+    tmp_path: Path, name: str, before: bytes, line: bytes, unit: bytes, mm: float
+) -> None:
+    image = SimpleITK.GetImageFromArray(truth())
+    image.SetSpacing([spacing / mm for spacing in SPACING[::-1]])
+    image.SetOrigin((grid_affine()[:3, 3] / mm).tolist())
+    path = tmp_path / name
+    SimpleITK.WriteImage(image, path)
+    text_replaced(path, before, line.replace(b"%s", unit) + before)
+    np.testing.assert_allclose(read_volume(only(path)).grid.affine, grid_affine(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("ct.nrrd", b"space origin:", b"# nowhere"),
+        ("ct.nrrd", b"space origin: (-12,8,100)", b"space origin: (nan,nan,nan)"),
+        ("ct.mha", b"Offset", b"Offsat"),
+    ],
+)
+def test_a_volume_of_which_nobody_knows_where_it_lies_is_read_and_doubted(
+    tmp_path: Path, name: str, old: bytes, new: bytes
+) -> None:
+    series = only(text_replaced(write(tmp_path / name), old, new))
+    assert DefectKind.DOUBTFUL_GEOMETRY in kinds(series)
+    assert DefectKind.DOUBTFUL_GEOMETRY not in kinds(only(write(tmp_path / "whole" / name)))
 
 
 def test_a_file_that_is_cut_short_is_unreadable(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ctsr.dicom.grouping import group
 from ctsr.dicom.header import FileContents, read_file
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError, boundary
 from ctsr.files import is_special
+from ctsr.hashing import voxel_identity
 from ctsr.hu import AIR, AS_READ, HUCorrection
 from ctsr.padding import PLAUSIBLE, HUFinding, SlicePixels, Verdict, check_hu
 from ctsr.pool import in_order
@@ -246,7 +247,7 @@ def _patient(
 def _grouped(
     listing: _Listing, patient_id: str, contents: Sequence[FileContents], correction: HUCorrection
 ) -> PatientExams:
-    volumes = [_volume(path, listing.path, patient_id) for path in listing.volumes]
+    volumes = [_volume(path, listing.path, patient_id, correction) for path in listing.volumes]
     dicom = group(contents, patient_id)
     found = (*dicom.series, *(item for item in volumes if isinstance(item, Series)))
     return PatientExams(
@@ -271,13 +272,14 @@ def _corrected(series: Series, correction: HUCorrection) -> Series:
 
 
 def _with_verdict(series: Series) -> Series:
-    """The series with a defect where its values do not look like HU.
+    """The series with a defect where its values do not look like HU, and with the identity of its voxels.
 
     The middle slice decides where it is plausible. Else two more are looked at, since a single one may hold nothing but
     bone or metal. Slices whose rescale differs from the middle one's are judged separately.
     """
-    middle, last = len(series.slices) // 2, len(series.slices) - 1
-    findings = [_hu_finding(series, middle)]
+    middle, last = _middle(series), len(series.slices) - 1
+    pixels = _readable(series, middle)
+    findings = [_finding(pixels)]
     if findings[0].verdict is not Verdict.PLAUSIBLE:
         findings += [_hu_finding(series, index) for index in sorted({last // 4, 3 * last // 4} - {middle})]
     verdicts = {finding.verdict for finding in findings}
@@ -291,7 +293,16 @@ def _with_verdict(series: Series) -> Series:
                 z = f"z = {series.slices[index].position[2]:g} mm"
                 detail = f"slices of another rescale than most, as at {z}, do not look like HU: {finding.detail}"
                 defects.append(Defect(DefectKind.IMPLAUSIBLE_HU, detail, (index,)))
-    return replace(series, defects=(*series.defects, *defects)) if defects else series
+    told = "" if pixels is None else voxel_identity(len(series.slices), pixels.hu, pixels.padding)
+    identities = (*series.identities, told) if told else series.identities
+    return replace(series, defects=(*series.defects, *defects), identities=identities)
+
+
+def _middle(series: Series) -> int:
+    """The middle slice; of two the upper one, whichever way the slices are ordered."""
+    half = len(series.slices) // 2
+    is_upwards = series.slices[0].position[2] <= series.slices[-1].position[2]
+    return half if is_upwards else len(series.slices) - 1 - half
 
 
 def _other_rescales(series: Series, middle: int) -> list[int]:
@@ -305,24 +316,31 @@ def _other_rescales(series: Series, middle: int) -> list[int]:
 
 
 def _hu_finding(series: Series, index: int) -> HUFinding:
-    """The verdict on one slice; plausible where it cannot be read or has no rescale, which is another defect."""
+    return _finding(_readable(series, index))
+
+
+def _finding(pixels: SlicePixels | None) -> HUFinding:
+    """The verdict on a slice; plausible where it cannot be read or has no rescale, which is another defect."""
+    return PLAUSIBLE if pixels is None else check_hu(pixels.hu, pixels.padding)
+
+
+def _readable(series: Series, index: int) -> SlicePixels | None:
     try:
-        pixels = read_slice(series, index)
+        return read_slice(series, index)
     except CtsrError:
-        return PLAUSIBLE
-    return check_hu(pixels.hu, pixels.padding)
+        return None
 
 
 # NIfTI is imported where it is met: it takes a fifth of a second to load, and most exams are DICOM.
 
 
-def _volume(path: Path, folder: Path, patient_id: str) -> Series | Excluded:
+def _volume(path: Path, folder: Path, patient_id: str, correction: HUCorrection) -> Series | Excluded:
     from ctsr.nifti import scan_file
 
     name = _volume_name(path, folder)
     try:
         with boundary("unreadable", COPY_AGAIN):
-            return scan_file(path, patient_id, name=name)
+            return scan_file(path, patient_id, name=name, correction=correction)
     except CtsrError as error:
         return Excluded(path, str(error), series_uid=name, failed=True)
 

@@ -10,10 +10,11 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain, combinations, pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 
 def digest(*parts: str | int, size: int = 16) -> bytes:
@@ -47,8 +48,12 @@ def derived_uid(*parts: str) -> str:
     return f"2.25.{uuid.UUID(bytes=digest(*parts), version=5).int}"
 
 
-STUDY, PATIENT, UNSURE = "study", "patient", "unsure"
+STUDY, PATIENT, UNSURE, VOXELS = "study", "patient", "unsure", "voxels"
 """Kinds of identity. UNSURE is a PatientID that many people may share."""
+TOLD_HU = (-900, 1500)
+"""HU by which voxels are known: below is air, which programs clip and fill, above is metal, which they clip."""
+FEWEST_VALUES = 20
+"""Different HU of a slice that another one does not have by chance."""
 
 GENERIC = re.compile(
     r"[\W_0]*|(\w)\1{4,}|0*12345(6(7(8(90?)?)?)?)?"
@@ -65,6 +70,9 @@ DATE_PARTS = re.compile(r"^(\d{4})[.\-/](\d{2})[.\-/](\d{2})$")
 ISSUER = slice(2, 3)
 """Where the traits of an identity tell the issuer; before it are birth date and sex."""
 
+
+PERSON = ("PatientID", "PatientBirthDate", "PatientSex")
+"""What `person_traits` tells, in its order."""
 
 NAME = "name"
 """Prefix of the hash that replaces the name of a patient's folder in files that are passed on."""
@@ -112,6 +120,21 @@ def header_identities(
     return tuple(found)
 
 
+def person_traits(identities: Sequence[str]) -> tuple[str, ...]:
+    """Hashes of PatientID, birth date and sex in the identities of an image; empty where there is none."""
+    # The last one has no issuer, which part of the images of a series may lack.
+    of_patient = next((identity for identity in reversed(identities) if identity.startswith((PATIENT, UNSURE))), "::/")
+    _, name, traits = of_patient.split(":")
+    born, sex, *_ = traits.split("/")
+    return ("" if name == _nobody() else name), born, sex
+
+
+@cache
+def _nobody() -> str:
+    """What an empty PatientID becomes."""
+    return header_identities("", "")[0].split(":")[1]
+
+
 def _trait(kind: str, value: str) -> str:
     return digest(kind, value, size=2).hex() if value else ""
 
@@ -119,6 +142,32 @@ def _trait(kind: str, value: str) -> str:
 def content_identity(size: int, *samples: bytes) -> str:
     """Make the identity of a file without study or patient, from its size in bytes and some of what it holds."""
     return f"{STUDY}:{digest('content', size, *(sample.hex() for sample in samples), size=10).hex()}"
+
+
+def voxel_identity(num_slices: int, hu: npt.NDArray[np.float32], padding: npt.NDArray[np.bool_] | None) -> str:
+    """Make the identity of a series by its middle slice, whatever format it is in: ``voxels:HASH``.
+
+    It counts how many pixels have each HU, which is the same however a slice is turned.
+
+    Args:
+        num_slices: of the series.
+        hu: (rows, columns) of the middle one.
+        padding: pixels that do not count.
+
+    Returns:
+        Empty where there is too little to tell by.
+    """
+    whole = np.rint(hu if padding is None else hu[~padding])
+    values, counts = np.unique(whole[(whole > TOLD_HU[0]) & (whole < TOLD_HU[1])], return_counts=True)
+    if len(values) < FEWEST_VALUES:
+        return ""
+    told = (values.astype("<i8").tobytes().hex(), counts.astype("<i8").tobytes().hex())
+    return f"{VOXELS}:{digest('voxels', num_slices, *sorted(hu.shape), *told, size=10).hex()}"
+
+
+def stored_identity(identities: Sequence[str]) -> tuple[str, ...]:
+    """That of a volume's file by what it inflates to, which is the same however it is compressed."""
+    return tuple(identity for identity in identities if identity.startswith(STUDY))[-1:]
 
 
 def proven(identities: Iterable[str]) -> tuple[str, ...]:
@@ -183,8 +232,9 @@ def count_people(exams: Iterable[Collection[str]]) -> int:
     bare: dict[str, set[str]] = {}
     named: list[str] = []
     for number, identities in enumerate(exams):
-        # Without traits: one id is one person here, whatever else differs.
-        bare[str(number)] = {":".join(identity.split(":")[:2]) for identity in proven(identities)}
+        # Without traits: one id is one person here, whatever else differs, and whatever the voxels say.
+        told = (identity for identity in proven(identities) if not identity.startswith(VOXELS))
+        bare[str(number)] = {":".join(identity.split(":")[:2]) for identity in told}
         if any(identity.startswith(PATIENT) for identity in identities):
             named.append(str(number))
     leaders = {name: group[0] for group in find_people(bare).groups for name in group}

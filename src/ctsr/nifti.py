@@ -17,13 +17,13 @@ import numpy.typing as npt
 import psutil
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
-from nibabel.nifti1 import Nifti1Image
+from nibabel.nifti1 import Nifti1Header, Nifti1Image
 from nibabel.spatialimages import HeaderDataError
 
 from ctsr.errors import ReadError
 from ctsr.files import atomic_path, cached_by_file
 from ctsr.hashing import content_identity
-from ctsr.hu import rescale_problem
+from ctsr.hu import AS_READ, HUCorrection, rescale_problem
 from ctsr.padding import SlicePixels, outside_reconstruction
 from ctsr.reporting import one_line, size
 from ctsr.series import (
@@ -38,7 +38,7 @@ from ctsr.series import (
     too_small,
 )
 from ctsr.simpleitk_volumes import AGAIN, NO_SIMPLEITK, has_simpleitk, read_by_simpleitk
-from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Grid, Vector, plane_problem
+from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Affine, Grid, Vector, corners_apart, plane_problem, reordered
 
 BROKEN = (
     *(ImageFileError, HeaderDataError, zlib.error),
@@ -53,6 +53,8 @@ MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 """Millimetres in the header's unit of length."""
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORTHOGONAL_WITHIN = 1e-2
+SAME_PLACE, SAME_LENGTH = 0.5, 1e-2
+"""Share of a voxel by which corners may lie apart by the qform and the sform, and of lengths."""
 SQUARE_WITHIN = 1e-2
 LONGEST_DESCRIPTION = 79
 """Bytes that a NIfTI header has for words."""
@@ -64,8 +66,6 @@ MOST_PACKED = 1033
 CHUNK_BYTES = 2**20
 SAMPLE_BYTES = 2**16
 """Read from a file's beginning, middle and end to know a copy of it."""
-
-Affine = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class _Image:
     affine: Affine
     """4×4: (slice, row, column) index → LPS position in mm."""
     description: str
+    doubt: str
+    """What its header says twice and in two ways about where it lies; empty where it does not."""
     identities: tuple[str, ...]
     """Of the file as it lies on the disk; of a compressed one, of what it inflates to as well, which is the last."""
 
@@ -106,8 +108,15 @@ class _Image:
         return (plane.astype(np.float64) * self.slope + self.intercept).astype(np.float32)
 
 
-def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:
-    """One file as a series whose UID is `name`, or why it cannot be one."""
+def scan_file(path: Path, patient_id: str, *, name: str, correction: HUCorrection = AS_READ) -> Series | Excluded:
+    """One file as a series whose UID is `name`, or why it cannot be one.
+
+    Args:
+        path: the file.
+        patient_id: whose it is.
+        name: tells it from the patient's other volumes.
+        correction: of its values, with which they are to look like HU; the series has them as they are.
+    """
     if not is_nifti(path) and not has_simpleitk():
         return Excluded(path, NO_SIMPLEITK, series_uid=name)
     try:
@@ -116,7 +125,7 @@ def scan_file(path: Path, patient_id: str, *, name: str) -> Series | Excluded:
         return Excluded(path, f"{error}; {AGAIN}", series_uid=name, failed=True)
     except BROKEN as error:
         return Excluded(path, f"unreadable: {one_line(error)}; {AGAIN}", series_uid=name, failed=True)
-    why = _unusable(image)
+    why = _unusable(image, correction)
     failed = bool(rescale_problem(image.slope, image.intercept))
     return Excluded(path, why, image.shape[0], name, failed=failed) if why else _series(path, image, patient_id, name)
 
@@ -218,8 +227,8 @@ def _open(path: Path) -> _Image:
 
 
 def _by_simpleitk(path: Path) -> _Image:
-    voxels, affine = read_by_simpleitk(path)
-    return _image(voxels, affine, description="", identities=(_file_identity(path),))
+    voxels, affine, doubt = read_by_simpleitk(path)
+    return _image(voxels, affine, description="", doubt=doubt, identities=(_file_identity(path),))
 
 
 def _open_nifti(path: Path) -> _Image:
@@ -233,7 +242,42 @@ def _open_nifti(path: Path) -> _Image:
     voxels = np.asanyarray(proxy.get_unscaled())
     words = header["descrip"].tobytes().split(b"\0")[0].decode("latin-1").strip()
     slope, intercept = float(proxy.slope), float(proxy.inter)
-    return _image(voxels, affine, slope=slope, intercept=intercept, description=words, identities=identities)
+    return _image(
+        voxels,
+        affine,
+        slope=slope,
+        intercept=intercept,
+        description=words,
+        doubt=_doubt(header, loaded.shape, scale),
+        identities=identities,
+    )
+
+
+def _doubt(header: Nifti1Header, shape: Sequence[int], scale: float) -> str:
+    """Where a header contradicts itself, with lengths in its own unit of `scale` mm; empty where it does not.
+
+    Programs differ in what they believe: many take the sform, FSL for one the lengths of pixdim.
+    """
+    try:
+        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    except HeaderDataError:  # quaternions that are none; there is a sform, or no affine at all
+        return ""
+    if sform is None or not np.isfinite(sform).all():
+        return ""
+    lengths = np.linalg.norm(sform[:3, :3], axis=0)
+    if qform is not None and np.isfinite(qform).all():
+        apart = corners_apart(sform, qform, shape)
+        if apart > SAME_PLACE * lengths.min():
+            return (
+                f"its qform and its sform put its corners up to {apart * scale:.3g} mm apart; the sform is taken: "
+                "where the qform is right, set sform_code to 0"
+            )
+        return ""
+    stated = np.asarray(header["pixdim"][1:4], np.float64)
+    if (stated > 0).all() and (np.abs(lengths / stated - 1) > SAME_LENGTH).any():
+        words = [str(np.round(sides * scale, 3).tolist())[1:-1] for sides in (lengths, stated)]
+        return f"its voxels measure {' mm by its sform and '.join(words)} mm by pixdim; the sform is taken"
+    return ""
 
 
 def _image(
@@ -243,12 +287,13 @@ def _image(
     slope: float = 1,
     intercept: float = 0,
     description: str,
+    doubt: str,
     identities: tuple[str, ...],
 ) -> _Image:
     """The voxels of a file, and its affine in LPS and mm, as axial slices."""
     if not np.isfinite(affine).all():
         raise ReadError("its affine is not made of numbers")
-    if voxels.ndim < 3 or voxels.size != np.prod(voxels.shape[:3]) or voxels.dtype.names:
+    if voxels.ndim < 3 or voxels.size != np.prod(voxels.shape[:3]) or voxels.dtype.kind not in "iuf":
         raise ReadError(f"not one volume of numbers: shape {voxels.shape}, type {voxels.dtype}")
     axes, backwards = _layout(affine)
     return _Image(
@@ -257,8 +302,9 @@ def _image(
         intercept=intercept,
         axes=axes,
         backwards=backwards,
-        affine=_reordered(affine, voxels.shape, axes, backwards),
+        affine=reordered(affine, voxels.shape, axes, backwards),
         description=description,
+        doubt=doubt,
         identities=identities,
     )
 
@@ -315,21 +361,8 @@ def _layout(affine: Affine) -> tuple[tuple[int, int, int], tuple[bool, bool, boo
     return (slices, rows, columns), (against[0], against[1], against[2])
 
 
-def _reordered(affine: Affine, shape: Sequence[int], axes: Sequence[int], backwards: Sequence[bool]) -> Affine:
-    """The affine of (slice, row, column) indices that grow superior, posterior and left."""
-    reordered = np.eye(4)
-    origin = affine[:3, 3].copy()
-    for place, (axis, against) in enumerate(zip(axes, backwards, strict=True)):
-        step = affine[:3, axis]
-        reordered[:3, place] = -step if against else step
-        if against:
-            origin += step * (shape[axis] - 1)
-    reordered[:3, 3] = origin
-    return reordered
-
-
-def _unusable(image: _Image) -> str:
-    """Why a volume is no axial CT in HU; empty where it is."""
+def _unusable(image: _Image, correction: HUCorrection) -> str:
+    """Why a volume is no axial CT in HU, once it is corrected; empty where it is."""
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
     directions = image.affine[:3, :3] / spacing
     if np.abs(directions.T @ directions - np.eye(3)).max() > ORTHOGONAL_WITHIN:
@@ -345,8 +378,12 @@ def _unusable(image: _Image) -> str:
         return why
     if why := too_small(*image.shape[1:]):
         return why
-    if not any((image.plane(index) < 0).any() for index in _middle_first(image.shape[0])):
-        return "no value lies below 0: a label map or an image that is not in HU"
+    scale, offset = correction.scale, correction.offset
+    if not any((image.plane(index) * scale + offset < 0).any() for index in _middle_first(image.shape[0])):
+        return (
+            "no value lies below 0: a label map or an image that is not in HU (pass `hu_offset` -1024 if it holds "
+            "HU + 1024)"
+        )
     return ""
 
 
@@ -361,6 +398,7 @@ def _series(path: Path, image: _Image, patient_id: str, name: str) -> Series:
     a, b, c, d, e, f = np.concatenate([along_columns, along_rows]).tolist()
     found = (
         (DefectKind.SUPER_RESOLVED, SUPER_RESOLVED, are_volume_words(image.description)),
+        (DefectKind.DOUBTFUL_GEOMETRY, image.doubt, bool(image.doubt)),
         (DefectKind.SINGLE_SLICE, "it is a single slice", slices == 1),
     )
     return Series(

@@ -237,6 +237,8 @@ SMALL_RANGE = 20.0
 EIGHT_BITS = 255
 SATURATED = 0.2
 """Share of the pixels at one end of 256 grey values: a window has cut off what lies beyond."""
+DENSE, MOST_DENSE = 600.0, 0.3
+"""HU of bone, contrast and metal, and the share of the pixels that is too many: of real slices, up to 0.06."""
 LOST_SIGN, HUGE_SHARE = 20000.0, 0.05
 """HU beyond which no more than metal's few pixels lie, and the share of pixels that is too many."""
 SCALES = (0.5, 2.0, 0.1, 10.0, 0.25, 4.0)
@@ -249,6 +251,12 @@ STRETCHES = (1.5, 2.0)
 """Factors by which HU may be stretched about 0, as by a slope of NIfTI."""
 STRETCHED_BY = 0.1
 """Share of the pixels by which HU must be more like HU once they are divided by such a factor."""
+SHRUNK, LEAST_SHRUNK_AIR, THINNER = (2 / 3, 0.5, 0.25), 0.1, 0.15
+"""Factors by which HU may be shrunk about 0, as by a slope that was applied to HU; the share of air that shows, and how
+many values as many lie below it at most."""
+INVERTED_BONE, INVERTED_TOP, TOP_SHARE = 0.005, 150.0, 0.999
+"""Share of the pixels below `BELOW_AIR`, and the value that all but the highest stay below, where dark and bright are
+exchanged: bone is denser than soft tissue, and nothing is thinner than air."""
 CUT_SHARE, CUT_BELOW = 0.004, 2500.0
 """Share of the pixels at the highest value that is a window's end; and HU above which it is metal's, cut by 12 bits."""
 LEAST_BODY, LEAST_SOFT_BODY = 0.05, 0.2
@@ -330,17 +338,33 @@ def _compared(values: Values) -> HUFinding:
             )
     if own < LEAST_LIKE:
         return _implausible(f"neither air near −1000 nor soft tissue near 0 is in it ({values[0]:g} … {values[-1]:g})")
+    if (dense := _share(values, DENSE, np.inf)) > MOST_DENSE:
+        return _implausible(
+            f"{dense:.0%} of its values are above {DENSE:g}, as of bone: an offset or the slope is wrong"
+        )
     return _stretched(values, own)
 
 
 def _stretched(values: Values, own: float) -> HUFinding:
-    """Judge whether a slope has moved air or soft tissue away from where they belong.
+    """Judge whether a slope has moved air or soft tissue away from where they belong, or exchanged them.
 
     Args:
         values: sorted.
         own: share of them that are air or soft tissue as they are.
     """
     below = _share(values, -np.inf, BELOW_AIR)
+    top = values[int(TOP_SHARE * (len(values) - 1))]
+    if below > INVERTED_BONE and top < INVERTED_TOP and _explained(-1000 - values[::-1], 0.0) >= ENOUGH:
+        return _implausible("dark and bright are exchanged; pass `hu_scale` -1 and `hu_offset` -1000 if so")
+    for factor in SHRUNK if _air_share(values) < LEAST_AIR else ():
+        # A lung in disease may lie where air would, but spreads further down.
+        larger = values / factor
+        air, thinner = _air_share(larger), _share(larger, -np.inf, -1000 - NEAR_AIR)
+        is_air = air > LEAST_SHRUNK_AIR and thinner < THINNER * air
+        if is_air and _explained(larger, 0.0) >= max(ENOUGH, own + STRETCHED_BY):
+            return _implausible(
+                f"air lies near {-1000 * factor:.0f}, as in HU × {factor:.2g}; pass `hu_scale` {1 / factor:g} if so"
+            )
     unstretched = max(_explained(values / factor, 0.0) for factor in STRETCHES)
     if below > BELOW_AIR_SHARE and unstretched >= max(ENOUGH, own + STRETCHED_BY):
         return _implausible(f"{below:.0%} of its values lie below {BELOW_AIR:g}, where nothing is: its slope is wrong")
@@ -381,10 +405,13 @@ def _sample(hu: VoxelsHU, padding: PaddingMask | None) -> Values:
     return thinned[kept]
 
 
+def _air_share(values: Values, shift: float = 0.0) -> float:
+    return _share(values, shift - 1000 - NEAR_AIR, shift - 1000 + NEAR_AIR)
+
+
 def _explained(values: Values, shift: float) -> float:
     """Share of sorted values that are air or soft tissue if HU are shifted by so much."""
-    air = _share(values, shift - 1000 - NEAR_AIR, shift - 1000 + NEAR_AIR)
-    return air + _share(values, shift + SOFT[0], shift + SOFT[1])
+    return _air_share(values, shift) + _share(values, shift + SOFT[0], shift + SOFT[1])
 
 
 def _share(values: Values, low: float, high: float) -> float:

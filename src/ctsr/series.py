@@ -44,6 +44,7 @@ class DefectKind(StrEnum):
     MISSING_RESCALE = "missing rescale"
     DIFFERING_RESCALE = "differing rescale"
     MISSING_GEOMETRY = "missing geometry"
+    DOUBTFUL_GEOMETRY = "doubtful geometry"
     UNREADABLE_SLICE = "unreadable slice"
     IMPLAUSIBLE_HU = "implausible HU"
     SHIFTED_HU = "shifted HU"
@@ -309,6 +310,7 @@ POLICY = {
     DefectKind.SHIFTED_HU:         (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.CUT_OFF_HU:         (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.MISSING_GEOMETRY:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
+    DefectKind.DOUBTFUL_GEOMETRY:  (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.UNREADABLE_SLICE:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.REPEATED_UID:       (FINE,   REFUSE, FINE,   WARN,   WARN,   FINE,   REFUSE),
     DefectKind.UNSTATED_UNITS:     (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),

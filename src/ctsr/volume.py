@@ -4,8 +4,10 @@ NumPy and SciPy only.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import TypeAlias
 
 import numpy as np
@@ -26,6 +28,9 @@ VoxelsHU: TypeAlias = npt.NDArray[np.float32]
 
 PaddingMask: TypeAlias = npt.NDArray[np.bool_]
 """True where the scanner reconstructed nothing; the shape of the voxels it belongs to."""
+
+Affine: TypeAlias = npt.NDArray[np.float64]
+"""4×4, from indices to mm."""
 
 ORTHONORMAL_WITHIN = 1e-2
 UNIT_WITHIN = 1e-4
@@ -182,6 +187,33 @@ def plane_problem(shape: tuple[int, int], spacing: tuple[float, float], position
     return ""
 
 
+def reordered(affine: Affine, shape: Sequence[int], axes: Sequence[int], backwards: Sequence[bool]) -> Affine:
+    """The affine of (slice, row, column) indices, from that of a file's own.
+
+    Args:
+        affine: 4×4, indices of the file's axes → mm.
+        shape: of the file's axes.
+        axes: those that are nearest to slices, rows and columns.
+        backwards: where the file's index runs the other way.
+    """
+    turned = np.eye(4)
+    origin = affine[:3, 3].copy()
+    for place, (axis, against) in enumerate(zip(axes, backwards, strict=True)):
+        step = affine[:3, axis]
+        turned[:3, place] = -step if against else step
+        if against:
+            origin += step * (shape[axis] - 1)
+    turned[:3, 3] = origin
+    return turned
+
+
+def corners_apart(affine: Affine, other: Affine, shape: Sequence[int]) -> float:
+    """The most by which two affines put a corner of a volume at different places, in their unit of length."""
+    first_and_last = [(0, size - 1) for size in shape[:3]]
+    corners = np.array([[*corner, 1] for corner in product(*first_and_last)])
+    return float(np.linalg.norm((corners @ (affine - other).T)[:, :3], axis=1).max())
+
+
 def is_orthonormal(orientation: tuple[float, ...]) -> bool:
     """Whether the six numbers are two unit vectors at right angles, to 1 %."""
     vectors = np.array(orientation).reshape(2, 3)
@@ -197,6 +229,12 @@ def orthonormalised(orientation: Orientation) -> Orientation:
     second = vectors[1] - (vectors[1] @ first) * first
     a, b, c = first.tolist()
     d, e, f = (second / np.linalg.norm(second)).tolist()
+    return a, b, c, d, e, f
+
+
+def orientation_of(plane: Plane) -> Orientation:
+    """ImageOrientationPatient of a plane: the direction in which columns follow one another, then that of rows."""
+    (a, b, c), (d, e, f) = plane.directions[::-1]
     return a, b, c, d, e, f
 
 

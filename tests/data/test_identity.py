@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 from ctsr.checkpoint import load_model
 from ctsr.checkpoint.model_lookup import BUNDLED
@@ -14,10 +15,11 @@ from ctsr.data.datasets import open_exams, open_roots, seen_in_training
 from ctsr.data.split import PARTS, read_split, split_patients
 from ctsr.errors import SplitError
 from ctsr.exams import scan
-from ctsr.hashing import is_same_person
-from tests.made.ct import body, save_series
+from ctsr.hashing import find_people, is_same_person, voxel_identity
+from tests.made.ct import body, chest, save_series
 from tests.made.exams import save_patient, save_patients
 from tests.made.listener import Listener
+from tests.oracles import dcm2niix
 
 EIGHT = tuple(f"P{i}" for i in range(8))
 
@@ -74,7 +76,7 @@ def test_a_training_patient_is_recognised_under_another_folder_name(tmp_path: Pa
     (here / "stranger").symlink_to(there / exams.split.train[0])
     (here / "other").symlink_to(there / exams.split.test[0])
     seen = seen_in_training(open_roots([here]).usable, exams.split.as_dict(), (), known)
-    assert seen == ["stranger (known by its study or PatientID)"]
+    assert seen == ["stranger (known by its study, PatientID or voxels)"]
 
 
 def test_a_link_gives_no_series_to_a_second_patient(tmp_path: Path) -> None:
@@ -162,3 +164,58 @@ def test_one_person_in_one_folder_is_not(tmp_path: Path) -> None:
         save_exam(tmp_path, f"anna/{k}", patient_id=patient_id, study=f"1.9.{k}", series=f"1.9.{k}.1")
     save_exam(tmp_path, "anna/9", patient_id="MRN-4711", study="1.9.0", series="1.9.9.1")
     assert open_roots([tmp_path]).mix_ups == ()
+
+
+def as_nifti(path: Path, hu: np.ndarray, *, turned: bool = False) -> None:
+    """The slices as NIfTI, from below; `turned` stores them the other way round along every axis."""
+    stored = hu.transpose(2, 1, 0)
+    affine = np.diag([-0.7, -0.7, 2.5, 1])
+    affine[:3, 3] = 100, 120, 30
+    if turned:
+        last = np.array([*(size - 1 for size in stored.shape), 1])
+        stored, affine = stored[::-1, ::-1, ::-1], np.column_stack([-affine[:, :3], affine @ last])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(stored, affine), path)
+
+
+def patients_of(root: Path) -> tuple[tuple[str, ...], ...]:
+    return find_people({patient.patient_id: patient.identities for patient in scan(root).usable}).groups
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_a_volume_is_one_patient_in_whatever_format_and_way_round(tmp_path: Path, count: int) -> None:
+    hu = np.stack([chest(seed=i) for i in range(count)]).astype(np.int16)
+    image = SimpleITK.GetImageFromArray(hu)
+    for name in ("nrrd", "mha"):
+        (tmp_path / name).mkdir()
+        SimpleITK.WriteImage(SimpleITK.DICOMOrient(image, "LPS"), tmp_path / name / f"ct.{name}")
+    as_nifti(tmp_path / "nifti" / "ct.nii.gz", hu)
+    as_nifti(tmp_path / "float" / "ct.nii", hu.astype(np.float32))
+    as_nifti(tmp_path / "turned" / "ct.nii", hu, turned=True)
+    as_nifti(tmp_path / "clipped" / "ct.nii", hu.clip(-1000, 2000))
+    save_series(tmp_path / "dicom", list(hu), PatientID="MRN 10016")
+    down = {"ImageOrientationPatient": [1, 0, 0, 0, -1, 0], "PatientID": "MRN 20017", "StudyInstanceUID": "1.2.4"}
+    save_series(tmp_path / "mirrored", [image[::-1] for image in hu], series="1.2.5", **down)
+    other = hu.copy()
+    other[count // 2] += 1
+    as_nifti(tmp_path / "stranger" / "ct.nii", other)
+    as_nifti(tmp_path / "longer" / "ct.nii", np.concatenate([hu, hu]))
+    same = ("clipped", "dicom", "float", "mha", "mirrored", "nifti", "nrrd", "turned")
+    assert patients_of(tmp_path) == (same,)
+
+
+@pytest.mark.parametrize("patient", ["KiTS-00072", "LIDC-IDRI-0001"])
+def test_a_real_series_and_what_dcm2niix_makes_of_it_are_one_patient(
+    real_ct: Path, tmp_path: Path, patient: str
+) -> None:
+    (tmp_path / "dicom").symlink_to(real_ct / "patients" / patient)
+    (tmp_path / "nifti").mkdir()
+    dcm2niix(real_ct / "patients" / patient, tmp_path / "nifti", compressed=True)
+    assert patients_of(tmp_path) == (("dicom", "nifti"),)
+
+
+def test_voxels_that_many_slices_may_have_tell_nothing() -> None:
+    for hu in (np.full((32, 32), -1000), np.where(np.eye(32) > 0, 40, -1000), np.full((32, 32), 3000)):
+        assert not voxel_identity(3, hu.astype(np.float32), None)
+    assert voxel_identity(3, chest().astype(np.float32), None)
+    assert not voxel_identity(3, chest().astype(np.float32), np.ones((64, 48), np.bool_))

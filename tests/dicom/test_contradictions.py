@@ -80,6 +80,28 @@ def test_a_rescale_that_is_no_number_is_shown_as_it_reads(tmp_path: Path, tag: s
     assert f"{tag} reads '{text.decode().strip()}'" in left_out.reason
 
 
+@pytest.mark.parametrize("missing", [("RescaleSlope", "RescaleIntercept"), ("RescaleIntercept",)])
+@pytest.mark.parametrize("assume_hu", [False, True])
+def test_values_that_go_through_a_table_are_not_said_to_be_hu(
+    tmp_path: Path, missing: tuple[str, ...], assume_hu: bool
+) -> None:
+    made = slices(3)
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [4096, 0, 16], "HU", bytes(8192)
+    for keyword in missing:
+        delattr(made[1], keyword)
+    made[1].ModalityLUTSequence = [table]
+    exams = scanned(tmp_path, made)
+    (excluded,) = exams.excluded
+    assert "ModalityLUTSequence" in excluded.reason
+    assert "export it again" in excluded.reason
+    assert "assume_hu" not in excluded.reason
+    (series,) = exams.series
+    assert [defect.kind for defect in series.defects] == [DefectKind.UNREADABLE_SLICE]
+    for index in range(len(series.slices)):
+        read_slice(series, index, assume_hu=assume_hu)
+
+
 @pytest.mark.parametrize("frames", [2, 4, 10**9])
 def test_frames_and_functional_groups_must_be_equally_many(tmp_path: Path, frames: int) -> None:
     ds = enhanced(slices(3))

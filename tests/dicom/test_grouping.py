@@ -11,7 +11,7 @@ from pydicom import Dataset
 from ctsr.errors import SeriesError
 from ctsr.exams import read_volume, scan_patient
 from ctsr.series import DefectKind
-from tests.made.ct import Edit, chest, ct_slice, save, slices, write, write_series
+from tests.made.ct import Edit, chest, ct_slice, enhanced, save, slices, write, write_series
 from tests.made.exams import kinds, only_series, real_slices
 
 EVEN = [30 + 2.5 * i for i in range(8)]
@@ -207,3 +207,52 @@ def test_removed_slices_of_a_real_series_are_found(
         volume = read_volume(series, allow_gaps=True)
         assert volume.padding is not None
         assert tuple(np.flatnonzero(volume.padding.all(axis=(1, 2)))) == removed
+
+
+TILT = np.tan(np.radians(20.0))
+
+
+def stated(step: float, *, apart: float = 2.5, tilt: float = 0.0) -> Edit:
+    """Slices that lie `apart` mm along z, whose header says `step` mm."""
+
+    def edit(ds: Dataset, i: int) -> None:
+        ds.SpacingBetweenSlices = step
+        ds.ImagePositionPatient = [-100, -120 + tilt * apart * i, 30 + apart * i]
+
+    return edit
+
+
+@pytest.mark.parametrize("edit", [stated(2.5, apart=5), stated(5), stated(-5), stated(2.5, apart=1.25)])
+@pytest.mark.parametrize("form", ["slices", "frames"])
+def test_slices_that_lie_otherwise_than_the_header_says_are_doubted(tmp_path: Path, edit: Edit, form: str) -> None:
+    """Where every other slice is missing, nothing else tells."""
+    if form == "slices":
+        write_series(tmp_path, 5, edit)
+    else:
+        made = slices(5, edit)
+        ds = enhanced(made)
+        ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = made[
+            0
+        ].SpacingBetweenSlices
+        del ds.SpacingBetweenSlices
+        save(ds, tmp_path / "enhanced")
+    series = only_series(tmp_path)
+    (defect,) = series.defects
+    assert defect.kind is DefectKind.DOUBTFUL_GEOMETRY
+    assert f"positions say {series.slice_step:g} mm and are believed" in defect.detail
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        stated(2.5),
+        stated(-2.5),
+        stated(2.49),
+        stated(0),
+        stated(2.5, tilt=TILT),
+        stated(2.5 / np.cos(np.radians(20.0)), tilt=TILT),
+        lambda ds, i: setattr(ds, "SpacingBetweenSlices", 2.5 + i),
+    ],
+)
+def test_headers_that_say_what_positions_say_or_nothing_are_not(tmp_path: Path, edit: Edit) -> None:
+    assert kinds(only_series(write_series(tmp_path, 5, edit))) <= {DefectKind.GANTRY_TILT}

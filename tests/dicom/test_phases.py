@@ -255,3 +255,151 @@ def test_an_image_that_cannot_be_used_is_missing_from_its_own_exam_only(tmp_path
     first, second = scan_patient(write_series(tmp_path, 2 * PLACES, edit)).series
     assert {defect.kind for defect in first.defects} == {DefectKind.SEVERAL_EXAMS}
     assert {defect.kind for defect in second.defects} == {DefectKind.SEVERAL_EXAMS, DefectKind.MISSING_GEOMETRY}
+
+
+ANNA = {"PatientID": "MRN 20017", "PatientBirthDate": "19500101", "PatientSex": "F"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"PatientID": "MRN 30018"},
+        {"PatientBirthDate": "19610203"},
+        {"PatientSex": "M"},
+        {"PatientID": "ANON2"},
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False], ids=["beside one another", "at the same places"])
+def test_people_whom_an_anonymiser_gave_the_same_uids_are_told_apart(
+    tmp_path: Path, other: dict[str, str], beside: bool
+) -> None:
+    def edit(ds: Dataset, i: int) -> None:
+        number, position = divmod(i, PLACES)
+        for keyword, value in (ANNA | (other if number else {})).items():
+            setattr(ds, keyword, value)
+        place(ds, 30 + 2.5 * (i if beside else position))
+
+    exams = scan_patient(write_series(tmp_path, 2 * PLACES, edit))
+    assert [series.phase for series in exams.series] == ["patient 1 of 2", "patient 2 of 2"]
+    found = sorted([header.instance_number for header in series.slices] for series in exams.series)
+    assert found == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert kinds(exams) == {DefectKind.SEVERAL_EXAMS}
+    assert len({series.identities for series in exams.series}) == 2
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda ds, i: setattr(ds, "PatientID", f"0{ds.PatientID} " if i % 2 else ds.PatientID),
+        lambda ds, i: setattr(ds, "PatientID", "" if i % 2 else ds.PatientID),
+        lambda ds, i: setattr(ds, "PatientBirthDate", "" if i % 2 else "1950.01.01"),
+        lambda ds, i: setattr(ds, "IssuerOfPatientID", "here" if i % 2 else ""),
+        lambda ds, i: setattr(ds, "PatientID", f"IMAGE {i}"),
+    ],
+)
+def test_a_patient_who_is_written_in_several_ways_is_one(tmp_path: Path, edit: Edit) -> None:
+    def written(ds: Dataset, i: int) -> None:
+        for keyword, value in ANNA.items():
+            setattr(ds, keyword, value)
+        edit(ds, i)
+
+    (series,) = scan_patient(write_series(tmp_path, PLACES + 1, written)).series
+    assert (len(series.slices), series.phase, series.defects) == (PLACES + 1, "", ())
+
+
+@pytest.mark.parametrize("tell_apart", [by("AcquisitionNumber", 1, 2), by("ConvolutionKernel", "B30f", "B70f"), None])
+def test_phases_whose_images_share_their_uids_are_no_copies(
+    tmp_path: Path, tell_apart: Callable[[Dataset, int, int], None] | None
+) -> None:
+    def edit(ds: Dataset, phase: int, position: int) -> None:
+        ds.SOPInstanceUID = f"1.2.3.4.{position}"
+        if tell_apart is not None:
+            tell_apart(ds, phase, position)
+
+    exams = scan_patient(write_series(tmp_path, 2 * PLACES, phases(edit)))
+    assert [numbers(series) for series in exams.series] == [[1] * PLACES, [0] * PLACES]
+    assert kinds(exams) == {DefectKind.SEVERAL_PHASES}
+    assert exams.excluded == ()
+
+
+def test_a_copy_that_was_written_anew_is_a_copy(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", PLACES)
+
+    def anew(ds: Dataset, i: int) -> None:
+        ds.SliceThickness, ds.KVP, ds.ContentTime = "2.500000", "120.0", "101112"
+        ds.AcquisitionNumber = None
+
+    write_series(tmp_path / "b", PLACES, anew)
+    exams = scan_patient(tmp_path)
+    assert [len(series.slices) for series in exams.series] == [PLACES]
+    assert [(excluded.num_slices, "a copy" in excluded.reason) for excluded in exams.excluded] == [(PLACES, True)]
+
+
+def two_stacks(name: str, *places: list[float]) -> tuple[int, Edit]:
+    """How many slices there are in two stacks, told apart by `name`, and what puts each where it belongs."""
+    everywhere = [(z, number) for number, stack in enumerate(places) for z in stack]
+
+    def edit(ds: Dataset, i: int) -> None:
+        z, number = everywhere[i]
+        place(ds, z)
+        ds.SliceThickness = (2.5, 5)[number] if name == "SliceThickness" else 2.5
+        setattr(ds, name, ((2.5, 5) if name == "SliceThickness" else (1, 2))[number])
+
+    return len(everywhere), edit
+
+
+THIN = [2.5 * i for i in range(10)]
+
+
+@pytest.mark.parametrize("name", ["AcquisitionNumber", "SliceThickness"])
+@pytest.mark.parametrize(
+    ("thin", "thick"),
+    [
+        (THIN, [25 + 5.0 * i for i in range(6)]),
+        (THIN, [27.5 + 5.0 * i for i in range(6)]),
+        (THIN, [21.1 + 5.0 * i for i in range(6)]),
+        (THIN, [1.1 + 5.0 * i for i in range(4)]),
+        (THIN[:4] + THIN[5:], [1.1 + 5.0 * i for i in range(4)]),
+        (THIN, [16.1 + 2.5 * i for i in range(8)]),
+    ],
+    ids=["touching", "a step apart", "overlapping a little", "interleaved", "with a missing slice", "of equal steps"],
+)
+def test_stacks_with_a_grid_of_their_own_are_series_of_their_own(
+    tmp_path: Path, name: str, thin: list[float], thick: list[float]
+) -> None:
+    exams = scan_patient(write_series(tmp_path, *two_stacks(name, thin, thick)))
+    assert [[header.position[2] for header in series.slices] for series in exams.series] == [thin, thick]
+    assert kinds(exams) - {DefectKind.GAP} == {DefectKind.SEVERAL_PHASES}
+    assert (DefectKind.GAP in kinds(exams)) == (len(thin) < len(THIN))
+
+
+@pytest.mark.parametrize("missing", [{5}, {4}, {3, 6}, {8, 9}])
+def test_missing_slices_of_an_acquisition_step_by_step_are_missing(tmp_path: Path, missing: set[int]) -> None:
+    numbered = [(z, 1 + z // 5) for z in range(15) if z not in missing]
+
+    def edit(ds: Dataset, i: int) -> None:
+        z, ds.AcquisitionNumber = numbered[i]
+        place(ds, 30 + 2.5 * z)
+
+    exams = scan_patient(write_series(tmp_path, len(numbered), edit))
+    assert [series.phase for series in exams.series] == [""]
+    assert kinds(exams) == {DefectKind.GAP}
+
+
+@pytest.mark.parametrize("beside", ["objects", "slices"])
+def test_multi_frame_objects_that_hold_the_same_places_are_told_apart(tmp_path: Path, beside: str) -> None:
+    save(enhanced(slices(PLACES)), tmp_path / "a")
+    if beside == "objects":
+        second = enhanced(slices(PLACES))
+        second.SOPInstanceUID = "1.2.3.4.100"
+        save(second, tmp_path / "b")
+    else:
+        for i, ds in enumerate(slices(PLACES)):
+            save(ds, tmp_path / "classic" / f"{i}")
+    exams = scan_patient(tmp_path)
+    assert [(series.phase, len(series.slices)) for series in exams.series] == [
+        ("object 1 of 2", PLACES),
+        ("object 2 of 2", PLACES),
+    ]
+    assert all(len({header.path.parent for header in series.slices}) == 1 for series in exams.series)
+    assert kinds(exams) == {DefectKind.SEVERAL_PHASES}

@@ -282,3 +282,14 @@ def test_group_lengths_of_the_source_are_not_written(tmp_path: Path) -> None:
     save_slice(derive_slice(header, HU, PLANE, DERIVATION), tmp_path / "new.dcm")
     new = dcmread(tmp_path / "new.dcm")
     assert not [tag for tag in new.keys() if tag.element == 0]  # noqa: SIM118
+
+
+@pytest.mark.parametrize(
+    ("said", "step", "written"),
+    [(5, 2.5, "2.5"), (-2.5, 2.5, "2.5"), (2.51, 2.5, "2.51"), (5, None, "5.0"), (-5, None, "")],
+)
+def test_the_distance_of_slices_is_that_of_their_positions(
+    tmp_path: Path, said: float, step: float | None, written: str
+) -> None:
+    new = derived(ct_slice(body(), SpacingBetweenSlices=said), tmp_path, slice_step=step)
+    assert str(new.get("SpacingBetweenSlices", "")) == written

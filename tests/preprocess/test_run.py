@@ -51,6 +51,17 @@ def test_the_tree_is_kept_with_pp_behind_the_patient(root: Path, tmp_path: Path)
     }
 
 
+@pytest.mark.parametrize("cosines", [(1.004, 0.0, 0.0, 0.0, 1.004, 0.0), (1.0, 0.005, 0.0, 0.0, 1.0, 0.0)])
+def test_cosines_that_are_no_unit_vectors_at_right_angles_are_written_as_such(
+    tmp_path: Path, cosines: tuple[float, ...]
+) -> None:
+    save_series(tmp_path / "exams" / "P1", volume(), ImageOrientationPatient=list(cosines))
+    preprocess(tmp_path / "exams", tmp_path / "out", target_spacing=0.9)
+    for path in (tmp_path / "out").rglob("IM*"):
+        vectors = np.array(dcmread(path).ImageOrientationPatient, float).reshape(2, 3)
+        np.testing.assert_allclose(vectors @ vectors.T, np.eye(2), atol=1e-9)
+
+
 def test_originals_are_not_touched(root: Path, tmp_path: Path) -> None:
     before = snapshot(root)
     preprocess(root, tmp_path / "out")

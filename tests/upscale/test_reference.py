@@ -178,3 +178,50 @@ def test_headers_are_lent_by_dicom_in_a_folder_that_is_called_like_a_volume(
     assert {ds.StudyInstanceUID for ds in made(tmp_path / "out")} == {dcmread(lender / "IM1").StudyInstanceUID}
     ctsr.write_series(read_volume(only_series(lender)), tmp_path / "copy", like=lender)
     assert len(made(tmp_path / "copy")) == SLICES
+
+
+AROUND = {
+    "prone": (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
+    "on the left side": (0.0, 1.0, 0.0, -1.0, 0.0, 0.0),
+    "from above": (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    "a little turned": (0.9988, 0.049, 0.0, -0.049, 0.9988, 0.0),
+}
+
+
+def marked_series(folder: Path, orientation: tuple[float, ...]) -> Path:
+    """Slices with something dense to one side, so that it shows which way round they are."""
+    images = [body(40, seed=i, smooth=1.0, texture=60) for i in range(SLICES)]
+    for image in images:
+        image[12:16, 24:32] = 2600  # as metal, which may be the highest value many times
+    save_series(folder, images, step=4.0, SliceThickness=5, ImageOrientationPatient=list(orientation))
+    return folder
+
+
+def place_of_the_mark(folder: Path) -> np.ndarray:
+    """Its middle in mm, by what the headers of the middle slice say."""
+    ds = sorted(map(dcmread, folder.iterdir()), key=lambda ds: ds.ImagePositionPatient[2])[SLICES // 2]
+    columns, rows = np.array(ds.ImageOrientationPatient, float).reshape(2, 3)
+    marked = np.argwhere(ds.pixel_array * float(ds.RescaleSlope) + float(ds.RescaleIntercept) > 1000)
+    row, column = marked.mean(axis=0) * np.array(ds.PixelSpacing, float)
+    return np.array(ds.ImagePositionPatient, float) + row * rows + column * columns
+
+
+@pytest.mark.parametrize("orientation", AROUND.values(), ids=AROUND.keys())
+def test_a_result_lies_as_its_volume_does_however_the_reference_lies(
+    bilinear: Model, tmp_path: Path, orientation: tuple[float, ...]
+) -> None:
+    source = marked_series(tmp_path / "exams" / "P1" / "s", orientation)
+    volume = Path(ctsr.write_series(read_volume(only_series(source)), tmp_path / "ct.nii.gz"))
+    assert run(volume, tmp_path / "out", bilinear, source).failed == 0
+    (tmp_path / "out" / "run.json").unlink()
+    np.testing.assert_allclose(place_of_the_mark(tmp_path / "out"), place_of_the_mark(source), atol=0.2)
+
+
+@pytest.mark.parametrize("orientation", AROUND.values(), ids=AROUND.keys())
+def test_a_volume_that_is_written_like_a_series_lies_where_it_did(
+    tmp_path: Path, orientation: tuple[float, ...]
+) -> None:
+    source = marked_series(tmp_path / "s", orientation)
+    ctsr.write_series(read_volume(only_series(source)), tmp_path / "ct.nii")
+    ctsr.write_series(ctsr.read_volume(tmp_path / "ct.nii"), tmp_path / "out", like=source)
+    np.testing.assert_allclose(place_of_the_mark(tmp_path / "out"), place_of_the_mark(source), atol=1e-3)

@@ -271,6 +271,19 @@ def test_a_result_is_only_replaced_when_that_was_asked_for(series: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("first", [{}, {"hu_offset": -50.0}])
+@pytest.mark.parametrize("other", [{"hu_offset": -60.0}, {"hu_scale": 1.01}, {"names": False}])
+def test_a_result_of_other_hu_or_with_names_is_not_taken_for_the_one_that_was_asked_for(
+    series: Path, tmp_path: Path, bilinear: Model, first: dict[str, float], other: dict[str, float]
+) -> None:
+    run(series, tmp_path / "out", bilinear, **first)
+    assert run(series, tmp_path / "out", bilinear, **first).outcomes[0].kept
+    with pytest.raises(UsageError, match="created from different input or settings"):
+        run(series, tmp_path / "out", bilinear, **other)
+    run(series, tmp_path / "out", bilinear, overwrite=True, **other)
+    assert run(series, tmp_path / "out", bilinear, **other).outcomes[0].kept
+
+
 def test_a_folder_of_somebody_else_is_never_replaced(series: Path, tmp_path: Path, bilinear: Model) -> None:
     out = tmp_path / "out"
     out.mkdir()

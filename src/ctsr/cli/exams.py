@@ -99,7 +99,7 @@ def _measure(inventory: Inventory, assume_hu: bool, console: Console) -> dict[Se
 def _people(inventory: Inventory) -> list[str]:
     """Which folders are one patient, which only have a PatientID in common, and which hold several people."""
     people = find_people({patient.patient_id: patient.identities for patient in inventory.usable})
-    same = [f"one patient, by study or PatientID: {', '.join(group)}" for group in people.groups]
+    same = [f"one patient, by study, PatientID or voxels: {', '.join(group)}" for group in people.groups]
     return [*same, *people.notes, *(patient.mix_up for patient in inventory.usable if patient.mix_up)]
 
 

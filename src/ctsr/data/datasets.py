@@ -10,7 +10,7 @@ from ctsr.data.split import Split, check_together, choose_split
 from ctsr.documents import PREPROCESSING_LOG, RESAMPLED_SUFFIX, patient_names
 from ctsr.errors import CtsrError, MissingInputError, SplitError
 from ctsr.exams import scan
-from ctsr.hashing import People, find_people, is_same_person, proven, with_names
+from ctsr.hashing import People, find_people, is_same_person, proven, stored_identity, with_names
 from ctsr.hu import AS_READ, HUCorrection
 from ctsr.reporting import SILENT, Progress, listed
 from ctsr.series import Command, PatientExams, Series, check
@@ -69,7 +69,9 @@ def open_roots(roots: Sequence[Path], *, correction: HUCorrection = AS_READ, pro
     usable = tuple(patient for patient in everyone if patient.series)
     people = find_people({patient.patient_id: patient.identities for patient in usable})
     for group in people.groups:
-        progress.note(f"{listed(group, NAMED)} are one patient, by the study or the PatientID in their headers")
+        progress.note(
+            f"{listed(group, NAMED)} are one patient, by the study or the PatientID in their headers or by their voxels"
+        )
     patients = Patients(usable, failures, people)
     for line in patients.mix_ups:
         progress.note(f"warning: {line}")
@@ -122,7 +124,7 @@ def seen_in_training(
         if named := trained_on([patient.patient_id], split, also):
             found += named
         elif is_same_person(identities, patient.identities):
-            found.append(f"{patient.patient_id} (known by its study or PatientID)")
+            found.append(f"{patient.patient_id} (known by its study, PatientID or voxels)")
     return found
 
 
@@ -150,8 +152,7 @@ def _joined(patient: PatientExams, other: PatientExams) -> PatientExams:
 def _same(series: Series) -> Hashable:
     """What two copies of a series have in common; a NIfTI file has no name of its own but its path."""
     if not series.slices[0].sop_instance_uid:
-        # The last identity is the same however the file is compressed.
-        return series.identities[-1:] or series.path.resolve()
+        return stored_identity(series.identities) or series.path.resolve()
     return series.series_uid, tuple(header.identity for header in series.slices)
 
 

@@ -23,7 +23,7 @@ from ctsr.series import Command, Defect, Series, check
 from ctsr.series_quality import SliceJudge
 from ctsr.volume import PaddingMask
 
-VERSION = 3
+VERSION = 4
 """Version of the layout on disk and of what is computed into it; part of every fingerprint."""
 
 DOUBTS = "doubts.json"

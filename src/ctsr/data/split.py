@@ -112,7 +112,7 @@ def check_together(split: Split, groups: Sequence[Sequence[str]], source: str) -
         if len(set(places.values())) > 1:
             shown = ", ".join(f"{name} ({part})" for name, part in places.items())
             raise SplitError(
-                f"{source}: {shown} are one patient, by the study or the PatientID in their headers, in several parts: "
+                f"{source}: {shown} are one patient, by study, PatientID or voxels, in several parts: "
                 "figures would be of a patient that was trained on; split again with `ctsr split`, or pass "
                 "`allow_train_patients`"
             )

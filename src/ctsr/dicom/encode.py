@@ -6,7 +6,7 @@ element of a derived slice is still as it was read, and is written as it was rea
 
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -34,7 +34,7 @@ from ctsr.errors import ReadError, UsageError
 from ctsr.hashing import derived_uid
 from ctsr.reporting import one_line
 from ctsr.series import SliceHeader
-from ctsr.volume import PaddingMask, Plane, VoxelsHU
+from ctsr.volume import Orientation, PaddingMask, Plane, VoxelsHU, orientation_of
 
 CharacterSet = str | list[str] | None
 
@@ -287,6 +287,7 @@ PADDING_HU = -2048
 INT16 = np.iinfo(np.int16)
 
 MM_WITHIN = 1e-6
+COSINES_WITHIN = 1e-6
 ROUNDING = 1e-3
 """HU that float32 may add to half a slope."""
 
@@ -383,7 +384,7 @@ def verify_slice(path: Path, hu: VoxelsHU, padding: PaddingMask | None, plane: P
         path: the file.
         hu: (rows, columns) that its values must give within half a slope where `padding` is not True.
         padding: where its values must be PixelPaddingValue, and nowhere else.
-        plane: where its pixels must lie, to 1e-6 mm.
+        plane: where its pixels must lie, to 1e-6 mm, and which way round.
 
     Raises:
         ReadError: it cannot be read, or says something else.
@@ -392,6 +393,7 @@ def verify_slice(path: Path, hu: VoxelsHU, padding: PaddingMask | None, plane: P
         ds = dcmread(path)
         stored, slope = ds.pixel_array, float(ds.RescaleSlope)
         origin, spacing = np.array(ds.ImagePositionPatient, float), np.array(ds.PixelSpacing, float)
+        same_way = is_orientation(ds.ImageOrientationPatient, orientation_of(plane))
         found = stored.astype(np.float64) * slope + float(ds.RescaleIntercept)
         empty = stored == ds.PixelPaddingValue if "PixelPaddingValue" in ds else np.zeros(stored.shape, np.bool_)
         written = WrittenIdentity(
@@ -410,11 +412,21 @@ def verify_slice(path: Path, hu: VoxelsHU, padding: PaddingMask | None, plane: P
         raise ReadError(f"{path}: read back, its padding differs")
     if (np.abs(found - hu)[~empty] > slope / 2 + ROUNDING).any():
         raise ReadError(f"{path}: read back, its HU differ from those computed")
-    if np.abs(origin - plane.origin).max() > MM_WITHIN or np.abs(spacing - plane.spacing).max() > MM_WITHIN:
+    same_place = np.abs(origin - plane.origin).max() <= MM_WITHIN and np.abs(spacing - plane.spacing).max() <= MM_WITHIN
+    if not (same_place and same_way):
         raise ReadError(f"{path}: read back, its geometry differs")
     if not same_uid:
         raise ReadError(f"{path}: read back, its file meta names another instance")
     return written
+
+
+def is_orientation(written: Iterable[object], orientation: Orientation) -> bool:
+    """Whether a header's ImageOrientationPatient is this one, to a millionth."""
+    try:
+        cosines = [float(str(cosine)) for cosine in written]
+    except ValueError:
+        return False
+    return len(cosines) == len(orientation) and bool(np.allclose(cosines, orientation, rtol=0, atol=COSINES_WITHIN))
 
 
 def _groups(source: Dataset, frame: int) -> Iterator[Dataset]:

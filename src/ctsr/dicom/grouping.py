@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
-from ctsr.dicom.phases import refused_of, split_exams, split_phases
+from ctsr.dicom.phases import refused_of, split_exams, split_phases, without_copies
 from ctsr.errors import CtsrError, boundary
 from ctsr.reporting import listed
 from ctsr.series import SUPER_RESOLVED, Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
@@ -83,7 +83,7 @@ def group(files: Iterable[FileContents], patient_id: str) -> GroupedFiles:
         names = [exam.name for exam in exams]
         for exam in exams:
             # Within an exam: where SeriesInstanceUIDs are not unique, SOP Instance UIDs need not be, either.
-            kept, found_copies = _without_copies(exam.images)
+            kept, found_copies = without_copies(exam.images)
             found, failed = _series(kept, refused_of(exam.images, refused), patient_id)
             series += [_of_exam(part, exam.name, names) for part in found]
             copies += found_copies
@@ -104,6 +104,7 @@ def find_defects(
     found = [
         *_duplicates(images),
         *_spacing(images),
+        *_stated_step(images),
         *_alignment(images),
         *_mixed(images[0], others),
         *_absent(refused, DefectKind.MISSING_GEOMETRY, "do not say where they lie"),
@@ -142,26 +143,11 @@ def part_of(series: Series, wanted: slice) -> Series:
     return replace(series, slices=slices, slice_step=step, defects=tuple(defects))
 
 
-def _without_copies(images: Iterable[AxialImage]) -> tuple[list[AxialImage], list[RejectedImage]]:
-    """One file of those that hold the same image: same SOP Instance UID, position and geometry."""
-    kept: dict[object, AxialImage] = {}
-    copies: list[RejectedImage] = []
-    for image in images:
-        # Without a UID, only what is equal in everything could be a copy, and two files never are.
-        name = (image.slice.identity, image.slice.position, _key(image)) if image.slice.sop_instance_uid else image
-        earlier = kept.setdefault(name, image)
-        if earlier is not image:
-            copies.append(
-                RejectedImage(image.slice.path, "a copy: its SOP Instance UID was met before", image.series_uid)
-            )
-    return list(kept.values()), copies
-
-
 def _of_exam(series: Series, name: str, names: Sequence[str]) -> Series:
     """A series called after its exam as well, where its UID is that of several."""
     if len(names) == 1:
         return series
-    detail = f"one of {len(names)} exams under one series UID, which differ in study or frame of reference: "
+    detail = f"one of {len(names)} exams under one series UID, which differ in study, frame of reference or patient: "
     defect = Defect(DefectKind.SEVERAL_EXAMS, detail + listed(names, NAMED))
     phase = ", ".join(filter(None, (name, series.phase)))
     return replace(series, phase=phase, defects=(*series.defects, defect))
@@ -333,6 +319,24 @@ def _spacing(images: Sequence[AxialImage]) -> Iterator[Defect]:
     if not gaps.any() and not uneven.any():
         detail = f"the step drifts between {steps.min():.3g} and {steps.max():.3g} mm"
         yield Defect(DefectKind.IRREGULAR_SPACING, detail, tuple(first.tolist()))
+
+
+def _stated_step(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    """Where every other slice is missing, the others lie evenly: only the header still tells."""
+    stated, step = {image.stated_step for image in images} - {None}, slice_step(images)
+    if len(stated) != 1 or step is None:
+        return
+    (said,) = stated
+    _, first = places(images)
+    positions = np.array([images[index].slice.position for index in first])
+    # Of a tilted gantry, some give what the table moves.
+    moved = float(np.median(np.linalg.norm(np.diff(positions, axis=0), axis=1)))
+    if said is not None and min(abs(said - step), abs(said - moved)) > max(OFF_GRID * step, ROUNDING_MM):
+        detail = (
+            f"SpacingBetweenSlices says {said:g} mm, positions say {step:.4g} mm and are believed: where the header is "
+            "right, slices are missing or were moved"
+        )
+        yield Defect(DefectKind.DOUBTFUL_GEOMETRY, detail, tuple(range(len(images))))
 
 
 def _alignment(images: Sequence[AxialImage]) -> Iterator[Defect]:

@@ -123,6 +123,11 @@ HOUNSFIELD = {"", "HU", "HU_MOD"}
 UNSTATED = "US"
 """RescaleType of images whose writer did not know or did not care; GDCM and ITK write it into CT."""
 
+TABLE = (
+    "its values go through a table (ModalityLUTSequence) in place of RescaleSlope and RescaleIntercept; export it "
+    "again with those"
+)
+
 LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, *RETIRED}
 
 AXIAL_WITHIN = 45.0
@@ -146,7 +151,7 @@ ATTRIBUTES = (
     EQUIPMENT,
     *("BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation"),
     *("Manufacturer", "ManufacturerModelName", "SeriesDescription", "BodyPartExamined", "LossyImageCompression"),
-    "FrameOfReferenceUID",
+    *("FrameOfReferenceUID", "ModalityLUTSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *(name for name in GROUPS if name != "FrameType"),
     *PHASES,
@@ -161,6 +166,8 @@ class AxialImage(SeriesHeader):
     slice: SliceHeader
     tilt: float
     """GantryDetectorTilt in degrees; 0 where it is missing."""
+    stated_step: float | None
+    """SpacingBetweenSlices in mm, without its sign; None where it is missing or 0."""
     unstated_units: bool
     lossy: bool
     super_resolved: bool
@@ -264,6 +271,7 @@ def _image(path: Path, index: int | None, look: Attributes, syntax: UID) -> Axia
         orientation=orientation,
         image_type=image_type,
         tilt=look.number("GantryDetectorTilt") or 0.0,
+        stated_step=abs(look.number("SpacingBetweenSlices") or 0.0) or None,
         unstated_units=look.text("RescaleType") == UNSTATED,
         lossy=syntax in LOSSY or look.text("LossyImageCompression") == "01",
         super_resolved=any(names_network(*contributor) for contributor in look.contributors()),
@@ -293,7 +301,9 @@ def _rescale_problem(look: Attributes) -> str:
         if number is not None:
             given.append(number)
     if len(given) < 2 or not given[0]:
-        return ""
+        # Its values are unsigned (PS3.3 C.11.1): HU they cannot be, nor are stored values then.
+        has_table = look.get("ModalityLUTSequence") is not None
+        return TABLE if has_table else ""
     return rescale_problem(given[0], given[1])
 
 

@@ -16,6 +16,7 @@ from itertools import combinations
 import numpy as np
 
 from ctsr.dicom.header import PHASES, AxialImage, RejectedImage
+from ctsr.hashing import PERSON, person_traits
 from ctsr.volume import SMALLEST_STEP_MM, spread
 
 STACKS = PHASES[: PHASES.index("TriggerTime")]
@@ -26,7 +27,10 @@ INSTANCE_NUMBER = "InstanceNumber"
 SMALLEST_STACK = 3
 """Images of a stack that lies within another one: fewer have no grid of their own."""
 EVEN_WITHIN = 0.1
-"""Fraction of a step that slices of a stack within another one may lie off an even grid."""
+"""Fraction of a step that slices of a stack within another one may lie off an even grid, and by which the steps of two
+stacks differ."""
+WRITTEN_ANEW = {"ContentTime"}
+"""Attributes that programs may set when they copy an image."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,11 @@ class Phase:
 
 
 def split_exams(images: Sequence[AxialImage]) -> list[Phase]:
-    """Divide the images of one series UID by study, then by frame of reference.
+    """Divide the images of one series UID by study, by frame of reference, then by patient.
 
-    A UID that is missing is not another one: where the others have one value, it is taken for that. Some anonymisers
-    give each image a frame of reference of its own, which tells nothing.
+    A UID or a PatientID that is missing is not another one: where the others have one value, it is taken for that. Some
+    anonymisers give each image a frame of reference of its own, which tells nothing; some give all patients the same
+    UIDs.
 
     Args:
         images: in any order, which is kept.
@@ -60,14 +65,56 @@ def split_exams(images: Sequence[AxialImage]) -> list[Phase]:
         of_frame = studies.get(image.frame_of_reference_uid, set()) if image.frame_of_reference_uid else set()
         return image.study_uid or (next(iter(of_frame)) if len(of_frame) == 1 else "")
 
-    exams: list[Phase] = []
-    for exam in _by_uid(images, study, "study"):
-        frames = _by_uid(exam.images, lambda image: image.frame_of_reference_uid, "frame of reference")
-        if 2 * len(frames) > len(exam.images):
-            exams.append(exam)
-            continue
-        exams += [Phase(", ".join(filter(None, (exam.name, part.name))), part.images) for part in frames]
+    exams = _by_uid(images, study, "study")
+    for divide in (_frames_of_reference, _people):
+        exams = [_named(exam, part) for exam in exams for part in divide(exam.images)]
     return exams
+
+
+def _named(whole: Phase, part: Phase) -> Phase:
+    return Phase(", ".join(filter(None, (whole.name, part.name))), part.images)
+
+
+def _frames_of_reference(images: Sequence[AxialImage]) -> list[Phase]:
+    frames = _by_uid(images, lambda image: image.frame_of_reference_uid, "frame of reference")
+    return frames if 2 * len(frames) <= len(images) else [Phase("", list(images))]
+
+
+def _people(images: Sequence[AxialImage]) -> list[Phase]:
+    """Images by the first of PatientID, birth date and sex that has several values."""
+    for trait in range(len(PERSON)):
+        people = _by_uid(images, lambda image, trait=trait: person_traits(image.identities)[trait], "patient")
+        if 1 < len(people) <= max(2, len(images) / 2):
+            return people
+    return [Phase("", list(images))]
+
+
+def without_copies(images: Iterable[AxialImage]) -> tuple[list[AxialImage], list[RejectedImage]]:
+    """One file of those that hold the same image: same SOP Instance UID, position and geometry.
+
+    Where UIDs are not unique, as some anonymisers leave them, files may still be of other phases.
+    """
+    kept: dict[object, list[AxialImage]] = defaultdict(list)
+    copies: list[RejectedImage] = []
+    for image in images:
+        # Without a UID, only what is equal in everything could be a copy, and two files never are.
+        place = (image.slice.identity, image.slice.position, image.series_uid, image.geometry_key)
+        earlier = kept[place if image.slice.sop_instance_uid else image]
+        if all(_is_other_phase(image, other) for other in earlier):
+            earlier.append(image)
+        else:
+            copies.append(
+                RejectedImage(image.slice.path, "a copy: its SOP Instance UID was met before", image.series_uid)
+            )
+    return [image for same in kept.values() for image in same], copies
+
+
+def _is_other_phase(image: AxialImage, other: AxialImage) -> bool:
+    """Whether two images of one UID and place differ in what tells phases apart, where both have it."""
+    names = (*(name for name in PHASES if name not in WRITTEN_ANEW), INSTANCE_NUMBER)
+    values = ((_sort_key(_value(image, name)), _sort_key(_value(other, name))) for name in names)
+    # Programs write numbers anew, with more digits or fewer.
+    return any(a[0] != b[0] or (a[0] == math.inf and a[1] != b[1]) for a, b in values if a[1] and b[1])
 
 
 def refused_of(images: Sequence[AxialImage], refused: Iterable[RejectedImage]) -> list[RejectedImage]:
@@ -90,8 +137,8 @@ def _by_uid(images: Sequence[AxialImage], uid_of: Callable[[AxialImage], str], w
 def split_phases(images: list[AxialImage]) -> list[Phase]:
     """Divide the images of one UID and geometry into stacks that hold each position once.
 
-    In this order: by the value of one attribute, by those of two, by the rank of a time or number among the images at
-    one position, which must then be equally many everywhere.
+    In this order: by the value of one attribute, by those of two, by the multi-frame object, by the rank of a time or
+    number among the images at one position, which must then be equally many everywhere.
 
     Args:
         images: in order along the normal.
@@ -109,7 +156,7 @@ def split_phases(images: list[AxialImage]) -> list[Phase]:
             parts = _by_value(images, names)
             if 1 < len(parts) <= 2 * most and all(_is_stack(part) for part in parts.values()):
                 return _phases(parts, names)
-    return _by_rank(images, places, most) or [Phase("", images)]
+    return _by_object(images, most) or _by_rank(images, places, most) or [Phase("", images)]
 
 
 def _places(images: Sequence[AxialImage]) -> list[int]:
@@ -150,12 +197,18 @@ def _phases(parts: dict[tuple[str, ...], list[AxialImage]], names: Sequence[str]
 
 
 def _stacks_in_each_other(images: list[AxialImage]) -> list[Phase]:
-    """Stacks whose positions differ, one in the gaps of the other; none where the images are one stack."""
+    """Stacks whose positions differ, one in the gaps of the other or beside it; none where the images are one stack.
+
+    Of images that lie unevenly, stacks with a grid of their own are told apart that reach into one another or have
+    slices at other distances: a pass in slices of 2.5 mm and one in slices of 5 mm.
+    """
+    lie_evenly = _is_even(images)
     for name in STACKS:
         parts = _by_value(images, (name,))
-        if len(parts) < 2 or not all(_is_even(part) for part in parts.values()):
-            continue
-        if any(_overlap(*pair) for pair in combinations(parts.values(), 2)):
+        pairs = list(combinations(parts.values(), 2))
+        if all(map(_is_even, parts.values())) and any(_shared(*pair) > _shorter(*pair) / 2 for pair in pairs):
+            return _phases(parts, (name,))
+        if not lie_evenly and all(map(_is_grid, parts.values())) and any(_are_apart(*pair) for pair in pairs):
             return _phases(parts, (name,))
     return []
 
@@ -164,19 +217,50 @@ def _along(images: Sequence[AxialImage]) -> list[float]:
     return spread([image.slice.position for image in images], images[0].orientation).along.tolist()
 
 
+def _step(images: Sequence[AxialImage]) -> float:
+    return float(np.median(np.diff(_along(images))))
+
+
 def _is_even(images: Sequence[AxialImage]) -> bool:
     if len(images) < SMALLEST_STACK:
         return False
-    steps = np.diff(_along(images))
-    usual = float(np.median(steps))
+    steps, usual = np.diff(_along(images)), _step(images)
     return bool(np.abs(steps - usual).max() <= EVEN_WITHIN * usual)
 
 
-def _overlap(first: Sequence[AxialImage], second: Sequence[AxialImage]) -> bool:
-    """Whether more than half of one stack lies within the other: passes that follow each other only touch."""
+def _is_grid(images: Sequence[AxialImage]) -> bool:
+    """As `_is_even`, but slices may be missing."""
+    if len(images) < SMALLEST_STACK:
+        return False
+    ratio = np.diff(_along(images)) / _step(images)
+    return bool((np.abs(ratio - ratio.round()) <= EVEN_WITHIN).all() and ratio.round().min() > 0)
+
+
+def _are_apart(first: Sequence[AxialImage], second: Sequence[AxialImage]) -> bool:
+    a, b = _step(first), _step(second)
+    return abs(a - b) > EVEN_WITHIN * max(a, b) or _shared(first, second) > min(a, b) * (1 + EVEN_WITHIN)
+
+
+def _shared(first: Sequence[AxialImage], second: Sequence[AxialImage]) -> float:
+    """Length of what two stacks both reach over, mm; passes that follow each other only touch."""
     a, b = _along(first), _along(second)
-    shared = min(a[-1], b[-1]) - max(a[0], b[0])
-    return shared > min(a[-1] - a[0], b[-1] - b[0]) / 2
+    return min(a[-1], b[-1]) - max(a[0], b[0])
+
+
+def _shorter(first: Sequence[AxialImage], second: Sequence[AxialImage]) -> float:
+    a, b = _along(first), _along(second)
+    return min(a[-1] - a[0], b[-1] - b[0])
+
+
+def _by_object(images: Sequence[AxialImage], most: int) -> list[Phase]:
+    """Stacks that multi-frame objects are; none where these do not hold each position once."""
+    parts: dict[str, list[AxialImage]] = defaultdict(list)
+    for image in images:
+        parts["" if image.slice.frame is None else str(image.slice.path)].append(image)
+    if not (1 < len(parts) <= most and all(map(_is_stack, parts.values()))):
+        return []
+    order = sorted(parts.values(), key=lambda part: (part[0].slice.sop_instance_uid, part[0].slice.path))
+    return [Phase(f"object {rank} of {len(order)}", part) for rank, part in enumerate(order, start=1)]
 
 
 def _by_rank(images: Sequence[AxialImage], places: Sequence[int], most: int) -> list[Phase]:

@@ -1,5 +1,6 @@
 """A CT slice derived from another: new pixels and geometry under the source's patient, study and frame of reference."""
 
+import math
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
 from copy import deepcopy
@@ -26,6 +27,7 @@ from ctsr.dicom.encode import (
     element_bytes,
     file_bytes,
     file_meta,
+    is_orientation,
     put,
     settled,
     text,
@@ -35,11 +37,13 @@ from ctsr.errors import ReadError, SeriesError
 from ctsr.files import write_atomically
 from ctsr.hashing import derived_uid
 from ctsr.series import PROGRAM
-from ctsr.volume import PaddingMask, Plane, VoxelsHU
+from ctsr.volume import PaddingMask, Plane, VoxelsHU, orientation_of
 
 MAX_SERIES_DESCRIPTION = 64
 MAX_DERIVATION_DESCRIPTION = 1024
 SERIES_NUMBER_STEP = 1000
+OTHER_STEP = 0.01
+"""Fraction of a step by which SpacingBetweenSlices may differ from it."""
 MAX_IS = 2**31 - 1
 NOT_CARRIED_OVER = "the header cannot be carried over to a derived slice: "
 
@@ -135,14 +139,14 @@ def derive_slice(
     Args:
         source: header of a classic slice, or of a frame from `ctsr.dicom.encode.classic_frame`.
         hu: ``(rows, columns)``, HU; stored rounded to whole HU, or coarser where 16 bits ask for it.
-        plane: where the new pixels lie; its shape is that of `hu`.
+        plane: where the new pixels lie, and which way round; its shape is that of `hu`.
         derivation: what was done, in words.
         padding: True where there is nothing; PixelPaddingValue then says so.
         instance_number: replaces the source's where given.
         frame: the frame of the source object, from 0, if it has several.
         thin: of a slice that lies between those of the source; `source` is then the header of the nearest.
-        slice_step: mm between neighbouring slices, which takes the place of a SpacingBetweenSlices that is not
-            positive; without it such an element is left out.
+        slice_step: mm between neighbouring slices, which takes the place of a SpacingBetweenSlices that says otherwise;
+            without it one that is not positive is left out.
 
     Raises:
         ReadError: the source's header lacks what identifies it, or holds it in a form that cannot be read.
@@ -153,8 +157,8 @@ def derive_slice(
         derived, source_uid = _public(source, _stays), str(source.SOPInstanceUID)
     _identify(derived, source, source_uid, derivation, frame, place=None if thin is None else thin.location)
     _explain(derived, source, derivation, ((source_uid, frame),) if thin is None else thin.sources)
-    _place(derived, plane)
-    _mend_negative_spacing(derived, source, slice_step)
+    _place(derived, source, plane)
+    _mend_spacing(derived, source, slice_step)
     if thin is not None:
         _place_between(derived, thin)
     _fill(derived, to_stored(hu, padding))
@@ -358,8 +362,14 @@ def _settled_program(derivation: Derivation) -> Dataset:
     return settled(program)
 
 
-def _place(derived: Dataset, plane: Plane) -> None:
+def _place(derived: Dataset, source: Dataset, plane: Plane) -> None:
     rows, columns = plane.shape
+    orientation = orientation_of(plane)
+    # As the source writes it where that is what the plane has. It is another one where the source lends its header to a
+    # volume that lies another way round, or has cosines that are no unit vectors.
+    given = _values(source, "ImageOrientationPatient")
+    if not is_orientation(given, orientation):
+        put(derived, text("ImageOrientationPatient", VR.DS, *map(decimal_string, orientation)))
     put(
         derived,
         _short("Rows", rows),
@@ -378,20 +388,21 @@ def _place_between(derived: Dataset, thin: ThinSlice) -> None:
     )
 
 
-def _mend_negative_spacing(derived: Dataset, source: Dataset, slice_step: float | None) -> None:
-    """Replace a SpacingBetweenSlices that is not positive, as some writers give it for tables that move in.
+def _mend_spacing(derived: Dataset, source: Dataset, slice_step: float | None) -> None:
+    """Replace a SpacingBetweenSlices that is not true, or is negative, as some writers give it for tables that move in.
 
-    DICOM forbids it in CT (PS3.3 C.7.6.2), and positions say the distance.
+    DICOM forbids the latter in CT (PS3.3 C.7.6.2), and positions say the distance.
     """
     try:
         distance = float("".join(_values(source, "SpacingBetweenSlices")) or "nan")
     except ValueError:
         return  # written as it was read, or left out by `save_slice`
-    if not distance <= 0:  # positive, or there is none
+    if math.isnan(distance):
         return
     if slice_step is None:
-        del derived["SpacingBetweenSlices"]
-    else:
+        if distance <= 0:
+            del derived["SpacingBetweenSlices"]
+    elif abs(distance - slice_step) > OTHER_STEP * slice_step:
         put(derived, text("SpacingBetweenSlices", VR.DS, decimal_string(slice_step)))
 
 

@@ -26,7 +26,7 @@ from ctsr.files import LONGEST_NAME_BYTES
 from ctsr.hashing import digest, pseudonym
 from ctsr.hu import HUOptions
 from ctsr.reporting import listed, safe_name
-from ctsr.series import Inventory, PatientExams, Series, SliceHeader, volume_stem
+from ctsr.series import Inventory, PatientExams, Series, SliceHeader, is_nifti, volume_stem
 from ctsr.volume import Plane, normal
 
 DEFAULT_MODEL = "ctsr-x2"
@@ -230,7 +230,7 @@ def read_reference(path: Path, wanted: Sequence[Chosen]) -> Series:
     series = only_series(path)
     if series.is_volume:
         raise UsageError(f"`reference` {path} has no patient or study; give a DICOM series of the same patient")
-    if np.dot(normal(volume.orientation), normal(series.orientation)) < PARALLEL_COSINE:
+    if abs(np.dot(normal(volume.orientation), normal(series.orientation))) < PARALLEL_COSINE:
         raise SeriesError(f"{volume.path}: its slices are not parallel to those of the reference {path}")
     ours, theirs = _extent(volume, series), _extent(series, series)
     if (ours[0] > theirs[1]).any() or (theirs[0] > ours[1]).any():
@@ -301,6 +301,25 @@ def patient_folders(patient_ids: Sequence[str]) -> dict[str, str]:
         mark = digest(patient_id, size=4).hex()
         names[patient_id] = name if is_own and is_short else f"{name[:40]}_{mark}"
     return names
+
+
+def result_format(
+    series: Series, out: Path, options: UpscaleOptions, *, alone: bool, has_headers: bool
+) -> Literal["dicom", "nifti"]:
+    """Choose the format of a result: the one asked for, else what the source or the name of the result says.
+
+    Raises:
+        UsageError: the source or the place of the result does not go with it.
+    """
+    lacks_headers = series.is_volume and not has_headers
+    kind = options.format or ("nifti" if lacks_headers or is_nifti(out) else "dicom")
+    if kind == "nifti" and has_headers:
+        raise UsageError("`reference` is for results in DICOM, and this one is NIfTI; leave it out, or name a folder")
+    if is_nifti(out) and kind == "dicom":
+        raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
+    if is_nifti(out) and not alone:
+        raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
+    return kind
 
 
 def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from ctsr.checkpoint import Meta, Model, of_kind
 from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL, SLICE_MODELS
-from ctsr.dicom.attributes import Attributes
-from ctsr.dicom.encode import slice_header
 from ctsr.documents import as_type
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.infer import SliceSuperResolver
@@ -20,9 +18,8 @@ from ctsr.infer.engine import Engine, Tiled, plan_tiles
 from ctsr.padding import SlicePixels, finer_plane, plane_of, slice_of, volume_of
 from ctsr.quality.noise import measure_noise
 from ctsr.reporting import SILENT, Progress
-from ctsr.series import Series
 from ctsr.series_quality import spread_indices
-from ctsr.through_plane import SAME_WITHIN, SliceGrid, SliceProfile, interpolation, parse_profile
+from ctsr.through_plane import SliceGrid, SliceProfile, interpolation, parse_profile
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
@@ -158,25 +155,17 @@ REMEDY = {
 
 
 def unusual_slices(
-    series: Series, grid: SliceGrid, notes: Sequence[str], meta: Meta | None, *, option: str = "slice_spacing"
+    grid: SliceGrid, notes: Sequence[str], meta: Meta | None, *, option: str = "slice_spacing"
 ) -> list[str]:
-    """One line for each thing about the slices that headers contradict, or that the model has not seen.
+    """One line for each thing about the slices that had to be assumed, or that the model has not seen.
 
     Args:
-        series: the source.
         grid: where its slices lie and are wanted.
         notes: what had to be assumed for the grid, which come first.
         meta: of the model between slices.
         option: what the slices were asked for with.
     """
     lines = list(notes)
-    if not series.is_volume:
-        stated = Attributes(slice_header(series.slices[0])).number("SpacingBetweenSlices")
-        if stated is not None and abs(abs(stated) - grid.distance) > SAME_WITHIN * grid.distance:
-            lines.append(
-                f"SpacingBetweenSlices says {abs(stated):g} mm, positions say {grid.distance:.4g} mm and are believed; "
-                "where the header is right, slices are missing or were moved: export the series again"
-            )
     if meta is None:
         return [
             *lines,

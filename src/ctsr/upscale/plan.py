@@ -10,6 +10,7 @@ import numpy as np
 from ctsr import __version__
 from ctsr.checkpoint import Model
 from ctsr.checkpoint.files import PACKED
+from ctsr.dicom.encode import COSINES_WITHIN
 from ctsr.dicom.variants import enhanced_series_uid, size_problem
 from ctsr.dicom.write import Derivation
 from ctsr.errors import CtsrError, UsageError
@@ -27,6 +28,7 @@ from ctsr.upscale import (
     difference,
     nearest_slice,
     patient_folders,
+    result_format,
     series_name,
     shown_name,
 )
@@ -206,6 +208,9 @@ class Job:
         extra += " anonymized 2" if options.anonymize else ""
         if self.reference is not None:  # whose UIDs do not tell one volume from another
             extra += f" of {self.series.identities[0]}"
+            # What stands under a UID made before may have the orientation of the reference.
+            same = np.allclose(self.series.orientation, self.reference.orientation, rtol=0, atol=COSINES_WITHIN)
+            extra += "" if same else " turned"
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}{extra}"
 
     @property
@@ -215,6 +220,8 @@ class Job:
         states = (f"{header.identity} {file_state(header.path)}" for header in headers)
         # Not in the settings: the one file is a conversion of the very slices that there would be without.
         form = ("enhanced",) if self.is_enhanced else ()
+        # Not in the settings, either: the series' UID has a correction in it, and names are not in the pixels.
+        form += (*self.series.variant, *(() if self.options.names or self.options.anonymize else ("no names",)))
         return digest(self.settings, *form, *states).hex()
 
     @property
@@ -375,7 +382,7 @@ def plan_series(
         job = Job(
             series=series,
             output=out if alone else out / folders[patient.patient_id] / name,
-            format=_format(series, out, options, alone=alone, has_headers=reference is not None),
+            format=result_format(series, out, options, alone=alone, has_headers=reference is not None),
             model=ModelName.of(model),
             engine=f"{engine} {tiling.label}" if tiling else engine,
             tiling=tiling,
@@ -415,21 +422,6 @@ def _size_problem(job: Job) -> str:
     size, memory = 2 * rows * columns * job.num_slices, job.options.memory_bytes
     problem = size_problem(size, memory) if job.is_enhanced else ""
     return f"{job.series.path}: {problem}" if problem else ""
-
-
-def _format(
-    series: Series, out: Path, options: UpscaleOptions, *, alone: bool, has_headers: bool
-) -> Literal["dicom", "nifti"]:
-    """Choose the format of a result: the one asked for, else what the source or the name of the result says."""
-    lacks_headers = series.is_volume and not has_headers
-    kind = options.format or ("nifti" if lacks_headers or is_nifti(out) else "dicom")
-    if kind == "nifti" and has_headers:
-        raise UsageError("`reference` is for results in DICOM, and this one is NIfTI; leave it out, or name a folder")
-    if is_nifti(out) and kind == "dicom":
-        raise UsageError(f"{out}: a NIfTI file holds no DICOM; name a folder, or choose `format=nifti`")
-    if is_nifti(out) and not alone:
-        raise UsageError(f"{out}: a source of several series needs a folder; or name one series as the source")
-    return kind
 
 
 def _between(series: Series, model: Model | None, engine: str, options: UpscaleOptions) -> tuple[Between | None, str]:

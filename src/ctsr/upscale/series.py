@@ -285,7 +285,6 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
             else:
                 assert job.between is not None, "made between slices"
                 warnings += unusual_slices(
-                    job.series,
                     job.between.grid,
                     job.between.notes,
                     network.between_meta,

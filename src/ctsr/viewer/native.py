@@ -320,7 +320,7 @@ class BetweenImages(PanelImages):
         assert setting.strength is not None
         noise = self._noise_of(series)
         option = setting.strength.slice_option
-        warnings = unusual_slices(series.source, _grid(series), series.notes, self._meta, option=option)
+        warnings = unusual_slices(_grid(series), series.notes, self._meta, option=option)
         return {
             "strength": {"denoise": setting.strength.denoise or 0.0, "sharpen": 0.0},
             "told": {"noise_hu": self._told_hu(series, setting)},
