@@ -36,10 +36,11 @@ from ctsr.evaluate.plan import domains_of, one_or_list, tag_of
 from ctsr.evaluate.runner import FAILURES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.evaluate.slices import chosen_planes, plane_of_volume
+from ctsr.evaluate.statistics import People
 from ctsr.evaluate.thin_series import SHOWN, series_name, thin_series
 from ctsr.files import file_state, write_json
 from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trials_between
-from ctsr.hashing import digest, rng_from
+from ctsr.hashing import digest, find_people, rng_from
 from ctsr.hu import HURange
 from ctsr.infer import Engine, EngineRequest, Int8Support, TorchEngine
 from ctsr.metrics import choose_metrics
@@ -132,6 +133,14 @@ class ThroughPlanePlan:
     def hu_range(self) -> HURange:
         """HU range of the first model."""
         return self.models[0].hu_range
+
+    @property
+    def people(self) -> People:
+        """As `ctsr.evaluate.statistics.patient_level` takes it."""
+        identities: dict[str, set[str]] = {}
+        for series in self.series:
+            identities.setdefault(series.patient_id, set()).update(series.identities)
+        return find_people(identities).leaders
 
     @property
     def cases(self) -> tuple[SliceCase, ...]:
