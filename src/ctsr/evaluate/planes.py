@@ -6,6 +6,7 @@ series. Rows reach the disk case by case; an interrupted evaluation is continued
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -93,6 +94,8 @@ class CaseRecord:
     """Put in between slices; empty without `hallucination`."""
     problem: str = ""
     """Why the case could not be measured; empty where it was."""
+    num_rows: int = 0
+    """Of `metrics.csv`."""
 
     @property
     def case(self) -> SliceCase:
@@ -330,7 +333,8 @@ def _measure(
     _study(plan, record, thick, (step, *series.pixel_spacing))
     if draw is not None:
         draw(MadeCase(series, case, thick, images))
-    return replace(record, thin_slices=thick.grid.num_wanted, thick_slices=thick.grid.count), rows
+    counts = {"thin_slices": thick.grid.num_wanted, "thick_slices": thick.grid.count, "num_rows": len(rows)}
+    return replace(record, **counts), rows
 
 
 def _study(
@@ -395,8 +399,11 @@ def _kept(plan: ThroughPlanePlan, folder: OutputFolder) -> tuple[list[CaseRecord
         records = as_type(parse_json((folder.path / CASES_JSON).read_bytes()), list[CaseRecord])
     except (OSError, ReadError):
         return [], []
-    whole = {record.key for record in records}
     rows = read_plane_rows(folder.metrics_csv, plan.metrics)
+    found = Counter(map(key_of, rows))
+    # Records reach the disk before rows do: a power cut may have taken some of a case's.
+    records = [record for record in records if found[record.key] == record.num_rows]
+    whole = {record.key for record in records}
     return records, [row for row in rows if key_of(row) in whole]
 
 
