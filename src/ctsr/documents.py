@@ -6,6 +6,7 @@ never a traceback, an endless computation or a value of another type in the midd
 
 import csv
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -189,16 +190,34 @@ def patient_names(root: Path) -> dict[str, str]:
     Raises:
         ReadError: the log is not one of `ctsr preprocess`.
     """
+    rows = _log_rows(root, "patient_id")
+    return {resampled_folder(row["patient_id"]): row["patient_id"] for row in rows}
+
+
+def _log_rows(root: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of the log of a preprocessed root, which has these columns and maybe others; none where there is none.
+
+    Raises:
+        ReadError: it is not one of `ctsr preprocess`, or not all of one.
+    """
     log = root / PREPROCESSING_LOG
     if not log.is_file():
-        return {}
+        return []
     try:
-        with log.open(newline="", encoding="utf-8") as lines:
-            return {resampled_folder(row["patient_id"]): row["patient_id"] for row in csv.DictReader(lines)}
-    except (KeyError, UnicodeDecodeError) as error:
-        raise ReadError(
-            f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
-        ) from error
+        # Spreadsheets put a mark before the first column.
+        lines = csv.DictReader(io.StringIO(log.read_bytes().decode("utf-8-sig"), newline=""))
+        rows = list(lines)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _no_log(log, one_line(error)) from error
+    if missing := [name for name in columns if name not in (lines.fieldnames or ())]:
+        raise _no_log(log, f"it has no column {missing[0]}")
+    if any(None in row.values() for row in rows):
+        raise _no_log(log, "a line of it was cut off")
+    return rows
+
+
+def _no_log(log: Path, why: str) -> ReadError:
+    return ReadError(f"{log} is not a log of `ctsr preprocess` ({why}); run that again, or move the file away")
 
 
 def _volume_name(source: str) -> str:
@@ -214,18 +233,13 @@ def upsampled_series(root: Path) -> dict[str, tuple[float, float]]:
     Raises:
         ReadError: the log is not one of `ctsr preprocess`.
     """
-    log = root / PREPROCESSING_LOG
     found: dict[str, tuple[float, float]] = {}
-    if not log.is_file():
-        return found
+    columns = ("upsampled", "output", "source", "new_series_uid", "orig_row_mm", "new_row_mm")
     try:
-        with log.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                if row["upsampled"] == "true":
-                    file = f"{row['output']}/{_volume_name(Path(row['source']).name)}"
-                    found[row["new_series_uid"] or file] = float(row["orig_row_mm"]), float(row["new_row_mm"])
-    except (KeyError, ValueError) as error:
-        raise ReadError(
-            f"{log} is not a log of `ctsr preprocess` ({error!r}); run that again, or move the file away"
-        ) from error
+        for row in _log_rows(root, *columns):
+            if row["upsampled"] == "true":
+                file = f"{row['output']}/{_volume_name(Path(row['source']).name)}"
+                found[row["new_series_uid"] or file] = float(row["orig_row_mm"]), float(row["new_row_mm"])
+    except ValueError as error:
+        raise _no_log(root / PREPROCESSING_LOG, one_line(error)) from error
     return found

@@ -192,6 +192,11 @@ class People:
     notes: tuple[str, ...] = ()
     """A line for each PatientID that several people share, or folders without proof that they are one person."""
 
+    @property
+    def leaders(self) -> dict[str, str]:
+        """The name that stands for all of a person's: the first of the group, for those in a group."""
+        return {name: group[0] for group in self.groups for name in group}
+
 
 def find_people(patients: Mapping[str, Collection[str]]) -> People:
     """Tell which of the patients are one person, from the identities of each.
@@ -237,7 +242,7 @@ def count_people(exams: Iterable[Collection[str]]) -> int:
         bare[str(number)] = {":".join(identity.split(":")[:2]) for identity in told}
         if any(identity.startswith(PATIENT) for identity in identities):
             named.append(str(number))
-    leaders = {name: group[0] for group in find_people(bare).groups for name in group}
+    leaders = find_people(bare).leaders
     return len({leaders.get(name, name) for name in named})
 
 

@@ -8,13 +8,14 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import platformdirs
 
@@ -122,6 +123,45 @@ def check_apart(source: Path, target: Path) -> None:
             f"the output {target} and the input {source} are inside one another: originals and results would mix; "
             "choose a separate folder"
         )
+
+
+_claimed: dict[Path, BinaryIO] = {}
+"""Lock files that this process holds."""
+
+
+def claim(lock: Path, problem: str) -> None:
+    """Keep out other processes that claim `lock`, until `release` or the end of this process, however it ends.
+
+    Args:
+        lock: a file in a folder that exists; made where it is missing, and left there.
+        problem: what the others are told: `runs/one: another training writes into it now`.
+
+    Raises:
+        UsageError: another process has it.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl  # there is none on Windows
+
+    lock = lock.resolve()
+    if lock in _claimed:
+        return
+    file = lock.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise UsageError(f"{problem}; wait for it, or name another folder") from error
+    except OSError:  # a file system that knows no locks
+        file.close()
+        return
+    _claimed[lock] = file
+
+
+def release(lock: Path) -> None:
+    """End what `claim` began."""
+    if file := _claimed.pop(lock.resolve(), None):
+        file.close()
 
 
 def check_free(target: Path, *models: Path, overwrite: bool = False) -> None:

@@ -306,7 +306,7 @@ POLICY = {
     DefectKind.SEVERAL_EXAMS:      (FINE,   WARN,   FINE,   FINE,   FINE,   WARN,   WARN),
     DefectKind.MISSING_RESCALE:    (REFUSE, REFUSE, FINE,   REFUSE, REFUSE, REFUSE, REFUSE),
     DefectKind.DIFFERING_RESCALE:  (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
-    DefectKind.IMPLAUSIBLE_HU:     (WARN,   REFUSE, FINE,   REFUSE, REFUSE, WARN,   REFUSE),
+    DefectKind.IMPLAUSIBLE_HU:     (WARN,   REFUSE, WARN,   REFUSE, REFUSE, WARN,   REFUSE),
     DefectKind.SHIFTED_HU:         (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.CUT_OFF_HU:         (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.MISSING_GEOMETRY:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
@@ -315,7 +315,7 @@ POLICY = {
     DefectKind.REPEATED_UID:       (FINE,   REFUSE, FINE,   WARN,   WARN,   FINE,   REFUSE),
     DefectKind.UNSTATED_UNITS:     (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.LOSSY_COMPRESSION:  (FINE,   FINE,   FINE,   WARN,   WARN,   FINE,   FINE),
-    DefectKind.SUPER_RESOLVED:     (FINE,   WARN,   FINE,   REFUSE, REFUSE, WARN,   WARN),
+    DefectKind.SUPER_RESOLVED:     (FINE,   WARN,   WARN,   REFUSE, REFUSE, WARN,   WARN),
     DefectKind.SINGLE_SLICE:       (WARN,   FINE,   FINE,   FINE,   FINE,   FINE,   FINE),
 }  # fmt: skip
 """For each defect, what each of `COMMANDS` does about it."""

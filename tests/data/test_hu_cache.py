@@ -3,6 +3,7 @@
 import os
 import pickle
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -103,6 +104,40 @@ def test_a_series_that_cannot_be_decoded_leaves_nothing_and_does_not_stop_the_ot
     assert "bad" in failure
     assert "IM2" in failure
     assert not list((tmp_path / "store").rglob("*.part"))
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "pixels without an end": lambda folder: _cut(folder / "hu.npy"),
+    "no pixels": lambda folder: (folder / "hu.npy").write_bytes(b""),
+    "other bytes": lambda folder: (folder / "hu.npy").write_bytes(b"PK" + bytes(200)),
+    "pixels of another shape": lambda folder: np.save(folder / "hu.npy", np.zeros((5, 32, 32), "<i2")),
+    "pixels of another type": lambda folder: np.save(folder / "hu.npy", np.zeros((5, 64, 64), np.float32)),
+    "no map of the body": lambda folder: (folder / "body.npy").unlink(),
+    "a map without an end": lambda folder: _cut(folder / "body.npy"),
+    "no doubts": lambda folder: (folder / "doubts.json").unlink(),
+    "doubts without an end": lambda folder: _cut(folder / "doubts.json"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_stored_series_that_was_damaged_is_decoded_again(
+    paths: list[Path], tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """It was a traceback in the middle of a training, or the fault of the exam, for ever."""
+    series, store = series_of(paths), tmp_path / "store"
+    folder = open_series(series, store).folder
+    damage(folder)
+    opened = open_all([series], store, "train")
+    assert opened.failures == ()
+    (stored,) = opened.series
+    assert stored.folder == folder
+    assert np.array_equal(np.load(folder / "hu.npy")[2], stored.hu[2])
+    assert np.array_equal(stored.slice_hu(2), read_slice(series, 2).hu)
+    assert stored.body.shape == (5, 8, 8)
 
 
 def test_what_a_killed_decode_left_is_removed_once_nobody_can_be_at_it(paths: list[Path], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Roots: raw or preprocessed, one or several, a patient goes by the name of his source's folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -8,7 +9,7 @@ import pytest
 
 from ctsr.data.datasets import open_exams, open_roots
 from ctsr.data.split import PARTS, split_patients
-from ctsr.documents import patient_names
+from ctsr.documents import PREPROCESSING_LOG, patient_names, upsampled_series
 from ctsr.errors import MissingInputError, ReadError, SplitError
 from ctsr.preprocess import preprocess
 from tests.made.ct import body, save_series
@@ -147,3 +148,37 @@ def test_a_volume_that_was_compressed_anew_is_left_out_as_a_copy_is(tmp_path: Pa
     patients = open_roots([tmp_path], progress=listener).usable
     assert [patient.patient_id for patient in patients] == ["anna"]
     assert any("boris: 1 series are copies of series in" in note for note in listener.notes)
+
+
+GOOD_LOG = (
+    "patient_id,orig_row_mm,new_row_mm,upsampled,new_series_uid,source,output\n"
+    "anna,0.9,0.8,true,1.2.3,anna/s1,annapp/s1\n"
+    "bert,0.7,0.8,false,1.2.4,bert/s1,bertpp/s1\n"
+)
+
+
+def test_a_log_is_known_as_spreadsheets_save_it(tmp_path: Path) -> None:
+    for content in (GOOD_LOG, GOOD_LOG.replace("\n", "\r\n"), "\ufeff" + GOOD_LOG, GOOD_LOG.rstrip("\n")):
+        (tmp_path / PREPROCESSING_LOG).write_bytes(content.encode())
+        assert patient_names(tmp_path) == {"annapp": "anna", "bertpp": "bert"}
+        assert upsampled_series(tmp_path) == {"1.2.3": (0.9, 0.8)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        GOOD_LOG[:-40].encode(),
+        GOOD_LOG.replace(",", ";").encode(),
+        GOOD_LOG.encode("utf-16"),
+        (GOOD_LOG + "x" * 200_000 + "\n").encode(),
+        GOOD_LOG.replace("anna,0.9", "anna").encode(),
+    ],
+    ids=["empty", "cut off", "semicolons", "UTF-16", "endless", "short line"],
+)
+@pytest.mark.parametrize("read", [patient_names, upsampled_series])
+def test_a_log_that_is_not_whole_is_one_line(tmp_path: Path, content: bytes, read: Callable[[Path], object]) -> None:
+    """An empty one was a raw root, whose patients had other names, seeds and splits."""
+    (tmp_path / PREPROCESSING_LOG).write_bytes(content)
+    with pytest.raises(ReadError, match=r"is not a log of `ctsr preprocess` .*; run that again, or move the file away"):
+        read(tmp_path)

@@ -55,6 +55,33 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
         assert read_rows(path) == rows[:1]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (",7,1,", ",seven,1,"),
+        (",7,1,", f",{'9' * 5000},1,"),
+        (",-2.5,", ",here,"),
+        (",0.25,", ",nan,"),
+        (",0.25,", ",-inf,"),
+        (",0.25,", ",,"),
+        (",0.25,", ",0.25\0,"),
+        (",0.25,", ",0.2\xff5,"),
+        ("anna,", f"{'x' * 200_000},"),
+        (",0.25,0.25,0.25", ""),
+        ("1.2.3,7,1", "1.2.3"),
+    ],
+    ids=["word", "digits", "place", "nan", "inf", "empty", "zero byte", "no UTF-8", "endless", "short", "columns"],
+)
+def test_a_line_that_holds_something_else_counts_for_none(tmp_path: Path, before: str, after: str) -> None:
+    """Its slice is computed again; it was a traceback, or NaN among the values."""
+    path, rows = tmp_path / "metrics.csv", [row(ref(index=i), METHODS[0], 0.25) for i in range(3)]
+    first, damaged, last = to_csv(rows, COLUMNS).splitlines(keepends=True)[1:]
+    assert before in damaged
+    text = to_csv([], COLUMNS) + first + damaged.replace(before, after, 1) + last
+    path.write_bytes(text.encode("latin-1"))
+    assert read_rows(path) in (rows[:1] + rows[2:], rows[:1])
+
+
 def test_a_file_with_other_columns_is_not_taken_for_ours(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\n", encoding="utf-8")
     with pytest.raises(ReadError, match="columns"):

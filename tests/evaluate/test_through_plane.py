@@ -213,6 +213,19 @@ def test_an_interrupted_evaluation_is_continued_to_the_same_rows(tmp_path: Path,
     assert again.records[0].seconds  # what is known of the first series has survived
 
 
+def test_a_case_whose_rows_were_lost_in_part_is_measured_again(tmp_path: Path, tested: ModelUnderTest) -> None:
+    """Records reach the disk before rows: after a power cut, means were of the planes that were left."""
+    root = save_thin(save_thin(tmp_path / "exams", "bert"), "cleopatra")
+    whole = evaluate_through_plane([tested], options(root, output_dir=tmp_path / "whole"))
+    cut = options(root, output_dir=tmp_path / "cut")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_through_plane([tested], cut, Listener(stop_in="cleopatra, slices of 3 mm every 3 mm"))
+    (table,) = (tmp_path / "cut").glob("*/metrics.csv")
+    table.write_text("".join(table.read_text(encoding="utf-8").splitlines(keepends=True)[:-3]), encoding="utf-8")
+    again = evaluate_through_plane([tested], cut)
+    assert (again.folder / "metrics.csv").read_bytes() == (whole.folder / "metrics.csv").read_bytes()
+
+
 def test_the_command_shows_the_table_and_its_config_repeats_it(
     tmp_path: Path, tested: ModelUnderTest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

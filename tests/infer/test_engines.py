@@ -95,6 +95,27 @@ def test_a_conversion_that_was_damaged_is_made_again(generator: Model, tmp_path:
 
 
 @pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize("file", ["model.bin", "model.xml"])
+def test_a_conversion_of_which_a_bit_has_changed_is_made_again(generator: Model, tmp_path: Path, file: str) -> None:
+    """OpenVINO reads it as it is: a weight of another exponent, or another padding, and other HU."""
+    xml = converted(generator.net, tmp_path)
+    path = xml.parent / file
+    content = path.read_bytes()
+    if file == "model.bin":
+        damaged = bytearray(content)
+        damaged[403] ^= 1
+        path.write_bytes(damaged)
+    else:
+        path.write_bytes(content.replace(b'pads_begin="1, 1"', b'pads_begin="0, 2"', 1))
+    changed = path.read_bytes()
+    assert changed != content
+    image = torch.rand(1, 1, 24, 20, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    answer = OpenvinoEngine(converted(generator.net, tmp_path))(image)
+    assert path.read_bytes() != changed
+    assert torch.allclose(answer, TorchEngine(generator.net)(image), atol=1e-5)
+
+
+@pytest.mark.usefixtures("openvino")
 def test_a_converted_network_is_kept_by_its_weights(generator: Model, tmp_path: Path) -> None:
     first = converted(generator.net, tmp_path)
     written = first.stat().st_mtime_ns

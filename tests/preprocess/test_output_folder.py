@@ -1,18 +1,27 @@
 """What the output folder holds and says at any moment, and after runs over odd roots."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.misc import is_dicom
 
 from ctsr.cli.main import main
 from ctsr.data.datasets import open_roots
+from ctsr.dicom.write import save_slice
 from ctsr.documents import patient_names
+from ctsr.errors import UsageError
 from ctsr.exams import scan
+from ctsr.nifti import save_volume
 from ctsr.preprocess import preprocess
+from ctsr.volume import Grid
 from tests.made.ct import body, ct_slice, save, save_series
 from tests.made.listener import Listener
 from tests.made.logs import rows_of
@@ -144,3 +153,68 @@ def test_headers_read_in_other_processes_tell_the_same(tmp_path: Path) -> None:
     rows = [preprocess(root, tmp_path / f"out{n}", workers=n, progress=listener).rows for n in (1, 2)]
     assert rows[0] == rows[1]
     assert [(row.patient_id, row.num_slices) for row in rows[0]] == [("P0", 20), ("P1", 20), ("P2", 20)]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from ctsr.preprocess.manifest import Manifest
+with Manifest(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_that_another_preprocess_writes_into_is_refused_until_that_ends(root: Path, tmp_path: Path) -> None:
+    """Two at once wrote logs that knew nothing of one another's series, and mixed settings."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", HOLDER, str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UsageError, match="another `ctsr preprocess` writes into it now; wait for it, or name"):
+            preprocess(root, out, workers=1)
+        assert not list(out.rglob("*.dcm"))
+        holder.kill()
+    for _ in range(2):
+        assert preprocess(root, out, workers=1).failed == 0
+
+
+def test_a_slice_that_reads_back_otherwise_is_not_left_and_stops_no_other(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_worse(dataset: Dataset, path: Path) -> tuple[str, ...]:
+        left_out = save_slice(dataset, path)
+        written = dcmread(path)
+        if written.InstanceNumber == 1:
+            pixels = written.pixel_array.copy()
+            pixels[pixels.shape[0] // 2, pixels.shape[1] // 2] += 1
+            written.PixelData = pixels.tobytes()
+            written.save_as(path)
+        return left_out
+
+    monkeypatch.setattr("ctsr.preprocess.slices.save_slice", save_worse)
+    listener, out = Listener(), tmp_path / "out"
+    preprocess(root, out, workers=1, progress=listener)
+    (line, *_) = [note for note in listener.notes if "read back, its HU differ from those computed" in note]
+    assert "slices failed, the first" in line
+    made = [path for path in out.rglob("*") if path.is_file() and is_dicom(path)]
+    assert [dcmread(path).InstanceNumber for path in made] == [2, 2, 2]
+    monkeypatch.undo()
+    assert preprocess(root, out, workers=1).failed == 0
+
+
+def test_a_volume_that_reads_back_otherwise_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save_worse(path: Path, values: npt.NDArray[np.int16], grid: Grid, **further: Any) -> None:
+        values = values.copy()
+        values[1, 2, 3] += 1
+        save_volume(path, values, grid, **further)
+
+    hu = np.stack([body(32, seed=seed) for seed in range(3)]).astype(np.int16)
+    (tmp_path / "root" / "anna").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(hu.T, np.diag([0.5, 0.5, 2.0, 1.0])), tmp_path / "root" / "anna" / "ct.nii.gz")
+    monkeypatch.setattr("ctsr.nifti.save_volume", save_worse)
+    report = preprocess(tmp_path / "root", tmp_path / "out", workers=1)
+    assert report.failed == 1
+    assert "read back, it holds other values than were written" in report.rows[0].reason
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))

@@ -222,6 +222,18 @@ def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
     assert one.series_uids == {"1.3.1", "1.3.2"}
 
 
+def test_a_slice_that_cannot_be_read_costs_the_calibration_nothing_else(tmp_path: Path) -> None:
+    """Of what is left of it, and of other states of any slice that is used, another network is made."""
+    root = save_patients(tmp_path / "exams", ("anna", "bert"), slices=5, size=40)
+    generator = load_model(save_model(tmp_path / "model" / "best.pth"))
+    whole = ExamSlices.below(root)
+    (middle,) = {series.slices[2].path for series in whole.series if series.patient_id == "anna"}
+    before = whole.key(generator)
+    middle.write_bytes(middle.read_bytes()[:-500])
+    assert whole.key(generator) != before
+    assert [image.shape for image in whole.images(generator)] == [(1, 1, 20, 20)] * 4 + [(1, 1, 40, 40)]
+
+
 def test_the_synthetic_calibration_is_the_same_on_every_run(tmp_path: Path) -> None:
     model = load_model(save_model(tmp_path / "best.pth"))
     one, other = SyntheticSlices(), SyntheticSlices()

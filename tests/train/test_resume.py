@@ -1,18 +1,24 @@
 """What a continued run keeps: its split, its options unless they are named, the sums of its steps."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from ctsr.checkpoint import load_checkpoint
 from ctsr.cli.main import main
 from ctsr.data.split import PARTS
 from ctsr.errors import CtsrError, UsageError
-from ctsr.train import TrainOptions
+from ctsr.hashing import derived_uid
+from ctsr.train import FinetuneOptions, TrainOptions
 from ctsr.train import run as module
+from ctsr.train.finetune import finetune
 from ctsr.train.run import train
+from tests.made.exams import save_patient, save_patients
+from tests.made.listener import Listener
 
 
 def write_split(path: Path, **parts: list[str]) -> Path:
@@ -77,3 +83,63 @@ def test_a_run_may_be_continued_with_its_own_degradation_spelled_out(
     assert main([*resume, "--epochs", "2", "--degradation", "blur"]) == 0
     assert main([*resume, "--epochs", "3", "--degradation", "clean"]) == 2
     assert "the degradation asked for is not that of the run" in capsys.readouterr().err
+
+
+def with_other_studies(root: Path, target: Path, *, grow: int = 0) -> Path:
+    """Exams of other people under the same names of folders, with `grow` slices more of each."""
+    for number, folder in enumerate(sorted(root.iterdir())):
+        count = 4 + grow
+        for path in save_patient(target, folder.name, slices=count, size=48, seed=number):
+            dataset = dcmread(path)
+            dataset.StudyInstanceUID, dataset.PatientID = derived_uid("other", folder.name), f"STRANGER {folder.name}"
+            dataset.save_as(path)
+    return target
+
+
+def test_whom_a_run_was_trained_on_is_known_after_its_data_was_replaced(options: TrainOptions, tmp_path: Path) -> None:
+    data = shutil.copytree(options.data_root[0], tmp_path / "data")
+    first = train(replace(options, data_root=(data,), epochs=1))
+    before = load_checkpoint(first.folder / "last.pth").meta.trained_identities
+    shutil.rmtree(data)
+    with_other_studies(options.data_root[0], data)
+    listener = Listener()
+    resumed = TrainOptions(resume=str(first.folder), epochs=2, store=options.store, device="cpu")
+    again = train(resumed, progress=listener)
+    after = load_checkpoint(again.folder / "last.pth").meta.trained_identities
+    assert set(before) < set(after)
+    assert len(after) == 2 * len(before)
+    (warning,) = [note for note in listener.notes if "is not what this run was trained on" in note]
+    assert "exams it has not seen, of " in warning
+
+
+def test_a_run_goes_on_with_more_slices_only_with_a_word(options: TrainOptions, tmp_path: Path) -> None:
+    data = shutil.copytree(options.data_root[0], tmp_path / "data")
+    first = train(replace(options, data_root=(data,), epochs=1))
+    shutil.rmtree(data)
+    save_patients(data, slices=5, size=48)
+    listener = Listener()
+    train(TrainOptions(resume=str(first.folder), epochs=2, store=options.store, device="cpu"), progress=listener)
+    (warning,) = [note for note in listener.notes if "is not what this run was trained on" in note]
+    assert "slices train 16, val 4 → train 20, val 5" in warning
+    assert "has not seen" not in warning
+
+
+def test_a_run_that_goes_on_with_its_own_data_is_not_warned_about(options: TrainOptions) -> None:
+    first = train(replace(options, epochs=1))
+    listener = Listener()
+    train(TrainOptions(resume=str(first.folder), epochs=2, store=options.store, device="cpu"), progress=listener)
+    assert not [note for note in listener.notes if "is not what this run was trained on" in note]
+
+
+def test_a_fine_tuning_says_so_as_well(finetuning: FinetuneOptions, tmp_path: Path) -> None:
+    data = shutil.copytree(finetuning.data_root[0], tmp_path / "data")
+    first = finetune(replace(finetuning, data_root=(data,), epochs=1))
+    listener = Listener()
+    resumed = FinetuneOptions(resume=str(first.folder), epochs=2, store=finetuning.store, device="cpu")
+    finetune(resumed, progress=listener)
+    assert not [note for note in listener.notes if "is not what this run was trained on" in note]
+    shutil.rmtree(data)
+    with_other_studies(finetuning.data_root[0], data, grow=1)
+    finetune(replace(resumed, epochs=3), progress=listener)
+    (warning,) = [note for note in listener.notes if "is not what this run was trained on" in note]
+    assert "has not seen" in warning

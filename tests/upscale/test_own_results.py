@@ -9,15 +9,17 @@ from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
 
 from ctsr.checkpoint import Model
-from ctsr.errors import SeriesError
+from ctsr.cli.main import main
+from ctsr.errors import MissingInputError, SeriesError
 from ctsr.exams import scan
 from ctsr.infer import EngineRequest
 from ctsr.preprocess import preprocess
+from ctsr.quantization.calibration import ExamSlices
 from ctsr.series import DefectKind, Series, check
 from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.run import upscale
 from tests.made.ct import body, ct_slice, save, save_thick_series
-from tests.made.exams import only_series
+from tests.made.exams import only_series, save_patient, save_patients
 from tests.made.listener import Listener
 from tests.needs import needs
 
@@ -99,3 +101,41 @@ def test_a_contribution_that_cannot_be_read_is_no_reason_to_leave_a_slice_out(tm
     ds.add_new("ContributingEquipmentSequence", "LO", "ctsr")
     ds.save_as(path)
     assert kinds(only_series(tmp_path)) == {DefectKind.SINGLE_SLICE}
+
+
+def test_split_physics_and_calibration_say_what_they_are_given(
+    series: Path, tmp_path: Path, bilinear: Model, between: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "mixed"
+    made = made_finer(series, root / "P2" / "finer", bilinear, between)
+    for name in ("P1", "P3", "P4"):
+        save_patient(root, name, slices=3, size=64, seed=int(name[1]))
+    words = "a result of `ctsr upscale`, whose detail a network made up"
+    assert main(["split", "--root", str(root), "--out_dir", str(tmp_path / "splits")]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert [line for line in warnings if words in line] == warnings
+    assert len(warnings) == 1
+    main(["physics", str(made)])
+    assert words in capsys.readouterr().err
+
+    listener = Listener()
+    found = ExamSlices.below(root, progress=listener)
+    assert [one.patient_id for one in found.series] == ["P1", "P3", "P4"]
+    (line,) = [note for note in listener.notes if note.startswith("left out of the calibration: ")]
+    assert words in line
+    with pytest.raises(MissingInputError, match=r"no usable CT series for INT8 calibration: .*a result of `ctsr"):
+        ExamSlices.below(made)
+
+
+def test_values_that_are_no_hu_are_said_at_the_split_and_set_no_scales(tmp_path: Path) -> None:
+    root = save_patients(tmp_path / "exams", ("anna", "bert", "cleo"), slices=3, size=64)
+    for path in save_patient(root, "dora", slices=3, size=64, seed=9):
+        dataset = dcmread(path)
+        dataset.RescaleSlope, dataset.RescaleIntercept = 0.001, 0
+        dataset.save_as(path)
+    listener = Listener()
+    found = ExamSlices.below(root, progress=listener)
+    assert [one.patient_id for one in found.series] == ["anna", "bert", "cleo"]
+    assert [note for note in listener.notes if "dora" in note and "left out of the calibration" in note]
+    (warning,) = check(only_series(root / "dora"), "split")
+    assert "dora" in warning

@@ -25,7 +25,7 @@ from ctsr.infer.engine import computes_bf16, is_installed
 from ctsr.upscale import UpscaleOptions, writers
 from ctsr.upscale.run import Report, upscale, watch
 from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
-from tests.made.exams import only_series
+from tests.made.exams import only_series, save_patient
 from tests.made.listener import Listener
 from tests.needs import needs
 from tests.oracles import dciodvfy_errors
@@ -617,3 +617,27 @@ def test_two_studies_under_one_series_uid_make_two_results(tmp_path: Path, bilin
 def test_a_nifti_result_says_that_it_is_not_for_diagnosis(series: Path, tmp_path: Path, bilinear: Model) -> None:
     assert run(series, tmp_path / "sr.nii", bilinear, format="nifti").failed == 0
     assert b"Not for diagnosis" in nib.load(tmp_path / "sr.nii").header["descrip"].item()
+
+
+def test_the_room_that_is_reckoned_with_is_that_of_series_that_are_not_refused(
+    tmp_path: Path, bilinear: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A series that needs more than the disk has, and is refused anyway, stopped all others."""
+    save_patient(tmp_path / "exams", "anna", slices=3, size=32)
+    for path in save_patient(tmp_path / "exams", "bert", slices=3, size=256, seed=1):
+        dataset = dcmread(path)
+        dataset.RescaleSlope, dataset.RescaleIntercept = 0.001, 0
+        dataset.save_as(path)
+    listener = Listener()
+    usage = shutil.disk_usage(tmp_path)._replace(free=200_000)
+    monkeypatch.setattr("ctsr.files.shutil.disk_usage", lambda _path: usage)
+    report = upscale(
+        tmp_path / "exams",
+        tmp_path / "out",
+        bilinear,
+        EngineRequest("torch"),
+        UpscaleOptions(picture=False),
+        progress=listener,
+    )
+    assert [bool(outcome.error) for outcome in report.outcomes] == [False, True]
+    assert [note for note in listener.notes if note.startswith("3 slices to write")]

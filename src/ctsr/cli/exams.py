@@ -20,7 +20,7 @@ from ctsr.hashing import find_people
 from ctsr.hu import HUOptions
 from ctsr.paths import native_path, resolve_path
 from ctsr.reporting import counted
-from ctsr.series import DefectKind, Excluded, Inventory, Series
+from ctsr.series import DefectKind, Excluded, Inventory, Series, check
 from ctsr.series_quality import SeriesQuality, SliceJudge, measure_series
 
 if TYPE_CHECKING:
@@ -331,6 +331,9 @@ class Split:
 
         roots = [resolve_path(root, progress=console) for root in self.root]
         patients = open_roots(roots, progress=console)
+        for series in (series for patient in patients.usable for series in patient.series):
+            for warning in check(series, "split"):
+                console.note(f"warning: {warning}")
         split = split_patients(patients.ids, self.seed, together=patients.people.groups, mix_ups=patients.mix_ups)
         for note in patients.people.notes:
             console.note(note)

@@ -18,7 +18,8 @@ import tyro
 from ctsr import __version__
 from ctsr.cli.console import Console
 from ctsr.cli.flags import canonical, flags_of, help_text, usage_error, with_flags
-from ctsr.cli.options import Common, config_flags, gathered, given_names, with_native_paths
+from ctsr.cli.idle import idle_flags
+from ctsr.cli.options import Common, config_flags, gathered, given_names, resolved, with_native_paths
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.files import FULL, REFUSED
 from ctsr.paths import VARIABLE, cache_place, native_path
@@ -132,6 +133,9 @@ def run_command(name: str, argv: list[str], *, prog: str) -> int:
         flags = list(flags_of(options_class(COMMANDS[name])))
         console.spelling = partial(with_flags, flags=flags)
         options = parse(COMMANDS[name], argv, prog=prog)
+        typed = given_names(canonical(argv, options_class(COMMANDS[name])))
+        for line in idle_flags(name, typed, resolved(options)):
+            console.note(f"warning: {line}")
         _place_cache(COMMANDS[name], options.common.cache_dir, console)
         status = options.run(console)
         console.repeat_device()

@@ -13,8 +13,8 @@ from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.exams import read_slice, scan
 from ctsr.hu import HUOptions
-from ctsr.paths import native_path, resolve_path
-from ctsr.series import Series
+from ctsr.paths import check_apart, native_path, resolve_path
+from ctsr.series import Series, check
 from ctsr.series_quality import spread_indices
 
 if TYPE_CHECKING:  # torch is imported when there is something to compute, not for `--help`
@@ -43,7 +43,7 @@ class Physics(HUOptions):
 
     ctsr physics PHANTOM/series1
 
-    ctsr physics PHANTOM/series1 --kind rods --slices 10:30 --model_path ctsr-x2 --out_dir measured
+    ctsr physics PHANTOM/series1 --kind rods --slices 10 30 --model_path ctsr-x2 --out_dir measured
     """
 
     source: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="SERIES")]] = None
@@ -69,6 +69,10 @@ class Physics(HUOptions):
         from ctsr.physics.real_scan import measure_scan
 
         series = self._series(console)
+        for warning in check(series, "view", assume_hu=self.assume_hu):
+            console.note(f"warning: {warning}")
+        if self.out_dir is not None:
+            check_apart(series.path, self.out_dir)
         pixels = [read_slice(series, index, assume_hu=self.assume_hu) for index in self._indices(series)]
         images = [found.hu for found in pixels]
         measured = {"as it is": measure_scan(images, series.pixel_spacing, kind=self.kind, center=self.center)}
@@ -103,10 +107,13 @@ class Physics(HUOptions):
         count = len(series.slices)
         if self.slices is None:
             return spread_indices(count)
-        indices = tuple(range(count)[slice(*self.slices)])
-        if not indices:
-            raise UsageError(f"--slices {self.slices[0]} {self.slices[1]}: the series has slices 0 to {count - 1}")
-        return indices
+        first, end = self.slices
+        if not 0 <= first < end <= count:
+            raise UsageError(
+                f"--slices {first} {end}: the series has slices 0 to {count - 1}; give the first, and the one after "
+                f"the last, at most {count}"
+            )
+        return tuple(range(first, end))
 
 
 def _enlarged(

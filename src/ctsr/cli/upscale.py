@@ -153,7 +153,8 @@ class Upscale:
 
         if self.calibration is None:
             return Int8Network(SyntheticSlices())
-        return Int8Network(ExamSlices.below(resolve_path(self.calibration, progress=console)))
+        root = resolve_path(self.calibration, progress=console)
+        return Int8Network(ExamSlices.below(root, assume_hu=self.options.assume_hu, progress=console))
 
 
 def show(console: Console, report: "Report", out: Path) -> None:

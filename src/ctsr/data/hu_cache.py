@@ -1,5 +1,6 @@
 """Cache of decoded series: int16 HU in memory-mapped files that all processes share."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.documents import as_type, parse_json
-from ctsr.errors import CtsrError, boundary
+from ctsr.errors import CtsrError, ReadError, boundary
 from ctsr.exams import read_slice
 from ctsr.files import atomic_folder, clear_leftovers, file_state, write_json
 from ctsr.hashing import digest
@@ -26,6 +27,7 @@ from ctsr.volume import PaddingMask
 VERSION = 4
 """Version of the layout on disk and of what is computed into it; part of every fingerprint."""
 
+HU_FILE, BODY_FILE = "hu.npy", "body.npy"
 DOUBTS = "doubts.json"
 """Beside the pixels: what is strange about the values of single slices."""
 
@@ -71,12 +73,12 @@ class StoredSeries:
     @property
     def hu(self) -> HU:
         """(slices, rows, columns), HU as int16, `PADDING` where nothing was reconstructed; read-only."""
-        return _mapped(self.folder, "hu.npy")
+        return _mapped(self.folder, HU_FILE)
 
     @property
     def body(self) -> npt.NDArray[np.bool_]:
         """(slices, ⌈rows/8⌉, ⌈columns/8⌉): True in the body."""
-        return _mapped(self.folder, "body.npy")
+        return _mapped(self.folder, BODY_FILE)
 
     def slice_hu(self, index: int) -> npt.NDArray[np.float32]:
         """(rows, columns), HU, padding as air."""
@@ -122,7 +124,7 @@ def open_all(
     Raises:
         CtsrError: a process that decodes was killed.
     """
-    stored = [_folder(item, store, assume_hu).is_dir() for item in series]
+    stored = [_is_whole(item, _folder(item, store, assume_hu)) for item in series]
     todo = [item for item, is_there in zip(series, stored, strict=True) if not is_there]
     attempt = partial(_try_open, store=store, assume_hu=assume_hu)
     few = sum(len(item.slices) for item in todo) <= FEW_SLICES
@@ -171,7 +173,7 @@ def open_series(series: Series, store: Path, *, assume_hu: bool = False) -> Stor
         # Pixels of patients: for the user's eyes only, unless the folder was made otherwise beforehand.
         store.mkdir(mode=PRIVATE_MODE, parents=True, exist_ok=True)
     clear_leftovers(folder.parent)
-    if not folder.is_dir():
+    if not _is_whole(series, folder):
         _build(series, folder, assume_hu)
     return StoredSeries(
         folder=folder,
@@ -202,10 +204,23 @@ def _fingerprint(series: Series, assume_hu: bool) -> str:
     return digest(VERSION, BLOCK, f"assume_hu {assume_hu}", *series.variant, *slices, size=10).hex()
 
 
+def _is_whole(series: Series, folder: Path) -> bool:
+    """Whether all of a series is in the store: a power cut or a failing disk may have left files without an end."""
+    shape = len(series.slices), series.rows, series.columns
+    blocks = shape[0], math.ceil(shape[1] / BLOCK), math.ceil(shape[2] / BLOCK)
+    try:
+        as_type(parse_json((folder / DOUBTS).read_bytes()), tuple[Defect, ...])
+        held = [np.lib.format.open_memmap(folder / name, mode="r") for name in (HU_FILE, BODY_FILE)]
+    except (OSError, EOFError, ValueError, ReadError):
+        return False
+    return [(array.shape, array.dtype) for array in held] == [(shape, np.dtype("<i2")), (blocks, np.dtype(np.bool_))]
+
+
 def _build(series: Series, folder: Path, assume_hu: bool) -> None:
     """Decode into a temporary folder and move it into place; when another process was faster, keep its work."""
     earlier = [entry for entry in folder.parent.glob("[!.]*") if entry != folder]
-    with atomic_folder(folder) as part:
+    # What is there and not whole goes; a whole one is that of a process that was faster.
+    with atomic_folder(folder, replace=not _is_whole(series, folder)) as part:
         _decode_into(series, part, assume_hu)
     for entry in earlier:
         shutil.rmtree(entry, ignore_errors=True)
@@ -217,7 +232,7 @@ def _decode_into(series: Series, folder: Path, assume_hu: bool) -> None:
     judge = SliceJudge(series, "train", assume_hu=assume_hu)
     shape = (len(series.slices), series.rows, series.columns)
     # Written, not mapped: a full disk is then an error that can be reported, where a mapping ends the process.
-    with (folder / "hu.npy").open("wb") as file:
+    with (folder / HU_FILE).open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": shape})
         for i in range(len(series.slices)):
             pixels = read_slice(series, i, assume_hu=assume_hu)
@@ -227,5 +242,5 @@ def _decode_into(series: Series, folder: Path, assume_hu: bool) -> None:
             bodies.append(body_blocks(rounded))
             stored = rounded if pixels.padding is None else np.where(pixels.padding, PADDING, rounded)
             file.write(stored.astype("<i2", copy=False).tobytes())
-    np.save(folder / "body.npy", np.stack(bodies))
+    np.save(folder / BODY_FILE, np.stack(bodies))
     write_json(folder / DOUBTS, [asdict(doubt) for doubt in doubts])

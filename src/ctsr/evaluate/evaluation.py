@@ -90,7 +90,7 @@ def evaluate(
     return Evaluation(
         folder=folder.path,
         domains=plan.domains,
-        num_patients=len(plan.patients),
+        num_patients=plan.num_patients,
         num_slices=len(plan.slices),
         means=tables.first.patient_level,
         model_methods=plan.model_methods,

@@ -6,9 +6,10 @@ import os
 import re
 import socket
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Literal, NamedTuple, Protocol, TextIO, TypeAlias, TypeVar, cast
@@ -16,7 +17,7 @@ from typing import Generic, Literal, NamedTuple, Protocol, TextIO, TypeAlias, Ty
 import psutil
 
 from ctsr.documents import as_type, parse_json
-from ctsr.errors import ReadError
+from ctsr.errors import DomainError, ReadError
 from ctsr.evaluate.slice_metrics import Domain
 from ctsr.evaluate.statistics import ImageRef, MeasuredImage, RowT
 from ctsr.files import new_folder, write_atomically, write_json
@@ -181,6 +182,7 @@ def on_domain(rows: Iterable[RowT], domain: Domain) -> list[RowT]:
 
 
 RowT_contra = TypeVar("RowT_contra", bound=MeasuredImage, contravariant=True)
+T = TypeVar("T")
 
 
 class CsvColumns(Protocol[RowT_contra]):
@@ -288,37 +290,52 @@ def to_csv(rows: Iterable[RowT], columns: CsvColumns[RowT], *, header: bool = Tr
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the rows of a `metrics.csv`, without a last line that was cut off.
+    """Read the rows of a `metrics.csv`; a line that was cut off, damaged or edited into something else counts for none.
 
     Raises:
         ReadError: the columns are not those of `Columns`.
     """
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
+    whole = _whole_lines(path)
     reader = csv.DictReader(io.StringIO(whole))
-    names = tuple(reader.fieldnames or ())
+    try:
+        names = tuple(reader.fieldnames or ())
+    except csv.Error:
+        names = ()
     between = names[len(KEY_COLUMNS) : -len(DOMAIN_COLUMNS)]
     metrics = tuple(name for name in between if name not in TOLD_COLUMNS)
     told = TOLD_COLUMNS if len(metrics) < len(between) else ()
     if whole and (names != (*KEY_COLUMNS, *told, *metrics, *DOMAIN_COLUMNS) or not set(metrics) <= set(METRICS)):
         raise ReadError(f"{path}: these are not the columns of a metrics.csv; remove the folder to evaluate again")
-    return list(_parsed(reader, metrics))
+    return list(_parsed(reader, partial(_row, metrics=metrics)))
 
 
-def _parsed(lines: Iterable[dict[str, str]], metrics: Sequence[str]) -> Iterator[Row]:
-    for line in lines:
-        ref = SliceRef(
-            patient_id=line["patient_id"],
-            series_uid=line["series_uid"],
-            deg_seed=int(line["deg_seed"]),
-            slice_index=int(line["slice_index"]),
-            sop_instance_uid=line["sop_instance_uid"],
-            z_mm=float(line["z_mm"]),
-        )
-        values = parse_metrics(line, metrics)
-        cells = [line.get(name, "") for name in TOLD_COLUMNS]
-        told = Told(float(cells[0]), float(cells[1])) if all(cells) else None
-        yield Row(ref, line["method"], values, line["window"], line["mask"], told)
+def _whole_lines(path: Path) -> str:
+    """The text of a file up to its last newline; what is no UTF-8 becomes a character that no value has."""
+    text = path.read_bytes().decode("utf-8", "replace")
+    return text[: text.rfind("\n") + 1]
+
+
+def _parsed(lines: Iterable[dict[str, str]], parse: Callable[[dict[str, str]], T]) -> Iterator[T]:
+    """What the lines hold, without those that hold something else."""
+    with suppress(csv.Error):  # a field without end: what follows it is not known either
+        for line in lines:
+            with suppress(DomainError, KeyError, TypeError, ValueError):
+                yield parse(line)
+
+
+def _row(line: Mapping[str, str], metrics: Sequence[str]) -> Row:
+    ref = SliceRef(
+        patient_id=line["patient_id"],
+        series_uid=line["series_uid"],
+        deg_seed=int(line["deg_seed"]),
+        slice_index=int(line["slice_index"]),
+        sop_instance_uid=line["sop_instance_uid"],
+        z_mm=float(line["z_mm"]),
+    )
+    values = parse_metrics(line, metrics)
+    cells = [line.get(name, "") for name in TOLD_COLUMNS]
+    told = Told(float(cells[0]), float(cells[1])) if all(cells) else None
+    return Row(ref, line["method"], values, line["window"], line["mask"], told)
 
 
 def parse_metrics(line: Mapping[str, str], metrics: Sequence[str]) -> dict[str, MetricValue]:
@@ -402,10 +419,9 @@ class PlaneColumns(MetricColumns):
 
 
 def read_plane_rows(path: Path, metrics: Sequence[str]) -> list[PlaneRow]:
-    """Read the rows of a `metrics.csv` of planes, without a last line that was cut off."""
-    text = path.read_text(encoding="utf-8")
-    lines = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-    return [_plane_row(line, metrics) for line in lines]
+    """Read the rows of a `metrics.csv` of planes, as `read_rows` those of slices; of other columns, none."""
+    lines = csv.DictReader(io.StringIO(_whole_lines(path)))
+    return list(_parsed(lines, partial(_plane_row, metrics=metrics)))
 
 
 def _plane_row(line: Mapping[str, str], metrics: Sequence[str]) -> PlaneRow:

@@ -150,6 +150,12 @@ class EvaluationPlan:
         return tuple(dict.fromkeys(planned.ref.patient_id for planned in self.slices))
 
     @property
+    def num_patients(self) -> int:
+        """Of the people in the plan: the folders of one person count once."""
+        people = self.caveats.people
+        return len({people.get(patient, patient) for patient in self.patients})
+
+    @property
     def stem(self) -> str:
         """The folder's name without its time: `test__best__globalHU_-1000_2000_on_test_set`."""
         split = self.options.split
@@ -177,7 +183,7 @@ class EvaluationPlan:
     @property
     def title(self) -> str:
         """Split, number of patients and slices, and model, as shown to readers."""
-        counts = f"{counted(len(self.patients), 'patient')}, {counted(len(self.slices), 'slice')}"
+        counts = f"{counted(self.num_patients, 'patient')}, {counted(len(self.slices), 'slice')}"
         return f"{self.options.split} set, {counts}, model {', '.join(map(short_name, self.model_methods))}"
 
     def with_only(self, numbers: Collection[int], failures: Sequence[str]) -> "EvaluationPlan":

@@ -6,6 +6,7 @@ series. Rows reach the disk case by case; an interrupted evaluation is continued
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -36,10 +37,11 @@ from ctsr.evaluate.plan import domains_of, one_or_list, tag_of
 from ctsr.evaluate.runner import FAILURES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.evaluate.slices import chosen_planes, plane_of_volume
+from ctsr.evaluate.statistics import People
 from ctsr.evaluate.thin_series import SHOWN, series_name, thin_series
 from ctsr.files import file_state, write_json
 from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trials_between
-from ctsr.hashing import digest, rng_from
+from ctsr.hashing import digest, find_people, rng_from
 from ctsr.hu import HURange
 from ctsr.infer import Engine, EngineRequest, Int8Support, TorchEngine
 from ctsr.metrics import choose_metrics
@@ -92,6 +94,8 @@ class CaseRecord:
     """Put in between slices; empty without `hallucination`."""
     problem: str = ""
     """Why the case could not be measured; empty where it was."""
+    num_rows: int = 0
+    """Of `metrics.csv`."""
 
     @property
     def case(self) -> SliceCase:
@@ -132,6 +136,14 @@ class ThroughPlanePlan:
     def hu_range(self) -> HURange:
         """HU range of the first model."""
         return self.models[0].hu_range
+
+    @property
+    def people(self) -> People:
+        """As `ctsr.evaluate.statistics.patient_level` takes it."""
+        identities: dict[str, set[str]] = {}
+        for series in self.series:
+            identities.setdefault(series.patient_id, set()).update(series.identities)
+        return find_people(identities).leaders
 
     @property
     def cases(self) -> tuple[SliceCase, ...]:
@@ -321,7 +333,8 @@ def _measure(
     _study(plan, record, thick, (step, *series.pixel_spacing))
     if draw is not None:
         draw(MadeCase(series, case, thick, images))
-    return replace(record, thin_slices=thick.grid.num_wanted, thick_slices=thick.grid.count), rows
+    counts = {"thin_slices": thick.grid.num_wanted, "thick_slices": thick.grid.count, "num_rows": len(rows)}
+    return replace(record, **counts), rows
 
 
 def _study(
@@ -386,8 +399,11 @@ def _kept(plan: ThroughPlanePlan, folder: OutputFolder) -> tuple[list[CaseRecord
         records = as_type(parse_json((folder.path / CASES_JSON).read_bytes()), list[CaseRecord])
     except (OSError, ReadError):
         return [], []
-    whole = {record.key for record in records}
     rows = read_plane_rows(folder.metrics_csv, plan.metrics)
+    found = Counter(map(key_of, rows))
+    # Records reach the disk before rows do: a power cut may have taken some of a case's.
+    records = [record for record in records if found[record.key] == record.num_rows]
+    whole = {record.key for record in records}
     return records, [row for row in rows if key_of(row) in whole]
 
 

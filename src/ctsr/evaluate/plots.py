@@ -14,7 +14,7 @@ from ctsr.evaluate.examples import Agreement, ExampleSlice
 from ctsr.evaluate.methods import BICUBIC, short_name
 from ctsr.evaluate.output_folder import Row, SliceRef
 from ctsr.evaluate.plan import EvaluationPlan
-from ctsr.evaluate.statistics import methods_of, patient_means
+from ctsr.evaluate.statistics import NOBODY, People, methods_of, patient_means
 from ctsr.figures import (
     ACCENT,
     COLORS,
@@ -60,7 +60,7 @@ def write_plots(rows: Sequence[Row], plan: EvaluationPlan, agreement: Mapping[st
     subtitle = f"{plan.title}, metrics in {plan.domains[0].title}"
     models = plan.model_methods
     figures: Mapping[str, Callable[[Sequence[Row], str], Figure]] = {
-        "bar": means_figure,
+        "bar": lambda rows, subtitle: means_figure(rows, subtitle, plan.caveats.people),
         "bar_patients": patients_figure,
         "box": box_figure,
         "position": position_figure,
@@ -73,19 +73,22 @@ def write_plots(rows: Sequence[Row], plan: EvaluationPlan, agreement: Mapping[st
     save_figure(agreement_figure(agreement, plan.title), folder / "bland_altman.png")
 
 
-def means_figure(rows: Sequence[Row], subtitle: str) -> Figure:
-    """Each method's mean over patients, and each patient's means joined by a line from method to method."""
+def means_figure(rows: Sequence[Row], subtitle: str, people: People = NOBODY) -> Figure:
+    """Each method's mean over patients, and each patient's means joined by a line from method to method.
+
+    `people` as for `ctsr.evaluate.statistics.patient_level`.
+    """
     methods = methods_of(rows)
     title = f"Mean over patients (large); one dot is one patient, a line joins it from method to method\n{subtitle}"
     figure, panels = _panels(rows, title, _height(methods))
     for axes, metric in panels:
-        by_method = [patient_means(rows, method, metric) for method in methods]
-        for patient in _patients(rows):
+        by_method = [patient_means(rows, method, metric, people) for method in methods]
+        for patient in by_method[0]:
             means = [(found[patient].value, place) for place, found in enumerate(by_method) if patient in found]
             line = [(value, place) for value, place in means if value is not None]
             axes.plot([v for v, _ in line], [p for _, p in line], color=PAIRED, linewidth=0.8, zorder=1)
         for place, method in enumerate(methods):
-            patients = _by_patient(rows, method, metric)
+            patients = [mean.value for mean in by_method[place].values() if mean.value is not None]
             if not patients:
                 continue
             mean, color = float(np.mean(patients)), _color(methods, method)
@@ -390,11 +393,6 @@ def _values(rows: Sequence[Row], method: str, metric: str) -> dict[SliceRef, flo
     """The metric of each slice that has a value."""
     own = (row for row in rows if row.method == method and metric in row.metrics)
     return {row.slice: value for row in own if (value := row.metrics[metric].value) is not None}
-
-
-def _by_patient(rows: Sequence[Row], method: str, metric: str) -> list[float]:
-    means = patient_means(rows, method, metric).values()
-    return [mean.value for mean in means if mean.value is not None]
 
 
 def _patients(rows: Sequence[Row]) -> list[str]:

@@ -190,9 +190,7 @@ def _overview(plan: EvaluationPlan, tables: ResultTables, pictures: Mapping[str,
         )
         for name in shown
     ]
-    who = (
-        f"{_patients(len(plan.patients))} of the {PARTS_IN_WORDS[plan.options.split]} part ({len(plan.slices)} slices)"
-    )
+    who = f"{_patients(plan.num_patients)} of the {PARTS_IN_WORDS[plan.options.split]} part ({len(plan.slices)} slices)"
     said = _compared(short_name(model), short_name(baseline), paired[shown[0]]) if shown else "no metric was computed"
     strip = next((name for name in STRIPS if name in pictures), "")
     return _Overview(f"On {who}, at ×{plan.model.scale}: {said}.", figures, strip, first.domain.title)
@@ -217,9 +215,7 @@ def _subtitle(plan: EvaluationPlan) -> str:
     """Which model the one name of the page stands for, where its family is that name; scale; how much was measured."""
     name = short_name(plan.model_methods[0])
     which = f"{name} is {plan.model.experiment_name}; " if len(plan.models) == 1 else ""
-    return (
-        f"{which}×{plan.model.scale} super-resolution of {len(plan.slices)} slices of {_patients(len(plan.patients))}"
-    )
+    return f"{which}×{plan.model.scale} super-resolution of {len(plan.slices)} slices of {_patients(plan.num_patients)}"
 
 
 @dataclass(frozen=True)
@@ -353,8 +349,8 @@ def _contents(
 
 
 def _interval_note(plan: EvaluationPlan) -> str:
-    if len(plan.patients) < FEWEST:
-        few = "1 patient is" if len(plan.patients) == 1 else f"{len(plan.patients)} patients are"
+    if plan.num_patients < FEWEST:
+        few = "1 patient is" if plan.num_patients == 1 else f"{plan.num_patients} patients are"
         return f"No interval is given: {few} too few, at least {FEWEST} are needed."
     note = "Small figures: 95 % confidence interval of the mean over patients."
     if len(plan.patients) < ENOUGH:

@@ -16,7 +16,8 @@ from ctsr.errors import SplitError
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.output_folder import DIRECTIONS, Direction, SliceRef
-from ctsr.hashing import rng_from, with_names
+from ctsr.evaluate.statistics import People
+from ctsr.hashing import find_people, rng_from, with_names
 from ctsr.hu import BLOCK, body_blocks
 from ctsr.metrics.perceptual import MA_CPU_SECONDS
 from ctsr.reporting import SILENT, Progress
@@ -47,6 +48,13 @@ class Caveats:
     """Those that a model was trained on."""
     upsampled: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     """Those with a reference that preprocessing upsampled → mm before and after, of the coarsest series."""
+    together: Sequence[Sequence[str]] = ()
+    """Those that are one person, by their headers, and count as one patient."""
+
+    @property
+    def people(self) -> People:
+        """As `ctsr.evaluate.statistics.patient_level` takes it."""
+        return {name: group[0] for group in self.together for name in group}
 
     def sentences(self, patients: Sequence[str]) -> list[str]:
         """One sentence for each caveat that applies to some of `patients`, with its mark."""
@@ -62,6 +70,9 @@ class Caveats:
                 f"‡ HR was upsampled by preprocessing: {', '.join(upsampled)}. It has less detail than its pixels "
                 "suggest, and every method comes out better."
             )
+        for group in self.together:
+            own = [name for name in group if name in patients]
+            found += [f"{', '.join(own)} are one patient, by their headers, and count as one."] if len(own) > 1 else []
         return found
 
     def marks(self, patient: str) -> str:
@@ -79,12 +90,13 @@ def _is_trained_on(patient: PatientExams, models: Sequence[ModelUnderTest]) -> b
 def find_caveats(
     exams: SplitExams, patients: Sequence[str], models: Sequence[ModelUnderTest], options: EvaluateOptions
 ) -> Caveats:
-    """Find the patients that a model was trained on, and the references that preprocessing upsampled.
+    """Find the patients that a model was trained on, references that preprocessing upsampled, folders of one person.
 
     Raises:
         ReadError: the log of a preprocessed root cannot be read.
     """
     chosen = [patient for patient in exams.patients if patient.patient_id in patients]
+    identities = {patient.patient_id: patient.identities for patient in chosen}
     trained = [patient.patient_id for patient in chosen if _is_trained_on(patient, models)]
     logs: dict[Path, Mapping[str, tuple[float, float]]] = {}
     upsampled: dict[str, tuple[float, float]] = {}
@@ -101,6 +113,7 @@ def find_caveats(
     return Caveats(
         tuple(options.shown(name) for name in trained),
         {options.shown(name): change for name, change in upsampled.items()},
+        [tuple(map(options.shown, group)) for group in find_people(identities).groups],
     )
 
 

@@ -101,6 +101,11 @@ class Statistics:
 Table: TypeAlias = dict[str, dict[str, Statistics]]
 """Method → metric → statistics."""
 
+People: TypeAlias = Mapping[str, str]
+"""Folder of a patient → the one that stands for all of this person's; see `ctsr.hashing.People.leaders`."""
+NOBODY: People = {}
+"""No person has several folders."""
+
 
 def statistics(values: Iterable[MetricValue], over: Over) -> Statistics:
     """Compute mean, spread, count and interval; exactly rounded sums make the order of the values irrelevant."""
@@ -201,19 +206,26 @@ def by_method(rows: Sequence[MeasuredImage], over: Over = "slices of several pat
     return table
 
 
-def patient_level(rows: Sequence[MeasuredImage]) -> Table:
-    """Statistics over patients, each counted once with the mean over the patient's slices."""
+def patient_level(rows: Sequence[MeasuredImage], people: People = NOBODY) -> Table:
+    """Statistics over patients, each counted once with the mean over the patient's slices.
+
+    Args:
+        rows: of one domain.
+        people: folder → the one that stands for all of this person's, where a person has several.
+    """
     table: Table = {}
     for method in methods_of(rows):
-        means = {name: patient_means(rows, method, name) for name in _metrics_of(rows)}
+        means = {name: patient_means(rows, method, name, people) for name in _metrics_of(rows)}
         table[method] = {name: statistics(of_patients.values(), "patients") for name, of_patients in means.items()}
     return table
 
 
-def patient_means(rows: Sequence[MeasuredImage], method: str, name: str) -> dict[str, MetricValue]:
-    """Patient → mean over slices."""
+def patient_means(
+    rows: Iterable[MeasuredImage], method: str, name: str, people: People = NOBODY
+) -> dict[str, MetricValue]:
+    """Patient → mean over slices; `people` as for `patient_level`."""
     own = (row for row in rows if row.method == method)
-    groups = _grouped(own, lambda row: row.slice.patient_id)
+    groups = _grouped(own, lambda row: people.get(row.slice.patient_id, row.slice.patient_id))
     means: dict[str, MetricValue] = {}
     for patient, group in groups.items():
         means[patient] = mean_of([row.metrics[name] for row in group])
@@ -256,20 +268,21 @@ STRATA: Mapping[str, Callable[[StoredSeries], str]] = {
 
 
 def strata(
-    rows: Sequence[MeasuredImage], series: Mapping[tuple[str, str], StoredSeries]
+    rows: Sequence[MeasuredImage], series: Mapping[tuple[str, str], StoredSeries], people: People = NOBODY
 ) -> dict[str, dict[str, Table]]:
     """Property → its value → statistics over the patients who have it; without properties that do not differ.
 
     Args:
         rows: of one domain.
         series: (patient, series UID in rows) → series.
+        people: as for `patient_level`.
     """
     tables: dict[str, dict[str, Table]] = {}
     for name, value_of in STRATA.items():
         values = {key: value_of(stored) for key, stored in series.items()}
         groups = _grouped(rows, lambda row, values=values: values[row.slice.patient_id, row.slice.series_uid])
         if len(groups) > 1:
-            tables[name] = {value: patient_level(groups[value]) for value in sorted(groups)}
+            tables[name] = {value: patient_level(groups[value], people) for value in sorted(groups)}
     return tables
 
 
@@ -296,7 +309,11 @@ def merit(better: Better, value: float) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model against one interpolation in one metric, paired by patient, each with the mean over slices."""
+    """One model against one interpolation in one metric, paired by patient, each with the mean over slices.
+
+    Over the slices on which both have a value: where an image equals the reference it has no PSNR, and a mean without
+    its best slices is not to be held against one with them.
+    """
 
     model: str
     baseline: str
@@ -322,24 +339,32 @@ def fewest_patients(comparisons: int) -> int:
     return math.ceil(1 - math.log2(LEVEL / comparisons))
 
 
-def compare(rows: Sequence[MeasuredImage], models: Sequence[str], baselines: Sequence[str]) -> list[Comparison]:
+def compare(
+    rows: Sequence[MeasuredImage], models: Sequence[str], baselines: Sequence[str], people: People = NOBODY
+) -> list[Comparison]:
     """Compare every model with every baseline in every metric.
 
     Args:
         rows: of one domain.
         models: names of methods in the rows.
         baselines: the same.
+        people: as for `patient_level`.
     """
     comparisons: list[Comparison] = []
     for model in models:
         for name in _metrics_of(rows):
-            tested = [_compared(rows, model, baseline, name, len(baselines)) for baseline in baselines]
+            tested = [_compared(rows, (model, baseline), name, len(baselines), people) for baseline in baselines]
             comparisons += _holm(tested)
     return comparisons
 
 
-def _compared(rows: Sequence[MeasuredImage], model: str, baseline: str, name: str, comparisons: int) -> Comparison:
-    ours, theirs = patient_means(rows, model, name), patient_means(rows, baseline, name)
+def _compared(
+    rows: Sequence[MeasuredImage], methods: tuple[str, str], name: str, comparisons: int, people: People
+) -> Comparison:
+    model, baseline = methods
+    shared = _with_values(rows, model, name) & _with_values(rows, baseline, name)
+    rows = [row for row in rows if row.slice in shared]
+    ours, theirs = patient_means(rows, model, name, people), patient_means(rows, baseline, name, people)
     pairs = [(ours[patient].value, theirs[patient].value) for patient in ours if patient in theirs]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     better = METRICS[name].better
@@ -365,6 +390,11 @@ def _compared(rows: Sequence[MeasuredImage], model: str, baseline: str, name: st
         return replace(comparison, note=f"{who}: with {tests} the test needs {fewest} to reach p < {LEVEL:g}")
     _, p_value = cast("tuple[float, float]", stats.wilcoxon(np.asarray(differences)))
     return replace(comparison, p_value=float(p_value))
+
+
+def _with_values(rows: Iterable[MeasuredImage], method: str, name: str) -> frozenset[ImageRef]:
+    """The images on which a method has a value of a metric."""
+    return frozenset(row.slice for row in rows if row.method == method and row.metrics[name].value is not None)
 
 
 def _holm(tested: Sequence[Comparison]) -> list[Comparison]:

@@ -13,7 +13,18 @@ from ctsr.evaluate.output_folder import OutputFolder, Row, SliceRef, Told, on_do
 from ctsr.evaluate.plan import EvaluationPlan, one_or_list
 from ctsr.evaluate.runner import told_in_hu
 from ctsr.evaluate.slice_metrics import Domain
-from ctsr.evaluate.statistics import Comparison, Table, by_method, by_patient, by_series, compare, patient_level, strata
+from ctsr.evaluate.statistics import (
+    NOBODY,
+    Comparison,
+    People,
+    Table,
+    by_method,
+    by_patient,
+    by_series,
+    compare,
+    patient_level,
+    strata,
+)
 from ctsr.hu import HURange
 from ctsr.metrics import METRICS
 
@@ -32,11 +43,11 @@ class RowTables:
     """Over patients, each counted once."""
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> "RowTables":
-        """Compute the tables."""
-        patients = {row.slice.patient_id for row in rows}
+    def of(cls, rows: Sequence[Row], people: People = NOBODY) -> "RowTables":
+        """Compute the tables; `people` as for `ctsr.evaluate.statistics.patient_level`."""
+        patients = {people.get(row.slice.patient_id, row.slice.patient_id) for row in rows}
         over = "slices of one patient" if len(patients) == 1 else "slices of several patients"
-        return cls(by_method(rows, over), by_patient(rows), by_series(rows), patient_level(rows))
+        return cls(by_method(rows, over), by_patient(rows), by_series(rows), patient_level(rows, people))
 
 
 @dataclass(frozen=True)
@@ -65,13 +76,14 @@ class ResultTables:
         series: dict[tuple[str, str], StoredSeries] = {}
         for planned in plan.slices:
             series[planned.ref.patient_id, planned.ref.series_uid] = planned.stored
-        first = RowTables.of(on_domain(rows, plan.domains[0]))
+        people = plan.caveats.people
+        first = RowTables.of(on_domain(rows, plan.domains[0]), people)
         domains: list[DomainTables] = []
         for domain in plan.domains:
             own = on_domain(rows, domain)
-            table = patient_level(own) if domains else first.patient_level
-            comparisons = compare(own, plan.model_methods, plan.baselines)
-            domains.append(DomainTables(domain, table, comparisons, strata(own, series)))
+            table = patient_level(own, people) if domains else first.patient_level
+            comparisons = compare(own, plan.model_methods, plan.baselines, people)
+            domains.append(DomainTables(domain, table, comparisons, strata(own, series, people)))
         return cls(first, domains)
 
 
@@ -92,7 +104,7 @@ def summary_document(plan: EvaluationPlan, tables: ResultTables, folder: OutputF
     return {
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "split": options.split,
-        "num_patients": len(plan.patients),
+        "num_patients": plan.num_patients,
         "num_slices": len(plan.slices),
         "patients": list(plan.patients),
         "methods": list(plan.methods),

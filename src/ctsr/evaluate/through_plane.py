@@ -206,7 +206,7 @@ def _tables(result: ThroughPlaneResult) -> Iterator[dict[str, Any]]:
         for direction in DIRECTIONS:
             for domain in result.plan.domains:
                 rows = [row for row in on_domain(result.rows, domain) if _is_of(row, case, direction)]
-                for method, by_metric in patient_level(rows).items():
+                for method, by_metric in patient_level(rows, result.plan.people).items():
                     for metric, found in by_metric.items():
                         yield {
                             **asdict(case),
@@ -233,9 +233,10 @@ def _summary(result: ThroughPlaneResult, folder: OutputFolder, figures: Sequence
             by_plane: dict[str, Any] = {}
             for direction in DIRECTIONS:
                 rows = [row for row in on_domain(result.rows, domain) if _is_of(row, case, direction)]
-                comparisons = compare(rows, plan.methods[len(BASELINES) :], list(BASELINES.values()))
+                models, baselines = plan.methods[len(BASELINES) :], list(BASELINES.values())
+                comparisons = compare(rows, models, baselines, plan.people)
                 by_plane[direction] = {
-                    "patient_level_aggregate": table_document(patient_level(rows)),
+                    "patient_level_aggregate": table_document(patient_level(rows, plan.people)),
                     "comparisons": [asdict(comparison) for comparison in comparisons],
                 }
             by_domain[domain.tag] = by_plane
@@ -331,7 +332,7 @@ def _domain_table(result: ThroughPlaneResult, rows: Sequence[PlaneRow], title: s
     shown = [name for name in HEADLINE if name in result.plan.metrics]
     cells: list[tuple[str, ...]] = []
     for direction in DIRECTIONS:
-        table = patient_level([row for row in rows if row.slice.plane == direction])
+        table = patient_level([row for row in rows if row.slice.plane == direction], result.plan.people)
         for method, found in table.items():
             cells.append((direction, method, *(metric_text(name, found[name].mean) for name in shown)))
     pi_kind = result.plan.perceptual.pi_kind
@@ -343,7 +344,7 @@ def _tissue_table(result: ThroughPlaneResult, rows: Sequence[PlaneRow]) -> list[
     if not names:
         return []
     cells: list[tuple[str, ...]] = []
-    for method, found in patient_level(rows).items():
+    for method, found in patient_level(rows, result.plan.people).items():
         biases = [found[f"BIAS_HU_{name}"].mean for name in names]
         cells.append((method, *(metric_text("BIAS_HU", bias) for bias in biases)))
     columns = ("method", *(TISSUES[name].text.replace("-", "−") for name in names))

@@ -17,8 +17,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ctsr.errors import UsageError
-from ctsr.files import atomic_folder
+from ctsr.documents import as_type, parse_json
+from ctsr.errors import ReadError, UsageError
+from ctsr.files import atomic_folder, write_json
 from ctsr.hashing import digest
 from ctsr.models import Architecture, receptive_radius
 from ctsr.models.conditioning import input_channels
@@ -260,7 +261,9 @@ GET_IT = "pip install '.[fast]' in the source folder of ctsr"
 """How to install OpenVINO."""
 LAYOUT = 1
 """Version of the cache's layout and of how networks are converted."""
-MODEL_XML = "model.xml"
+MODEL_XML, MODEL_BIN = "model.xml", "model.bin"
+SUMS = "sha256.json"
+"""Their sums, beside them in the cache."""
 EXAMPLE_SIDE = 16
 """LR pixels: the network is traced once on so small an image; height and width stay free."""
 
@@ -341,6 +344,7 @@ def kept(key: Sequence[str | int], make: Callable[[], nn.Module], cache: Path | 
         model = convert(make())
         with atomic_folder(folder, replace=True) as part:
             openvino.save_model(model, part / MODEL_XML, compress_to_fp16=False)
+            write_json(part / SUMS, sha256_of(part))
     return folder / MODEL_XML
 
 
@@ -391,14 +395,28 @@ def openvino_core() -> Any:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a converted network is there and can be read: a full disk or a power cut may have left half of one."""
-    if not (folder / MODEL_XML).is_file():
-        return False
+    """Whether a converted network is there and as it was written.
+
+    A full disk or a power cut may have left half of one; and where a bit of it has changed, OpenVINO would compute
+    other HU without a word.
+    """
     try:
-        openvino_core().read_model(folder / MODEL_XML)
-    except RuntimeError:
+        return as_type(parse_json((folder / SUMS).read_bytes()), dict[str, str]) == sha256_of(folder)
+    except (OSError, ReadError):
         return False
-    return True
+
+
+def sha256_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a converted network by name, in hexadecimal.
+
+    Raises:
+        OSError: one is missing.
+    """
+    found: dict[str, str] = {}
+    for name in (MODEL_XML, MODEL_BIN):
+        with (folder / name).open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _decline() -> None:

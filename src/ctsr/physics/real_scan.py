@@ -181,6 +181,8 @@ def wire_transfer(image: VoxelsHU, center: tuple[float, float], pixel_mm: float)
 
 def _around(image: VoxelsHU, center: tuple[float, float], reach: int) -> tuple[Values, Values]:
     """A square around a point less the mean of its rim, and each pixel's distance from the point."""
+    if not (math.isfinite(center[0]) and math.isfinite(center[1])):
+        raise DomainError(f"the wire's `center` needs two finite numbers, got {center[0]:g}, {center[1]:g}")
     row, column = round(center[0]), round(center[1])
     if min(row, column) < reach or row + reach >= image.shape[0] or column + reach >= image.shape[1]:
         raise DomainError(f"the wire at {center[0]:.0f}, {center[1]:.0f} lies within {reach} pixels of the border")

@@ -14,10 +14,11 @@ from ctsr.documents import PREPROCESSING_LOG, as_type, parse_json
 from ctsr.errors import ReadError
 from ctsr.files import file_state, to_json, write_atomically
 from ctsr.hashing import digest, pseudonym
+from ctsr.paths import claim, release
 from ctsr.reporting import one_line, printable
 from ctsr.series import Excluded
 
-MANIFEST = Path(".ctsr") / "preprocess.jsonl"
+MANIFEST, LOCK = Path(".ctsr") / "preprocess.jsonl", Path(".ctsr") / "lock"
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,21 @@ def fingerprint(source: Path, *settings: str) -> str:
 
 
 class Manifest:
-    """The finished files of one output folder; a context in which lines are appended as slices get done."""
+    """The finished files of one output folder; a context in which lines are appended as slices get done.
+
+    Raises:
+        UsageError: another process has it: two at once would write logs that know nothing of one another's series.
+    """
 
     def __init__(self, out_dir: Path) -> None:
         self._out_dir = out_dir
         self._path = out_dir / MANIFEST
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        claim(out_dir / LOCK, f"{out_dir}: another `ctsr preprocess` writes into it now")
         self._done = {entry.output: entry for entry in _read(self._path)}
         self._lines: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._rewrite()
         self._lines = self._path.open("a", encoding="utf-8")
         return self
@@ -59,6 +65,7 @@ class Manifest:
     ) -> None:
         if self._lines is not None:
             self._lines.close()
+        release(self._out_dir / LOCK)
 
     def holds(self, output: str, made_from: str) -> bool:
         """Whether `output` exists, is complete, and was made from exactly this source and these settings."""

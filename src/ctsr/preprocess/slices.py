@@ -1,7 +1,9 @@
 """What is to be made of which slice and under which name, and making it: the work of each process of the pool."""
 
+import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -9,10 +11,10 @@ import numpy as np
 
 from ctsr import __version__
 from ctsr.dicom import quiet
-from ctsr.dicom.encode import Compression, compress, slice_header, to_stored
+from ctsr.dicom.encode import Compression, compress, slice_header, to_stored, verify_slice
 from ctsr.dicom.write import Derivation, derive_slice, save_slice
 from ctsr.documents import resampled_folder
-from ctsr.errors import CtsrError, DomainError, boundary
+from ctsr.errors import CtsrError, DomainError, ReadError, boundary
 from ctsr.exams import HU_DEFECTS, read_slice, read_volume
 from ctsr.hashing import derived_uid, pseudonym
 from ctsr.padding import SlicePixels
@@ -326,7 +328,7 @@ def _attempt(chunk: TaskChunk, task: FileTask, judged: _JudgedSlices) -> FileRes
 
 def _make_volume(chunk: TaskChunk, task: FileTask) -> FileResult:
     # Imported here because it takes a fifth of a second to load, and most exams are DICOM.
-    from ctsr.nifti import save_volume
+    from ctsr.nifti import save_volume, verify_volume
 
     plan, settings = chunk.plan, chunk.settings
     volume = read_volume(plan.series)
@@ -344,7 +346,19 @@ def _make_volume(chunk: TaskChunk, task: FileTask) -> FileResult:
     # A resampled result of a network is one still; DICOM keeps its contributing equipment.
     words = plan.series.description if are_volume_words(plan.series.description) else ""
     save_volume(path, stored.values, grid, slope=stored.slope, intercept=stored.intercept, description=words)
+    with _removed_on_error(path):
+        verify_volume(path, grid, [zlib.crc32(values.tobytes()) for values in stored.values])
     return FileResult(task.output, size=path.stat().st_size)
+
+
+@contextmanager
+def _removed_on_error(path: Path) -> Generator[None]:
+    """Leave no file that says something else than it should when it is read again."""
+    try:
+        yield
+    except ReadError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _make_slice(chunk: TaskChunk, task: FileTask, judged: _JudgedSlices) -> FileResult:
@@ -368,4 +382,6 @@ def _make_slice(chunk: TaskChunk, task: FileTask, judged: _JudgedSlices) -> File
     path = chunk.out_dir / task.output
     compress(derived, settings.compress)
     left_out = save_slice(derived, path)
+    with _removed_on_error(path):
+        verify_slice(path, result.hu, result.padding, after)
     return FileResult(task.output, size=path.stat().st_size, left_out=left_out)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from ctsr.checkpoint import Model
-from ctsr.errors import DomainError, MissingInputError
+from ctsr.errors import DomainError, MissingInputError, ReadError, SeriesError
 from ctsr.exams import read_slice, scan
 from ctsr.files import file_state
 from ctsr.hashing import digest
 from ctsr.infer.engine import kept, weights_hash
 from ctsr.models import TRUNKS, Architecture, StateDict, build
 from ctsr.quantization.acceptance import kind_of_input, model_pairs
-from ctsr.series import Series
+from ctsr.reporting import SILENT, Progress
+from ctsr.series import Series, check
 from ctsr.volume import VoxelsHU
 
 VERSION = 3
@@ -27,6 +29,8 @@ VERSION = 3
 OUTLIERS = 2e-5
 """Fraction of values clipped at each end of a range: covering them would coarsen the steps of all others."""
 MAX_SERIES = 12
+MAX_REASONS = 3
+"""Series that a message names, where none can be used."""
 POSITIONS = (0.3, 0.7)
 """Positions of the calibration slices, as fractions of a series' length."""
 
@@ -62,20 +66,39 @@ class ExamSlices:
     series: tuple[Series, ...]
 
     @classmethod
-    def below(cls, root: Path) -> "ExamSlices":
-        """Use the first series below a folder.
+    def below(cls, root: Path, *, assume_hu: bool = False, progress: Progress = SILENT) -> "ExamSlices":
+        """Use the first series below a folder that could be trained on.
+
+        Args:
+            root: of exams.
+            assume_hu: take stored values for HU where a series has no rescale.
+            progress: told of series that are left out, or unusual.
 
         Raises:
             MissingInputError: there is no usable series.
         """
-        found = tuple(scan(root.absolute()).all_series())[:MAX_SERIES]
+        found: list[Series] = []
+        refused: list[str] = []
+        for series in scan(root.absolute(), progress=progress).all_series():
+            try:
+                for warning in check(series, "train", assume_hu=assume_hu):
+                    progress.note(f"warning: {warning}")
+                found.append(series)
+            except SeriesError as error:
+                refused.append(str(error))
+                progress.note(f"left out of the calibration: {error}")
+            if len(found) == MAX_SERIES:
+                break
         if not found:
-            raise MissingInputError(f"{root}: no usable CT series for INT8 calibration")
-        return cls(found)
+            reasons = f": {'; '.join(refused[:MAX_REASONS])}" if refused else ""
+            raise MissingInputError(f"{root}: no usable CT series for INT8 calibration{reasons}")
+        return cls(tuple(found))
 
     def key(self, model: Model) -> str:
         """See `Calibration`."""
-        states = [f"{series.series_uid} {file_state(series.slices[0].path)}" for series in self.series]
+        states = [
+            f"{series.series_uid} {index} {file_state(series.slices[index].path)}" for series, index in self._used
+        ]
         return digest(kind_of_input(model), *states).hex()
 
     @property
@@ -84,17 +107,37 @@ class ExamSlices:
         return frozenset(series.series_uid for series in self.series)
 
     def images(self, model: Model) -> Sequence[npt.NDArray[np.float32]]:
-        """See `Calibration`."""
-        return [pair.lr.numpy() for pair in model_pairs(model, self._slices(), self._middles())]
+        """See `Calibration`. A slice that cannot be read is left out.
+
+        Raises:
+            MissingInputError: none can be read.
+        """
+        images = [pair.lr.numpy() for pair in model_pairs(model, self._slices(), self._middles())]
+        if not images:
+            raise MissingInputError("no slice for INT8 calibration can be read; calibrate on other exams")
+        return images
+
+    @property
+    def _used(self) -> Iterator[tuple[Series, int]]:
+        """The slices that the images are made of."""
+        for series in self.series:
+            yield from ((series, index) for index in sorted({*_degraded(series), len(series.slices) // 2}))
 
     def _slices(self) -> Iterator[VoxelsHU]:
         for series in self.series:
-            for index in sorted({round(position * (len(series.slices) - 1)) for position in POSITIONS}):
-                yield read_slice(series, index, assume_hu=True).hu
+            for index in _degraded(series):
+                with suppress(ReadError):
+                    yield read_slice(series, index, assume_hu=True).hu
 
     def _middles(self) -> Iterator[tuple[VoxelsHU, tuple[float, float]]]:
         for series in self.series:
-            yield read_slice(series, len(series.slices) // 2, assume_hu=True).hu, series.pixel_spacing
+            with suppress(ReadError):
+                yield read_slice(series, len(series.slices) // 2, assume_hu=True).hu, series.pixel_spacing
+
+
+def _degraded(series: Series) -> list[int]:
+    """Slices of which degraded images are made."""
+    return sorted({round(position * (len(series.slices) - 1)) for position in POSITIONS})
 
 
 def convert_calibrated(

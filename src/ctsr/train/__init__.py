@@ -13,6 +13,9 @@ from typing import Any, Literal, TypeVar, cast, get_type_hints
 from ctsr.errors import UsageError
 from ctsr.hu import HUOptions
 
+LARGEST_SEED = 2**63 - 1
+"""What PyTorch's generators take."""
+
 FREE_ON_RESUME = frozenset(
     {
         "cache",
@@ -107,8 +110,10 @@ class RunOptions(HUOptions):
         _at_least(self, 0, "num_workers", "clip_grad", "seed", "val_slices", "micro_batch")
         if self.epochs_of_patience < 0:
             raise UsageError(f"`patience` must not be negative, got {self.patience}")
-        if not self.lr > 0:
-            raise UsageError(f"`lr` must be above 0, got {self.lr:g}")
+        if not 0 < self.lr < math.inf:
+            raise UsageError(f"`lr` must be above 0 and finite, got {self.lr:g}")
+        if self.seed > LARGEST_SEED:
+            raise UsageError(f"`seed` must be at most {LARGEST_SEED}, got {self.seed}")
         if not 0 <= self.ema < 1:
             raise UsageError(f"`ema` must be in [0, 1), got {self.ema:g}")
         if self.batch_size % self.devices:
@@ -225,6 +230,9 @@ class FinetuneOptions(RunOptions):
             raise UsageError(
                 f"`perc_weights` has {len(self.perc_weights)} values for {len(self.perc_layers)} `perc_layers`"
             )
+        weights = [self.lambda_l1, self.lambda_gan, self.lambda_consistency, self.lambda_artifact]
+        if not any(weights) and (self.perceptual == "none" or not self.lambda_perc):
+            raise UsageError("every loss has weight 0: nothing would be learned; give one of them a weight above 0")
         if self.lambda_artifact and not self.ema:
             raise UsageError("`lambda_artifact` compares with the averaged generator; it needs `ema` above 0")
 

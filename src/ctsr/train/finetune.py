@@ -43,6 +43,7 @@ from ctsr.train.session import (
     is_finished,
     restore,
     run_to_continue,
+    trained_before,
 )
 from ctsr.weights import load_weights, weights_path
 
@@ -113,6 +114,7 @@ def finetune(
     state = TrainingState[FinetuneRow]()
     if start.checkpoint is not None:
         state = restore(stage, start.checkpoint, FinetuneRow)
+    trained_before(start.checkpoint, data, progress)
     meta = _meta(options, start, degradation, data)
     folder = start.folder
     if folder is None:

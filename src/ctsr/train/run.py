@@ -39,6 +39,7 @@ from ctsr.train.session import (
     is_finished,
     restore,
     run_to_continue,
+    trained_before,
 )
 from ctsr.train.through_plane import BetweenSlices, through_plane_degradation
 
@@ -76,7 +77,8 @@ def train(
         data = open_data(options, checkpoint.meta.split if checkpoint else None, progress)
     stage = _stage(options, task, data, fabric, progress)
     state = restore(stage, checkpoint, L1Row) if checkpoint else TrainingState[L1Row]()
-    meta = _meta(options, describe(stage.generator.bare.state_dict()), task, data)
+    earlier = trained_before(checkpoint, data, progress)
+    meta = _meta(options, describe(stage.generator.bare.state_dict()), task, data, earlier)
     if folder is None:
         with leader_first(fabric):
             made = new_folder(options.runs, f"{meta.experiment}_") if leads else Path()
@@ -287,14 +289,14 @@ def _stage(options: TrainOptions, task: Task, data: Data, fabric: Fabric, progre
     return L1Stage(context, generator, task)
 
 
-def _meta(options: TrainOptions, architecture: Architecture, task: Task, data: Data) -> Meta:
+def _meta(options: TrainOptions, architecture: Architecture, task: Task, data: Data, earlier: tuple[str, ...]) -> Meta:
     meta = Meta(
         experiment=task.experiment,
         architecture=architecture,
         seed=options.seed,
         degradation=task.plain,
         split={name: data.exams.split.part(name) for name in PARTS},
-        trained_identities=data.exams.identities("train"),
+        trained_identities=tuple(sorted({*data.exams.identities("train"), *earlier})),
         hu_range=DEFAULT_RANGE,
         card=data.card(),
         versions=current_versions(),

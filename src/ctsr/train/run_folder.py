@@ -7,12 +7,11 @@ import csv
 import io
 import math
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -33,6 +32,7 @@ from ctsr.infer import super_resolve
 from ctsr.infer.conditions import network_input
 from ctsr.models.conditioning import is_conditional
 from ctsr.models.interpolation import interpolate
+from ctsr.paths import claim, release
 from ctsr.reporting import Progress
 from ctsr.train import FinetuneOptions
 from ctsr.train.context import Validation
@@ -236,6 +236,7 @@ OF_A_RUN = (
 
 LOCK = ".training"
 """A file that the training that writes into a folder holds locked."""
+IN_USE = "another training writes into it now"
 MOST_SAMPLES = 3
 WINDOW = PRESETS["soft_tissue"]
 
@@ -245,7 +246,7 @@ class RunWriter(Generic[RowType]):
 
     def __init__(self, folder: Path, state: TrainingState[RowType], curves: Curves[RowType] | None) -> None:
         self.folder = folder
-        _claim(folder)
+        claim(folder / LOCK, f"{folder}: {IN_USE}")
         self._curves = curves
         # Events of an epoch that was cut off would stand twice after it is trained again.
         self._events = SummaryWriter(str(folder), purge_step=state.epochs_done + 1)
@@ -277,43 +278,7 @@ class RunWriter(Generic[RowType]):
     def close(self) -> None:
         """No more is coming."""
         self._events.close()
-        _release(self.folder)
-
-
-_claimed: dict[Path, BinaryIO] = {}
-"""Lock files that this process holds, by their folder."""
-
-
-def _claim(folder: Path) -> None:
-    """Keep other trainings out of a folder until `_release`, or until this process ends, however it does.
-
-    Raises:
-        UsageError: another process trains into it.
-    """
-    if sys.platform == "win32":
-        return
-    import fcntl  # there is none on Windows
-
-    folder = folder.resolve()
-    if folder in _claimed:
-        return
-    lock = (folder / LOCK).open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise UsageError(
-            f"{folder}: another training writes into it now; wait for it, or name another folder"
-        ) from error
-    except OSError:  # a file system that knows no locks
-        lock.close()
-        return
-    _claimed[folder] = lock
-
-
-def _release(folder: Path) -> None:
-    if lock := _claimed.pop(folder.resolve(), None):
-        lock.close()
+        release(self.folder / LOCK)
 
 
 def finetune_folder(options: FinetuneOptions, experiment: str, progress: Progress) -> tuple[Path, FinetuneOptions]:
@@ -332,7 +297,7 @@ def finetune_folder(options: FinetuneOptions, experiment: str, progress: Progres
     if other := [path for path in described if not path.name.startswith(FINETUNED)]:
         raise UsageError(f"`out_dir` {out_dir} is a run of `ctsr train` ({other[0].name}); name another folder")
     out_dir.mkdir(parents=True, exist_ok=True)
-    _claim(out_dir)
+    claim(out_dir / LOCK, f"{out_dir}: {IN_USE}")
     aside = _make_room(out_dir, progress)
     start = Path(options.pretrained_g or "")
     if aside is not None and not start.is_file() and (aside / start.name).is_file():

@@ -1,6 +1,6 @@
 """A training from its set-up to its end, and what a checkpoint keeps of it: all that the next step depends on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -11,9 +11,11 @@ from ctsr.checkpoint import Checkpoint, Meta, load_checkpoint
 from ctsr.checkpoint.model_lookup import BEST, LAST
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, MissingInputError, ReadError, UsageError
+from ctsr.hashing import is_same_person, proven
 from ctsr.paths import resolve_path
-from ctsr.reporting import Progress
+from ctsr.reporting import Progress, listed
 from ctsr.train import RunOptions, remembered_options
+from ctsr.train.context import Data
 from ctsr.train.devices import ending_in_one_line, precision_of
 from ctsr.train.loop import Stage, fit
 from ctsr.train.run_folder import Curves, EpochRow, RunWriter, TrainingState
@@ -22,6 +24,9 @@ WantedDegradation: TypeAlias = Degradation | Callable[[Degradation], Degradation
 """A degradation, or what makes one of that which holds anyway; None keeps that."""
 
 R = TypeVar("R", bound=EpochRow)
+
+NAMED = 3
+"""Patients that a message names before it says how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,52 @@ def is_finished(state: TrainingState[Any], options: RunOptions, progress: Progre
         progress.note(f"this run stopped early after {state.epochs_done} epochs; a larger `patience` would go on")
         return True
     return False
+
+
+def trained_before(checkpoint: Checkpoint | None, data: Data, progress: Progress) -> tuple[str, ...]:
+    """Hashes of the exams that a run to be continued was trained on so far, wherever they are by now.
+
+    Args:
+        checkpoint: of that run; none where a run begins.
+        data: what it goes on with.
+        progress: told where that is not what it has been trained on.
+    """
+    if checkpoint is None:
+        return ()
+    before, now = checkpoint.meta, data.card()
+    changed = [
+        f"{words} {_shown(was)} → {_shown(is_now)}"
+        for words, was, is_now in (
+            ("slices", before.card.slice_counts, now.slice_counts),
+            ("pixels of mm", before.card.pixel_spacing_mm, now.pixel_spacing_mm),
+            ("kernels", before.card.kernels, now.kernels),
+        )
+        if was != is_now
+    ]
+    if before.trained_identities and (strangers := _strangers(data, before.trained_identities)):
+        changed.append(f"exams it has not seen, of {listed(strangers, NAMED)}")
+    if changed:
+        progress.note(
+            f"warning: the data is not what this run was trained on so far ({'; '.join(changed)}): the losses of its "
+            "epochs are of other images, and the best one may be the best on those before"
+        )
+    return before.trained_identities
+
+
+def _strangers(data: Data, known: Collection[str]) -> list[str]:
+    """Patients to train on whose headers say that they are not among those known."""
+    names = set(data.exams.split.part("train"))
+    patients = [patient for patient in data.exams.patients if patient.patient_id in names]
+    telling = [patient for patient in patients if proven(patient.identities)]
+    return [patient.patient_id for patient in telling if not is_same_person(known, patient.identities)]
+
+
+def _shown(value: Mapping[str, int] | tuple[float, float] | None) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, tuple):
+        return " to ".join(f"{number:.4g}" for number in value)
+    return ", ".join(f"{name} {count}" for name, count in value.items())
 
 
 def snapshot(stage: Stage[R], state: TrainingState[R], meta: Meta, config: Mapping[str, Any]) -> Checkpoint:

@@ -4,6 +4,7 @@
 reference whose headers a NIfTI volume gets.
 """
 
+import math
 import os
 import re
 from collections import Counter
@@ -111,8 +112,8 @@ class UpscaleOptions(HUOptions):
             raise UsageError("`compress` is for DICOM; call a NIfTI result .nii.gz to have it compressed")
         if self.format == "nifti" and self.enhanced:
             raise UsageError("`enhanced` is for DICOM, and a NIfTI result is one file already")
-        if self.max_memory is not None and not self.max_memory > 0:
-            raise UsageError(f"`max_memory` must be above 0 GiB, got {self.max_memory:g}")
+        if self.max_memory is not None and not 0 < self.max_memory < math.inf:
+            raise UsageError(f"`max_memory` must be above 0 GiB and finite, got {self.max_memory:g}")
 
     @property
     def shows_names(self) -> bool:

@@ -19,7 +19,7 @@ from ctsr.infer import EngineCheck, EngineConfig, EngineRequest, choose_engine, 
 from ctsr.paths import check_apart
 from ctsr.pool import LostError, each_in_order
 from ctsr.reporting import SILENT, Progress
-from ctsr.series import Inventory, Series, is_nifti
+from ctsr.series import Command, Inventory, Series, check, is_nifti
 from ctsr.upscale import UpscaleOptions, chosen, read_reference
 from ctsr.upscale.between import Models
 from ctsr.upscale.plan import Job, plan_series
@@ -106,11 +106,22 @@ def upscale(
             if job.refused:
                 raise SeriesError(job.refused)
             check_output(job)
-    if todo:
-        check_disk_space(out, sum(job.num_slices for job in todo), sum(job.num_bytes for job in todo), progress)
+    if wanted_room := [job for job in todo if not _is_refused(job)]:
+        num_slices = sum(job.num_slices for job in wanted_room)
+        check_disk_space(out, num_slices, sum(job.num_bytes for job in wanted_room), progress)
     made = dict(zip(todo, _outcomes(todo, network, opener, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
     return Report(jobs, outcomes, tuple(_unusable(inventory)))
+
+
+def _is_refused(job: Job) -> bool:
+    """Whether it is known before anything is read that nothing will be made of a series."""
+    commands: tuple[Command, ...] = ("upscale", "volume") if job.format == "nifti" else ("upscale",)
+    try:
+        check(job.series, *commands, assume_hu=job.options.assume_hu)
+    except SeriesError:
+        return True
+    return bool(job.refused)
 
 
 def _open(

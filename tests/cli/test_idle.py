@@ -1,0 +1,87 @@
+"""Flags that do nothing beside others are said; so are numbers that nothing can be done with."""
+
+from pathlib import Path
+
+import pytest
+
+from ctsr.cli.idle import RULES, idle_flags
+from ctsr.cli.main import COMMANDS, main, options_class, parse
+from ctsr.cli.options import flag_names, given_names, resolved
+from ctsr.errors import UsageError
+
+
+def idle(command: str, *words: str) -> list[str]:
+    options = parse(COMMANDS[command], list(words), prog=command)
+    return list(idle_flags(command, given_names(words), resolved(options)))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("upscale IN OUT --settle 3", ["--settle has no effect without --watch"]),
+        ("upscale IN OUT --settle 3 --watch", []),
+        ("upscale IN OUT --calibration EXAMS", ["--calibration has no effect without --precision int8"]),
+        ("upscale IN OUT --calibration EXAMS --precision int8", []),
+        ("train --degradation clean --dose_factor_range 0.1 0.2", ["--dose_factor_range has no effect with --degrad"]),
+        ("train --degradation blur --noise_model correlated", ["--noise_model has no effect with --degradation blur"]),
+        ("train --degradation blur --blur_sigma_range 0.7 0.9", []),
+        ("train --degradation blurnoise --antialias_clean", ["--antialias_clean has no effect without --degradation"]),
+        (
+            "train --through_plane --scale 4 --arch rrdb",
+            ["--scale has no", "--arch has no effect with --through_plane"],
+        ),
+        ("train --thickness_range 1 2", ["--thickness_range has no effect without --through_plane"]),
+        ("finetune --perceptual none --lambda_perc 0.5", ["--lambda_perc has no effect with --perceptual none"]),
+        ("finetune --out_dir a --runs b", ["--runs has no effect with --out_dir"]),
+        ("evaluate --thickness 5", ["--thickness has no effect without --through_plane"]),
+        ("evaluate --degradation clean --blur_kernel 5", ["--blur_kernel has no effect with --degradation clean"]),
+        # Those of the user's own text, which do something.
+        ("train --degradation clean --antialias_clean", []),
+        ("train --degradation blur", []),
+        ("finetune --lambda_perc 0.10 --lambda_gan 0.005 --degradation blurnoise --dose_factor_range 0.25 0.5", []),
+        ("evaluate --preset soft_tissue --window_center 40 --window_width 400 --degradation blurnoise --seed 42", []),
+        ("view DIR --degradation blurnoise --noise_sigma_range_norm 0.001 0.003 --degradation_sampling det-slice", []),
+    ],
+)
+def test_a_flag_without_effect_is_said(words: str, said: list[str]) -> None:
+    lines = idle(*words.split())
+    assert len(lines) == len(said)
+    assert all(line.startswith(begin) for line, begin in zip(lines, said, strict=True))
+
+
+def test_every_flag_of_a_rule_is_one_of_its_command() -> None:
+    for command, rules in RULES.items():
+        known = set(flag_names(options_class(COMMANDS[command])))
+        assert {name for rule in rules for name in rule.flags} <= known
+
+
+def test_the_command_says_it_and_a_file_of_all_flags_is_no_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("thickness: [5.0]\ndistance: [5.0]\n", encoding="utf-8")
+    missing = ["evaluate", "--root", str(tmp_path / "none"), "--config", str(tmp_path / "c.yaml")]
+    assert main(missing) != 0
+    assert "has no effect" not in capsys.readouterr().err
+    assert main([*missing, "--thickness", "5"]) != 0
+    assert "warning: --thickness has no effect without --through_plane\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --lr inf", "`lr` must be above 0 and finite, got inf"),
+        ("train --seed 99999999999999999999", "`seed` must be at most"),
+        ("upscale IN OUT --max_memory inf", "`max_memory` must be above 0 GiB and finite"),
+        ("finetune --lambda_l1 0 --lambda_gan 0 --perceptual none", "every loss has weight 0"),
+        ("finetune --lambda_l1 0 --lambda_gan 0 --lambda_perc 0", "every loss has weight 0"),
+    ],
+)
+def test_numbers_that_nothing_can_be_done_with_are_refused(words: str, said: str) -> None:
+    command, *rest = words.split()
+    with pytest.raises(UsageError, match=said):
+        parse(COMMANDS[command], rest, prog=command)
+
+
+def test_one_loss_is_enough() -> None:
+    for words in ("--lambda_l1 0 --lambda_gan 0", "--lambda_l1 0 --lambda_perc 0", "--lambda_gan 0 --lambda_perc 0"):
+        parse(COMMANDS["finetune"], words.split(), prog="finetune")
