@@ -158,8 +158,9 @@ def test_a_command_treats_an_odd_slice_as_the_table_of_defects_says(tmp_path: Pa
 
 
 def test_an_odd_slice_of_a_training_series_is_named(tmp_path: Path) -> None:
-    for name in "abc":
-        images = [hu + 100 if (name, index) == ("a", 2) else hu for index, hu in enumerate(BODIES)]
+    for number, name in enumerate("abc"):
+        bodies = [body(96, seed=10 * number + seed, texture=20) for seed in range(7)]
+        images = [hu + 100 if (name, index) == ("a", 2) else hu for index, hu in enumerate(bodies)]
         uids = {"series": derived_uid("series", name), "StudyInstanceUID": study_of(name), "PatientID": f"PID {name}"}
         save_series(tmp_path / "raw" / name, images, **uids)
     exams = open_exams([tmp_path / "raw"], folder=tmp_path, progress=(listener := Listener()))
