@@ -220,10 +220,8 @@ LEAST_PEAK = 0.25
 """Fraction of the body's pixels within `PEAK_WIDTH`."""
 LEAST_AIR, LEAST_SOFT = 0.02, 0.02
 """Shares of the pixels without which another offset is not considered."""
-BETTER_BY = 0.03
-"""Share of the pixels by which another reading must explain more …"""
-ENOUGH = 0.5
-"""… and explain at all."""
+BETTER_BY, ENOUGH = 0.03, 0.5
+"""Shares of the pixels by which another reading must explain more, and that it must explain at all."""
 LEAST_LIKE = 0.02
 """Share of air or soft tissue that any slice of a patient or phantom has."""
 SHIFT_REFUSED = 400.0
@@ -271,6 +269,7 @@ class Verdict(Enum):
     PLAUSIBLE = "plausible"
     SHIFTED = "shifted"
     CUT_OFF = "cut off"
+    REPEATED = "repeated"
     IMPLAUSIBLE = "implausible"
 
 
