@@ -12,7 +12,7 @@ from ctsr.exams import read_slice, scan
 from ctsr.hu import HUCorrection
 from ctsr.padding import Verdict, check_hu
 from ctsr.series import DefectKind, Series, check
-from tests.made.ct import body, chest, ct_slice, save, save_series, slices, store
+from tests.made.ct import body, chest, ct_slice, padded, save, save_series, slices, store
 from tests.made.exams import kinds, save_patients
 from tests.made.listener import Listener
 
@@ -59,6 +59,7 @@ def windowed(hu: np.ndarray) -> np.ndarray:
         (HEAD / 4, "hu_scale` 4"),
         (-1000 - HEAD, "hu_scale` -1"),
         (-1024 - HEAD, "hu_scale` -1"),
+        (-1000 - padded(HEAD, -2000), "hu_scale` -1"),
     ],
 )
 def test_values_that_are_no_hu_are_named(values: np.ndarray, words: str) -> None:
@@ -201,7 +202,7 @@ def test_no_single_image_of_a_scanner_is_said_to_be_shifted(real_ct: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("scale", "offset", "least"), [(0.5, 0, 0.85), (1 / 1.5, 0, 0.85), (-1, -1000, 0.7), (1, 1024, 0.95)]
+    ("scale", "offset", "least"), [(0.5, 0, 0.85), (1 / 1.5, 0, 0.85), (-1, -1000, 0.85), (1, 1024, 0.95)]
 )
 def test_real_slices_that_were_scaled_or_inverted_are_mostly_found(
     real_ct: Path, scale: float, offset: float, least: float

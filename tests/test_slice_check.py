@@ -19,6 +19,7 @@ from ctsr.series_quality import NeighbourCheck, SliceJudge
 from ctsr.viewer import ViewOptions
 from ctsr.viewer.session import open_session
 from ctsr.viewer.state import ViewRequest, prepare
+from ctsr.volume import Volume
 from tests.made.ct import body, save_series
 from tests.made.exams import kinds, only_series, study_of
 from tests.made.listener import Listener
@@ -64,6 +65,44 @@ def test_one_odd_slice_is_found_among_sound_ones_and_no_other(what: str, order: 
     volume = BODIES.copy()
     volume[4] = change(volume[4])
     assert {index: finding.verdict for index, finding in judged(volume, order).items()} == {4: verdict}
+
+
+@pytest.mark.parametrize("order", [range(7), (6, 1, 3, 5, 0, 2, 4)])
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        ([0, 1, 2, 2, 4, 5, 6], [3]),
+        ([0, 0, 2, 3, 4, 5, 6], [1]),
+        ([0, 1, 2, 3, 4, 5, 5], [6]),
+        ([0, 1, 2, 2, 2, 5, 6], [4]),
+        ([0, 0, 1, 1, 2, 2, 3], [1, 3, 5]),  # thin slices made of thick ones by writing each twice
+        ([0] * 7, []),
+    ],
+)
+def test_a_slice_that_is_a_copy_of_the_one_before_it_is_named(
+    places: list[int], told: list[int], order: Iterable[int]
+) -> None:
+    found = judged(BODIES[places], order)
+    assert {index: finding.verdict for index, finding in found.items()} == dict.fromkeys(told, Verdict.REPEATED)
+
+
+def test_slices_without_noise_may_be_alike() -> None:
+    flat = np.where(BODIES > -500, 40.0, -1000.0)
+    flat[5:] = np.where(BODIES[5:] > -500, 45.0, -1000.0)
+    assert judged(flat) == {}
+
+
+@pytest.mark.parametrize("name", ["volume", "dicom"])
+def test_a_repeated_slice_is_warned_about(tmp_path: Path, name: str) -> None:
+    volume = BODIES.copy()
+    volume[3] = volume[2]
+    save_series(tmp_path / "s", volume)
+    source = tmp_path / "s"
+    if name == "volume":
+        ctsr.write_series(Volume.from_array(volume, (2.5, 0.7, 0.7)), tmp_path / "ct.nii.gz")
+        source = tmp_path / "ct.nii.gz"
+    with pytest.warns(UserWarning, match="its pixels are those of the slice before it"):
+        assert ctsr.read_volume(source).hu.shape == BODIES.shape
 
 
 @pytest.mark.parametrize("what", ["stretched", "stretched much", "windowed", "swapped bytes", "the lower half lost"])
@@ -158,8 +197,9 @@ def test_a_command_treats_an_odd_slice_as_the_table_of_defects_says(tmp_path: Pa
 
 
 def test_an_odd_slice_of_a_training_series_is_named(tmp_path: Path) -> None:
-    for name in "abc":
-        images = [hu + 100 if (name, index) == ("a", 2) else hu for index, hu in enumerate(BODIES)]
+    for number, name in enumerate("abc"):
+        bodies = [body(96, seed=10 * number + seed, texture=20) for seed in range(7)]
+        images = [hu + 100 if (name, index) == ("a", 2) else hu for index, hu in enumerate(bodies)]
         uids = {"series": derived_uid("series", name), "StudyInstanceUID": study_of(name), "PatientID": f"PID {name}"}
         save_series(tmp_path / "raw" / name, images, **uids)
     exams = open_exams([tmp_path / "raw"], folder=tmp_path, progress=(listener := Listener()))

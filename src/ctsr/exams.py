@@ -46,6 +46,7 @@ MOST_RESCALES = 4
 HU_DEFECTS = {
     Verdict.SHIFTED: DefectKind.SHIFTED_HU,
     Verdict.CUT_OFF: DefectKind.CUT_OFF_HU,
+    Verdict.REPEATED: DefectKind.REPEATED_SLICE,
     Verdict.IMPLAUSIBLE: DefectKind.IMPLAUSIBLE_HU,
 }
 """What a verdict makes of a series, the mildest first: it holds where slices disagree."""

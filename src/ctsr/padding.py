@@ -220,10 +220,8 @@ LEAST_PEAK = 0.25
 """Fraction of the body's pixels within `PEAK_WIDTH`."""
 LEAST_AIR, LEAST_SOFT = 0.02, 0.02
 """Shares of the pixels without which another offset is not considered."""
-BETTER_BY = 0.03
-"""Share of the pixels by which another reading must explain more …"""
-ENOUGH = 0.5
-"""… and explain at all."""
+BETTER_BY, ENOUGH = 0.03, 0.5
+"""Shares of the pixels by which another reading must explain more, and that it must explain at all."""
 LEAST_LIKE = 0.02
 """Share of air or soft tissue that any slice of a patient or phantom has."""
 SHIFT_REFUSED = 400.0
@@ -254,9 +252,9 @@ STRETCHED_BY = 0.1
 SHRUNK, LEAST_SHRUNK_AIR, THINNER = (2 / 3, 0.5, 0.25), 0.1, 0.15
 """Factors by which HU may be shrunk about 0, as by a slope that was applied to HU; the share of air that shows, and how
 many values as many lie below it at most."""
-INVERTED_BONE, INVERTED_TOP, TOP_SHARE = 0.005, 150.0, 0.999
+INVERTED_BONE, INVERTED_TOP, TOP_SHARE, FILLED = (0.005, 0.2), 150.0, 0.999, 0.05
 """Share of the pixels below `BELOW_AIR`, and the value that all but the highest stay below, where dark and bright are
-exchanged: bone is denser than soft tissue, and nothing is thinner than air."""
+exchanged: bone is denser than soft tissue, and nothing is thinner than air. More of one highest value is padding."""
 CUT_SHARE, CUT_BELOW = 0.004, 2500.0
 """Share of the pixels at the highest value that is a window's end; and HU above which it is metal's, cut by 12 bits."""
 LEAST_BODY, LEAST_SOFT_BODY = 0.05, 0.2
@@ -271,6 +269,7 @@ class Verdict(Enum):
     PLAUSIBLE = "plausible"
     SHIFTED = "shifted"
     CUT_OFF = "cut off"
+    REPEATED = "repeated"
     IMPLAUSIBLE = "implausible"
 
 
@@ -319,8 +318,9 @@ def _compared(values: Values) -> HUFinding:
     Args:
         values: sorted.
     """
-    own = _explained(values, 0.0)
-    shift, likeness = _best_shift(values)
+    if _is_inverted(values):
+        return _implausible("dark and bright are exchanged; pass `hu_scale` -1 and `hu_offset` -1000 if so")
+    own, (shift, likeness) = _explained(values, 0.0), _best_shift(values)
     if likeness >= max(ENOUGH, own + BETTER_BY):
         if abs(shift) >= SHIFT_REFUSED:
             return _implausible(
@@ -339,23 +339,27 @@ def _compared(values: Values) -> HUFinding:
     if own < LEAST_LIKE:
         return _implausible(f"neither air near −1000 nor soft tissue near 0 is in it ({values[0]:g} … {values[-1]:g})")
     if (dense := _share(values, DENSE, np.inf)) > MOST_DENSE:
-        return _implausible(
-            f"{dense:.0%} of its values are above {DENSE:g}, as of bone: an offset or the slope is wrong"
-        )
+        return _implausible(f"{dense:.0%} of its values are above {DENSE:g}, as of bone: its offset or slope is wrong")
     return _stretched(values, own)
 
 
+def _is_inverted(values: Values) -> bool:
+    """Whether bone lies below air, and nothing above soft tissue but padding that was inverted as well."""
+    count = int(np.searchsorted(values, values[-1]))
+    inside = values[:count] if FEWEST <= count < (1 - FILLED) * len(values) else values
+    has_bone = INVERTED_BONE[0] < _share(inside, -np.inf, BELOW_AIR) < INVERTED_BONE[1]
+    is_dark = bool(inside[int(TOP_SHARE * (len(inside) - 1))] < INVERTED_TOP)
+    return has_bone and is_dark and _explained(-1000 - inside[::-1], 0.0) >= ENOUGH
+
+
 def _stretched(values: Values, own: float) -> HUFinding:
-    """Judge whether a slope has moved air or soft tissue away from where they belong, or exchanged them.
+    """Judge whether a slope has moved air or soft tissue away from where they belong.
 
     Args:
         values: sorted.
         own: share of them that are air or soft tissue as they are.
     """
     below = _share(values, -np.inf, BELOW_AIR)
-    top = values[int(TOP_SHARE * (len(values) - 1))]
-    if below > INVERTED_BONE and top < INVERTED_TOP and _explained(-1000 - values[::-1], 0.0) >= ENOUGH:
-        return _implausible("dark and bright are exchanged; pass `hu_scale` -1 and `hu_offset` -1000 if so")
     for factor in SHRUNK if _air_share(values) < LEAST_AIR else ():
         # A lung in disease may lie where air would, but spreads further down.
         larger = values / factor

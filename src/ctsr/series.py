@@ -49,6 +49,7 @@ class DefectKind(StrEnum):
     IMPLAUSIBLE_HU = "implausible HU"
     SHIFTED_HU = "shifted HU"
     CUT_OFF_HU = "cut-off HU"
+    REPEATED_SLICE = "repeated slice"
     REPEATED_UID = "repeated SOP Instance UID"
     UNSTATED_UNITS = "unstated units"
     LOSSY_COMPRESSION = "lossy compression"
@@ -309,6 +310,7 @@ POLICY = {
     DefectKind.IMPLAUSIBLE_HU:     (WARN,   REFUSE, WARN,   REFUSE, REFUSE, WARN,   REFUSE),
     DefectKind.SHIFTED_HU:         (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.CUT_OFF_HU:         (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
+    DefectKind.REPEATED_SLICE:     (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.MISSING_GEOMETRY:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.DOUBTFUL_GEOMETRY:  (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.UNREADABLE_SLICE:   (REFUSE, WARN,   FINE,   WARN,   WARN,   WARN,   WARN),

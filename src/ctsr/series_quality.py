@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.exams import HU_DEFECTS, read_slice, read_volume
+from ctsr.hashing import FEWEST_VALUES
 from ctsr.padding import (
     BODY_ABOVE,
     CUT_BELOW,
@@ -105,8 +106,11 @@ class SliceJudge:
         defects: list[Defect] = []
         for place, finding in found:
             header = self._series.slices[place]
+            if finding.verdict is Verdict.REPEATED and header.position == self._series.slices[place - 1].position:
+                continue  # the same image twice, which is another defect
             where = header.path.name if header.frame is None else f"{header.path.name}, slice {header.frame}"
-            detail = f"{where}: {UNLIKE}, its values do not look like HU: {finding.detail}; export it again"
+            said = "" if finding.verdict is Verdict.REPEATED else "its values do not look like HU: "
+            detail = f"{where}: {UNLIKE}, {said}{finding.detail}; export it again"
             defects.append(Defect(HU_DEFECTS[finding.verdict], detail, (place,)))
         return defects
 
@@ -144,6 +148,11 @@ class SliceSample:
     def finding(self) -> HUFinding:
         """Whether they look like HU by themselves."""
         return check_hu(self.hu, ~self.kept)
+
+    def is_like(self, other: "SliceSample") -> bool:
+        """Whether every pixel is the same, in values that noise never makes the same twice."""
+        same = np.array_equal(self.hu, other.hu) and np.array_equal(self.top, other.top)
+        return same and len(np.unique(self.values)) >= FEWEST_VALUES
 
     @property
     def values(self) -> Values:
@@ -206,6 +215,9 @@ class NeighbourCheck:
                 return alone
         if is_moved:
             return _moved(steps)
+        # Of two at the lower end, the second is told.
+        if index and len(others) > 1 and own.is_like(others[0]) and not own.is_like(others[1]):
+            return HUFinding(Verdict.REPEATED, "its pixels are those of the slice before it, a copy in its place")
         return _cut_off(own, others)
 
 

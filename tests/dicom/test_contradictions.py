@@ -69,7 +69,9 @@ def test_a_header_that_contradicts_itself_is_left_out_and_its_neighbours_stay(
     assert left_out.failed
 
 
-@pytest.mark.parametrize(("tag", "text"), [("RescaleSlope", b"abc "), ("RescaleIntercept", b"1,0 ")])
+@pytest.mark.parametrize(
+    ("tag", "text"), [("RescaleSlope", b"abc "), ("RescaleIntercept", b"1,0 "), ("RescaleSlope", b"1_0 ")]
+)
 def test_a_rescale_that_is_no_number_is_shown_as_it_reads(tmp_path: Path, tag: str, text: bytes) -> None:
     path = save(slices(1)[0], tmp_path / "IM")
     content = path.read_bytes()

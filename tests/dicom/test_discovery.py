@@ -92,3 +92,9 @@ def test_a_folder_that_cannot_be_read_is_a_failure_that_names_it(tmp_path: Path)
     assert excluded.failed
     assert excluded.reason.startswith("the folder cannot be read: ")
     assert excluded.path.name == "d" * 250
+
+
+@pytest.mark.parametrize("modality", ["ct", "Ct ", ""])
+def test_ct_is_ct_however_it_is_written(tmp_path: Path, modality: str) -> None:
+    save(ct_slice(chest(), Modality=modality), tmp_path / "IM1")
+    assert len(scan_patient(tmp_path).series) == 1

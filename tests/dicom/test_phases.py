@@ -373,6 +373,23 @@ def test_stacks_with_a_grid_of_their_own_are_series_of_their_own(
     assert (DefectKind.GAP in kinds(exams)) == (len(thin) < len(THIN))
 
 
+@pytest.mark.parametrize("has_thickness", [True, False])
+def test_steps_of_an_acquisition_in_thin_and_thick_slices_are_no_series_of_their_own(
+    tmp_path: Path, has_thickness: bool
+) -> None:
+    """A head whose base was taken in thin slices, four to a step of the table."""
+    heights = [2.5 * i for i in range(12)] + [30 + 5.0 * i for i in range(12)]
+
+    def edit(ds: Dataset, i: int) -> None:
+        place(ds, heights[i])
+        ds.AcquisitionNumber = 1 + i // 4
+        ds.SliceThickness = (2.5 if i < 12 else 5) if has_thickness else None
+
+    exams = scan_patient(write_series(tmp_path, 24, edit))
+    named = ["SliceThickness 2.5", "SliceThickness 5.0"] if has_thickness else [""]
+    assert [series.phase for series in exams.series] == named
+
+
 @pytest.mark.parametrize("missing", [{5}, {4}, {3, 6}, {8, 9}])
 def test_missing_slices_of_an_acquisition_step_by_step_are_missing(tmp_path: Path, missing: set[int]) -> None:
     numbered = [(z, 1 + z // 5) for z in range(15) if z not in missing]

@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
     """Three patients of two slices, pixels of 0.7 mm."""
     for i, name in enumerate(("x1", "x2", "x3"), start=1):
         person = {"PatientID": f"P-{name}", "StudyInstanceUID": f"1.3.{i}"}
-        save_series(tmp_path / "exams" / name, [body(), body(seed=1)], series=f"1.2.{i}", **person)
+        save_series(tmp_path / "exams" / name, [body(), body(seed=10 * i)], series=f"1.2.{i}", **person)
     return tmp_path / "exams"
 
 

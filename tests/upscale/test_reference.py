@@ -225,3 +225,8 @@ def test_a_volume_that_is_written_like_a_series_lies_where_it_did(
     ctsr.write_series(read_volume(only_series(source)), tmp_path / "ct.nii")
     ctsr.write_series(ctsr.read_volume(tmp_path / "ct.nii"), tmp_path / "out", like=source)
     np.testing.assert_allclose(place_of_the_mark(tmp_path / "out"), place_of_the_mark(source), atol=1e-3)
+    sources = {ds.SOPInstanceUID: ds for ds in map(dcmread, source.iterdir())}
+    for ds in made(tmp_path / "out"):
+        origin = sources[ds.SourceImageSequence[0].ReferencedSOPInstanceUID]
+        assert ds.ImagePositionPatient[2] == pytest.approx(origin.ImagePositionPatient[2])
+        assert ds.InstanceNumber == origin.InstanceNumber

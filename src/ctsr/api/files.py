@@ -6,6 +6,8 @@ import re
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 from ctsr import __version__, exams
 from ctsr.dicom.encode import WrittenIdentity, slice_header, to_stored, verify_slice
 from ctsr.dicom.write import Derivation, check_one_series, derive_slice, save_slice
@@ -17,7 +19,7 @@ from ctsr.paths import check_apart
 from ctsr.reporting import SILENT, Progress, Silent
 from ctsr.series import PROGRAM, Inventory, Series, check, is_nifti, volume_words
 from ctsr.series_quality import read_judged_volume
-from ctsr.volume import Plane, Volume
+from ctsr.volume import Plane, Volume, normal
 
 SLICE_FILE = re.compile(r"\d{4,}\.dcm")
 """Names of the files of a written series: a folder with other files is never replaced."""
@@ -112,7 +114,7 @@ def write_series(
     source images. Every file is read again and compared before the folder gets its name. HU are rounded to integers.
 
     Args:
-        volume: as many slices as the source, in its order; rows, columns and spacing may differ.
+        volume: as many slices as the source, in its order or the other way round; rows, columns and spacing may differ.
         out: folder for DICOM, which is created; or a file with the ending ``.nii`` or ``.nii.gz``.
         like: the source: a series of `ctsr.scan`, or a folder that holds one. DICOM needs it, NIfTI does not.
         description: what was done, for DerivationDescription.
@@ -171,8 +173,11 @@ def _write_slices(volume: Volume, source: Series, folder: Path, description: str
     first = plane_of(volume)
     digits = max(4, len(str(len(source.slices))))
     written: list[WrittenIdentity] = []
-    for index, header in enumerate(source.slices):
-        pixels = slice_of(volume, index)
+    order = range(len(source.slices))
+    if np.dot(normal(source.orientation), volume.grid.directions[0]) < 0:
+        order = order[::-1]  # a volume that was read from NIfTI begins below, whichever way its source goes
+    for index, place in enumerate(order):
+        pixels, header = slice_of(volume, index), source.slices[place]
         plane = Plane(first.shape, first.spacing, volume.grid.position((index, 0, 0)), first.directions)
         derived = derive_slice(
             slice_header(header),
@@ -180,7 +185,7 @@ def _write_slices(volume: Volume, source: Series, folder: Path, description: str
             plane,
             derivation,
             padding=pixels.padding,
-            instance_number=source.instance_numbers[index],
+            instance_number=source.instance_numbers[place],
             frame=header.frame,
             slice_step=source.slice_step,
         )

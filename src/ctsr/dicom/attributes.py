@@ -105,7 +105,7 @@ class Attributes:
             if isinstance(value, str):
                 value = value.split("\\")
             values = [value] if isinstance(value, (float, int)) else list(cast("Sequence[object]", value))
-            numbers = tuple(float(str(number)) for number in values)
+            numbers = tuple(_number(str(number)) for number in values)
         except (ReadError, TypeError, ValueError):
             return None
         return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
@@ -137,6 +137,17 @@ class Attributes:
             return tuple((_word(item, "Manufacturer"), _word(item, "ManufacturerModelName")) for item in items)
         except (ReadError, *MALFORMED):
             return ()
+
+
+def _number(text: str) -> float:
+    """A number as DICOM writes it; Python would take `1_0` for 10.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "_" in text:
+        raise ValueError(text)
+    return float(text)
 
 
 def _word(item: Dataset, name: str) -> str:

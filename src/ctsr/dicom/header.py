@@ -225,7 +225,7 @@ def _format_of(head: bytes) -> str:
 
 def _classify(path: Path, file: BinaryIO, header: FileDataset) -> FileContents:
     look = Attributes(header)
-    modality = look.text("Modality")
+    modality = look.text("Modality").upper()
     sop_class = UID(look.text("SOPClassUID") or Attributes(header.file_meta).text("MediaStorageSOPClassUID"))
     if not sop_class or modality not in {"", "CT"}:
         return NotCT(modality or "not DICOM")

@@ -26,6 +26,8 @@ TIMES = PHASES[PHASES.index("TriggerTime") :]
 INSTANCE_NUMBER = "InstanceNumber"
 SMALLEST_STACK = 3
 """Images of a stack that lies within another one: fewer have no grid of their own."""
+MOST_STACKS = 3
+"""Stacks beside one another that are told apart: more are steps of one acquisition."""
 EVEN_WITHIN = 0.1
 """Fraction of a step that slices of a stack within another one may lie off an even grid, and by which the steps of two
 stacks differ."""
@@ -202,13 +204,22 @@ def _stacks_in_each_other(images: list[AxialImage]) -> list[Phase]:
     Of images that lie unevenly, stacks with a grid of their own are told apart that reach into one another or have
     slices at other distances: a pass in slices of 2.5 mm and one in slices of 5 mm.
     """
-    lie_evenly = _is_even(images)
-    for name in STACKS:
-        parts = _by_value(images, (name,))
-        pairs = list(combinations(parts.values(), 2))
+    divisions = {name: _by_value(images, (name,)) for name in STACKS}
+    divisions = {name: parts for name, parts in divisions.items() if len(parts) > 1}
+    for name, parts in divisions.items():
+        pairs = combinations(parts.values(), 2)
         if all(map(_is_even, parts.values())) and any(_shared(*pair) > _shorter(*pair) / 2 for pair in pairs):
             return _phases(parts, (name,))
-        if not lie_evenly and all(map(_is_grid, parts.values())) and any(_are_apart(*pair) for pair in pairs):
+    if _is_even(images):
+        return []
+    # Each step of an acquisition may have a number of its own: the attribute that divides least is what is meant.
+    for name, parts in sorted(divisions.items(), key=lambda division: len(division[1])):
+        pairs = combinations(parts.values(), 2)
+        if (
+            len(parts) <= MOST_STACKS
+            and all(map(_is_grid, parts.values()))
+            and any(_are_apart(*pair) for pair in pairs)
+        ):
             return _phases(parts, (name,))
     return []
 
