@@ -18,8 +18,7 @@ import tyro
 from ctsr import __version__
 from ctsr.cli.console import Console
 from ctsr.cli.flags import canonical, flags_of, help_text, usage_error, with_flags
-from ctsr.cli.idle import idle_flags
-from ctsr.cli.options import Common, config_flags, gathered, given_names, resolved, with_native_paths
+from ctsr.cli.options import Common, config_flags, gathered, given_names, idle_flags, resolved, with_native_paths
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.files import FULL, REFUSED
 from ctsr.paths import VARIABLE, cache_place, native_path
