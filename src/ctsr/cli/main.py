@@ -128,6 +128,9 @@ def run_command(name: str, argv: list[str], *, prog: str) -> int:
         console.print(help_text(options_class(COMMANDS[name]), COMMANDS[name].basic.split(), prog))
         return OK
     debug = "--debug" in argv
+    if not _has_folder():  # libraries that are loaded later would end the process with words of their own
+        console.error("the folder that this was called in is gone; change into another one")
+        return FAILED
     try:
         flags = list(flags_of(options_class(COMMANDS[name])))
         console.spelling = partial(with_flags, flags=flags)
@@ -152,6 +155,15 @@ def run_command(name: str, argv: list[str], *, prog: str) -> int:
             raise
         console.error("interrupted")
         return INTERRUPTED
+
+
+def _has_folder() -> bool:
+    """Whether the working folder is still there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _of_system(error: OSError) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +77,22 @@ def config_flags(path: Path, options: type[Any]) -> list[str]:
     return flags
 
 
+class _OnceEach(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [name for name, times in names.items() if times > 1]:
+            raise yaml.YAMLError(f"{twice[0][:SHOWN]!r} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
 def _loaded(path: Path) -> Mapping[object, object]:
     if not path.is_file():
         raise MissingInputError(f"--config {path}: no such file")
     try:
         # Bytes, so that UTF-16, which some editors write, is told by its first two.
-        loaded: object = yaml.safe_load(path.read_bytes())
+        loaded: object = yaml.load(path.read_bytes(), _OnceEach)
     except RecursionError as error:
         raise UsageError(f"--config {path}: it is nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
