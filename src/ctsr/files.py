@@ -42,6 +42,8 @@ REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """What it answers where this user may not write, or nobody."""
 OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 """Names of what a process has open already: links that lead to whatever a shell has put there, a file as well."""
+ROOM_PAUSE_S = 30.0
+"""Seconds before something is tried again for which the disk had no room."""
 NO_ROOM_BYTES = 1 << 16
 """Less is free where a library failed on a full disk and does not say so."""
 

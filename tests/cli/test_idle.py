@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ctsr.cli.idle import RULES, idle_flags
 from ctsr.cli.main import COMMANDS, main, options_class, parse
-from ctsr.cli.options import flag_names, given_names, resolved
+from ctsr.cli.options import RULES, flag_names, given_names, idle_flags, resolved
 from ctsr.errors import UsageError
 
 

@@ -185,3 +185,15 @@ def test_our_own_bugs_are_not_dressed_up_as_the_users(trouble) -> None:
 def test_an_interruption_says_so_and_ends_with_130(trouble, capsys: pytest.CaptureFixture[str]) -> None:
     assert trouble("interrupt") == 130
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder that a process is in")
+def test_a_working_folder_that_is_gone_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MKL ended the process: it could not load libtorch, it said."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["upscale", "IN", "OUT"]) == 1
+    assert capsys.readouterr().err == "error: the folder that this was called in is gone; change into another one\n"

@@ -169,3 +169,9 @@ def test_a_path_in_windows_spelling_is_this_systems(config) -> None:
     )
     assert (found.train.runs, found.train.data_root) == (Path("D/runs"), (Path("a/b"),))
     assert found.train.split_json == Path("s.json")
+
+
+def test_a_key_that_stands_there_twice_is_refused(config) -> None:
+    """The last one won without a word."""
+    with pytest.raises(UsageError, match="'epochs' stands there twice"):
+        options("train", "--config", config("epochs: 3\nseed: 1\nepochs: 4\n"))

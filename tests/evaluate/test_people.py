@@ -8,9 +8,9 @@ from pydicom import dcmread
 
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import evaluate
-from ctsr.evaluate.methods import BICUBIC, MODEL, ModelUnderTest
+from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL, ModelUnderTest
 from ctsr.evaluate.planes import ThroughPlanePlan
-from ctsr.evaluate.statistics import compare, patient_level
+from ctsr.evaluate.statistics import by_method, compare, patient_level, uneven
 from ctsr.files import write_json
 from ctsr.metrics.perceptual import PerceptualMetrics
 from tests.evaluate.made import rows
@@ -95,3 +95,13 @@ def test_thin_series_of_one_person_are_one_patient_between_slices_too(tmp_path: 
     series = tuple(only_series(tmp_path / name) for name in ("anna", "berta"))
     plan = ThroughPlanePlan((), EvaluateOptions(), (), (), PerceptualMetrics({}, {}), series, ())
     assert plan.people == {"anna": "anna", "berta": "anna"}
+
+
+def test_means_over_different_slices_are_said() -> None:
+    """The interpolation equals the reference on one slice of two: its mean lacks its best image."""
+    made = rows(lambda _p, i, m: None if i and m == BICUBIC else 30.0, {"anna": 2, "bert": 2})
+    lines = uneven(by_method(made))
+    (line,) = [line for line in lines if line.startswith("PSNR ")]
+    assert f"({BILINEAR} 4, {BICUBIC} 2, {MODEL} 4)" in line
+    assert not [line for line in lines if line.startswith("LPIPS")]  # computed by none
+    assert uneven(by_method(rows(value, {"anna1": 2, "bert": 1}))) == []

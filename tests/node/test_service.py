@@ -23,10 +23,11 @@ from ctsr.cli.main import main
 from ctsr.cli.upscale import ModelUpscaler
 from ctsr.dicom import variants
 from ctsr.errors import DiskFullError
+from ctsr.files import ROOM_PAUSE_S
 from ctsr.infer import EngineRequest
 from ctsr.node import NodeOptions
 from ctsr.node.queue import Instance, JobState, Queue
-from ctsr.node.service import ROOM_PAUSE_S, Worker, serve
+from ctsr.node.service import Worker, serve
 from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.series import Outcome
 from tests.made.ct import save

@@ -397,3 +397,8 @@ def test_out_dir_does_not_take_the_place_of_an_l1_run(finetuning: FinetuneOption
     with pytest.raises(UsageError, match="is a run of `ctsr train`"):
         finetune(replace(finetuning, out_dir=pretrained))
     assert (pretrained / "best.pth").is_file()
+
+
+def test_patches_larger_than_every_slice_are_refused(finetuning: FinetuneOptions) -> None:
+    with pytest.raises(UsageError, match="`patch` 64 is larger than every training slice; 48 fits"):
+        finetune(replace(finetuning, patch=64))

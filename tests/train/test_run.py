@@ -215,6 +215,12 @@ def test_several_roots_are_one_set_of_patients(options: TrainOptions, root: Path
     assert "gina" in {patient for part in last(result).meta.split.values() for patient in part}
 
 
+def test_patches_larger_than_every_slice_are_refused(options: TrainOptions) -> None:
+    """They would be reflections for the most part, and the network would learn those without a word."""
+    with pytest.raises(UsageError, match="`patch_size` 50 is larger than every training slice; 48 fits"):
+        train(replace(options, patch_size=50))
+
+
 def test_a_patch_size_that_the_scale_does_not_divide_is_refused(options: TrainOptions) -> None:
     with pytest.raises(UsageError, match="not divisible by `scale`"):
         train(replace(options, patch_size=25))

@@ -9,8 +9,12 @@ from pydicom import dcmread
 from ctsr.checkpoint import Model
 from ctsr.errors import UsageError
 from ctsr.infer import EngineRequest
+from ctsr.reporting import Progress
 from ctsr.upscale import UpscaleOptions
+from ctsr.upscale import run as module
+from ctsr.upscale.plan import Job
 from ctsr.upscale.run import GrowingFolder, watch
+from ctsr.upscale.series import Network, Outcome
 from tests.made.ct import body, save, slices
 from tests.made.listener import Listener
 
@@ -174,3 +178,63 @@ def test_a_file_settles_by_when_a_change_was_seen_not_by_its_own_time(tmp_path: 
     assert not folder.look(30)
     (tmp_path / "a").unlink()
     assert not folder.look(40)
+
+
+def notes_of(source: Path, out: Path, model: Model, time: Time) -> list[str]:
+    listener = Listener()
+    with pytest.raises(KeyboardInterrupt):
+        watch(
+            source,
+            out,
+            model,
+            EngineRequest("torch"),
+            UpscaleOptions(picture=False),
+            settle_s=SETTLE_S,
+            progress=listener,
+            wait=time.wait,
+            now=time.now,
+        )
+    return listener.notes
+
+
+def test_a_folder_that_goes_is_said_and_waited_for(tmp_path: Path, bilinear: Model) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    add(source / "anna", 1, 2)
+    time = Time(lambda: source.rename(tmp_path / "unmounted"), lambda: None, lambda: None)
+    time.steps += [lambda: (tmp_path / "unmounted").rename(source), time.pass_by, lambda: None, time.pass_by]
+    notes = notes_of(source, out, bilinear, time)
+    assert notes.count(f"warning: {source} is gone; waiting for it") == 1
+    assert notes.count(f"{source} is there again") == 1
+    assert [note for note in notes if note.startswith("done: ")]
+
+
+def test_ct_that_cannot_be_read_is_named_once_when_it_has_stopped_growing(tmp_path: Path, bilinear: Model) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    add(source / "anna", 1, 2)
+    whole = (source / "anna" / "1").read_bytes()
+    (source / "bert").mkdir()
+    time = Time(lambda: (source / "bert" / "half").write_bytes(whole[: len(whole) // 2]))
+    time.steps += [time.pass_by, lambda: None, lambda: add(source / "cleo", 1), time.pass_by, lambda: None]
+    notes = notes_of(source, out, bilinear, time)
+    assert len([note for note in notes if note.startswith("failed: ") and "half" in note]) == 1
+    assert len([note for note in notes if note.startswith("done: ")]) == 2
+
+
+def test_a_series_that_found_no_room_is_tried_again_though_nothing_changes(
+    tmp_path: Path, bilinear: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    add(source / "anna", 1, 2)
+    full = [False, True]
+
+    def attempt(job: Job, network: Callable[[], Network], progress: Progress) -> Outcome:
+        if full.pop():
+            return Outcome(output=job.output, error="no room left", is_disk_full=True)
+        return real(job, network, progress)
+
+    real = module.attempt
+    monkeypatch.setattr(module, "attempt", attempt)
+    time = Time()
+    time.steps = [time.pass_by, lambda: None, time.pass_by, lambda: None]
+    notes = notes_of(source, out, bilinear, time)
+    assert [note.split(":")[0] for note in notes if note.startswith(("failed", "done"))] == ["failed", "done"]

@@ -18,8 +18,7 @@ import tyro
 from ctsr import __version__
 from ctsr.cli.console import Console
 from ctsr.cli.flags import canonical, flags_of, help_text, usage_error, with_flags
-from ctsr.cli.idle import idle_flags
-from ctsr.cli.options import Common, config_flags, gathered, given_names, resolved, with_native_paths
+from ctsr.cli.options import Common, config_flags, gathered, given_names, idle_flags, resolved, with_native_paths
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.files import FULL, REFUSED
 from ctsr.paths import VARIABLE, cache_place, native_path
@@ -129,6 +128,9 @@ def run_command(name: str, argv: list[str], *, prog: str) -> int:
         console.print(help_text(options_class(COMMANDS[name]), COMMANDS[name].basic.split(), prog))
         return OK
     debug = "--debug" in argv
+    if not _has_folder():  # libraries that are loaded later would end the process with words of their own
+        console.error("the folder that this was called in is gone; change into another one")
+        return FAILED
     try:
         flags = list(flags_of(options_class(COMMANDS[name])))
         console.spelling = partial(with_flags, flags=flags)
@@ -153,6 +155,15 @@ def run_command(name: str, argv: list[str], *, prog: str) -> int:
             raise
         console.error("interrupted")
         return INTERRUPTED
+
+
+def _has_folder() -> bool:
+    """Whether the working folder is still there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _of_system(error: OSError) -> str:

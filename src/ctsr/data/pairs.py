@@ -24,7 +24,7 @@ from ctsr.degrade import (
     with_own_noise,
 )
 from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
-from ctsr.errors import DomainError
+from ctsr.errors import DomainError, UsageError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import BLOCK, DEFAULT_RANGE, HURange
 from ctsr.volume import VoxelsHU
@@ -275,6 +275,23 @@ class PatchDataset(Dataset[PatchPair]):
         if isinstance(rows, slice) and isinstance(columns, slice):
             return image[rows, columns]
         return image[rows][:, columns]
+
+
+def check_patch_fits(name: str, size: int, scale: int, series: Sequence[StoredSeries]) -> None:
+    """Refuse patches that would consist mainly of reflections: networks would learn from images that do not occur.
+
+    Args:
+        name: of the option, for the message.
+        size: HR pixels along a side.
+        scale: HR pixels to one of LR.
+        series: that are cut into patches.
+
+    Raises:
+        UsageError: every slice is smaller than a patch along both sides.
+    """
+    longest = max(max(stored.rows, stored.columns) for stored in series)
+    if size > longest:
+        raise UsageError(f"`{name}` {size} is larger than every training slice; {longest - longest % scale} fits")
 
 
 def area_means(size: int, reduction: float) -> npt.NDArray[np.float32]:

@@ -23,7 +23,7 @@ from ctsr.evaluate.plots import example_figure, write_plots
 from ctsr.evaluate.report import Section, write_report
 from ctsr.evaluate.runner import WorkerPool, evaluate_slices
 from ctsr.evaluate.slice_metrics import Domain
-from ctsr.evaluate.statistics import Table
+from ctsr.evaluate.statistics import Table, uneven
 from ctsr.evaluate.summary import ResultTables, summary_document
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
@@ -86,6 +86,8 @@ def evaluate(
         folder.finished = not rows.failures
         plan = plan.with_only(rows.by_slice, rows.failures)
         tables = ResultTables.of(plan, rows.all)
+        for line in uneven(tables.first.by_method):
+            progress.note(f"warning: {line}")
         _write_results(plan, rows.all, tables, folder, progress)
     return Evaluation(
         folder=folder.path,

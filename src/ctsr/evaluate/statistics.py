@@ -286,6 +286,20 @@ def strata(
     return tables
 
 
+def uneven(table: Table) -> list[str]:
+    """A line for each metric that methods have on different numbers of images: their means are of other ones.
+
+    As where an interpolation equals the reference on some, and has no PSNR there.
+    """
+    found: list[str] = []
+    for name in dict.fromkeys(name for by_metric in table.values() for name in by_metric):
+        counts = {method: by_metric[name].n for method, by_metric in table.items() if name in by_metric}
+        if len(set(counts.values())) > 1:
+            shown = ", ".join(f"{method} {count}" for method, count in counts.items())
+            found.append(f"{name} has values on different numbers of slices ({shown}): compare the paired differences.")
+    return found
+
+
 def best_methods(table: Table, metric: str) -> tuple[str, ...]:
     """The methods with the best mean; several where they are equal, none where there is no mean."""
     means = {method: found[metric].mean for method, found in table.items() if metric in found}

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment
 
 from ctsr.errors import CtsrError, DiskFullError, UsageError, boundary
+from ctsr.files import ROOM_PAUSE_S
 from ctsr.node import EventLog, NodeOptions, parse_destination
 from ctsr.node.queue import JobState, Queue, StudyJob
 from ctsr.node.receiver import Receiver
@@ -212,10 +213,6 @@ T = TypeVar("T")
 
 MAX_ATTEMPTS = 8
 """How often a study is begun in whose upscaling the node ended, as lack of memory makes it, within half an hour."""
-
-
-ROOM_PAUSE_S = 30.0
-"""Seconds before a study is begun again whose results the disk had no room for."""
 
 
 class Upscaler(Protocol):

@@ -16,7 +16,7 @@ from ctsr.checkpoint import Model
 from ctsr.checkpoint.files import PACKED, check_weights, read_tensors
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.hu_cache import Opened, StoredSeries, default_store
-from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket, slice_pair
+from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, Ticket, check_patch_fits, slice_pair
 from ctsr.degrade import DegradationSampler
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CheckpointError, DomainError, MissingInputError, ReadError, SplitError, UsageError
@@ -260,7 +260,7 @@ def quantize(
     exams = _exams(model, options, progress)
     train = _part(exams, "train", options, progress)
     val = _part(exams, "val", options, progress)
-    _check_patch_fits(options.patch_size, model.scale, train.series)
+    check_patch_fits("patch_size", options.patch_size, model.scale, train.series)
     patches = PatchBatches(train.series, model, options)
     net = fake_quantized(model.net)
     batches = patches.batches("ranges", CALIBRATION_BATCHES)
@@ -307,13 +307,6 @@ def finetune(net: nn.Module, teacher: nn.Module, batches: Iterator[PatchPair], o
         scheduler.step()
         for conv in convs:
             conv.clamp_weights()
-
-
-def _check_patch_fits(size: int, scale: int, series: Sequence[StoredSeries]) -> None:
-    """Refuse patches that would consist mainly of reflections: ranges would be set on images that do not occur."""
-    longest = max(max(stored.rows, stored.columns) for stored in series)
-    if size > longest:
-        raise UsageError(f"`patch_size` {size} is larger than every training slice; {longest - longest % scale} fits")
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from ctsr.checkpoint import TrainingCard
 from ctsr.data.datasets import SplitExams, open_exams
 from ctsr.data.hu_cache import StoredSeries, default_store
-from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, SlicePair, slice_pair
+from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, SlicePair, check_patch_fits, slice_pair
 from ctsr.data.split import DEFAULT_SEED, split_file, write_split
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.errors import MissingInputError
@@ -22,7 +22,7 @@ from ctsr.hu import HURange
 from ctsr.paths import resolve_path
 from ctsr.pool import available_cores
 from ctsr.reporting import Progress
-from ctsr.train import RunOptions
+from ctsr.train import FinetuneOptions, RunOptions
 
 Losses: TypeAlias = dict[str, float]
 """Values of losses and measures by name."""
@@ -230,6 +230,8 @@ def make_patches(
     hr_reduction: tuple[float, float] = (1.0, 1.0),
 ) -> Patches:
     """The patches of the training part, each device's share of them in batches."""
+    name = "patch" if isinstance(options, FinetuneOptions) else "patch_size"
+    check_patch_fits(name, patch_size, degradation.scale, data.train)
     dataset = PatchDataset(
         data.train,
         patch_size=patch_size,

@@ -1,5 +1,6 @@
 """The whole job: scan, plan, make each series and say what came of it; once, or whenever a folder gets new series."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -14,12 +15,12 @@ from ctsr.dicom.variants import check_installed
 from ctsr.documents import patient_names
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError
 from ctsr.exams import scan
-from ctsr.files import check_disk_space, file_state
+from ctsr.files import ROOM_PAUSE_S, check_disk_space, file_state
 from ctsr.infer import EngineCheck, EngineConfig, EngineRequest, choose_engine, open_engine
 from ctsr.paths import check_apart
 from ctsr.pool import LostError, each_in_order
 from ctsr.reporting import SILENT, Progress
-from ctsr.series import Command, Inventory, Series, check, is_nifti
+from ctsr.series import Command, Excluded, Inventory, Series, check, is_nifti
 from ctsr.upscale import UpscaleOptions, chosen, read_reference
 from ctsr.upscale.between import Models
 from ctsr.upscale.plan import Job, plan_series
@@ -183,10 +184,14 @@ def _outcomes(
 
 
 def _unusable(inventory: Inventory) -> Iterator[str]:
+    for excluded in _unreadable(inventory):
+        yield f"{excluded.path}: {excluded.reason}"
+
+
+def _unreadable(inventory: Inventory) -> Iterator[Excluded]:
+    """What is CT but cannot be read."""
     of_patients = (excluded for patient in inventory.patients for excluded in patient.excluded)
-    for excluded in (*inventory.excluded, *of_patients):
-        if excluded.failed:
-            yield f"{excluded.path}: {excluded.reason}"
+    yield from (excluded for excluded in (*inventory.excluded, *of_patients) if excluded.failed)
 
 
 POLL_S = 2.0
@@ -233,6 +238,10 @@ class GrowingFolder:
         folders = {header.path.parent for header in series.slices}
         return all(self._is_settled(path) for path in self._seen if path.parent in folders)
 
+    def is_still(self, path: Path) -> bool:
+        """Whether a file, or all that lie below a folder, have not changed lately."""
+        return all(self._is_settled(seen) for seen in self._seen if seen.is_relative_to(path))
+
     def _is_settled(self, path: Path) -> bool:
         return self._now - self._seen[path][1] >= self._settle_s
 
@@ -253,7 +262,8 @@ def watch(
     """Upscale series as they arrive in a folder, until interrupted.
 
     Each series has its own folder ``<patient>/<series>`` in `out`. One that grew after it was done is
-    made again; one that failed is tried again when its files change.
+    made again; one that failed is tried again when its files change, or after a while where the disk was full. A
+    folder that is gone, as a share that is not mounted, is waited for.
 
     Args:
         source: folder to watch; only read.
@@ -288,21 +298,33 @@ def watch(
     models = Models(model, between)
     progress.note(f"engine: {network.engine.name}; watching {source}, Ctrl-C ends it")
     folder = GrowingFolder(source, settle_s)
-    failed: set[str] = set()
+    failed, told = set[str](), set[str]()
+    is_there, due = True, math.inf
     while True:
-        if folder.look(now()):
-            for job in _jobs(source, out, models, network, options, folder, progress):
+        if source.is_dir() != is_there:
+            is_there = not is_there
+            progress.note(f"{source} is there again" if is_there else f"warning: {source} is gone; waiting for it")
+        if is_there and (folder.look(now()) or now() >= due):
+            due = math.inf
+            for job in _jobs(source, out, models, network, options, folder, told, progress):
                 if job.made_from in failed or is_done(job):
                     continue
                 outcome = attempt(job, lambda: network, progress)
-                for warning in outcome.warnings:
-                    progress.note(f"warning: {job.series.patient_id}: {warning}")
-                if outcome.error:
+                _tell(job, outcome, progress)
+                if outcome.is_disk_full:  # there may be room later, though no file changes
+                    due = now() + ROOM_PAUSE_S
+                elif outcome.error:
                     failed.add(job.made_from)
-                    progress.note(f"failed: {job.series.path}: {outcome.error}")
-                else:
-                    progress.note(f"done: {outcome.output}, {outcome.num_slices} slices")
         wait(POLL_S)
+
+
+def _tell(job: Job, outcome: Outcome, progress: Progress) -> None:
+    for warning in outcome.warnings:
+        progress.note(f"warning: {job.series.patient_id}: {warning}")
+    if outcome.error:
+        progress.note(f"failed: {job.series.path}: {outcome.error}")
+    else:
+        progress.note(f"done: {outcome.output}, {outcome.num_slices} slices")
 
 
 def _jobs(
@@ -312,13 +334,22 @@ def _jobs(
     network: Network,
     options: UpscaleOptions,
     folder: GrowingFolder,
+    told: set[str],
     progress: Progress,
 ) -> Iterator[Job]:
-    """A job for each series that was asked for and has settled."""
+    """A job for each series that was asked for and has settled.
+
+    `told` keeps what was said of files that cannot be read, each of which is named once.
+    """
     # A result of ours that is older than its source is replaced; anything else in its place never is.
     options = replace(options, overwrite=True)
     try:
         inventory = scan(source, correction=options.hu_correction)
+        for excluded in _unreadable(inventory):
+            line = f"{excluded.path}: {excluded.reason}"
+            if line not in told and folder.is_still(excluded.path):
+                told.add(line)
+                progress.note(f"failed: {line}")
         settled = [item for item in chosen(inventory, options) if folder.has_settled(item.series)]
     except MissingInputError:  # nothing that was asked for is there yet
         return
