@@ -16,7 +16,7 @@ from ctsr.dicom.header import FileContents, read_file
 from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError, boundary
 from ctsr.files import is_special
 from ctsr.hu import AIR, AS_READ, HUCorrection
-from ctsr.padding import PLAUSIBLE, HUFinding, SlicePixels, Verdict, check_hu
+from ctsr.padding import PLAUSIBLE, HUFinding, SlicePixels, Verdict, check_hu, check_slices
 from ctsr.pool import in_order
 from ctsr.reporting import SILENT, Progress, listed, printable
 from ctsr.series import (
@@ -47,7 +47,7 @@ HU_DEFECTS = {
     Verdict.CUT_OFF: DefectKind.CUT_OFF_HU,
     Verdict.IMPLAUSIBLE: DefectKind.IMPLAUSIBLE_HU,
 }
-"""What a verdict makes of a series, the mildest first: it holds where slices disagree."""
+"""What a verdict makes of a series."""
 COPY_AGAIN = "copy or export it again"
 CHUNK = 16
 """Files whose headers a process reads at once: enough to hide the hand-over."""
@@ -273,20 +273,14 @@ def _corrected(series: Series, correction: HUCorrection) -> Series:
 def _with_verdict(series: Series) -> Series:
     """The series with a defect where its values do not look like HU.
 
-    The middle slice decides where it is plausible. Else two more are looked at, since a single one may hold nothing but
-    bone or metal. Slices whose rescale differs from the middle one's are judged separately.
+    Slices whose rescale differs from the middle one's are judged separately.
     """
-    middle, last = len(series.slices) // 2, len(series.slices) - 1
-    findings = [_hu_finding(series, middle)]
-    if findings[0].verdict is not Verdict.PLAUSIBLE:
-        findings += [_hu_finding(series, index) for index in sorted({last // 4, 3 * last // 4} - {middle})]
-    verdicts = {finding.verdict for finding in findings}
+    finding = check_slices(len(series.slices), lambda index: _hu_finding(series, index))
     defects: list[Defect] = []
-    if Verdict.PLAUSIBLE not in verdicts:
-        kind = next(kind for verdict, kind in HU_DEFECTS.items() if verdict in verdicts)
-        defects.append(Defect(kind, f"its values do not look like HU: {findings[0].detail}"))
+    if finding.verdict is not Verdict.PLAUSIBLE:
+        defects.append(Defect(HU_DEFECTS[finding.verdict], f"its values do not look like HU: {finding.text}"))
     else:
-        for index in _other_rescales(series, middle):
+        for index in _other_rescales(series, len(series.slices) // 2):
             if (finding := _hu_finding(series, index)).verdict is Verdict.IMPLAUSIBLE:
                 z = f"z = {series.slices[index].position[2]:g} mm"
                 detail = f"slices of another rescale than most, as at {z}, do not look like HU: {finding.detail}"

@@ -177,11 +177,22 @@ def unusual_slices(
                 f"SpacingBetweenSlices says {abs(stated):g} mm, positions say {grid.distance:.4g} mm and are believed; "
                 "where the header is right, slices are missing or were moved: export the series again"
             )
+    return [*lines, *unlike_training(grid, meta, option=option)]
+
+
+def unlike_training(grid: SliceGrid, meta: Meta | None, *, option: str = "slice_spacing") -> list[str]:
+    """One line for each thing about slices and their distance that the model between slices has not seen.
+
+    Args:
+        grid: where slices lie and are wanted.
+        meta: of the model.
+        option: what the slices were asked for with.
+    """
     if meta is None:
         return [
-            *lines,
-            "the model between slices does not say what it was trained on: compare coronal images with the source's",
+            "the model between slices does not say what it was trained on: compare coronal images with the source's"
         ]
+    lines: list[str] = []
     thickness, share = grid.profile.width / grid.spacing, grid.distance / grid.profile.width
     trained = {
         name: as_type(meta.degradation.get(name), tuple[float, float], f"meta.degradation.{name}")
@@ -272,6 +283,8 @@ def slices_between(
     distance = volume.grid.spacing[0]
     profile = SliceProfile(distance) if options.slice_profile is None else parse_profile(options.slice_profile)
     grid = SliceGrid(volume.grid.shape[0], distance, profile, spacing)
+    for line in unlike_training(grid, model.meta, option=options.slice_option):
+        progress.note(f"warning: {line}")
     samples = [slice_of(volume, index) for index in spread_indices(grid.count, SAMPLE_SLICES)]
     pixel_spacing = volume.grid.spacing[1:]
     noise = measure_noise([s.hu for s in samples], pixel_spacing, [s.padding for s in samples]).sigma_hu or 0.0
