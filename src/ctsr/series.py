@@ -191,6 +191,11 @@ class Excluded:
     failed: bool = False
     """It is CT that should have been used but cannot be read, rather than CT that is not training data."""
 
+    @property
+    def text(self) -> str:
+        """In a line."""
+        return f"{self.path}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class PatientExams:
@@ -225,6 +230,10 @@ class PatientExams:
         """Usable slices over all series."""
         return sum(len(series.slices) for series in self.series)
 
+    def failures(self) -> list[Excluded]:
+        """What should have been read and could not be."""
+        return [excluded for excluded in self.excluded if excluded.failed]
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -247,6 +256,11 @@ class Inventory:
         """Every usable series, by patient."""
         for patient in self.patients:
             yield from patient.series
+
+    def failures(self) -> list[Excluded]:
+        """Those of all patients, and of what lies beside them."""
+        beside = PatientExams("", self.root, excluded=self.excluded)
+        return [excluded for exams in (beside, *self.patients) for excluded in exams.failures()]
 
 
 def is_nifti(path: Path) -> bool:

@@ -19,7 +19,7 @@ from ctsr.infer import EngineCheck, EngineConfig, EngineRequest, choose_engine, 
 from ctsr.paths import check_apart
 from ctsr.pool import LostError, each_in_order
 from ctsr.reporting import SILENT, Progress
-from ctsr.series import Inventory, Series, is_nifti
+from ctsr.series import Series, is_nifti
 from ctsr.upscale import UpscaleOptions, chosen, read_reference
 from ctsr.upscale.between import Models
 from ctsr.upscale.plan import Job, plan_series
@@ -110,7 +110,7 @@ def upscale(
         check_disk_space(out, sum(job.num_slices for job in todo), sum(job.num_bytes for job in todo), progress)
     made = dict(zip(todo, _outcomes(todo, network, opener, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
-    return Report(jobs, outcomes, tuple(_unusable(inventory)))
+    return Report(jobs, outcomes, tuple(excluded.text for excluded in inventory.failures()))
 
 
 def _open(
@@ -171,13 +171,6 @@ def _outcomes(
         yield outcome
 
 
-def _unusable(inventory: Inventory) -> Iterator[str]:
-    of_patients = (excluded for patient in inventory.patients for excluded in patient.excluded)
-    for excluded in (*inventory.excluded, *of_patients):
-        if excluded.failed:
-            yield f"{excluded.path}: {excluded.reason}"
-
-
 POLL_S = 2.0
 """Seconds between two looks at the folder."""
 
@@ -221,6 +214,10 @@ class GrowingFolder:
         """Whether nothing has changed lately in the folders that hold a series, its own files included."""
         folders = {header.path.parent for header in series.slices}
         return all(self._is_settled(path) for path in self._seen if path.parent in folders)
+
+    def is_whole(self, place: Path) -> bool:
+        """Whether nothing has changed lately in a file, or in any file below a folder."""
+        return all(self._is_settled(path) for path in self._seen if place in (path, *path.parents))
 
     def _is_settled(self, path: Path) -> bool:
         return self._now - self._seen[path][1] >= self._settle_s
@@ -280,7 +277,7 @@ def watch(
     failed: set[str] = set()
     while True:
         if folder.look(now()):
-            for job in _jobs(source, out, models, network, options, folder, progress):
+            for job in _jobs(source, out, models, network, options, folder, failed, progress):
                 if job.made_from in failed or is_done(job):
                     continue
                 outcome = attempt(job, lambda: network, progress)
@@ -288,7 +285,8 @@ def watch(
                     progress.note(f"warning: {job.series.patient_id}: {warning}")
                 if outcome.error:
                     failed.add(job.made_from)
-                    progress.note(f"failed: {job.series.path}: {outcome.error}")
+                    where = "" if outcome.error.startswith(str(job.series.path)) else f"{job.series.path}: "
+                    progress.note(f"failed: {where}{outcome.error}")
                 else:
                     progress.note(f"done: {outcome.output}, {outcome.num_slices} slices")
         wait(POLL_S)
@@ -301,13 +299,18 @@ def _jobs(
     network: Network,
     options: UpscaleOptions,
     folder: GrowingFolder,
+    failed: set[str],
     progress: Progress,
 ) -> Iterator[Job]:
-    """A job for each series that was asked for and has settled."""
+    """A job for each series that was asked for and has settled; what cannot be read is said once."""
     # A result of ours that is older than its source is replaced; anything else in its place never is.
     options = replace(options, overwrite=True)
     try:
         inventory = scan(source, correction=options.hu_correction)
+        for excluded in inventory.failures():
+            if excluded.text not in failed and folder.is_whole(excluded.path):
+                failed.add(excluded.text)
+                progress.note(f"failed: {excluded.text}")
         settled = [item for item in chosen(inventory, options) if folder.has_settled(item.series)]
     except MissingInputError:  # nothing that was asked for is there yet
         return
