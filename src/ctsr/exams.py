@@ -151,9 +151,12 @@ def only_series(path: Path, series_uid: str | None = None) -> Series:
     names = [
         f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip() for series in found
     ]
+    # Images of two geometries under one UID are two series, and nothing in their headers names one of them.
+    called = {(series.series_uid, series.phase) for series in found}
+    same = "; those of one name need folders of their own" if len(called) < len(found) else ""
     raise UsageError(
         f"{path} holds {len(found)} series; give the folder of one, or name it by `series`: "
-        f"{listed(names, MOST_LISTED)}"
+        f"{listed(names, MOST_LISTED)}{same}"
     )
 
 

@@ -39,6 +39,8 @@ LARGEST_STEP_MM = 200.0
 LARGEST_FIELD_MM = 1200.0
 """Along a side; the widest gantries have a bore of 900 mm."""
 LARGEST_POSITION_MM = 1e5
+SMALL_RANGE = 20.0
+"""HU between the lowest and the highest value, below which whole HU are too coarse for an image."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,19 @@ class Volume:
             total = float(self.hu.sum(dtype=np.float64))
         if not math.isfinite(total):
             raise DomainError("`hu` holds NaN or infinity; set such voxels to -1000 and mark them in `padding`")
+
+    def check_roundable(self) -> None:
+        """Whether whole HU, which files hold, are fine enough.
+
+        Raises:
+            DomainError: they would leave nothing: of masks and probabilities, of HU scaled to −1 … 1.
+        """
+        low, high = float(self.hu.min()), float(self.hu.max())
+        if high - low < SMALL_RANGE and not np.array_equal(self.hu, np.rint(self.hu)):
+            raise DomainError(
+                f"the values lie between {low:.3g} and {high:.3g}, and files hold whole HU: "
+                "give HU, or save such an image in a format of its own"
+            )
 
     def __repr__(self) -> str:
         shape = " × ".join(map(str, self.hu.shape))

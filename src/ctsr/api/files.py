@@ -26,8 +26,6 @@ from ctsr.volume import Plane, Volume, normal
 
 SLICE_FILE = re.compile(r"\d{4,}\.dcm")
 """Names of the files of a written series: a folder with other files is never replaced."""
-SMALL_RANGE = 20.0
-"""HU between the lowest and the highest value, below which whole HU are too coarse for an image."""
 MOST_DESCRIPTION, MOST_LABEL = 900, 16
 """Characters of DerivationDescription beside the version of ctsr, and of SeriesDescription beside the source's own."""
 
@@ -132,7 +130,7 @@ def write_series(
     target = Path(out)
     if target.exists() and not overwrite:
         raise UsageError(f"{target} already exists; pass `overwrite=True` to replace it, or choose another `out`")
-    _check_values(given(volume, None, needs_spacing=False).volume)
+    given(volume, None, needs_spacing=False).volume.check_roundable()
     if is_nifti(target):
         if target.is_dir():
             raise UsageError(f"{target} is a folder; choose another `out`")
@@ -158,16 +156,6 @@ def write_series(
     with atomic_folder(target, replace=overwrite) as folder:
         _write_slices(volume, source, folder, description, label)
     return target
-
-
-def _check_values(volume: Volume) -> None:
-    """Refuse values that are rounded away: masks and probabilities, HU scaled to −1 … 1."""
-    if float(np.ptp(volume.hu)) < SMALL_RANGE and not np.array_equal(volume.hu, np.rint(volume.hu)):
-        low, high = float(volume.hu.min()), float(volume.hu.max())
-        raise DomainError(
-            f"the values lie between {low:.3g} and {high:.3g}, and only whole HU are written: "
-            "give HU, or save such an image in a format of its own"
-        )
 
 
 def _check_place(volume: Volume, source: Series) -> None:
