@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctsr.degrade import Degradation
 from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import Window
 from ctsr.viewer import ViewOptions
@@ -143,3 +144,19 @@ def test_single_slices_unlike_their_series_are_named_by_the_numbers_of_the_page(
         assert view.js("view.cursor[0]") == 3
         np.testing.assert_array_equal(view.hu("Source", "axial", 3), images[3])
         view.shot("odd_slice")
+
+
+def test_what_is_unusual_about_the_series_leaves_with_its_numbers(browser: Any, tmp_path: Path) -> None:
+    files = save_series(tmp_path / "anna" / "s", [body(64, seed=i, texture=60) for i in range(6)], PatientID="anna")
+    files[2].unlink()
+    options = ViewOptions(store=tmp_path / "store")
+    with (
+        serving(ViewRequest(tmp_path / "anna", None, Degradation(), options)) as server,
+        opened(browser, server) as view,
+    ):
+        view.settle("now.slice && Object.keys(now.slice.metrics).length === 2")
+        with view.page.expect_download() as numbers:
+            view.page.click("#save-csv")
+        numbers.value.save_as(tmp_path / "numbers.csv")
+        rows = list(csv.DictReader(io.StringIO((tmp_path / "numbers.csv").read_text())))
+        assert all("Slices are missing: 1 between" in row["caveats"] for row in rows)

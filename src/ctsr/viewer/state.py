@@ -168,6 +168,12 @@ class ViewerState:
     names: bool = True
     """Whether patients and series are called by their names; else by hashes."""
 
+    def warnings(self, number: int) -> list[str]:
+        """What is unusual about a series as a whole, to go where its pictures and numbers go."""
+        series, command = self.series[number], "view" if self.strength is None else "upscale"
+        found = check(series, command, assume_hu=True) if self.names else []  # a defect may name a file
+        return [line.removeprefix(f"{series.path}: ") for line in found]
+
     def shown_failure(self, why: str) -> str:
         """Why something could not be read, as the page says it: it names a file, and so a patient."""
         return why if self.names or not why else "it cannot be read; without `no_names` the page says why"
@@ -246,6 +252,7 @@ def _series_dict(number: int, series: Series, state: ViewerState) -> dict[str, A
         "kernel": series.kernel,
         "scanner": series.scanner,
         "body_part": series.body_part,
+        "warnings": state.warnings(number),
     }
 
 
