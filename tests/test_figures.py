@@ -39,6 +39,23 @@ def head(rows: int = 96, columns: int = 96, *, textured: tuple[int, int] = (30, 
     return hu
 
 
+@pytest.mark.parametrize(
+    "title", ["A name of a patient " * 12, "a-name-without-blanks" * 9, "P1\n" + "Slice 3 is odd. " * 20]
+)
+def test_what_stands_above_pictures_is_never_wider_than_they_are(tmp_path: Path, title: str) -> None:
+    for figure in (
+        comparison_figure([Panel("HR", head())] * 2, SOFT, title=title),
+        slices_figure([Panel("HR", head())], SOFT, title=title),
+    ):
+        save_figure(figure, tmp_path / "a.png")
+        (above,) = (text for text in figure.texts if text.get_text() == figure.get_suptitle())
+        box = above.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+        assert box.y1 <= figure.bbox.height
+        assert "".join(title.split()) in "".join(above.get_text().split()).replace(";showninwindowC40/W400HU", "")
+
+
 def test_the_detail_shows_the_finest_structure_of_the_body() -> None:
     found = busiest_detail(head(textured=(30, 50)), SOFT, size=32)
     assert found.top <= 30

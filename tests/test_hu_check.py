@@ -65,7 +65,7 @@ def windowed(hu: np.ndarray) -> np.ndarray:
 def test_values_that_are_no_hu_are_named(values: np.ndarray, words: str) -> None:
     finding = check_hu(values.astype(np.float32))
     assert finding.verdict is Verdict.IMPLAUSIBLE
-    assert words in finding.detail
+    assert words in finding.text
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_bone_cut_off_is_doubted_but_not_refused() -> None:
 def test_padding_does_not_count() -> None:
     hu, padding = CHEST + 1024, np.zeros(CHEST.shape, np.bool_)
     hu[:20], padding[:20] = -8192, True
-    assert "hu_offset` -1024" in check_hu(hu, padding).detail
+    assert "hu_offset` -1024" in check_hu(hu, padding).text
 
 
 def only(folder: Path, correction: HUCorrection | None = None) -> Series:

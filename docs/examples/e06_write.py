@@ -9,4 +9,4 @@ import ctsr
 (series,) = ctsr.scan("EXAMS/anna").all_series()
 volume = ctsr.read_volume(series)
 smooth = replace(volume, hu=gaussian_filter(volume.hu, (0, 1, 1)))
-ctsr.write_series(smooth, "smooth", like=series, description="Gaussian, σ 1 pixel", label="[smooth]")
+ctsr.write_series(smooth, "smooth", like=series, description="Gaussian, sigma 1 pixel", label="[smooth]")

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from ctsr.errors import ReadError
+from ctsr.errors import ReadError, UsageError
 from ctsr.hashing import pseudonym
 from ctsr.reporting import one_line, safe_name
 
@@ -58,6 +58,37 @@ def as_type(value: object, kind: type[T], where: str = "it") -> T:
         ReadError: it is of another type; the message names the place and shows the value.
     """
     return cast("T", _checked(value, kind, where))
+
+
+def check_words(options: object) -> None:
+    """Refuse words that options do not know. The command line knows only those; callers in Python may write others.
+
+    Args:
+        options: a dataclass; its fields of a `Literal`, or of tuples, are looked at.
+
+    Raises:
+        UsageError: another word, or a single one where several can be given.
+    """
+    for name, kind in get_type_hints(type(options)).items():
+        value = getattr(options, name, None)
+        members = get_args(kind) if get_origin(kind) in {Union, UnionType} else (kind,)
+        takes_several = any(get_origin(member) is tuple for member in members)
+        if takes_several and isinstance(value, str):
+            raise UsageError(f"`{name}` takes several: give ({value!r},) in place of {value!r}")
+        if value is None or not (words := _words(kind)):
+            continue
+        for word in value if takes_several else (value,):
+            if word not in words:
+                raise UsageError(f"`{name}` is one of {', '.join(map(str, words))}, got {_shown(word)}")
+
+
+def _words(kind: Any) -> tuple[object, ...]:
+    """Those of a Literal, or of tuples of it, and of a union of either; empty for other types."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    if get_origin(kind) in {Union, UnionType, tuple}:
+        return tuple(word for member in get_args(kind) for word in _words(member))
+    return ()
 
 
 def _whole(text: str) -> int:

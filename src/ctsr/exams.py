@@ -17,7 +17,7 @@ from ctsr.errors import CtsrError, MissingInputError, SeriesError, UsageError, b
 from ctsr.files import is_special
 from ctsr.hashing import voxel_identity
 from ctsr.hu import AIR, AS_READ, HUCorrection
-from ctsr.padding import PLAUSIBLE, HUFinding, SlicePixels, Verdict, check_hu
+from ctsr.padding import PLAUSIBLE, HUFinding, SlicePixels, Verdict, check_hu, check_slices
 from ctsr.pool import in_order
 from ctsr.reporting import SILENT, Progress, listed, printable
 from ctsr.series import (
@@ -49,7 +49,7 @@ HU_DEFECTS = {
     Verdict.REPEATED: DefectKind.REPEATED_SLICE,
     Verdict.IMPLAUSIBLE: DefectKind.IMPLAUSIBLE_HU,
 }
-"""What a verdict makes of a series, the mildest first: it holds where slices disagree."""
+"""What a verdict makes of a series."""
 COPY_AGAIN = "copy or export it again"
 CHUNK = 16
 """Files whose headers a process reads at once: enough to hide the hand-over."""
@@ -153,9 +153,12 @@ def only_series(path: Path, series_uid: str | None = None) -> Series:
     names = [
         f"{series.patient_id}: {series.description} {series.series_uid} {series.phase}".rstrip() for series in found
     ]
+    # Images of two geometries under one UID are two series, and nothing in their headers names one of them.
+    called = {(series.series_uid, series.phase) for series in found}
+    same = "; those of one name need folders of their own" if len(called) < len(found) else ""
     raise UsageError(
         f"{path} holds {len(found)} series; give the folder of one, or name it by `series`: "
-        f"{listed(names, MOST_LISTED)}"
+        f"{listed(names, MOST_LISTED)}{same}"
     )
 
 
@@ -275,19 +278,16 @@ def _corrected(series: Series, correction: HUCorrection) -> Series:
 def _with_verdict(series: Series) -> Series:
     """The series with a defect where its values do not look like HU, and with the identity of its voxels.
 
-    The middle slice decides where it is plausible. Else two more are looked at, since a single one may hold nothing but
-    bone or metal. Slices whose rescale differs from the middle one's are judged separately.
+    Slices whose rescale differs from the middle one's are judged separately.
     """
-    middle, last = _middle(series), len(series.slices) - 1
+    middle = _middle(series)
     pixels = _readable(series, middle)
-    findings = [_finding(pixels)]
-    if findings[0].verdict is not Verdict.PLAUSIBLE:
-        findings += [_hu_finding(series, index) for index in sorted({last // 4, 3 * last // 4} - {middle})]
-    verdicts = {finding.verdict for finding in findings}
+    finding = check_slices(
+        len(series.slices), middle, lambda index: _finding(pixels if index == middle else _readable(series, index))
+    )
     defects: list[Defect] = []
-    if Verdict.PLAUSIBLE not in verdicts:
-        kind = next(kind for verdict, kind in HU_DEFECTS.items() if verdict in verdicts)
-        defects.append(Defect(kind, f"its values do not look like HU: {findings[0].detail}"))
+    if finding.verdict is not Verdict.PLAUSIBLE:
+        defects.append(Defect(HU_DEFECTS[finding.verdict], f"its values do not look like HU: {finding.text}"))
     else:
         for index in _other_rescales(series, middle):
             if (finding := _hu_finding(series, index)).verdict is Verdict.IMPLAUSIBLE:

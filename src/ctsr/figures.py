@@ -1,6 +1,7 @@
 """Figures: one style for all plots, and slices side by side with an enlarged detail."""
 
 import io
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ INTERPOLATION_COLORS = {"Bilinear": "#4a78b8", "Bicubic": "#c08a2e", "Lanczos": 
 """Colours of methods by a word of their name: the hues that the viewer's page gives them, darker for a white ground."""
 MODEL_COLORS = ("#2a9583", "#b0a030", "#5b5f97", "#a44a3f", "#3f4650", "#7cae3c")
 """Colours of models, in order; the first is the page's for SR."""
+HEAD_MARGIN = 0.01
+"""Share of a figure's width that is left free beside the lines above its pictures."""
+LEAST_HEAD = 20
+"""Characters of such a line, however narrow the figure is."""
 DPI = 150
 """Resolution of all figures, pixels per inch."""
 FEW_COLORS = 256
@@ -105,11 +110,27 @@ def save_figure(figure: Figure, path: Path) -> None:
             # Names of patients and folders are no formulas. Tick labels of logarithmic axes are.
             if "\\mathdefault" not in text.get_text():
                 text.set_parse_math("$" not in text.get_text())
+        _wrap_head(figure)
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", metadata={"Software": None})
         with Image.open(drawn) as image:
             few = with_palette(np.asarray(image.convert("RGB")))
         few.save(part, format="png", optimize=True, dpi=(DPI, DPI))
+
+
+def _wrap_head(figure: Figure) -> None:
+    """Break lines above the pictures that are wider than the figure: names of patients and warnings have any length."""
+    head = next((text for text in figure.texts if text.get_text() == figure.get_suptitle()), None)
+    if head is None or not head.get_text():
+        return
+    room = figure.bbox.width * (1 - 2 * HEAD_MARGIN)
+    lines: list[str] = []
+    for line in head.get_text().split("\n"):
+        head.set_text(line)
+        width = head.get_window_extent().width
+        fitting = max(LEAST_HEAD, int(len(line) * room / width)) if width > room else len(line)
+        lines += textwrap.wrap(line, fitting) or [line]
+    head.set_text("\n".join(lines))
 
 
 def with_palette(rgb: npt.NDArray[np.uint8]) -> Image.Image:
@@ -255,7 +276,10 @@ def _name(axes: Axes, panel: Panel) -> None:
 
 def _head(figure: Figure, title: str, window: Window) -> None:
     shown = f"shown in window C {window.center:g} / W {window.width:g} HU"
-    figure.suptitle(f"{title}; {shown}" if title else shown, fontsize=10, color=QUIET)
+    # Lines below the first are sentences of their own.
+    first, _, below = title.partition("\n")
+    lines = [f"{first}; {shown}" if first else shown, *filter(None, [below])]
+    figure.suptitle("\n".join(lines), fontsize=10, color=QUIET)
 
 
 def _draw(axes: Axes, panel: Panel, window: Window, extent: tuple[int, int], aspect: float) -> None:

@@ -35,10 +35,11 @@ from ctsr.series import (
     SliceHeader,
     are_volume_words,
     is_nifti,
+    plane_problem,
     too_small,
 )
 from ctsr.simpleitk_volumes import AGAIN, NO_SIMPLEITK, has_simpleitk, read_by_simpleitk
-from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Affine, Grid, Vector, corners_apart, plane_problem, reordered
+from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, Affine, Grid, Vector, corners_apart, reordered
 
 BROKEN = (
     *(ImageFileError, HeaderDataError, zlib.error),

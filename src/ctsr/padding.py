@@ -1,5 +1,6 @@
 """Which pixels of a slice were never reconstructed, and whether the others look like Hounsfield units."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias, cast
@@ -168,40 +169,10 @@ def plane_of(volume: Volume) -> Plane:
     return Plane(grid.shape[1:], grid.spacing[1:], grid.origin, grid.directions[1:])
 
 
-def finer_plane(plane: Plane, scale: int) -> Plane:
-    """The raster with `scale` times as many rows and columns on the same field of view."""
-    rows, columns = plane.shape
-    return plane.recentred((rows * scale, columns * scale), (plane.spacing[0] / scale, plane.spacing[1] / scale))
-
-
 def slice_of(volume: Volume, index: int) -> SlicePixels:
     """One slice of a volume, with its padding."""
     padding = None if volume.padding is None else volume.padding[index]
     return SlicePixels.from_padded(volume.hu[index], padding)
-
-
-def volume_of(slices: list[SlicePixels], plane: Plane, like: Volume) -> Volume:
-    """Slices as a volume.
-
-    Args:
-        slices: (rows, columns) each, as many as `like` has.
-        plane: raster of the first slice.
-        like: gives the distance and the direction from slice to slice, and what network made it.
-    """
-    hu: VoxelsHU = np.stack([pixels.hu for pixels in slices])
-    padding: PaddingMask | None = None
-    if any(pixels.padding is not None for pixels in slices):
-        padding = np.zeros(hu.shape, np.bool_)
-        for index, pixels in enumerate(slices):
-            if pixels.padding is not None:
-                padding[index] = pixels.padding
-    grid = replace(
-        like.grid,
-        shape=(len(slices), *plane.shape),
-        spacing=(like.grid.spacing[0], *plane.spacing),
-        origin=plane.origin,
-    )
-    return Volume(hu, grid, padding, like.made_by)
 
 
 SAMPLES = 4096
@@ -264,7 +235,7 @@ Values = npt.NDArray[np.float64]
 
 
 class Verdict(Enum):
-    """What the values of a slice or series are, as far as they tell."""
+    """What the values of a slice or series are, as far as they tell; the mildest first."""
 
     PLAUSIBLE = "plausible"
     SHIFTED = "shifted"
@@ -279,7 +250,14 @@ class HUFinding:
 
     verdict: Verdict
     detail: str = ""
-    """What the values look like and which arguments correct them; empty where they are plausible."""
+    """What the values look like; empty where they are plausible."""
+    remedy: str = ""
+    """Which arguments correct a whole series of such slices, where some do."""
+
+    @property
+    def text(self) -> str:
+        """Both."""
+        return "; ".join(filter(None, (self.detail, self.remedy)))
 
 
 PLAUSIBLE = HUFinding(Verdict.PLAUSIBLE)
@@ -312,6 +290,26 @@ def check_hu(hu: VoxelsHU, padding: PaddingMask | None = None) -> HUFinding:
     return _compared(np.sort(values))
 
 
+def check_slices(count: int, middle: int, finding_of: Callable[[int], HUFinding]) -> HUFinding:
+    """Judge whether the values of a series or volume can be HU, by a few of its slices.
+
+    The middle slice decides where it is plausible. Else two more are looked at, since a single one may hold nothing but
+    bone or metal; where they disagree, the mildest verdict holds.
+
+    Args:
+        count: slices.
+        middle: index of the one that is looked at first.
+        finding_of: judges one by its index.
+    """
+    last = count - 1
+    findings = [finding_of(middle)]
+    if findings[0].verdict is not Verdict.PLAUSIBLE:
+        findings += [finding_of(index) for index in sorted({last // 4, 3 * last // 4} - {middle})]
+    verdicts = {finding.verdict for finding in findings}
+    mildest = next(verdict for verdict in Verdict if verdict in verdicts)
+    return PLAUSIBLE if mildest is Verdict.PLAUSIBLE else replace(findings[0], verdict=mildest)
+
+
 def _compared(values: Values) -> HUFinding:
     """Compare HU as they are with other offsets and slopes.
 
@@ -324,17 +322,17 @@ def _compared(values: Values) -> HUFinding:
     if likeness >= max(ENOUGH, own + BETTER_BY):
         if abs(shift) >= SHIFT_REFUSED:
             return _implausible(
-                f"air lies near {shift - 1000:.0f} and soft tissue near {shift + 40:.0f}, as in HU {shift:+.0f}; "
-                f"{_remedy(-shift)}"
+                f"air lies near {shift - 1000:.0f} and soft tissue near {shift + 40:.0f}, as in HU {shift:+.0f}",
+                _remedy(-shift),
             )
         if abs(shift) >= SHIFT_WARNED:
-            return HUFinding(Verdict.SHIFTED, f"its HU seem shifted by {shift:+.0f}; {_remedy(-shift)}")
+            return HUFinding(Verdict.SHIFTED, f"its HU seem shifted by {shift:+.0f}", _remedy(-shift))
     for scale in SCALES if own < ENOUGH else ():
         shift, likeness = _best_shift(values / scale)
         if likeness >= max(ENOUGH, own + 0.3):
             return _implausible(
-                f"its values look like HU × {scale:g} {scale * shift:+.0f}; pass `hu_scale` {1 / scale:g} and "
-                f"`hu_offset` {-shift:.0f} if so"
+                f"its values look like HU × {scale:g} {scale * shift:+.0f}",
+                f"pass `hu_scale` {1 / scale:g} and `hu_offset` {-shift:.0f} if so",
             )
     if own < LEAST_LIKE:
         return _implausible(f"neither air near −1000 nor soft tissue near 0 is in it ({values[0]:g} … {values[-1]:g})")
@@ -396,8 +394,8 @@ def _remedy(offset: float) -> str:
     return f"pass `hu_offset` {near if abs(near - offset) <= 40 else offset:.0f} if so"
 
 
-def _implausible(detail: str) -> HUFinding:
-    return HUFinding(Verdict.IMPLAUSIBLE, detail)
+def _implausible(detail: str, remedy: str = "") -> HUFinding:
+    return HUFinding(Verdict.IMPLAUSIBLE, detail, remedy)
 
 
 def _sample(hu: VoxelsHU, padding: PaddingMask | None) -> Values:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ctsr.errors import SeriesError
 from ctsr.hashing import count_people
-from ctsr.volume import Orientation, Plane, Vector
+from ctsr.volume import LARGEST_FIELD_MM, LARGEST_POSITION_MM, PIXEL_MM, Orientation, Plane, Vector
 
 NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
 """Endings of volumes that SimpleITK reads."""
@@ -193,6 +193,11 @@ class Excluded:
     failed: bool = False
     """It is CT that should have been used but cannot be read, rather than CT that is not training data."""
 
+    @property
+    def text(self) -> str:
+        """In a line."""
+        return f"{self.path}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class PatientExams:
@@ -227,6 +232,10 @@ class PatientExams:
         """Usable slices over all series."""
         return sum(len(series.slices) for series in self.series)
 
+    def failures(self) -> list[Excluded]:
+        """What should have been read and could not be."""
+        return [excluded for excluded in self.excluded if excluded.failed]
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -249,6 +258,11 @@ class Inventory:
         """Every usable series, by patient."""
         for patient in self.patients:
             yield from patient.series
+
+    def failures(self) -> list[Excluded]:
+        """Those of all patients, and of what lies beside them."""
+        beside = PatientExams("", self.root, excluded=self.excluded)
+        return [excluded for exams in (beside, *self.patients) for excluded in exams.failures()]
 
 
 def is_nifti(path: Path) -> bool:
@@ -284,6 +298,25 @@ def are_volume_words(description: str) -> bool:
 def too_small(rows: int, columns: int) -> str:
     """Why an image of this size cannot be a slice; empty where it can."""
     return f"too small to be a slice: {rows}×{columns} pixels" if min(rows, columns) < SMALLEST_SIDE else ""
+
+
+def plane_problem(shape: tuple[int, int], spacing: tuple[float, float], position: Vector) -> str:
+    """Say why an image cannot lie in a scanner as its header tells; empty where it can.
+
+    Args:
+        shape: rows and columns.
+        spacing: mm between rows and between columns.
+        position: mm, of the first pixel.
+    """
+    field = [count * distance for count, distance in zip(shape, spacing, strict=True)]
+    text = " × ".join(f"{distance:g}" for distance in spacing)
+    if not all(PIXEL_MM[0] <= distance <= PIXEL_MM[1] for distance in spacing):
+        return f"its pixel spacing of {text} mm is impossible"
+    if max(field) > LARGEST_FIELD_MM:
+        return f"its pixel spacing of {text} mm makes a field of view of {max(field):.0f} mm, which no scanner has"
+    if not all(abs(coordinate) <= LARGEST_POSITION_MM for coordinate in position):
+        return f"its position of {', '.join(f'{coordinate:g}' for coordinate in position)} mm is impossible"
+    return ""
 
 
 class Action(Enum):

@@ -206,9 +206,10 @@ class NeighbourCheck:
         is_moved = len(steps) > 1 and _is_one_way(steps)
         if is_moved and not inside and not any(air for air, _ in steps):
             # What a slice at an end shows may be new, as a plate of a phantom is: only its air tells for sure.
-            return HUFinding(Verdict.SHIFTED, alone.detail) if alone.detail else PLAUSIBLE
+            return HUFinding(Verdict.SHIFTED, _moved(steps).detail) if alone.detail else PLAUSIBLE
         if alone.verdict is Verdict.SHIFTED and (is_moved or any(air for air, _ in steps)):
-            return alone
+            # By how much it is off, the slices beside it tell better than its own anatomy.
+            return HUFinding(Verdict.SHIFTED, _moved(steps).detail if is_moved else alone.detail)
         if alone.verdict is Verdict.IMPLAUSIBLE and not _agrees(own, others):
             is_between = inside and all(other.finding.verdict is Verdict.PLAUSIBLE for other in others)
             if is_between or is_moved or not all(_has_same_air(own, other) for other in others):

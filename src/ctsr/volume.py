@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from ctsr.errors import DomainError
+from ctsr.errors import DomainError, failure_text
 from ctsr.hu import AIR
 
 Vector: TypeAlias = tuple[float, float, float]
@@ -44,6 +44,8 @@ LARGEST_STEP_MM = 200.0
 LARGEST_FIELD_MM = 1200.0
 """Along a side; the widest gantries have a bore of 900 mm."""
 LARGEST_POSITION_MM = 1e5
+SMALL_RANGE = 20.0
+"""HU between the lowest and the highest value, below which whole HU are too coarse for an image."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class Grid:
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
             raise DomainError(f"a grid needs at least one voxel along each axis, got shape {self.shape}")
-        if min(self.spacing) <= 0:
-            raise DomainError(f"voxel spacing must be above 0 mm, got {self.spacing}")
+        if not all(0 < distance < math.inf for distance in self.spacing):  # nan neither
+            raise DomainError(f"voxel spacing must be above 0 mm and finite, got {self.spacing}")
 
     @property
     def affine(self) -> npt.NDArray[np.float64]:
@@ -95,8 +97,8 @@ class Plane:
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
             raise DomainError(f"a plane needs at least one pixel along each axis, got shape {self.shape}")
-        if min(self.spacing) <= 0:
-            raise DomainError(f"pixel spacing must be above 0 mm, got {self.spacing}")
+        if not all(0 < distance < math.inf for distance in self.spacing):  # nan neither
+            raise DomainError(f"pixel spacing must be above 0 mm and finite, got {self.spacing}")
 
     def position(self, row: float, column: float) -> Vector:
         """LPS position in mm of a (fractional) pixel index."""
@@ -129,37 +131,82 @@ class Volume:
     """The network that made it, as `ctsr.write_series` names it in headers; empty for what a scanner made."""
 
     @classmethod
-    def from_array(cls, hu: npt.ArrayLike, spacing: Vector, *, origin: Vector = (0.0, 0.0, 0.0)) -> "Volume":
+    def from_array(
+        cls,
+        hu: npt.ArrayLike,
+        spacing: Vector,
+        *,
+        origin: Vector = (0.0, 0.0, 0.0),
+        padding: npt.ArrayLike | None = None,
+    ) -> "Volume":
         """Make an axial volume of an array.
 
         Args:
             hu: (slices, rows, columns) in HU; first slice lowest, first row anterior, first column on the patient's
-                right.
+                right. What a masked array masks is padding.
             spacing: mm between slices, rows and columns.
             origin: position of the first voxel's centre in mm, LPS.
+            padding: True where nothing was reconstructed; such voxels are set to −1000 HU.
 
         Raises:
-            DomainError: the array does not have three axes, or holds NaN or infinity; a spacing that is not positive.
+            DomainError: the array does not have three axes, holds something else than real numbers, NaN or infinity;
+                a spacing that is not positive.
 
         Examples:
             >>> volume = Volume.from_array(np.zeros((3, 64, 64)), spacing=(2.5, 0.8, 0.8))
             >>> volume.grid.spacing
             (2.5, 0.8, 0.8)
         """
-        voxels = np.asarray(hu, np.float32)
+        try:
+            voxels = _real(np.asarray(hu))
+        except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal lengths, tensors on a GPU
+            raise DomainError(f"`hu` is no array of numbers: {failure_text(error)}") from error
         if voxels.ndim != 3:
             raise DomainError(f"`hu` needs the axes (slice, row, column), got an array of shape {voxels.shape}")
-        if not np.isfinite(voxels).all():
-            raise DomainError("`hu` holds NaN or infinity; set such voxels to -1000 and mark them in `padding`")
+        mask = np.ma.getmaskarray(hu) if isinstance(hu, np.ma.MaskedArray) else None
+        if padding is not None:
+            mask = np.asarray(padding, np.bool_) | (False if mask is None else mask)
+        if mask is not None and mask.shape != voxels.shape:
+            raise DomainError(f"a padding mask of shape {mask.shape} does not fit voxels of {voxels.shape}")
+        if mask is not None and mask.any():
+            voxels = np.where(mask, np.float32(AIR), voxels)
         slices, rows, columns = voxels.shape
         axes: tuple[Vector, Vector, Vector] = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
-        return cls(voxels, Grid((slices, rows, columns), spacing, origin, axes))
+        return cls(voxels, Grid((slices, rows, columns), spacing, origin, axes), mask)
 
     def __post_init__(self) -> None:
         if self.hu.shape != self.grid.shape:
             raise DomainError(f"voxels of shape {self.hu.shape} do not fit a grid of shape {self.grid.shape}")
         if self.padding is not None and self.padding.shape != self.hu.shape:
             raise DomainError(f"a padding mask of shape {self.padding.shape} does not fit voxels of {self.hu.shape}")
+        if self.hu.dtype != np.float32:
+            object.__setattr__(self, "hu", _real(self.hu))
+        self.check_finite()
+
+    def check_finite(self) -> None:
+        """Look at the voxels, which may have been changed since the volume was made.
+
+        Raises:
+            DomainError: NaN or infinity among them.
+        """
+        # A sum keeps both, and needs no array as large as the volume.
+        with np.errstate(invalid="ignore"):
+            total = float(self.hu.sum(dtype=np.float64))
+        if not math.isfinite(total):
+            raise DomainError("`hu` holds NaN or infinity; set such voxels to -1000 and mark them in `padding`")
+
+    def check_roundable(self) -> None:
+        """Whether whole HU, which files hold, are fine enough.
+
+        Raises:
+            DomainError: they would leave nothing: of masks and probabilities, of HU scaled to −1 … 1.
+        """
+        low, high = float(self.hu.min()), float(self.hu.max())
+        if high - low < SMALL_RANGE and not np.array_equal(self.hu, np.rint(self.hu)):
+            raise DomainError(
+                f"the values lie between {low:.3g} and {high:.3g}, and files hold whole HU: "
+                "give HU, or save such an image in a format of its own"
+            )
 
     def __repr__(self) -> str:
         shape = " × ".join(map(str, self.hu.shape))
@@ -168,23 +215,12 @@ class Volume:
         return f"Volume({shape} voxels of {spacing} mm, {span})"
 
 
-def plane_problem(shape: tuple[int, int], spacing: tuple[float, float], position: Vector) -> str:
-    """Say why an image cannot lie in a scanner as its header tells; empty where it can.
-
-    Args:
-        shape: rows and columns.
-        spacing: mm between rows and between columns.
-        position: mm, of the first pixel.
-    """
-    field = [count * distance for count, distance in zip(shape, spacing, strict=True)]
-    text = " × ".join(f"{distance:g}" for distance in spacing)
-    if not all(PIXEL_MM[0] <= distance <= PIXEL_MM[1] for distance in spacing):
-        return f"its pixel spacing of {text} mm is impossible"
-    if max(field) > LARGEST_FIELD_MM:
-        return f"its pixel spacing of {text} mm makes a field of view of {max(field):.0f} mm, which no scanner has"
-    if not all(abs(coordinate) <= LARGEST_POSITION_MM for coordinate in position):
-        return f"its position of {', '.join(f'{coordinate:g}' for coordinate in position)} mm is impossible"
-    return ""
+def _real(values: npt.NDArray[np.generic]) -> VoxelsHU:
+    """Numbers as float32; truth values, complex numbers and text are no HU."""
+    if values.dtype.kind not in "iuf":
+        raise DomainError(f"`hu` holds values of type {values.dtype}; HU are real numbers")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+        return values.astype(np.float32, copy=False)
 
 
 def reordered(affine: Affine, shape: Sequence[int], axes: Sequence[int], backwards: Sequence[bool]) -> Affine:
@@ -281,6 +317,12 @@ class Resampled:
 
     hu: VoxelsHU
     padding: PaddingMask | None
+
+
+def finer_plane(plane: Plane, scale: int) -> Plane:
+    """The raster with `scale` times as many rows and columns on the same field of view."""
+    rows, columns = plane.shape
+    return plane.recentred((rows * scale, columns * scale), (plane.spacing[0] / scale, plane.spacing[1] / scale))
 
 
 def at_spacing(plane: Plane, target_mm: float) -> Plane:

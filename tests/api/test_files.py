@@ -76,3 +76,9 @@ def test_what_does_not_fit_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 series"):
         ctsr.read_volume(source.parent)
     assert ctsr.read_volume(source.parent, series="1.2.9").grid.shape[0] == 2
+
+
+def test_series_that_nothing_names_apart_are_said_to_need_folders_of_their_own(source: Path) -> None:
+    save_series(source.parent / "coarse", [body(24, seed=i) for i in range(3)], spacing=(1.6, 1.6))
+    with pytest.raises(UsageError, match="folders of their own"):
+        ctsr.read_volume(source.parent, series="1.2.3.4")

@@ -129,6 +129,7 @@ def test_a_volume_is_shown_in_one_line() -> None:
 @pytest.mark.parametrize("name", ["fine", "fine.nii.gz"])
 def test_what_a_network_made_is_written_as_such(volume: Volume, tmp_path: Path, bilinear: Model, name: str) -> None:
     save_series(tmp_path / "source", volume.hu)
+    volume = ctsr.read_volume(tmp_path / "source")
     for made, is_result in ((ctsr.upscale(volume, model=bilinear, engine="torch"), True), (volume, False)):
         assert isinstance(made, Volume)
         out = ctsr.write_series(made, tmp_path / f"{is_result}" / name, like=tmp_path / "source")

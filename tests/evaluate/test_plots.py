@@ -1,21 +1,24 @@
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pytest
 
-from ctsr.evaluate.methods import MODEL
+from ctsr.evaluate.methods import BICUBIC, MODEL
 from ctsr.evaluate.plots import (
     box_figure,
     correlation_figure,
+    example_figure,
     heat_figure,
     means_figure,
     patients_figure,
     position_figure,
 )
 from ctsr.figures import save_figure
-from tests.evaluate.made import METHODS, rows
+from tests.evaluate.made import GLOBAL, METHODS, ref, rows
 
 FIGURES = [
     means_figure,
@@ -81,3 +84,15 @@ def test_the_heat_map_shows_which_metrics_go_together() -> None:
     """Errors that grow slice by slice: MAE and RMSE rank the slices alike."""
     axes = heat_figure(made(6), "", MODEL).axes[0]
     assert float(np.asarray(axes.images[0].get_array())[0, 1]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("names", "title"), [(["best"], "SR − HR"), (["small", "large"], "small − HR")])
+def test_a_difference_says_of_which_model_it_is(names: list[str], title: str) -> None:
+    methods = [f"Model ({name})" for name in names]
+    found = rows(lambda *_: 30.0, {"anna": 1}, (BICUBIC, *methods))
+    series = SimpleNamespace(pixel_spacing=(1.0, 1.0))
+    images = {method: np.zeros((8, 8)) for method in (BICUBIC, *methods)}
+    planned = SimpleNamespace(ref=ref(), index=0, stored=series)
+    example: Any = SimpleNamespace(planned=planned, lr_hu=np.zeros((4, 4)), hr_hu=np.zeros((8, 8)), images_hu=images)
+    plan: Any = SimpleNamespace(models=names, model_methods=methods, baselines=(BICUBIC,), domains=(GLOBAL,))
+    assert example_figure(plan, example, found).axes[len(names) + 3].get_title() == title

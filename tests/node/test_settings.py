@@ -1,10 +1,12 @@
 import json
+import socket
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from ctsr.errors import UsageError
-from ctsr.node import DicomPeer, EventLog, NodeOptions, StowServer, parse_destination
+from ctsr.node import DicomPeer, EventLog, NodeOptions, StowServer, check_apart, parse_destination
 
 
 def test_destinations_are_read() -> None:
@@ -57,3 +59,23 @@ def test_the_log_is_one_json_line_an_event_and_survives_its_reader() -> None:
         raise BrokenPipeError
 
     EventLog(gone)("stored")
+
+
+@pytest.mark.parametrize(
+    ("host", "send_to", "is_own"),
+    [
+        ("127.0.0.1", "CTSR@127.0.0.1:11112", True),
+        ("127.0.0.1", "OTHER@localhost:11112", True),
+        ("0.0.0.0", "CTSR@[::1]:11112", True),
+        ("10.0.0.7", "CTSR@10.0.0.7:11112", True),
+        ("127.0.0.1", f"CTSR@{socket.gethostname()}:11112", True),
+        ("127.0.0.1", "ORTHANC@127.0.0.1:4242", False),
+        ("10.0.0.7", "CTSR@10.0.0.8:11112", False),
+        ("10.0.0.7", "OTHER@127.0.0.1:11112", False),
+        ("127.0.0.1", "http://127.0.0.1:11112/dicom-web", False),
+    ],
+)
+def test_a_node_that_would_send_to_itself_is_refused(host: str, send_to: str, is_own: bool) -> None:
+    options = NodeOptions(host=host, send_to=send_to, allow=("ROUTER",))
+    with pytest.raises(UsageError, match="itself") if is_own else nullcontext():
+        check_apart(parse_destination(send_to), options)

@@ -146,6 +146,24 @@ def test_what_is_done_is_kept_and_what_failed_waits_for_a_change(tmp_path: Path,
     assert "notes.txt" in note
 
 
+def test_what_cannot_be_read_is_said_once_when_it_has_settled(tmp_path: Path, bilinear: Model) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    add(source / "sound", 1, 2, series="1.2.1")
+    add(source / "broken", 1, series="1.2.2")
+    broken = source / "broken" / "1"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-99])
+    time = Time()
+    time.steps = [time.pass_by, time.pass_by, lambda: add(source / "sound", 3, series="1.2.1"), time.pass_by]
+    notes = watched(source, out, bilinear, time)
+    (failed,) = [note for note in notes if note.startswith("failed")]
+    assert str(broken) in failed
+    assert "99 bytes early" in failed
+    assert counts(out) == [3]
+    time.steps = [lambda: broken.write_bytes(whole), time.pass_by, time.pass_by]
+    assert [note.split(":")[0] for note in watched(source, out, bilinear, time)] == ["done"]
+
+
 def test_of_two_files_of_one_name_one_is_made_and_neither_replaces_the_other(tmp_path: Path, bilinear: Model) -> None:
     source = tmp_path / "in"
     add(source / "anna", 1, 2)

@@ -1,12 +1,14 @@
 import re
 import tempfile
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ctsr
+from ctsr.errors import DomainError, UsageError
 from ctsr.viewer.embed import NotebookFrame
 from ctsr.volume import Grid, Volume
 
@@ -45,3 +47,22 @@ def test_a_volume_keeps_its_hu_and_its_place() -> None:
         assert opened.stored.folder.is_relative_to(tempfile.gettempdir()), "nothing of it stays behind"
     finally:
         frame.close()
+
+
+def test_values_that_cannot_be_shown_in_whole_hu_and_arrays_are_refused() -> None:
+    volume = ctsr.example_volume(slices=2, size=64)
+    with pytest.raises(DomainError, match="whole HU"):
+        ctsr.view(replace(volume, hu=volume.hu / 1000), no_model=True)
+    volume.hu[0, 0, 0] = np.nan
+    with pytest.raises(DomainError, match="NaN"):
+        ctsr.view(volume, no_model=True)
+    with pytest.raises(UsageError, match="from_array"):
+        ctsr.view(volume.hu)  # type: ignore[arg-type]
+
+
+def test_a_closed_frame_leaves_no_pixels_behind() -> None:
+    frame = ctsr.view(ctsr.example_volume(slices=2, size=64), no_model=True)
+    kept = frame.server.session.series[0].stored.folder
+    assert kept.exists()
+    frame.close()
+    assert not kept.exists()

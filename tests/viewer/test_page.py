@@ -330,6 +330,20 @@ def test_another_patient_is_picked_from_the_list(view: BrowserPage) -> None:
     assert "bert" in view.page.inner_text("#facts")
 
 
+def test_the_series_that_was_chosen_last_is_shown_however_long_another_takes(view: BrowserPage) -> None:
+    held: list[Any] = []
+    view.page.route("**/api/geometry?series=1", lambda route: held.append(route))
+    view.page.select_option("#series", "1")
+    while not held:
+        view.page.wait_for_timeout(20)
+    view.page.select_option("#series", "0")
+    view.settle("document.getElementById('news').textContent === ''")
+    held[0].continue_()
+    view.page.wait_for_timeout(300)
+    assert view.js("[view.series, Number(document.getElementById('series').value)]") == [0, 0]
+    view.settle()
+
+
 def test_the_help_sheet_lists_the_keys(view: BrowserPage) -> None:
     view.page.keyboard.press("?")
     assert view.page.is_visible("#help")

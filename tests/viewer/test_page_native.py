@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctsr.degrade import Degradation
 from ctsr.evaluate.methods import load_model_under_test
 from ctsr.hu import Window
 from ctsr.viewer import ViewOptions
@@ -101,3 +102,61 @@ def test_before_and_after_and_a_region_leave_with_all_their_digits(view: Browser
     with view.page.expect_download() as picture:
         view.page.keyboard.press("p")
     assert picture.value.suggested_filename == "ctsr_anna_axial_2.png"
+
+
+def test_a_slice_whose_file_is_gone_says_so_and_the_others_are_made(browser: Any, tmp_path: Path) -> None:
+    files = save_series(tmp_path / "anna" / "s", [body(64, seed=i, texture=60) for i in range(8)], PatientID="anna")
+    options = ViewOptions(native=True, store=tmp_path / "store", engine="torch")
+    model = load_model_under_test("ctsr-x2", device="cpu")
+    with (
+        serving(ViewRequest(tmp_path / "anna", model, model.degradation, options)) as server,
+        opened(browser, server) as view,
+    ):
+        view.settle(MEASURED)
+        files[7].unlink()
+        view.session.images.cache.drop(lambda key: True)
+        view.page.keyboard.press("End")
+        view.page.wait_for_function(f"() => document.getElementById('news').textContent.includes('{files[7]}')")
+        view.page.wait_for_function("() => window.ctsr.stage.panes.every((pane) => pane.hasFailed())")
+        view.shot("gone")
+        view.page.keyboard.press("ArrowDown")
+        view.page.wait_for_function("() => document.getElementById('progress').textContent.includes('SR 7 of 8')")
+        view.settle("stage.panes.every((pane) => pane.picture(0)?.complete)")
+        view.troubles.clear()  # the browser itself notes answers of 500
+
+
+def test_single_slices_unlike_their_series_are_named_by_the_numbers_of_the_page(browser: Any, tmp_path: Path) -> None:
+    images = [body(64, seed=i, texture=20) for i in range(7)]
+    images[3] = (((images[3] + 160) / 400).clip(0, 1) * 255).astype(np.int16)
+    save_series(tmp_path / "anna" / "s", images, PatientID="anna")
+    options = ViewOptions(native=True, store=tmp_path / "store", engine="torch")
+    model = load_model_under_test("ctsr-x2", device="cpu")
+    with (
+        serving(ViewRequest(tmp_path / "anna", model, model.degradation, options)) as server,
+        opened(browser, server) as view,
+    ):
+        (caveat,) = view.page.locator("#caveats li").all_inner_texts()
+        assert caveat.startswith("Slice 3 (IM4): unlike its series")
+        assert "hu_offset" not in caveat
+        view.page.fill("#index", "3")
+        view.page.press("#index", "Enter")
+        view.settle()
+        assert view.js("view.cursor[0]") == 3
+        np.testing.assert_array_equal(view.hu("Source", "axial", 3), images[3])
+        view.shot("odd_slice")
+
+
+def test_what_is_unusual_about_the_series_leaves_with_its_numbers(browser: Any, tmp_path: Path) -> None:
+    files = save_series(tmp_path / "anna" / "s", [body(64, seed=i, texture=60) for i in range(6)], PatientID="anna")
+    files[2].unlink()
+    options = ViewOptions(store=tmp_path / "store")
+    with (
+        serving(ViewRequest(tmp_path / "anna", None, Degradation(), options)) as server,
+        opened(browser, server) as view,
+    ):
+        view.settle("now.slice && Object.keys(now.slice.metrics).length === 2")
+        with view.page.expect_download() as numbers:
+            view.page.click("#save-csv")
+        numbers.value.save_as(tmp_path / "numbers.csv")
+        rows = list(csv.DictReader(io.StringIO((tmp_path / "numbers.csv").read_text())))
+        assert all("Slices are missing: 1 between" in row["caveats"] for row in rows)

@@ -1,7 +1,13 @@
 import time
 from pathlib import Path
 
-from ctsr.viewer.session import IDLE_S, ViewedSlice, ViewerSession, nearest_first
+import pytest
+
+from ctsr.degrade import Degradation
+from ctsr.evaluate.methods import load_model_under_test
+from ctsr.viewer import ViewOptions
+from ctsr.viewer.session import IDLE_S, ViewedSlice, ViewerSession, nearest_first, open_session
+from ctsr.viewer.state import ViewRequest, prepare
 from tests.made.ct import body, save_series
 from tests.viewer.conftest import TURN, Open
 
@@ -91,3 +97,31 @@ def test_closing_ends_the_threads(open_view: Open, root: Path) -> None:
     session.view(TURN, look(session, 1))
     session.close()
     assert session.events(10**6, 60.0)[0] < 10**6, "nobody waits any more"
+
+
+@pytest.mark.parametrize(("reformatted", "no_names"), [(False, False), (True, False), (False, True)])
+def test_a_slice_that_cannot_be_read_stops_no_other_and_is_tried_when_it_is_looked_at(
+    tmp_path: Path, reformatted: bool, no_names: bool
+) -> None:
+    files = save_series(tmp_path / "p" / "s", [body(48, seed=i, texture=60) for i in range(8)])
+    options = ViewOptions(native=True, engine="torch", store=tmp_path / "store", no_names=no_names)
+    session = open_session(
+        prepare(ViewRequest(tmp_path / "p", load_model_under_test("ctsr-x2", device="cpu"), Degradation(), options)),
+        options,
+    )
+    aside = tmp_path / "aside"
+    try:
+        assert session.series[0]  # decoded
+        files[7].rename(aside)
+        session.view(TURN, look(session, 7, reformatted))
+        others = [0, 1, 2, 3, 4, 5, 6]
+        until(lambda: ready(session, "SR") == others and (not reformatted or ready(session, "LR") == others))
+        until(lambda: any(one["error"] for one in session.events(0, TIMEOUT_S)[1]))
+        errors = {one["index"]: one["error"] for one in session.events(0, TIMEOUT_S)[1] if one["error"]}
+        assert list(errors) == [7]
+        assert (str(files[7]) in errors[7]) != no_names
+        aside.rename(files[7])
+        session.view(TURN, look(session, 7, reformatted))
+        until(lambda: ready(session, "SR") == [*others, 7])
+    finally:
+        session.close()

@@ -71,6 +71,16 @@ def test_what_cannot_be_shown_is_left_out_and_said(tmp_path: Path) -> None:
     assert len(find_series(tmp_path / "p", assume_hu=True).series) == 2
 
 
+def test_patients_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    for i, name in enumerate(("one", "two", "three")):
+        write(tmp_path / name, slices(2, series=f"1.2.{i}", PatientID=name))
+    for path in (tmp_path / "two").iterdir():
+        path.write_bytes(path.read_bytes()[:-99])
+    listener = Listener()
+    assert len(find_series(tmp_path, progress=listener).series) == 2
+    assert [note for note in listener.notes if note.startswith("left out") and "two" in note]
+
+
 def test_nothing_to_show_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no CT")
     with pytest.raises(MissingInputError, match="no CT series to show"):

@@ -8,13 +8,15 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 import torch
 
-from ctsr.api.images import ArrayHU, PathLike, Spacing, given
+from ctsr.api import WARN, ArrayHU, Spacing, given
+from ctsr.api.images import PathLike
 from ctsr.api.models import ModelLike, load_model
 from ctsr.checkpoint import Model, of_kind
 from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL
 from ctsr.data.pairs import image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
+from ctsr.documents import check_words
 from ctsr.errors import DomainError, UsageError
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import Evaluation
@@ -27,8 +29,8 @@ from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
 from ctsr.infer.engine import pick_device
 from ctsr.metrics import METRICS, choose_metrics
 from ctsr.models.interpolation import Interpolation
-from ctsr.reporting import SILENT, Progress
-from ctsr.upscale import DEFAULT_MODEL
+from ctsr.reporting import Progress
+from ctsr.upscale import DEFAULT_MODEL, SAME_PLACE
 from ctsr.volume import Volume
 
 Means: TypeAlias = dict[str, float | None]
@@ -78,6 +80,8 @@ def metrics(
     )
     if compared.hu.shape != target.hu.shape:
         raise DomainError(f"image and reference differ in shape: {compared.hu.shape} and {target.hu.shape}")
+    if isinstance(image, Volume) and isinstance(reference, Volume):
+        _check_same_place(image, reference)
     evaluator = _evaluator(names, preset, window, mask, hu_range)
     found: list[Means] = []
     for hu, reference_hu in zip(compared.hu, target.hu, strict=True):
@@ -152,7 +156,7 @@ def evaluate(
     mask: MaskName = "none",
     baselines: tuple[Interpolation, ...] = ("bilinear", "bicubic"),
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: Progress = WARN,
     through_plane: bool = False,
     **options: Any,
 ) -> MeansByMethod | Evaluation | ThroughPlaneResult:
@@ -174,7 +178,7 @@ def evaluate(
         mask: see `ctsr.metrics`.
         baselines: interpolations to compare with: `bilinear`, `bicubic`, `lanczos`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        progress: where `source` is a folder: told what is done.
+        progress: where `source` is a folder: told what is done; left out, what is wrong is a Python warning.
         through_plane: where `source` is a folder: measure a model between slices instead; thin series are made thick
             by pairs of ``thickness=(5, 5)`` and ``distance=(5, 3)``, mm, and brought back. `degradation` and
             `baselines` have no meaning then.
@@ -235,6 +239,22 @@ def evaluate(
     )
 
 
+def _check_same_place(image: Volume, reference: Volume) -> None:
+    """Refuse volumes whose voxels lie elsewhere: their differences would be those of anatomy."""
+    most = SAME_PLACE * min(reference.grid.spacing)
+    # Both grids are even: they agree everywhere if their first voxels do, and the last ones along each axis.
+    last = np.array(reference.grid.shape) - 1
+    for index in (np.zeros(3), *np.diag(last)):
+        corner = (float(index[0]), float(index[1]), float(index[2]))
+        apart = np.subtract(image.grid.position(corner), reference.grid.position(corner))
+        distance = float(np.linalg.norm(apart))
+        if distance > most:
+            raise DomainError(
+                f"image and reference lie {distance:.4g} mm apart at voxel {index.astype(int).tolist()}; "
+                "compare their arrays, `.hu`, if that is meant"
+            )
+
+
 def _ranges(network: Model, degradation: Mode | Degradation | None) -> Degradation:
     """What LR is made with: as asked for, else as in the model's training."""
     if isinstance(degradation, str):
@@ -255,6 +275,8 @@ def _evaluate_volume(
 ) -> MeansByMethod:
     if min(volume.grid.shape[1:]) < tested.scale:
         raise DomainError(f"an image of shape {volume.grid.shape[1:]} is smaller than the scale {tested.scale}")
+    if unknown := [kind for kind in baselines if kind not in BASELINES]:
+        raise UsageError(f"`baselines` of a volume are {', '.join(BASELINES)}, got {', '.join(map(str, unknown))}")
     methods = (*(BASELINES[kind] for kind in baselines), *method_names([tested]))
     found: dict[str, list[Means]] = {method: [] for method in methods}
     sampler = DegradationSampler(degradation, deg_seed=seed, seed_mode="global")
@@ -280,7 +302,7 @@ def _evaluator(
         UsageError: an unknown metric, or one that needs weights.
         DomainError: no window has that name.
     """
-    chosen = choose_metrics(names)
+    chosen = choose_metrics((names,) if isinstance(names, str) else names)
     weighty = [name for name in chosen if METRICS[name].function is None]
     if weighty:
         raise UsageError(
@@ -288,6 +310,7 @@ def _evaluator(
         )
     center, width = window if window is not None else (None, None)
     domain = Domain(choose_window(hu_range, preset, center, width), mask)
+    check_words(domain)
     return MetricEvaluator(hu_range, (domain,), chosen)
 
 

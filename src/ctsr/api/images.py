@@ -1,83 +1,31 @@
 """Super-resolution, degradation and resampling of volumes, arrays and folders; arrays as arguments and results."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, overload
 
 import numpy as np
-import numpy.typing as npt
 
+from ctsr.api import WARN, ArrayHU, Spacing, given
 from ctsr.api.models import ModelLike, asked_for, load_model, open_for
-from ctsr.data.pairs import image_pair
+from ctsr.data.pairs import centered_crop, image_pair
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
 from ctsr.errors import DomainError, UsageError
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.infer.conditions import StrengthName
 from ctsr.infer.engine import EngineName, Precision
-from ctsr.padding import SlicePixels, plane_of, slice_of, volume_of
+from ctsr.padding import SlicePixels, plane_of, slice_of
 from ctsr.preprocess import PreprocessReport
 from ctsr.preprocess import preprocess as preprocess_folder
-from ctsr.reporting import SILENT, Progress
+from ctsr.reporting import Progress
 from ctsr.upscale import UpscaleOptions
-from ctsr.upscale.between import pick_models, slices_between, upscale_volume
+from ctsr.upscale.between import pick_models, slices_between, upscale_volume, volume_of
 from ctsr.upscale.plan import ModelName
 from ctsr.upscale.run import Report as UpscaleReport
 from ctsr.upscale.run import upscale as upscale_folder
-from ctsr.volume import Volume, VoxelsHU, at_spacing, resample
-
-ArrayHU: TypeAlias = npt.NDArray[np.number]
-"""HU; axes (row, column) or (slice, row, column)."""
-Spacing: TypeAlias = Sequence[float]
-"""mm along each axis of the array it belongs to."""
-
-
-@dataclass(frozen=True, eq=False)
-class Given:
-    """An argument as a volume, and the form in which its result goes back."""
-
-    volume: Volume
-    ndim: int | None
-    """Axes of the array that was given; None for a volume."""
-
-    def like(self, result: Volume) -> Volume | VoxelsHU:
-        """A result in the form of the argument: a volume, or an array with as many axes."""
-        if self.ndim is None:
-            return result
-        return result.hu[0] if self.ndim == 2 else result.hu
-
-
-def given(image: Volume | ArrayHU, spacing: Spacing | None, *, needs_spacing: bool) -> Given:
-    """Take a volume or an array.
-
-    Args:
-        image: HU; an array has the axes (row, column) or (slice, row, column).
-        spacing: mm along each axis of an array; None for a volume, which has its own.
-        needs_spacing: whether an array without `spacing` is an error; otherwise it is taken to be 1 mm.
-
-    Raises:
-        DomainError: another number of axes, NaN or infinity, a spacing that does not fit, or a `spacing` beside a
-            volume.
-    """
-    if isinstance(image, Volume):
-        if spacing is not None:
-            raise DomainError("`spacing` is given for arrays only; a Volume has its own in `volume.grid.spacing`")
-        return Given(image, None)
-    array = np.asarray(image)
-    if array.ndim not in {2, 3}:
-        raise DomainError(f"an image has the axes (row, column) or (slice, row, column), got shape {array.shape}")
-    if spacing is None:
-        if needs_spacing:
-            raise DomainError("an array needs `spacing`: mm along each of its axes, such as (0.8, 0.8)")
-        spacing = (1.0,) * array.ndim
-    if len(spacing) != array.ndim:
-        raise DomainError(f"`spacing` needs one value in mm for each of {array.ndim} axes, got {tuple(spacing)}")
-    voxels = array if array.ndim == 3 else array[None]
-    slices_mm = float(spacing[0]) if array.ndim == 3 else 1.0
-    return Given(Volume.from_array(voxels, (slices_mm, float(spacing[-2]), float(spacing[-1]))), array.ndim)
-
+from ctsr.volume import Plane, Volume, VoxelsHU, at_spacing, resample
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -171,7 +119,7 @@ def upscale(
     engine: EngineName = "auto",
     precision: Precision = "fp32",
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: Progress = WARN,
 ) -> Volume | VoxelsHU | UpscaleReport:
     """Super-resolve CT in plane or between slices: what `ctsr upscale` writes, before it is rounded to whole HU.
 
@@ -201,7 +149,8 @@ def upscale(
         engine: `auto` takes OpenVINO on a CPU where it is installed, else PyTorch.
         precision: `fp32`, or `fp16` on a GPU.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        progress: receives the progress of the work, and a note on everything unusual.
+        progress: receives the progress of the work, and a note on everything unusual; left out, what is wrong is a
+            Python warning.
 
     Returns:
         For a volume or an array the same kind, ``(…, scale·rows, scale·columns)`` in HU, float32, on the same field
@@ -313,9 +262,16 @@ def degrade(
     for index, hu in enumerate(volume.hu):
         lr = image_pair(hu, index, sampler, volume.grid.spacing[1], hu_range).lr
         slices.append(SlicePixels(np.asarray(hu_range.to_hu(lr[0, 0].numpy()), np.float32), None))
-    plane = plane_of(volume)
+    plane = _cropped(plane_of(volume), ranges.scale)
     coarse = plane.recentred(slices[0].hu.shape, (plane.spacing[0] * ranges.scale, plane.spacing[1] * ranges.scale))
     return image.like(volume_of(slices, coarse, volume))
+
+
+def _cropped(plane: Plane, scale: int) -> Plane:
+    """The raster of what is left where `scale` does not divide rows or columns; its centre may move by half a pixel."""
+    rows, columns = centered_crop(plane.shape[0], scale), centered_crop(plane.shape[1], scale)
+    shape = (rows.stop - rows.start, columns.stop - columns.start)
+    return Plane(shape, plane.spacing, plane.position(rows.start, columns.start), plane.directions)
 
 
 @overload
@@ -348,7 +304,7 @@ def preprocess(
     target_spacing: float = 0.8,
     antialias: bool = True,
     workers: int | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = WARN,
 ) -> Volume | VoxelsHU | PreprocessReport:
     """Resample CT in plane to one pixel spacing, linearly; padding is never mixed into tissue.
 
@@ -360,7 +316,7 @@ def preprocess(
         target_spacing: mm between pixels of the result, 0.05 to 50.
         antialias: low-pass where pixels get coarser.
         workers: where `source` is a folder: number of processes; by default one for each core.
-        progress: told what is done, and of defects.
+        progress: told what is done, and of defects; left out, what is wrong is a Python warning.
 
     Returns:
         For a volume or an array the same kind, in HU, float32, around the same centre. For a folder a report: `rows`

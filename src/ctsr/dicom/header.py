@@ -34,7 +34,7 @@ from ctsr.errors import ReadError
 from ctsr.hashing import header_identities
 from ctsr.hu import rescale_problem
 from ctsr.reporting import one_line
-from ctsr.series import DefectKind, SeriesHeader, SliceHeader, names_network, too_small
+from ctsr.series import DefectKind, SeriesHeader, SliceHeader, names_network, plane_problem, too_small
 from ctsr.volume import (
     LARGEST_STEP_MM,
     Orientation,
@@ -42,7 +42,6 @@ from ctsr.volume import (
     angle_to_axial,
     is_orthonormal,
     orthonormalised,
-    plane_problem,
 )
 
 CT_CLASSES = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}

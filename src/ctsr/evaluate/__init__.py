@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ctsr import make_callable
+from ctsr.documents import check_words
 from ctsr.errors import UsageError
 from ctsr.hashing import pseudonym
 from ctsr.hu import HUOptions
@@ -176,6 +177,7 @@ class EvaluateOptions(HUOptions):
     """Folder of decoded series; by default the user's cache folder."""
 
     def __post_init__(self) -> None:
+        check_words(self)
         ConditionsSource.parse(self.conditions)  # refused here, not when slices are read
         if self.workers < 0:
             raise UsageError(f"`workers` must not be negative, got {self.workers}")

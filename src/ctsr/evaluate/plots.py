@@ -290,7 +290,10 @@ def example_figure(plan: EvaluationPlan, example: ExampleSlice, rows: Sequence[R
         *models,
         Panel("HR", example.hr_hu, "reference"),
         Panel(
-            "SR − HR", difference, f"MAE {np.abs(difference).mean():.1f} HU, whole slice", signed_limit=DIFFERENCE_HU
+            f"{models[0].title} − HR",
+            difference,
+            f"MAE {np.abs(difference).mean():.1f} HU, whole slice",
+            signed_limit=DIFFERENCE_HU,
         ),
     ]
     stored = planned.stored

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import ssl
 import threading
@@ -26,6 +27,8 @@ AE_TITLE = re.compile(r"(?! )[\x20-\x5b\x5d-\x7e]{1,16}(?<! )")
 """PS3.5 6.2, VR AE: up to 16 printable ASCII characters but the backslash."""
 PEER = re.compile(r"(?P<aet>[^@]+)@(?:\[(?P<ipv6>[0-9A-Fa-f:]+)\]|(?P<host>[^:@\[\]]+)):(?P<port>\d{1,5})")
 MAX_PORT = 65_535
+EVERYWHERE = frozenset({"0.0.0.0", "::"})
+"""To listen on: all addresses of this computer. To send to: this computer."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,21 @@ class NodeOptions:
         except (ssl.SSLError, OSError) as error:
             raise UsageError(f"the certificate or key files cannot be used: {error}") from error
         return context
+
+
+def check_apart(destination: Destination, options: NodeOptions) -> None:
+    """Refuse the node itself as destination: it leaves alone what ctsr made, and results would end there unseen.
+
+    Raises:
+        UsageError: the destination is where the node listens.
+    """
+    if isinstance(destination, StowServer) or destination.port != options.port:
+        return
+    host = destination.host.lower()
+    hears_loopback = is_loopback(options.host) or options.host in EVERYWHERE
+    is_own = host in {options.host.lower(), socket.gethostname().lower()} or host in EVERYWHERE
+    if is_own or (hears_loopback and is_loopback(host)):
+        raise UsageError(f"`send_to` {options.send_to} is this node itself: give the address of the archive")
 
 
 class EventLog:

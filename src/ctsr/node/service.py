@@ -22,7 +22,7 @@ from jinja2 import Environment
 
 from ctsr.errors import CtsrError, DiskFullError, UsageError, boundary
 from ctsr.files import ROOM_PAUSE_S
-from ctsr.node import EventLog, NodeOptions, parse_destination
+from ctsr.node import EventLog, NodeOptions, check_apart, parse_destination
 from ctsr.node.queue import JobState, Queue, StudyJob
 from ctsr.node.receiver import Receiver
 from ctsr.node.sender import Sender
@@ -332,12 +332,13 @@ def serve(options: NodeOptions, upscaler: Upscaler, log: EventLog, stop: threadi
         stop: ends the node within the time that one slice or one image takes.
 
     Raises:
-        UsageError: there is no destination, or another node has the queue.
+        UsageError: there is no destination, or it is the node itself; another node has the queue.
         CtsrError: the port is taken.
     """
     if options.send_to is None:
         raise UsageError("no destination for the results; give `send_to`: AE@host:port, or https://… for STOW-RS")
     destination = parse_destination(options.send_to)
+    check_apart(destination, options)
     queue = Queue(options.queue)
     receiver = Receiver(queue, options, log)
     worker = Worker(queue, upscaler, log, stop)

@@ -21,6 +21,7 @@ import psutil
 from ctsr import make_callable
 from ctsr.dicom.encode import Compression
 from ctsr.dicom.grouping import part_of
+from ctsr.documents import check_words
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import only_series
 from ctsr.files import LONGEST_NAME_BYTES
@@ -90,6 +91,7 @@ class UpscaleOptions(HUOptions):
     """Replace results that are there already."""
 
     def __post_init__(self) -> None:
+        check_words(self)
         if self.slices is not None and not SLICES.fullmatch(self.slices):
             raise UsageError(f"`slices` {self.slices}: expected a:b, such as 10:20 or :5")
         if self.target_spacing is not None and not 0.05 <= self.target_spacing <= 50:

@@ -1,7 +1,7 @@
 """The slices between the slices of a series or a volume: which model makes them, and how they get into a result."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ctsr.errors import MissingInputError, UsageError
 from ctsr.infer import SliceSuperResolver
 from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
 from ctsr.infer.engine import Engine, Tiled, plan_tiles
-from ctsr.padding import SlicePixels, finer_plane, plane_of, slice_of, volume_of
+from ctsr.padding import SlicePixels, plane_of, slice_of
 from ctsr.quality.noise import measure_noise
 from ctsr.reporting import SILENT, Progress
 from ctsr.series_quality import spread_indices
@@ -25,7 +25,7 @@ from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
 from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.writers import Sink, uncertainty_writer
-from ctsr.volume import Volume, at_spacing, resample
+from ctsr.volume import PaddingMask, Plane, Volume, VoxelsHU, at_spacing, finer_plane, resample
 
 ROUNDING = 0.05
 """Share by which thickness and distance may lie beyond those of the training and still be like them."""
@@ -154,23 +154,19 @@ REMEDY = {
 """What to do where a series lies outside of what the model between slices has seen."""
 
 
-def unusual_slices(
-    grid: SliceGrid, notes: Sequence[str], meta: Meta | None, *, option: str = "slice_spacing"
-) -> list[str]:
-    """One line for each thing about the slices that had to be assumed, or that the model has not seen.
+def unlike_training(grid: SliceGrid, meta: Meta | None, *, option: str = "slice_spacing") -> list[str]:
+    """One line for each thing about slices and their distance that the model between slices has not seen.
 
     Args:
-        grid: where its slices lie and are wanted.
-        notes: what had to be assumed for the grid, which come first.
-        meta: of the model between slices.
+        grid: where slices lie and are wanted.
+        meta: of the model.
         option: what the slices were asked for with.
     """
-    lines = list(notes)
     if meta is None:
         return [
-            *lines,
-            "the model between slices does not say what it was trained on: compare coronal images with the source's",
+            "the model between slices does not say what it was trained on: compare coronal images with the source's"
         ]
+    lines: list[str] = []
     thickness, share = grid.profile.width / grid.spacing, grid.distance / grid.profile.width
     trained = {
         name: as_type(meta.degradation.get(name), tuple[float, float], f"meta.degradation.{name}")
@@ -184,6 +180,30 @@ def unusual_slices(
             remedy = REMEDY[what].format(option=option)
             lines.append(f"{what} is {value:.3g}: the model between slices was trained on {low:g} … {high:g}; {remedy}")
     return lines
+
+
+def volume_of(slices: list[SlicePixels], plane: Plane, like: Volume) -> Volume:
+    """Slices as a volume.
+
+    Args:
+        slices: (rows, columns) each, as many as `like` has.
+        plane: raster of the first slice.
+        like: gives the distance and the direction from slice to slice, and what network made it.
+    """
+    hu: VoxelsHU = np.stack([pixels.hu for pixels in slices])
+    padding: PaddingMask | None = None
+    if any(pixels.padding is not None for pixels in slices):
+        padding = np.zeros(hu.shape, np.bool_)
+        for index, pixels in enumerate(slices):
+            if pixels.padding is not None:
+                padding[index] = pixels.padding
+    grid = replace(
+        like.grid,
+        shape=(len(slices), *plane.shape),
+        spacing=(like.grid.spacing[0], *plane.spacing),
+        origin=plane.origin,
+    )
+    return Volume(hu, grid, padding, like.made_by)
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,6 +281,8 @@ def slices_between(
     distance = volume.grid.spacing[0]
     profile = SliceProfile(distance) if options.slice_profile is None else parse_profile(options.slice_profile)
     grid = SliceGrid(volume.grid.shape[0], distance, profile, spacing)
+    for line in unlike_training(grid, model.meta, option=options.slice_option):
+        progress.note(f"warning: {line}")
     samples = [slice_of(volume, index) for index in spread_indices(grid.count, SAMPLE_SLICES)]
     pixel_spacing = volume.grid.spacing[1:]
     noise = measure_noise([s.hu for s in samples], pixel_spacing, [s.padding for s in samples]).sigma_hu or 0.0

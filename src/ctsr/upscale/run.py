@@ -20,7 +20,7 @@ from ctsr.infer import EngineCheck, EngineConfig, EngineRequest, choose_engine, 
 from ctsr.paths import check_apart
 from ctsr.pool import LostError, each_in_order
 from ctsr.reporting import SILENT, Progress
-from ctsr.series import Command, Excluded, Inventory, Series, check, is_nifti
+from ctsr.series import Command, Series, check, is_nifti
 from ctsr.upscale import UpscaleOptions, chosen, read_reference
 from ctsr.upscale.between import Models
 from ctsr.upscale.plan import Job, plan_series
@@ -112,7 +112,7 @@ def upscale(
         check_disk_space(out, num_slices, sum(job.num_bytes for job in wanted_room), progress)
     made = dict(zip(todo, _outcomes(todo, network, opener, executor, progress), strict=True))
     outcomes = tuple(made.get(job) or Outcome(output=job.output, kept=True) for job in jobs)
-    return Report(jobs, outcomes, tuple(_unusable(inventory)))
+    return Report(jobs, outcomes, tuple(excluded.text for excluded in inventory.failures()))
 
 
 def _is_refused(job: Job) -> bool:
@@ -183,17 +183,6 @@ def _outcomes(
         yield outcome
 
 
-def _unusable(inventory: Inventory) -> Iterator[str]:
-    for excluded in _unreadable(inventory):
-        yield f"{excluded.path}: {excluded.reason}"
-
-
-def _unreadable(inventory: Inventory) -> Iterator[Excluded]:
-    """What is CT but cannot be read."""
-    of_patients = (excluded for patient in inventory.patients for excluded in patient.excluded)
-    yield from (excluded for excluded in (*inventory.excluded, *of_patients) if excluded.failed)
-
-
 POLL_S = 2.0
 """Seconds between two looks at the folder."""
 
@@ -238,9 +227,9 @@ class GrowingFolder:
         folders = {header.path.parent for header in series.slices}
         return all(self._is_settled(path) for path in self._seen if path.parent in folders)
 
-    def is_still(self, path: Path) -> bool:
+    def is_still(self, place: Path) -> bool:
         """Whether a file, or all that lie below a folder, have not changed lately."""
-        return all(self._is_settled(seen) for seen in self._seen if seen.is_relative_to(path))
+        return all(self._is_settled(path) for path in self._seen if path.is_relative_to(place))
 
     def _is_settled(self, path: Path) -> bool:
         return self._now - self._seen[path][1] >= self._settle_s
@@ -322,7 +311,8 @@ def _tell(job: Job, outcome: Outcome, progress: Progress) -> None:
     for warning in outcome.warnings:
         progress.note(f"warning: {job.series.patient_id}: {warning}")
     if outcome.error:
-        progress.note(f"failed: {job.series.path}: {outcome.error}")
+        where = "" if outcome.error.startswith(str(job.series.path)) else f"{job.series.path}: "
+        progress.note(f"failed: {where}{outcome.error}")
     else:
         progress.note(f"done: {outcome.output}, {outcome.num_slices} slices")
 
@@ -345,11 +335,10 @@ def _jobs(
     options = replace(options, overwrite=True)
     try:
         inventory = scan(source, correction=options.hu_correction)
-        for excluded in _unreadable(inventory):
-            line = f"{excluded.path}: {excluded.reason}"
-            if line not in told and folder.is_still(excluded.path):
-                told.add(line)
-                progress.note(f"failed: {line}")
+        for excluded in inventory.failures():
+            if excluded.text not in told and folder.is_still(excluded.path):
+                told.add(excluded.text)
+                progress.note(f"failed: {excluded.text}")
         settled = [item for item in chosen(inventory, options) if folder.has_settled(item.series)]
     except MissingInputError:  # nothing that was asked for is there yet
         return

@@ -29,7 +29,7 @@ from ctsr.quality.noise import measure_noise
 from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import check
 from ctsr.series_quality import SliceJudge, spread_indices
-from ctsr.upscale.between import BetweenMade, make_slices_between, unusual_slices
+from ctsr.upscale.between import BetweenMade, make_slices_between, unlike_training
 from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning, tune
 from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
@@ -284,12 +284,9 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
                 made = make_slices(job, sink, resolver, conditions, progress)
             else:
                 assert job.between is not None, "made between slices"
-                warnings += unusual_slices(
-                    job.between.grid,
-                    job.between.notes,
-                    network.between_meta,
-                    option=job.options.slice_option,
-                )
+                option = job.options.slice_option
+                warnings += job.between.notes
+                warnings += unlike_training(job.between.grid, network.between_meta, option=option)
                 made = _make_between(job, network, sink, resolver, tuning, folder, progress)
         made.timing.tune, made.timing.network = seconds, clocked.seconds
         # Once each: what is said of a series is said of it as a volume, too.

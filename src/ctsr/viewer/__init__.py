@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ctsr.documents import check_words
 from ctsr.errors import UsageError
 from ctsr.evaluate import BaselineName, ConditionsSource
 from ctsr.hu import HUOptions
@@ -138,6 +139,7 @@ class ViewOptions(HUOptions):
         )
 
     def __post_init__(self) -> None:
+        check_words(self)
         ConditionsSource.parse(self.conditions)
         if self.native and self.eval_summary is not None:
             raise UsageError("`native` shows images as they are, `eval_summary` degraded ones; leave one of them out")

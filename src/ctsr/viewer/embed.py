@@ -3,6 +3,7 @@
 import html
 import tempfile
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
@@ -40,9 +41,11 @@ class NotebookFrame:
         return self.server.address
 
     def close(self) -> None:
-        """Stop the server and its background work."""
+        """Stop the server and its background work, and remove what was kept of a volume."""
         self.server.shutdown()
         self.server.server_close()
+        if isinstance(self.server.keep, tempfile.TemporaryDirectory):
+            self.server.keep.cleanup()
 
     def _repr_html_(self) -> str:
         source = html.escape(self.address, quote=True)
@@ -76,11 +79,15 @@ def view(
         A frame that a notebook shows; `address` opens the same page in a browser, `close` ends it.
 
     Raises:
-        MissingInputError: no such file, folder or model.
+        MissingInputError: no such file, folder or model; nothing in it can be shown.
+        DomainError: values that whole HU leave nothing of, or NaN.
+        UsageError: an array, which has no spacing.
 
     Examples:
         >>> frame = ctsr.view(volume, preset="lung")
     """
+    if not isinstance(subject, Volume | str | PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError("`subject` is a volume or a path; of an array, give ctsr.Volume.from_array(hu, spacing)")
     view_options = ViewOptions(**options)
     named, kind = model_path or view_options.default_model, view_options.model_kind
     model = None if no_model else load_model_under_test(named, device=device, kind=kind)
@@ -99,6 +106,8 @@ def view(
 
 def _save(volume: Volume, folder: Path) -> Path:
     """Save the volume as NIfTI, without its padding mask, for which NIfTI has no place."""
+    volume.check_finite()
+    volume.check_roundable()
     path = folder / "volume.nii"
     hu = np.rint(np.clip(volume.hu, -32767, 32767)).astype(np.int16)
     save_volume(path, hu, volume.grid, slope=1.0, intercept=0.0)
@@ -129,7 +138,8 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
     window = state.window.window
     measured = "" if state.strength is not None else f"; metrics in C {window.center:g} / W {window.width:g} HU"
     title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}{measured}"
-    warnings = [caveat.text for caveat in state.caveats[state.first]]
+    warnings = [f"{line[:1].upper()}{line[1:]}." for line in state.warnings(state.first)]
+    warnings += [caveat.text for caveat in state.caveats[state.first]]
     warnings += [*series.doubts(names=state.names), *session.made_with(viewed).get("warnings", ())]
     title = "\n".join((title, *warnings))
     panels = [

@@ -133,7 +133,9 @@ class OpenedSeries:
         for defect in self.stored.doubts:
             (index,) = defect.slice_indices
             file, _, what = defect.detail.partition(f": {UNLIKE}")
-            found.append(f"Slice {index + 1}{f' ({file})' if names else ''}: {UNLIKE}{what}.")
+            # Counted as the page counts, from 0; between slices, its own slices are others.
+            counted = f"Slice {index}" if self.between is None else f"Source slice {index}"
+            found.append(f"{counted}{f' ({file})' if names else ''}: {UNLIKE}{what}.")
         return found
 
     @property

@@ -23,7 +23,7 @@ from ctsr.series_quality import spread_indices
 from ctsr.through_plane import SliceGrid, along_z, interpolation, parse_profile, plan_slices
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale import UpscaleOptions
-from ctsr.upscale.between import unusual_slices
+from ctsr.upscale.between import unlike_training
 from ctsr.upscale.tuning import Tuning, conditions_of, tune
 from ctsr.viewer import PlaneName
 from ctsr.viewer.images import OpenedSeries, PanelImage, PanelImages, PanelName, Pixels, SliceCache, view_geometry
@@ -320,7 +320,7 @@ class BetweenImages(PanelImages):
         assert setting.strength is not None
         noise = self._noise_of(series)
         option = setting.strength.slice_option
-        warnings = unusual_slices(_grid(series), series.notes, self._meta, option=option)
+        warnings = [*series.notes, *unlike_training(_grid(series), self._meta, option=option)]
         return {
             "strength": {"denoise": setting.strength.denoise or 0.0, "sharpen": 0.0},
             "told": {"noise_hu": self._told_hu(series, setting)},

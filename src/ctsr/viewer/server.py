@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
-from ctsr.errors import CtsrError, DomainError, UsageError
+from ctsr.errors import CtsrError, DomainError, UsageError, failure_text
 from ctsr.paths import cache_place
 from ctsr.reporting import SILENT, Progress
 from ctsr.viewer import LOOPBACK, ViewOptions
@@ -210,8 +210,17 @@ class _Handler(BaseHTTPRequestHandler):
             return Reply(b"", status=HTTPStatus.NO_CONTENT)
         except (UsageError, DomainError) as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error))
-        except (CtsrError, OSError) as error:
-            return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        except CtsrError as error:
+            return self._failure(str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            words = f"{where}{failure_text(error)}; check that it is still there and can be read"
+            return self._failure(words)
+        except MemoryError as error:
+            return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, failure_text(error))
+
+    def _failure(self, why: str) -> Reply:
+        return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, self.server.session.state.shown_failure(why))
 
     def _send(self, reply: Reply) -> None:
         self._begin(reply.status, reply.content_type, {"Content-Length": str(len(reply.body)), **reply.headers})

@@ -4,6 +4,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from ctsr.data.hu_cache import StoredSeries, default_store, open_series
 from ctsr.data.pairs import slice_pair
+from ctsr.errors import CtsrError, boundary
 from ctsr.hu import Window
 from ctsr.metrics import MetricValue
 from ctsr.series import Series
@@ -281,7 +283,7 @@ class ViewerSession:
             "setting": viewed.setting.number,
             "panel": panel,
             "index": index,
-            "error": error,
+            "error": self.state.shown_failure(error),
         }
         with self._event_added:
             self._last_event += 1
@@ -302,6 +304,10 @@ def open_session(state: ViewerState, options: ViewOptions) -> ViewerSession:
     """Start a session with its cache and background threads."""
     store = options.store or default_store()
     return ViewerSession(state, store=store, cache_bytes=options.cache_mb * 2**20, assume_hu=options.assume_hu)
+
+
+def _place(panel: Literal["LR", "SR"], viewed: ViewedSlice, index: int) -> tuple[str, int, int, int]:
+    return panel, viewed.series.number, viewed.setting.number, index
 
 
 Report: TypeAlias = Callable[[ViewedSlice, Literal["LR", "SR"], int, str], None]
@@ -339,7 +345,7 @@ class Prefetcher:
         self._images, self._report = images, report
         self._viewed: ViewedSlice | None = None
         self._viewed_since = 0.0
-        self._failed: set[tuple[int, int, int]] = set()
+        self._failed: set[tuple[str, int, int, int]] = set()
         self._changed = Condition()
         self._closed = False
         self._threads = [Thread(target=self._run_lr, daemon=True)]
@@ -352,6 +358,8 @@ class Prefetcher:
         """Make this the slice in view."""
         with self._changed:
             self._viewed, self._viewed_since = viewed, time.monotonic()
+            # Looked at again, it is tried again: a share that was gone may be back.
+            self._failed -= {_place(panel, viewed, viewed.index) for panel in ("LR", "SR")}
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -365,8 +373,8 @@ class Prefetcher:
     def _run_lr(self) -> None:
         while (job := self._wait_for(lambda viewed: self._next("LR", viewed, viewed.reformatted), 0.0)) is not None:
             viewed, index = job
-            self._images.lr(viewed.series, viewed.setting, index)
-            self._report(viewed, "LR", index, "")
+            if self._attempt("LR", viewed, index, partial(self._images.lr, viewed.series, viewed.setting, index)):
+                self._report(viewed, "LR", index, "")
 
     def _run_sr(self) -> None:
         while (job := self._wait_for(lambda viewed: self._next("SR", viewed, True), IDLE_S)) is not None:
@@ -396,30 +404,36 @@ class Prefetcher:
                 return TUNING
             if abs(index - viewed.index) > NEIGHBOURS and not (background and self._images.cache.fits(num_bytes)):
                 return None
-            failed = (viewed.series.number, viewed.setting.number, index) in self._failed
-            if not failed and not self._images.has(panel, viewed.series, viewed.setting, index):
+            if _place(panel, viewed, index) not in self._failed and not self._images.has(
+                panel, viewed.series, viewed.setting, index
+            ):
                 return index
         return TUNING if panel == "SR" and self._needs_tuning(viewed) else None  # of a series of one slice
 
     def _needs_tuning(self, viewed: ViewedSlice) -> bool:
-        failed = (viewed.series.number, viewed.setting.number, TUNING) in self._failed
-        return not failed and not self._images.is_tuned(viewed.series, viewed.setting)
+        is_tuned = self._images.is_tuned(viewed.series, viewed.setting)
+        return not is_tuned and _place("SR", viewed, TUNING) not in self._failed
 
     def _compute_sr(self, viewed: ViewedSlice, index: int) -> None:
-        compute = partial(self._images.compute_sr, index=index) if index != TUNING else self._images.tune
-        try:
-            compute(viewed.series, viewed.setting, is_cancelled=lambda: self._is_stale(viewed, index))
-        except StaleRequestError:
-            return
-        except (RuntimeError, MemoryError) as error:  # PyTorch raises either when memory does not suffice
-            self._failed.add((viewed.series.number, viewed.setting.number, index))
-            self._report(viewed, "SR", index, str(error))
-        else:
+        method = partial(self._images.compute_sr, index=index) if index != TUNING else self._images.tune
+        compute = partial(method, viewed.series, viewed.setting, is_cancelled=lambda: self._is_stale(viewed, index))
+        if self._attempt("SR", viewed, index, compute):
             for ready in (TUNING,) if index == TUNING else self._images.batch(viewed.series, index):
                 self._report(viewed, "SR", ready, "")
 
+    def _attempt(self, panel: Literal["LR", "SR"], viewed: ViewedSlice, index: int, compute: Callable[[], Any]) -> bool:
+        """Whether a slice was made. One that cannot be is reported, and the thread goes on with the others."""
+        try:
+            with boundary(f"slice {index}"), suppress(StaleRequestError):
+                compute()
+                return True
+        except CtsrError as error:
+            self._failed.add(_place(panel, viewed, index))
+            self._report(viewed, panel, index, str(error))
+        return False
+
     def _is_stale(self, started_for: ViewedSlice, index: int) -> bool:
-        """Whether another degradation or series is shown meanwhile, or a slice in view whose SR is missing."""
+        """Whether another degradation or series is shown meanwhile, or a slice in view whose SR is to be made."""
         viewed = self._viewed
         if self._closed or viewed is None:
             return True
@@ -427,7 +441,8 @@ class Prefetcher:
             return True
         if index != TUNING and viewed.index in self._images.batch(viewed.series, index):
             return False
-        return index != viewed.index and not self._images.has("SR", viewed.series, viewed.setting, viewed.index)
+        waits = not self._images.has("SR", viewed.series, viewed.setting, viewed.index)
+        return index != viewed.index and waits and _place("SR", viewed, viewed.index) not in self._failed
 
 
 def _metrics_dict(values: dict[str, MetricValue]) -> dict[str, Any]:

@@ -72,8 +72,12 @@ def find_series(
     path = path.resolve()
     exams = tuple(_exams(path, known, correction, progress))
     usable = tuple(_usable((series for patient in exams for series in patient.series), command, assume_hu, progress))
+    for patient in exams:
+        for excluded in patient.failures():
+            progress.note(f"left out: {excluded.text}")
     if not usable:
-        reasons = "; ".join(f"{left.path.name}: {left.reason}" for patient in exams for left in patient.excluded[:3])
+        left_out = [f"{left.path.name}: {left.reason}" for patient in exams for left in patient.excluded]
+        reasons = listed(list(dict.fromkeys(left_out)), REASONS)
         raise MissingInputError(f"{path}: no CT series to show{f' ({reasons})' if reasons else ''}")
     inside = [i for i, series in enumerate(usable) if series.path.resolve().is_relative_to(path)]
     return FoundSeries(usable, max(inside or range(len(usable)), key=lambda i: len(usable[i].slices)))
@@ -84,7 +88,7 @@ def _exams(path: Path, known: Collection[str], correction: HUCorrection, progres
     if patient is not None:
         yield scan_patient(patient[0], patient_id=patient[1], correction=correction)
     elif path.is_dir() and (patient_names(path) or any(child.name in known for child in path.iterdir())):
-        yield from scan(path, patient_ids=patient_names(path), correction=correction, progress=progress).usable
+        yield from scan(path, patient_ids=patient_names(path), correction=correction, progress=progress).patients
     else:
         yield from _by_header(path, scan_patient(path, correction=correction), correction, progress)
 
@@ -105,11 +109,11 @@ def _by_header(path: Path, alone: PatientExams, correction: HUCorrection, progre
         if not series.is_volume and (owner := patient_id_in(series.slices[0].path)):
             owners.add(owner)
     if len(owners) > 1:
-        yield from scan(path, correction=correction, progress=progress).usable
+        yield from scan(path, correction=correction, progress=progress).patients
         return
     if path.is_dir() and any(child.is_dir() and child.name in owners for child in path.iterdir()):
         # A root with one patient, whose folder bears the PatientID.
-        yield from scan(path, correction=correction, progress=progress).usable
+        yield from scan(path, correction=correction, progress=progress).patients
         return
     named = next((place for place in path.parents if place.name in owners), None)
     yield alone if named is None else scan_patient(named, correction=correction)
@@ -133,6 +137,8 @@ T = TypeVar("T")
 DEFAULT_PRESET = "soft_tissue"
 """Window where neither options nor an evaluation name one."""
 MAX_NAMES = 5
+REASONS = 3
+"""Why there is nothing to show, that a message gives before it says how many more there are."""
 """Patients that a message lists."""
 
 
@@ -161,6 +167,16 @@ class ViewerState:
     """What SR of images as they are is made with at first; None where LR is made from the images."""
     names: bool = True
     """Whether patients and series are called by their names; else by hashes."""
+
+    def warnings(self, number: int) -> list[str]:
+        """What is unusual about a series as a whole, to go where its pictures and numbers go."""
+        series, command = self.series[number], "view" if self.strength is None else "upscale"
+        found = check(series, command, assume_hu=True) if self.names else []  # a defect may name a file
+        return [line.removeprefix(f"{series.path}: ") for line in found]
+
+    def shown_failure(self, why: str) -> str:
+        """Why something could not be read, as the page says it: it names a file, and so a patient."""
+        return why if self.names or not why else "it cannot be read; without `no_names` the page says why"
 
     def shown(self, name: str) -> str:
         """A patient's name or a UID as page, pictures and CSV files show it."""
@@ -236,6 +252,7 @@ def _series_dict(number: int, series: Series, state: ViewerState) -> dict[str, A
         "kernel": series.kernel,
         "scanner": series.scanner,
         "body_part": series.body_part,
+        "warnings": state.warnings(number),
     }
 
 

@@ -72,16 +72,23 @@ function answers(lost) {
   measureBoxSoon();
 }
 
+let opening = 0; // a series that is decoded at leisure must not take the place of one that was chosen since
+
 async function openSeries(number, index = null, remembered = null) {
+  const turn = (opening += 1);
   const one = known.state.series[number];
   side.say(`Reading ${one.slices} slices …`);
+  let geometry = null;
   try {
-    known.geometry = await ask("geometry", { series: number });
+    geometry = await ask("geometry", { series: number });
   } catch (error) {
+    if (turn !== opening) return;
     side.say(error.message, true);
     $("series").value = view.series;
     return;
   }
+  if (turn !== opening) return;
+  known.geometry = geometry;
   side.say("");
   const caveats = known.state.caveats[number];
   // Single slices are judged as the series is decoded, which is now.
@@ -213,7 +220,9 @@ function hear(news) {
   if (news.series !== view.series || news.setting !== view.setting) return;
   side.showProgress(news);
   if (news.error) {
-    side.say(news.index < 0 ? `Before and after: ${news.error}` : `SR of slice ${news.index}: ${news.error}`, true);
+    side.say(news.index < 0 ? `Before and after: ${news.error}` : `${news.panel === "SR" ? "SR" : known.state.panels[0]} of slice ${news.index}: ${news.error}`, true);
+    if (news.panel === "SR" && news.index >= 0) store.fail({ ...requestFor("SR", "axial"), index: news.index });
+    stage.drawMarks();
     return;
   }
   if (news.index < 0) {

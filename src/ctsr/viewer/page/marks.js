@@ -35,6 +35,9 @@ export class Marked {
   /** @returns {number} */
   get bar() { throw new Error("a pane has it"); }
 
+  /** @returns {boolean} */
+  hasFailed() { throw new Error("a pane has it"); }
+
   /** @type {(i: number, x: number, y: number) => number | null} */
   valueAt() { throw new Error("a pane has it"); }
 
@@ -307,7 +310,7 @@ export class Marked {
     const missing = this.kind === "image" || this.kind === "difference" ? !this.shown[0] : !this.shown.every(Boolean);
     if (!missing && !(this.pending && known.state.strength)) return;
     const forSr = this.images.includes("SR");
-    const state = view.lost ? "no answer" : forSr ? "computing SR …" : "…";
+    const state = view.lost ? "no answer" : this.hasFailed() ? "cannot be shown" : forSr ? "computing SR …" : "…";
     this.text(state, this.width / 2, this.height / 2 - 1.6 * this.pen.size, { align: "center", color: "#8e99a6" });
   }
 }

@@ -199,6 +199,11 @@ export class Pane extends Marked {
     return found && (found.complete || (this.plane !== "axial" && !found.blank)) ? found : null;
   }
 
+  /** Whether one of its pictures could not be made. */
+  hasFailed() {
+    return this.images.some((name) => this.stage.store.hasFailed(requestFor(name, this.plane)));
+  }
+
   differencePicture() {
     const parts = this.images.map((name) => this.stored(name));
     if (!parts[0] || !parts[1]) return null;

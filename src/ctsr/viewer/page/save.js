@@ -36,8 +36,14 @@ function captionLines(drawn) {
   return [
     `${one.patient} · ${one.description} · ${where} · window C ${view.center} W ${view.width} HU`,
     known.state.strength ? nativeLine(drawn) : `LR ×${known.state.scale}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}`,
-    ...known.state.caveats[view.series].map(({ text }) => text),
+    ...doubts(),
   ];
+}
+
+/** What must not be lost where pictures and numbers go: what is unusual about the series, and why to read its figures with care. */
+function doubts() {
+  const { warnings } = known.state.series[view.series];
+  return [...warnings.map((text) => `${text[0].toUpperCase()}${text.slice(1)}.`), ...known.state.caveats[view.series].map(({ text }) => text)];
 }
 
 export async function savePicture(stage, plot, drawn) {
@@ -128,12 +134,12 @@ function nativeLines(region, made) {
   const how = isBetween() ? {
     slice_spacing_mm: state.strength.slice_spacing, denoise: made.strength.denoise, thickness_mm: made.thickness_mm, distance_mm: made.distance_mm, told_noise_hu: made.told.noise_hu,
     source_noise_hu: made.noise.sigma_hu ?? "", model: state.model.name, model_sha256: state.model.sha256, engine: state.model.engine,
-    device: state.model.device, caveats: [...state.caveats[view.series].map(({ text }) => text), ...made.warnings].join(" "), ctsr_version: state.version,
+    device: state.model.device, caveats: [...doubts(), ...made.warnings].join(" "), ctsr_version: state.version,
   } : {
     denoise: made.strength.denoise, sharpen: made.strength.sharpen, limit_noise: made.limit_noise, network_share: made.network_share,
     told_sigma_px: made.told?.blur_sigma_px ?? "", told_noise_hu: made.told?.noise_hu ?? "", source_noise_hu: made.noise.sigma_hu ?? "",
     measured_slices: made.before_after.slices, scale: state.scale, model: state.model.name, model_sha256: state.model.sha256,
-    engine: state.model.engine, device: state.model.device, caveats: [...state.caveats[view.series].map(({ text }) => text), ...made.warnings].join(" "),
+    engine: state.model.engine, device: state.model.device, caveats: [...doubts(), ...made.warnings].join(" "),
     ctsr_version: state.version,
   };
   const columns = ["patient_id", "series_uid", "plane", "slice_index", "region", "image", ...SERIES_FIGURES, ...biases.map((tissue) => `bias_hu_${tissue}`), "mean_hu", "sd_hu", "pixels", "row_mm", "column_mm", ...Object.keys(how)];
@@ -165,7 +171,7 @@ function provenance(plane, drawn, box = null) {
     noise_sigma: drawn.noise_sigma, noise_hu: drawn.noise_hu, dose: drawn.dose,
     told_sigma_px: drawn.told?.sigma ?? "", told_noise_hu: drawn.told?.noise_hu ?? "", departures: drawn.departures.join("; "),
     model: state.model?.name ?? "", model_sha256: state.model?.sha256 ?? "", engine: state.model?.engine ?? "", device: state.model?.device ?? "",
-    caveats: known.state.caveats[view.series].map(({ text }) => text).join(" "), ctsr_version: state.version,
+    caveats: doubts().join(" "), ctsr_version: state.version,
   };
 }
 

@@ -12,6 +12,7 @@ export class PictureStore {
     this.pictures = new Map(); // key → picture, the one used last at the end
     this.bytes = 0;
     this.running = new Map(); // key → {controller, request, outdated}
+    this.broken = new Set(); // keys of pictures that could not be made when they were asked for last
     this.wanted = [];
   }
 
@@ -42,6 +43,15 @@ export class PictureStore {
     this.next();
   }
 
+  /** Remember that a picture cannot be had, until it comes after all. */
+  fail(request) {
+    this.broken.add(PictureStore.key(request));
+  }
+
+  hasFailed(request) {
+    return this.broken.has(PictureStore.key(request));
+  }
+
   /** Ask again for pictures that were not complete. */
   refresh(concerns) {
     for (const found of this.pictures.values()) {
@@ -64,6 +74,7 @@ export class PictureStore {
 
   clear() {
     this.want([]);
+    this.broken.clear();
     this.pictures.clear();
     this.bytes = 0;
   }
@@ -88,6 +99,7 @@ export class PictureStore {
     } catch (error) {
       if (error.name !== "AbortError") {
         this.wanted = this.wanted.filter((other) => PictureStore.key(other) !== key);
+        this.fail(request);
         this.failed(error);
       }
     } finally {
@@ -97,6 +109,7 @@ export class PictureStore {
   }
 
   keep(key, found) {
+    if (found.complete) this.broken.delete(key);
     const old = this.pictures.get(key);
     if (old) this.bytes -= old.data.byteLength;
     this.pictures.delete(key);
