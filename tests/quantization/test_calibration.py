@@ -56,7 +56,7 @@ class Discs:
         return f"{self.gain:08.4f} discs"
 
     @property
-    def series_uids(self) -> frozenset[str]:
+    def identities(self) -> frozenset[str]:
         return frozenset()
 
     def images(self, _model: Model | None = None, /) -> Sequence[npt.NDArray[np.float32]]:
@@ -219,7 +219,7 @@ def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
     assert [image.shape for image in one.images(generator)] == [(1, 1, 20, 20)] * 4 + [(1, 1, 40, 40)] * 2
     assert one.key(generator) == ExamSlices.below(root).key(generator)
     assert one.key(generator) != ExamSlices.below(root / "anna").key(generator)
-    assert one.series_uids == {"1.3.1", "1.3.2"}
+    assert one.identities == {identity for series in one.series for identity in series.identities} != set()
 
 
 def test_a_slice_that_cannot_be_read_costs_the_calibration_nothing_else(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ctsr.models import Architecture, build
 from ctsr.quantization.calibration import (
     MAX_WEIGHT_STEP,
     NUM_LEVELS,
+    ExamSlices,
     FakeQuantize,
     QuantizedConv2d,
     build_quantized,
@@ -40,7 +41,7 @@ from ctsr.quantization.quantized_model import (
     quantized_path,
     save_quantized,
 )
-from tests.made.exams import NAMES, save_patients
+from tests.made.exams import NAMES, save_patient, save_patients
 from tests.made.listener import Listener
 from tests.made.model import save_model
 from tests.needs import needs
@@ -289,6 +290,29 @@ def test_a_quantized_model_is_not_checked_on_patients_it_was_made_with(bilinear_
     choose_engine(generator, asked, int8.check_on_series(generator, [anna]), listener)
     assert "loses 0.010 dB" in listener.notes[-1]
     assert "on 4 slices" in listener.notes[-1]
+
+
+@pytest.mark.parametrize("how", ["quantized on", "calibrated on"])
+def test_whom_it_was_made_with_is_known_by_the_headers(how: str, bilinear_net: nn.Module, tmp_path: Path) -> None:
+    """The exam lies in another folder, and in smaller pixels."""
+    save_patient(tmp_path / "made_with", "anna", slices=5, size=40)
+    save_patient(tmp_path / "exams", "anna", slices=5, size=64, series="1.4")
+    (tmp_path / "exams" / "anna").rename(tmp_path / "exams" / "aaa")
+    save_patient(tmp_path / "exams", "bert", slices=5, size=64, seed=1)
+    path = save_model(tmp_path / "best.pth", nf=4)
+    calibration = ExamSlices.below(tmp_path / "made_with")
+    if how == "quantized on":
+        of_anna = replace(record(load_model(path)), patients=(), identities=tuple(calibration.identities))
+        save_quantized(quantized_path(path), QuantizedModel(calibrated_ranges_of(bilinear_net), of_anna))
+    int8 = Int8Network(calibration if how == "calibrated on" else None)
+    seen: dict[str, list[Tensor]] = {"both": [], "bert": []}
+    both = list(scan(tmp_path / "exams").all_series())
+    assert [series.patient_id for series in both] == ["aaa", "bert"]
+    for name, series in (("both", both), ("bert", both[1:])):
+        engine = Recorder(seen[name])
+        int8.check_on_series(load_model(path), series)(engine, engine)
+    assert len(seen["bert"]) > 0
+    assert all(map(torch.equal, seen["both"], seen["bert"]))
 
 
 @pytest.fixture

@@ -261,8 +261,8 @@ class SyntheticSlices:
         return f"synthetic {PATIENTS} {kind_of_input(model)}"
 
     @property
-    def series_uids(self) -> frozenset[str]:
-        """Empty: no real series is used."""
+    def identities(self) -> frozenset[str]:
+        """Empty: nobody real."""
         return frozenset()
 
     def images(self, model: Model) -> Sequence[npt.NDArray[np.float32]]:

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -50,8 +51,8 @@ class Calibration(Protocol):
         ...
 
     @property
-    def series_uids(self) -> frozenset[str]:
-        """Series that the images are from; the network is not checked on them."""
+    def identities(self) -> frozenset[str]:
+        """Whom the images are of, see `ctsr.hashing`; the network is not checked on them."""
         ...
 
     def images(self, model: Model, /) -> Sequence[npt.NDArray[np.float32]]:
@@ -102,9 +103,9 @@ class ExamSlices:
         return digest(kind_of_input(model), *states).hex()
 
     @property
-    def series_uids(self) -> frozenset[str]:
+    def identities(self) -> frozenset[str]:
         """See `Calibration`."""
-        return frozenset(series.series_uid for series in self.series)
+        return frozenset(chain.from_iterable(series.identities for series in self.series))
 
     def images(self, model: Model) -> Sequence[npt.NDArray[np.float32]]:
         """See `Calibration`. A slice that cannot be read is left out.

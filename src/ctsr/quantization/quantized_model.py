@@ -21,7 +21,7 @@ from ctsr.degrade import DegradationSampler
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CheckpointError, DomainError, MissingInputError, ReadError, SplitError, UsageError
 from ctsr.files import atomic_path
-from ctsr.hashing import pseudonym, seed_from, with_names
+from ctsr.hashing import is_same_person, pseudonym, seed_from, with_names
 from ctsr.infer.conditions import network_input
 from ctsr.infer.engine import GET_IT, Engine, OpenvinoEngine, converted, is_installed, weights_hash
 from ctsr.losses import l1_loss
@@ -70,6 +70,9 @@ class QuantizationRecord:
     """The same shift inside each tissue; empty in files of earlier versions."""
     most_apart_hu: float = 0.0
     """Largest difference of any pixel."""
+    identities: tuple[str, ...] = ()
+    """Hashes of the studies and patients used, see `ctsr.hashing`, whatever their folders are called; empty in files of
+    earlier versions."""
 
     @property
     def acceptance(self) -> Acceptance:
@@ -185,7 +188,7 @@ class Int8Network:
     def check_on_series(
         self, model: Model, series: Iterable[Series], *, assume_hu: bool = False
     ) -> Callable[[Engine, Engine], Acceptance]:
-        """A check of an INT8 engine against fp32 on the first readable series not used for calibration or training.
+        """A check of an INT8 engine against fp32 on the first readable series of somebody who was not calibrated on.
 
         If every series belongs to patients that the quantized model was trained on, the check returns the comparison
         stored with the model.
@@ -196,10 +199,11 @@ class Int8Network:
 
         def check(int8: Engine, fp32: Engine) -> Acceptance:
             quantized = load_quantized(model)
-            excluded = frozenset(map(pseudonym, quantized.record.patients if quantized else ()))
-            calibrated_on = self.calibration.series_uids if self.calibration else frozenset[str]()
-            unseen = (s for s in series if s.series_uid not in calibrated_on)
-            usable = (s for s in unseen if pseudonym(s.patient_id) not in excluded)
+            names = frozenset(map(pseudonym, quantized.record.patients if quantized else ()))
+            used = {*(quantized.record.identities if quantized else ())}
+            used |= self.calibration.identities if self.calibration else set()
+            unseen = (s for s in series if not is_same_person(used, s.identities))
+            usable = (s for s in unseen if pseudonym(s.patient_id) not in names)
             pairs = series_pairs(model, usable, assume_hu=assume_hu)
             if pairs:
                 return compare_engines(int8, fp32, pairs, model.hu_range)
@@ -282,6 +286,7 @@ def quantize(
         num_slices=acceptance.num_slices,
         tissue_bias_hu=acceptance.tissue_bias_hu,
         most_apart_hu=acceptance.most_apart_hu,
+        identities=exams.identities("train"),
     )
     failures = (*exams.failures, *train.failures, *val.failures)
     return QuantizationResult(QuantizedModel(net, record), acceptance, failures)
