@@ -36,19 +36,22 @@ from tests.made.model import save_slice_model
 CPU = torch.device("cpu")
 
 
-def thin_volume(slices: int = 30, size: int = 40) -> Block:
-    flat = [body(size, seed=7, smooth=2, texture=300, radius=0.5 + 0.01 * i) for i in range(slices)]
-    return np.stack(flat).astype(np.float32)
+def thin_volume(slices: int = 30, size: int = 40, seed: int = 7) -> Block:
+    flat = [body(size, seed=seed, smooth=2, texture=300, radius=0.5 + 0.01 * i) for i in range(slices)]
+    volume = np.stack(flat).astype(np.float32)
+    volume[:, size // 2, size // 2] = np.arange(slices)  # so that no slice is a copy of the one before it
+    return volume
 
 
 def save_thin(folder: Path, name: str, *, step: float = 1.0, slices: int = 30) -> Path:
     save_series(
         folder / name / "s",
-        thin_volume(slices),
+        thin_volume(slices, seed=len(name)),
         series=f"1.7.{len(name)}",
         step=step,
         SliceThickness=step,
         PatientID=name,
+        StudyInstanceUID=f"1.6.{len(name)}",
     )
     return folder
 

@@ -89,7 +89,7 @@ def with_other_studies(root: Path, target: Path, *, grow: int = 0) -> Path:
     """Exams of other people under the same names of folders, with `grow` slices more of each."""
     for number, folder in enumerate(sorted(root.iterdir())):
         count = 4 + grow
-        for path in save_patient(target, folder.name, slices=count, size=48, seed=number):
+        for path in save_patient(target, folder.name, slices=count, size=48, seed=100 + number):
             dataset = dcmread(path)
             dataset.StudyInstanceUID, dataset.PatientID = derived_uid("other", folder.name), f"STRANGER {folder.name}"
             dataset.save_as(path)
