@@ -187,6 +187,12 @@ def test_without_any_run_a_scale_that_no_bundled_model_has_is_an_error(tmp_path:
         resolve_model(None, search_root=tmp_path, scale=3)
 
 
+def test_a_name_that_no_model_has_is_answered_with_all_that_come_along(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError) as caught:
+        resolve_model("nope", search_root=tmp_path)
+    assert str(caught.value).endswith("with ctsr come ctsr-x2, ctsr-x2-large, ctsr-x4, ctsr-z")
+
+
 def test_a_run_folder_with_only_its_last_checkpoint_says_so(place: Path) -> None:
     put(place / "runs/young/last.pth")
     with pytest.raises(MissingInputError, match=r"holds no best\.pth; it has last\.pth"):

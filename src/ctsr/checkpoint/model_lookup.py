@@ -215,7 +215,7 @@ def _newest_of(reference: str, roots: Sequence[Path], search_root: Path) -> Reso
     there = ", ".join(sorted(str(c.file) for c in _candidates(roots, BEST, LAST))) or "none"
     raise MissingInputError(
         f"no model {reference}: looked in {_listed([search_root, *roots])} for a file or run folder of that name"
-        f"{and_for}; checkpoints found: {there}; with ctsr come {', '.join(BUNDLED)}"
+        f"{and_for}; checkpoints found: {there}; with ctsr come {', '.join((*BUNDLED, *SLICE_MODELS))}"
     )
 
 
