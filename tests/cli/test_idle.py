@@ -83,4 +83,7 @@ def test_numbers_that_nothing_can_be_done_with_are_refused(words: str, said: str
 
 def test_one_loss_is_enough() -> None:
     for words in ("--lambda_l1 0 --lambda_gan 0", "--lambda_l1 0 --lambda_perc 0", "--lambda_gan 0 --lambda_perc 0"):
-        parse(COMMANDS["finetune"], words.split(), prog="finetune")
+        options = parse(COMMANDS["finetune"], words.split(), prog="finetune")
+        off = {name.removeprefix("--") for name in words.split()[::2]}
+        weights = {name for name in ("lambda_l1", "lambda_gan", "lambda_perc") if getattr(options.finetune, name) > 0}
+        assert weights == {"lambda_l1", "lambda_gan", "lambda_perc"} - off

@@ -45,6 +45,16 @@ def page(folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
+def page_of(place: Path, names: tuple[str, ...], metric: str) -> str:
+    """The report on patients below `exams` in one metric, without plots."""
+    path = save_model(place / "m" / "best.pth", split={"train": (), "val": names, "test": ()})
+    model = load_model_under_test(str(path), device="cpu")
+    options = EvaluateOptions(
+        root=(place / "exams",), store=place / "s", output_dir=place / "e", no_plots=True, metrics=(metric,)
+    )
+    return (evaluate([model], model.degradation, options).folder / "report.html").read_text(encoding="utf-8")
+
+
 def headings(page: str) -> list[str]:
     return re.findall(r"<h2[^>]*>(.*?)</h2>", page)
 
@@ -162,12 +172,7 @@ def test_groups_of_two_patients_and_more_are_in_one_table(tmp_path: Path) -> Non
             "StudyInstanceUID": f"1.{seed}",
         }
         save_series(tmp_path / "exams" / name, [body(40, seed=seed)], series=f"1.3.{seed + 1}", **own)
-    path = save_model(tmp_path / "m" / "best.pth", split={"train": (), "val": names, "test": ()})
-    model = load_model_under_test(str(path), device="cpu")
-    options = EvaluateOptions(
-        root=(tmp_path / "exams",), store=tmp_path / "s", output_dir=tmp_path / "e", no_plots=True, metrics=("PSNR",)
-    )
-    page = (evaluate([model], model.degradation, options).folder / "report.html").read_text(encoding="utf-8")
+    page = page_of(tmp_path, names, "PSNR")
     strata = page[page.index('id="strata"') : page.index('id="repeat"')]
     assert strata.count("<table") == 1
     groups = re.findall(r'<td>([^<]+)</td><td class="word">([^<]+)</td><td>(\d+)</td>', strata)
@@ -186,12 +191,7 @@ def test_intervals_over_few_patients_are_called_what_they_are(count: int, is_sai
     for seed, name in enumerate(names):
         own = {"PatientID": f"ID-7{name}", "StudyInstanceUID": f"1.{seed}"}
         save_series(tmp_path / "exams" / name, [body(24, seed=seed)], series=f"1.3.{seed + 1}", **own)
-    path = save_model(tmp_path / "m" / "best.pth", split={"train": (), "val": names, "test": ()})
-    model = load_model_under_test(str(path), device="cpu")
-    options = EvaluateOptions(
-        root=(tmp_path / "exams",), store=tmp_path / "s", output_dir=tmp_path / "e", no_plots=True, metrics=("SSIM",)
-    )
-    page = (evaluate([model], model.degradation, options).folder / "report.html").read_text(encoding="utf-8")
+    page = page_of(tmp_path, names, "SSIM")
     assert "95 % confidence interval of the mean over patients" in page
     assert ("held the mean in 65 to 89 % of trials" in page) == is_said
 

@@ -19,7 +19,7 @@ from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError, MissingInputError, UsageError
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.evaluate.planes import super_resolve_thick
+from ctsr.evaluate.planes import ThroughPlaneResult, super_resolve_thick
 from ctsr.evaluate.slices import chosen_planes
 from ctsr.evaluate.thin_series import series_name, told_apart
 from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures
@@ -202,13 +202,18 @@ def test_tables_page_and_strips_are_written(tmp_path: Path, tested: ModelUnderTe
     assert widths["Interpolation (Linear)"] == pytest.approx(3, abs=0.6)
 
 
-def test_an_interrupted_evaluation_is_continued_to_the_same_rows(tmp_path: Path, tested: ModelUnderTest) -> None:
-    root = save_thin(save_thin(tmp_path / "exams", "bert"), "cleopatra")
-    whole = evaluate_through_plane([tested], options(root, output_dir=tmp_path / "whole"))
-
-    cut = options(root, output_dir=tmp_path / "cut")
+def in_one_go_and_interrupted(place: Path, tested: ModelUnderTest) -> tuple[ThroughPlaneResult, EvaluateOptions]:
+    """An evaluation, and the options of the same one that was interrupted at its last case."""
+    root = save_thin(save_thin(place / "exams", "bert"), "cleopatra")
+    whole = evaluate_through_plane([tested], options(root, output_dir=place / "whole"))
+    cut = options(root, output_dir=place / "cut")
     with pytest.raises(KeyboardInterrupt):
         evaluate_through_plane([tested], cut, Listener(stop_in="cleopatra, slices of 3 mm every 3 mm"))
+    return whole, cut
+
+
+def test_an_interrupted_evaluation_is_continued_to_the_same_rows(tmp_path: Path, tested: ModelUnderTest) -> None:
+    whole, cut = in_one_go_and_interrupted(tmp_path, tested)
     heard = Listener()
     again = evaluate_through_plane([tested], cut, heard)
     assert len(list((tmp_path / "cut").iterdir())) == 1
@@ -218,11 +223,7 @@ def test_an_interrupted_evaluation_is_continued_to_the_same_rows(tmp_path: Path,
 
 def test_a_case_whose_rows_were_lost_in_part_is_measured_again(tmp_path: Path, tested: ModelUnderTest) -> None:
     """Records reach the disk before rows: after a power cut, means were of the planes that were left."""
-    root = save_thin(save_thin(tmp_path / "exams", "bert"), "cleopatra")
-    whole = evaluate_through_plane([tested], options(root, output_dir=tmp_path / "whole"))
-    cut = options(root, output_dir=tmp_path / "cut")
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_through_plane([tested], cut, Listener(stop_in="cleopatra, slices of 3 mm every 3 mm"))
+    whole, cut = in_one_go_and_interrupted(tmp_path, tested)
     (table,) = (tmp_path / "cut").glob("*/metrics.csv")
     table.write_text("".join(table.read_text(encoding="utf-8").splitlines(keepends=True)[:-3]), encoding="utf-8")
     again = evaluate_through_plane([tested], cut)

@@ -46,9 +46,10 @@ def add(folder: Path, *numbers: int, series: str = "1.2.3.4") -> None:
             save(ds, folder / f"{ds.InstanceNumber}")
 
 
-def watched(
+def notes_of(
     source: Path, out: Path, model: Model, time: Time, between: Model | None = None, **options: object
 ) -> list[str]:
+    """All that a watched folder says."""
     listener = Listener()
     with pytest.raises(KeyboardInterrupt):
         watch(
@@ -63,7 +64,15 @@ def watched(
             wait=time.wait,
             now=time.now,
         )
-    return [note for note in listener.notes if note.startswith(("done", "failed"))]
+    return listener.notes
+
+
+def watched(
+    source: Path, out: Path, model: Model, time: Time, between: Model | None = None, **options: object
+) -> list[str]:
+    """What became of the series."""
+    notes = notes_of(source, out, model, time, between, **options)
+    return [note for note in notes if note.startswith(("done", "failed"))]
 
 
 def counts(out: Path) -> list[int]:
@@ -196,23 +205,6 @@ def test_a_file_settles_by_when_a_change_was_seen_not_by_its_own_time(tmp_path: 
     assert not folder.look(30)
     (tmp_path / "a").unlink()
     assert not folder.look(40)
-
-
-def notes_of(source: Path, out: Path, model: Model, time: Time) -> list[str]:
-    listener = Listener()
-    with pytest.raises(KeyboardInterrupt):
-        watch(
-            source,
-            out,
-            model,
-            EngineRequest("torch"),
-            UpscaleOptions(picture=False),
-            settle_s=SETTLE_S,
-            progress=listener,
-            wait=time.wait,
-            now=time.now,
-        )
-    return listener.notes
 
 
 def test_a_folder_that_goes_is_said_and_waited_for(tmp_path: Path, bilinear: Model) -> None:

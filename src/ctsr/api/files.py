@@ -144,10 +144,6 @@ def write_series(
             "without one, choose a name that ends in .nii.gz"
         )
     source = like if isinstance(like, Series) else exams.only_series(Path(like), None)
-    if source.is_volume:
-        raise UsageError(f"{source.path} has no patient or study: it is a volume; choose a name that ends in .nii.gz")
-    if len(source.slices) != volume.grid.shape[0]:
-        raise DomainError(f"the volume has {volume.grid.shape[0]} slices, `like` has {len(source.slices)}")
     order = _order(volume, source)
     _check_place(volume, source, order)
     _check_texts(description, label, slice_header(source.slices[0]))
@@ -160,7 +156,16 @@ def write_series(
 
 
 def _order(volume: Volume, source: Series) -> range:
-    """The source's slice for each of the volume: one that was read from NIfTI begins below, however its source goes."""
+    """The source's slice for each of the volume: one that was read from NIfTI begins below, however its source goes.
+
+    Raises:
+        UsageError: the source is no DICOM.
+        DomainError: it has another number of slices.
+    """
+    if source.is_volume:
+        raise UsageError(f"{source.path} has no patient or study: it is a volume; choose a name that ends in .nii.gz")
+    if len(source.slices) != volume.grid.shape[0]:
+        raise DomainError(f"the volume has {volume.grid.shape[0]} slices, `like` has {len(source.slices)}")
     order = range(len(source.slices))
     return order[::-1] if np.dot(normal(source.orientation), volume.grid.directions[0]) < 0 else order
 

@@ -270,15 +270,9 @@ def watch(
         UsageError: `source` is not a folder, or an option does not go with watching.
         KeyboardInterrupt: the end, raised by `wait` or between two slices.
     """
-    if not source.is_dir():
-        raise UsageError(f"{source}: only a folder can be watched")
-    if is_nifti(out):
-        raise UsageError(f"{out}: results of a watched folder need a folder")
-    if asked.precision in ("int8", "bf16"):
-        raise UsageError(f"`precision={asked.precision}` is checked on the series of one run; watch in fp32 or fp16")
+    _check_watchable(source, out, asked)
     if options.wanted_slice_spacing is not None and between is None:
         raise UsageError("`slice_spacing` needs a model between slices; name one with `between`")
-    check_apart(source, out)
     source, out = source.absolute(), out.absolute()
     spec = choose_engine(model, asked, None, progress)
     network = Network(open_engine(spec, model), model.meta, model.architecture.conditional)
@@ -305,6 +299,16 @@ def watch(
                 elif outcome.error:
                     failed.add(job.made_from)
         wait(POLL_S)
+
+
+def _check_watchable(source: Path, out: Path, asked: EngineRequest) -> None:
+    if not source.is_dir():
+        raise UsageError(f"{source}: only a folder can be watched")
+    if is_nifti(out):
+        raise UsageError(f"{out}: results of a watched folder need a folder")
+    if asked.precision in ("int8", "bf16"):
+        raise UsageError(f"`precision={asked.precision}` is checked on the series of one run; watch in fp32 or fp16")
+    check_apart(source, out)
 
 
 def _tell(job: Job, outcome: Outcome, progress: Progress) -> None:
