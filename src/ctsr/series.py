@@ -1,14 +1,26 @@
 """Result of a scan: patients, their series, slices in order, defects, and what each command does about a defect."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+
 from ctsr.errors import SeriesError
 from ctsr.hashing import count_people
-from ctsr.volume import LARGEST_FIELD_MM, LARGEST_POSITION_MM, PIXEL_MM, Orientation, Plane, Vector
+from ctsr.volume import (
+    LARGEST_FIELD_MM,
+    LARGEST_POSITION_MM,
+    PIXEL_MM,
+    SMALLEST_STEP_MM,
+    Orientation,
+    Plane,
+    Vector,
+    spread,
+)
 
 NRRD, META_IMAGE = (".nrrd", ".nhdr"), (".mha", ".mhd")
 """Endings of volumes that SimpleITK reads."""
@@ -43,6 +55,7 @@ class DefectKind(StrEnum):
     SEVERAL_EXAMS = "several exams under one UID"
     MISSING_RESCALE = "missing rescale"
     DIFFERING_RESCALE = "differing rescale"
+    MIXED_SETTINGS = "mixed settings"
     MISSING_GEOMETRY = "missing geometry"
     DOUBTFUL_GEOMETRY = "doubtful geometry"
     UNREADABLE_SLICE = "unreadable slice"
@@ -180,6 +193,33 @@ class Series(SeriesHeader):
         """Where the pixels of one slice lie."""
         directions = self.orientation[3:], self.orientation[:3]
         return Plane((self.rows, self.columns), self.pixel_spacing, self.slices[index].position, directions)
+
+
+SINGLE = Defect(DefectKind.SINGLE_SLICE, "it is a single slice", (0,))
+
+
+def part_of(series: Series, wanted: slice) -> Series:
+    """The series with only some of its slices, one after the other, and the defects that lie among these."""
+    kept = range(len(series.slices))[wanted]
+    slices = series.slices[wanted]
+    steps = np.diff(spread([header.position for header in slices], series.orientation).along) if slices else np.empty(0)
+    steps = steps[steps > SMALLEST_STEP_MM]
+    defects = [found for defect in series.defects if (found := _within(defect, kept))]
+    if len(slices) == 1 < len(series.slices):
+        defects.append(SINGLE)
+    step = float(np.median(steps)) if len(steps) else None
+    return replace(series, slices=slices, slice_step=step, defects=tuple(defects))
+
+
+def _within(defect: Defect, kept: range) -> Defect | None:
+    """What is left of a defect where only some slices are kept."""
+    indices = tuple(kept.index(index) for index in defect.slice_indices if index in kept)
+    # One slice beside a hole is no hole; nor are two that lie beside different ones.
+    neighbours = any(b - a == 1 for a, b in pairwise(indices))
+    needs_two = defect.kind in {DefectKind.GAP, DefectKind.IRREGULAR_SPACING, DefectKind.DUPLICATE_POSITION}
+    if defect.slice_indices and (not indices or (needs_two and not neighbours)):
+        return None
+    return replace(defect, slice_indices=indices)
 
 
 @dataclass(frozen=True)
@@ -340,6 +380,7 @@ POLICY = {
     DefectKind.SEVERAL_EXAMS:      (FINE,   WARN,   FINE,   FINE,   FINE,   WARN,   WARN),
     DefectKind.MISSING_RESCALE:    (REFUSE, REFUSE, FINE,   REFUSE, REFUSE, REFUSE, REFUSE),
     DefectKind.DIFFERING_RESCALE:  (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
+    DefectKind.MIXED_SETTINGS:     (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.IMPLAUSIBLE_HU:     (WARN,   REFUSE, WARN,   REFUSE, REFUSE, WARN,   REFUSE),
     DefectKind.SHIFTED_HU:         (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),
     DefectKind.CUT_OFF_HU:         (WARN,   WARN,   FINE,   WARN,   WARN,   WARN,   WARN),

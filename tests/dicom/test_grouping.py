@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from ctsr.errors import SeriesError
 from ctsr.exams import read_volume, scan_patient
-from ctsr.series import DefectKind
+from ctsr.series import DefectKind, check
 from tests.made.ct import Edit, chest, ct_slice, enhanced, save, slices, write, write_series
 from tests.made.exams import kinds, only_series, real_slices
 
@@ -163,6 +163,27 @@ def test_several_matrices_under_one_uid_make_several_series(tmp_path: Path) -> N
     assert [(one.rows, len(one.slices)) for one in exams.series] == [(32, 3), (64, 6)]
     assert kinds(exams) == {DefectKind.MIXED_GEOMETRY}
     assert "64×48" in exams.series[0].defects[0].detail
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("ConvolutionKernel", ("B30f", "B70f"), "different kernels: B30f in 4, B70f in 2"),
+        ("ConvolutionKernel", (["Br40d", "3"], ["Br64d", "3"]), "different kernels: Br40d/3 in 4, Br64d/3 in 2"),
+        ("KVP", ("120", "100"), "different tube voltages (kV): 120 in 4, 100 in 2"),
+        ("KVP", ("120", "120.0"), ""),
+        ("ConvolutionKernel", ("STANDARD", ""), ""),
+    ],
+)
+def test_parts_of_a_series_that_were_made_in_other_ways_are_named(
+    tmp_path: Path, name: str, values: tuple[object, object], words: str
+) -> None:
+    series = only_series(write_series(tmp_path, 6, lambda ds, i: setattr(ds, name, values[i > 3])))
+    assert len(series.slices) == 6
+    assert [(defect.kind, defect.slice_indices) for defect in series.defects] == (
+        [(DefectKind.MIXED_SETTINGS, (4, 5))] if words else []
+    )
+    assert not words or words in check(series, "upscale")[0]
 
 
 def test_every_usable_series_of_a_patient_is_kept(tmp_path: Path) -> None:

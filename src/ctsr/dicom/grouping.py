@@ -5,18 +5,17 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.dicom.header import AxialImage, FileContents, NotCT, RejectedImage
+from ctsr.dicom.header import PHASES, AxialImage, FileContents, NotCT, RejectedImage
 from ctsr.dicom.phases import refused_of, split_exams, split_phases, without_copies
 from ctsr.errors import CtsrError, boundary
 from ctsr.reporting import listed
-from ctsr.series import SUPER_RESOLVED, Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
+from ctsr.series import SINGLE, SUPER_RESOLVED, Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
 from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, angle_to_axial, spread
 
 FAILURES = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
@@ -44,8 +43,6 @@ TILT_WITHIN = 1.0
 """Degrees by which the header's gantry tilt and the slices' orientation may differ."""
 NAMED = 3
 """Places that a message names before it says how many more there are."""
-
-SINGLE = Defect(DefectKind.SINGLE_SLICE, "it is a single slice", (0,))
 
 Floats = npt.NDArray[np.float64]
 
@@ -111,6 +108,7 @@ def find_defects(
         *_absent(refused, DefectKind.UNREADABLE_SLICE, "cannot be read"),
         *_flagged(images),
         *_rescales(images),
+        *_settings(images),
     ]
     if len(images) == 1:
         found.append(SINGLE)
@@ -128,19 +126,6 @@ def slice_step(images: Sequence[AxialImage]) -> float | None:
     """Median mm between neighbouring places along the normal; None where there is one place only."""
     along, _ = places(images)
     return float(np.median(np.diff(along))) if len(along) > 1 else None
-
-
-def part_of(series: Series, wanted: slice) -> Series:
-    """The series with only some of its slices, one after the other, and the defects that lie among these."""
-    kept = range(len(series.slices))[wanted]
-    slices = series.slices[wanted]
-    steps = np.diff(spread([header.position for header in slices], series.orientation).along) if slices else np.empty(0)
-    steps = steps[steps > SMALLEST_STEP_MM]
-    defects = [found for defect in series.defects if (found := _within(defect, kept))]
-    if len(slices) == 1 < len(series.slices):
-        defects.append(SINGLE)
-    step = float(np.median(steps)) if len(steps) else None
-    return replace(series, slices=slices, slice_step=step, defects=tuple(defects))
 
 
 def _of_exam(series: Series, name: str, names: Sequence[str]) -> Series:
@@ -265,17 +250,6 @@ def _excluded_group(images: Sequence[RejectedImage], reason: str) -> Excluded:
         series_uid=images[0].series_uid,
         failed=any(image.kind in FAILURES for image in images),
     )
-
-
-def _within(defect: Defect, kept: range) -> Defect | None:
-    """What is left of a defect where only some slices are kept."""
-    indices = tuple(kept.index(index) for index in defect.slice_indices if index in kept)
-    # One slice beside a hole is no hole; nor are two that lie beside different ones.
-    neighbours = any(b - a == 1 for a, b in pairwise(indices))
-    needs_two = defect.kind in {DefectKind.GAP, DefectKind.IRREGULAR_SPACING, DefectKind.DUPLICATE_POSITION}
-    if defect.slice_indices and (not indices or (needs_two and not neighbours)):
-        return None
-    return replace(defect, slice_indices=indices)
 
 
 def _duplicates(images: Sequence[AxialImage]) -> Iterator[Defect]:
@@ -425,6 +399,18 @@ def _rescales(images: Sequence[AxialImage]) -> Iterator[Defect]:
     others = [(image.slice.rescale_slope, image.slice.rescale_intercept) != usual for image in images]
     indices = tuple(index for index, other in enumerate(others) if other)
     yield Defect(DefectKind.DIFFERING_RESCALE, f"the rescale differs between slices: {listed(shown, NAMED)}", indices)
+
+
+def _settings(images: Sequence[AxialImage]) -> Iterator[Defect]:
+    """Parts of one stack that were made in other ways: noise and sharpness of one are not those of the other."""
+    voltages = [image.phase_values[PHASES.index("KVP")].removesuffix(".0") for image in images]
+    for what, values in (("kernels", [image.kernel for image in images]), ("tube voltages (kV)", voltages)):
+        counts = Counter(filter(None, values))
+        if len(counts) > 1:
+            usual, shown = max(counts, key=counts.__getitem__), [f"{value} in {counts[value]}" for value in counts]
+            indices = tuple(index for index, value in enumerate(values) if value not in {"", usual})
+            detail = f"its slices have different {what}: {listed(shown, NAMED)}"
+            yield Defect(DefectKind.MIXED_SETTINGS, detail, indices)
 
 
 def _is_even(along: Floats) -> bool:

@@ -20,7 +20,6 @@ import psutil
 
 from ctsr import make_callable
 from ctsr.dicom.encode import Compression
-from ctsr.dicom.grouping import part_of
 from ctsr.documents import check_words
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import only_series
@@ -28,7 +27,7 @@ from ctsr.files import LONGEST_NAME_BYTES
 from ctsr.hashing import digest, pseudonym
 from ctsr.hu import HUOptions
 from ctsr.reporting import listed, safe_name
-from ctsr.series import Inventory, PatientExams, Series, SliceHeader, is_nifti, volume_stem
+from ctsr.series import Inventory, PatientExams, Series, SliceHeader, is_nifti, part_of, volume_stem
 from ctsr.volume import Plane, normal
 
 DEFAULT_MODEL = "ctsr-x2"
