@@ -128,7 +128,7 @@ SLOW_TESTS = frozenset(
         "test_it_agrees_on_the_calibration_images",
         "test_it_agrees_with_pyiqa",
         "test_it_agrees_with_the_package_lpips",
-        "test_it_prints_its_address_and_ends_with_ctrl_c",
+        "test_it_prints_its_address_and_ends_with_a_signal",
         "test_it_stops_when_patience_runs_out_and_says_so",
         "test_iterating_brings_the_largest_singular_value_to_one",
         "test_known_noise_is_found_to_5_percent",

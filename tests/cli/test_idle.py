@@ -30,6 +30,8 @@ def idle(command: str, *words: str) -> list[str]:
             ["--scale has no", "--arch has no effect with --through_plane"],
         ),
         ("train --thickness_range 1 2", ["--thickness_range has no effect without --through_plane"]),
+        ("evaluate --ma_every 5 --metrics fidelity", ["--ma_every has no effect without --metrics PI or MA"]),
+        ("evaluate --ma_every 5 --metrics pi", []),
         ("finetune --perceptual none --lambda_perc 0.5", ["--lambda_perc has no effect with --perceptual none"]),
         ("finetune --out_dir a --runs b", ["--runs has no effect with --out_dir"]),
         ("evaluate --thickness 5", ["--thickness has no effect without --through_plane"]),

@@ -101,9 +101,11 @@ def test_no_folder_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ctsr view DIR" in capsys.readouterr().err
 
 
-def test_it_prints_its_address_and_ends_with_ctrl_c(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_prints_its_address_and_ends_with_a_signal(root: Path, tmp_path: Path, number: signal.Signals) -> None:
     program = Path(sys.executable).with_name("ctsr")
     command = [str(program), "view", str(root), "--store", "store", "--no_browser", "--no_model", "--preset", "lung"]
+    command += ["--cache_dir", "cache"]
     started = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert started.stderr is not None
     try:
@@ -112,11 +114,13 @@ def test_it_prints_its_address_and_ends_with_ctrl_c(root: Path, tmp_path: Path) 
             state = json.load(answer)
         assert state["window"] == [-600, 1500]
         assert state["panels"] == ["LR", "Bilinear", "Bicubic", "HR"]
-        started.send_signal(signal.SIGINT)
+        assert list((tmp_path / "cache").rglob("open.html"))
+        started.send_signal(number)
         assert started.wait(timeout=60) == 0
         rest = started.stderr.read()
         assert "closed" in rest
         assert "Traceback" not in rest
+        assert not list((tmp_path / "cache").rglob("open.html"))  # it holds the token
     finally:
         started.kill()
         started.communicate()

@@ -23,7 +23,7 @@ from ctsr.quality import BeforeAfter
 from ctsr.quality.noise import NoiseEstimate
 from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.run import upscale
-from ctsr.upscale.tuning import Tuning, strength_of
+from ctsr.upscale.tuning import Tuning, strength_of, unheard
 from tests.made.ct import body, save_series
 from tests.made.exams import only_series
 from tests.made.listener import Listener
@@ -127,6 +127,29 @@ def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
     assert strength_of(UpscaleOptions(sharpen=0.0)) == Strength(STRENGTHS["standard"].denoise, 0.0)
     with pytest.raises(UsageError, match="`denoise` must lie between 0 and 1"):
         UpscaleOptions(denoise=1.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, []),
+        ({"strength": "strong"}, ["`strength`: no effect with a model that is not told blur and noise"]),
+        ({"denoise": 0.4, "sharpen": 0.0}, ["`denoise`, `sharpen`: no effect with a model that is not told"]),
+    ],
+)
+def test_what_a_network_cannot_be_told_is_said(
+    noisy: Path, tmp_path: Path, bilinear: Model, options: dict[str, object], words: list[str]
+) -> None:
+    run(noisy, tmp_path / "out", bilinear, **options)
+    said = json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+    found = [warning for warning in said if "no effect" in warning]
+    assert [warning.startswith(word) for warning, word in zip(found, words, strict=True)] == [True] * len(words)
+
+
+def test_between_slices_only_denoise_is_heard() -> None:
+    strong = UpscaleOptions(slice_spacing=1.0, strength="strong", denoise=0.5)
+    assert unheard(strong, conditional=None) == ["`strength`: no effect without a model in plane"]
+    assert unheard(strong, conditional=True) == []
 
 
 @pytest.mark.parametrize("conditional", [True, False])

@@ -291,6 +291,12 @@ Values: TypeAlias = Mapping[str, Any]
 """All flags of a command with their values."""
 
 
+def _has_ma(metrics: Sequence[str]) -> bool:
+    from ctsr.metrics import choose_metrics  # imports torch
+
+    return "MA" in choose_metrics(metrics)
+
+
 @dataclass(frozen=True)
 class Rule:
     """When some flags have no effect."""
@@ -345,6 +351,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule(
             ("thickness", "distance", "planes"), "without --through_plane", lambda values: not values["through_plane"]
         ),
+        Rule(("ma_every",), "without --metrics PI or MA", lambda values: not _has_ma(values["metrics"])),
     ),
     "view": DEGRADATION,
 }
@@ -360,5 +367,5 @@ def idle_flags(command: str, typed: frozenset[str], values: Values) -> Iterator[
         values: of all flags.
     """
     for rule in RULES.get(command, ()):
-        if rule.applies(values):
+        if not typed.isdisjoint(rule.flags) and rule.applies(values):
             yield from (f"--{name} has no effect {rule.when}" for name in rule.flags if name in typed)

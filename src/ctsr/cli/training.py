@@ -1,5 +1,6 @@
 """`ctsr train`, `finetune`, `evaluate` and `view`: models trained, and judged beside a reference."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -320,7 +321,7 @@ class View:
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
-        """Exit status 0, also when interrupted with Ctrl-C."""
+        """Exit status 0, also when interrupted with Ctrl-C or SIGTERM."""
         from ctsr.viewer.server import serve
         from ctsr.viewer.session import open_session
         from ctsr.viewer.state import prepare
@@ -332,6 +333,7 @@ class View:
             snapshot(session, self.options, progress=console)
             console.print(f"picture: {self.options.snapshot}")
             return 0
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # closes as Ctrl-C does: nothing stays in the cache
         try:
             serve(session, self.options, console)
         except KeyboardInterrupt:

@@ -31,7 +31,7 @@ from ctsr.series import check
 from ctsr.series_quality import SliceJudge, spread_indices
 from ctsr.upscale.between import BetweenMade, make_slices_between, unlike_training
 from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
-from ctsr.upscale.tuning import Tuning, tune
+from ctsr.upscale.tuning import Tuning, tune, unheard
 from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
 from ctsr.volume import resample
 
@@ -263,6 +263,7 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
     warnings += job.reference_notes
     if job.format == "nifti":
         check(job.series, "volume", assume_hu=job.options.assume_hu)
+    warnings += unheard(job.options, conditional=network.conditional if job.is_in_plane else None)
     clocked = Clocked(network.engine)
     resolver, tuning, seconds = None, None, 0.0
     if job.is_in_plane:
