@@ -48,7 +48,7 @@ FIRST = (
     "tests/cli/test_streams.py",
 )
 """Where processes work beside each other or are ended by signals: these have all their runs before the others."""
-BUNDLE_S = 120.0
+BUNDLE_S = 240.0
 """Short tests share a process of pytest, which takes seconds to start, and are repeated in it: so much at a time."""
 
 
@@ -61,6 +61,7 @@ class Watch:
         self.started = 0
         self.fixtures: set[tuple[str, str]] = set()
         self.failures: dict[str, str] = {}
+        self.place: dict[str, int] = {}
         sys.addaudithook(self._count)
         watch, start = self, multiprocessing.process.BaseProcess.start
 
@@ -75,8 +76,10 @@ class Watch:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Repeat the tests that are to run several times."""
-        items[:] = [item for item in items for _ in range(self.times.get(item.nodeid, 1))]
+        """Repeat the tests that are to run several times, in rounds: what they share is made once in each."""
+        rounds = max(self.times.values(), default=1)
+        items[:] = [item for turn in range(rounds) for item in items if turn < self.times.get(item.nodeid, 1)]
+        self.place = {item.nodeid: place for place, item in enumerate(dict.fromkeys(items))}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
@@ -89,13 +92,14 @@ class Watch:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """One line for each test; one that is repeated is given all of its fixtures anew."""
+        """One line for each test; fixtures are made anew in every round."""
         before, begun = self.started, time.monotonic()
         self.failures.pop(item.nodeid, None)
         self.outcome = "passed"
         hooks, place = item.ihook, {"nodeid": item.nodeid, "location": item.location}
         hooks.pytest_runtest_logstart(**place)
-        runtestprotocol(item, nextitem=None if nextitem is item else nextitem)
+        ends_round = nextitem is None or self.place[nextitem.nodeid] <= self.place[item.nodeid]
+        runtestprotocol(item, nextitem=None if ends_round else nextitem)
         hooks.pytest_runtest_logfinish(**place)
         names = getattr(item, "fixturenames", ())
         shared = any(item.nodeid.startswith(base) and name in names for base, name in self.fixtures)
@@ -167,7 +171,7 @@ class Ledger:
         self.loads.append(float(str(line["load"])))
 
     def bundle(self, modules: list[str], runs: int, under_way: Counter[str]) -> dict[str, int]:
-        """Modules never seen, or tests to run next and how often: of `FIRST` before the others, the shortest first."""
+        """Modules never seen, or tests to run next and how often: those of `FIRST` first, a module's tests together."""
         lacks = {name: 1 for name in modules if name not in self.seen and not under_way[name]}
         for name in self.starts:
             module, separator, _ = name.partition("::")
@@ -175,14 +179,15 @@ class Ledger:
                 lacks[name] = runs - self.runs[name] - under_way[name]
         expected = {name: self.seconds[name] / self.runs[name] if self.runs[name] else BUNDLE_S / 4 for name in lacks}
         kinds = {name: (rank(name), "::" in name) for name in lacks}
-        found: dict[str, int] = {}
+        found: list[str] = []
         room = BUNDLE_S
-        for name in sorted(lacks, key=lambda name: (*kinds[name], expected[name], name)):
-            if found and (kinds[name] != kinds[next(iter(found))] or expected[name] > room):
+        for name in sorted(lacks, key=lambda name: (*kinds[name], name.partition("::")[0], -lacks[name], name)):
+            if found and (kinds[name] != kinds[found[0]] or expected[name] > room):
                 break
-            found[name] = max(1, min(lacks[name], int(room / max(expected[name], 0.01))))
-            room -= found[name] * expected[name]
-        return found
+            found.append(name)
+            room -= expected[name]
+        rounds = max(1, int(BUNDLE_S / max(sum(expected[name] for name in found), 0.01)))
+        return {name: min(lacks[name], rounds) for name in found}
 
     def report(self, runs: int) -> str:
         """Tests by module with the fewest runs and the failures, and a line of sums."""
