@@ -327,9 +327,22 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "train": (
         *DEGRADATION,
         Rule(
-            ("scale", "arch", "gc", "conditional", *BLUR, "downsampling", "noise_model", "noise_cutoff_range"),
+            (
+                *("scale", "arch", "gc", "conditional", "augment", "antialias_clean"),
+                *(*BLUR, "downsampling", "noise_model", "noise_cutoff_range"),
+            ),
             "with --through_plane",
             lambda values: values["through_plane"],
+        ),
+        Rule(
+            ("gc",),
+            "with --arch edsr or plain",
+            lambda values: values["arch"] in {"edsr", "plain"} and not values["through_plane"],
+        ),
+        Rule(
+            ("noise_cutoff_range",),
+            "with white noise",
+            lambda values: list(values["noise_model"] or ["white"]) == ["white"] and values["resume"] is None,
         ),
         Rule(
             ("thickness_range", "distance_range"),
@@ -343,6 +356,16 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             ("lambda_perc", "perc_layers", "perc_weights"),
             "with --perceptual none",
             lambda values: values["perceptual"] == "none",
+        ),
+        Rule(
+            ("perceptual", "perc_layers", "perc_weights"),
+            "with --lambda_perc 0",
+            lambda values: values["lambda_perc"] == 0 and values["perceptual"] != "none",
+        ),
+        Rule(
+            ("gan_type", "discriminator", "warmup_g_only", "val_compute_gan"),
+            "with --lambda_gan 0",
+            lambda values: values["lambda_gan"] == 0,
         ),
         Rule(("runs",), "with --out_dir", lambda values: values["out_dir"] is not None),
     ),
