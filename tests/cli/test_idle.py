@@ -37,6 +37,10 @@ def idle(command: str, *words: str) -> list[str]:
         ("finetune --lambda_gan 0 --warmup_g_only 9", ["--warmup_g_only has no effect with --lambda_gan 0"]),
         ("finetune --lambda_perc 0 --perceptual vgg19", ["--perceptual has no effect with --lambda_perc 0"]),
         ("finetune --lambda_perc 0 --perceptual none", ["--lambda_perc has no effect with --perceptual none"]),
+        (
+            "train --degradation clean --antialias_clean --downsampling area",
+            ["--downsampling has no effect with --antialias_clean"],
+        ),
         ("train --thickness_range 1 2", ["--thickness_range has no effect without --through_plane"]),
         ("evaluate --ma_every 5 --metrics fidelity", ["--ma_every has no effect without --metrics PI or MA"]),
         ("evaluate --ma_every 5 --metrics pi", []),

@@ -311,6 +311,11 @@ NOISE = ("noise_sigma_range_norm", "dose_factor_range", "noise_model", "noise_cu
 BLUR = ("blur_sigma_range", "blur_kernel")
 DEGRADATION = (
     Rule((*BLUR, *NOISE), "with --degradation clean", lambda values: values["degradation"] == "clean"),
+    Rule(
+        ("downsampling",),
+        "with --antialias_clean",
+        lambda values: values["degradation"] == "clean" and bool(values["antialias_clean"]),
+    ),
     Rule(NOISE, "with --degradation blur", lambda values: values["degradation"] == "blur"),
     Rule(
         ("antialias_clean",),

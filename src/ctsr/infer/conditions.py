@@ -65,7 +65,9 @@ def drawn_range(degradation: Degradation) -> tuple[Conditions, Conditions]:
     few, many = degradation.dose_factor_range
     quiet, loud = degradation.noise_sigma_range if degradation.mode == "blurnoise" else (0.0, 0.0)
     found: list[Conditions] = []
-    for sigma, (noise, dose), downsampling in product(sigmas, ((quiet, many), (loud, few)), degradation.downsampling):
+    for sigma, (noise, dose), downsampling in product(
+        sigmas, ((quiet, many), (loud, few)), degradation.applied_downsampling
+    ):
         kernel = degradation.kernel_for(sigma)
         params = DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose, downsampling)
         found.append(drawn_conditions(params, degradation.scale))
