@@ -454,3 +454,17 @@ def test_a_conditional_generator_is_judged_by_a_draw_for_each_slice(
     monkeypatch.setattr(Validation, "pair", noted)
     finetune(replace(finetuning, pretrained_g=str(run.folder), epochs=1))
     assert len(set(drawn)) == len(drawn) == 4
+
+
+def test_a_generator_that_does_not_say_how_it_was_trained_is_said(
+    finetuning: FinetuneOptions, pretrained: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.pth"
+    torch.save(load_model(pretrained / "best.pth").net.state_dict(), bare)
+    listener = Listener()
+    finetune(replace(finetuning, pretrained_g=str(bare), epochs=1), progress=listener)
+    (said,) = (note for note in listener.notes if "does not say how it was trained" in note)
+    assert "it is shown -1000 … 2000 HU, and the default degradation" in said.split("\n")[1]
+    told = Listener()
+    finetune(replace(finetuning, epochs=1), progress=told)
+    assert not [note for note in told.notes if "does not say" in note]

@@ -223,3 +223,18 @@ def test_a_schedule_that_a_run_goes_on_with_is_not_that_of_a_whole_run(
     train(TrainOptions(resume=str(run.folder), epochs=epochs, store=options.store, device="cpu"), progress=listener)
     found = [note for note in listener.notes if "where it fell on that of 2" in note]
     assert bool(found) is warned
+
+
+def test_a_best_epoch_is_not_continued_over_later_ones(options: TrainOptions, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # the second epoch is worse
+        patch.setattr(module.L1Stage, "score", lambda self, row: row.val_l1 - 1 / row.epoch)
+        run = train(replace(options, epochs=2))
+    before = (run.folder / "last.pth").read_bytes()
+    resumed = TrainOptions(resume=str(run.best), epochs=3, store=options.store, device="cpu")
+    with pytest.raises(UsageError, match=r"last.pth is at epoch 2, which going on from epoch 1 would write over"):
+        train(resumed)
+    assert (run.folder / "last.pth").read_bytes() == before
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    again = train(replace(resumed, resume=shutil.copy(run.best, alone)))
+    assert (again.folder, again.state.epochs_done) == (alone, 3)

@@ -150,6 +150,12 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
     # As it was found, so that the run's configuration names the file and not a word that meant it today.
     options = replace(options, pretrained_g=str(resolved.path), scale=scale)
     note = resolved.note or f"generator: {resolved.path}"
+    if generator.meta is None:
+        low, high = DEFAULT_RANGE.low, DEFAULT_RANGE.high
+        note += (
+            f"\nwarning: its file does not say how it was trained: it is shown {low:g} … {high:g} HU, and the default "
+            "degradation where flags do not say another; whom it was trained on is unknown"
+        )
     return options, Start(generator.architecture, generator.net, generator.meta, note)
 
 

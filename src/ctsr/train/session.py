@@ -10,6 +10,7 @@ import torch
 from ctsr.checkpoint import Checkpoint, Meta, load_checkpoint, save_checkpoint
 from ctsr.checkpoint.model_lookup import BEST, LAST
 from ctsr.degrade import Degradation
+from ctsr.documents import as_type
 from ctsr.errors import CheckpointError, MissingInputError, ReadError, UsageError
 from ctsr.hashing import is_same_person, proven
 from ctsr.paths import resolve_path
@@ -140,7 +141,7 @@ def run_to_continue(reference: str, row: type[EpochRow]) -> tuple[Path, Checkpoi
     Raises:
         MissingInputError: there is no such checkpoint.
         CheckpointError: it is of the other kind of training.
-        UsageError: a run that is not its own lies in its folder, and would be written over.
+        UsageError: another run, or later epochs of its own, lie in its folder and would be written over.
     """
     path = resolve_path(reference)
     last = path / LAST if path.is_dir() else path
@@ -152,11 +153,29 @@ def run_to_continue(reference: str, row: type[EpochRow]) -> tuple[Path, Checkpoi
             f"{last.name} into a folder of its own, or name that run's folder"
         )
     checkpoint = load_checkpoint(last)
+    _check_is_last(reference, last, checkpoint)
     history: list[Mapping[str, Any]] = checkpoint.training.get("standing", {}).get("history", [])
     if history and set(history[0]) != set(row.COLUMNS):
         other = "train" if "val_total_no_gan" not in history[0] else "finetune"
         raise CheckpointError(f"`resume` {reference}: this run was made by `ctsr {other}`, which also continues it")
     return last.parent, checkpoint
+
+
+def _check_is_last(reference: str, path: Path, checkpoint: Checkpoint) -> None:
+    """See that epochs after that of a `best.pth` are not written over."""
+    later = path.with_name(LAST)
+    if path.name != BEST or not later.is_file():
+        return
+    done, by_now = _epochs_done(checkpoint), _epochs_done(load_checkpoint(later))
+    if by_now > done:
+        raise UsageError(
+            f"`resume` {reference}: {later} is at epoch {by_now}, which going on from epoch {done} would write over; "
+            f"name the folder to continue from there, or copy {BEST} into a folder of its own"
+        )
+
+
+def _epochs_done(checkpoint: Checkpoint) -> int:
+    return as_type(checkpoint.training.get("standing", {}).get("epochs_done", 0), int, "epochs_done")
 
 
 def degradation_for(wanted: WantedDegradation, base: Degradation, checkpoint: Checkpoint | None) -> Degradation:
