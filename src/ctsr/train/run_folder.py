@@ -231,7 +231,7 @@ Curves = Callable[[Path, TrainingState[RowType]], None]
 OF_A_RUN = (
     *(BEST, LAST, CONFIG, f"{FINETUNED}_*.json", "metrics.csv", "train.log"),
     *("loss_*.png", "events.out.tfevents.*", "samples"),
-    *(f"{Path(BEST).stem}_alpha*.pth", f"{Path(BEST).stem}.int8*"),
+    *(f"{Path(BEST).stem}_alpha*", f"{Path(BEST).stem}.int8*"),
 )
 """What a run leaves in its folder, and what was made of its best epoch under that name, by `ctsr blend` and
 `ctsr quantize`: this, and nothing else, is moved to make room for the next one."""
