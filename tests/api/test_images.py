@@ -137,3 +137,9 @@ def test_what_a_network_made_is_written_as_such(volume: Volume, tmp_path: Path, 
         for path in (out, again):
             (found,) = ctsr.scan(path).all_series()
             assert (DefectKind.SUPER_RESOLVED in {defect.kind for defect in found.defects}) == is_result
+
+
+def test_a_scale_that_is_not_that_of_the_degradation_is_refused(volume: Volume) -> None:
+    assert ctsr.degrade(volume, degradation=Degradation(scale=4)).grid.shape[1] == volume.grid.shape[1] // 4
+    with pytest.raises(UsageError, match="`scale` 4 is not that of `degradation`, 2"):
+        ctsr.degrade(volume, scale=4, degradation=Degradation(scale=2))

@@ -218,3 +218,27 @@ def test_pixel_spacing_is_warned_about_where_the_model_does_not_know_it(
     found = [line for line in unusual(only_series(tmp_path), meta) if line.startswith("pixel spacing")]
     assert bool(found) is warned
     assert all("compare the result with bicubic interpolation" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("trained", "kernel", "said"),
+    [
+        ({"B30f": 9}, "B70f", "reconstruction kernel B70f: the model was trained on B30f;"),
+        ({"B30f": 9}, "", "reconstruction kernel not named: the model was trained on B30f;"),
+        (
+            {"unknown": 9},
+            "B30f",
+            "reconstruction kernel B30f: the model was trained on series that do not name theirs;",
+        ),
+        ({"unknown": 9, "B30f": 1}, "", ""),
+        ({"B30f": 9}, "B30f", ""),
+    ],
+)
+def test_a_kernel_that_is_not_named_is_no_kernel_called_unknown(
+    tmp_path: Path, trained: dict[str, int], kernel: str, said: str
+) -> None:
+    save_series(tmp_path, [chest()], ConvolutionKernel=kernel)
+    meta = replace(META, card=replace(META.card, kernels=trained))
+    found = [line for line in unusual(only_series(tmp_path), meta) if line.startswith("reconstruction kernel")]
+    assert len(found) == bool(said)
+    assert all(line.startswith(said) for line in found)

@@ -29,6 +29,18 @@ def idle(command: str, *words: str) -> list[str]:
             "train --through_plane --scale 4 --arch rrdb",
             ["--scale has no", "--arch has no effect with --through_plane"],
         ),
+        ("train --through_plane --augment --gc 8", ["--gc has no", "--augment has no effect with --through_plane"]),
+        ("train --arch edsr --gc 8", ["--gc has no effect with --arch edsr or plain"]),
+        ("train --arch rrdb_skip --gc 8", []),
+        ("train --noise_cutoff_range 0.5 1", ["--noise_cutoff_range has no effect with white noise"]),
+        ("train --noise_cutoff_range 0.5 1 --noise_model white correlated", []),
+        ("finetune --lambda_gan 0 --warmup_g_only 9", ["--warmup_g_only has no effect with --lambda_gan 0"]),
+        ("finetune --lambda_perc 0 --perceptual vgg19", ["--perceptual has no effect with --lambda_perc 0"]),
+        ("finetune --lambda_perc 0 --perceptual none", ["--lambda_perc has no effect with --perceptual none"]),
+        (
+            "train --degradation clean --antialias_clean --downsampling area",
+            ["--downsampling has no effect with --antialias_clean"],
+        ),
         ("train --thickness_range 1 2", ["--thickness_range has no effect without --through_plane"]),
         ("evaluate --ma_every 5 --metrics fidelity", ["--ma_every has no effect without --metrics PI or MA"]),
         ("evaluate --ma_every 5 --metrics pi", []),
@@ -85,7 +97,7 @@ def test_numbers_that_nothing_can_be_done_with_are_refused(words: str, said: str
 
 def test_one_loss_is_enough() -> None:
     for words in ("--lambda_l1 0 --lambda_gan 0", "--lambda_l1 0 --lambda_perc 0", "--lambda_gan 0 --lambda_perc 0"):
-        options = parse(COMMANDS["finetune"], words.split(), prog="finetune")
+        options = parse(COMMANDS["finetune"], [*words.split(), "--early_metric", "mae"], prog="finetune")
         off = {name.removeprefix("--") for name in words.split()[::2]}
         weights = {name for name in ("lambda_l1", "lambda_gan", "lambda_perc") if getattr(options.finetune, name) > 0}
         assert weights == {"lambda_l1", "lambda_gan", "lambda_perc"} - off

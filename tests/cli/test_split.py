@@ -103,3 +103,14 @@ def test_a_negative_seed_is_wrong_usage_and_no_traceback(
 ) -> None:
     assert main(["split", "--root", str(root), "--seed", "-3", "--out_dir", str(tmp_path)]) == 2
     assert "--seed" in capsys.readouterr().err
+
+
+def test_a_split_that_no_command_takes_by_itself_says_how_it_is_taken(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["split", "--root", str(root), "--seed", "7"]) == 0
+    path = Path("splits", "patient_split_seed7.json")
+    assert f"other commands take it with --split_json {path}" in capsys.readouterr().out
+    assert main(["split", "--root", str(root)]) == 0
+    assert "--split_json" not in capsys.readouterr().out

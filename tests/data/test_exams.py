@@ -87,3 +87,19 @@ def test_what_a_verb_warns_about_is_said_and_used(tmp_path: Path) -> None:
     (warning,) = listener.notes
     assert warning.startswith("warning: ")
     assert "bert" in warning
+
+
+def test_patients_in_no_part_are_said(root: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    some = {"train": ("anna", "bert"), "val": ("cleo",), "test": ("dora",)}
+    open_exams([root], checkpoint_split=some, folder=tmp_path, progress=listener)
+    assert "in no part of the checkpoint, and so not used: emil, fred" in listener.notes
+    path = split_file(tmp_path / "named")
+    path.parent.mkdir()
+    path.write_text(json.dumps({"splits": {part: [{"patient_id": name} for name in some[part]] for part in some}}))
+    named = Listener()
+    open_exams([root], split_json=path, folder=tmp_path, progress=named)
+    assert f"in no part of {path}, and so not used: emil, fred" in named.notes
+    whole = Listener()
+    open_exams([root], checkpoint_split=SPLIT, folder=tmp_path, progress=whole)
+    assert not [note for note in whole.notes if "not used" in note]

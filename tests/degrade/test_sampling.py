@@ -7,8 +7,16 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
-from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.degrade import (
+    Degradation,
+    DegradationParams,
+    DegradationSampler,
+    antialiased_taps,
+    blur_taps,
+    degrade,
+)
 from ctsr.errors import DomainError, ReadError
 
 BLURNOISE = Degradation()
@@ -161,6 +169,10 @@ def test_a_degradation_read_back_is_checked_by_type_and_size(values: dict[str, o
     [
         (Degradation("clean", antialias_clean=True), "clean: bilinear downsampling, low-passed"),
         (
+            Degradation("clean", antialias_clean=True, downsampling=("area",)),
+            "clean: bilinear downsampling, low-passed",
+        ),
+        (
             Degradation("blur", blur_sigma_range=(0.8, 0.8), blur_kernel=7),
             "blur: Gaussian blur of σ 0.8 HR pixels over 7 pixels, bilinear downsampling",
         ),
@@ -173,3 +185,35 @@ def test_a_degradation_read_back_is_checked_by_type_and_size(values: dict[str, o
 )
 def test_a_degradation_in_words(degradation: Degradation, expected: str) -> None:
     assert degradation.sentence == expected
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("asked", ["bilinear", "area"])
+def test_a_low_pass_is_recorded_as_what_was_applied(scale: int, asked: str) -> None:
+    """It takes the place of the downsampling that was asked for, and blurs: conditional networks are told so."""
+    kind = Degradation("clean", scale, antialias_clean=True, downsampling=(asked,))  # type: ignore[arg-type]
+    params = kind.sample(np.random.default_rng(0))
+    image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    applied = degrade(image, [params], [0], scale=scale, antialias=kind.antialias)
+    assert params.downsampling == "triangle"
+    assert torch.equal(degrade(image, [params], [0], scale=scale), applied)
+    taps = antialiased_taps(scale)
+    places = taps.first + np.arange(len(taps.weights)) - (scale - 1) / 2
+    variance = float((taps.weights * places**2).sum())
+    assert params.total_blur_sigma(scale) == pytest.approx(math.sqrt(variance - 1 / 4))
+
+
+def test_without_a_low_pass_what_was_asked_for_is_recorded() -> None:
+    for mode in ("clean", "blur"):
+        kind = Degradation(mode, 4, antialias_clean=mode == "blur", downsampling=("area",))  # type: ignore[arg-type]
+        assert kind.sample(np.random.default_rng(0)).downsampling == "area"
+
+
+@pytest.mark.parametrize(("sigma", "kernel"), [(2.0, 3), (2.0, 5), (1.0, 3), (0.8, 5), (1.3, 7)])
+def test_a_blur_that_its_kernel_cuts_off_is_as_wide_as_it_is(sigma: float, kernel: int) -> None:
+    taps = blur_taps(sigma, kernel, 2)
+    places = taps.first + np.arange(len(taps.weights)) - 1 / 2
+    variance = float((taps.weights * places**2).sum()) - 1 / 4
+    told = DegradationParams(sigma, kernel, noise_sigma=0.0, dose=1.0).total_blur_sigma(2)
+    # Whole kernels are told as they were drawn: they are narrower by 3 % at most.
+    assert told == pytest.approx(math.sqrt(variance), rel=0.03 if kernel >= 6 * sigma - 1 else 1e-9)

@@ -76,10 +76,11 @@ def test_a_model_to_pass_on_is_a_model_again_with_its_card(generator: Model, tmp
         export(replace(generator, meta=None), tmp_path / "n.safetensors", "safetensors")
 
 
+@pytest.mark.parametrize("off", [0.01, float("nan")])
 def test_a_file_that_differs_is_not_left_behind(
-    generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generator: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: float
 ) -> None:
-    monkeypatch.setitem(module.RUNNERS, "torchscript", lambda _: lambda lr: generator.net(lr) + 0.01)
+    monkeypatch.setitem(module.RUNNERS, "torchscript", lambda _: lambda lr: generator.net(lr) + off)
     with pytest.raises(CheckpointError, match="differs"):
         export(generator, tmp_path / "out" / "m.pt", "torchscript")
     assert list((tmp_path / "out").iterdir()) == []

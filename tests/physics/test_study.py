@@ -155,3 +155,10 @@ def test_every_curve_is_drawn() -> None:
     assert len(regions_figure(slice_hu, noise.regions[0], PRESETS["soft_tissue"]).axes[0].patches) == len(
         noise.regions[0]
     )
+
+
+def test_phantoms_are_downsampled_as_slices_are() -> None:
+    for mode in ("clean", "blur", "blurnoise"):
+        area = Degradation(mode, 4, downsampling=("area",))  # type: ignore[arg-type]
+        assert {one.downsampling for one in conditions(area)} == {"area"}
+    assert conditions(Degradation("clean", antialias_clean=True))[0].downsampling == "triangle"

@@ -441,3 +441,41 @@ def test_dicom_in_a_folder_that_is_called_like_a_volume_stays_dicom_of_its_patie
     assert found == {f"{exam}pp/{name}/IM{i}" for exam in ("exam2019", "exam2021") for i in (1, 2)}
     people = find_people({patient.patient_id: patient.identities for patient in scan(out).usable})
     assert people.groups == (("exam2019pp", "exam2021pp"),)
+
+
+def test_slices_that_come_later_change_what_headers_say_of_those_that_are_there(tmp_path: Path) -> None:
+    """A copy that was under way: every second slice first, each stating the distance of all."""
+    source, root, out = tmp_path / "source", tmp_path / "exams", tmp_path / "out"
+    paths = save_series(source, volume(6), SpacingBetweenSlices=2.5)
+    folder = root / "P1"
+    folder.mkdir(parents=True)
+    for path in paths[::2]:
+        shutil.copy2(path, folder)
+    assert preprocess(root, out).written == 3
+    assert {float(dcmread(path).SpacingBetweenSlices) for path in out.rglob("IM*")} == {5.0}
+    for path in paths[1::2]:
+        shutil.copy2(path, folder)
+    assert preprocess(root, out).written == 6
+    assert {float(dcmread(path).SpacingBetweenSlices) for path in out.rglob("IM*")} == {2.5}
+
+
+def test_more_slices_at_the_same_distance_leave_the_others_alone(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    save_series(root / "P9", volume(3), series="1.2.9")
+    (root / "P9" / "IM3").rename(tmp_path / "IM3")
+    preprocess(root, out)
+    (tmp_path / "IM3").rename(root / "P9" / "IM3")
+    report = preprocess(root, out)
+    assert (report.written, report.kept) == (1, 9)
+
+
+def test_a_folder_of_two_pixel_sizes_is_said(root: Path, tmp_path: Path) -> None:
+    out, more = tmp_path / "out", tmp_path / "more"
+    preprocess(root, out)
+    save_series(more / "P3", volume(2), series="1.2.7")
+    listener = Listener()
+    preprocess(more, out, progress=listener)
+    assert not [note for note in listener.notes if "also holds" in note]
+    preprocess(more, out, target_spacing=1.0, progress=listener)
+    (warning,) = (note for note in listener.notes if "also holds" in note)
+    assert "3 series from before, of pixels of 0.8 mm, not 1 mm" in warning

@@ -15,11 +15,14 @@ from lightning_fabric.plugins import MixedPrecision
 from ctsr.checkpoint import load_checkpoint, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED
 from ctsr.data.datasets import trained_on
+from ctsr.data.hu_cache import StoredSeries
+from ctsr.data.pairs import SlicePair
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, SplitError, UsageError
 from ctsr.models import StateDict
 from ctsr.train import FinetuneOptions, TrainOptions, adversarial
 from ctsr.train import finetune as finetune_module
+from ctsr.train.context import Validation
 from ctsr.train.finetune import finetune
 from ctsr.train.run import train
 from ctsr.train.run_folder import FinetuneRow
@@ -210,6 +213,8 @@ def test_out_dir_receives_the_run_itself_and_keeps_an_earlier_one(finetuning: Fi
     first = finetune(here)
     assert first.folder == tmp_path / "finetune_outputs"
     (first.folder / "notes.txt").write_text("mine")
+    for made_of_it in ("best_alpha0.3.pth", "best.int8.safetensors"):
+        (first.folder / made_of_it).write_text("of the first run")
     weights = (first.folder / "best.pth").read_bytes()
     again = finetune(replace(here, seed=43))
     assert again.folder == first.folder
@@ -218,6 +223,8 @@ def test_out_dir_receives_the_run_itself_and_keeps_an_earlier_one(finetuning: Fi
     assert (aside / "best.pth").read_bytes() == weights
     assert (first.folder / "best.pth").read_bytes() != weights
     assert (first.folder / "notes.txt").read_text() == "mine"
+    assert {"best_alpha0.3.pth", "best.int8.safetensors"} <= {path.name for path in aside.iterdir()}
+    assert {path.name for path in first.folder.glob("best*")} == {"best.pth"}
 
 
 def test_the_generators_split_degradation_and_scale_hold(finetuning: FinetuneOptions, tmp_path: Path) -> None:
@@ -282,6 +289,11 @@ def test_each_kind_of_run_is_continued_by_its_own_command(finetuning: FinetuneOp
         ({"perc_layers": ("conv5_3",), "perc_weights": (1.0, 2.0)}, "2 values for 1 `perc_layers`"),
         ({"ema": 1.0}, r"`ema` must be in \[0, 1\)"),
         ({"accumulate": 0}, "`accumulate` must be at least 1"),
+        ({"lambda_l1": 0.0}, "`early_metric` total_no_gan is 0 in every epoch"),
+        (
+            {"lambda_l1": 0.0, "lambda_gan": 0.0, "lambda_artifact": 1.0},
+            "neither the adversarial nor the artifact loss",
+        ),
     ],
 )
 def test_impossible_settings_are_refused_by_name(
@@ -402,3 +414,57 @@ def test_out_dir_does_not_take_the_place_of_an_l1_run(finetuning: FinetuneOption
 def test_patches_larger_than_every_slice_are_refused(finetuning: FinetuneOptions) -> None:
     with pytest.raises(UsageError, match="`patch` 64 is larger than every training slice; 48 fits"):
         finetune(replace(finetuning, patch=64))
+
+
+def test_the_best_epoch_of_an_adversarial_loss_alone_is_told_by_another_measure(finetuning: FinetuneOptions) -> None:
+    state = finetune(replace(finetuning, epochs=1, lambda_l1=0.0, early_metric="mae")).state
+    assert state.best == state.history[0].mae > 0
+
+
+def test_what_so_short_a_fine_tuning_does_not_come_to_is_said(finetuning: FinetuneOptions) -> None:
+    """One epoch of four steps."""
+    listener = Listener()
+    short = replace(finetuning, epochs=1, ema=0.999, warmup_g_only=4)
+    finetune(short, progress=listener)
+    (average,) = (note for note in listener.notes if "average of the weights (`ema` 0.999) still holds" in note)
+    assert "after 4 steps" in average
+    assert "100% of those that training begins with" in average
+    assert average.endswith("pass `ema=0.3`")
+    assert [
+        note for note in listener.notes if "the adversarial loss takes no part: training ends after 4 steps" in note
+    ]
+    heeded = Listener()
+    finetune(replace(short, ema=0.3, warmup_g_only=3), progress=heeded)
+    assert not [note for note in heeded.notes if "still holds" in note or "takes no part" in note]
+
+
+def test_a_conditional_generator_is_judged_by_a_draw_for_each_slice(
+    options: TrainOptions, finetuning: FinetuneOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `train` judges it: over the range that it is made for, of which one draw for a series says little."""
+    run = train(replace(options, arch="edsr", conditional=True, epochs=1))
+    drawn: list[float] = []
+    real = Validation.pair
+
+    def noted(self: Validation, stored: StoredSeries, index: int) -> SlicePair:
+        pair = real(self, stored, index)
+        drawn.append(pair.draw.params.blur_sigma)
+        return pair
+
+    monkeypatch.setattr(Validation, "pair", noted)
+    finetune(replace(finetuning, pretrained_g=str(run.folder), epochs=1))
+    assert len(set(drawn)) == len(drawn) == 4
+
+
+def test_a_generator_that_does_not_say_how_it_was_trained_is_said(
+    finetuning: FinetuneOptions, pretrained: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.pth"
+    torch.save(load_model(pretrained / "best.pth").net.state_dict(), bare)
+    listener = Listener()
+    finetune(replace(finetuning, pretrained_g=str(bare), epochs=1), progress=listener)
+    (said,) = (note for note in listener.notes if "does not say how it was trained" in note)
+    assert "it is shown -1000 … 2000 HU, and the default degradation" in said.split("\n")[1]
+    told = Listener()
+    finetune(replace(finetuning, epochs=1), progress=told)
+    assert not [note for note in told.notes if "does not say" in note]

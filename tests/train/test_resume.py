@@ -13,12 +13,13 @@ from ctsr.cli.main import main
 from ctsr.data.split import PARTS
 from ctsr.errors import CtsrError, UsageError
 from ctsr.hashing import derived_uid
-from ctsr.train import FinetuneOptions, TrainOptions
+from ctsr.train import FinetuneOptions, TrainOptions, session
 from ctsr.train import run as module
 from ctsr.train.finetune import finetune
 from ctsr.train.run import train
 from tests.made.exams import save_patient, save_patients
 from tests.made.listener import Listener
+from tests.made.training import assert_same_state
 
 
 def write_split(path: Path, **parts: list[str]) -> Path:
@@ -143,3 +144,97 @@ def test_a_fine_tuning_says_so_as_well(finetuning: FinetuneOptions, tmp_path: Pa
     finetune(replace(resumed, epochs=3), progress=listener)
     (warning,) = [note for note in listener.notes if "is not what this run was trained on" in note]
     assert "has not seen" in warning
+
+
+def test_a_checkpoint_beside_another_run_does_not_write_over_it(options: TrainOptions, tmp_path: Path) -> None:
+    one = train(replace(options, epochs=1))
+    other = train(replace(options, epochs=1, seed=7, runs=tmp_path / "others"))
+    stray = Path(shutil.copy(one.folder / "last.pth", other.folder / "one.pth"))
+    before = (other.folder / "last.pth").read_bytes()
+    resumed = TrainOptions(resume=str(stray), epochs=2, store=options.store, device="cpu")
+    with pytest.raises(UsageError, match=r"holds the last.pth of a run, which would be written over; move one.pth"):
+        train(resumed)
+    assert (other.folder / "last.pth").read_bytes() == before
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    assert train(replace(resumed, resume=shutil.move(stray, alone / "one.pth"))).folder == alone
+
+
+def test_a_fine_tuning_beside_another_one_does_not_either(finetuning: FinetuneOptions) -> None:
+    run = finetune(replace(finetuning, epochs=1))
+    stray = shutil.copy(run.folder / "last.pth", run.folder / "epoch1.pth")
+    with pytest.raises(UsageError, match="which would be written over"):
+        finetune(FinetuneOptions(resume=str(stray), epochs=2, store=finetuning.store, device="cpu"))
+
+
+def test_a_run_that_was_moved_without_its_best_epoch_has_it_again(options: TrainOptions) -> None:
+    run = train(replace(options, epochs=1))
+    before = load_checkpoint(run.best)
+    run.best.unlink()
+    worse = replace(options, resume=str(run.folder), epochs=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.L1Stage, "score", lambda self, row: row.val_l1 + 1)
+        again = train(worse)
+    assert again.state.best_epoch == 1
+    assert_same_state(load_checkpoint(run.best), before)
+
+
+def test_a_best_epoch_that_is_gone_for_good_is_said_and_not_named_as_the_model(
+    options: TrainOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # the second epoch is worse
+        patch.setattr(module.L1Stage, "score", lambda self, row: row.val_l1 - 1 / row.epoch)
+        run = train(replace(options, epochs=2))
+    assert run.state.best_epoch == 1
+    run.best.unlink()
+    words = ["train", "--resume", str(run.folder), "--device", "cpu", "--store", str(options.store)]
+    assert main([*words, "--epochs", "3"]) == 1
+    out, err = capsys.readouterr()
+    assert "warning: " + f"{run.best}, of epoch 1, is not there" in err.replace("\n", " ")
+    assert f"{run.best} is not there: it was moved or removed" in err.replace("\n", " ")
+    assert "model:" not in out
+
+
+def test_the_configuration_of_a_run_continues_it_and_begins_another(
+    options: TrainOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(replace(options, epochs=1))
+    config = ["train", "--config", str(run.folder / "config.json")]
+    assert main([*config, "--resume", str(run.folder), "--epochs", "2"]) == 0
+    assert f"model: {run.best}" in capsys.readouterr().out
+    assert json.loads((run.folder / "config.json").read_text())["resume"] is None
+    assert main([*config, "--epochs", "1"]) == 0
+    assert f"model: {run.best}" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "warned"), [("cosine", 3, True), ("cosine", 2, False), ("constant", 3, False)]
+)
+def test_a_schedule_that_a_run_goes_on_with_is_not_that_of_a_whole_run(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, schedule: str, epochs: int, warned: bool
+) -> None:
+    fit = session.fit
+    with monkeypatch.context() as patch:  # cut off after the first of two epochs
+        patch.setattr(
+            session, "fit", lambda stage, state, options, keep: fit(stage, state, replace(options, epochs=1), keep=keep)
+        )
+        run = train(replace(options, epochs=2, lr_schedule=schedule))  # type: ignore[arg-type]
+    listener = Listener()
+    train(TrainOptions(resume=str(run.folder), epochs=epochs, store=options.store, device="cpu"), progress=listener)
+    found = [note for note in listener.notes if "where it fell on that of 2" in note]
+    assert bool(found) is warned
+
+
+def test_a_best_epoch_is_not_continued_over_later_ones(options: TrainOptions, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # the second epoch is worse
+        patch.setattr(module.L1Stage, "score", lambda self, row: row.val_l1 - 1 / row.epoch)
+        run = train(replace(options, epochs=2))
+    before = (run.folder / "last.pth").read_bytes()
+    resumed = TrainOptions(resume=str(run.best), epochs=3, store=options.store, device="cpu")
+    with pytest.raises(UsageError, match=r"last.pth is at epoch 2, which going on from epoch 1 would write over"):
+        train(resumed)
+    assert (run.folder / "last.pth").read_bytes() == before
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    again = train(replace(resumed, resume=shutil.copy(run.best, alone)))
+    assert (again.folder, again.state.epochs_done) == (alone, 3)

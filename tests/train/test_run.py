@@ -14,9 +14,10 @@ from ctsr.data.hu_cache import open_series
 from ctsr.degrade import Degradation
 from ctsr.errors import CheckpointError, CtsrError, MissingInputError, UsageError
 from ctsr.exams import scan_patient
+from ctsr.preprocess import preprocess
 from ctsr.train import TrainOptions
 from ctsr.train.run import train
-from tests.made.exams import save_patient
+from tests.made.exams import save_patient, save_patients
 from tests.made.listener import Listener
 from tests.made.training import KILLERS, assert_same_state, killed, last
 
@@ -219,6 +220,50 @@ def test_patches_larger_than_every_slice_are_refused(options: TrainOptions) -> N
     """They would be reflections for the most part, and the network would learn those without a word."""
     with pytest.raises(UsageError, match="`patch_size` 50 is larger than every training slice; 48 fits"):
         train(replace(options, patch_size=50))
+
+
+def test_patches_of_means_larger_than_every_slice_are_refused(options: TrainOptions) -> None:
+    with pytest.raises(
+        UsageError, match="`patch_size` 24 at `hr_reduction` 4 is larger than every training slice; 12 f"
+    ):
+        train(replace(options, hr_reduction=(3.0, 4.0)))
+
+
+def test_patches_larger_than_some_slices_are_said(options: TrainOptions, tmp_path: Path) -> None:
+    root = save_patients(tmp_path / "exams", slices=2, size=48, grow=4)
+    listener = Listener()
+    train(replace(options, data_root=(root,), patch_size=60, epochs=1), progress=listener)
+    (warning,) = (note for note in listener.notes if "continued by reflection" in note)
+    assert warning.startswith("warning: `patch_size` 60 is larger than the slices of 1 of 4 training series")
+    assert warning.endswith("; 56 fits all")
+    fitting = Listener()
+    train(replace(options, data_root=(root,), patch_size=48, epochs=1), progress=fitting)
+    assert not [note for note in fitting.notes if "reflection" in note]
+
+
+def test_training_images_that_preprocessing_upsampled_are_said(options: TrainOptions, tmp_path: Path) -> None:
+    """Pixels of 0.7 mm; finer ones hold no more, and what is learned from them makes no more."""
+    for spacing, warned in ((0.5, True), (0.9, False)):
+        out = tmp_path / f"{spacing}"
+        preprocess(options.data_root[0], out, target_spacing=spacing, workers=1)
+        listener = Listener()
+        train(replace(options, data_root=(out,), splits=tmp_path / f"s{spacing}", epochs=1), progress=listener)
+        found = [note for note in listener.notes if "HR was upsampled" in note]
+        assert len(found) == warned
+        assert all("of 4 of 4 patients to train on" in note and "0.7 → 0.5 mm" in note for note in found)
+
+
+def test_a_conditional_network_that_does_not_learn_what_it_will_be_told_is_said(options: TrainOptions) -> None:
+    listener = Listener()
+    narrow = replace(options, arch="edsr", conditional=True, epochs=1)
+    train(narrow, progress=listener)
+    (warning,) = (note for note in listener.notes if "tells conditional networks" in note)
+    assert "a blur of 0 … 0.88 pixels and noise from 0 on; this one learns 0.7 … 0.9 pixels" in warning
+    assert "noise of 2.1 … 9 HU: what it makes at strength faithful and standard and strong" in warning
+    wide = Degradation(blur_sigma_range=(0, 1.3), noise_sigma_range=(0, 0.045), dose_factor_range=(1, 1))
+    heeded = Listener()
+    train(narrow, wide, progress=heeded)
+    assert not [note for note in heeded.notes if "tells conditional networks" in note]
 
 
 def test_a_patch_size_that_the_scale_does_not_divide_is_refused(options: TrainOptions) -> None:

@@ -56,3 +56,10 @@ def test_dose_has_no_meaning_between_slices(between: TrainOptions) -> None:
 def test_impossible_slices_are_refused(options: TrainOptions, bounds: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="`thickness_range` needs"):
         replace(options, thickness_range=bounds)
+
+
+def test_patches_larger_than_every_slice_are_refused_between_slices_too(between: TrainOptions) -> None:
+    with pytest.raises(UsageError, match="`patch_size` 50 is larger than every training slice; 48 fits"):
+        train(replace(between, patch_size=50))
+    with pytest.raises(UsageError, match="`patch_size` 24 at `hr_reduction` 3 is larger than every"):
+        train(replace(between, hr_reduction=(2.5, 3.0)))

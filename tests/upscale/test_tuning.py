@@ -10,14 +10,15 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+import ctsr
 from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED, bundled_for
-from ctsr.degrade import DegradationParams
+from ctsr.degrade import Degradation, DegradationParams
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest, super_resolvers
 from ctsr.exams import read_slice
 from ctsr.infer import EngineRequest, by_network, telling
-from ctsr.infer.conditions import MOST_NOISE, STRENGTHS, Strength
+from ctsr.infer.conditions import MOST_NOISE, STRENGTHS, Strength, drawn_conditions, drawn_range
 from ctsr.models.interpolation import enlarge
 from ctsr.quality import BeforeAfter
 from ctsr.quality.noise import NoiseEstimate
@@ -192,3 +193,34 @@ def test_a_model_that_is_gone_says_what_takes_its_place() -> None:
 
     with pytest.raises(MissingInputError, match="`strength` strong"):
         resolve_model("ctsr-x2-sharp")
+
+
+def test_a_range_holds_what_a_degradation_draws_and_no_more() -> None:
+    kind = Degradation(
+        blur_sigma_range=(0.0, 1.3), noise_sigma_range=(0.01, 0.02), dose_factor_range=(0.25, 1.0), scale=4,
+        downsampling=("bilinear", "area"),
+    )  # fmt: skip
+    least, most = drawn_range(kind)
+    assert (least.blur_sigma, most.blur_sigma) == (0.0, pytest.approx((1.3**2 + 1) ** 0.5))
+    assert (least.noise_sigma, most.noise_sigma) == (pytest.approx(0.01), pytest.approx(0.04))
+    drawn = [drawn_conditions(kind.sample(np.random.default_rng(seed)), 4) for seed in range(200)]
+    assert all(least.blur_sigma <= each.blur_sigma <= most.blur_sigma for each in drawn)
+    assert all(least.noise_sigma <= each.noise_sigma <= most.noise_sigma for each in drawn)
+    for silent in ("clean", "blur"):
+        assert drawn_range(replace(kind, mode=silent))[1].noise_sigma == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("sigma", "said"), [(20, ""), (70, "the model is told noise of ")])
+def test_noise_that_a_model_was_not_trained_on_is_said(tmp_path: Path, sigma: float, said: str) -> None:
+    """`ctsr-x2` has seen noise of up to 67 HU, and is told 1.5 times what is measured."""
+    noise = np.rint(np.random.default_rng(0).normal(0, sigma, (2, 96, 96))).astype(np.int16)
+    images = np.maximum(body(96, radius=0.8, texture=0) + noise, -1000).astype(np.int16)
+    save_series(tmp_path / "exams" / "P1" / "s", list(images))
+    run(tmp_path / "exams", tmp_path / "out", load_model(BUNDLED[CONDITIONAL].file))
+    said_of_it = json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+    found = [line for line in said_of_it if "the model is told" in line]
+    listener = Listener()
+    ctsr.upscale(images[0].astype(np.float32), spacing=(0.7, 0.7), engine="torch", progress=listener)
+    assert [note for note in listener.notes if "the model is told" in note] == [f"warning: {line}" for line in found]
+    assert len(found) == bool(said)
+    assert all(line.startswith(said) and "trained on 0 … 67.5:" in line for line in found)

@@ -204,7 +204,12 @@ def upscale(
 
 @overload
 def degrade(
-    source: Volume, *, scale: int = ..., degradation: Mode | Degradation = ..., seed: int = ..., hu_range: HURange = ...
+    source: Volume,
+    *,
+    scale: int | None = ...,
+    degradation: Mode | Degradation = ...,
+    seed: int = ...,
+    hu_range: HURange = ...,
 ) -> Volume: ...
 
 
@@ -213,7 +218,7 @@ def degrade(
     source: ArrayHU,
     *,
     spacing: Spacing | None = ...,
-    scale: int = ...,
+    scale: int | None = ...,
     degradation: Mode | Degradation = ...,
     seed: int = ...,
     hu_range: HURange = ...,
@@ -224,7 +229,7 @@ def degrade(
     source: Volume | ArrayHU,
     *,
     spacing: Spacing | None = None,
-    scale: int = 2,
+    scale: int | None = None,
     degradation: Mode | Degradation = "blurnoise",
     seed: int = 42,
     hu_range: HURange = DEFAULT_RANGE,
@@ -237,10 +242,11 @@ def degrade(
     Args:
         source: a volume, or an array in HU with the axes (row, column) or (slice, row, column).
         spacing: mm along each axis of an array; only noise of projections depends on it.
-        scale: 2 or 4.
+        scale: 2 or 4; left out, that of `degradation`, or 2.
         degradation: `clean` only downsamples, `blur` blurs before, `blurnoise` adds noise as well; or ranges of one's
             own, which have a scale of their own.
-        seed: the same seed gives the same image.
+        seed: the same seed gives the same image, and images of one seed share their draw and their noise: give each
+            volume its own where several are compared.
         hu_range: HU are clipped to it.
 
     Returns:
@@ -248,6 +254,7 @@ def degrade(
 
     Raises:
         DomainError: an unknown degradation or scale, or an array with other axes.
+        UsageError: `scale` is not that of `degradation`.
 
     Examples:
         >>> lr = ctsr.degrade(volume, scale=2, degradation="blurnoise", seed=1)
@@ -255,7 +262,13 @@ def degrade(
         (2.5, 1.6, 1.6)
     """
     image = given(source, spacing, needs_spacing=False)
-    ranges = degradation if isinstance(degradation, Degradation) else Degradation(mode=degradation, scale=scale)
+    ranges = (
+        degradation
+        if isinstance(degradation, Degradation)
+        else Degradation(mode=degradation, scale=2 if scale is None else scale)
+    )
+    if scale not in {None, ranges.scale}:
+        raise UsageError(f"`scale` {scale} is not that of `degradation`, {ranges.scale}; leave one of the two out")
     sampler = DegradationSampler(ranges, deg_seed=seed, seed_mode="global")
     volume = image.volume
     slices: list[SlicePixels] = []

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, cast
 from torch import nn
 
 from ctsr.checkpoint.files import (
+    UNNAMED,
     Checkpoint,
     Meta,
     Plain,
@@ -278,10 +279,11 @@ def _unusual(series: Series, meta: Meta) -> Iterator[str]:
             f"slice thickness {series.slice_thickness:g} mm: the model was trained on "
             f"{thickness[0]:g} … {thickness[1]:g} mm; compare the result with bicubic interpolation"
         )
-    if card.kernels and series.kernel not in card.kernels:
+    if card.kernels and (series.kernel or UNNAMED) not in card.kernels:
         kernel = series.kernel or "not named"
+        known = listed(sorted(set(card.kernels) - {UNNAMED}), 6) or "series that do not name theirs"
         yield (
-            f"reconstruction kernel {kernel}: the model was trained on {listed(sorted(card.kernels), 6)}; a sharper "
+            f"reconstruction kernel {kernel}: the model was trained on {known}; a sharper "
             "or softer one may come out noisier or smoother: compare the result with bicubic interpolation"
         )
 

@@ -42,6 +42,10 @@ FORMAT = 1
 """Version of `Meta` as a file holds it. Its presence distinguishes our own files from others with a `meta`."""
 
 
+UNNAMED = "unknown"
+"""Kernel of series that name none, in a card."""
+
+
 @dataclass(frozen=True)
 class TrainingCard:
     """What a model was trained on, for comparison with an exam."""
@@ -51,7 +55,7 @@ class TrainingCard:
     slice_thickness_mm: tuple[float, float] | None = None
     """Least and most, where the headers state it."""
     kernels: dict[str, int] = field(default_factory=dict[str, int])
-    """Slices of the training part by reconstruction kernel."""
+    """Slices of the training part by reconstruction kernel, `UNNAMED` where headers do not say."""
     slice_counts: dict[str, int] = field(default_factory=dict[str, int])
     """Slices by part of the split."""
 

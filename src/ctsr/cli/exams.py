@@ -347,6 +347,8 @@ class Split:
         ]
         console.table(f"Split of {len(patients.ids)} patients with seed {self.seed}", columns, rows)
         console.print(f"written: {path}")
+        if path != split_file(Path("splits")):
+            console.print(f"other commands take it with --split_json {path}")
         if patients.failures:
             console.error(f"CT of {len(patients.failures)} patients cannot be read, see above")
         return int(bool(patients.failures))

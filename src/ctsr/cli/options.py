@@ -311,6 +311,11 @@ NOISE = ("noise_sigma_range_norm", "dose_factor_range", "noise_model", "noise_cu
 BLUR = ("blur_sigma_range", "blur_kernel")
 DEGRADATION = (
     Rule((*BLUR, *NOISE), "with --degradation clean", lambda values: values["degradation"] == "clean"),
+    Rule(
+        ("downsampling",),
+        "with --antialias_clean",
+        lambda values: values["degradation"] == "clean" and bool(values["antialias_clean"]),
+    ),
     Rule(NOISE, "with --degradation blur", lambda values: values["degradation"] == "blur"),
     Rule(
         ("antialias_clean",),
@@ -327,9 +332,22 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "train": (
         *DEGRADATION,
         Rule(
-            ("scale", "arch", "gc", "conditional", *BLUR, "downsampling", "noise_model", "noise_cutoff_range"),
+            (
+                *("scale", "arch", "gc", "conditional", "augment", "antialias_clean"),
+                *(*BLUR, "downsampling", "noise_model", "noise_cutoff_range"),
+            ),
             "with --through_plane",
             lambda values: values["through_plane"],
+        ),
+        Rule(
+            ("gc",),
+            "with --arch edsr or plain",
+            lambda values: values["arch"] in {"edsr", "plain"} and not values["through_plane"],
+        ),
+        Rule(
+            ("noise_cutoff_range",),
+            "with white noise",
+            lambda values: list(values["noise_model"] or ["white"]) == ["white"] and values["resume"] is None,
         ),
         Rule(
             ("thickness_range", "distance_range"),
@@ -343,6 +361,16 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             ("lambda_perc", "perc_layers", "perc_weights"),
             "with --perceptual none",
             lambda values: values["perceptual"] == "none",
+        ),
+        Rule(
+            ("perceptual", "perc_layers", "perc_weights"),
+            "with --lambda_perc 0",
+            lambda values: values["lambda_perc"] == 0 and values["perceptual"] != "none",
+        ),
+        Rule(
+            ("gan_type", "discriminator", "warmup_g_only", "val_compute_gan"),
+            "with --lambda_gan 0",
+            lambda values: values["lambda_gan"] == 0,
         ),
         Rule(("runs",), "with --out_dir", lambda values: values["out_dir"] is not None),
     ),

@@ -59,12 +59,17 @@ def show_result(console: Console, result: "TrainResult") -> int:
     if not result.leads:
         return 0
     state = result.state
-    if state.history:
+    is_there = result.best.is_file()
+    if state.history and state.best_epoch:
         console.print(f"best epoch {state.best_epoch} of {state.epochs_done}: {result.headline}")
+    if is_there:
         console.print(f"model: {result.best}")
+    elif state.history:
+        why = "it was moved or removed" if state.best_epoch else "the validation loss of no epoch is a number"
+        console.error(f"{result.best} is not there: {why}")
     if result.failures:
         console.error(f"{len(result.failures)} series were left out, see above")
-    return int(bool(result.failures))
+    return int(bool(result.failures) or not is_there)
 
 
 @dataclass(frozen=True, kw_only=True)

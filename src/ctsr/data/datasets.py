@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctsr.data.hu_cache import Opened, open_all
 from ctsr.data.split import Split, check_together, choose_split
-from ctsr.documents import PREPROCESSING_LOG, RESAMPLED_SUFFIX, patient_names
+from ctsr.documents import PREPROCESSING_LOG, RESAMPLED_SUFFIX, patient_names, upsampled_series
 from ctsr.errors import CtsrError, MissingInputError, SplitError
 from ctsr.exams import scan
 from ctsr.hashing import People, find_people, is_same_person, proven, stored_identity, with_names
@@ -125,6 +125,27 @@ def seen_in_training(
             found += named
         elif is_same_person(identities, patient.identities):
             found.append(f"{patient.patient_id} (known by its study, PatientID or voxels)")
+    return found
+
+
+def upsampled_references(patients: Sequence[PatientExams]) -> dict[str, tuple[float, float]]:
+    """Patients with a series that preprocessing upsampled → mm before and after, of the coarsest of them.
+
+    Raises:
+        ReadError: the log of a preprocessed root cannot be read.
+    """
+    logs: dict[Path, Mapping[str, tuple[float, float]]] = {}
+    found: dict[str, tuple[float, float]] = {}
+    for patient in patients:
+        for series in patient.series:
+            root = next((place for place in series.path.parents if (place / PREPROCESSING_LOG).is_file()), None)
+            if root is None:
+                continue
+            if root not in logs:
+                logs[root] = upsampled_series(root)
+            change = logs[root].get(series.series_uid) or logs[root].get(series.path.relative_to(root).as_posix())
+            if change:
+                found[patient.patient_id] = max(change, found.get(patient.patient_id, change))
     return found
 
 
@@ -275,4 +296,6 @@ def open_exams(
     )
     if not allow_train_patients:
         check_together(split, together, source)
+    if unused := sorted(set(patients.ids) - split.patients):
+        progress.note(f"in no part of {source}, and so not used: {listed(unused, NAMED)}")
     return SplitExams(patients.usable, split, source, patients.failures)

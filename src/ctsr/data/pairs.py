@@ -27,6 +27,7 @@ from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
 from ctsr.errors import DomainError, UsageError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import BLOCK, DEFAULT_RANGE, HURange
+from ctsr.reporting import SILENT, Progress
 from ctsr.volume import VoxelsHU
 
 
@@ -277,7 +278,15 @@ class PatchDataset(Dataset[PatchPair]):
         return image[rows][:, columns]
 
 
-def check_patch_fits(name: str, size: int, scale: int, series: Sequence[StoredSeries]) -> None:
+def check_patch_fits(
+    name: str,
+    size: int,
+    scale: int,
+    series: Sequence[StoredSeries],
+    *,
+    reduction: tuple[float, float] = (1.0, 1.0),
+    progress: Progress = SILENT,
+) -> None:
     """Refuse patches that would consist mainly of reflections: networks would learn from images that do not occur.
 
     Args:
@@ -285,13 +294,28 @@ def check_patch_fits(name: str, size: int, scale: int, series: Sequence[StoredSe
         size: HR pixels along a side.
         scale: HR pixels to one of LR.
         series: that are cut into patches.
+        reduction: least and most source pixels along each side of an HR pixel.
+        progress: told where only some of the patches are continued by reflection.
 
     Raises:
         UsageError: every slice is smaller than a patch along both sides.
     """
+    low, high = reduction
     longest = max(max(stored.rows, stored.columns) for stored in series)
-    if size > longest:
-        raise UsageError(f"`{name}` {size} is larger than every training slice; {longest - longest % scale} fits")
+    made_of = "" if high == 1 else f" at `hr_reduction` {high:g}"
+    if size * low > longest:
+        fits = int(longest / high)
+        raise UsageError(
+            f"`{name}` {size}{made_of} is larger than every training slice; {max(scale, fits - fits % scale)} fits"
+        )
+    small = [stored for stored in series if min(stored.rows, stored.columns) < size * high]
+    if small:
+        sides = min(min(stored.rows, stored.columns) for stored in small)
+        fits = int(sides / high)
+        progress.note(
+            f"warning: `{name}` {size}{made_of} is larger than the slices of {len(small)} of {len(series)} training "
+            f"series, whose patches are continued by reflection; {max(scale, fits - fits % scale)} fits all"
+        )
 
 
 def area_means(size: int, reduction: float) -> npt.NDArray[np.float32]:

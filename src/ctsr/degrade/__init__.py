@@ -165,7 +165,7 @@ def reflected(start: int, stop: int, size: int) -> npt.NDArray[np.int64]:
 
 
 def _taps(params: DegradationParams, scale: int, *, antialias: bool) -> Taps:
-    if antialias:
+    if antialias or params.downsampling == "triangle":
         return antialiased_taps(scale)
     sampled = area_taps if params.downsampling == "area" else blur_taps
     return sampled(params.blur_sigma, params.blur_kernel, scale)

@@ -17,6 +17,8 @@ from ctsr.hashing import rng_from, seed_from
 Mode: TypeAlias = Literal["clean", "blur", "blurnoise"]
 Downsampling: TypeAlias = Literal["bilinear", "area"]
 """`bilinear` samples between the two middle pixels of a cell; `area` is the cell's mean, as a detector takes it."""
+AppliedDownsampling: TypeAlias = Literal["bilinear", "area", "triangle"]
+"""What an image was made with: `triangle` is the low-pass of `Degradation.antialias`, in place of the other two."""
 NoiseModel: TypeAlias = Literal["white", "correlated", "projection", "exam"]
 """`white` has independent pixels; `correlated` the spectrum of CT, a ramp under an apodisation;
 `projection` is drawn in projections of a whole slice, see `ctsr.degrade.noise`; `exam` has the strength and
@@ -53,7 +55,7 @@ class DegradationParams:
     """Standard deviation in [-1, 1] units at full dose; 0 for none. For `exam`, 0 until it is measured in a slice."""
     dose: float
     """Fraction of full dose, in (0, 1]."""
-    downsampling: Downsampling = "bilinear"
+    downsampling: AppliedDownsampling = "bilinear"
     noise_model: NoiseModel = "white"
     noise_cutoff: float = 1.0
     """End of the spectrum of noise that is not white, as a fraction of LR's Nyquist frequency."""
@@ -77,15 +79,30 @@ class DegradationParams:
             return self.noise_sigma * math.sqrt(1 / self.dose - 1)
         return self.noise_sigma / math.sqrt(self.dose)
 
+    @property
+    def applied_sigma(self) -> float:
+        """Standard deviation of the blur, HR pixels; below `blur_sigma` where the kernel cuts the Gaussian off."""
+        if self.blur_sigma == 0 or self.blur_kernel >= odd_nearest(6 * self.blur_sigma):
+            return self.blur_sigma
+        offsets = range(-(self.blur_kernel // 2), self.blur_kernel // 2 + 1)
+        weights = {offset: math.exp(-0.5 * (offset / self.blur_sigma) ** 2) for offset in offsets}
+        return math.sqrt(sum(offset**2 * weight for offset, weight in weights.items()) / sum(weights.values()))
+
     def total_blur_sigma(self, scale: int) -> float:
         """The Gaussian that blurs as this blur and this downsampling do together; HR pixels, standard deviation.
 
         Bilinear downsampling is what it is compared with, and counts as none: at even scales it is the mean of two
-        pixels along each side, of variance 3/12, where the mean over an area has ``(scale² − 1)/12``.
+        pixels along each side, of variance 3/12, where the mean over an area has ``(scale² − 1)/12``, and a triangle
+        ``(2·scale² + 1)/12``.
         """
-        if self.downsampling == "bilinear":
-            return self.blur_sigma
-        return math.sqrt(self.blur_sigma**2 + max(scale**2 - 4, 0) / 12)
+        match self.downsampling:
+            case "bilinear":
+                return self.applied_sigma
+            case "area":
+                wider = max(scale**2 - 4, 0) / 12
+            case "triangle":
+                wider = (scale**2 - 1) / 6
+        return math.sqrt(self.applied_sigma**2 + wider)
 
     @property
     def has_noise(self) -> bool:
@@ -172,6 +189,11 @@ class Degradation:
         """Whether downsampling has a low-pass of its own: where there is a blur, the blur is it."""
         return self.mode == "clean" and self.antialias_clean
 
+    @property
+    def applied_downsampling(self) -> tuple[AppliedDownsampling, ...]:
+        """One of these for each draw; a low-pass takes the place of what was chosen."""
+        return ("triangle",) if self.antialias else self.downsampling
+
     def kernel_for(self, sigma: float) -> int:
         """Width in HR pixels of the blur kernel for `sigma`; 1, no blur, where it has no weight but the middle one."""
         if sigma < LEAST_BLUR:
@@ -186,8 +208,9 @@ class Degradation:
     def sentence(self) -> str:
         """For readers of results."""
         if self.mode == "clean":
-            low_pass = ", low-passed" if self.antialias_clean else ""
-            return f"clean: {' or '.join(self.downsampling)} downsampling{low_pass}"
+            # A triangle is the low-pass of bilinear downsampling, and takes the place of any other.
+            how, low_pass = ("bilinear", ", low-passed") if self.antialias else (" or ".join(self.downsampling), "")
+            return f"clean: {how} downsampling{low_pass}"
         kernel = "" if self.blur_kernel is None else f" over {self.blur_kernel} pixels"
         parts = [
             f"{self.mode}: Gaussian blur of σ {_span(self.sigma_range)} HR pixels{kernel}",
@@ -235,7 +258,8 @@ class Degradation:
         noise = _between(self.noise_sigma_range, rng.random() ** self.noise_skew)
         dose = _between(self.dose_factor_range, rng.random())
         # Drawn last, and only where there is something to choose: other draws stay what they were without.
-        downsampling = self.downsampling[_choice(len(self.downsampling), rng)]
+        chosen = self.downsampling[_choice(len(self.downsampling), rng)]
+        downsampling: AppliedDownsampling = "triangle" if self.antialias else chosen
         noise_model = self.noise_model[_choice(len(self.noise_model), rng)]
         cutoff = _between(self.noise_cutoff_range, rng.random()) if noise_model != "white" else 1.0
         if self.mode == "clean":

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.data.datasets import SplitExams, seen_in_training
+from ctsr.data.datasets import SplitExams, seen_in_training, upsampled_references
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.degrade import DegradationSampler
-from ctsr.documents import PREPROCESSING_LOG, upsampled_series
+from ctsr.documents import PREPROCESSING_LOG
 from ctsr.errors import SplitError
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest
@@ -98,18 +98,7 @@ def find_caveats(
     chosen = [patient for patient in exams.patients if patient.patient_id in patients]
     identities = {patient.patient_id: patient.identities for patient in chosen}
     trained = [patient.patient_id for patient in chosen if _is_trained_on(patient, models)]
-    logs: dict[Path, Mapping[str, tuple[float, float]]] = {}
-    upsampled: dict[str, tuple[float, float]] = {}
-    for patient in chosen:
-        for series in patient.series:
-            root = next((place for place in series.path.parents if (place / PREPROCESSING_LOG).is_file()), None)
-            if root is None:
-                continue
-            if root not in logs:
-                logs[root] = upsampled_series(root)
-            change = logs[root].get(series.series_uid) or logs[root].get(series.path.relative_to(root).as_posix())
-            if change:
-                upsampled[patient.patient_id] = max(change, upsampled.get(patient.patient_id, change))
+    upsampled = upsampled_references(chosen)
     return Caveats(
         tuple(options.shown(name) for name in trained),
         {options.shown(name): change for name, change in upsampled.items()},

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ctsr.degrade import DegradationParams
+from ctsr.degrade import Degradation, DegradationParams
 from ctsr.errors import DomainError
 from ctsr.hu import AIR, HURange
 from ctsr.models.conditioning import ANCHOR, Conditions, with_conditions
@@ -39,6 +40,8 @@ BLUR_FROM = {
 training patients by `benchmarks.conditions`. A blur that is told too high costs about twice what
 one costs that is told too low by as much, so the first is lower by `TOWARDS_SAFETY` of the residual deviation."""
 TOWARDS_SAFETY = 0.3
+LIKE_WITHIN = 0.05
+"""Share by which a condition may lie beyond those of the training and still be like them."""
 LEAST_SHARE_ADDED = 0.35
 """Least share of the measured noise that was added to an image."""
 
@@ -54,6 +57,45 @@ MOST_BLUR = {2: 1.1, 4: 2.0}
 def drawn_conditions(params: DegradationParams, scale: int) -> Conditions:
     """The blur and the noise that an LR image was made with, the blur of the downsampling included."""
     return Conditions(params.total_blur_sigma(scale), params.noise_std)
+
+
+def drawn_range(degradation: Degradation) -> tuple[Conditions, Conditions]:
+    """The least and the most blur and noise that `drawn_conditions` gives for what a degradation draws."""
+    sigmas = (0.0, 0.0) if degradation.mode == "clean" else degradation.sigma_range
+    few, many = degradation.dose_factor_range
+    quiet, loud = degradation.noise_sigma_range if degradation.mode == "blurnoise" else (0.0, 0.0)
+    found: list[Conditions] = []
+    for sigma, (noise, dose), downsampling in product(
+        sigmas, ((quiet, many), (loud, few)), degradation.applied_downsampling
+    ):
+        kernel = degradation.kernel_for(sigma)
+        params = DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose, downsampling)
+        found.append(drawn_conditions(params, degradation.scale))
+    blurs, noises = [each.blur_sigma for each in found], [each.noise_sigma for each in found]
+    return Conditions(min(blurs), min(noises)), Conditions(max(blurs), max(noises))
+
+
+def beyond_training(told: Conditions, trained_for: Degradation, hu_range: HURange) -> list[str]:
+    """A line for each condition that a network is told and that its training did not draw.
+
+    Args:
+        told: the conditions.
+        trained_for: what the network was trained on.
+        hu_range: HU that it sees as [-1, 1].
+    """
+    least, most = drawn_range(trained_for)
+    per_unit = hu_range.hu_per_unit
+    lines: list[str] = []
+    for what, value, low, high, unit in (
+        ("a blur", told.blur_sigma, least.blur_sigma, most.blur_sigma, "pixels of the result"),
+        ("noise", told.noise_sigma * per_unit, least.noise_sigma * per_unit, most.noise_sigma * per_unit, "HU"),
+    ):
+        if not low * (1 - LIKE_WITHIN) <= value <= high * (1 + LIKE_WITHIN):
+            lines.append(
+                f"the model is told {what} of {value:.3g} {unit} and was trained on {low:.3g} … {high:.3g}: what it "
+                "makes of that is a guess; compare the result with bicubic interpolation"
+            )
+    return lines
 
 
 def estimated_conditions(

@@ -5,7 +5,7 @@ stated at a contrast and a dose.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -205,21 +205,22 @@ def study(
 
 
 def conditions(degradation: Degradation, doses: tuple[float, ...] | None = None) -> tuple[DegradationParams, ...]:
-    """The middle of the degradation's range of blur and noise, once for each dose.
+    """The middle of the degradation's range of blur and noise, once for each dose; noise is white.
 
     Args:
-        degradation: what the LR images of the evaluation are made with.
+        degradation: what the LR images of the evaluation are made with; of several ways to downsample, the first.
         doses: fractions of full dose; None takes both ends of the range. Without noise there is one condition.
     """
     sigma, noise = sum(degradation.sigma_range) / 2, sum(degradation.noise_sigma_range) / 2
+    downsampling = degradation.applied_downsampling[0]
     if degradation.mode == "clean":
-        return (DegradationParams(blur_sigma=0.0, blur_kernel=1, noise_sigma=0.0, dose=1.0),)
+        return (DegradationParams(0.0, 1, noise_sigma=0.0, dose=1.0, downsampling=downsampling),)
     kernel = degradation.kernel_for(sigma)
-    optics = DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise_sigma=0.0, dose=1.0)
+    optics = DegradationParams(sigma if kernel > 1 else 0.0, kernel, 0.0, 1.0, downsampling)
     if degradation.mode == "blur" or noise == 0:
         return (optics,)
     chosen = sorted(set(doses or degradation.dose_factor_range))
-    return tuple(DegradationParams(optics.blur_sigma, kernel, noise, dose) for dose in chosen)
+    return tuple(replace(optics, noise_sigma=noise, dose=dose) for dose in chosen)
 
 
 @dataclass(frozen=True, eq=False)

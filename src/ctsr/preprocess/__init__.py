@@ -29,7 +29,7 @@ from ctsr.preprocess.slices import (
     run_chunk,
     series_keys,
 )
-from ctsr.reporting import SILENT, Progress, listed
+from ctsr.reporting import SILENT, Progress, counted, listed
 from ctsr.series import DefectKind, Inventory, Series, check
 
 HEADER_BYTES = 16_384
@@ -111,6 +111,17 @@ class _LogWriter:
         """Log rows of this run."""
         return *self._left_out, *self._made.values()
 
+    def tell_mixture(self, target_spacing: float, progress: Progress) -> None:
+        """Say where the folder holds series that earlier runs have made with other pixels."""
+        unlike = [row for row in self._others if row.new_row_mm not in {None, target_spacing} and not row.skipped]
+        if unlike:
+            sizes = sorted({f"{row.new_row_mm:g}" for row in unlike})
+            progress.note(
+                f"warning: {self._out_dir} also holds {counted(len(unlike), 'series', 'series')} from before, of "
+                f"pixels of {' and '.join(sizes)} mm, not {target_spacing:g} mm: give each spacing an `out_dir` of its "
+                "own, or preprocess their root again"
+            )
+
     def replace(self, todo: _PlannedWork, row: SeriesRow) -> None:
         """Say what became of a series."""
         self._made[todo] = row
@@ -177,6 +188,7 @@ def preprocess(
             todos = [_todo(plan, manifest, settings) for plan in plans]
             _check_room(todos, out_dir, progress)
             log = _LogWriter(out_dir, left_out, todos, no_names=no_names)
+            log.tell_mixture(target_spacing, progress)
             _clear(todos, left_out, out_dir, manifest, progress)
             work = _results(todos, settings, out_dir, executor)
             written, broken = _make(todos, work, manifest, log, progress)
@@ -243,6 +255,8 @@ def _todo(plan: SeriesPlan, manifest: Manifest, settings: ResampleSettings) -> _
             plan.series.slices[task.indices[0]].identity,
             plan.derivation.series_uid,
             str(task.instance_number),
+            # Every header says it: slices that came later change it for those that are there.
+            f"{plan.series.slice_step or 0.0:.3g}",
             settings.text,
         )
         for task in plan.tasks

@@ -264,7 +264,7 @@ def quantize(
     exams = _exams(model, options, progress)
     train = _part(exams, "train", options, progress)
     val = _part(exams, "val", options, progress)
-    check_patch_fits("patch_size", options.patch_size, model.scale, train.series)
+    check_patch_fits("patch_size", options.patch_size, model.scale, train.series, progress=progress)
     patches = PatchBatches(train.series, model, options)
     net = fake_quantized(model.net)
     batches = patches.batches("ranges", CALIBRATION_BATCHES)

@@ -63,7 +63,8 @@ class RunOptions(HUOptions):
     lr: float = 1e-4
     """Adam's learning rate."""
     lr_schedule: Literal["constant", "multistep", "cosine"] = "constant"
-    """How it falls: never, by half after 60 and again after 80 % of the epochs, or to a hundredth along a cosine."""
+    """How it falls: never, by half after 60 and again after 80 % of the epochs, or along a cosine that would reach a
+    hundredth after the last."""
     clip_grad: float = 0.0
     """Largest norm of a step's gradient; 0 does not clip."""
     ema: float = 0.0
@@ -185,7 +186,8 @@ class FinetuneOptions(RunOptions):
     epochs: int = 10
     """At most; early stopping may end sooner."""
     lr_schedule: Literal["constant", "multistep", "cosine"] = "multistep"
-    """How it falls: never, by half after 60 and again after 80 % of the epochs, or to a hundredth along a cosine."""
+    """How it falls: never, by half after 60 and again after 80 % of the epochs, or along a cosine that would reach a
+    hundredth after the last."""
     clip_grad: float = 1.0
     """Largest norm of a step's gradient, for generator and discriminator; 0 does not clip."""
     ema: float = 0.999
@@ -233,6 +235,12 @@ class FinetuneOptions(RunOptions):
         weights = [self.lambda_l1, self.lambda_gan, self.lambda_consistency, self.lambda_artifact]
         if not any(weights) and (self.perceptual == "none" or not self.lambda_perc):
             raise UsageError("every loss has weight 0: nothing would be learned; give one of them a weight above 0")
+        judged = self.lambda_l1 or self.lambda_consistency or (self.perceptual != "none" and self.lambda_perc)
+        if self.early_metric == "total_no_gan" and not judged:
+            raise UsageError(
+                "validation computes neither the adversarial nor the artifact loss: without another one "
+                "`early_metric` total_no_gan is 0 in every epoch, and the first would stay the best; choose mae or psnr"
+            )
         if self.lambda_artifact and not self.ema:
             raise UsageError("`lambda_artifact` compares with the averaged generator; it needs `ema` above 0")
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ctsr.checkpoint import TrainingCard
-from ctsr.data.datasets import SplitExams, open_exams
+from ctsr.checkpoint.files import UNNAMED
+from ctsr.data.datasets import NAMED, SplitExams, open_exams, upsampled_references
 from ctsr.data.hu_cache import StoredSeries, default_store
 from ctsr.data.pairs import EpochSampler, PatchDataset, PatchPair, SlicePair, check_patch_fits, slice_pair
 from ctsr.data.split import DEFAULT_SEED, split_file, write_split
@@ -21,7 +22,7 @@ from ctsr.errors import MissingInputError
 from ctsr.hu import HURange
 from ctsr.paths import resolve_path
 from ctsr.pool import available_cores
-from ctsr.reporting import Progress
+from ctsr.reporting import Progress, listed
 from ctsr.train import FinetuneOptions, RunOptions
 
 Losses: TypeAlias = dict[str, float]
@@ -51,6 +52,17 @@ class Validation:
     def pair(self, stored: StoredSeries, index: int) -> SlicePair:
         """One slice and its degraded counterpart."""
         return slice_pair(stored, index, self.sampler, self.hu_range)
+
+
+def validation_on(
+    data: "Data", degradation: Degradation, hu_range: HURange, per_series: int, *, conditional: bool
+) -> Validation:
+    """The slices of the validation part as training judges by them.
+
+    A conditional network is judged over the whole range it is made for: a draw for each slice. Others: for each series.
+    """
+    sampler = DegradationSampler(degradation, "slice" if conditional else "volume")
+    return Validation(data.val, sampler, hu_range, per_series)
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,7 @@ class Data:
         thicknesses = [series.slice_thickness for series in self.train if series.slice_thickness is not None]
         kernels: Counter[str] = Counter()
         for series in self.train:
-            kernels[series.kernel or "unknown"] += len(series)
+            kernels[series.kernel or UNNAMED] += len(series)
         return TrainingCard(
             pixel_spacing_mm=(min(spacings), max(spacings)),
             slice_thickness_mm=(min(thicknesses), max(thicknesses)) if thicknesses else None,
@@ -208,6 +220,7 @@ def open_data(
     kept = split_file(options.splits)
     if named is None and known_split is None and not kept.is_file():
         write_split(kept, exams.split, exams.patients, roots, DEFAULT_SEED)
+    _tell_upsampled(exams, progress)
     store = options.store or default_store()
     parts = [exams.part(name, "train", store, assume_hu=options.assume_hu, progress=progress) for name in TRAINED]
     refused = tuple(failure for part in parts for failure in part.failures)
@@ -219,6 +232,18 @@ def open_data(
     return Data(exams, parts[0].series, parts[1].series, (*exams.failures, *refused))
 
 
+def _tell_upsampled(exams: SplitExams, progress: Progress) -> None:
+    names = set(exams.split.part("train"))
+    found = upsampled_references([patient for patient in exams.patients if patient.patient_id in names])
+    if found:
+        shown = [f"{name} {before:.3g} → {after:.3g} mm" for name, (before, after) in sorted(found.items())]
+        progress.note(
+            f"warning: of {len(found)} of {len(names)} patients to train on, HR was upsampled by preprocessing "
+            f"({listed(shown, NAMED)}): it has less detail than its pixels suggest, and a network learns to make no "
+            "more; preprocess with a larger `target_spacing`"
+        )
+
+
 def make_patches(
     data: Data,
     options: RunOptions,
@@ -227,11 +252,12 @@ def make_patches(
     degradation: Degradation,
     hu_range: HURange,
     fabric: Fabric,
+    progress: Progress,
     hr_reduction: tuple[float, float] = (1.0, 1.0),
 ) -> Patches:
     """The patches of the training part, each device's share of them in batches."""
     name = "patch" if isinstance(options, FinetuneOptions) else "patch_size"
-    check_patch_fits(name, patch_size, degradation.scale, data.train)
+    check_patch_fits(name, patch_size, degradation.scale, data.train, reduction=hr_reduction, progress=progress)
     dataset = PatchDataset(
         data.train,
         patch_size=patch_size,

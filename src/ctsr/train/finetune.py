@@ -13,7 +13,7 @@ from ctsr.checkpoint import Checkpoint, Meta, current_versions, load_model, of_k
 from ctsr.checkpoint.model_lookup import FINETUNED, Resolved
 from ctsr.data.datasets import seen_in_training
 from ctsr.data.split import PARTS
-from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.degrade import Degradation
 from ctsr.errors import SplitError, UsageError
 from ctsr.hu import DEFAULT_RANGE, HURange
 from ctsr.losses import PerceptualLoss, Trunk, convolutions_of
@@ -26,11 +26,11 @@ from ctsr.train.context import (
     Data,
     Patches,
     TrainingContext,
-    Validation,
     check_present,
     input_checks,
     make_patches,
     open_data,
+    validation_on,
 )
 from ctsr.train.devices import Plan, cost_on_patches, ending_its_process_group, launch, leader_first, make_plan
 from ctsr.train.loop import learner
@@ -43,6 +43,7 @@ from ctsr.train.session import (
     is_finished,
     restore,
     run_to_continue,
+    tell_schedule,
     trained_before,
 )
 from ctsr.weights import load_weights, weights_path
@@ -115,6 +116,7 @@ def finetune(
     if start.checkpoint is not None:
         state = restore(stage, start.checkpoint, FinetuneRow)
     trained_before(start.checkpoint, data, progress)
+    tell_schedule(options, start.checkpoint, progress)
     meta = _meta(options, start, degradation, data)
     folder = start.folder
     if folder is None:
@@ -148,6 +150,12 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
     # As it was found, so that the run's configuration names the file and not a word that meant it today.
     options = replace(options, pretrained_g=str(resolved.path), scale=scale)
     note = resolved.note or f"generator: {resolved.path}"
+    if generator.meta is None:
+        low, high = DEFAULT_RANGE.low, DEFAULT_RANGE.high
+        note += (
+            f"\nwarning: its file does not say how it was trained: it is shown {low:g} … {high:g} HU, and the default "
+            "degradation where flags do not say another; whom it was trained on is unknown"
+        )
     return options, Start(generator.architecture, generator.net, generator.meta, note)
 
 
@@ -216,11 +224,18 @@ def _stage(
     if perceptual is not None:
         perceptual.to(fabric.device)
     patches = make_patches(
-        data, options, patch_size=options.patch, degradation=degradation, hu_range=start.hu_range, fabric=fabric
+        data,
+        options,
+        patch_size=options.patch,
+        degradation=degradation,
+        hu_range=start.hu_range,
+        fabric=fabric,
+        progress=progress,
     )
     plan = _plan(options, start, critic, perceptual, patches, fabric)
     progress.note(f"{patches.count} patches an epoch; {plan}")
-    validation = Validation(data.val, DegradationSampler(degradation), start.hu_range, options.val_slices)
+    conditional = start.architecture.conditional
+    validation = validation_on(data, degradation, start.hu_range, options.val_slices, conditional=conditional)
     context = TrainingContext(fabric, patches.loader, patches.sampler, validation, plan.micro_batch, progress)
     weights = {
         "l1": options.lambda_l1,

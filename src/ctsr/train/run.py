@@ -15,11 +15,11 @@ from ctsr.checkpoint.model_lookup import VALIDATION_JSON
 from ctsr.data.hu_cache import StoredSeries
 from ctsr.data.pairs import PatchPair
 from ctsr.data.split import PARTS
-from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.degrade import Degradation
 from ctsr.files import new_folder, write_json
 from ctsr.hu import DEFAULT_RANGE
 from ctsr.infer import super_resolve
-from ctsr.infer.conditions import network_input
+from ctsr.infer.conditions import STRENGTHS, beyond_training, drawn_range, network_input
 from ctsr.losses import l1_loss
 from ctsr.models import Architecture, build, describe
 from ctsr.models.conditioning import is_conditional
@@ -27,7 +27,16 @@ from ctsr.models.interpolation import interpolate
 from ctsr.models.networks import start_as_bilinear
 from ctsr.reporting import SILENT, Progress
 from ctsr.train import TrainOptions, continued
-from ctsr.train.context import Data, Losses, Patches, TrainingContext, Validation, make_patches, open_data
+from ctsr.train.context import (
+    Data,
+    Losses,
+    Patches,
+    TrainingContext,
+    Validation,
+    make_patches,
+    open_data,
+    validation_on,
+)
 from ctsr.train.devices import ending_its_process_group, launch, leader_first, make_plan
 from ctsr.train.loop import TrainableModel, learner
 from ctsr.train.run_folder import EpochRow, L1Row, TrainingState, draw_l1_curve
@@ -39,6 +48,7 @@ from ctsr.train.session import (
     is_finished,
     restore,
     run_to_continue,
+    tell_schedule,
     trained_before,
 )
 from ctsr.train.through_plane import BetweenSlices, through_plane_degradation
@@ -75,9 +85,12 @@ def train(
     progress = progress if leads else SILENT
     with leader_first(fabric):  # who decodes the series and writes the split; the others find both
         data = open_data(options, checkpoint.meta.split if checkpoint else None, progress)
+    if isinstance(task, WithinSlices) and options.conditional:
+        _tell_untold(task, progress)
     stage = _stage(options, task, data, fabric, progress)
     state = restore(stage, checkpoint, L1Row) if checkpoint else TrainingState[L1Row]()
     earlier = trained_before(checkpoint, data, progress)
+    tell_schedule(options, checkpoint, progress)
     meta = _meta(options, describe(stage.generator.bare.state_dict()), task, data, earlier)
     if folder is None:
         with leader_first(fabric):
@@ -89,6 +102,23 @@ def train(
         if isinstance(task, WithinSlices):
             _compare_with_bicubic(session, stage.context, task, progress)
     return session.result(data.failures)
+
+
+def _tell_untold(task: "WithinSlices", progress: Progress) -> None:
+    """Warn where a conditional network does not learn what `ctsr upscale` will tell it of a series without noise."""
+    scale = task.degradation.scale
+    told = {name: strength.conditions(0.0, scale, DEFAULT_RANGE) for name, strength in STRENGTHS.items()}
+    untrained = [name for name, each in told.items() if beyond_training(each, task.degradation, DEFAULT_RANGE)]
+    if untrained:
+        least, most = drawn_range(task.degradation)
+        blurs = sorted(each.blur_sigma for each in told.values())
+        progress.note(
+            f"warning: `ctsr upscale` tells conditional networks a blur of {blurs[0]:.2g} … {blurs[-1]:.2g} pixels and "
+            f"noise from 0 on; this one learns {least.blur_sigma:.2g} … {most.blur_sigma:.2g} pixels and noise of "
+            f"{least.noise_sigma * DEFAULT_RANGE.hu_per_unit:.2g} … {most.noise_sigma * DEFAULT_RANGE.hu_per_unit:.2g} "
+            f"HU: what it makes at strength {' and '.join(untrained)} will be a guess; widen `blur_sigma_range` and "
+            "`noise_sigma_range`"
+        )
 
 
 class Task(Protocol):
@@ -114,8 +144,8 @@ class Task(Protocol):
         """Its degradation as flags, as far as they are not options of the training."""
         ...
 
-    def patches(self, data: Data, fabric: Fabric) -> Patches:
-        """The patches that it learns from."""
+    def patches(self, data: Data, fabric: Fabric, progress: Progress) -> Patches:
+        """The patches that it learns from; `progress` is told of those that their slices are too small for."""
         ...
 
     def validation(self, data: Data) -> Validation:
@@ -157,7 +187,7 @@ class WithinSlices:
         """See `Task`."""
         return self.degradation.as_flags()
 
-    def patches(self, data: Data, fabric: Fabric) -> Patches:
+    def patches(self, data: Data, fabric: Fabric, progress: Progress) -> Patches:
         """See `Task`."""
         return make_patches(
             data,
@@ -166,14 +196,14 @@ class WithinSlices:
             degradation=self.degradation,
             hu_range=DEFAULT_RANGE,
             fabric=fabric,
+            progress=progress,
             hr_reduction=self.options.hr_reduction,
         )
 
     def validation(self, data: Data) -> Validation:
-        """See `Task`. A conditional network is judged over the whole range it is made for: a draw for each slice."""
-        sampling = "slice" if self.options.conditional else "volume"
-        sampler = DegradationSampler(self.degradation, sampling)
-        return Validation(data.val, sampler, DEFAULT_RANGE, self.options.val_slices)
+        """See `Task`."""
+        options = self.options
+        return validation_on(data, self.degradation, DEFAULT_RANGE, options.val_slices, conditional=options.conditional)
 
     def measure(self, net: nn.Module, validation: Validation, stored: StoredSeries, index: int) -> Losses:
         """See `Task`: mean L1 over a whole slice, [-1, 1] units."""
@@ -271,7 +301,7 @@ def _stage(options: TrainOptions, task: Task, data: Data, fabric: Fabric, progre
     generator = learner(
         fabric, bare, lr=options.lr, clip_grad=options.clip_grad, ema=options.ema, compiled=options.compile
     )
-    patches = task.patches(data, fabric)
+    patches = task.patches(data, fabric, progress)
     with fabric.autocast():
         plan = make_plan(
             bare,

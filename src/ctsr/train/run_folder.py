@@ -231,8 +231,10 @@ Curves = Callable[[Path, TrainingState[RowType]], None]
 OF_A_RUN = (
     *(BEST, LAST, CONFIG, f"{FINETUNED}_*.json", "metrics.csv", "train.log"),
     *("loss_*.png", "events.out.tfevents.*", "samples"),
+    *(f"{Path(BEST).stem}_alpha*", f"{Path(BEST).stem}.int8*"),
 )
-"""What a run leaves in its folder: this, and nothing else, is moved to make room for the next one."""
+"""What a run leaves in its folder, and what was made of its best epoch under that name, by `ctsr blend` and
+`ctsr quantize`: this, and nothing else, is moved to make room for the next one."""
 
 LOCK = ".training"
 """A file that the training that writes into a folder holds locked."""

@@ -1,20 +1,21 @@
 """A training from its set-up to its end, and what a checkpoint keeps of it: all that the next step depends on."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 
-from ctsr.checkpoint import Checkpoint, Meta, load_checkpoint
+from ctsr.checkpoint import Checkpoint, Meta, load_checkpoint, save_checkpoint
 from ctsr.checkpoint.model_lookup import BEST, LAST
 from ctsr.degrade import Degradation
+from ctsr.documents import as_type
 from ctsr.errors import CheckpointError, MissingInputError, ReadError, UsageError
 from ctsr.hashing import is_same_person, proven
 from ctsr.paths import resolve_path
 from ctsr.reporting import Progress, listed
-from ctsr.train import RunOptions, remembered_options
+from ctsr.train import FinetuneOptions, RunOptions, remembered_options
 from ctsr.train.context import Data
 from ctsr.train.devices import ending_in_one_line, precision_of
 from ctsr.train.loop import Stage, fit
@@ -73,7 +74,10 @@ class Session(Generic[R]):
         """
         context, state, options = self.stage.context, self.state, self.options
         # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
-        config = remembered_options(replace(options, micro_batch=context.micro_batch))
+        # Without `resume`: who trains by this configuration begins a run, and does not continue this one.
+        config = remembered_options(replace(options, micro_batch=context.micro_batch, resume=None))
+        for line in hardly_felt(options, len(context.loader)):
+            progress.note(f"warning: {line}")
         curves = None if options.no_plots else self.curves
         journal = RunWriter(self.folder, state, curves) if context.fabric.is_global_zero else None
 
@@ -88,6 +92,7 @@ class Session(Generic[R]):
 
         progress.note(f"run folder: {self.folder}")
         if journal is not None:
+            self._bring_back_best(config, progress)
             journal.describe(self.meta.experiment, config | dict(self.degradation_flags), self.meta.to_plain())
         try:
             with ending_in_one_line(context.fabric, f"`resume` {self.folder} continues from the last whole epoch"):
@@ -99,6 +104,19 @@ class Session(Generic[R]):
             progress.note(f"warning: {state.skipped_steps} steps were skipped because their loss was not finite")
         if state.epochs_done < options.epochs:
             progress.note(f"stopped early: no progress for {options.epochs_of_patience} epochs")
+
+    def _bring_back_best(self, config: Mapping[str, Any], progress: Progress) -> None:
+        """Where the run was moved without its `best.pth`: write it anew, or say what is missing."""
+        state, best = self.state, self.folder / BEST
+        if not state.best_epoch or best.is_file():
+            return
+        if state.best_epoch == state.epochs_done:
+            save_checkpoint(best, snapshot(self.stage, state, self.meta, config))
+            return
+        progress.note(
+            f"warning: {best}, of epoch {state.best_epoch}, is not there: it is written again only where an epoch is "
+            "better than that one; bring it along, or train anew"
+        )
 
     def result(self, failures: tuple[str, ...]) -> TrainResult:
         """What has come of it; `failures` names the series that could not be used."""
@@ -123,17 +141,41 @@ def run_to_continue(reference: str, row: type[EpochRow]) -> tuple[Path, Checkpoi
     Raises:
         MissingInputError: there is no such checkpoint.
         CheckpointError: it is of the other kind of training.
+        UsageError: another run, or later epochs of its own, lie in its folder and would be written over.
     """
     path = resolve_path(reference)
     last = path / LAST if path.is_dir() else path
     if not last.is_file():
         raise MissingInputError(f"`resume` {reference}: {path} holds no {LAST}; name a run folder or a checkpoint file")
+    if last.name not in {BEST, LAST} and (there := [name for name in (LAST, BEST) if (last.parent / name).is_file()]):
+        raise UsageError(
+            f"`resume` {reference}: {last.parent} holds the {there[0]} of a run, which would be written over; move "
+            f"{last.name} into a folder of its own, or name that run's folder"
+        )
     checkpoint = load_checkpoint(last)
+    _check_is_last(reference, last, checkpoint)
     history: list[Mapping[str, Any]] = checkpoint.training.get("standing", {}).get("history", [])
     if history and set(history[0]) != set(row.COLUMNS):
         other = "train" if "val_total_no_gan" not in history[0] else "finetune"
         raise CheckpointError(f"`resume` {reference}: this run was made by `ctsr {other}`, which also continues it")
     return last.parent, checkpoint
+
+
+def _check_is_last(reference: str, path: Path, checkpoint: Checkpoint) -> None:
+    """See that epochs after that of a `best.pth` are not written over."""
+    later = path.with_name(LAST)
+    if path.name != BEST or not later.is_file():
+        return
+    done, by_now = _epochs_done(checkpoint), _epochs_done(load_checkpoint(later))
+    if by_now > done:
+        raise UsageError(
+            f"`resume` {reference}: {later} is at epoch {by_now}, which going on from epoch {done} would write over; "
+            f"name the folder to continue from there, or copy {BEST} into a folder of its own"
+        )
+
+
+def _epochs_done(checkpoint: Checkpoint) -> int:
+    return as_type(checkpoint.training.get("standing", {}).get("epochs_done", 0), int, "epochs_done")
 
 
 def degradation_for(wanted: WantedDegradation, base: Degradation, checkpoint: Checkpoint | None) -> Degradation:
@@ -150,9 +192,44 @@ def degradation_for(wanted: WantedDegradation, base: Degradation, checkpoint: Ch
     if checkpoint is not None:
         base = Degradation.from_dict(checkpoint.meta.degradation)
     asked = base if wanted is None else wanted if isinstance(wanted, Degradation) else wanted(base)
-    if checkpoint is not None and asked != base:
+    if checkpoint is None:
+        return asked
+    # By its flags, as config.json has it: a default that is spelled out is the same degradation.
+    if (asked.scale, asked.as_flags()) != (base.scale, base.as_flags()):
         raise UsageError(f"the degradation asked for is not that of the run to be continued: {base}")
-    return asked
+    return base
+
+
+MOST_LEFT = 0.1
+"""Share of the weights that a run begins with which its average may still hold at the end without a word."""
+
+
+def hardly_felt(options: RunOptions, steps: int) -> Iterator[str]:
+    """A line for each setting that so short a training does not come to.
+
+    Args:
+        options: of the training.
+        steps: an epoch.
+    """
+    total = steps * options.epochs
+    left = options.ema**total
+    if left > MOST_LEFT:
+        yield (
+            f"after {total} steps the average of the weights (`ema` {options.ema:g}) still holds {left:.0%} of those "
+            "that training begins with, and it is what is judged and used: train longer, or pass "
+            f"`ema={_fast_enough(total):g}`"
+        )
+    if isinstance(options, FinetuneOptions) and options.lambda_gan and options.warmup_g_only >= total:
+        yield (
+            f"the adversarial loss takes no part: training ends after {total} steps, all of them within "
+            f"`warmup_g_only` {options.warmup_g_only}; train longer, or warm up for fewer"
+        )
+
+
+def _fast_enough(steps: int) -> float:
+    """A decay that leaves a hundredth after so many steps, to two digits of what it takes in at each."""
+    taken = 1 - 0.01 ** (1 / steps)
+    return 1 - float(f"{taken:.1g}")
 
 
 def is_finished(state: TrainingState[Any], options: RunOptions, progress: Progress) -> bool:
@@ -198,6 +275,16 @@ def trained_before(checkpoint: Checkpoint | None, data: Data, progress: Progress
             "epochs are of other images, and the best one may be the best on those before"
         )
     return before.trained_identities
+
+
+def tell_schedule(options: RunOptions, checkpoint: Checkpoint | None, progress: Progress) -> None:
+    """Say where the learning rate of a run that is continued is not that of a run of so many epochs from the start."""
+    before = checkpoint.training.get("config", {}).get("epochs") if checkpoint else None
+    if before not in {None, options.epochs} and options.lr_schedule != "constant":
+        progress.note(
+            f"warning: the learning rate falls on the {options.lr_schedule} of {options.epochs} epochs from here on, "
+            f"where it fell on that of {before}: the result is not that of {options.epochs} epochs from the start"
+        )
 
 
 def _strangers(data: Data, known: Collection[str]) -> list[str]:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ctsr.checkpoint import Checkpoint
 from ctsr.data.hu_cache import StoredSeries
-from ctsr.data.pairs import EpochSampler, PatchPair, Ticket
+from ctsr.data.pairs import EpochSampler, PatchPair, Ticket, check_patch_fits
 from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Range
 from ctsr.documents import as_type
@@ -26,6 +26,7 @@ from ctsr.infer import super_resolve
 from ctsr.losses import l1_loss
 from ctsr.models import THROUGH_PLANE, Architecture
 from ctsr.models.conditioning import ThroughPlaneConditions, through_plane_input
+from ctsr.reporting import Progress
 from ctsr.through_plane import (
     REACH,
     SliceProfile,
@@ -369,9 +370,11 @@ class BetweenSlices:
             "noise_skew": self.degradation.noise_skew,
         }
 
-    def patches(self, data: Data, fabric: Fabric) -> Patches:
-        """What it learns from: each device's share of it in batches."""
+    def patches(self, data: Data, fabric: Fabric, progress: Progress) -> Patches:
+        """What it learns from: each device's share of it in batches; `progress` is told where slices are too small."""
         options = self.options
+        reduction = self.degradation.row_range
+        check_patch_fits("patch_size", options.patch_size, 2, data.train, reduction=reduction, progress=progress)
         dataset = ThroughPlanePatches(
             data.train,
             patch_size=options.patch_size,

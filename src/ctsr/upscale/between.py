@@ -241,7 +241,7 @@ def upscale_volume(
     count = volume.grid.shape[0]
     samples = [slice_of(volume, index) for index in spread_indices(count, SAMPLE_SLICES)]
     tuning = tune(samples, resolver, volume.grid.spacing[1:], options)
-    for warning in tuning.warnings():
+    for warning in tuning.warnings(model.meta):
         progress.note(f"warning: {warning}")
 
     tuned = tuning.apply_to(resolver)

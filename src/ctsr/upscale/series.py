@@ -276,7 +276,7 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
         started = time.perf_counter()
         tuning = tune(_samples(job), resolver, job.series.pixel_spacing, job.options)
         seconds, clocked.seconds = time.perf_counter() - started, 0.0
-        warnings += tuning.warnings()
+        warnings += tuning.warnings(network.meta)
         resolver = tuning.apply_to(resolver)
     with _folder_for(job) as folder:
         with sink_for(job, folder) as sink:

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ctsr.checkpoint import Model
+from ctsr.checkpoint import Meta, Model
+from ctsr.degrade import Degradation
 from ctsr.infer import SliceSuperResolver, TorchEngine
-from ctsr.infer.conditions import STRENGTHS, Strength
+from ctsr.infer.conditions import STRENGTHS, Strength, beyond_training
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
@@ -51,8 +52,11 @@ class Tuning:
         """The super-resolver for the whole series."""
         return replace(resolver, network_share=self.network_share)
 
-    def warnings(self) -> list[str]:
-        """A line for each bound that the result does not keep, and for the network's share."""
+    def warnings(self, meta: Meta | None = None) -> list[str]:
+        """A line for each bound that the result does not keep, and for the network's share.
+
+        Also for what the network is told and its training did not draw, where `meta` says what it drew.
+        """
         broken = [checked for checked in check(self.before_after, self.bicubic) if not checked.kept]
         remedies = {} if self.strength is None else REMEDIES
         lines = [checked.warning + remedies.get(checked.bound.name, "") for checked in broken]
@@ -61,6 +65,8 @@ class Tuning:
                 f"the model alone would be noisier than the source: {1 - self.network_share:.0%} interpolation is "
                 "mixed in (`limit_noise=False` leaves that out)"
             )
+        if self.conditions is not None and meta is not None:
+            lines += beyond_training(self.conditions, Degradation.from_dict(meta.degradation), meta.hu_range)
         return lines
 
     def plain(self, hu_per_unit: float) -> dict[str, object]:

@@ -47,7 +47,7 @@ class NativeImages(PanelImages):
     def __init__(self, cache: SliceCache, model: ModelUnderTest, *, assume_hu: bool) -> None:
         super().__init__(cache, model.scale, model.hu_range, InterruptibleModel(model))
         self._engine = model.engine or TorchEngine(model.model.net)
-        self._architecture = model.model.architecture
+        self._architecture, self._meta = model.model.architecture, model.model.meta
         self._assume_hu = assume_hu
         self._lock = Lock()
         self._resolvers: dict[int, SliceSuperResolver] = {}
@@ -129,7 +129,7 @@ class NativeImages(PanelImages):
         assert setting.strength is not None
         tuning, hu_per_unit = self.tuning(series, setting), self.hu_range.hu_per_unit
         if tuning is not None:
-            return tuning.plain(hu_per_unit) | {"warnings": tuning.warnings()}
+            return tuning.plain(hu_per_unit) | {"warnings": tuning.warnings(self._meta)}
         told, noise = self.told_now(series, setting.strength), self._noise_of(series)
         return {
             "told": told and {"blur_sigma_px": told.blur_sigma, "noise_hu": told.noise_sigma * hu_per_unit},

@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from torch import nn
 
 from ctsr.degrade import Degradation, DegradationParams, DegradationSampler, Draw, Mode, Sampling, SeedMode
-from ctsr.degrade.degradation import Downsampling, NoiseModel
+from ctsr.degrade.degradation import AppliedDownsampling, NoiseModel
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CtsrError, DomainError, MissingInputError, ReadError, UsageError
 from ctsr.evaluate import DEFAULT_BASELINES, DRAWN, BaselineName, ConditionsSource
@@ -218,14 +218,14 @@ def _params(drawn: Mapping[str, Any]) -> DegradationParams:
     check_blur(sigma, kernel)
     downsampling = drawn.get("downsampling", "bilinear")
     noise_model = drawn.get("noise_model", "white")
-    if downsampling not in get_args(Downsampling) or noise_model not in get_args(NoiseModel):
+    if downsampling not in get_args(AppliedDownsampling) or noise_model not in get_args(NoiseModel):
         raise ValueError(f"unknown downsampling {downsampling!r} or noise model {noise_model!r}")
     return DegradationParams(
         sigma,
         kernel,
         float(drawn["noise_sigma"] or 0.0),  # null where it is measured in each slice
         float(drawn["dose"]),
-        cast("Downsampling", downsampling),
+        cast("AppliedDownsampling", downsampling),
         cast("NoiseModel", noise_model),
         float(drawn.get("noise_cutoff", 1.0)),
     )
