@@ -24,6 +24,7 @@ from tests.made.cluster import begun, cluster
 from tests.made.exams import save_patients
 from tests.made.listener import Listener, T
 from tests.made.model import save_model
+from tests.made.moments import MOMENT
 from tests.needs import needs_weights
 
 SLICES = 24
@@ -60,9 +61,8 @@ def files(out: Path) -> dict[str, bytes]:
     """Every file of the one evaluation in a folder, without the folder's name and the moment it was written."""
     (folder,) = out.iterdir()
     words = "|".join(map(re.escape, (folder.name, out.name)))
-    times = r"\d{4}-\d\d-\d\dT[\d:+-]+"
     return {
-        str(path.relative_to(folder)): re.sub(f"{words}|{times}".encode(), b"", path.read_bytes())
+        str(path.relative_to(folder)): re.sub(f"{words}|{MOMENT.pattern}".encode(), b"", path.read_bytes())
         for path in folder.rglob("*")
         if path.is_file()
     }

@@ -1,7 +1,6 @@
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from tests.made.ct import body, save_series
 from tests.made.exams import NAMES, save_patient, save_patients
 from tests.made.listener import Listener
 from tests.made.model import SPLIT, save_model
+from tests.made.moments import MOMENT
 from tests.needs import needs
 
 
@@ -493,7 +493,7 @@ def without_times(text: str, folder: Path) -> str:
     """A text without its folder's name and the moment it was written."""
     for word in (folder.name, folder.parent.name):
         text = text.replace(word, "")
-    return re.sub(r"\d{4}-\d\d-\d\dT[\d:+-]+", "", text)
+    return MOMENT.sub("", text)
 
 
 def test_ma_is_announced_and_may_be_computed_on_every_nth_slice_only(run, monkeypatch: pytest.MonkeyPatch) -> None:
