@@ -150,6 +150,9 @@ def test_between_slices_only_denoise_is_heard() -> None:
     strong = UpscaleOptions(slice_spacing=1.0, strength="strong", denoise=0.5)
     assert unheard(strong, conditional=None) == ["`strength`: no effect without a model in plane"]
     assert unheard(strong, conditional=True) == []
+    kept = UpscaleOptions(slice_spacing=1.0, consistent=True, limit_noise=False)
+    assert unheard(kept, conditional=None) == ["`limit_noise`, `consistent`: no effect without a model in plane"]
+    assert unheard(kept, conditional=True) == unheard(kept, conditional=False) == []
 
 
 @pytest.mark.parametrize("conditional", [True, False])

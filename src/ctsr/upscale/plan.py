@@ -144,6 +144,12 @@ class Job:
         return self.model.scale > 1
 
     @property
+    def highest_hu(self) -> float:
+        """HU above which a network is not asked: of two, the lower."""
+        ranges = [self.model.hu_range, *(() if self.between is None else (self.between.model.hu_range,))]
+        return min(hu_range.high for hu_range in ranges)
+
+    @property
     def num_slices(self) -> int:
         """Slices of the result."""
         return len(self.series.slices) if self.between is None else self.between.grid.num_wanted

@@ -15,7 +15,7 @@ from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
 from ctsr.quality import BeforeAfter, SourceAndResult, check, measure_before_after, noise_ratio
 from ctsr.quality.noise import NoiseEstimate, homogeneous_windows, measure_noise
-from ctsr.reporting import listed
+from ctsr.reporting import counted, listed
 from ctsr.upscale import UpscaleOptions
 from ctsr.volume import VoxelsHU
 
@@ -103,18 +103,29 @@ def strength_of(options: UpscaleOptions) -> Strength:
 
 
 def unheard(options: UpscaleOptions, *, conditional: bool | None) -> list[str]:
-    """A line about options that were given and that no network is told.
+    """A line about options that were given and that change nothing.
 
     Args:
         options: the strength that is wanted.
         conditional: whether the network in plane is told blur and noise; None where there is none.
     """
     untold = [] if conditional else ["strength", "denoise", "sharpen"]
+    untold += ["limit_noise", "consistent"] if conditional is None else []
     if options.wanted_slice_spacing is not None:
         untold = [name for name in untold if name != "denoise"]  # the noise that is not projected back
     given = [f"`{name}`" for name in untold if getattr(options, name) != getattr(UpscaleOptions(), name)]
     why = "without a model in plane" if conditional is None else "with a model that is not told blur and noise"
     return [f"{listed(given, len(given))}: no effect {why}"] if given else []
+
+
+def beyond_range(slices: int, highest_hu: float) -> list[str]:
+    """A line about slices of a source that hold values no network is asked about; none where there are none.
+
+    Args:
+        slices: how many.
+        highest_hu: the upper end of the network's range.
+    """
+    return [f"{counted(slices, 'slice')} with values above {highest_hu:g} HU: interpolated there"] if slices else []
 
 
 def conditions_of(noise: NoiseEstimate, resolver: SliceSuperResolver, options: UpscaleOptions) -> Conditions | None:
