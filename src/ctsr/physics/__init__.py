@@ -5,12 +5,13 @@ stated at a contrast and a dose.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ctsr.degrade import Degradation, DegradationParams, degrade_hu
+from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import FloatArray, HURange
@@ -207,19 +208,42 @@ def study(
 def conditions(degradation: Degradation, doses: tuple[float, ...] | None = None) -> tuple[DegradationParams, ...]:
     """The middle of the degradation's range of blur and noise, once for each dose.
 
+    Of several ways to downsample, and of noise models that phantoms can have, the first.
+
     Args:
         degradation: what the LR images of the evaluation are made with.
         doses: fractions of full dose; None takes both ends of the range. Without noise there is one condition.
     """
+    downsampling = degradation.downsampling[0]
     sigma, noise = sum(degradation.sigma_range) / 2, sum(degradation.noise_sigma_range) / 2
     if degradation.mode == "clean":
-        return (DegradationParams(blur_sigma=0.0, blur_kernel=1, noise_sigma=0.0, dose=1.0),)
+        return (DegradationParams(0.0, 1, noise_sigma=0.0, dose=1.0, downsampling=downsampling),)
     kernel = degradation.kernel_for(sigma)
-    optics = DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise_sigma=0.0, dose=1.0)
+    optics = DegradationParams(
+        sigma if kernel > 1 else 0.0, kernel, noise_sigma=0.0, dose=1.0, downsampling=downsampling
+    )
     if degradation.mode == "blur" or noise == 0:
         return (optics,)
-    chosen = sorted(set(doses or degradation.dose_factor_range))
-    return tuple(DegradationParams(optics.blur_sigma, kernel, noise, dose) for dose in chosen)
+    # A uniform phantom has no noise of its own, and no projections.
+    model = next((name for name in degradation.noise_model if name not in WHOLE_SLICE_MODELS), "white")
+    cutoff = 1.0 if model == "white" else sum(degradation.noise_cutoff_range) / 2
+    noisy = replace(optics, noise_sigma=noise, noise_model=model, noise_cutoff=cutoff)
+    return tuple(replace(noisy, dose=dose) for dose in sorted(set(doses or degradation.dose_factor_range)))
+
+
+def phantoms_text(degradation: Degradation) -> str:
+    """How phantoms are degraded, in words, and what LR of the degradation may have that they have not."""
+    params = conditions(degradation)[0]
+    parts = [f"{params.downsampling} downsampling"]
+    others = [f"{name} downsampling" for name in degradation.downsampling if name != params.downsampling]
+    if params.blur_sigma:
+        parts.insert(0, f"a blur of σ {params.blur_sigma:.3g} HR pixels")
+    if params.has_noise:
+        end = "" if params.noise_model == "white" else f" up to {params.noise_cutoff:.3g} of LR's Nyquist frequency"
+        parts.append(f"{params.noise_model} noise of σ {params.noise_sigma:.3g} in [-1, 1] at full dose{end}")
+        others += [f"{name} noise" for name in degradation.noise_model if name != params.noise_model]
+    text = f"Phantoms have {', '.join(parts)}"
+    return f"{text}; slices of this evaluation may have {' and '.join(others)} instead." if others else f"{text}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -368,6 +392,7 @@ __all__ = [
     "edge_profile",
     "homogeneous_regions",
     "noise_study",
+    "phantoms_text",
     "power_map",
     "soft_disc",
     "spectrum_of",
