@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from ctsr.degrade import Degradation, DegradationSampler
+from ctsr.degrade import Degradation, DegradationSampler, Sampling
 from ctsr.errors import DomainError, ReadError
 
 BLURNOISE = Degradation()
@@ -82,6 +82,12 @@ def test_det_slice_is_the_generator_seeded_with_seed_plus_index() -> None:
     )
     params = sampler.draw("P", "1.2", "s7", 7).params
     assert (params.blur_sigma, params.noise_sigma, params.dose) == (sigma, noise, dose)
+
+
+@pytest.mark.parametrize("sampling", ["volume", "slice", "det-slice"])
+def test_a_negative_seed_is_a_seed(sampling: Sampling) -> None:
+    drawn = [DegradationSampler(BLURNOISE, sampling, seed, "global").draw("P", "1.2", "s1", 1) for seed in (-5, -6)]
+    assert drawn[0] != drawn[1]
 
 
 def test_global_leaves_the_patient_out() -> None:

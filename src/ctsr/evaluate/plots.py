@@ -200,7 +200,7 @@ def correlation_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure
     for axes, metric in panels:
         _scatter(axes, rows, metric, (baseline, model))
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"{short_name(baseline)} interpolation", fontsize=8, color=INK)
+        axes.set_xlabel(baseline, fontsize=8, color=INK)
         axes.set_ylabel(short_name(model), fontsize=8, color=INK)
         if METRICS[metric].better == "nearer 0":
             continue

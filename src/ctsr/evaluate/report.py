@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from ctsr.evaluate.methods import BICUBIC, short_name
 from ctsr.evaluate.output_folder import OutputFolder
 from ctsr.evaluate.plan import EvaluationPlan
-from ctsr.evaluate.statistics import ENOUGH, FEWEST, Comparison, Table, best_methods, uneven
+from ctsr.evaluate.statistics import ENOUGH, FEWEST, Comparison, Table, best_methods
 from ctsr.evaluate.summary import ResultTables
 from ctsr.figures import DPI
 from ctsr.files import write_atomically
@@ -111,7 +111,7 @@ def _context(
     return {
         "title": f"{', '.join(map(short_name, plan.model_methods))} on the {plan.options.split} set",
         "subtitle": _subtitle(plan),
-        "cautions": [*plan.caveats.sentences(plan.patients), *uneven(tables.first.by_method)],
+        "cautions": [*plan.caveats.sentences(plan.patients), *tables.cautions],
         "marks": {patient: plan.caveats.marks(patient) for patient in plan.patients},
         "overview": overview,
         "contents": _contents(tissues, first.strata, pictures, sections),
