@@ -367,6 +367,9 @@ def _perceptual_note(plan: EvaluationPlan) -> str:
     notes = [f"{name}: {', '.join(found.values())}." for name, found in plan.perceptual.provenance.items()]
     if plan.perceptual.pi_kind == "niqe":
         notes.append("PI is NIQE alone, as MA was not computed.")
+    around = [plain_metric(name) for name in plan.metrics if name in HEADLINE and not METRICS[name].pixelwise]
+    if around and any(domain.mask == "body" for domain in plan.domains):
+        notes.append(f"Of the body, {', '.join(around)} are of the smallest rectangle that holds it.")
     return " ".join(notes)
 
 

@@ -260,6 +260,8 @@ def metric_definitions(names: Sequence[str], domain: Domain, hu_range: HURange) 
         definition |= on_window if metric.input_scale == "window" else in_hu
         if metric.tissue:
             definition["mask"] = f"{metric.tissue} of the reference, without its rim"
+        elif domain.mask != "none" and not metric.pixelwise:
+            definition["mask"] = f"the smallest rectangle that holds the {domain.mask}"
         definitions[metric.name] = definition
     return definitions
 
