@@ -43,6 +43,8 @@ def idle(command: str, *words: str) -> list[str]:
         ("evaluate --hu_clip -1000 500 --preset lung", ["--hu_clip has no effect beside a window that is not global"]),
         ("evaluate --hu_clip -1000 500 --windows global lung", []),
         ("evaluate --hu_clip -1000 500", []),
+        ("physics SERIES --kind rods --center 3 4", ["--center has no effect with --kind rods or edge"]),
+        ("physics SERIES --center 3 4", []),
         ("finetune --perceptual none --lambda_perc 0.5", ["--lambda_perc has no effect with --perceptual none"]),
         ("finetune --out_dir a --runs b", ["--runs has no effect with --out_dir"]),
         ("evaluate --thickness 5", ["--thickness has no effect without --through_plane"]),

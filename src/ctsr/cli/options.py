@@ -377,6 +377,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule(("hu_clip",), "beside a window that is not global", lambda values: not _has_global(values)),
         Rule(("ma_every",), "without --metrics PI or MA", lambda values: not _has_ma(values["metrics"])),
     ),
+    "physics": (Rule(("center",), "with --kind rods or edge", lambda values: values["kind"] in {"rods", "edge"}),),
     "view": DEGRADATION,
 }
 """Of each command; what contradicts itself is an error where the options are checked."""

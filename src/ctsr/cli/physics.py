@@ -53,7 +53,7 @@ class Physics(HUOptions):
     kind: Literal["wire", "rods", "edge"] | None = None
     """What to measure resolution with; left out, a wire where there is one, else rods, else the sharpest edges."""
     center: tuple[float, float] | None = None
-    """Row and column of the wire in pixels; looked for when left out."""
+    """Row and column of the wire in pixels, within a millimetre; looked for when left out."""
     slices: tuple[int, int] | None = None
     """First slice and the one after the last, from 0; five spread over the series when left out."""
     model_path: str | None = None

@@ -41,6 +41,8 @@ WIRE_PIXELS_A_BLUR = 4
 """A wire is looked for in pixels of at most this part of a millimetre: coarser ones cannot sample its image."""
 WIRE_TO_NOISE = 25.0
 """Height of a wire over the spread around it, for it to be found without being told."""
+TOLD_TO_NOISE = 8.0
+"""The same where it is told: the highest of some hundred pixels of noise lies 4 above."""
 ROD_MM = (6.0, 20.0)
 """Least and greatest diameter of a rod."""
 ROD_STEP_HU = 120.0
@@ -105,7 +107,7 @@ def measure_scan(
         pixel_spacing: mm between rows, between columns; they must be alike.
         paddings: True where a slice was not reconstructed: its rim is no edge of the object.
         kind: what to measure resolution with; None takes a wire where there is one, else rods, else edges.
-        center: row and column of the wire, pixels; None looks for it.
+        center: row and column of the wire, pixels, within a millimetre; None looks for it.
         finer: how many times finer the pixels are than those of the scan: edges are then looked for over as many mm.
 
     Raises:
@@ -132,7 +134,11 @@ def _measured(
     finer: int,
 ) -> tuple[EdgeKindResult, ...]:
     if kind == "wire":
-        found = [wire_transfer(image, at, pixel_mm) for image in slices if (at := center or find_wire(image, pixel_mm))]
+        places = [wire_at(image, center, pixel_mm) if center else find_wire(image, pixel_mm) for image in slices]
+        found = [wire_transfer(image, at, pixel_mm) for image, at in zip(slices, places, strict=True) if at]
+        if center and not found:
+            row, column = center
+            raise DomainError(f"nothing at {row:g}, {column:g} stands out as a wire does; name another `center`")
         if not found:
             return ()
         frequencies = np.linspace(0, 1 / pixel_mm, STEPS + 1)
@@ -160,11 +166,38 @@ def find_wire(image: VoxelsHU, pixel_mm: float) -> tuple[float, float] | None:
     spread = 1.4826 * float(np.median(np.abs(inner - np.median(inner))))
     if rest[row, column] < WIRE_TO_NOISE * max(spread, 1e-6):
         return None
-    part, _ = _around(image, (row, column), reach // 2)
+    return _middle(image, (row, column), reach // 2)
+
+
+def wire_at(image: VoxelsHU, place: tuple[float, float], pixel_mm: float) -> tuple[float, float] | None:
+    """Row and column of the middle of the wire at a place; None where nothing there stands out of its surroundings.
+
+    Taken at the place itself, a pixel beside its middle, it would seem blunter than it is.
+
+    Args:
+        image: (rows, columns), HU.
+        place: row and column, within a millimetre of it.
+        pixel_mm: side of a pixel.
+
+    Raises:
+        DomainError: it is too near the border.
+    """
+    reach = math.ceil(WIRE_MM / pixel_mm)
+    part, distances = _around(image, place, reach)
+    ground = part[distances > 0.7 * reach]
+    spread = 1.4826 * float(np.median(np.abs(ground - np.median(ground))))
+    if part[distances <= reach / 2].max() < TOLD_TO_NOISE * max(spread, 1e-6):
+        return None
+    return _middle(image, place, reach // 2)
+
+
+def _middle(image: VoxelsHU, place: tuple[float, float], reach: int) -> tuple[float, float]:
+    """Centroid of what is brightest about a place."""
+    part, _ = _around(image, place, reach)
     rows, columns = np.indices(part.shape)
     weights = np.where(part > part.max() / 4, part, 0)
     offset = [float((axis * weights).sum() / weights.sum()) for axis in (rows, columns)]
-    return row - reach // 2 + offset[0], column - reach // 2 + offset[1]
+    return round(place[0]) - reach + offset[0], round(place[1]) - reach + offset[1]
 
 
 def wire_transfer(image: VoxelsHU, center: tuple[float, float], pixel_mm: float) -> Values:
