@@ -206,7 +206,7 @@ def evaluate_curve(
 ) -> Curve:
     """Evaluate ``(1 − α)·first + α·second`` for each α on the same LR, and write table and plot.
 
-    An interrupted curve is continued: blends that are done are kept.
+    A curve that was interrupted, or lacks slices, is continued: blends that are done are kept.
 
     Args:
         first: model at α = 0.
@@ -228,9 +228,11 @@ def evaluate_curve(
     stem = safe_name(f"{options.split}__alphas__{second.path.stem}")
     # The plan of the first model stands for those of all blends.
     plan = plan_evaluation([ModelUnderTest(first, device)], degradation, options, SILENT)
-    fingerprint = digest(plan.fingerprint, second.sha256, str(alphas)).hex()
+    # The plan's engine is PyTorch's: blends get theirs one by one.
+    asked = options.engine, options.precision
+    fingerprint = digest(plan.fingerprint, second.sha256, str(alphas), *asked).hex()
     with output_folder(options.output_dir, stem, fingerprint) as folder:
-        done = _read_points(folder.path)
+        done = [point for point in _read_points(folder.path) if not point.failures]
         for alpha in alphas:
             if any(point.alpha == alpha for point in done):
                 continue
@@ -243,6 +245,7 @@ def evaluate_curve(
             _write_points(folder.path, [replace(p, failures=options.shown_failures(p.failures)) for p in done])
         ends = (first.path.parent.name, second.path.parent.name)
         save_figure(_curve_figure(done, ends), folder.path / "curve.png")
+        folder.finished = not any(point.failures for point in done)
     failures = dict.fromkeys(failure for point in done for failure in point.failures)
     return Curve(folder.path, tuple(done), tuple(failures))
 
