@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from ctsr.degrade import Degradation
 from ctsr.errors import DomainError
-from ctsr.hu import DEFAULT_RANGE, PRESETS, FloatArray
+from ctsr.hu import DEFAULT_RANGE, PRESETS, FloatArray, HURange
 from ctsr.infer import SuperResolver, by_interpolation, by_network
 from ctsr.models import Architecture, build
 from ctsr.physics import (
@@ -32,6 +32,7 @@ from ctsr.physics.figures import (
     regions_figure,
     transfer_figure,
 )
+from tests.made.listener import Listener
 from tests.made.slices import body
 
 PIXEL = 0.8
@@ -85,6 +86,20 @@ def test_phantoms_are_degraded_as_the_slices_of_the_evaluation_are() -> None:
     lr_nyquist = len(ratio) // 2
     assert ratio[lr_nyquist // 3] > 2
     assert ratio[lr_nyquist - 1] < 0.3
+
+
+def test_a_contrast_that_the_range_cuts_off_is_left_out() -> None:
+    """A disc of 1000 HU was measured as one of 400, and called 1000."""
+    heard = Listener()
+    narrow = HURange(-500, 400)
+    net = by_interpolation("bilinear", 2, narrow)
+    settings = dataclasses.replace(FEW, contrasts_hu=(-1000.0, 100.0, 1000.0))
+    found = study({"bilinear": net}, QUIET, narrow, PIXEL, settings=settings, progress=heard)
+    assert found.settings.contrasts_hu == (100.0,)
+    assert {one.contrast_hu for one in found.transfer} == {100.0}
+    assert any("without discs of -1000, +1000 HU" in note for note in heard.notes)
+    with pytest.raises(DomainError, match="no contrast of a phantom lies within 200 … 400 HU"):
+        study({"bilinear": net}, QUIET, HURange(200, 400), PIXEL, settings=settings)
 
 
 def test_what_phantoms_have_and_slices_may_have_instead_is_said() -> None:

@@ -169,9 +169,10 @@ def study(
         progress: receives the number of LR images done.
 
     Raises:
-        DomainError: no method, a phantom that the scale does not divide, or a method that does not enlarge by it.
+        DomainError: no method, a phantom that the scale does not divide, a method that does not enlarge by it, or no
+            contrast within `hu_range`.
     """
-    settings = settings or PhysicsSettings()
+    settings = _within(hu_range, settings or PhysicsSettings(), progress)
     scale, params = degradation.scale, conditions(degradation, settings.doses)
     if not super_resolvers or settings.size % scale:
         raise DomainError(
@@ -203,6 +204,20 @@ def study(
         noise=tuple(noise),
         detectability=tuple(_detectability(transfer, noise, settings)),
     )
+
+
+def _within(hu_range: HURange, settings: PhysicsSettings, progress: Progress) -> PhysicsSettings:
+    """The settings with the contrasts that networks of this range see whole: others would be fainter than they say.
+
+    Raises:
+        DomainError: there are none.
+    """
+    seen = [c for c in settings.contrasts_hu if hu_range.low <= settings.ground_hu + c <= hu_range.high]
+    if not seen or not hu_range.low <= settings.ground_hu <= hu_range.high:
+        raise DomainError(f"no contrast of a phantom lies within {hu_range.low:g} … {hu_range.high:g} HU")
+    if lost := [f"{c:+g}" for c in settings.contrasts_hu if c not in seen]:
+        progress.note(f"warning: phantoms without discs of {', '.join(lost)} HU, which the models' range cuts off")
+    return replace(settings, contrasts_hu=tuple(seen))
 
 
 def conditions(degradation: Degradation, doses: tuple[float, ...] | None = None) -> tuple[DegradationParams, ...]:
