@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -127,6 +128,23 @@ def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
     assert strength_of(UpscaleOptions(sharpen=0.0)) == Strength(STRENGTHS["standard"].denoise, 0.0)
     with pytest.raises(UsageError, match="`denoise` must lie between 0 and 1"):
         UpscaleOptions(denoise=1.5)
+
+
+@pytest.mark.parametrize("strength", ["faithful", "standard", "strong"])
+def test_a_consistent_result_is_still_the_network_s(noisy: Path, tmp_path: Path, strength: str) -> None:
+    """Projected, interpolation is noisier than its source as well: nothing was left of the network at any strength."""
+    model = load_model(BUNDLED[CONDITIONAL].file)
+    share = run(noisy, tmp_path / "out", model, consistent=True, strength=strength)["network_share"]
+    assert cast("float", share) > 0.3
+
+
+def test_a_loud_network_is_limited_where_it_is_consistent_too(noisy: Path, tmp_path: Path, bilinear: Model) -> None:
+    loud = replace(bilinear, net=Louder(bilinear.net))
+    interpolated = run(noisy, tmp_path / "plain", bilinear, consistent=True)["before_after"]
+    tuned = run(noisy, tmp_path / "out", loud, consistent=True)
+    ratios = [cast("dict[str, float]", found)["noise_ratio"] for found in (interpolated, tuned["before_after"])]
+    assert 1 < ratios[0] <= ratios[1] * 1.001 <= 1.022 * ratios[0]
+    assert cast("float", tuned["network_share"]) < 1
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,8 @@ class Job:
         extra = "" if options.compress == "none" else f" {options.compress}"
         # Counted up as ALGORITHM is: what stands under a UID made before may be of several studies.
         extra += " anonymized 2" if options.anonymize else ""
+        # What was made before had nothing of the network in it.
+        extra += " consistent 2" if options.consistent and options.limit_noise else ""
         if self.reference is not None:  # whose UIDs do not tell one volume from another
             extra += f" of {self.series.identities[0]}"
             # What stands under a UID made before may have the orientation of the reference.

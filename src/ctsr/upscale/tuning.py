@@ -21,6 +21,8 @@ from ctsr.volume import VoxelsHU
 
 MOST_NOISE_RATIO = 1.0
 """Noise of a result over that of its source, with `limit_noise`."""
+MORE_NOISE = 0.02
+"""Share by which a network may be noisier than interpolation, where that is noisier than the source already."""
 REMEDIES = {
     "noise out/in": "; a larger `denoise` leaves less",
     "overshoot": "; a smaller `sharpen` leaves less",
@@ -204,7 +206,11 @@ class _Tried(NamedTuple):
 
 
 def _largest_quiet_share(tried: Sequence[_Tried], scale: int, pixel_spacing: tuple[float, float]) -> float:
-    """The most of the network that leaves the noise at `MOST_NOISE_RATIO`; 1 where noise cannot be measured."""
+    """The most of the network that leaves the noise at `MOST_NOISE_RATIO`; 1 where noise cannot be measured.
+
+    A consistent result gives the source's noise back, whatever made it: then interpolation, projected as well, sets the
+    measure, or nothing would ever be left of the network.
+    """
     sources = [slice_tried.pixels for slice_tried in tried]
     windows = homogeneous_windows(
         [pixels.hu for pixels in sources], pixel_spacing, [pixels.padding for pixels in sources]
@@ -212,9 +218,14 @@ def _largest_quiet_share(tried: Sequence[_Tried], scale: int, pixel_spacing: tup
     if windows is None:
         return 1.0
 
+    def ratio_at(share: float) -> float:
+        return noise_ratio([slice_tried.mixed(share) for slice_tried in tried], windows, scale) or 0.0
+
+    least = ratio_at(0.0)
+    most = MOST_NOISE_RATIO if least <= MOST_NOISE_RATIO else least * (1 + MORE_NOISE)
+
     def is_quiet(share: float) -> bool:
-        ratio = noise_ratio([slice_tried.mixed(share) for slice_tried in tried], windows, scale)
-        return ratio is None or ratio <= MOST_NOISE_RATIO
+        return ratio_at(share) <= most
 
     if is_quiet(1.0):
         return 1.0
