@@ -121,6 +121,8 @@ def test_a_bound_that_is_not_kept_says_what_to_do_where_the_model_can_be_told() 
     assert noisier.endswith("; a larger `denoise` leaves less")
     assert "`consistent`" in disagreeing
     assert not any("denoise" in line for line in replace(told, strength=None).warnings())
+    noisier, _ = replace(told, consistent=True).warnings()
+    assert noisier.endswith("; `consistent` gives the source's noise back")
 
 
 def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:

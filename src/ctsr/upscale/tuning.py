@@ -48,6 +48,8 @@ class Tuning:
     before_after: BeforeAfter
     bicubic: BeforeAfter
     """The same of bicubic interpolation."""
+    consistent: bool = False
+    """Whether the source's noise was given back."""
 
     def apply_to(self, resolver: SliceSuperResolver) -> SliceSuperResolver:
         """The super-resolver for the whole series."""
@@ -56,7 +58,9 @@ class Tuning:
     def warnings(self) -> list[str]:
         """A line for each bound that the result does not keep, and for the network's share."""
         broken = [checked for checked in check(self.before_after, self.bicubic) if not checked.kept]
-        remedies = {} if self.strength is None else REMEDIES
+        remedies = {} if self.strength is None else dict(REMEDIES)
+        if self.consistent:
+            remedies["noise out/in"] = "; `consistent` gives the source's noise back"
         lines = [checked.warning + remedies.get(checked.bound.name, "") for checked in broken]
         if self.network_share < 1:
             lines.append(
@@ -164,6 +168,7 @@ def tune(
         noise=noise,
         before_after=_compared(tried, share, resolver.scale, pixel_spacing),
         bicubic=measure_before_after(smooth, scale=resolver.scale, pixel_spacing=pixel_spacing),
+        consistent=options.consistent,
     )
 
 
