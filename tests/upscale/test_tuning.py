@@ -125,6 +125,19 @@ def test_a_bound_that_is_not_kept_says_what_to_do_where_the_model_can_be_told() 
     assert noisier.endswith("; `consistent` gives the source's noise back")
 
 
+def test_noise_that_cannot_be_measured_is_said_where_it_was_to_go(tmp_path: Path) -> None:
+    """Of lung alone, or of a body too small for a window, the model was told no noise without a word."""
+    save_series(tmp_path / "s", [np.full((64, 64), -850 + index, np.int16) for index in range(2)])
+    model, told = (
+        load_model(BUNDLED[CONDITIONAL].file),
+        "its noise cannot be measured (fewer than 8 windows of soft tissue",
+    )
+    for strength, is_said in (("standard", True), ("faithful", False)):
+        run(tmp_path / "s", tmp_path / strength, model, strength=strength, assume_hu=True)
+        warnings = json.loads((tmp_path / strength / "run.json").read_text())["warnings"]
+        assert any(line.startswith(told) for line in warnings) == is_said
+
+
 def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
     assert strength_of(UpscaleOptions(strength="strong", denoise=0.1)) == Strength(0.1, STRENGTHS["strong"].sharpen)
     assert strength_of(UpscaleOptions(sharpen=0.0)) == Strength(STRENGTHS["standard"].denoise, 0.0)

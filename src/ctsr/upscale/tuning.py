@@ -56,12 +56,16 @@ class Tuning:
         return replace(resolver, network_share=self.network_share)
 
     def warnings(self) -> list[str]:
-        """A line for each bound that the result does not keep, and for the network's share."""
+        """A line for each bound that is not kept, for noise that is not known, and for the network's share."""
         broken = [checked for checked in check(self.before_after, self.bicubic) if not checked.kept]
         remedies = {} if self.strength is None else dict(REMEDIES)
         if self.consistent:
             remedies["noise out/in"] = "; `consistent` gives the source's noise back"
         lines = [checked.warning + remedies.get(checked.bound.name, "") for checked in broken]
+        if self.strength is not None and self.strength.denoise > 0 and self.noise.sigma_hu is None:
+            lines.append(
+                f"its noise cannot be measured ({self.noise.reason}): the model is told of none and removes none"
+            )
         if self.network_share < 1:
             lines.append(
                 f"the model alone would be noisier than the source: {1 - self.network_share:.0%} interpolation is "
