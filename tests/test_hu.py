@@ -1,5 +1,7 @@
 """HU ranges and windows: there and back, clipping at their ends, and refusing what they cannot be."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,6 +64,9 @@ def test_an_unknown_preset_is_an_error_that_lists_them() -> None:
         preset("mediastinum")
 
 
-def test_a_window_without_width_is_refused() -> None:
-    with pytest.raises(DomainError, match="above 0 HU"):
-        Window(40, 0)
+@pytest.mark.parametrize(
+    ("center", "width"), [(40, 0), (40, math.inf), (40, math.nan), (math.nan, 400), (-math.inf, 1)]
+)
+def test_a_window_without_width_or_place_is_refused(center: float, width: float) -> None:
+    with pytest.raises(DomainError, match="above 0 HU and a centre, both finite"):
+        Window(center, width)

@@ -128,8 +128,10 @@ class Window:
     width: float
 
     def __post_init__(self) -> None:
-        if not self.width > 0:
-            raise DomainError(f"a window needs a width above 0 HU, got {self.width:g}")
+        if not (0 < self.width < math.inf and math.isfinite(self.center)):
+            raise DomainError(
+                f"a window needs a width above 0 HU and a centre, both finite, got {self.width:g} and {self.center:g}"
+            )
 
     @classmethod
     def from_range(cls, low: float, high: float) -> "Window":

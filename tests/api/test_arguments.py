@@ -150,6 +150,12 @@ def test_warnings_of_the_work_are_python_warnings_unless_progress_hears_them(tmp
     thick = Volume.from_array(np.stack([body(32, seed=i, smooth=1.5) for i in range(3)]), (20, 3, 3))
     assert any("was trained on" in line for line in heard(lambda: ctsr.upscale(thick, slice_spacing=1, engine="torch")))
     assert heard(lambda: ctsr.upscale(thick, slice_spacing=1, engine="torch", progress=SILENT)) == []
+    thick.hu[1, 15:18, 15:18] = 2500
+    for option in ({"slice_spacing": 10.0}, {"model": "ctsr-x2"}):
+        lines = heard(lambda option=option: ctsr.upscale(thick, engine="torch", **option))
+        assert any("1 slice with values above 2000 HU" in line for line in lines)
+    strong = heard(lambda: ctsr.upscale(thick, slice_spacing=10, strength="strong", consistent=True, engine="torch"))
+    assert any("`strength`, `consistent`: no effect without a model in plane" in line for line in strong)
     slices = save_series(tmp_path / "EXAMS" / "anna", [body(32, seed=i) for i in range(4)])
     slices[1].write_bytes(slices[1].read_bytes()[:-99])
     assert any("unreadable" in line for line in heard(lambda: ctsr.preprocess(slices[0].parents[1], tmp_path / "out")))

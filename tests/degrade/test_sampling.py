@@ -13,6 +13,7 @@ from ctsr.degrade import (
     Degradation,
     DegradationParams,
     DegradationSampler,
+    Sampling,
     antialiased_taps,
     blur_taps,
     degrade,
@@ -90,6 +91,12 @@ def test_det_slice_is_the_generator_seeded_with_seed_plus_index() -> None:
     )
     params = sampler.draw("P", "1.2", "s7", 7).params
     assert (params.blur_sigma, params.noise_sigma, params.dose) == (sigma, noise, dose)
+
+
+@pytest.mark.parametrize("sampling", ["volume", "slice", "det-slice"])
+def test_a_negative_seed_is_a_seed(sampling: Sampling) -> None:
+    drawn = [DegradationSampler(BLURNOISE, sampling, seed, "global").draw("P", "1.2", "s1", 1) for seed in (-5, -6)]
+    assert drawn[0] != drawn[1]
 
 
 def test_global_leaves_the_patient_out() -> None:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from ctsr.checkpoint import Model, load_model
 from ctsr.cli.main import main
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate import evaluation as curve_module
-from ctsr.evaluate.evaluation import Curve, evaluate, evaluate_curve
+from ctsr.evaluate.evaluation import Curve, Evaluation, evaluate, evaluate_curve
 from ctsr.evaluate.methods import MODEL, ModelUnderTest
 from tests.made.listener import Listener
 from tests.made.model import save_model
@@ -80,6 +82,44 @@ def test_a_curve_that_was_cut_off_is_continued(
     again = drawn(first, subject, options, 0, 0.25, 1, listener=listener)
     assert [note for note in listener.notes if note.startswith("alpha")] == ["alpha 0.25", "alpha 1"]
     assert [point.psnr_db for point in again.points] == [point.psnr_db for point in whole]
+
+
+def test_a_curve_is_not_continued_on_another_engine(
+    first: Model, subject: ModelUnderTest, options: EvaluateOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first points were one engine's and its last ones another's."""
+    with monkeypatch.context() as patch:
+        patch.setattr(curve_module, "_curve_figure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            drawn(first, subject, options, 0, 1)
+    listener = Listener()
+    drawn(first, subject, replace(options, engine="auto"), 0, 1, listener=listener)
+    assert [note for note in listener.notes if note.startswith("alpha")] == ["alpha 0", "alpha 1"]
+    again = Listener()
+    drawn(first, subject, options, 0, 1, listener=again)
+    assert [note for note in again.notes if note.startswith("alpha")] == []
+
+
+def test_points_that_lack_slices_are_computed_again(
+    first: Model, subject: ModelUnderTest, options: EvaluateOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Means over other slices stayed in the curve, and an evaluation says that the same command tries again."""
+
+    def failed(*args: Any, **keywords: Any) -> Evaluation:
+        return replace(evaluate(*args, **keywords), failures=("dora: 1 slices not measured",))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(curve_module, "evaluate", failed)
+        assert drawn(first, subject, options, 0, 1).failures == ("dora: 1 slices not measured",)
+    listener = Listener()
+    again = drawn(first, subject, options, 0, 1, listener=listener)
+    assert [note for note in listener.notes if note.startswith("alpha")] == ["alpha 0", "alpha 1"]
+    assert again.failures == ()
+    assert len(list(options.output_dir.iterdir())) == 1
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_with_weights_at_hand_lpips_is_computed(

@@ -16,6 +16,7 @@ from ctsr.evaluate.evaluation import Evaluation, evaluate
 from ctsr.evaluate.methods import BICUBIC, LINEAR, ModelUnderTest
 from ctsr.evaluate.output_folder import read_rows
 from ctsr.reporting import SILENT
+from tests.made.exams import save_patients
 
 BLUR = Degradation("blur", blur_sigma_range=(0.9, 0.9))
 
@@ -66,6 +67,17 @@ def test_it_has_seen_training_patients_alone(run, monkeypatch: pytest.MonkeyPatc
     assert seen == {"cleo"}
     with pytest.raises(UsageError, match="has none that is not evaluated"):
         run(split="train")
+
+
+def test_it_has_not_seen_the_patients_of_the_evaluation_under_another_folder(run, tmp_path: Path) -> None:
+    """`fred` is a folder of the test part and `anna` one of the train part, and both are one person."""
+    root = save_patients(tmp_path / "exams", slices=2, size=45)
+    for path in (root / "anna").rglob("IM*"):
+        ds = pydicom.dcmread(path)
+        ds.PatientID = "PID fred"
+        ds.save_as(path)
+    found = summary_of(run(root=(root,), allow_train_patients=True))["linear_filter"]
+    assert found["patients"] == ["bert", "cleo"]
 
 
 def test_the_weights_belong_to_the_degradation_of_the_run_and_are_recorded(run) -> None:

@@ -103,6 +103,49 @@ def test_pixels_that_are_not_square_are_left_out_of_the_studies_with_a_warning(r
     assert "0.5 mm × 1 mm" in strata["globalHU_-1000_2000"]["strata"]["pixel spacing"]
 
 
+def flat_pixels(place: Path) -> Path:
+    """Patients none of whom has square pixels."""
+    for path in save_patients(place, slices=2, size=40).rglob("IM*"):
+        ds = pydicom.dcmread(path)
+        ds.PixelSpacing = [0.5, 1.0]
+        ds.save_as(path)
+    return place
+
+
+def test_a_study_without_anything_to_study_costs_no_number(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was a traceback after all slices, without tables, summary and report."""
+    root = flat_pixels(tmp_path / "exams")
+    found = run(root=(root,), physics=True, hallucination=True, metrics=("MAE",), no_plots=True)
+    assert found.undone == tuple(f"{name}: no series has square pixels" for name in ("physics", "hallucination"))
+    summary = json.loads((found.folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["patient_level_aggregate"][BICUBIC]["MAE"]["n"] == 1
+    assert summary["failures"] == list(found.undone)
+    assert "physics: no series has square pixels" in page_of(found)
+    show(Console(), found)
+    assert "physics: no series has square pixels" in capsys.readouterr().err
+
+
+def test_a_plot_that_fails_costs_no_number_and_stale_ones_are_not_shown(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(metrics=("MAE",))
+    assert page_of(whole).count("data:image/png") > 5
+
+    def fail(*_: object) -> None:
+        raise ValueError("no such colour")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ctsr.evaluate.evaluation.example_figure", fail)
+        found = run(metrics=("MSE",))
+    assert found.undone == ("plots: no such colour",)
+    assert "MSE" in page_of(found)
+    assert (found.folder / "plots" / "bar.png").is_file()
+    again = run(metrics=("MSE",), no_plots=True)  # continues it, and shows nothing of before
+    assert again.folder == found.folder
+    assert again.undone == ()
+    assert "data:image/png" not in page_of(again)
+
+
 def test_long_and_foreign_names_are_drawn_without_a_warning(
     run, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:

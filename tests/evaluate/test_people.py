@@ -1,18 +1,24 @@
 """Statistics over patients are over people: several folders of one of them count once, slices are compared in pairs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, BILINEAR, MODEL, ModelUnderTest
+from ctsr.evaluate.plan import plan_evaluation
 from ctsr.evaluate.planes import ThroughPlanePlan
 from ctsr.evaluate.statistics import by_method, compare, patient_level, uneven
+from ctsr.evaluate.summary import ResultTables
 from ctsr.files import write_json
+from ctsr.metrics import MetricValue
 from ctsr.metrics.perceptual import PerceptualMetrics
+from ctsr.reporting import SILENT
 from tests.evaluate.made import rows
 from tests.made.exams import NAMES, only_series, save_patient
 
@@ -105,3 +111,19 @@ def test_means_over_different_slices_are_said() -> None:
     assert f"({BILINEAR} 4, {BICUBIC} 2, {MODEL} 4)" in line
     assert not [line for line in lines if line.startswith("LPIPS")]  # computed by none
     assert uneven(by_method(rows(value, {"anna1": 2, "bert": 1}))) == []
+
+
+def test_means_over_different_slices_are_said_of_every_window(
+    root: Path, store: Path, subject: ModelUnderTest, tmp_path: Path
+) -> None:
+    settings = EvaluateOptions(
+        root=(root,), store=store, output_dir=tmp_path / "e", windows=("global", "brain"), metrics=("PSNR",)
+    )
+    plan = plan_evaluation([subject], subject.degradation, settings, SILENT)
+    made = rows(lambda _p, i, m: None if i == 1 and m == BICUBIC else 30.0, {"dora": 3})
+    shown = [replace(row, slice=planned.ref) for row, planned in zip(made, np.repeat(plan.slices[:3], 3), strict=True)]
+    whole = [replace(row, metrics={"PSNR": MetricValue(30.0)}) for row in shown]
+    brain = [replace(row, metrics={"PSNR": row.metrics["PSNR"]}, window="preset-brain") for row in shown]
+    (line,) = ResultTables.of(plan, [*whole, *brain]).cautions
+    assert line.startswith("In brain, C 40 W 80 HU, PSNR has values on different numbers of slices")
+    assert f"{BICUBIC} 2" in line

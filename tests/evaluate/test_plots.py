@@ -45,6 +45,15 @@ def test_every_plot_names_its_window(figure) -> None:
     assert "globalHU_-1000_2000" in figure(made(), "model best, globalHU_-1000_2000").get_suptitle()
 
 
+def test_a_plot_of_some_series_says_so() -> None:
+    def head(patients: int) -> str:
+        found = rows(lambda *_: 30.0, {f"p{number}": 1 for number in range(patients)})
+        return position_figure(found, "val").get_suptitle().partition("\n")[0]
+
+    assert head(12) == "PSNR along the patient"
+    assert head(15) == "PSNR along the patient, the first 12 of 15 series"
+
+
 def test_a_diamond_is_the_mean_over_patients_and_says_it() -> None:
     axes = means_figure(made(), "").axes[0]
     (large,) = (line for line in axes.lines if line.get_marker() == "D" and line.get_ydata()[0] == 2)

@@ -113,6 +113,7 @@ def test_one_table_a_mask_has_a_group_of_columns_for_each_window(page: str) -> N
     texts = ["HU −1000 … 2000", "soft tissue, C 40 W 400 HU", "HU, clipped to the model&#39;s range"]
     assert [text for _, text in groups] == texts * 2, "the whole image, and the body"
     assert "Means over the body only" in result
+    assert re.search(r"Of the body, SSIM[^.]* are of the smallest rectangle that holds it\.", result)
     for table in re.findall(r"<table class=\"wide\">.*?</table>", result, re.DOTALL):
         widths = [int(width) for width in re.findall(r'colspan="(\d+)"', table)]
         heads, *methods = table.split("<tr")[2:]

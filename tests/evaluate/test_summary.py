@@ -57,6 +57,13 @@ def test_every_number_says_its_domain_window_and_data_range() -> None:
     assert said["PSNR"]["domain"] == "[0, 1] from -1000 … 2000 HU"
     assert (said["PSNR"]["window"], said["PSNR"]["data_range"]) == ("globalHU_-1000_2000", 1.0)
     assert said["BIAS_HU_fat"]["mask"] == "fat of the reference, without its rim"
+    body = metric_definitions(NAMES, replace(GLOBAL, mask="body"), DEFAULT_RANGE)
+    assert [body[name]["mask"] for name in ("PSNR", "MAE_HU", "BIAS_HU_fat")] == [
+        "body",
+        "body",
+        said["BIAS_HU_fat"]["mask"],
+    ]
+    assert {body[name]["mask"] for name in ("SSIM", "LPIPS", "NIQE")} == {"the smallest rectangle that holds the body"}
     assert (said["MAE_HU"]["unit"], said["MAE_HU"]["data_range"]) == ("HU", 3000.0)
 
 

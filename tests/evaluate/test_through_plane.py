@@ -202,6 +202,23 @@ def test_tables_page_and_strips_are_written(tmp_path: Path, tested: ModelUnderTe
     assert widths["Interpolation (Linear)"] == pytest.approx(3, abs=0.6)
 
 
+def test_what_stands_beside_the_numbers_costs_none_of_them(
+    tmp_path: Path, tested: ModelUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("too small")
+
+    monkeypatch.setattr("ctsr.evaluate.planes.slice_sensitivity", fail)
+    monkeypatch.setattr("ctsr.evaluate.through_plane.slices_figure", fail)
+    heard = Listener()
+    root = save_thin(tmp_path / "exams", "bert")
+    result = evaluate_through_plane([tested], options(root, physics=True, no_plots=False), heard)
+    assert len(result.rows) == 9 * 4
+    said = [note for note in heard.notes if "too small" in note]
+    assert [note.partition(": no ")[2] for note in said] == ["physics and lesions: too small", "picture: too small"]
+    assert (result.folder / "report.html").is_file()
+
+
 def in_one_go_and_interrupted(place: Path, tested: ModelUnderTest) -> tuple[ThroughPlaneResult, EvaluateOptions]:
     """An evaluation, and the options of the same one that was interrupted at its last case."""
     root = save_thin(save_thin(place / "exams", "bert"), "cleopatra")

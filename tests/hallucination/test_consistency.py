@@ -1,12 +1,15 @@
 """SR degraded again against LR: known residuals."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from ctsr.degrade import DegradationParams, degrade_hu
+from ctsr.degrade.degradation import NoiseModel
+from ctsr.degrade.noise import correlated_normal
 from ctsr.errors import DomainError
 from ctsr.hallucination import consistency, residual_hu
 from ctsr.hu import DEFAULT_RANGE
@@ -65,6 +68,30 @@ def test_an_uninvented_slice_leaves_the_noise_of_lr() -> None:
     assert found.worst_patch is not None
     assert found.worst_patch.in_noise is not None
     assert abs(found.worst_patch.in_noise) < 4
+
+
+@pytest.mark.parametrize("cutoff", [0.5, 1.0, 1.5])
+def test_a_patch_is_compared_with_what_noise_of_its_correlation_leaves_in_a_mean(cutoff: float) -> None:
+    """Correlated noise averages out more slowly than white noise, or faster: it was taken for white."""
+    params = replace(NOISE, noise_model="correlated", noise_cutoff=cutoff)
+    field = correlated_normal(11, (1024, 1024), cutoff=cutoff)
+    of_means = field.reshape(64, 16, 64, 16).mean(axis=(1, 3)).std()
+    tissue = np.full((512, 512), 40.0)
+    worst = consistency(tissue, degrade_hu(tissue, params, 5, **OF), params, **OF).worst_patch
+    assert worst is not None
+    assert worst.in_noise is not None
+    assert worst.mean_hu / worst.in_noise == pytest.approx(SIGMA * of_means, rel=0.04)
+    assert 2 < abs(worst.in_noise) < 4.5
+
+
+@pytest.mark.parametrize("model", ["projection", "exam"])
+def test_noise_that_differs_from_place_to_place_measures_no_patch(model: NoiseModel) -> None:
+    params = replace(NOISE, noise_model=model)
+    tissue = np.full((64, 64), 40.0)
+    worst = consistency(tissue, degrade_hu(tissue, BLUR, 0, **OF) + 5.0, params, **OF).worst_patch
+    assert worst is not None
+    assert worst.in_noise is None
+    assert worst.mean_hu == pytest.approx(-5, abs=0.01)
 
 
 def test_the_level_is_that_of_unclipped_noise_where_nothing_is_clipped() -> None:

@@ -10,7 +10,7 @@ from ctsr.degrade import Degradation, DegradationParams
 from ctsr.errors import DomainError
 from ctsr.hallucination import Lesion, LesionSpec, LesionTrial, contrast_of, insert, lesion_images, lesion_table
 from ctsr.hallucination import lesion_trials as trials_of
-from ctsr.hu import DEFAULT_RANGE, FloatArray
+from ctsr.hu import DEFAULT_RANGE, FloatArray, HURange
 from ctsr.infer import SuperResolver, by_interpolation
 from ctsr.physics import soft_disc
 from tests.made.slices import body, pair_of
@@ -90,6 +90,16 @@ def test_the_lesion_is_all_that_changes_in_lr() -> None:
     assert change[center] == pytest.approx(50, rel=0.1)
     change[center[0] - 6 : center[0] + 7, center[1] - 6 : center[1] + 7] = 0
     assert change.max() == 0, "the noise is another one"
+
+
+@pytest.mark.parametrize(("lung", "contrast", "is_tried"), [(-975, -100, False), (-975, 100, True), (-850, -100, True)])
+def test_a_lesion_that_the_range_cuts_off_is_none_of_its_contrast(lung: float, contrast: float, is_tried: bool) -> None:
+    """Lung of −975 HU less 100 is air of −1000: its 25 HU counted as 100, and a range that ends there divided by 0."""
+    pair = pair_of(np.full((256, 256), lung, np.float32), QUIET)
+    lesion = Lesion(128.3, 127.8, 8.0, contrast, "lung")
+    assert bool(trials_of("one", pair, [lesion], {"bicubic": bicubic}, **HOW)) == is_tried
+    above = HOW | {"hu_range": HURange(-700, 2000)}
+    assert trials_of("one", pair, [lesion], {"bicubic": bicubic}, **above) == []
 
 
 def test_a_lesion_near_the_border_is_seen_at_its_place() -> None:

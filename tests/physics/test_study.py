@@ -12,10 +12,19 @@ from scipy import ndimage
 
 from ctsr.degrade import Degradation
 from ctsr.errors import DomainError
-from ctsr.hu import DEFAULT_RANGE, PRESETS, FloatArray
+from ctsr.hu import DEFAULT_RANGE, PRESETS, FloatArray, HURange
 from ctsr.infer import SuperResolver, by_interpolation, by_network
 from ctsr.models import Architecture, build
-from ctsr.physics import NoiseSlice, PhysicsSettings, PhysicsStudy, TransferAt, conditions, noise_study, study
+from ctsr.physics import (
+    NoiseSlice,
+    PhysicsSettings,
+    PhysicsStudy,
+    TransferAt,
+    conditions,
+    noise_study,
+    phantoms_text,
+    study,
+)
 from ctsr.physics.figures import (
     detectability_figure,
     noise_figure,
@@ -23,6 +32,7 @@ from ctsr.physics.figures import (
     regions_figure,
     transfer_figure,
 )
+from tests.made.listener import Listener
 from tests.made.slices import body
 
 PIXEL = 0.8
@@ -51,6 +61,58 @@ def along_one_axis(frequency: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
     # Two HR pixels become one (½, ½), which goes to HR pixels at ±½ and ±1½ of it with weights ¾ and ¼.
     enlarging = 0.75 * np.cos(np.pi * frequency) + 0.25 * np.cos(3 * np.pi * frequency)
     return blur * np.cos(np.pi * frequency) * enlarging
+
+
+def test_phantoms_are_degraded_as_the_slices_of_the_evaluation_are() -> None:
+    """They were sampled between two pixels and got white noise, whatever the options said."""
+    coarse = by_interpolation("bilinear", 4, DEFAULT_RANGE)
+    widths: dict[str, float] = {}
+    for kind in ("bilinear", "area"):
+        ranges = Degradation(mode="clean", scale=4, downsampling=(kind,))
+        found = run({"bilinear": coarse}, ranges, settings=dataclasses.replace(FEW, contrasts_hu=(100.0,)))
+        width = found.transfer[0].transfer.mtf50_per_mm
+        assert width is not None
+        widths[kind] = width
+    # Half of the weight goes ±1½ pixels away: cos πf becomes (cos πf + cos 3πf) / 2.
+    assert 0.8 < widths["area"] / widths["bilinear"] < 0.95
+
+    powers: dict[str, npt.NDArray[np.float64]] = {}
+    for model in ("white", "correlated"):
+        ranges = Degradation(noise_model=(model,), noise_cutoff_range=(1.0, 1.0), dose_factor_range=(0.25, 0.25))
+        found = run({"bilinear": bilinear}, ranges, settings=dataclasses.replace(FEW, contrasts_hu=(100.0,)))
+        powers[model] = np.array(found.noise[0].spectrum.power_hu2_mm2)
+    ratio = powers["correlated"] / powers["white"]
+    # White noise is even; that of CT, of the same variance, ends at LR's Nyquist frequency: what it has lies below.
+    lr_nyquist = len(ratio) // 2
+    assert ratio[lr_nyquist // 3] > 2
+    assert ratio[lr_nyquist - 1] < 0.3
+
+
+def test_a_contrast_that_the_range_cuts_off_is_left_out() -> None:
+    """A disc of 1000 HU was measured as one of 400, and called 1000."""
+    heard = Listener()
+    narrow = HURange(-500, 400)
+    net = by_interpolation("bilinear", 2, narrow)
+    settings = dataclasses.replace(FEW, contrasts_hu=(-1000.0, 100.0, 1000.0))
+    found = study({"bilinear": net}, QUIET, narrow, PIXEL, settings=settings, progress=heard)
+    assert found.settings.contrasts_hu == (100.0,)
+    assert {one.contrast_hu for one in found.transfer} == {100.0}
+    assert any("without discs of -1000, +1000 HU" in note for note in heard.notes)
+    with pytest.raises(DomainError, match="no contrast of a phantom lies within 200 … 400 HU"):
+        study({"bilinear": net}, QUIET, HURange(200, 400), PIXEL, settings=settings)
+
+
+def test_what_phantoms_have_and_slices_may_have_instead_is_said() -> None:
+    mixed = Degradation(scale=4, downsampling=("area", "bilinear"), noise_model=("exam", "correlated", "white"))
+    assert phantoms_text(mixed) == (
+        "Phantoms have a blur of σ 1.2 HR pixels, area downsampling, correlated noise of σ 0.002 in [-1, 1] "
+        "at full dose up to 1 of LR's Nyquist frequency; slices of this evaluation may have bilinear downsampling "
+        "and exam noise and white noise instead."
+    )
+    (quiet,) = conditions(Degradation(mode="clean", downsampling=("area",)))
+    assert (quiet.downsampling, quiet.has_noise) == ("area", False)
+    assert phantoms_text(Degradation(mode="clean")) == "Phantoms have bilinear downsampling."
+    assert conditions(Degradation(noise_model=("projection",)))[0].noise_model == "white"
 
 
 def test_a_linear_chain_has_the_transfer_that_its_weights_say() -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from ctsr.exams import read_slice, scan
-from ctsr.quality.sharpness import TEN_TO_NINETY, edge_points, measure_sharpness
+from ctsr.quality.sharpness import REACH, TEN_TO_NINETY, edge_points, measure_sharpness
 from tests.quality.images import blurred_discs, ct_noise
 
 
@@ -52,6 +52,18 @@ def test_the_rim_of_padding_is_no_edge() -> None:
     image[padding] = -1000
     assert not len(edge_points(image, padding))
     assert len(edge_points(image))
+
+
+@pytest.mark.parametrize("finer", [1, 2])
+def test_no_pixel_of_padding_is_in_a_fit(finer: int) -> None:
+    """Along the diagonals, too, where the rim of a circle was nearer than a fit reaches."""
+    image = np.random.default_rng(0).normal(0, 200, (192, 192)).astype(np.float32)
+    rows, columns = np.indices(image.shape)
+    padding = np.hypot(rows - 95.5, columns - 95.5) > 80
+    points = edge_points(image, padding, finer=finer)
+    away = ndimage.distance_transform_edt(~padding)
+    assert len(points) > 50
+    assert away[points[:, 0], points[:, 1]].min() > finer * REACH + 0.5
 
 
 def test_a_real_series_blurred_by_a_known_amount_shows_it(real_ct: Path) -> None:

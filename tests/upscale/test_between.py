@@ -105,6 +105,18 @@ def test_isotropic_resamples_in_plane_too(series: Path, tmp_path: Path, between:
     assert after.slice_step == pytest.approx(1.4)
 
 
+@pytest.mark.parametrize("in_plane", [False, True])
+def test_implants_are_said_to_be_interpolated(in_plane: bool, tmp_path: Path, between: Model, bilinear: Model) -> None:
+    images = [body(40, seed=i, smooth=1.5, texture=60) for i in range(8)]
+    for image in images[2:5]:
+        image[18:22, 18:22] = 2900
+    save_series(tmp_path / "s", images, step=4.0, SliceThickness=5)
+    report = run(tmp_path / "s", tmp_path / "out", between, bilinear if in_plane else None, slice_spacing=2.0)
+    said = [line for line in report.outcomes[0].warnings if "above" in line]
+    assert said == ["3 slices with values above 2000 HU: interpolated there"]
+    assert said[0] in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+
+
 def test_nifti_comes_out_on_the_thin_grid(series: Path, tmp_path: Path, between: Model) -> None:
     run(series, tmp_path / "thin.nii.gz", between, format="nifti")
     image = cast("Nifti1Image", nib.load(tmp_path / "thin.nii.gz"))

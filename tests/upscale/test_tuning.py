@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -121,6 +122,21 @@ def test_a_bound_that_is_not_kept_says_what_to_do_where_the_model_can_be_told() 
     assert noisier.endswith("; a larger `denoise` leaves less")
     assert "`consistent`" in disagreeing
     assert not any("denoise" in line for line in replace(told, strength=None).warnings())
+    noisier, _ = replace(told, consistent=True).warnings()
+    assert noisier.endswith("; `consistent` gives the source's noise back")
+
+
+def test_noise_that_cannot_be_measured_is_said_where_it_was_to_go(tmp_path: Path) -> None:
+    """Of lung alone, or of a body too small for a window, the model was told no noise without a word."""
+    save_series(tmp_path / "s", [np.full((64, 64), -850 + index, np.int16) for index in range(2)])
+    model, told = (
+        load_model(BUNDLED[CONDITIONAL].file),
+        "its noise cannot be measured (fewer than 8 windows of soft tissue",
+    )
+    for strength, is_said in (("standard", True), ("faithful", False)):
+        run(tmp_path / "s", tmp_path / strength, model, strength=strength, assume_hu=True)
+        warnings = json.loads((tmp_path / strength / "run.json").read_text())["warnings"]
+        assert any(line.startswith(told) for line in warnings) == is_said
 
 
 def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
@@ -128,6 +144,23 @@ def test_denoise_and_sharpen_take_the_place_of_the_strengths() -> None:
     assert strength_of(UpscaleOptions(sharpen=0.0)) == Strength(STRENGTHS["standard"].denoise, 0.0)
     with pytest.raises(UsageError, match="`denoise` must lie between 0 and 1"):
         UpscaleOptions(denoise=1.5)
+
+
+@pytest.mark.parametrize("strength", ["faithful", "standard", "strong"])
+def test_a_consistent_result_is_still_the_network_s(noisy: Path, tmp_path: Path, strength: str) -> None:
+    """Projected, interpolation is noisier than its source as well: nothing was left of the network at any strength."""
+    model = load_model(BUNDLED[CONDITIONAL].file)
+    share = run(noisy, tmp_path / "out", model, consistent=True, strength=strength)["network_share"]
+    assert cast("float", share) > 0.3
+
+
+def test_a_loud_network_is_limited_where_it_is_consistent_too(noisy: Path, tmp_path: Path, bilinear: Model) -> None:
+    loud = replace(bilinear, net=Louder(bilinear.net))
+    interpolated = run(noisy, tmp_path / "plain", bilinear, consistent=True)["before_after"]
+    tuned = run(noisy, tmp_path / "out", loud, consistent=True)
+    ratios = [cast("dict[str, float]", found)["noise_ratio"] for found in (interpolated, tuned["before_after"])]
+    assert 1 < ratios[0] <= ratios[1] * 1.001 <= 1.022 * ratios[0]
+    assert cast("float", tuned["network_share"]) < 1
 
 
 @pytest.mark.parametrize(
@@ -151,6 +184,9 @@ def test_between_slices_only_denoise_is_heard() -> None:
     strong = UpscaleOptions(slice_spacing=1.0, strength="strong", denoise=0.5)
     assert unheard(strong, conditional=None) == ["`strength`: no effect without a model in plane"]
     assert unheard(strong, conditional=True) == []
+    kept = UpscaleOptions(slice_spacing=1.0, consistent=True, limit_noise=False)
+    assert unheard(kept, conditional=None) == ["`limit_noise`, `consistent`: no effect without a model in plane"]
+    assert unheard(kept, conditional=True) == unheard(kept, conditional=False) == []
 
 
 @pytest.mark.parametrize("conditional", [True, False])

@@ -14,6 +14,7 @@ from ctsr.degrade import Degradation, DegradationSampler
 from ctsr.degrade.degradation import Mode
 from ctsr.errors import DomainError, UsageError
 from ctsr.hu import DEFAULT_RANGE, HURange
+from ctsr.infer import EngineRequest
 from ctsr.infer.conditions import StrengthName
 from ctsr.infer.engine import EngineName, Precision
 from ctsr.padding import SlicePixels, plane_of, slice_of
@@ -21,10 +22,11 @@ from ctsr.preprocess import PreprocessReport
 from ctsr.preprocess import preprocess as preprocess_folder
 from ctsr.reporting import Progress
 from ctsr.upscale import UpscaleOptions
-from ctsr.upscale.between import pick_models, slices_between, upscale_volume, volume_of
+from ctsr.upscale.between import Models, pick_models, slices_between, upscale_volume, volume_of
 from ctsr.upscale.plan import ModelName
 from ctsr.upscale.run import Report as UpscaleReport
 from ctsr.upscale.run import upscale as upscale_folder
+from ctsr.upscale.tuning import unheard
 from ctsr.volume import Plane, Volume, VoxelsHU, at_spacing, resample
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -192,14 +194,23 @@ def upscale(
     image = given(source, spacing, needs_spacing=True)
     if out is not None:
         raise UsageError("`out` goes with a folder as `source`; write the result of a volume with ctsr.write_series")
-    volume = image.volume
-    if not models.model.architecture.is_through_plane:
+    return image.like(_upscaled(image.volume, models, asked, options, progress))
+
+
+def _upscaled(
+    volume: Volume, models: Models, asked: EngineRequest, options: UpscaleOptions, progress: Progress
+) -> Volume:
+    architecture = models.model.architecture
+    conditional = None if architecture.is_through_plane else architecture.conditional
+    for line in unheard(options, conditional=conditional):
+        progress.note(f"warning: {line}")
+    if not architecture.is_through_plane:
         volume = upscale_volume(volume, models.model, open_for(models.model, asked), options, progress).volume
     elif options.wanted_pixel_spacing is not None:
         volume = preprocess(volume, target_spacing=options.wanted_pixel_spacing)
     if models.between is not None:
         volume = slices_between(volume, models.between, open_for(models.between, asked), options, progress)
-    return image.like(replace(volume, made_by=ModelName.of(models.model).label))
+    return replace(volume, made_by=ModelName.of(models.model).label)
 
 
 @overload

@@ -297,6 +297,12 @@ def _has_ma(metrics: Sequence[str]) -> bool:
     return "MA" in choose_metrics(metrics)
 
 
+def _has_global(values: Values) -> bool:
+    """Whether some window of an evaluation is the whole of `hu_clip`."""
+    asked = [values[name] for name in ("preset", "window_center", "window_width")]
+    return "global" in values["windows"] or not (values["windows"] or any(value is not None for value in asked))
+
+
 @dataclass(frozen=True)
 class Rule:
     """When some flags have no effect."""
@@ -324,6 +330,11 @@ DEGRADATION = (
     ),
 )
 """Where the mode is typed; where it is a checkpoint's, nothing is known yet."""
+IN_PLANE_ONLY = (
+    *("conditions", "baselines", "max_slices_per_patient", "slice_sampling", "ma_every", "degradation_sampling"),
+    *("deg_seed_mode", "flat_names", "workers", "store", "study_slices"),
+)
+"""Flags of `evaluate` that are about slices made coarse within themselves."""
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "upscale": (
         Rule(("settle",), "without --watch", lambda values: not values["watch"]),
@@ -379,8 +390,22 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule(
             ("thickness", "distance", "planes"), "without --through_plane", lambda values: not values["through_plane"]
         ),
+        Rule(IN_PLANE_ONLY, "with --through_plane", lambda values: values["through_plane"]),
+        Rule(
+            ("study_slices",),
+            "without --physics or --hallucination",
+            lambda values: not (values["through_plane"] or values["physics"] or values["hallucination"]),
+        ),
+        Rule(
+            ("slice_sampling",),
+            "without --max_slices_per_patient",
+            lambda values: not values["through_plane"] and values["max_slices_per_patient"] is None,
+        ),
+        Rule(("split",), "without --split_json", lambda values: values["through_plane"] and not values["split_json"]),
+        Rule(("hu_clip",), "beside a window that is not global", lambda values: not _has_global(values)),
         Rule(("ma_every",), "without --metrics PI or MA", lambda values: not _has_ma(values["metrics"])),
     ),
+    "physics": (Rule(("center",), "with --kind rods or edge", lambda values: values["kind"] in {"rods", "edge"}),),
     "view": DEGRADATION,
 }
 """Of each command; what contradicts itself is an error where the options are checked."""

@@ -53,7 +53,7 @@ class Physics(HUOptions):
     kind: Literal["wire", "rods", "edge"] | None = None
     """What to measure resolution with; left out, a wire where there is one, else rods, else the sharpest edges."""
     center: tuple[float, float] | None = None
-    """Row and column of the wire in pixels; looked for when left out."""
+    """Row and column of the wire in pixels, within a millimetre; looked for when left out."""
     slices: tuple[int, int] | None = None
     """First slice and the one after the last, from 0; five spread over the series when left out."""
     model_path: str | None = None
@@ -74,15 +74,17 @@ class Physics(HUOptions):
         if self.out_dir is not None:
             check_apart(series.path, self.out_dir)
         pixels = [read_slice(series, index, assume_hu=self.assume_hu) for index in self._indices(series)]
-        images = [found.hu for found in pixels]
-        measured = {"as it is": measure_scan(images, series.pixel_spacing, kind=self.kind, center=self.center)}
+        images, paddings = [found.hu for found in pixels], [found.padding for found in pixels]
+        found = measure_scan(images, series.pixel_spacing, paddings, kind=self.kind, center=self.center)
+        measured = {"as it is": found}
         spacing = {"as it is": series.pixel_spacing[0]}
         if self.model_path is not None:
             kind = measured["as it is"].kind
             for name, (scale, results) in _enlarged(pixels, series.pixel_spacing, self.model_path, console).items():
                 finer = series.pixel_spacing[0] / scale, series.pixel_spacing[1] / scale
                 center = self.center and (scale * (self.center[0] + 0.5) - 0.5, scale * (self.center[1] + 0.5) - 0.5)
-                measured[name] = measure_scan(results, finer, kind=kind, center=center)
+                masks = [mask if mask is None else mask.repeat(scale, 0).repeat(scale, 1) for mask in paddings]
+                measured[name] = measure_scan(results, finer, masks, kind=kind, center=center, finer=scale)
                 spacing[name] = finer[0]
         rows = [row for name, found in measured.items() for row in _rows(name, spacing[name], found)]
         console.table(f"{series.patient_id}: {len(images)} slices", COLUMNS, rows)

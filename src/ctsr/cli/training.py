@@ -167,7 +167,7 @@ class Evaluate:
         int8 = Int8Network(SyntheticSlices())
         evaluation = evaluate(models, degradation, self.options, int8=int8, workers=workers, progress=console)
         show(console, evaluation)
-        return int(bool(evaluation.failures))
+        return int(bool(evaluation.failures or evaluation.undone))
 
     def _curve(self, models: "Sequence[ModelUnderTest]", workers: "WorkerPool | None", console: Console) -> int:
         from ctsr.checkpoint import load_model, resolve_model
@@ -244,7 +244,7 @@ def show(console: Console, evaluation: "Evaluation") -> None:
     console.table(title, ("Method", *headings), _cells(evaluation, names))
     if others := evaluation.domains[1:]:
         console.print(f"Other windows and masks are in the files: {', '.join(domain.tag for domain in others)}")
-    for failure in evaluation.failures:
+    for failure in (*evaluation.failures, *evaluation.undone):
         console.error(failure)
     if evaluation.failures:
         failed = counted(len(evaluation.failures), "patient or series", "patients or series")

@@ -319,7 +319,8 @@ class DegradationSampler:
             case "slice":
                 return rng_from(seed, "slice", slice_identity)
             case "det-slice":
-                return np.random.default_rng(seed + slice_index)
+                # A negative seed is as good a name as any, and no generator takes one.
+                return np.random.default_rng((seed + slice_index) % 2**64)
 
 
 def _span(bounds: Range) -> str:

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,15 @@ from ctsr.evaluate.output_folder import OutputFolder, Row, on_domain, output_fol
 from ctsr.evaluate.plan import EvaluationPlan, plan_evaluation, with_engine
 from ctsr.evaluate.plots import example_figure, write_plots
 from ctsr.evaluate.report import Section, write_report
-from ctsr.evaluate.runner import WorkerPool, evaluate_slices
+from ctsr.evaluate.runner import FAILURES, WorkerPool, evaluate_slices
 from ctsr.evaluate.slice_metrics import Domain
-from ctsr.evaluate.statistics import Table, uneven
+from ctsr.evaluate.statistics import Table
 from ctsr.evaluate.summary import ResultTables, summary_document
 from ctsr.figures import ACCENT, COLORS, INK, calm, new_figure, save_figure
 from ctsr.files import write_atomically, write_json
 from ctsr.hashing import digest
 from ctsr.infer import Int8Support
-from ctsr.reporting import SILENT, Progress, safe_name
+from ctsr.reporting import SILENT, Progress, one_line, safe_name
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Evaluation:
     """What PI is computed from: `ma+niqe`, `niqe`, or None where it was not computed."""
     failures: tuple[str, ...]
     """A line for each patient or series that could not be used, wholly or in part."""
+    undone: tuple[str, ...] = ()
+    """A line for each study, and for plots, that could not be made; numbers and report are there all the same."""
 
 
 def evaluate(
@@ -86,9 +89,10 @@ def evaluate(
         folder.finished = not rows.failures
         plan = plan.with_only(rows.by_slice, rows.failures)
         tables = ResultTables.of(plan, rows.all)
-        for line in uneven(tables.first.by_method):
+        for line in tables.cautions:
             progress.note(f"warning: {line}")
-        _write_results(plan, rows.all, tables, folder, progress)
+        undone = _write_results(plan, rows.all, tables, folder, progress)
+        folder.finished &= not undone
     return Evaluation(
         folder=folder.path,
         domains=plan.domains,
@@ -98,33 +102,60 @@ def evaluate(
         model_methods=plan.model_methods,
         pi_kind=plan.perceptual.pi_kind,
         failures=plan.failures,
+        undone=undone,
     )
 
 
 def _write_results(
     plan: EvaluationPlan, rows: Sequence[Row], tables: ResultTables, folder: OutputFolder, progress: Progress
-) -> None:
-    """Write studies, plots, summary, report and flat copies."""
+) -> tuple[str, ...]:
+    """Write studies, plots, summary, report and flat copies; a line for each study, and for plots, that failed.
+
+    Nothing beside the numbers is a reason to lose them.
+    """
     studies: dict[str, Any] = {}
     sections: list[Section] = []
+    undone: list[str] = []
+    for old in folder.plots.glob("*.png"):  # of the slices that an earlier run had
+        old.unlink()
     if plan.options.physics or plan.options.hallucination:
         # Imported here: phantoms and lesions are needed by few evaluations.
-        from ctsr.evaluate.studies import run_studies
+        from ctsr.evaluate.studies import STUDIES
 
-        studies, sections = run_studies(plan, folder, progress)
+        for name in (name for name in STUDIES if getattr(plan.options, name)):
+            with _each_alone(name, undone):
+                studies[name], section = STUDIES[name](plan, folder, progress)
+                sections.append(section)
     if not plan.options.no_plots:
-        first = on_domain(rows, plan.domains[0])
-        write_plots(first, plan, agreement(plan), folder.plots)
-        for name, planned in choose_examples(plan, first).items():
-            figure = example_figure(plan, example_slice(plan, planned), first)
-            save_figure(figure, folder.plots / f"{name}.png")
+        with _each_alone("plots", undone):
+            _draw(plan, rows, folder)
     summary = summary_document(plan, tables, folder) | studies
+    said = [line.partition(":")[0] + " failed" for line in undone] if plan.options.no_names else undone
+    summary["failures"] += said
     write_json(folder.summary_json, summary)
     write_report(plan, tables, summary, folder, sections)
     if plan.options.flat_names:
         parent = plan.options.output_dir
         write_atomically(parent / f"metrics_{plan.flat_stem}.csv", folder.metrics_csv.read_bytes())
         write_atomically(parent / f"summary_{plan.flat_stem}.json", folder.summary_json.read_bytes())
+    return tuple(undone)
+
+
+@contextmanager
+def _each_alone(what: str, undone: list[str]) -> Generator[None]:
+    """Turn what goes wrong in the block into a line."""
+    try:
+        yield
+    except (*FAILURES, ValueError) as error:  # ValueError: Matplotlib's and NumPy's
+        undone.append(f"{what}: {one_line(error) or type(error).__name__}")
+
+
+def _draw(plan: EvaluationPlan, rows: Sequence[Row], folder: OutputFolder) -> None:
+    first = on_domain(rows, plan.domains[0])
+    write_plots(first, plan, agreement(plan), folder.plots)
+    for name, planned in choose_examples(plan, first).items():
+        figure = example_figure(plan, example_slice(plan, planned), first)
+        save_figure(figure, folder.plots / f"{name}.png")
 
 
 # The perception–distortion curve
@@ -175,7 +206,7 @@ def evaluate_curve(
 ) -> Curve:
     """Evaluate ``(1 − α)·first + α·second`` for each α on the same LR, and write table and plot.
 
-    An interrupted curve is continued: blends that are done are kept.
+    A curve that was interrupted, or lacks slices, is continued: blends that are done are kept.
 
     Args:
         first: model at α = 0.
@@ -197,9 +228,11 @@ def evaluate_curve(
     stem = safe_name(f"{options.split}__alphas__{second.path.stem}")
     # The plan of the first model stands for those of all blends.
     plan = plan_evaluation([ModelUnderTest(first, device)], degradation, options, SILENT)
-    fingerprint = digest(plan.fingerprint, second.sha256, str(alphas)).hex()
+    # The plan's engine is PyTorch's: blends get theirs one by one.
+    asked = options.engine, options.precision
+    fingerprint = digest(plan.fingerprint, second.sha256, str(alphas), *asked).hex()
     with output_folder(options.output_dir, stem, fingerprint) as folder:
-        done = _read_points(folder.path)
+        done = [point for point in _read_points(folder.path) if not point.failures]
         for alpha in alphas:
             if any(point.alpha == alpha for point in done):
                 continue
@@ -212,6 +245,7 @@ def evaluate_curve(
             _write_points(folder.path, [replace(p, failures=options.shown_failures(p.failures)) for p in done])
         ends = (first.path.parent.name, second.path.parent.name)
         save_figure(_curve_figure(done, ends), folder.path / "curve.png")
+        folder.finished = not any(point.failures for point in done)
     failures = dict.fromkeys(failure for point in done for failure in point.failures)
     return Curve(folder.path, tuple(done), tuple(failures))
 
@@ -225,7 +259,7 @@ def _curve_point(alpha: float, evaluation: Evaluation) -> CurvePoint:
         window=domain.window.tag,
         mask=domain.mask,
         folder=evaluation.folder.name,
-        failures=evaluation.failures,
+        failures=(*evaluation.failures, *evaluation.undone),
     )
 
 

@@ -7,7 +7,7 @@ an evaluation, or of the viewer, was made with.
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -380,7 +380,7 @@ class LinearBaseline:
 
 def fit_linear_baseline(
     exams: SplitExams,
-    evaluated: Sequence[str],
+    evaluated: Collection[str],
     store: Path,
     sampler: DegradationSampler,
     hu_range: HURange,
@@ -392,7 +392,7 @@ def fit_linear_baseline(
 
     Args:
         exams: patients and split.
-        evaluated: patients of the evaluation: none of them is used, whatever part they belong to.
+        evaluated: every folder of people in the evaluation: none of them is used, whatever part they belong to.
         store: where decoded series are kept.
         sampler: what LR is made with.
         hu_range: HU that the network sees as [-1, 1].

@@ -32,6 +32,7 @@ from ctsr.evaluate.slices import (
     announce_ma,
     choose_patients,
     find_caveats,
+    folders_of_people,
     plan_slices,
     slices_with_ma,
 )
@@ -160,9 +161,12 @@ class EvaluationPlan:
         """The folder's name without its time: `test__best__globalHU_-1000_2000_on_test_set`."""
         split = self.options.split
         limited = "limited_" if self.options.is_limited else ""
+        return f"{split}__{self._model_tag(self.model.name)}__{self.tag}_on_{limited}{split}_set{self._told}"
+
+    @property
+    def _told(self) -> str:
         source = self.options.conditions_source
-        told = "" if source.kind == "drawn" else f"__told_{safe_name(str(source))}"
-        return f"{split}__{self._model_tag(self.model.name)}__{self.tag}_on_{limited}{split}_set{told}"
+        return "" if source.kind == "drawn" else f"__told_{safe_name(str(source))}"
 
     @property
     def tag(self) -> str:
@@ -178,7 +182,7 @@ class EvaluationPlan:
     def flat_stem(self) -> str:
         """What `flat_names` appends to ``metrics_`` and ``summary_``."""
         experiment = self.model.experiment(self.sampler.degradation.mode)
-        return f"{self.options.split}_{self._model_tag(experiment)}__{self.tag}"
+        return f"{self.options.split}_{self._model_tag(experiment)}__{self.tag}{self._told}"
 
     @property
     def title(self) -> str:
@@ -285,8 +289,9 @@ def plan_evaluation(
         announce_ma(slices, options.ma_every, images_per_slice, progress)
     linear = None
     if "linear" in options.baselines:
+        seen = folders_of_people(exams, chosen)
         linear = fit_linear_baseline(
-            exams, chosen, store, sampler, model.hu_range, assume_hu=options.assume_hu, progress=progress
+            exams, seen, store, sampler, model.hu_range, assume_hu=options.assume_hu, progress=progress
         )
     return EvaluationPlan(
         tuple(models),

@@ -321,8 +321,8 @@ def _measure(
         return replace(record, problem=f"{title}{error}"), []
     planes = chosen_planes(thick.truth, plan.options.planes)
     images: dict[str, Planes] = {}
-    what = f"{series.patient_id}, {case.text}"
-    for method in progress.track(plan.methods, total=len(plan.methods), what=what):
+    who = f"{series.patient_id}, {case.text}"
+    for method in progress.track(plan.methods, total=len(plan.methods), what=who):
         started = time.perf_counter()
         result = _result(plan, method, thick)
         record.seconds[method] = round(time.perf_counter() - started, 2)
@@ -330,25 +330,43 @@ def _measure(
         images[method] = {place: plane_of_volume(result, *place) for place in planes}
     truth = {place: plane_of_volume(thick.truth, *place) for place in planes}
     rows = list(_rows(plan, series, case, images, truth, (step, *series.pixel_spacing)))
-    _study(plan, record, thick, (step, *series.pixel_spacing))
+    beside: dict[str, Callable[[], object]] = {
+        "physics and lesions": lambda: _study(plan, record, thick, (step, *series.pixel_spacing), progress)
+    }
     if draw is not None:
-        draw(MadeCase(series, case, thick, images))
+        beside["picture"] = lambda: draw(MadeCase(series, case, thick, images))
+    for what, make in beside.items():
+        try:
+            make()
+        except (*FAILURES, ValueError) as error:  # the numbers are worth more than what stands beside them
+            progress.note(f"warning: {who}: no {what}: {one_line(error)}")
     counts = {"thin_slices": thick.grid.num_wanted, "thick_slices": thick.grid.count, "num_rows": len(rows)}
     return replace(record, **counts), rows
 
 
 def _study(
-    plan: ThroughPlanePlan, record: CaseRecord, thick: ThickenedVolume, spacing: tuple[float, float, float]
+    plan: ThroughPlanePlan,
+    record: CaseRecord,
+    thick: ThickenedVolume,
+    spacing: tuple[float, float, float],
+    progress: Progress,
 ) -> None:
     """Lesions put in, and the width of a thin disc, where they are asked for."""
     # Phantoms and parts of slices are all body.
     methods = {method: partial(_result, plan, method, skip_air=False) for method in plan.methods}
     if plan.options.physics:
-        for method, make in methods.items():
-            record.disc_width_mm[method] = slice_sensitivity(make, thick.grid.profile, thick.grid.distance, spacing[0])
+        grid = thick.grid
+        widths = {
+            name: slice_sensitivity(make, grid.profile, grid.distance, spacing[0]) for name, make in methods.items()
+        }
+        record.disc_width_mm.update(widths)  # of all methods or of none
     if plan.options.hallucination:
         rng = rng_from(plan.options.deg_seed, "lesions", record.series_uid)
         lesions = draw_between(thick, spacing, rng)
+        if not lesions:
+            progress.note(
+                f"{record.patient_id}, {record.case.text}: no lesion fits between the slices, none was put in"
+            )
         record.lesions.extend(trials_between(record.patient_id, thick, lesions, methods, spacing))
 
 

@@ -161,11 +161,13 @@ def box_figure(rows: Sequence[Row], subtitle: str) -> Figure:
 def position_figure(rows: Sequence[Row], subtitle: str) -> Figure:
     """Each method's values along the patient, one panel for each series."""
     methods, metric = methods_of(rows), _shown(rows)[0]
-    series = list(dict.fromkeys((row.slice.patient_id, row.slice.series_uid) for row in rows))[:MOST_SERIES]
+    every = list(dict.fromkeys((row.slice.patient_id, row.slice.series_uid) for row in rows))
+    series = every[:MOST_SERIES]
+    part = "" if len(series) == len(every) else f", the first {len(series)} of {len(every)} series"
     across = min(3, len(series))
     down = -(-len(series) // across)
     figure = new_figure(4.5 * across, 2.3 * down + 0.8)
-    _head(figure, f"{metric} along the patient\n{subtitle}")
+    _head(figure, f"{metric} along the patient{part}\n{subtitle}")
     panels = list(figure.subplots(down, across, squeeze=False).flat)
     for axes, (patient, uid) in zip(panels, series, strict=False):
         calm(axes, title=_brief(patient))
@@ -200,7 +202,7 @@ def correlation_figure(rows: Sequence[Row], subtitle: str, model: str) -> Figure
     for axes, metric in panels:
         _scatter(axes, rows, metric, (baseline, model))
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"{short_name(baseline)} interpolation", fontsize=8, color=INK)
+        axes.set_xlabel(baseline, fontsize=8, color=INK)
         axes.set_ylabel(short_name(model), fontsize=8, color=INK)
         if METRICS[metric].better == "nearer 0":
             continue

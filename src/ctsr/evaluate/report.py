@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from ctsr.evaluate.methods import BICUBIC, short_name
 from ctsr.evaluate.output_folder import OutputFolder
 from ctsr.evaluate.plan import EvaluationPlan
-from ctsr.evaluate.statistics import ENOUGH, FEWEST, Comparison, Table, best_methods, uneven
+from ctsr.evaluate.statistics import ENOUGH, FEWEST, Comparison, Table, best_methods
 from ctsr.evaluate.summary import ResultTables
 from ctsr.figures import DPI
 from ctsr.files import write_atomically
@@ -111,7 +111,7 @@ def _context(
     return {
         "title": f"{', '.join(map(short_name, plan.model_methods))} on the {plan.options.split} set",
         "subtitle": _subtitle(plan),
-        "cautions": [*plan.caveats.sentences(plan.patients), *uneven(tables.first.by_method)],
+        "cautions": [*plan.caveats.sentences(plan.patients), *tables.cautions],
         "marks": {patient: plan.caveats.marks(patient) for patient in plan.patients},
         "overview": overview,
         "contents": _contents(tissues, first.strata, pictures, sections),
@@ -367,6 +367,9 @@ def _perceptual_note(plan: EvaluationPlan) -> str:
     notes = [f"{name}: {', '.join(found.values())}." for name, found in plan.perceptual.provenance.items()]
     if plan.perceptual.pi_kind == "niqe":
         notes.append("PI is NIQE alone, as MA was not computed.")
+    around = [plain_metric(name) for name in plan.metrics if name in HEADLINE and not METRICS[name].pixelwise]
+    if around and any(domain.mask == "body" for domain in plan.domains):
+        notes.append(f"Of the body, {', '.join(around)} are of the smallest rectangle that holds it.")
     return " ".join(notes)
 
 

@@ -87,6 +87,12 @@ def _is_trained_on(patient: PatientExams, models: Sequence[ModelUnderTest]) -> b
     return False
 
 
+def folders_of_people(exams: SplitExams, patients: Sequence[str]) -> frozenset[str]:
+    """The folders of these patients, and all others that are one person with one of them."""
+    groups = find_people({patient.patient_id: patient.identities for patient in exams.patients}).groups
+    return frozenset(patients).union(*(group for group in groups if not frozenset(group).isdisjoint(patients)))
+
+
 def find_caveats(
     exams: SplitExams, patients: Sequence[str], models: Sequence[ModelUnderTest], options: EvaluateOptions
 ) -> Caveats:

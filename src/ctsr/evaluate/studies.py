@@ -1,13 +1,14 @@
 """Studies of an evaluation's methods: physics and hallucination, as files, plots and sections of the report."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from ctsr.data.pairs import slice_pair
+from ctsr.errors import DomainError
 from ctsr.evaluate.methods import short_name, super_resolvers
 from ctsr.evaluate.output_folder import OutputFolder
 from ctsr.evaluate.plan import EvaluationPlan
@@ -28,7 +29,7 @@ from ctsr.hallucination import (
 from ctsr.hallucination import study as hallucination_study
 from ctsr.hallucination.study import flagged_figure, recovery_figure, residual_figure, sfrc_figure
 from ctsr.infer import SuperResolver, telling
-from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study
+from ctsr.physics import REFERENCE, NoiseSlice, NoiseStudy, PhysicsStudy, noise_study, phantoms_text
 from ctsr.physics import figures as physics_figures
 from ctsr.physics import study as physics_study
 from ctsr.quality.noise import NoiseSpectrum
@@ -38,23 +39,6 @@ SQUARE = 1e-3
 """Relative difference of the two pixel spacings up to which pixels count as square."""
 MOST_SPECTRA = 3
 """Pixel sizes whose noise is drawn: those with the most homogeneous regions; all are in the table."""
-
-
-def run_studies(plan: EvaluationPlan, folder: OutputFolder, progress: Progress) -> tuple[dict[str, Any], list[Section]]:
-    """Run the studies that the options ask for, and write their files and plots.
-
-    Returns:
-        Name → results for `summary.json`; and the sections of the report.
-    """
-    documents: dict[str, Any] = {}
-    sections: list[Section] = []
-    if plan.options.physics:
-        documents["physics"], section = _study_physics(plan, folder, progress)
-        sections.append(section)
-    if plan.options.hallucination:
-        documents["hallucination"], section = _study_hallucination(plan, folder, progress)
-        sections.append(section)
-    return documents, sections
 
 
 def study_names(plan: EvaluationPlan) -> dict[str, str]:
@@ -74,7 +58,11 @@ def _resolvers(plan: EvaluationPlan, pixel_mm: float | None = None) -> dict[str,
 
 
 def study_slices(plan: EvaluationPlan, progress: Progress) -> dict[float, list[PlannedSlice]]:
-    """Pixel size in mm → slices to study: a few of each series with square pixels, evenly along it."""
+    """Pixel size in mm → slices to study: a few of each series with square pixels, evenly along it.
+
+    Raises:
+        DomainError: no series has them.
+    """
     series: dict[str, list[PlannedSlice]] = {}
     for planned in plan.slices:
         series.setdefault(str(planned.stored.folder), []).append(planned)
@@ -88,13 +76,20 @@ def study_slices(plan: EvaluationPlan, progress: Progress) -> dict[float, list[P
         count = min(plan.options.study_slices, len(own))
         places = [int((i + 0.5) * len(own) / count) for i in range(count)]
         by_size.setdefault(round(rows_mm, 4), []).extend(own[place] for place in places)
+    if not by_size:
+        raise DomainError("no series has square pixels")
     return dict(sorted(by_size.items()))
 
 
 # Physics
 
 
-def _study_physics(plan: EvaluationPlan, folder: OutputFolder, progress: Progress) -> tuple[dict[str, Any], Section]:
+def study_physics(plan: EvaluationPlan, folder: OutputFolder, progress: Progress) -> tuple[dict[str, Any], Section]:
+    """Resolution, noise and detectability: for `summary.json`, and as a section of the report.
+
+    Raises:
+        DomainError: there is no slice to study.
+    """
     chosen = study_slices(plan, progress)
     most_common = max(chosen, key=lambda pixel_mm: len(chosen[pixel_mm]))
     phantoms = physics_study(
@@ -122,6 +117,7 @@ def _study_physics(plan: EvaluationPlan, folder: OutputFolder, progress: Progres
         paragraphs=(
             "Phantoms sent through degradation and method, at both ends of the range of doses. A network is not "
             "linear: read each number at its contrast and dose.",
+            phantoms_text(plan.sampler.degradation),
         ),
         tables=(*_transfer_tables(phantoms), _noise_table(phantoms, noise), _detectability_table(phantoms)),
         pictures=pictures,
@@ -242,9 +238,10 @@ def _detectability_table(found: PhysicsStudy) -> SectionTable:
 # Hallucination
 
 
-def _study_hallucination(
+def study_hallucination(
     plan: EvaluationPlan, folder: OutputFolder, progress: Progress
 ) -> tuple[list[dict[str, Any]], Section]:
+    """Invented and lost detail, as `study_physics` returns it."""
     slices = [planned for own in study_slices(plan, progress).values() for planned in own]
     found = hallucination_study(
         (_named_pair(plan, planned) for planned in slices),
@@ -387,3 +384,11 @@ def _lesion_tables(found: HallucinationStudy) -> list[SectionTable]:
 def _recovered(row: LesionRow) -> str:
     spread = "" if row.recovered_sd is None else f" ± {100 * row.recovered_sd:.0f}"
     return f"{100 * row.recovered_mean:.0f}{spread} %".replace("-", "−")
+
+
+STUDIES: Mapping[str, Callable[[EvaluationPlan, OutputFolder, Progress], tuple[Any, Section]]] = {
+    "physics": study_physics,
+    "hallucination": study_hallucination,
+}
+"""By the option that asks for each, in their order on the page: what belongs into `summary.json` under its name, and
+the section of the report."""

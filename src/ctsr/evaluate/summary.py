@@ -24,6 +24,7 @@ from ctsr.evaluate.statistics import (
     compare,
     patient_level,
     strata,
+    uneven,
 )
 from ctsr.hu import HURange
 from ctsr.metrics import METRICS
@@ -69,6 +70,8 @@ class ResultTables:
     """Tables of the first domain, in detail."""
     domains: Sequence[DomainTables]
     """In the plan's order."""
+    cautions: Sequence[str] = ()
+    """A line for each metric, in any domain, whose means by two methods are of different slices."""
 
     @classmethod
     def of(cls, plan: EvaluationPlan, rows: Sequence[Row]) -> "ResultTables":
@@ -79,12 +82,15 @@ class ResultTables:
         people = plan.caveats.people
         first = RowTables.of(on_domain(rows, plan.domains[0]), people)
         domains: list[DomainTables] = []
+        cautions = uneven(first.by_method)
         for domain in plan.domains:
             own = on_domain(rows, domain)
+            if domains:
+                cautions += [f"In {domain.title}, {line}" for line in uneven(by_method(own))]
             table = patient_level(own, people) if domains else first.patient_level
             comparisons = compare(own, plan.model_methods, plan.baselines, people)
             domains.append(DomainTables(domain, table, comparisons, strata(own, series, people)))
-        return cls(first, domains)
+        return cls(first, domains, cautions)
 
 
 @dataclass(frozen=True)
@@ -254,6 +260,8 @@ def metric_definitions(names: Sequence[str], domain: Domain, hu_range: HURange) 
         definition |= on_window if metric.input_scale == "window" else in_hu
         if metric.tissue:
             definition["mask"] = f"{metric.tissue} of the reference, without its rim"
+        elif domain.mask != "none" and not metric.pixelwise:
+            definition["mask"] = f"the smallest rectangle that holds the {domain.mask}"
         definitions[metric.name] = definition
     return definitions
 

@@ -178,9 +178,10 @@ def write_results(result: ThroughPlaneResult, folder: OutputFolder) -> None:
     summary = _summary(result, folder, figures)
     write_json(folder.summary_json, summary)
     sections = [series_section(figures), *_case_sections(result), *study_sections(result), _strips_section(folder)]
+    people = result.plan.people
     context = {
         "title": "Slices between slices",
-        "subtitle": f"{counted(len({row.patient_id for row in figures}), 'patient')}, "
+        "subtitle": f"{counted(len({people.get(row.patient_id, row.patient_id) for row in figures}), 'patient')}, "
         f"{len({(row.patient_id, row.series_uid) for row in figures})} thin series made thick and brought back",
         "sentence": _sentence(figures, result),
         "sections": sections,

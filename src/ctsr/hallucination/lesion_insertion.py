@@ -32,6 +32,10 @@ RING_MM = 3.0
 VIEW = 64
 """LR pixels on a side of the region around a lesion that a method is given: a few times the size of a lesion."""
 
+LEAST_LEFT = 0.5
+"""Share of a lesion's contrast that the range of the models leaves, below which it is not put in: it would be a fainter
+one than it is called, and shares of next to nothing have no meaning."""
+
 Places: TypeAlias = dict[Tissue, npt.NDArray[np.int64]]
 
 
@@ -236,6 +240,8 @@ def lesion_trials(
 ) -> list[LesionTrial]:
     """Run each method on each lesion's region, with and without the lesion: two runs on `VIEW`² LR pixels.
 
+    Lesions whose contrast the range cuts off, as of thin lung made thinner, are left out (`LEAST_LEFT`).
+
     Args:
         slice_name: for the results.
         pair: HR and LR.
@@ -251,6 +257,9 @@ def lesion_trials(
         lesion_here = images.lesion
         hr_contrast = contrast_of(images.hr_with, lesion_here, pixel_mm)
         hr_background = contrast_of(images.hr_without, lesion_here, pixel_mm)
+        whole = contrast_of(insert(np.zeros_like(images.hr_with), lesion_here, pixel_mm), lesion_here, pixel_mm)
+        if (hr_contrast - hr_background) / whole < LEAST_LEFT:
+            continue
         for method, super_resolver in super_resolvers.items():
             sr_with, sr_without = super_resolver(images.lr_with), super_resolver(images.lr_without)
             sr_contrast = contrast_of(sr_with, lesion_here, pixel_mm)

@@ -14,9 +14,12 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import convolve2d
 from scipy.special import ndtr, ndtri
 
 from ctsr.degrade import DegradationParams, degrade_hu
+from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
+from ctsr.degrade.noise import noise_kernel
 from ctsr.errors import DomainError
 from ctsr.hu import FloatArray, HURange, body_mask
 
@@ -42,7 +45,8 @@ class ResidualPatch:
     mean_hu: float
     """Mean of SR degraded again − LR: noise averages out, added and lost detail does not."""
     in_noise: float | None
-    """`mean_hu` in standard deviations of the mean of that many pixels' noise; None where LR has no noise."""
+    """`mean_hu` in standard deviations of the mean of so many pixels of LR's noise, white or correlated; None where
+    there is none, and where it is that of a scan or an exam, which differs from place to place."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def consistency(
         worst_hu=float(size.max()),
         noise_mean_abs_hu=float(left.mean()),
         noise_p95_hu=float(np.percentile(left, 95)),
-        worst_patch=_worst_patch(residual, noise, patch),
+        worst_patch=_worst_patch(residual, _noise_of_means(params, patch) * noise, patch),
     )
 
 
@@ -160,14 +164,27 @@ def _overshoot(distance: Values) -> Values:
     return np.exp(-0.5 * distance**2) / np.sqrt(2 * np.pi) - distance * ndtr(-distance)
 
 
+@lru_cache(maxsize=64)
+def _noise_of_means(params: DegradationParams, patch: int) -> float:
+    """Standard deviation of the mean of patch×patch pixels, as a part of the noise's; 0 where it is not known."""
+    if params.noise_model in WHOLE_SLICE_MODELS:
+        return 0.0
+    if params.noise_model == "white":
+        return 1 / patch
+    # White noise under a kernel: the mean weighs each pixel of it by the sum of the kernel over the patch.
+    weights = convolve2d(noise_kernel(params.noise_cutoff).astype(np.float64), np.full((patch, patch), 1 / patch**2))
+    return float(np.sqrt((weights**2).sum()))
+
+
 def _worst_patch(residual: Values, noise: float, patch: int) -> ResidualPatch | None:
+    """The patch whose mean is farthest from 0, beside the standard deviation of such a mean."""
     rows, columns = residual.shape[0] // patch, residual.shape[1] // patch
     if not rows or not columns:
         return None
     means = residual[: rows * patch, : columns * patch].reshape(rows, patch, columns, patch).mean(axis=(1, 3))
     row, column = divmod(int(np.abs(means).argmax()), columns)
     mean = float(means[row, column])
-    return ResidualPatch(row * patch, column * patch, patch, mean, mean / (noise / patch) if noise else None)
+    return ResidualPatch(row * patch, column * patch, patch, mean, mean / noise if noise else None)
 
 
 # Scanning Fourier ring correlation

@@ -91,7 +91,7 @@ class MethodSummary:
     noise_mean_abs_hu: float
     """See `Consistency`; mean over slices."""
     worst_patch_in_noise: float | None
-    """The patch mean farthest from 0, in standard deviations of its noise; None where LR has no noise."""
+    """The patch mean farthest from 0, in standard deviations of its noise; None as in `ResidualPatch`."""
     worst_patch_hu: float | None
     """The patch mean farthest from 0; None where no slice holds a patch."""
     judged: int

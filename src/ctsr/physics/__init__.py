@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctsr.degrade import Degradation, DegradationParams, degrade_hu
+from ctsr.degrade.degradation import WHOLE_SLICE_MODELS
 from ctsr.errors import DomainError
 from ctsr.hashing import rng_from, seed_from
 from ctsr.hu import FloatArray, HURange
@@ -168,9 +169,10 @@ def study(
         progress: receives the number of LR images done.
 
     Raises:
-        DomainError: no method, a phantom that the scale does not divide, or a method that does not enlarge by it.
+        DomainError: no method, a phantom that the scale does not divide, a method that does not enlarge by it, or no
+            contrast within `hu_range`.
     """
-    settings = settings or PhysicsSettings()
+    settings = _within(hu_range, settings or PhysicsSettings(), progress)
     scale, params = degradation.scale, conditions(degradation, settings.doses)
     if not super_resolvers or settings.size % scale:
         raise DomainError(
@@ -204,11 +206,27 @@ def study(
     )
 
 
+def _within(hu_range: HURange, settings: PhysicsSettings, progress: Progress) -> PhysicsSettings:
+    """The settings with the contrasts that networks of this range see whole: others would be fainter than they say.
+
+    Raises:
+        DomainError: there are none.
+    """
+    seen = [c for c in settings.contrasts_hu if hu_range.low <= settings.ground_hu + c <= hu_range.high]
+    if not seen or not hu_range.low <= settings.ground_hu <= hu_range.high:
+        raise DomainError(f"no contrast of a phantom lies within {hu_range.low:g} … {hu_range.high:g} HU")
+    if lost := [f"{c:+g}" for c in settings.contrasts_hu if c not in seen]:
+        progress.note(f"warning: phantoms without discs of {', '.join(lost)} HU, which the models' range cuts off")
+    return replace(settings, contrasts_hu=tuple(seen))
+
+
 def conditions(degradation: Degradation, doses: tuple[float, ...] | None = None) -> tuple[DegradationParams, ...]:
-    """The middle of the degradation's range of blur and noise, once for each dose; noise is white.
+    """The middle of the degradation's range of blur and noise, once for each dose.
+
+    Of several ways to downsample, and of noise models that phantoms can have, the first.
 
     Args:
-        degradation: what the LR images of the evaluation are made with; of several ways to downsample, the first.
+        degradation: what the LR images of the evaluation are made with.
         doses: fractions of full dose; None takes both ends of the range. Without noise there is one condition.
     """
     sigma, noise = sum(degradation.sigma_range) / 2, sum(degradation.noise_sigma_range) / 2
@@ -216,11 +234,31 @@ def conditions(degradation: Degradation, doses: tuple[float, ...] | None = None)
     if degradation.mode == "clean":
         return (DegradationParams(0.0, 1, noise_sigma=0.0, dose=1.0, downsampling=downsampling),)
     kernel = degradation.kernel_for(sigma)
-    optics = DegradationParams(sigma if kernel > 1 else 0.0, kernel, 0.0, 1.0, downsampling)
+    optics = DegradationParams(
+        sigma if kernel > 1 else 0.0, kernel, noise_sigma=0.0, dose=1.0, downsampling=downsampling
+    )
     if degradation.mode == "blur" or noise == 0:
         return (optics,)
-    chosen = sorted(set(doses or degradation.dose_factor_range))
-    return tuple(replace(optics, noise_sigma=noise, dose=dose) for dose in chosen)
+    # A uniform phantom has no noise of its own, and no projections.
+    model = next((name for name in degradation.noise_model if name not in WHOLE_SLICE_MODELS), "white")
+    cutoff = 1.0 if model == "white" else sum(degradation.noise_cutoff_range) / 2
+    noisy = replace(optics, noise_sigma=noise, noise_model=model, noise_cutoff=cutoff)
+    return tuple(replace(noisy, dose=dose) for dose in sorted(set(doses or degradation.dose_factor_range)))
+
+
+def phantoms_text(degradation: Degradation) -> str:
+    """How phantoms are degraded, in words, and what LR of the degradation may have that they have not."""
+    params = conditions(degradation)[0]
+    parts = [f"{params.downsampling} downsampling"]
+    others = [f"{name} downsampling" for name in degradation.applied_downsampling if name != params.downsampling]
+    if params.blur_sigma:
+        parts.insert(0, f"a blur of σ {params.blur_sigma:.3g} HR pixels")
+    if params.has_noise:
+        end = "" if params.noise_model == "white" else f" up to {params.noise_cutoff:.3g} of LR's Nyquist frequency"
+        parts.append(f"{params.noise_model} noise of σ {params.noise_sigma:.3g} in [-1, 1] at full dose{end}")
+        others += [f"{name} noise" for name in degradation.noise_model if name != params.noise_model]
+    text = f"Phantoms have {', '.join(parts)}"
+    return f"{text}; slices of this evaluation may have {' and '.join(others)} instead." if others else f"{text}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,6 +407,7 @@ __all__ = [
     "edge_profile",
     "homogeneous_regions",
     "noise_study",
+    "phantoms_text",
     "power_map",
     "soft_disc",
     "spectrum_of",

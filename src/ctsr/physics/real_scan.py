@@ -28,7 +28,7 @@ from ctsr.quality.noise import (
     spectrum_of,
 )
 from ctsr.quality.sharpness import REACH, edge_points, edge_samples, fit_edges
-from ctsr.volume import VoxelsHU
+from ctsr.volume import PaddingMask, VoxelsHU
 
 Kind: TypeAlias = Literal["wire", "rods", "edge"]
 SOUGHT: Mapping[Kind, str] = {"wire": "wire", "rods": "rods", "edge": "clear edges"}
@@ -41,6 +41,8 @@ WIRE_PIXELS_A_BLUR = 4
 """A wire is looked for in pixels of at most this part of a millimetre: coarser ones cannot sample its image."""
 WIRE_TO_NOISE = 25.0
 """Height of a wire over the spread around it, for it to be found without being told."""
+TOLD_TO_NOISE = 8.0
+"""The same where it is told: the highest of some hundred pixels of noise lies 4 above."""
 ROD_MM = (6.0, 20.0)
 """Least and greatest diameter of a rod."""
 ROD_STEP_HU = 120.0
@@ -51,6 +53,8 @@ SMOOTH_MM = 0.8
 """Standard deviation of the Gaussian that rods are found after."""
 REACH_MM = 5.0
 """Reach of a rod's profile on either side of its edge."""
+BLUNTEST = 0.23
+"""Blur of an edge over the reach of its profile: of a blunter one, too little is seen, and it comes out sharper."""
 STEPS = 100
 """Frequencies of a wire's transfer function."""
 
@@ -90,45 +94,58 @@ class ScanPhysics:
 def measure_scan(
     slices: Sequence[VoxelsHU],
     pixel_spacing: tuple[float, float],
+    paddings: Sequence[PaddingMask | None] | None = None,
     *,
     kind: Kind | None = None,
     center: tuple[float, float] | None = None,
+    finer: int = 1,
 ) -> ScanPhysics:
     """Measure transfer function and noise.
 
     Args:
         slices: (rows, columns) each, HU, of one series.
         pixel_spacing: mm between rows, between columns; they must be alike.
+        paddings: True where a slice was not reconstructed: its rim is no edge of the object.
         kind: what to measure resolution with; None takes a wire where there is one, else rods, else edges.
-        center: row and column of the wire, pixels; None looks for it.
+        center: row and column of the wire, pixels, within a millimetre; None looks for it.
+        finer: how many times finer the pixels are than those of the scan: edges are then looked for over as many mm.
 
     Raises:
         DomainError: there is no such object, or pixels are not square.
     """
     if not slices or not math.isclose(*pixel_spacing, rel_tol=1e-3):
         raise DomainError("resolution is measured on at least one slice of square pixels")
-    pixel_mm = pixel_spacing[0]
+    pixel_mm, masks = pixel_spacing[0], paddings or [None] * len(slices)
     for tried in (kind,) if kind else ("wire", "rods", "edge"):
-        objects = _measured(slices, pixel_mm, tried, center)
+        objects = _measured(slices, masks, pixel_mm, tried, center, finer)
         if objects:
-            return ScanPhysics(tried, objects, *_noise(slices, pixel_spacing))
+            return ScanPhysics(tried, objects, *_noise(slices, masks, pixel_spacing))
     sought = "wire, rods or clear edges" if kind is None else SOUGHT[kind]
     where = "the slice" if len(slices) == 1 else f"the {len(slices)} slices"
     raise DomainError(f"no {sought} found in {where}; name another kind, or slices that show it")
 
 
 def _measured(
-    slices: Sequence[VoxelsHU], pixel_mm: float, kind: Kind, center: tuple[float, float] | None
+    slices: Sequence[VoxelsHU],
+    paddings: Sequence[PaddingMask | None],
+    pixel_mm: float,
+    kind: Kind,
+    center: tuple[float, float] | None,
+    finer: int,
 ) -> tuple[EdgeKindResult, ...]:
     if kind == "wire":
-        found = [wire_transfer(image, at, pixel_mm) for image in slices if (at := center or find_wire(image, pixel_mm))]
+        places = [wire_at(image, center, pixel_mm) if center else find_wire(image, pixel_mm) for image in slices]
+        found = [wire_transfer(image, at, pixel_mm) for image, at in zip(slices, places, strict=True) if at]
+        if center and not found:
+            row, column = center
+            raise DomainError(f"nothing at {row:g}, {column:g} stands out as a wire does; name another `center`")
         if not found:
             return ()
         frequencies = np.linspace(0, 1 / pixel_mm, STEPS + 1)
         return (EdgeKindResult("wire", _curve(frequencies, np.mean(found, axis=0)), None, len(found)),)
     if kind == "rods":
         return _rod_results(slices, pixel_mm)
-    return _edge_results(slices, pixel_mm)
+    return _edge_results(slices, paddings, pixel_mm, finer)
 
 
 def find_wire(image: VoxelsHU, pixel_mm: float) -> tuple[float, float] | None:
@@ -149,11 +166,38 @@ def find_wire(image: VoxelsHU, pixel_mm: float) -> tuple[float, float] | None:
     spread = 1.4826 * float(np.median(np.abs(inner - np.median(inner))))
     if rest[row, column] < WIRE_TO_NOISE * max(spread, 1e-6):
         return None
-    part, _ = _around(image, (row, column), reach // 2)
+    return _middle(image, (row, column), reach // 2)
+
+
+def wire_at(image: VoxelsHU, place: tuple[float, float], pixel_mm: float) -> tuple[float, float] | None:
+    """Row and column of the middle of the wire at a place; None where nothing there stands out of its surroundings.
+
+    Taken at the place itself, a pixel beside its middle, it would seem blunter than it is.
+
+    Args:
+        image: (rows, columns), HU.
+        place: row and column, within a millimetre of it.
+        pixel_mm: side of a pixel.
+
+    Raises:
+        DomainError: it is too near the border.
+    """
+    reach = math.ceil(WIRE_MM / pixel_mm)
+    part, distances = _around(image, place, reach)
+    ground = part[distances > 0.7 * reach]
+    spread = 1.4826 * float(np.median(np.abs(ground - np.median(ground))))
+    if part[distances <= reach / 2].max() < TOLD_TO_NOISE * max(spread, 1e-6):
+        return None
+    return _middle(image, place, reach // 2)
+
+
+def _middle(image: VoxelsHU, place: tuple[float, float], reach: int) -> tuple[float, float]:
+    """Centroid of what is brightest about a place."""
+    part, _ = _around(image, place, reach)
     rows, columns = np.indices(part.shape)
     weights = np.where(part > part.max() / 4, part, 0)
     offset = [float((axis * weights).sum() / weights.sum()) for axis in (rows, columns)]
-    return row - reach // 2 + offset[0], column - reach // 2 + offset[1]
+    return round(place[0]) - reach + offset[0], round(place[1]) - reach + offset[1]
 
 
 def wire_transfer(image: VoxelsHU, center: tuple[float, float], pixel_mm: float) -> Values:
@@ -263,22 +307,46 @@ def _rod_results(slices: Sequence[VoxelsHU], pixel_mm: float) -> tuple[EdgeKindR
     )
 
 
-def _edge_results(slices: Sequence[VoxelsHU], pixel_mm: float) -> tuple[EdgeKindResult, ...]:
-    """Results from the sharpest half of all clear edges."""
-    profiles = list[EdgeProfile]()
-    count = 0
-    for image in slices:
-        fits = fit_edges(image, edge_points(image))
+class _Edges(NamedTuple):
+    """The sharpest half of all clear edges."""
+
+    profiles: list[EdgeProfile]
+    """One for each slice that has some."""
+    number: int
+    sigma: float
+    """Their median blur, pixels."""
+    reach: float
+    """Of the profiles, pixels."""
+
+
+def _edge_results(
+    slices: Sequence[VoxelsHU], paddings: Sequence[PaddingMask | None], pixel_mm: float, finer: int
+) -> tuple[EdgeKindResult, ...]:
+    """Results from the sharpest half of all clear edges, fitted as far as they are blurred."""
+    edges = _edges(slices, paddings, finer)
+    while edges.profiles and edges.sigma > BLUNTEST * edges.reach:
+        finer *= 2
+        wider = _edges(slices, paddings, finer)
+        if not wider.profiles:
+            break
+        edges = wider
+    if not edges.profiles:
+        return ()
+    transfer = transfer_function(edges.profiles, pixel_mm, reach=edges.reach)
+    return (EdgeKindResult("edges", transfer, _width(edges.profiles, pixel_mm), edges.number),)
+
+
+def _edges(slices: Sequence[VoxelsHU], paddings: Sequence[PaddingMask | None], finer: int) -> _Edges:
+    profiles, sigmas = list[EdgeProfile](), list[float]()
+    reach = finer * REACH
+    for image, padding in zip(slices, paddings, strict=True):
+        fits = fit_edges(image, edge_points(image, padding, finer=finer), reach=reach)
         sharp = fits.good & (fits.sigma <= (np.median(fits.sigma[fits.good]) if fits.good.any() else 0))
         if sharp.any():
-            offsets, values = edge_samples(image, fits, sharp)
-            profiles.append(_profile(offsets.ravel(), values.ravel(), float(REACH)))
-            count += int(sharp.sum())
-    if not profiles:
-        return ()
-    reach = float(REACH)
-    transfer = transfer_function(profiles, pixel_mm, reach=reach)
-    return (EdgeKindResult("edges", transfer, _width(profiles, pixel_mm), count),)
+            offsets, values = edge_samples(image, fits, sharp, reach=reach)
+            profiles.append(_profile(offsets.ravel(), values.ravel(), float(reach)))
+            sigmas += fits.sigma[sharp].tolist()
+    return _Edges(profiles, len(sigmas), float(np.median(sigmas)) if sigmas else 0.0, float(reach))
 
 
 def _profile(offsets: Values, values: Values, reach: float) -> EdgeProfile:
@@ -322,9 +390,9 @@ def _curve(frequencies: Values, values: Values) -> TransferFunction:
 
 
 def _noise(
-    slices: Sequence[VoxelsHU], pixel_spacing: tuple[float, float]
+    slices: Sequence[VoxelsHU], paddings: Sequence[PaddingMask | None], pixel_spacing: tuple[float, float]
 ) -> tuple[NoiseEstimate, NoiseSpectrum | None]:
-    windows = homogeneous_windows(slices, pixel_spacing)
+    windows = homogeneous_windows(slices, pixel_spacing, paddings)
     if windows is None:
         return NoiseEstimate(None, None, 0, "nothing uniform of −150 … 200 HU"), None
     power = power_map(cut_windows(slices, windows.places, windows.size), pixel_spacing[0])

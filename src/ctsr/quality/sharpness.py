@@ -118,24 +118,27 @@ def measure_sharpness(
     return SharpnessEstimate(mm, pixels, mm * TEN_TO_NINETY, len(edges))
 
 
-def edge_points(image: VoxelsHU, padding: PaddingMask | None = None) -> Points:
+def edge_points(image: VoxelsHU, padding: PaddingMask | None = None, *, finer: int = 1) -> Points:
     """Where to look for edges: the strongest gradients, spread over the slice.
 
     Args:
         image: (rows, columns), HU.
         padding: True where nothing was reconstructed.
+        finer: how many times finer the pixels are than those of the scan.
 
     Returns:
-        (points, 2): row and column, the strongest first; all at least `REACH` pixels inside of the image.
+        (points, 2): row and column, the strongest first; all at least ``finer·REACH`` pixels inside of the image.
     """
+    reach = finer * REACH
     smooth = np.maximum(image, AIR).astype(np.float32)
-    slope = ndimage.gaussian_gradient_magnitude(smooth, 1.0)
+    slope = ndimage.gaussian_gradient_magnitude(smooth, float(finer))
     if padding is not None:
-        near = np.asarray(ndimage.binary_dilation(padding, iterations=REACH + 2), dtype=bool)
+        # A square: a diamond, as dilation makes, would be too near along the diagonals.
+        near = np.asarray(ndimage.maximum_filter(padding, 2 * (reach + 2 * finer) + 1), dtype=bool)
         slope[near] = 0
     inner = np.zeros_like(slope)
-    inner[REACH:-REACH, REACH:-REACH] = slope[REACH:-REACH, REACH:-REACH]
-    peaks = (inner == ndimage.maximum_filter(inner, CELL)) & (inner > LEAST_SLOPE)
+    inner[reach:-reach, reach:-reach] = slope[reach:-reach, reach:-reach]
+    peaks = (inner == ndimage.maximum_filter(inner, CELL * finer)) & (inner > LEAST_SLOPE / finer)
     points = np.argwhere(peaks)
     strongest = np.argsort(-inner[peaks], kind="stable")[:CANDIDATES]
     return points[strongest].astype(np.int64)
@@ -173,19 +176,22 @@ def fit_edges(image: VoxelsHU, points: Points, *, reach: int = REACH) -> EdgeFit
     return _judged(points, parameters, jacobian, loss, reach)
 
 
-def edge_samples(image: VoxelsHU, fits: EdgeFits, chosen: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
+def edge_samples(
+    image: VoxelsHU, fits: EdgeFits, chosen: npt.NDArray[np.bool_], *, reach: int = REACH
+) -> tuple[Values, Values]:
     """The pixels around fitted edges as samples of one profile.
 
     Args:
         image: (rows, columns), HU: the one that was fitted.
-        fits: with the reach of `REACH`.
+        fits: with this reach.
         chosen: (edges): which edges.
+        reach: pixels around a point.
 
     Returns:
         Distance from the edge in pixels, and value between the plateaus, 0 to 1: (edges, pixels) each.
     """
     points, parameters = fits.points[chosen], fits.parameters[chosen]
-    rows, columns = _disc(REACH)
+    rows, columns = _disc(reach)
     pixels = image[points[:, :1] + rows, points[:, 1:] + columns].astype(np.float64)
     across, along = _rotated(image, points, rows, columns)
     base, step, offset, tilt, bend, _ = parameters.T[:, :, None]

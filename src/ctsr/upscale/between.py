@@ -23,7 +23,7 @@ from ctsr.through_plane import SliceGrid, SliceProfile, interpolation, parse_pro
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
-from ctsr.upscale.tuning import Tuning, tune
+from ctsr.upscale.tuning import Tuning, beyond_range, tune
 from ctsr.upscale.writers import Sink, uncertainty_writer
 from ctsr.volume import PaddingMask, Plane, Volume, VoxelsHU, at_spacing, finer_plane, resample
 
@@ -206,6 +206,11 @@ def volume_of(slices: list[SlicePixels], plane: Plane, like: Volume) -> Volume:
     return Volume(hu, grid, padding, like.made_by)
 
 
+def _beyond_range(volume: Volume, model: Model) -> list[str]:
+    high = model.hu_range.high
+    return beyond_range(sum(bool((plane > high).any()) for plane in volume.hu), high)
+
+
 @dataclass(frozen=True, eq=False)
 class UpscaledVolume:
     """A super-resolved volume, and how it was made."""
@@ -241,7 +246,7 @@ def upscale_volume(
     count = volume.grid.shape[0]
     samples = [slice_of(volume, index) for index in spread_indices(count, SAMPLE_SLICES)]
     tuning = tune(samples, resolver, volume.grid.spacing[1:], options)
-    for warning in tuning.warnings(model.meta):
+    for warning in [*tuning.warnings(model.meta), *_beyond_range(volume, model)]:
         progress.note(f"warning: {warning}")
 
     tuned = tuning.apply_to(resolver)
@@ -281,7 +286,7 @@ def slices_between(
     distance = volume.grid.spacing[0]
     profile = SliceProfile(distance) if options.slice_profile is None else parse_profile(options.slice_profile)
     grid = SliceGrid(volume.grid.shape[0], distance, profile, spacing)
-    for line in unlike_training(grid, model.meta, option=options.slice_option):
+    for line in [*unlike_training(grid, model.meta, option=options.slice_option), *_beyond_range(volume, model)]:
         progress.note(f"warning: {line}")
     samples = [slice_of(volume, index) for index in spread_indices(grid.count, SAMPLE_SLICES)]
     pixel_spacing = volume.grid.spacing[1:]

@@ -144,6 +144,12 @@ class Job:
         return self.model.scale > 1
 
     @property
+    def highest_hu(self) -> float:
+        """HU above which a network is not asked: of two, the lower."""
+        ranges = [self.model.hu_range, *(() if self.between is None else (self.between.model.hu_range,))]
+        return min(hu_range.high for hu_range in ranges)
+
+    @property
     def num_slices(self) -> int:
         """Slices of the result."""
         return len(self.series.slices) if self.between is None else self.between.grid.num_wanted
@@ -206,6 +212,8 @@ class Job:
         extra = "" if options.compress == "none" else f" {options.compress}"
         # Counted up as ALGORITHM is: what stands under a UID made before may be of several studies.
         extra += " anonymized 2" if options.anonymize else ""
+        # What was made before had nothing of the network in it.
+        extra += " consistent 2" if options.consistent and options.limit_noise else ""
         if self.reference is not None:  # whose UIDs do not tell one volume from another
             extra += f" of {self.series.identities[0]}"
             # What stands under a UID made before may have the orientation of the reference.

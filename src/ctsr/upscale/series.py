@@ -31,7 +31,7 @@ from ctsr.series import check
 from ctsr.series_quality import SliceJudge, spread_indices
 from ctsr.upscale.between import BetweenMade, make_slices_between, unlike_training
 from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
-from ctsr.upscale.tuning import Tuning, tune, unheard
+from ctsr.upscale.tuning import Tuning, beyond_range, tune, unheard
 from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
 from ctsr.volume import resample
 
@@ -149,7 +149,7 @@ class Made:
 
     timing: Timing = field(default_factory=Timing)
     beyond_range: int = 0
-    """Slices with values above the model's range."""
+    """Slices of the source with values above the range of a model."""
     middle: LookedAt | None = None
     """The middle slice, to look at."""
     between: BetweenMade | None = None
@@ -164,7 +164,6 @@ class _Slice:
 
     index: int
     pixels: SlicePixels
-    beyond_range: bool = False
 
 
 def make_slices(
@@ -219,8 +218,10 @@ class _Stages:
         started = time.perf_counter()
         pixels = read_slice(self.job.series, index, assume_hu=self.job.options.assume_hu)
         self.made.doubts += self.judge(index, pixels)
+        # Here, where every slice comes by, whichever way it is made finer.
+        self.made.beyond_range += bool((pixels.hu > self.job.highest_hu).any())
         self.made.timing.read += time.perf_counter() - started
-        return _Slice(index, pixels, bool((pixels.hu > self.job.model.hu_range.high).any()))
+        return _Slice(index, pixels)
 
     def enlarge(self, source: _Slice) -> _Slice:
         """Make it finer, and resample it where another spacing was asked for."""
@@ -233,13 +234,12 @@ class _Stages:
         if source.index == len(self.job.series.slices) // 2:
             self.made.middle = LookedAt(source.index, source.pixels.hu, pixels.hu)
         self.made.timing.enlarge += time.perf_counter() - started
-        return _Slice(source.index, pixels, source.beyond_range)
+        return _Slice(source.index, pixels)
 
     def write(self, index: int, result: _Slice) -> None:
         """Hand it to the files of the result."""
         started = time.perf_counter()
         self.sink.write(index, result.pixels)
-        self.made.beyond_range += result.beyond_range
         self.made.timing.write += time.perf_counter() - started
 
 
@@ -403,10 +403,7 @@ def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
     remarks = made.doubts[:MOST_DOUBTS]
     if len(made.doubts) > MOST_DOUBTS:
         remarks.append(f"{len(made.doubts) - MOST_DOUBTS} more slices are unlike those beside them")
-    if made.beyond_range:
-        remarks.append(
-            f"{made.beyond_range} slices have values above {job.model.hu_range.high:g} HU: interpolated there"
-        )
+    remarks += beyond_range(made.beyond_range, job.highest_hu)
     if sink.left_out:
         remarks.append(f"header elements with unusable values were left out: {', '.join(sorted(sink.left_out))}")
     remarks += sink.remarks

@@ -16,12 +16,14 @@ from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
 from ctsr.quality import BeforeAfter, SourceAndResult, check, measure_before_after, noise_ratio
 from ctsr.quality.noise import NoiseEstimate, homogeneous_windows, measure_noise
-from ctsr.reporting import listed
+from ctsr.reporting import counted, listed
 from ctsr.upscale import UpscaleOptions
 from ctsr.volume import VoxelsHU
 
 MOST_NOISE_RATIO = 1.0
 """Noise of a result over that of its source, with `limit_noise`."""
+MORE_NOISE = 0.02
+"""Share by which a network may be noisier than interpolation, where that is noisier than the source already."""
 REMEDIES = {
     "noise out/in": "; a larger `denoise` leaves less",
     "overshoot": "; a smaller `sharpen` leaves less",
@@ -47,19 +49,27 @@ class Tuning:
     before_after: BeforeAfter
     bicubic: BeforeAfter
     """The same of bicubic interpolation."""
+    consistent: bool = False
+    """Whether the source's noise was given back."""
 
     def apply_to(self, resolver: SliceSuperResolver) -> SliceSuperResolver:
         """The super-resolver for the whole series."""
         return replace(resolver, network_share=self.network_share)
 
     def warnings(self, meta: Meta | None = None) -> list[str]:
-        """A line for each bound that the result does not keep, and for the network's share.
+        """A line for each bound that is not kept, for noise that is not known, and for the network's share.
 
         Also for what the network is told and its training did not draw, where `meta` says what it drew.
         """
         broken = [checked for checked in check(self.before_after, self.bicubic) if not checked.kept]
-        remedies = {} if self.strength is None else REMEDIES
+        remedies = {} if self.strength is None else dict(REMEDIES)
+        if self.consistent:
+            remedies["noise out/in"] = "; `consistent` gives the source's noise back"
         lines = [checked.warning + remedies.get(checked.bound.name, "") for checked in broken]
+        if self.strength is not None and self.strength.denoise > 0 and self.noise.sigma_hu is None:
+            lines.append(
+                f"its noise cannot be measured ({self.noise.reason}): the model is told of none and removes none"
+            )
         if self.network_share < 1:
             lines.append(
                 f"the model alone would be noisier than the source: {1 - self.network_share:.0%} interpolation is "
@@ -109,18 +119,29 @@ def strength_of(options: UpscaleOptions) -> Strength:
 
 
 def unheard(options: UpscaleOptions, *, conditional: bool | None) -> list[str]:
-    """A line about options that were given and that no network is told.
+    """A line about options that were given and that change nothing.
 
     Args:
         options: the strength that is wanted.
         conditional: whether the network in plane is told blur and noise; None where there is none.
     """
     untold = [] if conditional else ["strength", "denoise", "sharpen"]
+    untold += ["limit_noise", "consistent"] if conditional is None else []
     if options.wanted_slice_spacing is not None:
         untold = [name for name in untold if name != "denoise"]  # the noise that is not projected back
     given = [f"`{name}`" for name in untold if getattr(options, name) != getattr(UpscaleOptions(), name)]
     why = "without a model in plane" if conditional is None else "with a model that is not told blur and noise"
     return [f"{listed(given, len(given))}: no effect {why}"] if given else []
+
+
+def beyond_range(slices: int, highest_hu: float) -> list[str]:
+    """A line about slices of a source that hold values no network is asked about; none where there are none.
+
+    Args:
+        slices: how many.
+        highest_hu: the upper end of the network's range.
+    """
+    return [f"{counted(slices, 'slice')} with values above {highest_hu:g} HU: interpolated there"] if slices else []
 
 
 def conditions_of(noise: NoiseEstimate, resolver: SliceSuperResolver, options: UpscaleOptions) -> Conditions | None:
@@ -157,6 +178,7 @@ def tune(
         noise=noise,
         before_after=_compared(tried, share, resolver.scale, pixel_spacing),
         bicubic=measure_before_after(smooth, scale=resolver.scale, pixel_spacing=pixel_spacing),
+        consistent=options.consistent,
     )
 
 
@@ -199,7 +221,11 @@ class _Tried(NamedTuple):
 
 
 def _largest_quiet_share(tried: Sequence[_Tried], scale: int, pixel_spacing: tuple[float, float]) -> float:
-    """The most of the network that leaves the noise at `MOST_NOISE_RATIO`; 1 where noise cannot be measured."""
+    """The most of the network that leaves the noise at `MOST_NOISE_RATIO`; 1 where noise cannot be measured.
+
+    A consistent result gives the source's noise back, whatever made it: then interpolation, projected as well, sets the
+    measure, or nothing would ever be left of the network.
+    """
     sources = [slice_tried.pixels for slice_tried in tried]
     windows = homogeneous_windows(
         [pixels.hu for pixels in sources], pixel_spacing, [pixels.padding for pixels in sources]
@@ -207,9 +233,14 @@ def _largest_quiet_share(tried: Sequence[_Tried], scale: int, pixel_spacing: tup
     if windows is None:
         return 1.0
 
+    def ratio_at(share: float) -> float:
+        return noise_ratio([slice_tried.mixed(share) for slice_tried in tried], windows, scale) or 0.0
+
+    least = ratio_at(0.0)
+    most = MOST_NOISE_RATIO if least <= MOST_NOISE_RATIO else least * (1 + MORE_NOISE)
+
     def is_quiet(share: float) -> bool:
-        ratio = noise_ratio([slice_tried.mixed(share) for slice_tried in tried], windows, scale)
-        return ratio is None or ratio <= MOST_NOISE_RATIO
+        return ratio_at(share) <= most
 
     if is_quiet(1.0):
         return 1.0
