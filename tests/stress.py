@@ -21,6 +21,7 @@ from collections.abc import Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+import psutil
 import pytest
 from _pytest.runner import runtestprotocol
 
@@ -83,10 +84,10 @@ class Watch:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
-        """A fixture that starts processes has all its tests count, not only the first."""
-        before = self.started
+        """A fixture that starts processes which then go on has all its tests count, not only the first."""
+        before = running()
         made = yield
-        if self.started > before:
+        if running() - before:
             self.fixtures.add((fixturedef.baseid, fixturedef.argname))
         return made
 
@@ -120,6 +121,12 @@ class Watch:
             self.failures[report.nodeid] = f"{self.failures.get(report.nodeid, '')}{report.when}: {report.longreprtext}"
         elif report.skipped and self.outcome == "passed":
             self.outcome = "skipped"
+
+
+def running() -> set[int]:
+    """The processes that this one has started and that have not ended."""
+    children = psutil.Process().children()
+    return {child.pid for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE}
 
 
 def append(ledger: Path, line: dict[str, object]) -> None:

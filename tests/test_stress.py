@@ -15,9 +15,17 @@ import pytest
 
 @pytest.fixture(scope="module")
 def shared():
+    waiting = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield
+    waiting.communicate(b"\\n")
+
+@pytest.fixture(scope="module")
+def made():
     subprocess.run([sys.executable, "-c", ""], check=True)
 
 def test_nothing(): pass
+def test_has_it_made(made): pass
+def test_has_what_is_made(made): pass
 def test_first(shared): pass
 def test_second(shared): pass
 def test_spawned(): start("spawn")
@@ -33,7 +41,14 @@ def test_fails_the_second_time():
     count.write_text(count.read_text() + "x" if count.exists() else "x")
     assert count.read_text() != "xx", "the second run"
 """
-STARTING = {"test_first", "test_second", "test_spawned", "test_forked", "test_fails_the_second_time"}
+STARTING = {
+    "test_has_it_made",
+    "test_first",
+    "test_second",
+    "test_spawned",
+    "test_forked",
+    "test_fails_the_second_time",
+}
 
 
 def stress(folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
@@ -51,11 +66,11 @@ def test_tests_that_start_processes_are_found_and_run_again(tmp_path: Path) -> N
     assert done.returncode == 1, done.stderr
     found = Ledger(tmp_path / "ledger.jsonl")
     runs = {name.partition("::")[2]: count for name, count in found.runs.items()}
-    assert runs == {"test_nothing": 1} | dict.fromkeys(STARTING, 3)
+    assert runs == {"test_nothing": 1, "test_has_what_is_made": 1} | dict.fromkeys(STARTING, 3)
     assert {name.partition("::")[2]: count for name, count in found.failed.items() if count} == {
         "test_fails_the_second_time": 1
     }
-    assert "5 tests start processes; 5 of them have 3 runs or more; 15 runs, 1 failures" in done.stdout
+    assert "6 tests start processes; 6 of them have 3 runs or more; 18 runs, 1 failures" in done.stdout
     texts = [line.get("text", "") for line in map(json.loads, (tmp_path / "ledger.jsonl").read_text().splitlines())]
     assert len([text for text in texts if "the second run" in text]) == 1
 
@@ -63,7 +78,7 @@ def test_tests_that_start_processes_are_found_and_run_again(tmp_path: Path) -> N
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     stress(tmp_path, "--runs", "1")
     lines = (tmp_path / "ledger.jsonl").read_text()
-    assert "15 runs" in stress(tmp_path, "--runs", "3").stdout
+    assert "18 runs" in stress(tmp_path, "--runs", "3").stdout
     assert (tmp_path / "ledger.jsonl").read_text().startswith(lines)
     # Nothing is left to do, and nothing is done.
     before = (tmp_path / "ledger.jsonl").read_bytes()
