@@ -118,6 +118,22 @@ def test_what_spoke_of_the_old_pixels_is_gone(tmp_path: Path) -> None:
     assert not [tag for tag in new.keys() if tag.is_private or tag.group == 0x6000]  # noqa: SIM118
 
 
+def test_what_the_source_was_one_of_and_where_it_is_kept_is_gone(tmp_path: Path) -> None:
+    counts = {"ImagesInAcquisition": 2, "NumberOfSeriesRelatedInstances": 2, "NumberOfStudyRelatedInstances": 2}
+    kept = {"RetrieveAETitle": "PACS", "InstanceAvailability": "ONLINE", "StorageMediaFileSetUID": "1.2.3.7"}
+    new = derived(ct_slice(body(), OverlayDate="20200101", **counts, **kept), tmp_path)
+    assert [name for name in ("OverlayDate", *counts, *kept) if name in new] == []
+
+
+def test_a_spacing_that_an_enhanced_object_was_reconstructed_at_is_gone() -> None:
+    source, reconstruction = two_frames(), Dataset()
+    reconstruction.ConvolutionKernel, reconstruction.ReconstructionPixelSpacing = "B30f", [0.7, 0.7]
+    source.SharedFunctionalGroupsSequence[0].CTReconstructionSequence = Sequence([reconstruction])
+    new = derive_slice(classic_frame(source, 0), HU, PLANE, DERIVATION, frame=0)
+    assert new.ConvolutionKernel == "B30f"
+    assert "ReconstructionPixelSpacing" not in new
+
+
 def test_a_lookup_table_for_inverted_display_is_not_kept(tmp_path: Path) -> None:
     new = derived(ct_slice(body(), PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"), tmp_path)
     assert new.PhotometricInterpretation == "MONOCHROME2"

@@ -55,6 +55,20 @@ def test_a_thick_series_becomes_a_thin_one(series: Path, tmp_path: Path, between
     assert record["disagreement_hu"] > 0
 
 
+def test_slices_between_those_of_a_series_that_has_grown_have_uids_of_their_own(
+    series: Path, tmp_path: Path, between: Model
+) -> None:
+    late = (series / "IM1").rename(tmp_path / "late")
+    run(series, tmp_path / "before", between)
+    late.rename(series / "IM1")
+    run(series, tmp_path / "after", between)
+    before, after = (
+        {header.sop_instance_uid for header in only_series(tmp_path / name).slices} for name in ("before", "after")
+    )
+    assert (len(before), len(after)) == (25, 29)
+    assert before.isdisjoint(after)
+
+
 def test_headers_say_where_a_thin_slice_lies_and_what_it_was_made_of(
     series: Path, tmp_path: Path, between: Model
 ) -> None:

@@ -29,6 +29,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, HTJ2KLossless, JPEGLSLossle
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR, format_number_as_ds
 
 from ctsr.dicom import MALFORMED, open_file
+from ctsr.dicom.attributes import SHOWN_AS, Attributes
 from ctsr.dicom.pixels import decoder_for
 from ctsr.errors import ReadError, UsageError
 from ctsr.hashing import derived_uid
@@ -104,7 +105,9 @@ def binary(keyword: str, vr: VR, value: bytes) -> RawDataElement:
 
 
 def settled(item: Dataset) -> Dataset:
-    """An item made here, of ASCII values, as if it had been read from a file."""
+    """An item made here as if it had been read from a file, where its texts are the same in every character set."""
+    if not all(str(element.value).isascii() for element in item):
+        return item
     content = b"".join(_elements(item, None))
     return read_dataset(BytesIO(content), *EXPLICIT_LITTLE)
 
@@ -295,12 +298,20 @@ ROUNDING = 1e-3
 def slice_header(source: SliceHeader) -> Dataset:
     """What a slice's file says of it, as the header of a classic slice: what `ctsr.dicom.write.derive_slice` takes.
 
+    Without windows where its HU were corrected: these may have been meant for the values before or after.
+
     Raises:
         ReadError: the file is gone or cannot be parsed.
     """
     header = open_file(source.path).header
     enhanced = "SharedFunctionalGroupsSequence" in header or source.frame is not None
-    return classic_frame(header, source.frame or 0) if enhanced else header
+    header = classic_frame(header, source.frame or 0) if enhanced else header
+    if Attributes(header).rescale == (source.rescale_slope, source.rescale_intercept):
+        return header
+    header = header[:]
+    for keyword in SHOWN_AS:
+        header.pop(keyword, None)
+    return header
 
 
 def classic_frame(source: Dataset, frame: int) -> Dataset:

@@ -323,8 +323,7 @@ def _plane(look: Attributes) -> tuple[Orientation, tuple[float, float], Vector] 
 
 
 def _slice(path: Path, index: int | None, look: Attributes, position: Vector) -> SliceHeader:
-    slope, intercept = look.number("RescaleSlope"), look.number("RescaleIntercept")
-    given = intercept is not None and bool(slope)
+    slope, intercept = look.rescale
     thickness = look.number("SliceThickness")
     return SliceHeader(
         path=path,
@@ -332,8 +331,8 @@ def _slice(path: Path, index: int | None, look: Attributes, position: Vector) ->
         sop_instance_uid=look.text("SOPInstanceUID"),
         position=position,
         instance_number=look.whole("InstanceNumber") if index is None else index + 1,
-        rescale_slope=slope if given else None,
-        rescale_intercept=intercept if given else None,
+        rescale_slope=slope,
+        rescale_intercept=intercept,
         slice_thickness=thickness if thickness and 0 < thickness <= LARGEST_STEP_MM else None,
     )
 

@@ -223,8 +223,8 @@ class Queue:
     def _join_earlier(self, database: sqlite3.Connection, job: StudyJob) -> None:
         """Put slices that were received earlier beside late ones of their series.
 
-        A series is tuned and numbered as a whole. Results of both jobs share their UIDs, so an
-        archive keeps one of each.
+        A series is tuned and numbered as a whole. Results of both jobs have UIDs of their own: their
+        pixels differ.
         """
         rows = database.execute(
             "SELECT job, sop_uid, series_uid, content FROM instances JOIN jobs ON jobs.id = job "
