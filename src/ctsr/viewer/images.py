@@ -43,8 +43,8 @@ OBLIQUE = 0.35
 """A direction gets two letters if its second largest component is at least this, the cosine of about 70°."""
 LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
 """For each patient axis (LPS), the letters of its positive and negative direction."""
-MAX_ROWS_PER_SLICE = 4
-"""Above this, an even grid would show mostly empty rows: slices are stacked instead."""
+MAX_ROWS_PER_SLICE, MAX_ROWS = 4, 2048
+"""Above both, an even grid would show mostly empty rows: slices are stacked instead."""
 
 
 @dataclass(frozen=True)
@@ -408,8 +408,8 @@ def _even_rows(series: Series) -> tuple[float, npt.NDArray[np.int64]]:
     along = spread([header.position for header in series.slices], series.orientation).along
     extent = float(along[-1] - along[0])
     rows = round(extent / step) + 1
-    if rows > MAX_ROWS_PER_SLICE * count or (count > 1 and extent == 0):
-        return step, np.arange(count)
+    if rows > max(MAX_ROWS, MAX_ROWS_PER_SLICE * count) or (count > 1 and extent == 0):
+        return extent / (count - 1) or step, np.arange(count)  # as high in all as the series is
     step = extent / (rows - 1) if rows > 1 else step
     distance = np.abs(along[0] + step * np.arange(rows)[:, None] - along)
     nearest = distance.argmin(axis=1)

@@ -115,7 +115,7 @@ export function drawRegions(pane) {
     twice(c, path, colour);
     if (region === view.box) for (const [x, y] of [[x0, y0], [x1, y0], [x0, y1], [x1, y1]]) { c.fillStyle = colour; c.fillRect(x - 2.5, y - 2.5, 5, 5); }
     const statistics = pane.kind === "image" ? known.statistics.get(regionKey(region))?.[pane.images[0]] : null;
-    if (statistics && pane.width > 12 * size) pane.text(`${signed(statistics[0], 1)} ± ${statistics[1].toFixed(1)} HU`, x0, y1 + 0.25 * size, { base: "top", size: 0.82, color: colour });
+    if (statistics && pane.width > 12 * size) pane.text(`${signed(statistics[0], 1)} ± ${statistics[1].toFixed(1)} HU${view.slab ? " (slice)" : ""}`, x0, y1 + 0.25 * size, { base: "top", size: 0.82, color: colour });
   }
 }
 
