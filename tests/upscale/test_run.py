@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import JPEGLSLossless
+from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless
 
 from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED
@@ -325,6 +325,42 @@ def test_windows_of_an_enhanced_objects_frames_go_with_them(tmp_path: Path, bili
     save(source, tmp_path / "s" / "E")
     run(tmp_path / "s", tmp_path / "corrected", bilinear, hu_offset=-1024.0)
     assert "WindowCenter" not in dcmread(tmp_path / "corrected" / "0001.dcm")
+
+
+@pytest.mark.parametrize("said", ["", "00"])
+def test_what_was_lost_before_is_said_also_where_only_the_transfer_syntax_did(
+    tmp_path: Path, bilinear: Model, said: str
+) -> None:
+    for syntax, options in ((JPEGLSNearLossless, {"jls_error": 2}), (JPEGLSLossless, {})):
+        (source,) = slices([body(48, texture=60)])
+        source.compress(syntax, generate_instance_uid=False, **options)
+        source.LossyImageCompression = said
+        save(source, tmp_path / syntax.name / "IM1")
+        run(tmp_path / syntax.name, tmp_path / f"{syntax.name} out", bilinear)
+    lossy, lossless = (
+        dcmread(tmp_path / f"{syntax.name} out" / "0001.dcm") for syntax in (JPEGLSNearLossless, JPEGLSLossless)
+    )
+    assert lossy.LossyImageCompression == "01"
+    assert lossless.get("LossyImageCompression") == said
+
+
+def test_padding_of_a_volume_has_one_value_in_all_its_slices(tmp_path: Path, bilinear: Model) -> None:
+    images = [padded(body(48, seed=i), -1200) for i in range(3)]
+    images[1][20:26, 20:26] = -2900  # streaks beside metal
+    save_series(tmp_path / "s", images, PixelRepresentation=1, RescaleIntercept=0)
+    for path, hu in zip(sorted((tmp_path / "s").iterdir()), images, strict=True):
+        ds = dcmread(path)
+        ds.PixelData = hu.astype("<i2").tobytes()
+        save(ds, path)
+    assert run(tmp_path / "s", tmp_path / "sr.nii", bilinear, format="nifti").failed == 0
+    voxels = np.asarray(nib.load(tmp_path / "sr.nii").dataobj)
+    corners = voxels[[0, -1]][:, [0, -1]]
+    assert np.unique(corners).tolist() == [-2048]
+    assert -3200 < voxels.min() < -2700
+    again = read_volume(only_series(tmp_path / "sr.nii"))
+    assert again.padding is not None
+    assert again.padding[:, 0, 0].all()
+    assert not again.padding[:, 40:52, 40:52].any()
 
 
 def test_a_models_name_is_written_in_letters_that_every_character_set_has(

@@ -75,6 +75,32 @@ STALE = frozenset(
 SHOWN_AS = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 """How values are to be shown, which are HU by the rescale of the same header."""
 
+# What only has a meaning within a multi-frame object, or describes how its stored values are shown.
+NOT_OF_A_SLICE = frozenset(
+    {
+        "AcquisitionContextSequence", "ConcatenationFrameOffsetNumber", "ConcatenationUID", "ContentQualification",
+        "DimensionIndexSequence", "DimensionIndexValues", "DimensionOrganizationSequence", "DimensionOrganizationType",
+        "FrameComments", "FrameLabel", "FrameType", "InConcatenationNumber", "InConcatenationTotalNumber",
+        "InStackPositionNumber", "NumberOfFrames", "PerFrameFunctionalGroupsSequence", "PixelPresentation",
+        "PresentationLUTShape", "SOPInstanceUIDOfConcatenationSource", "SharedFunctionalGroupsSequence", "StackID",
+        "VolumeBasedCalculationTechnique", "VolumetricProperties",
+    }
+)  # fmt: skip
+
+GROUPS_LEFT_OUT = frozenset(
+    {"ConversionSourceAttributesSequence", "RealWorldValueMappingSequence", "ReferencedImageSequence"}
+)
+"""Functional groups whose items are references to other images, or speak of stored values."""
+
+RENAMED = {
+    "FrameAcquisitionNumber": "AcquisitionNumber",
+    "FrameAcquisitionDateTime": "AcquisitionDateTime",
+    "ExposureTimeInms": "ExposureTime",
+    "ExposureInmAs": "Exposure",
+    "XRayTubeCurrentInmA": "XRayTubeCurrent",
+}
+"""Attributes that an enhanced object calls differently; the last three are whole numbers in a classic slice."""
+
 PLAIN = {"CS", "DA", "DS", "IS", "TM", "UI"}
 """VRs whose values are ASCII text in the file, several parted by backslashes."""
 

@@ -12,9 +12,6 @@ from pydicom.uid import (
     UID,
     CTImageStorage,
     EnhancedCTImageStorage,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
     LegacyConvertedEnhancedCTImageStorage,
     MediaStorageDirectoryStorage,
 )
@@ -29,7 +26,7 @@ from ctsr.dicom.attributes import (
     pixel_data_problem,
     pixel_module_problem,
 )
-from ctsr.dicom.pixels import RETIRED
+from ctsr.dicom.pixels import LOSSY
 from ctsr.errors import ReadError
 from ctsr.hashing import header_identities
 from ctsr.hu import rescale_problem
@@ -126,8 +123,6 @@ TABLE = (
     "its values go through a table (ModalityLUTSequence) in place of RescaleSlope and RescaleIntercept; export it "
     "again with those"
 )
-
-LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, *RETIRED}
 
 AXIAL_WITHIN = 45.0
 """Degrees between a slice's normal and the patient's axis: nearer to axial than to anything else, tilted or not."""

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
@@ -32,6 +32,8 @@ AUTHORIZATION = "CTSR_STOW_AUTHORIZATION"
 """Environment variable with the value of the Authorization header for STOW-RS: "Bearer …"."""
 FAILED_SOP_SEQUENCE = "00081198"
 MAX_ANSWER_BYTES = 1 << 20
+PAGES = {"text/html", "application/xhtml+xml"}
+"""Media types of answers that come from a web site, not from STOW-RS."""
 REASONS = 3
 """Refused images that a message names before it says how many more there are."""
 
@@ -219,12 +221,19 @@ def _stow(server: StowServer, tls: ssl.SSLContext) -> Generator[Channel]:
     yield _Stow(server.url, tls if server.url.startswith("https:") else None)
 
 
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows nowhere: a POST would arrive as a GET, without the image and with the authorization, and be answered."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Leave the answer as it is, which becomes an HTTPError."""
+
+
 class _Stow:
     """Sends by STOW-RS (PS3.18 10.5), one image a request, so that each has its own answer."""
 
     def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
         self._url = f"{url}/studies"
-        self._tls = tls
+        self._opener = build_opener(_NoRedirects, HTTPSHandler(context=tls))
 
     def send(self, path: Path) -> Answer:
         """See `Channel`."""
@@ -239,13 +248,16 @@ class _Stow:
             headers["Authorization"] = os.environ[AUTHORIZATION]
         request = Request(self._url, body, headers, method="POST")
         try:
-            with urlopen(request, timeout=TIMEOUT_S, context=self._tls) as response:
+            with self._opener.open(request, timeout=TIMEOUT_S) as response:
                 status, answer = int(response.status), response.read(MAX_ANSWER_BYTES)
+                kind = response.headers.get_content_type()
         except HTTPError as error:
-            status, answer = error.code, b""
+            status, answer, kind = error.code, b"", ""
             error.close()
         except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
             raise DeliveryError(f"{self._url}: {one_line(error)}") from error
+        if kind in PAGES:
+            raise DeliveryError(f"{self._url} answers with a page for people, as no DICOMweb service does: check it")
         if status in {http.HTTPStatus.OK, http.HTTPStatus.ACCEPTED}:
             # 202 tells of warnings and of failures, so the body decides. One image was sent: what failed is this one.
             if _names_failures(answer, default=status != http.HTTPStatus.OK):
@@ -253,7 +265,8 @@ class _Stow:
             return Answer(DeliveryStatus.TAKEN)
         if status == http.HTTPStatus.CONFLICT:
             return Answer(DeliveryStatus.REFUSED, f"HTTP status {status}")
-        raise DeliveryError(f"{self._url} returned HTTP status {status}")
+        why = ": it sends elsewhere, perhaps to a login; give the address itself" if status // 100 == 3 else ""
+        raise DeliveryError(f"{self._url} returned HTTP status {status}{why}")
 
 
 def _names_failures(answer: bytes, *, default: bool) -> bool:
@@ -263,4 +276,5 @@ def _names_failures(answer: bytes, *, default: bool) -> bool:
     except ValueError:
         return default
     documents = cast("list[Any]", document if isinstance(document, list) else [document])
-    return any(isinstance(item, dict) and item.get(FAILED_SOP_SEQUENCE, {}).get("Value") for item in documents)
+    failures = [item.get(FAILED_SOP_SEQUENCE) for item in documents if isinstance(item, dict)]
+    return any(isinstance(failure, dict) and failure.get("Value") for failure in failures)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ctsr.dicom.encode import WrittenIdentity, compress, slice_header, to_stored, verify_slice
+from ctsr.dicom.encode import PADDING_HU, WrittenIdentity, compress, slice_header, to_stored, verify_slice
 from ctsr.dicom.variants import Anonymizer, save_enhanced
 from ctsr.dicom.write import ThinSlice, check_one_series, derive_slice, save_slice
 from ctsr.errors import SeriesError
@@ -154,11 +154,14 @@ class _Nifti:
 
     def write(self, index: int, pixels: SlicePixels) -> None:
         """Append a slice."""
-        stored = to_stored(pixels.hu, pixels.padding)
+        stored = to_stored(pixels.hu)
         if (stored.slope, stored.intercept) != (1, 0):
             source = self.job.series
             remedy = "clip them, or scale them to HU" if source.is_volume else "choose `format=dicom`"
             raise SeriesError(f"{source.path}: slice {index + 1} has HU beyond 16 bits; {remedy}")
+        # One value in all slices, also in those with values down there: nothing but itself marks it in NIfTI.
+        if pixels.padding is not None:
+            np.copyto(stored.values, PADDING_HU, where=pixels.padding)
         self.checksums.append(zlib.crc32(stored.values.tobytes()))
         self.add(stored.values)
 
