@@ -363,6 +363,23 @@ def test_padding_of_a_volume_has_one_value_in_all_its_slices(tmp_path: Path, bil
     assert not again.padding[:, 40:52, 40:52].any()
 
 
+def test_the_picture_has_the_shape_of_its_largest_image(
+    tmp_path: Path, bilinear: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_series(tmp_path / "s", [body(48, seed=i) for i in range(2)], spacing=(0.9, 0.6))
+    aspects: list[float] = []
+    draw = writers.comparison_figure
+
+    def kept(*args: Any, **options: Any) -> Any:
+        aspects.append(options["pixel_aspect"])
+        return draw(*args, **options)
+
+    monkeypatch.setattr(writers, "comparison_figure", kept)
+    run(tmp_path / "s", tmp_path / "as scanned", bilinear, picture=True)
+    run(tmp_path / "s", tmp_path / "square", bilinear, picture=True, target_spacing=0.25)
+    assert aspects == [pytest.approx(1.5), pytest.approx(1.0)]
+
+
 def test_a_models_name_is_written_in_letters_that_every_character_set_has(
     tmp_path: Path, series: Path, bilinear_path: Path
 ) -> None:

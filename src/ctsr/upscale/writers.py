@@ -237,11 +237,13 @@ def draw(job: Job, seen: LookedAt, tuning: Tuning, path: Path) -> None:
         Panel("bicubic", smooth, _size(job.network_plane(seen.index)) + _noise(tuning.bicubic)),
         Panel("super-resolution", seen.after, _size(job.plane(seen.index)) + _noise(tuning.before_after)),
     ]
+    # Pixels of the result may be square where those of the source are not.
+    largest = max(job.network_plane(seen.index), job.plane(seen.index), key=lambda plane: math.prod(plane.shape))
     figure = comparison_figure(
         panels,
         WINDOW,
         title=f"{job.patient}, slice {seen.index + 1} of {len(series.slices)}, not for diagnosis",
-        pixel_aspect=series.pixel_spacing[0] / series.pixel_spacing[1],
+        pixel_aspect=largest.spacing[0] / largest.spacing[1],
     )
     save_figure(figure, path)
 
@@ -249,13 +251,16 @@ def draw(job: Job, seen: LookedAt, tuning: Tuning, path: Path) -> None:
 def draw_coronal(job: Job, strips: Mapping[str, FloatArray], path: Path) -> None:
     """Write the picture of a result between slices: coronal planes of the source, of cubic interpolation and its own.
 
+    The head is up, as in the viewer.
+
     Args:
         job: what was made.
         strips: (slices, columns) in HU by what they show, from the first slice of the result to the last.
         path: of the picture.
     """
     assert job.between is not None, "the job makes slices between slices"
-    panels = [Panel(name, strip[::-1], f"{strip.shape[0]} × {strip.shape[1]}") for name, strip in strips.items()]
+    down = -1 if normal(job.series.orientation)[2] >= 0 else 1
+    panels = [Panel(name, strip[::down], f"{strip.shape[0]} × {strip.shape[1]}") for name, strip in strips.items()]
     figure = comparison_figure(
         panels,
         WINDOW,
