@@ -259,7 +259,7 @@ def draw_coronal(job: Job, strips: Mapping[str, FloatArray], path: Path) -> None
         path: of the picture.
     """
     assert job.between is not None, "the job makes slices between slices"
-    down = -1 if normal(job.series.orientation)[2] >= 0 else 1
+    down = -1 if job.series.rises else 1
     panels = [Panel(name, strip[::down], f"{strip.shape[0]} × {strip.shape[1]}") for name, strip in strips.items()]
     figure = comparison_figure(
         panels,

@@ -328,7 +328,7 @@ def view_geometry(series: Series, scale: int, *, native: bool = False) -> ViewGe
     row_mm, column_mm = series.pixel_spacing
     step, places = _even_rows(series)
     slice_normal = normal(series.orientation)
-    ascending = slice_normal[2] >= 0
+    ascending = series.rises
     along_columns, along_rows = series.orientation[:3], series.orientation[3:]
     superior = slice_normal if ascending else _opposite(slice_normal)
     return ViewGeometry(
