@@ -125,6 +125,7 @@ def test_what_was_taken_before_the_destination_was_full_is_not_sent_again(prepar
         delivery.sender.step()
     assert archive.taken == ["1.2.3.4.1", "1.2.3.4.2"]
     assert delivery.job.state is JobState.SENT
+    assert [line["reason"] for line in delivery.log["warned"]] == ["1.2.3.4.1 was stored with status 0xB000"]
 
 
 def test_what_is_refused_for_good_fails_with_its_status_after_the_others_were_sent(prepare: Prepare) -> None:

@@ -60,6 +60,8 @@ class Receipt:
     job_id: int
     is_known: bool
     """The same bytes were received before: nothing is done twice."""
+    has_replaced: bool = False
+    """It took the place of another image with its UID."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Queue:
             (originals / replaced).unlink(missing_ok=True)
         # Outside the lock, where callers wait for the disk together; it takes longer than all the rest.
         sync_folders(originals, originals.parent, self._jobs)
-        return Receipt(job_id, is_known=False)
+        return Receipt(job_id, is_known=False, has_replaced=replaced is not None)
 
     def _add(self, instance: Instance, fingerprint: bytes, part: Path, name: str) -> tuple[int, str | None]:
         """Put a written file into its job; returns the job and the name of a file that it takes the place of."""

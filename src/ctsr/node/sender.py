@@ -124,6 +124,7 @@ class Sender:
         done = self._queue.sent_uids(job)
         paths = _pending(job.folder / job.result, done)
         refused: list[str] = []
+        warned: set[str] = set()
         if not paths:
             return refused
         with self._channel(list(paths.values())) as channel:
@@ -133,6 +134,9 @@ class Sender:
                 answer = channel.send(path)
                 if answer.status is DeliveryStatus.TAKEN:
                     self._queue.mark_sent(job, uid)
+                    if answer.text and answer.text not in warned:
+                        self._log("warned", job=job.id, reason=f"{uid} was stored with {answer.text}")
+                    warned.add(answer.text)
                 else:
                     refused.append(f"{uid} ({answer.text})")
         return refused
@@ -210,7 +214,7 @@ class _CStore:
         if status is None:
             raise DeliveryError("the association ended before the image was acknowledged")
         if status == 0x0000 or status >> 12 == 0xB:  # PS3.4 B.2.3: Bxxx are warnings, the image is stored
-            return Answer(DeliveryStatus.TAKEN)
+            return Answer(DeliveryStatus.TAKEN, f"status 0x{status:04X}" if status else "")
         if status >> 8 in {0xA9, 0xC0} or status >> 12 == 0xC or status == 0x0122:
             return Answer(DeliveryStatus.REFUSED, f"status 0x{status:04X}")
         raise DeliveryError(f"the destination returned status 0x{status:04X}")
