@@ -244,6 +244,12 @@ class Queue:
                     "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?)", (job.id, sop_uid, series_uid, content)
                 )
 
+    def content_of(self, job: StudyJob) -> str:
+        """A digest of the images of a job."""
+        with self._lock:
+            rows = self._database.execute("SELECT sop_uid, content FROM instances WHERE job = ?", (job.id,)).fetchall()
+        return digest(*sorted(f"{sop_uid} {content.hex()}" for sop_uid, content in rows), size=6).hex()
+
     def next_due(self, state: JobState) -> StudyJob | None:
         """The job of this state whose time has come: the one tried least, so that none holds up the others."""
         with self._lock:
