@@ -269,6 +269,7 @@ def test_the_view_is_saved_with_its_caption_and_numbers_with_all_digits(view: Br
         for name, one in exact[row["image"]].items():
             assert float(row[name]) == one["value"]
         assert (row["patient_id"], row["slice_index"], row["window_width"]) == ("anna", "6", "400")
+        assert (row["crop_top_px"], row["crop_left_px"]) == ("0", "0")
 
 
 def test_the_best_of_each_metric_is_marked(view: BrowserPage) -> None:

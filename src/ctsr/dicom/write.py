@@ -358,6 +358,7 @@ def _place(derived: Dataset, source: Dataset, plane: Plane) -> None:
     given = _values(source, "ImageOrientationPatient")
     if not is_orientation(given, orientation):
         put(derived, text("ImageOrientationPatient", VR.DS, *map(decimal_string, orientation)))
+        derived.pop("PatientOrientation", None)  # says the same in letters
     put(
         derived,
         _short("Rows", rows),

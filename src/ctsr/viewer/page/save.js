@@ -166,7 +166,7 @@ function provenance(plane, drawn, box = null) {
   const [row, column] = geometry.planes[plane].pixel;
   const inMm = (key, spacing) => (box ? box[key] * spacing : "");
   return {
-    row_mm: row, column_mm: column, slice_z_mm: plane === "axial" ? geometry.z_mm[view.cursor[0]] : "",
+    row_mm: row, column_mm: column, crop_top_px: geometry.crop[0], crop_left_px: geometry.crop[1], slice_z_mm: plane === "axial" ? geometry.z_mm[view.cursor[0]] : "",
     region_top_mm: inMm("top", row), region_left_mm: inMm("left", column), region_height_mm: inMm("rows", row), region_width_mm: inMm("columns", column),
     hu_low: state.hu_range[0], hu_high: state.hu_range[1], scale: state.scale, degradation: drawn.mode, degradation_sampling: drawn.sampling,
     deg_seed: drawn.deg_seed, patient_seed: drawn.patient_seed, degraded_slice: view.cursor[0], sigma_px: drawn.sigma, kernel_px: drawn.kernel,
