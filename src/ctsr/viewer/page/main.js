@@ -395,7 +395,9 @@ const actions = {
   },
   goto: () => { $("index").focus(); $("index").select(); },
   savePicture: () => {
-    if (drawnNow()) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn);
+    // Of another strength, the last picture stays until the slice is made anew.
+    const isOlder = isNative() && stage.panes.some((pane) => pane.pending && !pane.hasFailed());
+    if (drawnNow() && !isOlder) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn);
     else side.say("The slice is still being made; save it in a moment.");
   },
   saveNumbers: () => {
