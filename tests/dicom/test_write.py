@@ -134,6 +134,17 @@ def test_a_spacing_that_an_enhanced_object_was_reconstructed_at_is_gone() -> Non
     assert "ReconstructionPixelSpacing" not in new
 
 
+def test_lists_of_the_images_that_an_object_refers_to_are_not_those_of_a_slice() -> None:
+    source, series = two_frames(), Dataset()
+    series.SeriesInstanceUID, series.ReferencedInstanceSequence = "1.2.3.4", Sequence([Dataset(), Dataset()])
+    source.ReferencedSeriesSequence = Sequence([series])
+    source.ReferencedImageSequence = Sequence([Dataset()])  # a localizer, which the slice refers to as well
+    new = derive_slice(classic_frame(source, 0), HU, PLANE, DERIVATION, frame=0)
+    assert "ReferencedSeriesSequence" not in new
+    assert len(new.ReferencedImageSequence) == 1
+    assert [item.ReferencedSOPInstanceUID for item in new.SourceImageSequence] == [source.SOPInstanceUID]
+
+
 def test_a_lookup_table_for_inverted_display_is_not_kept(tmp_path: Path) -> None:
     new = derived(ct_slice(body(), PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"), tmp_path)
     assert new.PhotometricInterpretation == "MONOCHROME2"

@@ -65,6 +65,10 @@ STALE = frozenset(
         "ImagesInAcquisition", "ImagesInSeries", "ImagesInStudy", "NumberOfPatientRelatedInstances",
         "NumberOfPatientRelatedSeries", "NumberOfSeriesRelatedInstances", "NumberOfStudyRelatedInstances",
         "NumberOfStudyRelatedSeries", "SeriesInStudy",
+        # In which series the images are found that it refers to, which are others than those of the result: a list of
+        # all frames' sources in each slice.
+        "ReferencedImageEvidenceSequence", "ReferencedSeriesSequence", "SourceImageEvidenceSequence",
+        "StudiesContainingOtherReferencedInstancesSequence",
         # Where it is kept.
         "AvailableTransferSyntaxUID", "InstanceAvailability", "RetrieveAETitle", "RetrieveLocationUID", "RetrieveURI",
         "RetrieveURL", "StorageMediaFileSetID", "StorageMediaFileSetUID",
