@@ -195,6 +195,13 @@ def test_several_regions_stay_are_moved_and_sized(view: BrowserPage, tmp_path: P
     assert view.js("[view.box.shape, view.regions.length]") == ["ellipse", 0]
 
 
+def test_the_corner_that_is_not_taken_hold_of_stays_where_it_is(view: BrowserPage) -> None:
+    module = "import(new URL('regions.js', location.href.split('#')[0]).href)"
+    drawn = "[7 * 0.6, 3 * 0.8], [14 * 0.6, 6 * 0.8]"
+    box = view.page.evaluate(f"() => {module}.then(({{boxOf}}) => boxOf('axial', {drawn}))")
+    assert box == {"plane": "axial", "left": 7, "top": 3, "columns": 7, "rows": 3}
+
+
 def test_a_keyboard_alone_draws_moves_and_sizes(view: BrowserPage) -> None:
     view.press("o", "Enter")
     box = view.js("view.box")
