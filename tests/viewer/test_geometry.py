@@ -76,6 +76,16 @@ def test_two_stacks_lie_as_far_apart_as_they_are_however_few_slices_they_have(tm
     assert slab_indices(geometry, "axial", 2, 10) == [0, 1, 2], "no slice 81 mm away"
 
 
+def test_a_slab_ends_with_the_images_whose_middle_is_on_its_edge(tmp_path: Path) -> None:
+    save_series(tmp_path, [chest(40, 40, seed=i) for i in range(15)], step=0.8, spacing=(1.1, 0.7))
+    geometry = view_geometry(only_series(tmp_path), 2)
+    assert slab_indices(geometry, "axial", 7, 8) == list(range(2, 13))
+    assert slab_indices(geometry, "axial", 7, 7.9) == list(range(3, 12))
+    assert slab_indices(geometry, "axial", 13, 4.8) == [10, 11, 12, 13, 14]
+    assert slab_indices(geometry, "coronal", 20, 33) == list(range(5, 36))
+    assert slab_indices(geometry, "sagittal", 20, 4.2) == list(range(17, 24))
+
+
 def test_slices_that_are_stacked_are_as_high_together_as_the_series(tmp_path: Path) -> None:
     made = slices(6, step=0.1)
     for one in made[3:]:

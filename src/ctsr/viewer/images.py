@@ -37,6 +37,8 @@ Missing: TypeAlias = npt.NDArray[np.bool_]
 
 PLANES: tuple[PlaneName, ...] = get_args(PlaneName)
 
+ROUNDING = 1e-6
+"""Of the distance of two images: positions are decimals, and distances their differences."""
 NO_SLICE = -1
 """Entry of `ViewGeometry.z_rows` where there is no slice."""
 OBLIQUE = 0.35
@@ -350,12 +352,11 @@ def view_geometry(series: Series, scale: int, *, native: bool = False) -> ViewGe
 
 def slab_indices(geometry: ViewGeometry, plane: PlaneName, index: int, thickness: float) -> list[int]:
     """Images of a plane whose middles lie within half of `thickness` mm of image `index`, that one included."""
+    reach = int(thickness / 2 / geometry.spacing[PLANES.index(plane)] + ROUNDING)
     if plane == "axial":
         row = geometry.z_rows.index(index) if index in geometry.z_rows else None
-        rows = range(len(geometry.z_rows))
-        near = [r for r in rows if row is not None and abs(r - row) * geometry.spacing[0] <= thickness / 2]
-        return sorted({geometry.z_rows[r] for r in near} - {NO_SLICE}) or [index]
-    reach = int(thickness / 2 / geometry.spacing[1 if plane == "coronal" else 2])
+        near = () if row is None else geometry.z_rows[max(0, row - reach) : row + reach + 1]
+        return sorted({*near} - {NO_SLICE}) or [index]
     return list(range(max(0, index - reach), min(geometry.count(plane), index + reach + 1)))
 
 
