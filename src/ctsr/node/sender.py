@@ -228,7 +228,7 @@ def _stow(server: StowServer, tls: ssl.SSLContext) -> Generator[Channel]:
 class _NoRedirects(HTTPRedirectHandler):
     """Follows nowhere: a POST would arrive as a GET, without the image and with the authorization, and be answered."""
 
-    def redirect_request(self, *args: Any, **words: Any) -> None:  # noqa: ARG002  (the base's)
+    def redirect_request(self, *args: Any, **words: Any) -> None:
         """Leave the answer as it is, which becomes an HTTPError."""
 
 
