@@ -35,7 +35,7 @@ from ctsr.upscale import (
 )
 from ctsr.volume import Plane, at_spacing
 
-ALGORITHM = "5"
+ALGORITHM = "6"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 HASH_SHOWN = 16
 """Hexadecimal digits that name a model in a header; run.json has all of them."""
