@@ -19,6 +19,7 @@ from ctsr.volume import (
     Orientation,
     Plane,
     Vector,
+    normal,
     spread,
 )
 
@@ -170,6 +171,11 @@ class Series(SeriesHeader):
     def is_volume(self) -> bool:
         """Whether it is a volume without patient and study: its files say so, their folder may have any name."""
         return is_volume(self.slices[0].path)
+
+    @property
+    def rises(self) -> bool:
+        """Whether its slices go towards the head."""
+        return normal(self.orientation)[2] >= 0
 
     @property
     def instance_numbers(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pydicom import dcmread
 
 import ctsr
 from ctsr.checkpoint import Model
@@ -248,6 +249,24 @@ def test_values_that_rounding_leaves_nothing_of_are_not_written(source: Path, tm
         ctsr.write_series(replace(volume, hu=volume.hu / 1000), tmp_path / name, like=source)
     mask = replace(volume, hu=(volume.hu > 0).astype(np.float32))
     assert ctsr.write_series(mask, tmp_path / name, like=source).exists()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_letters_of_an_orientation_go_where_another_one_is_written(tmp_path: Path, turned: bool) -> None:
+    images = [body(48, seed=i) for i in range(2)]
+    save_series(tmp_path / "s", images, PatientOrientation=["L", "P"])
+    volume = ctsr.read_volume(tmp_path / "s")
+    if turned:  # rows and columns run the other way
+        slices, rows, columns = volume.grid.directions
+        back = tuple(tuple(-x for x in axis) for axis in (rows, columns))
+        grid = replace(volume.grid, origin=volume.grid.position((0, 47, 47)), directions=(slices, *back))
+        volume = replace(volume, hu=volume.hu[:, ::-1, ::-1], grid=grid)
+    out = ctsr.write_series(volume, tmp_path / "out", like=tmp_path / "s")
+    header = dcmread(out / "0001.dcm")
+    assert ("PatientOrientation" in header) is not turned
+    assert [float(x) for x in header.ImageOrientationPatient] == (
+        [-1, 0, 0, 0, -1, 0] if turned else [1, 0, 0, 0, 1, 0]
+    )
 
 
 @pytest.mark.parametrize(

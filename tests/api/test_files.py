@@ -45,6 +45,16 @@ def test_the_same_volume_gets_the_same_uids(source: Path, tmp_path: Path) -> Non
     assert (first / "0002.dcm").read_bytes() == (second / "0002.dcm").read_bytes()
 
 
+@pytest.mark.parametrize("charset", ["ISO_IR 192", "ISO_IR 100"])
+def test_words_are_written_in_the_sources_character_set_wherever_they_stand(tmp_path: Path, charset: str) -> None:
+    save_series(tmp_path / "s", [body(48, seed=i) for i in range(2)], SpecificCharacterSet=charset)
+    volume = ctsr.read_volume(tmp_path / "s")
+    out = ctsr.write_series(volume, tmp_path / "out", like=tmp_path / "s", description="Gauß")
+    header = dcmread(out / "0001.dcm")
+    for text in (header.DerivationDescription, header.ContributingEquipmentSequence[-1].ContributionDescription):
+        assert text.startswith("Gauß; ctsr ")
+
+
 def test_nifti_needs_no_source(tmp_path: Path) -> None:
     volume = Volume.from_array(np.stack([body(32, seed=i) for i in range(3)]), (2.5, 0.75, 0.5))
     again = ctsr.read_volume(ctsr.write_series(volume, tmp_path / "volume.nii.gz"))

@@ -118,6 +118,33 @@ def test_what_spoke_of_the_old_pixels_is_gone(tmp_path: Path) -> None:
     assert not [tag for tag in new.keys() if tag.is_private or tag.group == 0x6000]  # noqa: SIM118
 
 
+def test_what_the_source_was_one_of_and_where_it_is_kept_is_gone(tmp_path: Path) -> None:
+    counts = {"ImagesInAcquisition": 2, "NumberOfSeriesRelatedInstances": 2, "NumberOfStudyRelatedInstances": 2}
+    kept = {"RetrieveAETitle": "PACS", "InstanceAvailability": "ONLINE", "StorageMediaFileSetUID": "1.2.3.7"}
+    new = derived(ct_slice(body(), OverlayDate="20200101", **counts, **kept), tmp_path)
+    assert [name for name in ("OverlayDate", *counts, *kept) if name in new] == []
+
+
+def test_a_spacing_that_an_enhanced_object_was_reconstructed_at_is_gone() -> None:
+    source, reconstruction = two_frames(), Dataset()
+    reconstruction.ConvolutionKernel, reconstruction.ReconstructionPixelSpacing = "B30f", [0.7, 0.7]
+    source.SharedFunctionalGroupsSequence[0].CTReconstructionSequence = Sequence([reconstruction])
+    new = derive_slice(classic_frame(source, 0), HU, PLANE, DERIVATION, frame=0)
+    assert new.ConvolutionKernel == "B30f"
+    assert "ReconstructionPixelSpacing" not in new
+
+
+def test_lists_of_the_images_that_an_object_refers_to_are_not_those_of_a_slice() -> None:
+    source, series = two_frames(), Dataset()
+    series.SeriesInstanceUID, series.ReferencedInstanceSequence = "1.2.3.4", Sequence([Dataset(), Dataset()])
+    source.ReferencedSeriesSequence = Sequence([series])
+    source.ReferencedImageSequence = Sequence([Dataset()])  # a localizer, which the slice refers to as well
+    new = derive_slice(classic_frame(source, 0), HU, PLANE, DERIVATION, frame=0)
+    assert "ReferencedSeriesSequence" not in new
+    assert len(new.ReferencedImageSequence) == 1
+    assert [item.ReferencedSOPInstanceUID for item in new.SourceImageSequence] == [source.SOPInstanceUID]
+
+
 def test_a_lookup_table_for_inverted_display_is_not_kept(tmp_path: Path) -> None:
     new = derived(ct_slice(body(), PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"), tmp_path)
     assert new.PhotometricInterpretation == "MONOCHROME2"

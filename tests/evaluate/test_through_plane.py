@@ -19,10 +19,13 @@ from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError, MissingInputError, UsageError
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest
-from ctsr.evaluate.planes import ThroughPlaneResult, super_resolve_thick
+from ctsr.evaluate.output_folder import SliceCase
+from ctsr.evaluate.planes import MadeCase, ThroughPlaneResult, super_resolve_thick
 from ctsr.evaluate.slices import chosen_planes
 from ctsr.evaluate.thin_series import series_name, told_apart
-from ctsr.evaluate.through_plane import evaluate_through_plane, method_figures
+from ctsr.evaluate.through_plane import draw_strips, evaluate_through_plane, method_figures
+from ctsr.exams import read_volume
+from ctsr.figures import Panel, new_figure
 from ctsr.hallucination.lesion_insertion import Lesion, draw_between, trials_between
 from ctsr.hu import AIR
 from ctsr.infer import TorchEngine
@@ -164,6 +167,25 @@ def test_each_direction_is_compared_where_there_is_a_body() -> None:
     places = chosen_planes(thin_volume(), 4)
     assert [sum(direction == name for direction, _ in places) for name in ("axial", "coronal", "sagittal")] == [4] * 3
     assert all(4 <= index < 36 for direction, index in places if direction != "axial")
+
+
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0)])
+def test_strips_have_the_head_up_whichever_way_slices_are_ordered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orientation: tuple[float, ...]
+) -> None:
+    images = [body(40) + np.float32(10 * i) for i in range(12)]  # from the feet on brighter
+    save_series(tmp_path / "s", images, step=1.0, orientation=orientation)
+    series = only_series(tmp_path / "s")
+    volume = read_volume(series).hu
+    thick = thicken(volume, 1.0, SliceProfile(3.0), 3.0)
+    truth = {("coronal", 20): thick.truth[:, 20]}
+    shown: list[Panel] = []
+    monkeypatch.setattr(
+        "ctsr.evaluate.through_plane.slices_figure",
+        lambda panels, *_, **__: shown.extend(panels) or new_figure(1, 1),
+    )
+    draw_strips(MadeCase(series, SliceCase(3.0, 3.0), thick, {"Model": truth}), tmp_path / "plots")
+    assert [panel.hu[0, 20] > panel.hu[-1, 20] + 30 for panel in shown] == [True] * 3
 
 
 def test_tables_page_and_strips_are_written(tmp_path: Path, tested: ModelUnderTest) -> None:

@@ -83,7 +83,8 @@ def test_a_queue_belongs_to_one_node_but_is_listed_beside_it(queue: Queue, tmp_p
 def test_the_same_bytes_are_taken_once_and_others_under_the_same_uid_replace_them(queue: Queue) -> None:
     assert not queue.receive(FIRST, b"one").is_known
     assert queue.receive(FIRST, b"one").is_known
-    assert not queue.receive(FIRST, b"corrected").is_known
+    receipt = queue.receive(FIRST, b"corrected")
+    assert (receipt.is_known, receipt.has_replaced) == (False, True)
     job = complete(queue)
     assert (job.num_images, images(job)) == (1, [b"corrected"])
     # Another caller's study is another job: nobody takes back or changes what others sent.

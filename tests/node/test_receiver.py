@@ -34,6 +34,13 @@ def test_images_of_every_transfer_syntax_are_kept_byte_for_byte(listen: Listen) 
         assert again.PixelData == dataset.PixelData
 
 
+def test_two_images_that_share_a_uid_are_told_in_the_log(listen: Listen) -> None:
+    (one,), (other,) = (ct_slices(1, size=size) for size in (16, 24))
+    with listen() as node:
+        assert store(node.port, [one, one, other]) == [SUCCESS] * 3
+        assert [line["event"] for line in node.log.lines if "job" in line] == ["stored", "known", "replaced"]
+
+
 def test_many_associations_at_once_lose_nothing(listen: Listen) -> None:
     made = [ct_slices(1, series=f"1.2.3.{i}", size=16) for i in range(12)]
     with listen() as node:

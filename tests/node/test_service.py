@@ -248,6 +248,35 @@ def test_results_that_find_no_room_are_made_later(tmp_path: Path) -> None:
     queue.close()
 
 
+class FullAfterwards(light.Copier):
+    """The first time, there is no room for the last of the results."""
+
+    runs = 0
+
+    def __call__(self, source: Path, out: Path, progress: Any) -> Any:
+        super().__call__(source, out, progress)
+        self.runs += 1
+        return full_report() if self.runs == 1 else light.Report()
+
+
+def test_results_of_a_study_that_has_grown_since_are_not_sent_with_those_of_the_whole(tmp_path: Path) -> None:
+    seconds = [1000.0]
+    queue, log, stop = Queue(tmp_path / "queue", now=lambda: seconds[0]), Log(), threading.Event()
+    worker = Worker(queue, FullAfterwards(), log.write, stop)
+    for number, dataset in enumerate(ct_slices(2), start=1):
+        identity = Instance("1.2.3", "1.2.3.4", f"1.2.3.4.{number}", "ROUTER")
+        queue.receive(identity, saved_bytes(dataset, tmp_path))
+        queue.close_quiet(0, ())
+        assert worker.step()
+        seconds[0] += ROOM_PAUSE_S
+    (job,) = queue.jobs()
+    assert (job.state, job.num_images) == (JobState.SENDING, 2)
+    assert len(list((job.folder / job.result).iterdir())) == 2
+    assert len(list(job.folder.glob("results-*"))) == 2
+    assert queue.content_of(job) in job.result
+    queue.close()
+
+
 def test_work_whose_end_a_full_disk_kept_the_queue_from_noting_is_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

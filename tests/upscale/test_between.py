@@ -3,11 +3,12 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from nibabel.nifti1 import Nifti1Image
 from pydicom import Dataset, dcmread
 
@@ -15,6 +16,7 @@ from ctsr.checkpoint import Model
 from ctsr.cli.main import main
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import read_volume
+from ctsr.figures import Panel
 from ctsr.infer import EngineRequest
 from ctsr.infer.engine import computes_bf16
 from ctsr.upscale import UpscaleOptions, writers
@@ -53,6 +55,41 @@ def test_a_thick_series_becomes_a_thin_one(series: Path, tmp_path: Path, between
     assert record["result"]["num_slices"] == 29
     assert record["between"]["grid"]["profile"]["thickness"] == 5
     assert record["disagreement_hu"] > 0
+
+
+def test_slices_between_those_of_a_series_that_has_grown_have_uids_of_their_own(
+    series: Path, tmp_path: Path, between: Model
+) -> None:
+    late = (series / "IM1").rename(tmp_path / "late")
+    run(series, tmp_path / "before", between)
+    late.rename(series / "IM1")
+    run(series, tmp_path / "after", between)
+    before, after = (
+        {header.sop_instance_uid for header in only_series(tmp_path / name).slices} for name in ("before", "after")
+    )
+    assert (len(before), len(after)) == (25, 29)
+    assert before.isdisjoint(after)
+
+
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0), (-1, 0, 0, 0, -1, 0)])
+def test_the_head_is_up_in_the_picture_whichever_way_slices_are_ordered(
+    tmp_path: Path, between: Model, monkeypatch: pytest.MonkeyPatch, orientation: tuple[float, ...]
+) -> None:
+    # From the feet to the head, the body gets brighter.
+    images = [body(40, seed=i, smooth=1.5, texture=60) + np.where(body(40) > -500, 40 * i, 0) for i in range(6)]
+    save_series(tmp_path / "s", images, step=4.0, SliceThickness=5, SpacingBetweenSlices=4, orientation=orientation)
+    shown: list[Panel] = []
+    draw = writers.comparison_figure
+
+    def kept(panels: list[Panel], *args: Any, **options: Any) -> Figure:
+        shown.extend(panels)
+        return draw(panels, *args, **options)
+
+    monkeypatch.setattr(writers, "comparison_figure", kept)
+    assert run(tmp_path / "s", tmp_path / "out", between, picture=True, assume_hu=True).failed == 0
+    assert len(shown) == 3
+    for panel in shown:
+        assert panel.hu[0, 15:25].mean() > panel.hu[-1, 15:25].mean() + 100, panel.title
 
 
 def test_headers_say_where_a_thin_slice_lies_and_what_it_was_made_of(

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import JPEGLSLossless
+from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless
 
 from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED
@@ -282,6 +282,114 @@ def test_a_result_of_other_hu_or_with_names_is_not_taken_for_the_one_that_was_as
         run(series, tmp_path / "out", bilinear, **other)
     run(series, tmp_path / "out", bilinear, overwrite=True, **other)
     assert run(series, tmp_path / "out", bilinear, **other).outcomes[0].kept
+
+
+def uids(folder: Path) -> set[str]:
+    headers = [dcmread(path, stop_before_pixels=True) for path in sorted(folder.glob("*.dcm"))]
+    return {str(ds[name].value) for ds in headers for name in ("SOPInstanceUID", "SeriesInstanceUID")}
+
+
+def test_a_series_that_has_grown_shares_no_uid_with_what_was_made_of_it_before(
+    series: Path, tmp_path: Path, bilinear: Model
+) -> None:
+    late = (series / "IM1").rename(tmp_path / "late")
+    run(series, tmp_path / "before", bilinear)
+    late.rename(series / "IM1")
+    run(series, tmp_path / "after", bilinear)
+    run(series, tmp_path / "again", bilinear)
+    assert len(uids(tmp_path / "after")) == 4
+    assert uids(tmp_path / "before").isdisjoint(uids(tmp_path / "after"))
+    assert uids(tmp_path / "again") == uids(tmp_path / "after")
+
+
+def test_windows_go_where_hu_were_corrected_since_nobody_knows_what_they_were_meant_for(
+    tmp_path: Path, bilinear: Model
+) -> None:
+    images = [body(48, seed=i, smooth=1.5, texture=60) for i in range(2)]
+    shown = {"WindowCenter": 1064, "WindowCenterWidthExplanation": "SOFT"}
+    save_series(tmp_path / "s", images, RescaleIntercept=0, **shown)
+    run(tmp_path / "s", tmp_path / "corrected", bilinear, hu_offset=-1024.0)
+    save_series(tmp_path / "t", images, WindowCenterWidthExplanation="SOFT")
+    run(tmp_path / "t", tmp_path / "read", bilinear)
+    corrected, read = (dcmread(tmp_path / name / "0001.dcm") for name in ("corrected", "read"))
+    names = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation")
+    assert [name for name in names if name in corrected] == []
+    assert [read[name].value for name in names] == [40, 400, "SOFT"]
+
+
+def test_windows_of_an_enhanced_objects_frames_go_with_them(tmp_path: Path, bilinear: Model) -> None:
+    source, window = enhanced(slices([body(48, seed=i) for i in range(2)], RescaleIntercept=0)), Dataset()
+    del source.WindowCenter, source.WindowWidth
+    window.WindowCenter, window.WindowWidth = 1064, 400
+    source.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = [window]
+    save(source, tmp_path / "s" / "E")
+    run(tmp_path / "s", tmp_path / "corrected", bilinear, hu_offset=-1024.0)
+    assert "WindowCenter" not in dcmread(tmp_path / "corrected" / "0001.dcm")
+
+
+@pytest.mark.parametrize("said", ["", "00"])
+def test_what_was_lost_before_is_said_also_where_only_the_transfer_syntax_did(
+    tmp_path: Path, bilinear: Model, said: str
+) -> None:
+    for syntax, options in ((JPEGLSNearLossless, {"jls_error": 2}), (JPEGLSLossless, {})):
+        (source,) = slices([body(48, texture=60)])
+        source.compress(syntax, generate_instance_uid=False, **options)
+        source.LossyImageCompression = said
+        save(source, tmp_path / syntax.name / "IM1")
+        run(tmp_path / syntax.name, tmp_path / f"{syntax.name} out", bilinear)
+    lossy, lossless = (
+        dcmread(tmp_path / f"{syntax.name} out" / "0001.dcm") for syntax in (JPEGLSNearLossless, JPEGLSLossless)
+    )
+    assert lossy.LossyImageCompression == "01"
+    assert lossless.get("LossyImageCompression") == said
+
+
+def test_padding_of_a_volume_has_one_value_in_all_its_slices(tmp_path: Path, bilinear: Model) -> None:
+    images = [padded(body(48, seed=i), -1200) for i in range(3)]
+    images[1][20:26, 20:26] = -2900  # streaks beside metal
+    save_series(tmp_path / "s", images, PixelRepresentation=1, RescaleIntercept=0)
+    for path, hu in zip(sorted((tmp_path / "s").iterdir()), images, strict=True):
+        ds = dcmread(path)
+        ds.PixelData = hu.astype("<i2").tobytes()
+        save(ds, path)
+    assert run(tmp_path / "s", tmp_path / "sr.nii", bilinear, format="nifti").failed == 0
+    voxels = np.asarray(nib.load(tmp_path / "sr.nii").dataobj)
+    corners = voxels[[0, -1]][:, [0, -1]]
+    assert np.unique(corners).tolist() == [-2048]
+    assert -3200 < voxels.min() < -2700
+    again = read_volume(only_series(tmp_path / "sr.nii"))
+    assert again.padding is not None
+    assert again.padding[:, 0, 0].all()
+    assert not again.padding[:, 40:52, 40:52].any()
+
+
+def test_the_picture_has_the_shape_of_its_largest_image(
+    tmp_path: Path, bilinear: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_series(tmp_path / "s", [body(48, seed=i) for i in range(2)], spacing=(0.9, 0.6))
+    aspects: list[float] = []
+    draw = writers.comparison_figure
+
+    def kept(*args: Any, **options: Any) -> Any:
+        aspects.append(options["pixel_aspect"])
+        return draw(*args, **options)
+
+    monkeypatch.setattr(writers, "comparison_figure", kept)
+    run(tmp_path / "s", tmp_path / "as scanned", bilinear, picture=True)
+    run(tmp_path / "s", tmp_path / "square", bilinear, picture=True, target_spacing=0.25)
+    assert aspects == [pytest.approx(1.5), pytest.approx(1.0)]
+
+
+def test_a_models_name_is_written_in_letters_that_every_character_set_has(
+    tmp_path: Path, series: Path, bilinear_path: Path
+) -> None:
+    shutil.copy(bilinear_path, tmp_path / "best.pth")
+    model = load_model(tmp_path / "best.pth")
+    assert model.meta is not None
+    run(series, tmp_path / "out", replace(model, meta=replace(model.meta, experiment="модель ä")))
+    header = dcmread(tmp_path / "out" / "0001.dcm")
+    assert header.ContributingEquipmentSequence[-1].ManufacturerModelName.startswith("_______")
+    assert header.DerivationDescription.isascii()
 
 
 def test_a_folder_of_somebody_else_is_never_replaced(series: Path, tmp_path: Path, bilinear: Model) -> None:

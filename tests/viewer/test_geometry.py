@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctsr.series import Series
-from ctsr.viewer.images import NO_SLICE, view_geometry
+from ctsr.viewer.images import NO_SLICE, slab_indices, view_geometry
 from tests.made.ct import chest, save_series, slices, write
 from tests.made.exams import only_series
 
@@ -65,6 +65,34 @@ def test_a_missing_slice_leaves_room(tmp_path: Path) -> None:
     geometry = view_geometry(only_series(write(tmp_path, made)), 2)
     assert geometry.z_rows == (4, 3, 2, NO_SLICE, 1, 0)
     assert geometry.spacing[0] == pytest.approx(2.5)
+
+
+def test_two_stacks_lie_as_far_apart_as_they_are_however_few_slices_they_have(tmp_path: Path) -> None:
+    made = slices(6, step=1.0)
+    for one in made[3:]:
+        one.ImagePositionPatient = [-100, -120, float(one.ImagePositionPatient[2]) + 80]
+    geometry = view_geometry(only_series(write(tmp_path, made)), 2)
+    assert (geometry.spacing[0], len(geometry.z_rows)) == (pytest.approx(1.0), 86)
+    assert slab_indices(geometry, "axial", 2, 10) == [0, 1, 2], "no slice 81 mm away"
+
+
+def test_a_slab_ends_with_the_images_whose_middle_is_on_its_edge(tmp_path: Path) -> None:
+    save_series(tmp_path, [chest(40, 40, seed=i) for i in range(15)], step=0.8, spacing=(1.1, 0.7))
+    geometry = view_geometry(only_series(tmp_path), 2)
+    assert slab_indices(geometry, "axial", 7, 8) == list(range(2, 13))
+    assert slab_indices(geometry, "axial", 7, 7.9) == list(range(3, 12))
+    assert slab_indices(geometry, "axial", 13, 4.8) == [10, 11, 12, 13, 14]
+    assert slab_indices(geometry, "coronal", 20, 33) == list(range(5, 36))
+    assert slab_indices(geometry, "sagittal", 20, 4.2) == list(range(17, 24))
+
+
+def test_slices_that_are_stacked_are_as_high_together_as_the_series(tmp_path: Path) -> None:
+    made = slices(6, step=0.1)
+    for one in made[3:]:
+        one.ImagePositionPatient = [-100, -120, float(one.ImagePositionPatient[2]) + 900]
+    geometry = view_geometry(only_series(write(tmp_path, made)), 2)
+    assert geometry.z_rows == (5, 4, 3, 2, 1, 0)
+    assert geometry.spacing[0] * 5 == pytest.approx(900.5)
 
 
 def test_slices_at_one_place_each_have_a_row(tmp_path: Path) -> None:

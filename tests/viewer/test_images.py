@@ -13,7 +13,7 @@ from ctsr.viewer.api import answer
 from ctsr.viewer.images import NOTHING, PanelName
 from ctsr.viewer.samplers import StaleRequestError
 from ctsr.viewer.session import ViewedSlice, ViewerSession
-from tests.made.ct import padded, save_series, slices, write
+from tests.made.ct import body, padded, save_series, slices, write
 from tests.needs import needs
 from tests.viewer.conftest import Open
 
@@ -47,6 +47,18 @@ def test_every_plane_is_a_cut_through_the_same_axial_slices(
     for index in (0, 7, columns - 1):
         cut = session.image(panel, seen, "sagittal", index).hu(session.state.hu_range)
         np.testing.assert_array_equal(cut, stack[::-1, :, index // factor])
+
+
+def test_the_page_is_told_what_of_the_series_comes_before_the_first_row_that_is_shown(
+    open_view: Open, tmp_path: Path
+) -> None:
+    write(tmp_path / "p", slices([body(39)] * 2))
+    session = open_view(tmp_path / "p", with_model=False, degradation=Degradation(scale=4))
+    top, left = session.geometry(0)["crop"]
+    series, seen = session.series[0], ViewedSlice(session.series[0], session.settings[0], 0)
+    shown = session.image("HR", seen, "axial", 0).values
+    assert (top, left) == (1, 1)
+    assert np.array_equal(shown, series.stored.slice_hu(0)[top : top + 36, left : left + 36])
 
 
 def test_sr_is_what_the_evaluation_makes_of_the_slice(open_view: Open, root: Path, model: ModelUnderTest) -> None:

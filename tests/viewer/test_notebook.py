@@ -11,6 +11,7 @@ import ctsr
 from ctsr.errors import DomainError, UsageError
 from ctsr.viewer.embed import NotebookFrame
 from ctsr.volume import Grid, Volume
+from tests.made.ct import body
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,17 @@ def test_a_volume_keeps_its_hu_and_its_place() -> None:
         assert opened.stored.folder.is_relative_to(tempfile.gettempdir()), "nothing of it stays behind"
     finally:
         frame.close()
+
+
+def test_a_volume_that_a_network_made_is_shown_as_such() -> None:
+    hu = np.stack([body(48, seed=i, texture=60) for i in range(3)])
+    volume = replace(Volume.from_array(hu, (2.5, 0.7, 0.7)), made_by="ctsr-x2 sha256:0123456789abcdef")
+    frame = ctsr.view(volume, no_model=True)
+    try:
+        (series,) = frame.server.session.state.as_dict()["series"]
+    finally:
+        frame.close()
+    assert "network" in " ".join(series["warnings"])
 
 
 def test_values_that_cannot_be_shown_in_whole_hu_and_arrays_are_refused() -> None:

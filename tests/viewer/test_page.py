@@ -269,6 +269,7 @@ def test_the_view_is_saved_with_its_caption_and_numbers_with_all_digits(view: Br
         for name, one in exact[row["image"]].items():
             assert float(row[name]) == one["value"]
         assert (row["patient_id"], row["slice_index"], row["window_width"]) == ("anna", "6", "400")
+        assert (row["crop_top_px"], row["crop_left_px"]) == ("0", "0")
 
 
 def test_the_best_of_each_metric_is_marked(view: BrowserPage) -> None:
@@ -328,6 +329,36 @@ def test_another_patient_is_picked_from_the_list(view: BrowserPage) -> None:
     view.press("+", "+", "+")
     assert_shows(view, 4, view.hu("HR", "axial", 6), SOFT)
     assert "bert" in view.page.inner_text("#facts")
+
+
+def test_marks_of_one_series_do_not_stand_on_another(view: BrowserPage) -> None:
+    view.press("t")
+    view.drag(view.at(4, 10, 12), view.at(4, 40, 52))
+    view.press("o")
+    view.drag(view.at(4, 10, 16), view.at(4, 20, 30))
+    view.drag(view.at(4, 30, 24), view.at(4, 48, 56))
+    assert view.js("[view.shapes.length, view.regions.length, Boolean(view.box)]") == [1, 1, True]
+    view.page.select_option("#series", "1")
+    view.settle("view.series === 1")
+    assert view.js("[view.shapes, view.regions, view.box]") == [[], [], None]
+
+
+def test_a_region_is_measured_again_when_its_plane_is_whole(view: BrowserPage) -> None:
+    view.press("v")
+    view.settle("view.plane === 'all'")
+    view.js("change({ box: { plane: 'coronal', top: 1, left: 20, rows: 9, columns: 30 } })")
+    view.settle("now.region")
+    view.page.click("#degradation summary")
+    view.page.fill("#controls [name=deg_seed]", "4711")
+    view.page.click("#controls button >> nth=0")
+    view.settle("view.setting > 0 && now.region && !now.region.statistics.SR")
+    view.settle("now.region?.statistics.SR")
+    setting = view.session.settings[view.js("view.setting")]
+    seen = ViewedSlice(view.session.series[0], setting, 6)
+    for panel in ("SR", "LR"):
+        image = view.session.image(panel, seen, "coronal", 48).hu(view.session.state.hu_range).astype(float)
+        inside = image[1:10, 20:50] if panel == "SR" else image[1:10, 10:25]
+        assert view.js(f"now.region.statistics.{panel}")[::2] == [pytest.approx(inside.mean()), inside.size]
 
 
 def test_the_series_that_was_chosen_last_is_shown_however_long_another_takes(view: BrowserPage) -> None:

@@ -195,6 +195,13 @@ def test_several_regions_stay_are_moved_and_sized(view: BrowserPage, tmp_path: P
     assert view.js("[view.box.shape, view.regions.length]") == ["ellipse", 0]
 
 
+def test_the_corner_that_is_not_taken_hold_of_stays_where_it_is(view: BrowserPage) -> None:
+    module = "import(new URL('regions.js', location.href.split('#')[0]).href)"
+    drawn = "[7 * 0.6, 3 * 0.8], [14 * 0.6, 6 * 0.8]"
+    box = view.page.evaluate(f"() => {module}.then(({{boxOf}}) => boxOf('axial', {drawn}))")
+    assert box == {"plane": "axial", "left": 7, "top": 3, "columns": 7, "rows": 3}
+
+
 def test_a_keyboard_alone_draws_moves_and_sizes(view: BrowserPage) -> None:
     view.press("o", "Enter")
     box = view.js("view.box")
@@ -230,7 +237,7 @@ def test_the_loupe_enlarges_one_place_in_every_image(view: BrowserPage) -> None:
 
 
 @pytest.mark.parametrize(("kind", "project"), [("max", np.max), ("mean", np.mean), ("min", np.min)])
-def test_slabs_project_what_lies_within(view: BrowserPage, kind: str, project: Any) -> None:
+def test_slabs_project_what_lies_within(view: BrowserPage, tmp_path: Path, kind: str, project: Any) -> None:
     wait_for_sr(view)
     view.page.select_option("#slab", kind)
     view.settle(f"view.slab === '{kind}' && {COMPLETE}")
@@ -242,7 +249,20 @@ def test_slabs_project_what_lies_within(view: BrowserPage, kind: str, project: A
         expected = np.rint(project(np.stack(images), axis=0))
         shown = np.array(view.js(f"Array.from(stage.panes[{number}].picture(0).data)"))
         assert np.abs(shown - expected.ravel()).max() <= (1 if kind == "mean" else 0), "rounded in float32"
-    view.press("c", ",", ",")
+    view.press("l")
+    view.drag(view.at(0, 6.4, 10.2), view.at(0, 50.1, 60.3))
+    view.settle("now.curves && Object.keys(now.curves).length === 5")
+    with view.page.expect_download() as saved:
+        view.page.click("#save-profile")
+    saved.value.save_as(tmp_path / "profile.csv")
+    (row, *_) = csv.DictReader(io.StringIO((tmp_path / "profile.csv").read_text()))
+    assert (row["slab"], row["slab_mm"]) == ({"max": "MIP", "mean": "average", "min": "MinIP"}[kind], "10")
+    before = view.js("now.curves")
+    view.page.select_option("#slab", "")
+    view.settle(f"view.slab === '' && {COMPLETE}")
+    assert view.js("now.curves") != before, "of what is shown now"
+    view.page.select_option("#slab", kind)
+    view.press("q", "c", ",", ",")
     view.settle(f"view.slabMm === 8 && view.plane === 'coronal' && {COMPLETE}")
     indices = slab_indices(geometry, "coronal", 48, 8)
     assert indices == list(range(43, 54))

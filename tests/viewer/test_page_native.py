@@ -102,6 +102,10 @@ def test_before_and_after_and_a_region_leave_with_all_their_digits(view: Browser
     with view.page.expect_download() as picture:
         view.page.keyboard.press("p")
     assert picture.value.suggested_filename == "ctsr_anna_axial_2.png"
+    # The slice in view is still that of another strength.
+    view.js("stage.panes[2].pending = true")
+    view.page.keyboard.press("p")
+    assert "save it in a moment" in view.page.inner_text("#news")
 
 
 def test_a_slice_whose_file_is_gone_says_so_and_the_others_are_made(browser: Any, tmp_path: Path) -> None:

@@ -64,6 +64,18 @@ def test_methods_without_every_slice_are_left_out(open_view: Open, root: Path) -
     assert found["sr_missing"]
 
 
+def test_a_region_of_which_slices_are_missing_has_no_mean_of_the_others(open_view: Open, root: Path) -> None:
+    session = open_view(root / "bert")
+    seen = ViewedSlice(session.series[0], session.settings[0], 0)
+    for index in (0, 1):
+        session.images.lr(seen.series, seen.setting, index)
+    top_is_last = PixelRect(0, 10, 5, 8)
+    assert list(numbers(session, seen, "coronal", 20, top_is_last)["statistics"]) == ["HR"]
+    of_two = numbers(session, seen, "coronal", 20, PixelRect(3, 10, 2, 8))["statistics"]
+    assert list(of_two) == ["LR", "Bilinear", "Bicubic", "HR"]
+    assert of_two["LR"][2] == 2 * 4
+
+
 def test_gaps_are_not_measured(open_view: Open, tmp_path: Path) -> None:
     made = slices(16)
     del made[5]

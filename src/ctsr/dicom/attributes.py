@@ -47,6 +47,64 @@ UNASSIGNED: Mapping[str, tuple[str, ...]] = dict.fromkeys(
 )
 """Where else converted objects keep what they were not sure of (PS3.3 C.7.6.16.2.25)."""
 
+STALE = frozenset(
+    {
+        # What describes the source's pixels.
+        "BluePaletteColorLookupTableData", "BluePaletteColorLookupTableDescriptor", "ContentDate", "ContentTime",
+        "DataSetTrailingPadding", "DigitalSignaturesSequence", "FrameIncrementPointer",
+        "GreenPaletteColorLookupTableData", "GreenPaletteColorLookupTableDescriptor", "IconImageSequence",
+        "InstanceCreationDate", "InstanceCreationTime", "InstanceCreatorUID", "LargestImagePixelValue",
+        "LargestImagePixelValueInPlane", "LargestPixelValueInSeries", "MACParametersSequence", "ModalityLUTSequence",
+        "NumberOfFrames", "PixelAspectRatio", "PixelPaddingRangeLimit", "PixelPaddingValue", "PlanarConfiguration",
+        "PresentationLUTShape", "RealWorldValueMappingSequence", "ReconstructionPixelSpacing",
+        "RedPaletteColorLookupTableData", "RedPaletteColorLookupTableDescriptor", "SeriesDate", "SeriesTime",
+        "SmallestImagePixelValue", "SmallestImagePixelValueInPlane", "SmallestPixelValueInSeries", "VOILUTSequence",
+        # What was drawn on them, and is left out.
+        "CurveDate", "CurveTime", "OverlayDate", "OverlayTime",
+        # How many images the source was one of.
+        "ImagesInAcquisition", "ImagesInSeries", "ImagesInStudy", "NumberOfPatientRelatedInstances",
+        "NumberOfPatientRelatedSeries", "NumberOfSeriesRelatedInstances", "NumberOfStudyRelatedInstances",
+        "NumberOfStudyRelatedSeries", "SeriesInStudy",
+        # In which series the images are found that it refers to, which are others than those of the result: a list of
+        # all frames' sources in each slice.
+        "ReferencedImageEvidenceSequence", "ReferencedSeriesSequence", "SourceImageEvidenceSequence",
+        "StudiesContainingOtherReferencedInstancesSequence",
+        # Where it is kept.
+        "AvailableTransferSyntaxUID", "InstanceAvailability", "RetrieveAETitle", "RetrieveLocationUID", "RetrieveURI",
+        "RetrieveURL", "StorageMediaFileSetID", "StorageMediaFileSetUID",
+    }
+)  # fmt: skip
+"""What is true of an image and would be false of one that is made of it."""
+
+SHOWN_AS = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
+"""How values are to be shown, which are HU by the rescale of the same header."""
+
+# What only has a meaning within a multi-frame object, or describes how its stored values are shown.
+NOT_OF_A_SLICE = frozenset(
+    {
+        "AcquisitionContextSequence", "ConcatenationFrameOffsetNumber", "ConcatenationUID", "ContentQualification",
+        "DimensionIndexSequence", "DimensionIndexValues", "DimensionOrganizationSequence", "DimensionOrganizationType",
+        "FrameComments", "FrameLabel", "FrameType", "InConcatenationNumber", "InConcatenationTotalNumber",
+        "InStackPositionNumber", "NumberOfFrames", "PerFrameFunctionalGroupsSequence", "PixelPresentation",
+        "PresentationLUTShape", "SOPInstanceUIDOfConcatenationSource", "SharedFunctionalGroupsSequence", "StackID",
+        "VolumeBasedCalculationTechnique", "VolumetricProperties",
+    }
+)  # fmt: skip
+
+GROUPS_LEFT_OUT = frozenset(
+    {"ConversionSourceAttributesSequence", "RealWorldValueMappingSequence", "ReferencedImageSequence"}
+)
+"""Functional groups whose items are references to other images, or speak of stored values."""
+
+RENAMED = {
+    "FrameAcquisitionNumber": "AcquisitionNumber",
+    "FrameAcquisitionDateTime": "AcquisitionDateTime",
+    "ExposureTimeInms": "ExposureTime",
+    "ExposureInmAs": "Exposure",
+    "XRayTubeCurrentInmA": "XRayTubeCurrent",
+}
+"""Attributes that an enhanced object calls differently; the last three are whole numbers in a classic slice."""
+
 PLAIN = {"CS", "DA", "DS", "IS", "TM", "UI"}
 """VRs whose values are ASCII text in the file, several parted by backslashes."""
 
@@ -129,6 +187,12 @@ class Attributes:
         """One whole number; None where there is none."""
         number = self.number(name)
         return None if number is None or number != int(number) else int(number)
+
+    @property
+    def rescale(self) -> tuple[float, float] | tuple[None, None]:
+        """RescaleSlope and RescaleIntercept; None for both where one is missing or the slope is 0."""
+        slope, intercept = self.number("RescaleSlope"), self.number("RescaleIntercept")
+        return (None, None) if not slope or intercept is None else (slope, intercept)
 
     def contributors(self) -> tuple[tuple[str, str], ...]:
         """Manufacturer and model of whatever had a part in the image; none where they cannot be read."""

@@ -29,7 +29,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, HTJ2KLossless, JPEGLSLossle
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR, format_number_as_ds
 
 from ctsr.dicom import MALFORMED, open_file
-from ctsr.dicom.pixels import decoder_for
+from ctsr.dicom.attributes import GROUPS_LEFT_OUT, NOT_OF_A_SLICE, RENAMED, SHOWN_AS, Attributes
+from ctsr.dicom.pixels import LOSSY, decoder_for
 from ctsr.errors import ReadError, UsageError
 from ctsr.hashing import derived_uid
 from ctsr.reporting import one_line
@@ -104,7 +105,9 @@ def binary(keyword: str, vr: VR, value: bytes) -> RawDataElement:
 
 
 def settled(item: Dataset) -> Dataset:
-    """An item made here, of ASCII values, as if it had been read from a file."""
+    """An item made here as if it had been read from a file, where its texts are the same in every character set."""
+    if not all(str(element.value).isascii() for element in item):
+        return item
     content = b"".join(_elements(item, None))
     return read_dataset(BytesIO(content), *EXPLICIT_LITTLE)
 
@@ -253,32 +256,6 @@ def _htj2k_encode() -> Callable[..., bytes]:
     return encode
 
 
-# What only has a meaning within a multi-frame object, or describes how its stored values are shown.
-NOT_OF_A_SLICE = frozenset(
-    {
-        "AcquisitionContextSequence", "ConcatenationFrameOffsetNumber", "ConcatenationUID", "ContentQualification",
-        "DimensionIndexSequence", "DimensionIndexValues", "DimensionOrganizationSequence", "DimensionOrganizationType",
-        "FrameComments", "FrameLabel", "FrameType", "InConcatenationNumber", "InConcatenationTotalNumber",
-        "InStackPositionNumber", "NumberOfFrames", "PerFrameFunctionalGroupsSequence", "PixelPresentation",
-        "PresentationLUTShape", "SOPInstanceUIDOfConcatenationSource", "SharedFunctionalGroupsSequence", "StackID",
-        "VolumeBasedCalculationTechnique", "VolumetricProperties",
-    }
-)  # fmt: skip
-
-GROUPS_LEFT_OUT = frozenset(
-    {"ConversionSourceAttributesSequence", "RealWorldValueMappingSequence", "ReferencedImageSequence"}
-)
-"""Functional groups whose items are references to other images, or speak of stored values."""
-
-RENAMED = {
-    "FrameAcquisitionNumber": "AcquisitionNumber",
-    "FrameAcquisitionDateTime": "AcquisitionDateTime",
-    "ExposureTimeInms": "ExposureTime",
-    "ExposureInmAs": "Exposure",
-    "XRayTubeCurrentInmA": "XRayTubeCurrent",
-}
-"""Attributes that an enhanced object calls differently; the last three are whole numbers in a classic slice."""
-
 MAY_BE_EMPTY = ("KVP", "AcquisitionNumber", "SliceThickness", "PositionReferenceIndicator")
 """Attributes a classic CT slice must have, if only empty."""
 
@@ -295,12 +272,23 @@ ROUNDING = 1e-3
 def slice_header(source: SliceHeader) -> Dataset:
     """What a slice's file says of it, as the header of a classic slice: what `ctsr.dicom.write.derive_slice` takes.
 
+    Without windows where its HU were corrected: these may have been meant for the values before or after.
+
     Raises:
         ReadError: the file is gone or cannot be parsed.
     """
-    header = open_file(source.path).header
+    file = open_file(source.path)
+    header = file.header
     enhanced = "SharedFunctionalGroupsSequence" in header or source.frame is not None
-    return classic_frame(header, source.frame or 0) if enhanced else header
+    header = classic_frame(header, source.frame or 0) if enhanced else header
+    header = header[:]  # the file's own is kept for others
+    if file.syntax in LOSSY and header.get("LossyImageCompression") != "01":
+        # Stored without loss, the result would no longer show it.
+        put(header, text("LossyImageCompression", VR.CS, "01"))
+    if Attributes(header).rescale != (source.rescale_slope, source.rescale_intercept):
+        for keyword in SHOWN_AS:
+            header.pop(keyword, None)
+    return header
 
 
 def classic_frame(source: Dataset, frame: int) -> Dataset:

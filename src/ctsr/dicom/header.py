@@ -12,9 +12,6 @@ from pydicom.uid import (
     UID,
     CTImageStorage,
     EnhancedCTImageStorage,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
     LegacyConvertedEnhancedCTImageStorage,
     MediaStorageDirectoryStorage,
 )
@@ -29,7 +26,7 @@ from ctsr.dicom.attributes import (
     pixel_data_problem,
     pixel_module_problem,
 )
-from ctsr.dicom.pixels import RETIRED
+from ctsr.dicom.pixels import LOSSY
 from ctsr.errors import ReadError
 from ctsr.hashing import header_identities
 from ctsr.hu import rescale_problem
@@ -126,8 +123,6 @@ TABLE = (
     "its values go through a table (ModalityLUTSequence) in place of RescaleSlope and RescaleIntercept; export it "
     "again with those"
 )
-
-LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, *RETIRED}
 
 AXIAL_WITHIN = 45.0
 """Degrees between a slice's normal and the patient's axis: nearer to axial than to anything else, tilted or not."""
@@ -323,8 +318,7 @@ def _plane(look: Attributes) -> tuple[Orientation, tuple[float, float], Vector] 
 
 
 def _slice(path: Path, index: int | None, look: Attributes, position: Vector) -> SliceHeader:
-    slope, intercept = look.number("RescaleSlope"), look.number("RescaleIntercept")
-    given = intercept is not None and bool(slope)
+    slope, intercept = look.rescale
     thickness = look.number("SliceThickness")
     return SliceHeader(
         path=path,
@@ -332,8 +326,8 @@ def _slice(path: Path, index: int | None, look: Attributes, position: Vector) ->
         sop_instance_uid=look.text("SOPInstanceUID"),
         position=position,
         instance_number=look.whole("InstanceNumber") if index is None else index + 1,
-        rescale_slope=slope if given else None,
-        rescale_intercept=intercept if given else None,
+        rescale_slope=slope,
+        rescale_intercept=intercept,
         slice_thickness=thickness if thickness and 0 < thickness <= LARGEST_STEP_MM else None,
     )
 

@@ -18,9 +18,11 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
+    JPEGLSNearLossless,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
     RLELossless,
@@ -43,6 +45,9 @@ RETIRED = {
     UID("1.2.840.10008.1.2.4.55"): JPEGExtended12Bit,  # full progression, process 10 & 12
 }
 """Retired transfer syntaxes that pydicom does not know; the code stream says itself how it is coded."""
+
+LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, *RETIRED}
+"""Transfer syntaxes that lose something by themselves; JPEG 2000 may or may not."""
 
 
 def is_available(uid: str) -> bool:

@@ -19,6 +19,7 @@ from pydicom.valuerep import VR
 
 from ctsr import __version__
 from ctsr.dicom import MALFORMED, read_header, reading
+from ctsr.dicom.attributes import STALE
 from ctsr.dicom.encode import (
     StoredPixels,
     WrittenIdentity,
@@ -99,19 +100,6 @@ class ThinSlice:
     """SOPInstanceUID and frame of each image that it was made of."""
 
 
-# What describes the source's pixels and would be false of the result: kept out of it.
-STALE = frozenset(
-    {
-        "BluePaletteColorLookupTableData", "BluePaletteColorLookupTableDescriptor", "ContentDate", "ContentTime",
-        "DataSetTrailingPadding", "DigitalSignaturesSequence", "GreenPaletteColorLookupTableData",
-        "GreenPaletteColorLookupTableDescriptor", "IconImageSequence", "InstanceCreationDate", "InstanceCreationTime",
-        "InstanceCreatorUID", "LargestImagePixelValue", "LargestPixelValueInSeries", "MACParametersSequence",
-        "ModalityLUTSequence", "NumberOfFrames", "PixelAspectRatio", "PixelPaddingRangeLimit", "PixelPaddingValue",
-        "PlanarConfiguration", "PresentationLUTShape", "RealWorldValueMappingSequence",
-        "RedPaletteColorLookupTableData", "RedPaletteColorLookupTableDescriptor", "SeriesDate", "SeriesTime",
-        "SmallestImagePixelValue", "SmallestPixelValueInSeries", "VOILUTSequence",
-    }
-)  # fmt: skip
 STALE_TAGS = frozenset(tag_for_keyword(keyword) or 0 for keyword in STALE)
 PIXEL_GROUP = 0x7FE00000
 PRIVATE = 0x10000
@@ -370,6 +358,7 @@ def _place(derived: Dataset, source: Dataset, plane: Plane) -> None:
     given = _values(source, "ImageOrientationPatient")
     if not is_orientation(given, orientation):
         put(derived, text("ImageOrientationPatient", VR.DS, *map(decimal_string, orientation)))
+        derived.pop("PatientOrientation", None)  # says the same in letters
     put(
         derived,
         _short("Rows", rows),

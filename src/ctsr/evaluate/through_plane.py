@@ -426,7 +426,8 @@ def draw_strips(made: MadeCase, folder: Path) -> None:
         strips = {f"{case.thickness_mm:g} mm slices": plane_of_volume(thick.thick, *place)[nearest]}
         strips |= {short_name(method): planes[place] for method, planes in made.images.items()}
         strips["truth"] = plane_of_volume(thick.truth, *place)
-        panels = [Panel(name, strip[::-1]) for name, strip in strips.items()]
+        down = -1 if series.rises else 1  # the head is up
+        panels = [Panel(name, strip[::down]) for name, strip in strips.items()]
         figure = slices_figure(
             panels,
             WINDOW,

@@ -60,6 +60,8 @@ class Receipt:
     job_id: int
     is_known: bool
     """The same bytes were received before: nothing is done twice."""
+    has_replaced: bool = False
+    """It took the place of another image with its UID."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Queue:
             (originals / replaced).unlink(missing_ok=True)
         # Outside the lock, where callers wait for the disk together; it takes longer than all the rest.
         sync_folders(originals, originals.parent, self._jobs)
-        return Receipt(job_id, is_known=False)
+        return Receipt(job_id, is_known=False, has_replaced=replaced is not None)
 
     def _add(self, instance: Instance, fingerprint: bytes, part: Path, name: str) -> tuple[int, str | None]:
         """Put a written file into its job; returns the job and the name of a file that it takes the place of."""
@@ -223,8 +225,8 @@ class Queue:
     def _join_earlier(self, database: sqlite3.Connection, job: StudyJob) -> None:
         """Put slices that were received earlier beside late ones of their series.
 
-        A series is tuned and numbered as a whole. Results of both jobs share their UIDs, so an
-        archive keeps one of each.
+        A series is tuned and numbered as a whole. Results of both jobs have UIDs of their own: their
+        pixels differ.
         """
         rows = database.execute(
             "SELECT job, sop_uid, series_uid, content FROM instances JOIN jobs ON jobs.id = job "
@@ -241,6 +243,12 @@ class Queue:
                 database.execute(
                     "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?)", (job.id, sop_uid, series_uid, content)
                 )
+
+    def content_of(self, job: StudyJob) -> str:
+        """A digest of the images of a job."""
+        with self._lock:
+            rows = self._database.execute("SELECT sop_uid, content FROM instances WHERE job = ?", (job.id,)).fetchall()
+        return digest(*sorted(f"{sop_uid} {content.hex()}" for sop_uid, content in rows), size=6).hex()
 
     def next_due(self, state: JobState) -> StudyJob | None:
         """The job of this state whose time has come: the one tried least, so that none holds up the others."""

@@ -195,7 +195,8 @@ class Receiver:
         with self._lock:
             if event.assoc in self._connections:
                 self._connections[event.assoc].jobs.add(receipt.job_id)
-        self._log("known" if receipt.is_known else "stored", caller=caller, job=receipt.job_id)
+        what = "replaced" if receipt.has_replaced else "known" if receipt.is_known else "stored"
+        self._log(what, caller=caller, job=receipt.job_id)
         return SUCCESS
 
 

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
@@ -32,6 +32,8 @@ AUTHORIZATION = "CTSR_STOW_AUTHORIZATION"
 """Environment variable with the value of the Authorization header for STOW-RS: "Bearer …"."""
 FAILED_SOP_SEQUENCE = "00081198"
 MAX_ANSWER_BYTES = 1 << 20
+PAGES = {"text/html", "application/xhtml+xml"}
+"""Media types of answers that come from a web site, not from STOW-RS."""
 REASONS = 3
 """Refused images that a message names before it says how many more there are."""
 
@@ -122,6 +124,7 @@ class Sender:
         done = self._queue.sent_uids(job)
         paths = _pending(job.folder / job.result, done)
         refused: list[str] = []
+        warned: set[str] = set()
         if not paths:
             return refused
         with self._channel(list(paths.values())) as channel:
@@ -131,6 +134,9 @@ class Sender:
                 answer = channel.send(path)
                 if answer.status is DeliveryStatus.TAKEN:
                     self._queue.mark_sent(job, uid)
+                    if answer.text and answer.text not in warned:
+                        self._log("warned", job=job.id, reason=f"{uid} was stored with {answer.text}")
+                    warned.add(answer.text)
                 else:
                     refused.append(f"{uid} ({answer.text})")
         return refused
@@ -208,7 +214,7 @@ class _CStore:
         if status is None:
             raise DeliveryError("the association ended before the image was acknowledged")
         if status == 0x0000 or status >> 12 == 0xB:  # PS3.4 B.2.3: Bxxx are warnings, the image is stored
-            return Answer(DeliveryStatus.TAKEN)
+            return Answer(DeliveryStatus.TAKEN, f"status 0x{status:04X}" if status else "")
         if status >> 8 in {0xA9, 0xC0} or status >> 12 == 0xC or status == 0x0122:
             return Answer(DeliveryStatus.REFUSED, f"status 0x{status:04X}")
         raise DeliveryError(f"the destination returned status 0x{status:04X}")
@@ -219,12 +225,19 @@ def _stow(server: StowServer, tls: ssl.SSLContext) -> Generator[Channel]:
     yield _Stow(server.url, tls if server.url.startswith("https:") else None)
 
 
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows nowhere: a POST would arrive as a GET, without the image and with the authorization, and be answered."""
+
+    def redirect_request(self, *args: Any, **words: Any) -> None:
+        """Leave the answer as it is, which becomes an HTTPError."""
+
+
 class _Stow:
     """Sends by STOW-RS (PS3.18 10.5), one image a request, so that each has its own answer."""
 
     def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
         self._url = f"{url}/studies"
-        self._tls = tls
+        self._opener = build_opener(_NoRedirects, HTTPSHandler(context=tls))
 
     def send(self, path: Path) -> Answer:
         """See `Channel`."""
@@ -239,13 +252,16 @@ class _Stow:
             headers["Authorization"] = os.environ[AUTHORIZATION]
         request = Request(self._url, body, headers, method="POST")
         try:
-            with urlopen(request, timeout=TIMEOUT_S, context=self._tls) as response:
+            with self._opener.open(request, timeout=TIMEOUT_S) as response:
                 status, answer = int(response.status), response.read(MAX_ANSWER_BYTES)
+                kind = response.headers.get_content_type()
         except HTTPError as error:
-            status, answer = error.code, b""
+            status, answer, kind = error.code, b"", ""
             error.close()
         except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
             raise DeliveryError(f"{self._url}: {one_line(error)}") from error
+        if kind in PAGES:
+            raise DeliveryError(f"{self._url} answers with a page for people, as no DICOMweb service does: check it")
         if status in {http.HTTPStatus.OK, http.HTTPStatus.ACCEPTED}:
             # 202 tells of warnings and of failures, so the body decides. One image was sent: what failed is this one.
             if _names_failures(answer, default=status != http.HTTPStatus.OK):
@@ -253,7 +269,8 @@ class _Stow:
             return Answer(DeliveryStatus.TAKEN)
         if status == http.HTTPStatus.CONFLICT:
             return Answer(DeliveryStatus.REFUSED, f"HTTP status {status}")
-        raise DeliveryError(f"{self._url} returned HTTP status {status}")
+        why = ": it sends elsewhere, perhaps to a login; give the address itself" if status // 100 == 3 else ""
+        raise DeliveryError(f"{self._url} returned HTTP status {status}{why}")
 
 
 def _names_failures(answer: bytes, *, default: bool) -> bool:
@@ -263,4 +280,5 @@ def _names_failures(answer: bytes, *, default: bool) -> bool:
     except ValueError:
         return default
     documents = cast("list[Any]", document if isinstance(document, list) else [document])
-    return any(isinstance(item, dict) and item.get(FAILED_SOP_SEQUENCE, {}).get("Value") for item in documents)
+    failures = [item.get(FAILED_SOP_SEQUENCE) for item in documents if isinstance(item, dict)]
+    return any(isinstance(failure, dict) and failure.get("Value") for failure in failures)

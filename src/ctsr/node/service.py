@@ -267,8 +267,9 @@ class Worker:
 
     def _upscale(self, job: StudyJob) -> None:
         self._log("upscaling", job=job.id, images=job.num_images, attempt=job.attempts)
-        # Results of other settings have another folder, so none is taken for one of these.
-        result = f"results-{self._upscaler.settings}"
+        # Results of other settings, or of the study before more of it came, have another folder: none is sent as one of
+        # these, and none is in their way.
+        result = f"results-{self._upscaler.settings}-{self._queue.content_of(job)}"
         try:
             with boundary(f"job {job.id}"):
                 progress = _JobProgress(job.id, self._log, self._stop)

@@ -1,5 +1,6 @@
 """What is to be made of which series, under which name, and what is unusual about it: known before computing."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,12 +35,13 @@ from ctsr.upscale import (
 )
 from ctsr.volume import Plane, at_spacing
 
-ALGORITHM = "5"
+ALGORITHM = "6"
 """Counted up when the same settings give other pixels or headers, so that old results are made again."""
 HASH_SHOWN = 16
 """Hexadecimal digits that name a model in a header; run.json has all of them."""
 LONGEST_NAME = 64
 """Characters of VR LO."""
+NOT_ASCII = re.compile(r"[^!-~]")
 RUN_JSON = "run.json"
 """What stands beside a result: how it was made."""
 PREVIEW = "preview.png"
@@ -68,7 +70,8 @@ class ModelName:
         """The name of a loaded network: its experiment's, or the file's where it was made to be passed on."""
         passed_on = model.path.suffix == PACKED
         name = model.meta.experiment if model.meta and not passed_on else model.path.stem
-        return cls(safe_name(name), model.sha256, model.scale, model.hu_range)
+        # Not every source's character set has every letter, and some headers name none.
+        return cls(NOT_ASCII.sub("_", safe_name(name)), model.sha256, model.scale, model.hu_range)
 
     @property
     def label(self) -> str:
@@ -234,9 +237,13 @@ class Job:
 
     @property
     def series_uid(self) -> str:
-        """Series UID of the result: the same for the same source and settings."""
+        """Series UID of the result: the same for the same slices of a source and the same settings.
+
+        A series that has grown is tuned and numbered as another one: under one UID an archive would mix both results.
+        """
         series = self.reference or self.series
-        return derived_uid(series.study_uid, series.series_uid, repr(series.geometry_key), self.settings)
+        slices = digest(*(header.identity for header in self.series.slices)).hex()
+        return derived_uid(series.study_uid, series.series_uid, repr(series.geometry_key), slices, self.settings)
 
     @property
     def result_uid(self) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ctsr.dicom.encode import WrittenIdentity, compress, slice_header, to_stored, verify_slice
+from ctsr.dicom.encode import PADDING_HU, WrittenIdentity, compress, slice_header, to_stored, verify_slice
 from ctsr.dicom.variants import Anonymizer, save_enhanced
 from ctsr.dicom.write import ThinSlice, check_one_series, derive_slice, save_slice
 from ctsr.errors import SeriesError
@@ -154,11 +154,14 @@ class _Nifti:
 
     def write(self, index: int, pixels: SlicePixels) -> None:
         """Append a slice."""
-        stored = to_stored(pixels.hu, pixels.padding)
+        stored = to_stored(pixels.hu)
         if (stored.slope, stored.intercept) != (1, 0):
             source = self.job.series
             remedy = "clip them, or scale them to HU" if source.is_volume else "choose `format=dicom`"
             raise SeriesError(f"{source.path}: slice {index + 1} has HU beyond 16 bits; {remedy}")
+        # One value in all slices, also in those with values down there: nothing but itself marks it in NIfTI.
+        if pixels.padding is not None:
+            np.copyto(stored.values, PADDING_HU, where=pixels.padding)
         self.checksums.append(zlib.crc32(stored.values.tobytes()))
         self.add(stored.values)
 
@@ -234,11 +237,13 @@ def draw(job: Job, seen: LookedAt, tuning: Tuning, path: Path) -> None:
         Panel("bicubic", smooth, _size(job.network_plane(seen.index)) + _noise(tuning.bicubic)),
         Panel("super-resolution", seen.after, _size(job.plane(seen.index)) + _noise(tuning.before_after)),
     ]
+    # Pixels of the result may be square where those of the source are not.
+    largest = max(job.network_plane(seen.index), job.plane(seen.index), key=lambda plane: math.prod(plane.shape))
     figure = comparison_figure(
         panels,
         WINDOW,
         title=f"{job.patient}, slice {seen.index + 1} of {len(series.slices)}, not for diagnosis",
-        pixel_aspect=series.pixel_spacing[0] / series.pixel_spacing[1],
+        pixel_aspect=largest.spacing[0] / largest.spacing[1],
     )
     save_figure(figure, path)
 
@@ -246,13 +251,16 @@ def draw(job: Job, seen: LookedAt, tuning: Tuning, path: Path) -> None:
 def draw_coronal(job: Job, strips: Mapping[str, FloatArray], path: Path) -> None:
     """Write the picture of a result between slices: coronal planes of the source, of cubic interpolation and its own.
 
+    The head is up, as in the viewer.
+
     Args:
         job: what was made.
         strips: (slices, columns) in HU by what they show, from the first slice of the result to the last.
         path: of the picture.
     """
     assert job.between is not None, "the job makes slices between slices"
-    panels = [Panel(name, strip[::-1], f"{strip.shape[0]} × {strip.shape[1]}") for name, strip in strips.items()]
+    down = -1 if job.series.rises else 1
+    panels = [Panel(name, strip[::down], f"{strip.shape[0]} × {strip.shape[1]}") for name, strip in strips.items()]
     figure = comparison_figure(
         panels,
         WINDOW,

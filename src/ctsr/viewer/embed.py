@@ -18,6 +18,7 @@ from ctsr.hu import AIR
 from ctsr.nifti import save_volume
 from ctsr.quality import BeforeAfter
 from ctsr.reporting import SILENT, Progress
+from ctsr.series import volume_words
 from ctsr.viewer import DEFAULT_SCALE, ViewOptions
 from ctsr.viewer.images import PanelImage, PanelName
 from ctsr.viewer.native import BetweenImages, NativeImages
@@ -110,7 +111,8 @@ def _save(volume: Volume, folder: Path) -> Path:
     volume.check_roundable()
     path = folder / "volume.nii"
     hu = np.rint(np.clip(volume.hu, -32767, 32767)).astype(np.int16)
-    save_volume(path, hu, volume.grid, slope=1.0, intercept=0.0)
+    words = volume_words("[SR]") if volume.made_by else ""  # by which it is known as no scan
+    save_volume(path, hu, volume.grid, slope=1.0, intercept=0.0, description=words)
     return path
 
 

@@ -37,14 +37,16 @@ Missing: TypeAlias = npt.NDArray[np.bool_]
 
 PLANES: tuple[PlaneName, ...] = get_args(PlaneName)
 
+ROUNDING = 1e-6
+"""Of the distance of two images: positions are decimals, and distances their differences."""
 NO_SLICE = -1
 """Entry of `ViewGeometry.z_rows` where there is no slice."""
 OBLIQUE = 0.35
 """A direction gets two letters if its second largest component is at least this, the cosine of about 70°."""
 LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
 """For each patient axis (LPS), the letters of its positive and negative direction."""
-MAX_ROWS_PER_SLICE = 4
-"""Above this, an even grid would show mostly empty rows: slices are stacked instead."""
+MAX_ROWS_PER_SLICE, MAX_ROWS = 4, 2048
+"""Above both, an even grid would show mostly empty rows: slices are stacked instead."""
 
 
 @dataclass(frozen=True)
@@ -328,7 +330,7 @@ def view_geometry(series: Series, scale: int, *, native: bool = False) -> ViewGe
     row_mm, column_mm = series.pixel_spacing
     step, places = _even_rows(series)
     slice_normal = normal(series.orientation)
-    ascending = slice_normal[2] >= 0
+    ascending = series.rises
     along_columns, along_rows = series.orientation[:3], series.orientation[3:]
     superior = slice_normal if ascending else _opposite(slice_normal)
     return ViewGeometry(
@@ -350,12 +352,11 @@ def view_geometry(series: Series, scale: int, *, native: bool = False) -> ViewGe
 
 def slab_indices(geometry: ViewGeometry, plane: PlaneName, index: int, thickness: float) -> list[int]:
     """Images of a plane whose middles lie within half of `thickness` mm of image `index`, that one included."""
+    reach = int(thickness / 2 / geometry.spacing[PLANES.index(plane)] + ROUNDING)
     if plane == "axial":
         row = geometry.z_rows.index(index) if index in geometry.z_rows else None
-        rows = range(len(geometry.z_rows))
-        near = [r for r in rows if row is not None and abs(r - row) * geometry.spacing[0] <= thickness / 2]
-        return sorted({geometry.z_rows[r] for r in near} - {NO_SLICE}) or [index]
-    reach = int(thickness / 2 / geometry.spacing[1 if plane == "coronal" else 2])
+        near = () if row is None else geometry.z_rows[max(0, row - reach) : row + reach + 1]
+        return sorted({*near} - {NO_SLICE}) or [index]
     return list(range(max(0, index - reach), min(geometry.count(plane), index + reach + 1)))
 
 
@@ -408,8 +409,8 @@ def _even_rows(series: Series) -> tuple[float, npt.NDArray[np.int64]]:
     along = spread([header.position for header in series.slices], series.orientation).along
     extent = float(along[-1] - along[0])
     rows = round(extent / step) + 1
-    if rows > MAX_ROWS_PER_SLICE * count or (count > 1 and extent == 0):
-        return step, np.arange(count)
+    if rows > max(MAX_ROWS, MAX_ROWS_PER_SLICE * count) or (count > 1 and extent == 0):
+        return extent / (count - 1) or step, np.arange(count)  # as high in all as the series is
     step = extent / (rows - 1) if rows > 1 else step
     distance = np.abs(along[0] + step * np.arange(rows)[:, None] - along)
     nearest = distance.argmin(axis=1)

@@ -65,9 +65,12 @@ class PixelRect:
     def crop(self, image: npt.NDArray[Any], factors: tuple[int, int] = (1, 1)) -> npt.NDArray[Any]:
         """Crop an image whose pixels are `factors` (rows, columns) times larger to the pixels that are touched."""
         row_factor, column_factor = factors
-        rows = slice(self.top // row_factor, -(-(self.top + self.rows) // row_factor))
         columns = slice(self.left // column_factor, -(-(self.left + self.columns) // column_factor))
-        return image[rows, columns]
+        return image[self.touched(row_factor), columns]
+
+    def touched(self, factor: int) -> slice:
+        """The rows that are touched of an image whose own are `factor` times larger."""
+        return slice(self.top // factor, -(-(self.top + self.rows) // factor))
 
     def without_rows(self, kept: npt.NDArray[np.bool_]) -> "PixelRect":
         """The rectangle in an image from which all rows but the `kept` ones were removed."""
@@ -150,7 +153,8 @@ def statistics(
 ) -> dict[PanelName, tuple[float, float, int]]:
     """Mean and standard deviation in HU and the number of pixels inside a region, for each panel with values.
 
-    LR is measured in its own pixels, those that the rectangle touches.
+    A panel some of whose rows in the region are not computed yet is left out: a mean of the others would not be the
+    region's. LR is measured in its own pixels, those that the rectangle touches.
 
     Args:
         images: by panel.
@@ -161,10 +165,10 @@ def statistics(
     found: dict[PanelName, tuple[float, float, int]] = {}
     for panel in PANELS:
         image = images.get(panel)
-        if image is None:
+        factors = scale if panel in COARSE else (1, 1)
+        if image is None or image.missing[rect.touched(factors[0])].any():
             continue
-        hu = image.hu(hu_range).astype(np.float64)
-        inside = rect.inside(hu, scale if panel in COARSE else (1, 1))
+        inside = rect.inside(image.hu(hu_range).astype(np.float64), factors)
         inside = inside[np.isfinite(inside)]
         if inside.size:
             found[panel] = (float(inside.mean()), float(inside.std()), int(inside.size))

@@ -132,6 +132,7 @@ class ViewerSession:
         return {
             "shape": geometry.shape,
             "spacing": geometry.spacing,
+            "crop": [side.start for side in geometry.crop],
             "z_rows": geometry.z_rows,
             "z_mm": self.series[number].z_mm,
             "source_mm": geometry.source_mm,

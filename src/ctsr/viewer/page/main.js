@@ -28,7 +28,7 @@ const MOST_STATISTICS = 500;
 const $ = (id) => document.getElementById(id);
 const store = new PictureStore(PICTURE_BYTES, () => redraw(), (error) => complain(error));
 const stage = new Stage($("stage"), store);
-const now = { turn: 0, drawn: null, slice: null, region: null, plotHover: null, start: null };
+const now = { turn: 0, drawn: null, drawnTurn: 0, slice: null, region: null, plotHover: null, start: null };
 
 async function begin() {
   known.state = await ask("state");
@@ -102,7 +102,7 @@ async function openSeries(number, index = null, remembered = null) {
   const kept = remembered?.box;
   const size = kept ? known.geometry.planes[kept.plane].size : null;
   const box = kept && kept.top + kept.rows <= size[0] && kept.left + kept.columns <= size[1] ? kept : null;
-  change({ series: number, cursor, box, line: null, hover: null, zoom: 1, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] } });
+  change({ series: number, cursor, box, line: null, hover: null, regions: [], shapes: [], zoom: 1, pan: { axial: [0, 0], coronal: [0, 0], sagittal: [0, 0] } });
   $("series").value = number;
 }
 
@@ -129,7 +129,8 @@ onChange((names) => {
   if (any("series", "plane", "cursor", "active")) side.showSlice();
   if (any("series")) { side.showFacts(); side.showCaveats(); }
   if (now.drawn && !isNative() && any("center", "width")) side.showAgreement(now.drawn.departures);
-  if (any("line", "tool", "panels", "cursor", "series", "setting")) plot();
+  if (any("line", "tool", "panels", "plane", "cursor", "series", "setting", "slab", "slabMm")) plot();
+  if (any("slab", "slabMm") && now.region) side.showRegion(now.region);
   showControls(stage);
 });
 
@@ -180,8 +181,9 @@ async function look() {
   const { signal } = looking;
   try {
     const { series, setting, slice, reformatted } = requestFor("HR", mainPlane());
-    const answer = await ask("look", { page, turn: now.turn, series, setting, slice, reformatted }, signal);
-    now.drawn = answer;
+    const { turn } = now;
+    const answer = await ask("look", { page, turn, series, setting, slice, reformatted }, signal);
+    [now.drawn, now.drawnTurn] = [answer, turn];
     showMade(answer);
     side.showProgress(answer.progress);
   } catch (error) {
@@ -204,7 +206,9 @@ async function tuned() {
     showMade(made);
     if (made.network_share < 1) {
       store.forget((request) => request.panel === "SR" && request.setting === setting);
+      known.statistics.clear();
       want();
+      measureBoxSoon();
     }
   } catch (error) {
     complain(error);
@@ -231,7 +235,7 @@ function hear(news) {
   }
   store.refresh((request) => request.plane === "axial" && request.panel === news.panel && request.index === news.index);
   if (view.slab) store.refresh((request) => Boolean(request.slab));
-  if (news.panel === "SR" && news.index === view.cursor[0] && view.plane === "axial") {
+  if (news.panel === "SR" && news.index === view.cursor[0] && planes().includes("axial")) {
     measureSoon();
     measureBoxSoon();
   }
@@ -242,6 +246,7 @@ function hear(news) {
       refilling = 0;
       store.refresh((request) => request.plane !== "axial");
       if (done && mainPlane() !== "axial") measureSoon();
+      if (done && allRegions().some(({ plane }) => plane !== "axial")) measureBoxSoon();
     }, REFILL_MS);
   }
 }
@@ -291,7 +296,7 @@ async function measureRegions(signal) {
     const answer = await numbersOf(region.plane, region, signal);
     if (!answer) return null;
     if (known.statistics.size > MOST_STATISTICS) known.statistics.clear();
-    if (!answer.sr_missing) known.statistics.set(regionKey(region), answer.statistics);
+    known.statistics.set(regionKey(region), answer.statistics);
     if (region === view.box) first = answer;
   }
   stage.drawMarks();
@@ -305,6 +310,7 @@ function plot() {
   if ($("plot").hidden !== hidden) $("plot").hidden = hidden;
   if (hidden) return;
   const canvas = $("plot").firstElementChild;
+  now.curves = null;
   if (!view.line || !planes().includes(view.line.plane)) {
     canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
     side.say("Drag a line across an image to see HU along it.");
@@ -315,9 +321,15 @@ function plot() {
     const found = store.get(requestFor(name, view.line.plane));
     if (found && (found.complete || view.line.plane !== "axial")) pictures[name] = found;
   }
+  if (!Object.keys(pictures).length) return;
   now.curves = curves(pictures);
   drawPlot(canvas, now.curves, now.plotHover);
   side.say("");
+}
+
+/** What was told of the slice in view; null while that is still what was told of another. */
+function drawnNow() {
+  return now.drawnTurn === now.turn ? now.drawn : null;
 }
 
 // ---- controls ---------------------------------------------------------------------------------------------------
@@ -382,10 +394,16 @@ const actions = {
     resetStrength();
   },
   goto: () => { $("index").focus(); $("index").select(); },
-  savePicture: () => { if (now.drawn) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn); },
+  savePicture: () => {
+    // Of another strength, the last picture stays until the slice is made anew.
+    const isOlder = isNative() && stage.panes.some((pane) => pane.pending && !pane.hasFailed());
+    if (drawnNow() && !isOlder) savePicture(stage, $("plot").hidden ? null : $("plot").firstElementChild, now.drawn);
+    else side.say("The slice is still being made; save it in a moment.");
+  },
   saveNumbers: () => {
     if (isBetween() && !view.box) side.say("Slices between slices have numbers in a region: draw one first.");
-    else if (isBetween() ? now.region && now.drawn : isNative() ? now.drawn?.before_after : now.slice && now.drawn) saveNumbers(now.slice, now.region, now.drawn);
+    else if (view.box && !now.region) side.say("The region is still being measured; save its numbers in a moment.");
+    else if (isBetween() ? now.region && drawnNow() : isNative() ? drawnNow()?.before_after : now.slice && drawnNow()) saveNumbers(now.slice, now.region, now.drawn);
     else side.say("The numbers are still being measured; save them in a moment.");
   },
   help: () => { if ($("help").open) $("help").close(); else $("help").showModal(); },

@@ -4,6 +4,7 @@ import { signed } from "./format.js";
 import { change, known, regionKey, sizeMm, sliceIndex, view } from "./state.js";
 
 const REACH_PX = 7; // so near a corner or an edge takes hold of it
+const ROUNDING = 1e-6; // of a pixel: an edge in mm and back is not quite where it was
 const COLOUR = "#e2b35f";
 const KEPT = "#8fb7e6";
 
@@ -21,8 +22,8 @@ function edges({ plane, left, top, rows, columns }) {
 export function boxOf(plane, a, b, shape = undefined) {
   const { pixel, size } = known.geometry.planes[plane];
   const span = (i, axis) => {
-    const from = Math.max(0, Math.floor(Math.min(a[i], b[i]) / pixel[axis]));
-    const to = Math.min(size[axis], Math.max(from + 1, Math.ceil(Math.max(a[i], b[i]) / pixel[axis])));
+    const from = Math.max(0, Math.floor(Math.min(a[i], b[i]) / pixel[axis] + ROUNDING));
+    const to = Math.min(size[axis], Math.max(from + 1, Math.ceil(Math.max(a[i], b[i]) / pixel[axis] - ROUNDING)));
     return [Math.min(from, size[axis] - 1), to];
   };
   const [[left, right], [top, bottom]] = [span(0, 1), span(1, 0)];
@@ -115,7 +116,7 @@ export function drawRegions(pane) {
     twice(c, path, colour);
     if (region === view.box) for (const [x, y] of [[x0, y0], [x1, y0], [x0, y1], [x1, y1]]) { c.fillStyle = colour; c.fillRect(x - 2.5, y - 2.5, 5, 5); }
     const statistics = pane.kind === "image" ? known.statistics.get(regionKey(region))?.[pane.images[0]] : null;
-    if (statistics && pane.width > 12 * size) pane.text(`${signed(statistics[0], 1)} ± ${statistics[1].toFixed(1)} HU`, x0, y1 + 0.25 * size, { base: "top", size: 0.82, color: colour });
+    if (statistics && pane.width > 12 * size) pane.text(`${signed(statistics[0], 1)} ± ${statistics[1].toFixed(1)} HU${view.slab ? " (slice)" : ""}`, x0, y1 + 0.25 * size, { base: "top", size: 0.82, color: colour });
   }
 }
 

@@ -1,6 +1,7 @@
 // The view as a picture with its caption, and the numbers as CSV. Both are made here and leave through the browser.
 
 import { mm } from "./format.js";
+import { SLABS } from "./marks.js";
 import { known, regionKey, sliceIndex, view } from "./state.js";
 import { isBetween } from "./strength.js";
 
@@ -34,7 +35,7 @@ function captionLines(drawn) {
     : `${view.plane} ${sliceIndex(view.plane)}`;
   const model = known.state.model ? `SR by ${known.state.model.name} (${known.state.model.sha256.slice(0, 8)})` : "without SR";
   return [
-    `${one.patient} · ${one.description} · ${where} · window C ${view.center} W ${view.width} HU`,
+    `${one.patient} · ${one.description} · ${where}${view.slab ? `, ${SLABS[view.slab]} ${view.slabMm} mm` : ""} · window C ${view.center} W ${view.width} HU`,
     known.state.strength ? nativeLine(drawn) : `LR ×${known.state.scale}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}`,
     ...doubts(),
   ];
@@ -75,10 +76,11 @@ export function saveProfile(curves) {
   const names = Object.keys(curves);
   const count = curves[names[0]].length;
   const length = Math.hypot(to[0] - from[0], to[1] - from[1]);
-  const lines = [["mm", "x_mm", "y_mm", ...names.map((name) => `${name}_hu`)]];
+  const slab = view.slab ? { slab: SLABS[view.slab], slab_mm: view.slabMm } : {};
+  const lines = [["mm", "x_mm", "y_mm", ...names.map((name) => `${name}_hu`), ...Object.keys(slab)]];
   for (let i = 0; i < count; i++) {
     const share = i / (count - 1);
-    lines.push([share * length, from[0] + (to[0] - from[0]) * share, from[1] + (to[1] - from[1]) * share, ...names.map((name) => curves[name][i] ?? "")]);
+    lines.push([share * length, from[0] + (to[0] - from[0]) * share, from[1] + (to[1] - from[1]) * share, ...names.map((name) => curves[name][i] ?? ""), ...Object.values(slab)]);
   }
   const text = lines.map((line) => line.map(cell).join(",")).join("\n");
   download(new Blob([`${text}\n`], { type: "text/csv" }), `${stem()}_profile_${plane}.csv`);
@@ -164,7 +166,7 @@ function provenance(plane, drawn, box = null) {
   const [row, column] = geometry.planes[plane].pixel;
   const inMm = (key, spacing) => (box ? box[key] * spacing : "");
   return {
-    row_mm: row, column_mm: column, slice_z_mm: plane === "axial" ? geometry.z_mm[view.cursor[0]] : "",
+    row_mm: row, column_mm: column, crop_top_px: geometry.crop[0], crop_left_px: geometry.crop[1], slice_z_mm: plane === "axial" ? geometry.z_mm[view.cursor[0]] : "",
     region_top_mm: inMm("top", row), region_left_mm: inMm("left", column), region_height_mm: inMm("rows", row), region_width_mm: inMm("columns", column),
     hu_low: state.hu_range[0], hu_high: state.hu_range[1], scale: state.scale, degradation: drawn.mode, degradation_sampling: drawn.sampling,
     deg_seed: drawn.deg_seed, patient_seed: drawn.patient_seed, degraded_slice: view.cursor[0], sigma_px: drawn.sigma, kernel_px: drawn.kernel,

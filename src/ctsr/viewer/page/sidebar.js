@@ -219,7 +219,8 @@ export function showRegion(answer) {
     const [mean, sd, count] = answer.statistics[name];
     return `<tr><th scope="row">${name}</th><td title="${mean}">${signed(mean, 1)}</td><td title="${sd}">${sd.toFixed(1)}</td><td>${count}</td></tr>`;
   });
-  const head = "<caption>HU as they are, not clipped</caption><tr><td></td><th scope=\"col\">mean HU</th><th scope=\"col\">SD</th><th scope=\"col\">pixels</th></tr>";
+  const of = view.slab ? ", of the slice, not of the slab" : "";
+  const head = `<caption>HU as they are, not clipped${of}</caption><tr><td></td><th scope="col">mean HU</th><th scope="col">SD</th><th scope="col">pixels</th></tr>`;
   body.innerHTML = `<table>${head}${lines.join("")}</table>${Object.keys(answer.metrics).length ? folded(body, answer) : ""}`;
   return undefined;
 }
