@@ -11,7 +11,6 @@ import numpy as np
 from ctsr import __version__
 from ctsr.checkpoint import Model
 from ctsr.checkpoint.files import PACKED
-from ctsr.dicom.encode import COSINES_WITHIN
 from ctsr.dicom.variants import enhanced_series_uid, size_problem
 from ctsr.dicom.write import Derivation
 from ctsr.errors import CtsrError, UsageError
@@ -213,15 +212,9 @@ class Job:
         names += (options.strength, options.denoise, options.sharpen, options.limit_noise, options.consistent)
         between = "" if self.between is None else f" {self.between.settings}"
         extra = "" if options.compress == "none" else f" {options.compress}"
-        # Counted up as ALGORITHM is: what stands under a UID made before may be of several studies.
-        extra += " anonymized 2" if options.anonymize else ""
-        # What was made before had nothing of the network in it.
-        extra += " consistent 2" if options.consistent and options.limit_noise else ""
+        extra += " anonymized" if options.anonymize else ""
         if self.reference is not None:  # whose UIDs do not tell one volume from another
             extra += f" of {self.series.identities[0]}"
-            # What stands under a UID made before may have the orientation of the reference.
-            same = np.allclose(self.series.orientation, self.reference.orientation, rtol=0, atol=COSINES_WITHIN)
-            extra += "" if same else " turned"
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}{extra}"
 
     @property
