@@ -36,6 +36,7 @@ SIZE = 64
 """Rows and columns: the network is not what is measured."""
 QUIET_S = 2.0
 AGAIN_S = 3.0
+PATIENCE_S = 30.0
 """Before a caller sends again."""
 FULL_DISK_MIB, FULL_S = 24, 10.0
 LIVES_S = (0.3, 12.0)
@@ -125,7 +126,7 @@ class Node:
         self._log = log
         self._words = [sys.executable, "-m", "ctsr", "node", "--port", str(self.port), "--queue", str(queue)]
         self._words += ["--send_to", f"ORTHANC@127.0.0.1:{archive.dicom_port}", "--allow", "ROUTER"]
-        self._words += ["--quiet", str(QUIET_S), "--min_free", "0", "--retry_after", "1"]
+        self._words += ["--quiet", str(QUIET_S), "--patience", str(PATIENCE_S), "--min_free", "0", "--retry_after", "1"]
         self._words += ["--model_path", "ctsr-x2", "--device", "cpu", "--engine", "torch"]
         self._process: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()

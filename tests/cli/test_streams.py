@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -94,3 +95,29 @@ def test_an_error_of_ours_on_a_full_disk_stays_what_it_is(tmp_path: Path, monkey
     monkeypatch.setattr("ctsr.files._free_bytes", lambda _: 0)
     with pytest.raises(CtsrError, match="two slices"), naming_full_disk(tmp_path / "x"):
         raise CtsrError("two slices are missing")
+
+
+COMPUTING = """
+import sys, threading, torch
+from ctsr.cli import main
+
+def compute():
+    image = torch.rand(400, 400)
+    begun.set()
+    while True:
+        image @ image
+
+begun = threading.Event()
+threading.Thread(target=compute, daemon=True).start()
+begun.wait()
+print("done")
+main.main = lambda argv: int(argv[0])
+main.entry()
+"""
+
+
+@pytest.mark.parametrize("status", ["0", "1"])
+def test_a_command_ends_with_its_status_although_a_thread_still_computes(status: str) -> None:
+    """As a viewer's that answers a page when it is closed: PyTorch aborted as the interpreter went."""
+    done = subprocess.run([sys.executable, "-c", COMPUTING, status], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (int(status), "done\n", "")

@@ -43,7 +43,7 @@ class Copier:
 
 
 def options(queue: Path, send_to: str, quiet: float) -> NodeOptions:
-    return NodeOptions(port=0, queue=queue, quiet=quiet, min_free=0, send_to=send_to, retry_after=0.2)
+    return NodeOptions(port=0, queue=queue, quiet=quiet, patience=quiet, min_free=0, send_to=send_to, retry_after=0.2)
 
 
 if __name__ == "__main__":

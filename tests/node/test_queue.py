@@ -101,6 +101,39 @@ def test_a_study_is_complete_when_nothing_came_for_a_while_and_nobody_is_connect
     assert [job.id for job in queue.close_quiet(10, ())] == [number]
 
 
+def test_a_study_of_which_more_is_known_to_come_waits_for_it(queue: Queue, clock: Clock) -> None:
+    number = queue.receive(FIRST, b"one").job_id
+    clock.seconds += 100
+    assert queue.close_quiet(10, (), {(FIRST.study_uid, FIRST.caller)}) == []
+    assert [job.id for job in queue.close_quiet(10, (), {(FIRST.study_uid, "OTHER")})] == [number]
+
+
+def test_a_study_that_was_being_received_when_the_node_ended_waits_for_its_rest(queue: Queue, clock: Clock) -> None:
+    number = queue.receive(FIRST, b"one").job_id
+    queue.close()
+    clock.seconds += 1000
+    again = Queue(queue.folder, now=clock)
+    clock.seconds += 599
+    assert again.close_quiet(10, (), patience_s=600) == []
+    # What comes ends the waiting: from then on the study is as any other.
+    again.receive(SECOND, b"two")
+    clock.seconds += 9
+    assert again.close_quiet(10, (), patience_s=600) == []
+    clock.seconds += 1
+    assert [job.id for job in again.close_quiet(10, (), patience_s=600)] == [number]
+    again.close()
+
+
+def test_the_rest_of_a_study_that_never_comes_is_not_waited_for_without_end(queue: Queue, clock: Clock) -> None:
+    number = queue.receive(FIRST, b"one").job_id
+    queue.close()
+    clock.seconds += 1
+    again = Queue(queue.folder, now=clock)
+    clock.seconds += 600
+    assert [job.id for job in again.close_quiet(10, (), patience_s=600)] == [number]
+    again.close()
+
+
 def test_late_slices_join_a_study_that_waits(queue: Queue) -> None:
     first = queue.receive(FIRST, b"one").job_id
     complete(queue)

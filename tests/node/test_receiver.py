@@ -6,6 +6,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -88,6 +89,25 @@ def test_a_full_disk_is_said_and_keeps_nothing(listen: Listen) -> None:
     with listen(min_free=1e9) as node:
         assert store(node.port, ct_slices(1)) == [OUT_OF_RESOURCES]
         assert node.num_images() == 0
+
+
+def test_an_image_that_found_no_room_is_expected_until_it_comes(
+    listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image,) = ct_slices(1)
+    with listen(patience=60.0) as node:
+        with monkeypatch.context() as patch:
+            patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=-1))
+            assert store(node.port, [image]) == [OUT_OF_RESOURCES]
+        assert node.receiver.expected_studies() == {(image.StudyInstanceUID, "ROUTER")}
+        assert store(node.port, [image]) == [SUCCESS]
+        assert node.receiver.expected_studies() == set()
+
+
+def test_an_image_that_found_no_room_is_not_expected_without_end(listen: Listen) -> None:
+    with listen(min_free=1e9, patience=0.0) as node:
+        assert store(node.port, ct_slices(1)) == [OUT_OF_RESOURCES]
+        assert node.receiver.expected_studies() == set()
 
 
 def test_an_image_without_identity_or_with_another_is_refused(listen: Listen) -> None:

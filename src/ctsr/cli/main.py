@@ -1,5 +1,6 @@
 """`ctsr COMMAND …`: the table of commands; reads flags, runs the command, turns errors into one line and a status."""
 
+import atexit
 import contextlib
 import dataclasses
 import difflib
@@ -8,6 +9,7 @@ import importlib
 import io
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,6 +71,12 @@ def _leave(status: int) -> NoReturn:
     except OSError:
         _drop_output()
         status = status or FAILED
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others and all(thread.daemon for thread in others):
+        # Those that compute are stopped by the interpreter as it goes, and PyTorch then aborts ("terminate called
+        # without an active exception", SIGABRT), after all that was asked for was done. So the process ends before it.
+        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+        os._exit(status)
     sys.exit(status)
 
 

@@ -99,6 +99,9 @@ class NodeOptions:
     """Folder of the queue, on a local disk; holds what was received until `keep` hours after it was sent."""
     quiet: float = 15.0
     """Seconds without new images, all associations closed, after which a study is complete."""
+    patience: float = 600.0
+    """Seconds that a study waits for its rest where an image found no room or the node ended while it was received:
+    senders try again after some minutes."""
     retry_after: float = 10.0
     """Seconds before a failed delivery is tried again; doubles with each failure, to 15 minutes at most."""
     keep: float = 24.0
@@ -128,7 +131,7 @@ class NodeOptions:
             raise UsageError(f"`port` must be 0 to {MAX_PORT}, got {self.port}")
         if self.page_port not in {None, 0} and not _is_port(self.page_port or 0):
             raise UsageError(f"`page_port` must be 0 to {MAX_PORT}, got {self.page_port}")
-        for name in ("quiet", "keep", "min_free"):
+        for name in ("quiet", "patience", "keep", "min_free"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"`{name}` must not be negative, got {getattr(self, name):g}")
         for name in ("retry_after", "max_associations", "max_instance"):

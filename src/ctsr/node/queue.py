@@ -107,6 +107,7 @@ class Queue:
     def __init__(self, folder: Path, *, exclusive: bool = True, now: Callable[[], float] = time.time) -> None:
         self.folder = folder.absolute()
         self._now = now
+        self._opened = now()
         self._lock = threading.RLock()
         if not exclusive and not (folder / DATABASE).is_file():
             raise MissingInputError(f"{folder}: holds no queue of a node")
@@ -209,13 +210,31 @@ class Queue:
         assert cursor.lastrowid is not None, "a row was inserted"
         return cursor.lastrowid
 
-    def close_quiet(self, quiet_s: float, held: Collection[int]) -> list[StudyJob]:
-        """Complete the jobs that nothing came for lately; those in `held` have an open association."""
+    def close_quiet(
+        self,
+        quiet_s: float,
+        held: Collection[int],
+        expected: Collection[tuple[str, str]] = (),
+        *,
+        patience_s: float = 0.0,
+    ) -> list[StudyJob]:
+        """Complete the jobs that nothing came for lately.
+
+        Args:
+            quiet_s: seconds without an image.
+            held: jobs with an open association.
+            expected: UID and caller of studies of which more is known to come.
+            patience_s: seconds that a study waits for its rest which was being received when an earlier node ended.
+        """
         closed: list[StudyJob] = []
         with self._lock:
             for job in self.jobs(JobState.RECEIVING):
+                if job.id in held or (job.study_uid, job.caller) in expected:
+                    continue
+                is_cut_off = job.received < self._opened
+                since, wait_s = (self._opened, patience_s) if is_cut_off else (job.received, quiet_s)
                 # `abs`: a clock that was set back must not keep a study open for ever.
-                if job.id not in held and abs(self._now() - job.received) >= quiet_s:
+                if abs(self._now() - since) >= wait_s:
                     with self._transaction() as database:
                         self._join_earlier(database, job)
                         self._set(database, job, JobState.WAITING)

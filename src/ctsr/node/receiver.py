@@ -4,6 +4,7 @@ import shutil
 import socket
 import sqlite3
 import threading
+import time
 import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -89,6 +90,7 @@ class Receiver:
         self._options = options
         self._log = log
         self._connections: dict[Association, _Connection] = {}
+        self._expected: dict[Instance, float] = {}
         self._lock = threading.Lock()
         self._entity = ApplicationEntity(options.aet)
         self._entity.maximum_pdu_size = MAX_PDU_BYTES
@@ -142,6 +144,16 @@ class Receiver:
         with self._lock:
             return {job for connection in self._connections.values() for job in connection.jobs}
 
+    def expected_studies(self) -> set[tuple[str, str]]:
+        """UID and caller of the studies of which an image found no room and has not come since: these are not complete.
+
+        Made of a part of them, results would be followed by others of the whole, under UIDs of their own.
+        """
+        oldest = time.monotonic() - self._options.patience
+        with self._lock:
+            self._expected = {instance: since for instance, since in self._expected.items() if since >= oldest}
+            return {(instance.study_uid, instance.caller) for instance in self._expected}
+
     def _opened(self, event: Event) -> None:
         connection = _Connection()
         with self._lock:
@@ -168,9 +180,6 @@ class Receiver:
     def _store(self, event: Event) -> int:
         """Answer a C-STORE request with a status; 0 once the image is on the disk."""
         caller = event.assoc.requestor.ae_title.strip()
-        if shutil.disk_usage(self._queue.folder).free < self._options.min_free_bytes:
-            self._log("refused", caller=caller, reason="too little free disk space")
-            return OUT_OF_RESOURCES
         request = cast("Any", event.request)
         try:
             content = event.encoded_dataset()
@@ -187,17 +196,25 @@ class Receiver:
             # An archive that routes all CT here would have its results upscaled again, without end.
             self._log("ignored", caller=caller, reason="made by ctsr")
             return SUCCESS
+        if shutil.disk_usage(self._queue.folder).free < self._options.min_free_bytes:
+            return self._without_room(instance, "too little free disk space")
         try:
             receipt = self._queue.receive(instance, content)
         except (OSError, sqlite3.Error) as error:
-            self._log("refused", caller=caller, reason=one_line(error))
-            return OUT_OF_RESOURCES
+            return self._without_room(instance, one_line(error))
         with self._lock:
+            self._expected.pop(instance, None)
             if event.assoc in self._connections:
                 self._connections[event.assoc].jobs.add(receipt.job_id)
         what = "replaced" if receipt.has_replaced else "known" if receipt.is_known else "stored"
         self._log(what, caller=caller, job=receipt.job_id)
         return SUCCESS
+
+    def _without_room(self, instance: Instance, reason: str) -> int:
+        self._log("refused", caller=instance.caller, reason=reason)
+        with self._lock:
+            self._expected[instance] = time.monotonic()
+        return OUT_OF_RESOURCES
 
 
 class _Server(ThreadedAssociationServer):

@@ -346,7 +346,8 @@ def serve(options: NodeOptions, upscaler: Upscaler, log: EventLog, stop: threadi
     sender = Sender(queue, destination, options, log, stop)
 
     def keep_house() -> bool:
-        for job in queue.close_quiet(options.quiet, receiver.held_jobs()):
+        held, expected = receiver.held_jobs(), receiver.expected_studies()
+        for job in queue.close_quiet(options.quiet, held, expected, patience_s=options.patience):
             log("complete", job=job.id, caller=job.caller, images=job.num_images)
         removed = queue.remove_delivered(options.keep * 3600)
         if removed:
