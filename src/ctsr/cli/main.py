@@ -76,6 +76,8 @@ def _leave(status: int) -> NoReturn:
         # Those that compute are stopped by the interpreter as it goes, and PyTorch then aborts ("terminate called
         # without an active exception", SIGABRT), after all that was asked for was done. So the process ends before it.
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, or full, or not there
+            sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 
