@@ -153,6 +153,31 @@ def test_late_slices_of_a_study_that_was_taken_are_upscaled_with_the_rest_of_the
     assert images(taken) == [b"one", b"other series"]
 
 
+def test_a_slice_that_was_corrected_too_late_is_upscaled_as_corrected(queue: Queue) -> None:
+    queue.receive(FIRST, b"one")
+    queue.receive(SECOND, b"two")
+    upscaling(queue)
+    queue.receive(FIRST, b"corrected")
+    job = complete(queue)
+    assert (job.num_images, images(job)) == (2, [b"corrected", b"two"])
+
+
+def test_a_study_that_waits_to_be_begun_and_is_known_to_lack_images_is_not_begun(queue: Queue) -> None:
+    queue.receive(FIRST, b"one")
+    job = complete(queue)
+    assert queue.next_due(JobState.WAITING, {(FIRST.study_uid, FIRST.caller)}) is None
+    assert queue.next_due(JobState.WAITING, {(FIRST.study_uid, "OTHER")}) == job
+
+
+def test_a_clock_that_is_set_back_makes_no_study_one_that_was_cut_off(queue: Queue, clock: Clock) -> None:
+    clock.seconds -= 300
+    number = queue.receive(FIRST, b"one").job_id
+    clock.seconds += 9
+    assert queue.close_quiet(10, (), patience_s=600) == []
+    clock.seconds += 1
+    assert [job.id for job in queue.close_quiet(10, (), patience_s=600)] == [number]
+
+
 def test_a_job_that_grew_again_is_not_begun(queue: Queue) -> None:
     queue.receive(FIRST, b"one")
     job = complete(queue)

@@ -179,6 +179,21 @@ def test_a_run_that_was_moved_without_its_best_epoch_has_it_again(options: Train
     assert_same_state(load_checkpoint(run.best), before)
 
 
+def test_a_finished_run_that_was_moved_without_its_best_epoch_has_it_again(options: TrainOptions) -> None:
+    run = train(replace(options, epochs=1))
+    before = load_checkpoint(run.best)
+    run.best.unlink()
+    train(replace(options, resume=str(run.folder), epochs=1))
+    assert_same_state(load_checkpoint(run.best), before)
+
+
+def test_a_run_goes_on_from_its_best_epoch_where_the_last_is_damaged(options: TrainOptions) -> None:
+    run = train(replace(options, epochs=1))
+    (run.folder / "last.pth").write_bytes(b"damaged")
+    again = train(TrainOptions(resume=str(run.best), epochs=2, store=options.store, device="cpu"))
+    assert (again.folder, again.state.epochs_done) == (run.folder, 2)
+
+
 def test_a_best_epoch_that_is_gone_for_good_is_said_and_not_named_as_the_model(
     options: TrainOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -236,14 +236,16 @@ def test_a_range_holds_what_a_degradation_draws_and_no_more() -> None:
         blur_sigma_range=(0.0, 1.3), noise_sigma_range=(0.01, 0.02), dose_factor_range=(0.25, 1.0), scale=4,
         downsampling=("bilinear", "area"),
     )  # fmt: skip
-    least, most = drawn_range(kind)
-    assert (least.blur_sigma, most.blur_sigma) == (0.0, pytest.approx((1.3**2 + 1) ** 0.5))
-    assert (least.noise_sigma, most.noise_sigma) == (pytest.approx(0.01), pytest.approx(0.04))
+    blur, noise = drawn_range(kind)
+    assert blur == (0.0, pytest.approx((1.3**2 + 1) ** 0.5))
+    assert noise == (pytest.approx(0.01), pytest.approx(0.04))
     drawn = [drawn_conditions(kind.sample(np.random.default_rng(seed)), 4) for seed in range(200)]
-    assert all(least.blur_sigma <= each.blur_sigma <= most.blur_sigma for each in drawn)
-    assert all(least.noise_sigma <= each.noise_sigma <= most.noise_sigma for each in drawn)
+    assert all(blur[0] <= each.blur_sigma <= blur[1] for each in drawn)
+    assert all(noise[0] <= each.noise_sigma <= noise[1] for each in drawn)
+    assert drawn_range(replace(kind, noise_model=("projection",))).noise == (0, pytest.approx(0.02 * 3**0.5))
+    assert drawn_range(replace(kind, noise_model=("white", "exam"))).noise == (0, np.inf)
     for silent in ("clean", "blur"):
-        assert drawn_range(replace(kind, mode=silent))[1].noise_sigma == 0  # type: ignore[arg-type]
+        assert drawn_range(replace(kind, mode=silent)).noise == (0, 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("sigma", "said"), [(20, ""), (70, "the model is told noise of ")])

@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from ctsr.degrade import Degradation, DegradationParams
+from ctsr.degrade.degradation import Range
 from ctsr.errors import DomainError
 from ctsr.hu import AIR, HURange
 from ctsr.models.conditioning import ANCHOR, Conditions, with_conditions
@@ -59,20 +60,31 @@ def drawn_conditions(params: DegradationParams, scale: int) -> Conditions:
     return Conditions(params.total_blur_sigma(scale), params.noise_std)
 
 
-def drawn_range(degradation: Degradation) -> tuple[Conditions, Conditions]:
-    """The least and the most blur and noise that `drawn_conditions` gives for what a degradation draws."""
+class DrawnRange(NamedTuple):
+    """The least and the most that a degradation draws."""
+
+    blur: Range
+    """As `Conditions.blur_sigma`."""
+    noise: Range
+    """As `Conditions.noise_sigma`; without end for the noise of exams, which may be any."""
+
+
+def drawn_range(degradation: Degradation) -> DrawnRange:
+    """The blur and the noise that `drawn_conditions` gives for what a degradation draws."""
     sigmas = (0.0, 0.0) if degradation.mode == "clean" else degradation.sigma_range
     few, many = degradation.dose_factor_range
     quiet, loud = degradation.noise_sigma_range if degradation.mode == "blurnoise" else (0.0, 0.0)
     found: list[Conditions] = []
-    for sigma, (noise, dose), downsampling in product(
-        sigmas, ((quiet, many), (loud, few)), degradation.applied_downsampling
+    for sigma, (noise, dose), downsampling, model in product(
+        sigmas, ((quiet, many), (loud, few)), degradation.applied_downsampling, degradation.noise_model
     ):
         kernel = degradation.kernel_for(sigma)
-        params = DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose, downsampling)
+        params = DegradationParams(sigma if kernel > 1 else 0.0, kernel, noise, dose, downsampling, model)
         found.append(drawn_conditions(params, degradation.scale))
     blurs, noises = [each.blur_sigma for each in found], [each.noise_sigma for each in found]
-    return Conditions(min(blurs), min(noises)), Conditions(max(blurs), max(noises))
+    if "exam" in degradation.noise_model and degradation.mode == "blurnoise":
+        noises += [0.0, math.inf]
+    return DrawnRange((min(blurs), max(blurs)), (min(noises), max(noises)))
 
 
 def beyond_training(told: Conditions, trained_for: Degradation, hu_range: HURange) -> list[str]:
@@ -83,13 +95,13 @@ def beyond_training(told: Conditions, trained_for: Degradation, hu_range: HURang
         trained_for: what the network was trained on.
         hu_range: HU that it sees as [-1, 1].
     """
-    least, most = drawn_range(trained_for)
-    per_unit = hu_range.hu_per_unit
+    drawn = drawn_range(trained_for)
     lines: list[str] = []
-    for what, value, low, high, unit in (
-        ("a blur", told.blur_sigma, least.blur_sigma, most.blur_sigma, "pixels of the result"),
-        ("noise", told.noise_sigma * per_unit, least.noise_sigma * per_unit, most.noise_sigma * per_unit, "HU"),
+    for what, value, (least, most), per_unit, unit in (
+        ("a blur", told.blur_sigma, drawn.blur, 1.0, "pixels of the result"),
+        ("noise", told.noise_sigma, drawn.noise, hu_range.hu_per_unit, "HU"),
     ):
+        value, low, high = value * per_unit, least * per_unit, most * per_unit
         if not low * (1 - LIKE_WITHIN) <= value <= high * (1 + LIKE_WITHIN):
             lines.append(
                 f"the model is told {what} of {value:.3g} {unit} and was trained on {low:.3g} … {high:.3g}: what it "

@@ -108,6 +108,7 @@ class Queue:
         self.folder = folder.absolute()
         self._now = now
         self._opened = now()
+        self._cut_off: dict[int, float] = {}
         self._lock = threading.RLock()
         if not exclusive and not (folder / DATABASE).is_file():
             raise MissingInputError(f"{folder}: holds no queue of a node")
@@ -231,7 +232,7 @@ class Queue:
             for job in self.jobs(JobState.RECEIVING):
                 if job.id in held or (job.study_uid, job.caller) in expected:
                     continue
-                is_cut_off = job.received < self._opened
+                is_cut_off = self._cut_off.get(job.id) == job.received
                 since, wait_s = (self._opened, patience_s) if is_cut_off else (job.received, quiet_s)
                 # `abs`: a clock that was set back must not keep a study open for ever.
                 if abs(self._now() - since) >= wait_s:
@@ -250,8 +251,9 @@ class Queue:
         rows = database.execute(
             "SELECT job, sop_uid, series_uid, content FROM instances JOIN jobs ON jobs.id = job "
             "WHERE study_uid = ? AND caller = ? AND job < ? AND series_uid IN "
-            "(SELECT series_uid FROM instances WHERE job = ?) ORDER BY job",
-            (job.study_uid, job.caller, job.id, job.id),
+            "(SELECT series_uid FROM instances WHERE job = ?) AND sop_uid NOT IN "
+            "(SELECT sop_uid FROM instances WHERE job = ?) ORDER BY job",  # those are corrected
+            (job.study_uid, job.caller, job.id, job.id, job.id),
         ).fetchall()
         latest = {sop_uid: (earlier, series_uid, content) for earlier, sop_uid, series_uid, content in rows}
         for sop_uid, (earlier, series_uid, content) in latest.items():
@@ -269,10 +271,11 @@ class Queue:
             rows = self._database.execute("SELECT sop_uid, content FROM instances WHERE job = ?", (job.id,)).fetchall()
         return digest(*sorted(f"{sop_uid} {content.hex()}" for sop_uid, content in rows), size=6).hex()
 
-    def next_due(self, state: JobState) -> StudyJob | None:
-        """The job of this state whose time has come: the one tried least, so that none holds up the others."""
+    def next_due(self, state: JobState, expected: Collection[tuple[str, str]] = ()) -> StudyJob | None:
+        """The job whose time has come, unless it is `expected`: the one tried least, which holds up no others."""
         with self._lock:
             ready = [job for job in self.jobs(state) if job.due <= self._now()]
+        ready = [job for job in ready if (job.study_uid, job.caller) not in expected]
         return min(ready, key=lambda job: job.attempts, default=None)
 
     def begin_upscaling(self, job: StudyJob) -> StudyJob | None:
@@ -418,6 +421,7 @@ class Queue:
                 shutil.rmtree(folder, ignore_errors=True)
         for job in self.jobs():
             self._match_files(job)
+        self._cut_off = {job.id: job.received for job in self.jobs(JobState.RECEIVING)}
         for job in self.jobs(JobState.UPSCALING):
             # The first death is taken for a coincidence. A study that causes them is to leave time for the others.
             delay = min(FIRST_DELAY_S * 2 ** (job.attempts - 2), MAX_DELAY_S) if job.attempts > 1 else 0.0

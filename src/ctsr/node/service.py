@@ -8,7 +8,7 @@ import secrets
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -236,13 +236,22 @@ class Worker:
         upscaler: makes the results.
         log: told what is done.
         stop: when set, the series under way is left and waits for the next start.
+        expected: UID and caller of studies of which more is known to come: they are not begun.
     """
 
-    def __init__(self, queue: Queue, upscaler: Upscaler, log: EventLog, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        upscaler: Upscaler,
+        log: EventLog,
+        stop: threading.Event,
+        expected: Callable[[], Collection[tuple[str, str]]] = tuple,
+    ) -> None:
         self._queue = queue
         self._upscaler = upscaler
         self._log = log
         self._stop = stop
+        self._expected = expected
         self._begun: StudyJob | None = None
 
     def step(self) -> bool:
@@ -250,7 +259,7 @@ class Worker:
         if self._begun is not None:  # the queue could not note what became of it, on a full disk
             self._queue.give_back(self._begun)
             self._begun = None
-        waiting = self._queue.next_due(JobState.WAITING)
+        waiting = self._queue.next_due(JobState.WAITING, self._expected())
         if waiting is None:
             return False
         if waiting.attempts >= MAX_ATTEMPTS:
@@ -342,7 +351,7 @@ def serve(options: NodeOptions, upscaler: Upscaler, log: EventLog, stop: threadi
     check_apart(destination, options)
     queue = Queue(options.queue)
     receiver = Receiver(queue, options, log)
-    worker = Worker(queue, upscaler, log, stop)
+    worker = Worker(queue, upscaler, log, stop, receiver.expected_studies)
     sender = Sender(queue, destination, options, log, stop)
 
     def keep_house() -> bool:

@@ -235,14 +235,21 @@ class FinetuneOptions(RunOptions):
         weights = [self.lambda_l1, self.lambda_gan, self.lambda_consistency, self.lambda_artifact]
         if not any(weights) and (self.perceptual == "none" or not self.lambda_perc):
             raise UsageError("every loss has weight 0: nothing would be learned; give one of them a weight above 0")
+        if self.lambda_artifact and not self.ema:
+            raise UsageError("`lambda_artifact` compares with the averaged generator; it needs `ema` above 0")
+
+    def check_judged(self) -> None:
+        """Refuse to begin a run of which no epoch would be better than the first.
+
+        Raises:
+            UsageError: nothing that `early_metric` sums has a weight.
+        """
         judged = self.lambda_l1 or self.lambda_consistency or (self.perceptual != "none" and self.lambda_perc)
         if self.early_metric == "total_no_gan" and not judged:
             raise UsageError(
                 "validation computes neither the adversarial nor the artifact loss: without another one "
                 "`early_metric` total_no_gan is 0 in every epoch, and the first would stay the best; choose mae or psnr"
             )
-        if self.lambda_artifact and not self.ema:
-            raise UsageError("`lambda_artifact` compares with the averaged generator; it needs `ema` above 0")
 
 
 def _at_least(options: RunOptions, least: int, *names: str) -> None:

@@ -124,7 +124,9 @@ def finetune(
             made = finetune_folder(options, meta.experiment, progress) if leads else (Path(), options)
         folder, options = fabric.broadcast(made)
     session = _session(stage, state, folder, meta, options, leads=leads)
-    if not is_finished(state, options, progress):
+    if is_finished(state, options, progress):
+        session.bring_back_best(progress)
+    else:
         session.run(progress)
     return session.result(data.failures)
 
@@ -139,6 +141,7 @@ def _begin(options: FinetuneOptions, given: Container[str] | None) -> tuple[Fine
         note = f"continuing {folder}"
         return options, Start(architecture, build(architecture), checkpoint.meta, note, folder, checkpoint)
     _check_inputs(options)
+    options.check_judged()
     resolved = _generator_file(options)
     generator = of_kind(load_model(resolved.path), "in plane")
     scale = generator.architecture.scale

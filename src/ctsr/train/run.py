@@ -1,5 +1,6 @@
 """`train`: from roots and options to a run folder, by the stage that trains with L1 alone."""
 
+import math
 from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -97,7 +98,9 @@ def train(
             made = new_folder(options.runs, f"{meta.experiment}_") if leads else Path()
         folder = fabric.broadcast(made)
     session = Session(stage, state, folder, meta, options, task.flags, draw_l1_curve, _line)
-    if not is_finished(state, options, progress):
+    if is_finished(state, options, progress):
+        session.bring_back_best(progress)
+    else:
         session.run(progress)
         if isinstance(task, WithinSlices):
             _compare_with_bicubic(session, stage.context, task, progress)
@@ -110,13 +113,14 @@ def _tell_untold(task: "WithinSlices", progress: Progress) -> None:
     told = {name: strength.conditions(0.0, scale, DEFAULT_RANGE) for name, strength in STRENGTHS.items()}
     untrained = [name for name, each in told.items() if beyond_training(each, task.degradation, DEFAULT_RANGE)]
     if untrained:
-        least, most = drawn_range(task.degradation)
+        drawn, unit = drawn_range(task.degradation), DEFAULT_RANGE.hu_per_unit
         blurs = sorted(each.blur_sigma for each in told.values())
+        noise = f"noise of {drawn.noise[0] * unit:.2g} … {drawn.noise[1] * unit:.2g} HU"
+        noise = noise if math.isfinite(drawn.noise[1]) else "the noise of its exams"
         progress.note(
             f"warning: `ctsr upscale` tells conditional networks a blur of {blurs[0]:.2g} … {blurs[-1]:.2g} pixels and "
-            f"noise from 0 on; this one learns {least.blur_sigma:.2g} … {most.blur_sigma:.2g} pixels and noise of "
-            f"{least.noise_sigma * DEFAULT_RANGE.hu_per_unit:.2g} … {most.noise_sigma * DEFAULT_RANGE.hu_per_unit:.2g} "
-            f"HU: what it makes at strength {' and '.join(untrained)} will be a guess; widen `blur_sigma_range` and "
+            f"noise from 0 on; this one learns {drawn.blur[0]:.2g} … {drawn.blur[1]:.2g} pixels and {noise}: "
+            f"what it makes at strength {' and '.join(untrained)} will be a guess; widen `blur_sigma_range` and "
             "`noise_sigma_range`"
         )
 

@@ -73,9 +73,7 @@ class Session(Generic[R]):
             CtsrError: training diverged, or another of its processes died.
         """
         context, state, options = self.stage.context, self.state, self.options
-        # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
-        # Without `resume`: who trains by this configuration begins a run, and does not continue this one.
-        config = remembered_options(replace(options, micro_batch=context.micro_batch, resume=None))
+        config = self._config()
         for line in hardly_felt(options, len(context.loader)):
             progress.note(f"warning: {line}")
         curves = None if options.no_plots else self.curves
@@ -92,7 +90,7 @@ class Session(Generic[R]):
 
         progress.note(f"run folder: {self.folder}")
         if journal is not None:
-            self._bring_back_best(config, progress)
+            self.bring_back_best(progress)
             journal.describe(self.meta.experiment, config | dict(self.degradation_flags), self.meta.to_plain())
         try:
             with ending_in_one_line(context.fabric, f"`resume` {self.folder} continues from the last whole epoch"):
@@ -105,13 +103,19 @@ class Session(Generic[R]):
         if state.epochs_done < options.epochs:
             progress.note(f"stopped early: no progress for {options.epochs_of_patience} epochs")
 
-    def _bring_back_best(self, config: Mapping[str, Any], progress: Progress) -> None:
+    def _config(self) -> dict[str, Any]:
+        """The options as config.json and checkpoints have them."""
+        # With the size that was chosen: memory may be free or short when the run is continued, its sums stay the same.
+        # Without `resume`: who trains by this configuration begins a run, and does not continue this one.
+        return remembered_options(replace(self.options, micro_batch=self.stage.context.micro_batch, resume=None))
+
+    def bring_back_best(self, progress: Progress) -> None:
         """Where the run was moved without its `best.pth`: write it anew, or say what is missing."""
         state, best = self.state, self.folder / BEST
-        if not state.best_epoch or best.is_file():
+        if not state.best_epoch or best.is_file() or not self.stage.context.fabric.is_global_zero:
             return
         if state.best_epoch == state.epochs_done:
-            save_checkpoint(best, snapshot(self.stage, state, self.meta, config))
+            save_checkpoint(best, snapshot(self.stage, state, self.meta, self._config()))
             return
         progress.note(
             f"warning: {best}, of epoch {state.best_epoch}, is not there: it is written again only where an epoch is "
@@ -166,7 +170,11 @@ def _check_is_last(reference: str, path: Path, checkpoint: Checkpoint) -> None:
     later = path.with_name(LAST)
     if path.name != BEST or not later.is_file():
         return
-    done, by_now = _epochs_done(checkpoint), _epochs_done(load_checkpoint(later))
+    try:
+        by_now = _epochs_done(load_checkpoint(later))
+    except (CheckpointError, ReadError):
+        return  # which is why one goes back to the best
+    done = _epochs_done(checkpoint)
     if by_now > done:
         raise UsageError(
             f"`resume` {reference}: {later} is at epoch {by_now}, which going on from epoch {done} would write over; "
