@@ -108,11 +108,16 @@ def test_a_study_of_which_more_is_known_to_come_waits_for_it(queue: Queue, clock
     assert [job.id for job in queue.close_quiet(10, (), {(FIRST.study_uid, "OTHER")})] == [number]
 
 
-def test_a_study_that_was_being_received_when_the_node_ended_waits_for_its_rest(queue: Queue, clock: Clock) -> None:
-    number = queue.receive(FIRST, b"one").job_id
+def begun_again(queue: Queue, clock: Clock) -> Queue:
+    """The queue of the next node, a while later."""
     queue.close()
     clock.seconds += 1000
-    again = Queue(queue.folder, now=clock)
+    return Queue(queue.folder, now=clock)
+
+
+def test_a_study_that_was_being_received_when_the_node_ended_waits_for_its_rest(queue: Queue, clock: Clock) -> None:
+    number = queue.receive(FIRST, b"one").job_id
+    again = begun_again(queue, clock)
     clock.seconds += 599
     assert again.close_quiet(10, (), patience_s=600) == []
     # What comes ends the waiting: from then on the study is as any other.
@@ -126,9 +131,7 @@ def test_a_study_that_was_being_received_when_the_node_ended_waits_for_its_rest(
 
 def test_the_rest_of_a_study_that_never_comes_is_not_waited_for_without_end(queue: Queue, clock: Clock) -> None:
     number = queue.receive(FIRST, b"one").job_id
-    queue.close()
-    clock.seconds += 1
-    again = Queue(queue.folder, now=clock)
+    again = begun_again(queue, clock)
     clock.seconds += 600
     assert [job.id for job in again.close_quiet(10, (), patience_s=600)] == [number]
     again.close()
