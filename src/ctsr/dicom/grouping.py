@@ -409,7 +409,7 @@ def _settings(images: Sequence[AxialImage]) -> Iterator[Defect]:
         if len(counts) > 1:
             usual, shown = max(counts, key=counts.__getitem__), [f"{value} in {counts[value]}" for value in counts]
             indices = tuple(index for index, value in enumerate(values) if value not in {"", usual})
-            detail = f"its slices have different {what}: {listed(shown, NAMED)}"
+            detail = f"its slices have different {what}: {listed(shown, NAMED)}; one noise is taken for all"
             yield Defect(DefectKind.MIXED_SETTINGS, detail, indices)
 
 
