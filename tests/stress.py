@@ -49,8 +49,9 @@ FIRST = (
     "tests/cli/test_streams.py",
 )
 """Where processes work beside each other or are ended by signals: these have all their runs before the others."""
-BUNDLE_S = 240.0
-"""Short tests share a process of pytest, which takes seconds to start, and are repeated in it: so much at a time."""
+BUNDLE_S = 1000.0
+"""Tests share a process of pytest, and what a module makes for all of its tests, and are repeated in it: so much at a
+time."""
 
 
 class Watch:
