@@ -198,6 +198,13 @@ class People:
         """The name that stands for all of a person's: the first of the group, for those in a group."""
         return {name: group[0] for group in self.groups for name in group}
 
+    def first(self, names: Sequence[str], count: int | None) -> tuple[str, ...]:
+        """Those of `names` that are of the first `count` people among them; all when None."""
+        leaders = self.leaders
+        people = [leaders.get(name, name) for name in names]
+        wanted = list(dict.fromkeys(people))[:count]
+        return tuple(name for name, person in zip(names, people, strict=True) if person in wanted)
+
 
 def find_people(patients: Mapping[str, Collection[str]]) -> People:
     """Tell which of the patients are one person, from the identities of each.

@@ -16,6 +16,7 @@ from ctsr.evaluate.planes import ThroughPlanePlan
 from ctsr.evaluate.statistics import by_method, compare, patient_level, uneven
 from ctsr.evaluate.summary import ResultTables
 from ctsr.files import write_json
+from ctsr.hashing import People
 from ctsr.metrics import MetricValue
 from ctsr.metrics.perceptual import PerceptualMetrics
 from ctsr.reporting import SILENT
@@ -90,6 +91,18 @@ def test_an_evaluation_counts_people_and_says_which_folders_are_one(
     page = (found.folder / "report.html").read_text(encoding="utf-8")
     assert "emil, fred are one patient, by their headers, and count as one." in page
     assert "of 3 patients" in page
+    fewer = plan_evaluation([subject], subject.degradation, replace(options, max_patients=3), SILENT)
+    assert {planned.ref.patient_id for planned in fewer.slices} == {"cleo", "dora", "emil", "fred"}
+    assert fewer.num_patients == 3
+
+
+def test_the_first_people_are_counted_by_person_in_the_order_of_their_names() -> None:
+    people = People(groups=(("anna", "zoe"), ("bert", "cleo")))
+    names = ("cleo", "zoe", "dora", "bert", "anna")
+    assert people.first(names, 1) == ("cleo", "bert")
+    assert people.first(names, 2) == ("cleo", "zoe", "bert", "anna")
+    assert people.first(names, 0) == ()
+    assert people.first(names, None) == people.first(names, 9) == names
 
 
 def test_thin_series_of_one_person_are_one_patient_between_slices_too(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Open roots for use: their patients, the split that holds, and the decoded series of each part."""
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -40,6 +40,11 @@ class Patients:
         return tuple(patient.mix_up for patient in self.usable if patient.mix_up)
 
 
+def people_of(patients: Iterable[PatientExams]) -> People:
+    """Which patients are one person, by the identities of their exams."""
+    return find_people({patient.patient_id: patient.identities for patient in patients})
+
+
 def open_roots(roots: Sequence[Path], *, correction: HUCorrection = AS_READ, progress: Progress = SILENT) -> Patients:
     """Everything below the roots; patients of a preprocessed root go by their names in its log.
 
@@ -67,7 +72,7 @@ def open_roots(roots: Sequence[Path], *, correction: HUCorrection = AS_READ, pro
     for failure in failures:
         progress.note(f"left out: {failure}")
     usable = tuple(patient for patient in everyone if patient.series)
-    people = find_people({patient.patient_id: patient.identities for patient in usable})
+    people = people_of(usable)
     for group in people.groups:
         progress.note(
             f"{listed(group, NAMED)} are one patient, by the study or the PatientID in their headers or by their voxels"
@@ -224,6 +229,11 @@ class SplitExams:
     """Where the split came from."""
     failures: tuple[str, ...] = ()
     """A line for each patient some of whose CT cannot be read."""
+
+    @property
+    def people(self) -> People:
+        """Which of the patients are one person."""
+        return people_of(self.patients)
 
     def identities(self, part: str) -> tuple[str, ...]:
         """Hashes of the studies and patients of a part, sorted; see `ctsr.hashing`."""

@@ -118,7 +118,7 @@ class EvaluateOptions(HUOptions):
     """What to compare with: interpolations, and linear, the filter with the least squared error on patients of the
     train part."""
     max_patients: int | None = None
-    """Number of patients, the first of the part; by default all."""
+    """Number of patients, the first of the part, where folders of one person count once; by default all."""
     max_slices_per_patient: int | None = None
     """Number of slices of each patient; by default all."""
     slice_sampling: Literal["first", "random"] = "random"

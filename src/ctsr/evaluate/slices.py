@@ -89,7 +89,7 @@ def _is_trained_on(patient: PatientExams, models: Sequence[ModelUnderTest]) -> b
 
 def folders_of_people(exams: SplitExams, patients: Sequence[str]) -> frozenset[str]:
     """The folders of these patients, and all others that are one person with one of them."""
-    groups = find_people({patient.patient_id: patient.identities for patient in exams.patients}).groups
+    groups = exams.people.groups
     return frozenset(patients).union(*(group for group in groups if not frozenset(group).isdisjoint(patients)))
 
 
@@ -123,7 +123,7 @@ def choose_patients(
         SplitError: there are none; or a model was trained on one of them, and neither `split` is train nor
             `allow_train_patients` is set.
     """
-    patients = exams.split.part(options.split)[: options.max_patients]
+    patients = exams.people.first(exams.split.part(options.split), options.max_patients)
     if not patients:
         raise SplitError(f"the {options.split} part is empty in {exams.source}; choose another `split` or `split_json`")
     for model in models:

@@ -28,7 +28,9 @@ def thin_series(
     """The series that can be truth, and a line for each patient or series that cannot be used."""
     roots = [resolve_path(root, progress=progress) for root in options.root]
     patients = open_roots(roots, correction=options.hu_correction, progress=progress)
-    wanted = _wanted(patients.usable, models, options, progress)[: options.max_patients]
+    wanted = _wanted(patients.usable, models, options, progress)
+    first = patients.people.first([patient.patient_id for patient in wanted], options.max_patients)
+    wanted = [patient for patient in wanted if patient.patient_id in first]
     found: list[Series] = []
     failures, thick = list(patients.failures), list[str]()
     for series in (series for patient in wanted for series in patient.series):
