@@ -230,15 +230,23 @@ def test_what_stands_beside_the_numbers_costs_none_of_them(
     def fail(*_: object, **__: object) -> None:
         raise ValueError("too small")
 
-    monkeypatch.setattr("ctsr.evaluate.planes.slice_sensitivity", fail)
-    monkeypatch.setattr("ctsr.evaluate.through_plane.slices_figure", fail)
-    heard = Listener()
-    root = save_thin(tmp_path / "exams", "bert")
-    result = evaluate_through_plane([tested], options(root, physics=True, no_plots=False), heard)
+    asked = options(save_thin(tmp_path / "exams", "bert"), physics=True, no_plots=False)
+    with monkeypatch.context() as broken:
+        broken.setattr("ctsr.evaluate.planes.slice_sensitivity", fail)
+        broken.setattr("ctsr.evaluate.through_plane.slices_figure", fail)
+        result = evaluate_through_plane([tested], asked)
     assert len(result.rows) == 9 * 4
-    said = [note for note in heard.notes if "too small" in note]
-    assert [note.partition(": no ")[2] for note in said] == ["physics and lesions: too small", "picture: too small"]
+    said = [failure.partition(": no ")[2] for failure in result.failures]
+    assert said == ["physics and lesions: too small", "picture: too small"]
+    assert json.loads((result.folder / "summary.json").read_text())["failures"] == list(result.failures)
     assert (result.folder / "report.html").is_file()
+
+    again = evaluate_through_plane([tested], asked)
+    assert again.folder == result.folder
+    assert again.failures == ()
+    assert again.rows == result.rows
+    assert again.records[0].disc_width_mm
+    assert list((again.folder / "plots").glob("*.png"))
 
 
 def in_one_go_and_interrupted(place: Path, tested: ModelUnderTest) -> tuple[ThroughPlaneResult, EvaluateOptions]:

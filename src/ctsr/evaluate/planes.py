@@ -96,6 +96,8 @@ class CaseRecord:
     """Why the case could not be measured; empty where it was."""
     num_rows: int = 0
     """Of `metrics.csv`."""
+    undone: list[str] = field(default_factory=list[str])
+    """A line for each study, and for the picture, that failed; the same evaluation tries the case again."""
 
     @property
     def case(self) -> SliceCase:
@@ -210,7 +212,7 @@ class ThroughPlaneResult:
     rows: tuple[PlaneRow, ...]
     records: tuple[CaseRecord, ...]
     failures: tuple[str, ...]
-    """A line for each patient, series or case that could not be used."""
+    """A line for each patient, series or case that could not be used, wholly or in part."""
 
 
 def plan_through_plane(
@@ -284,6 +286,7 @@ def measure_through_plane(
                     writer.add(own)
                     rows += own
                     records.append(record)
+                    failures += record.undone
                     write_json(folder.path / CASES_JSON, [asdict(found) for found in records])
             except FAILURES as error:
                 failures.append(f"{series.patient_id}: {one_line(error)}")
@@ -339,7 +342,7 @@ def _measure(
         try:
             make()
         except (*FAILURES, ValueError) as error:  # the numbers are worth more than what stands beside them
-            progress.note(f"warning: {who}: no {what}: {one_line(error)}")
+            record.undone.append(f"{who}: no {what}: {one_line(error) or type(error).__name__}")
     counts = {"thin_slices": thick.grid.num_wanted, "thick_slices": thick.grid.count, "num_rows": len(rows)}
     return replace(record, **counts), rows
 
@@ -412,7 +415,7 @@ def _state(series: Series) -> str:
 
 
 def _kept(plan: ThroughPlanePlan, folder: OutputFolder) -> tuple[list[CaseRecord], list[PlaneRow]]:
-    """Whole cases; rows of a case that was interrupted are computed again."""
+    """Whole cases; rows of a case that was interrupted, or lacks what stands beside them, are computed again."""
     try:
         records = as_type(parse_json((folder.path / CASES_JSON).read_bytes()), list[CaseRecord])
     except (OSError, ReadError):
@@ -420,7 +423,7 @@ def _kept(plan: ThroughPlanePlan, folder: OutputFolder) -> tuple[list[CaseRecord
     rows = read_plane_rows(folder.metrics_csv, plan.metrics)
     found = Counter(map(key_of, rows))
     # Records reach the disk before rows do: a power cut may have taken some of a case's.
-    records = [record for record in records if found[record.key] == record.num_rows]
+    records = [record for record in records if found[record.key] == record.num_rows and not record.undone]
     whole = {record.key for record in records}
     return records, [row for row in rows if key_of(row) in whole]
 
