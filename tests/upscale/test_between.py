@@ -17,7 +17,7 @@ from ctsr.cli.main import main
 from ctsr.errors import MissingInputError, SeriesError, UsageError
 from ctsr.exams import read_volume
 from ctsr.figures import Panel
-from ctsr.infer import EngineRequest
+from ctsr.infer import EngineRequest, TorchEngine
 from ctsr.infer.engine import computes_bf16
 from ctsr.upscale import UpscaleOptions, writers
 from ctsr.upscale import between as upscale_between
@@ -152,6 +152,21 @@ def test_implants_are_said_to_be_interpolated(in_plane: bool, tmp_path: Path, be
     said = [line for line in report.outcomes[0].warnings if "above" in line]
     assert said == ["3 slices with values above 2000 HU: interpolated there"]
     assert said[0] in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+
+
+def test_noise_that_cannot_be_measured_is_said_where_it_was_to_go(tmp_path: Path, between: Model) -> None:
+    """Of lung alone: the network between slices was told no noise without a word."""
+    save_series(tmp_path / "s", [np.full((40, 40), -850 + i, np.int16) for i in range(8)], step=4.0, SliceThickness=5)
+    told = "its noise cannot be measured (fewer than 8 windows of soft tissue"
+    settings = UpscaleOptions(slice_spacing=2.0, denoise=1.0)
+    for denoise in (None, 0.0, 1.0):
+        made = run(tmp_path / "s", tmp_path / str(denoise), between, slice_spacing=2.0, denoise=denoise, assume_hu=True)
+        said = [line for line in made.outcomes[0].warnings if line.startswith(told)]
+        assert len(said) == (denoise == 1)
+    heard = Listener()
+    volume = read_volume(only_series(tmp_path / "s"), assume_hu=True)
+    upscale_between.slices_between(volume, between, TorchEngine(between.net), settings, heard)
+    assert len([note for note in heard.notes if told in note]) == 1
 
 
 def test_nifti_comes_out_on_the_thin_grid(series: Path, tmp_path: Path, between: Model) -> None:

@@ -13,7 +13,7 @@ from ctsr.checkpoint.model_lookup import DEFAULT_SLICE_MODEL, SLICE_MODELS
 from ctsr.documents import as_type
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.infer import SliceSuperResolver
-from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
+from ctsr.infer.conditions import SAMPLE_SLICES
 from ctsr.infer.engine import Engine, Tiled, plan_tiles
 from ctsr.padding import SlicePixels, plane_of, slice_of
 from ctsr.quality.noise import measure_noise
@@ -23,7 +23,7 @@ from ctsr.through_plane import SliceGrid, SliceProfile, interpolation, parse_pro
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale import DEFAULT_MODEL, UpscaleOptions
 from ctsr.upscale.plan import Job
-from ctsr.upscale.tuning import Tuning, beyond_range, tune
+from ctsr.upscale.tuning import Tuning, beyond_range, noise_told_between, tune, unmeasured
 from ctsr.upscale.writers import Sink, uncertainty_writer
 from ctsr.volume import PaddingMask, Plane, Volume, VoxelsHU, at_spacing, finer_plane, resample
 
@@ -286,13 +286,14 @@ def slices_between(
     distance = volume.grid.spacing[0]
     profile = SliceProfile(distance) if options.slice_profile is None else parse_profile(options.slice_profile)
     grid = SliceGrid(volume.grid.shape[0], distance, profile, spacing)
-    for line in [*unlike_training(grid, model.meta, option=options.slice_option), *_beyond_range(volume, model)]:
-        progress.note(f"warning: {line}")
     samples = [slice_of(volume, index) for index in spread_indices(grid.count, SAMPLE_SLICES)]
-    pixel_spacing = volume.grid.spacing[1:]
-    noise = measure_noise([s.hu for s in samples], pixel_spacing, [s.padding for s in samples]).sigma_hu or 0.0
-    told = noise * (options.denoise or 0.0) * MOST_NOISE
+    noise = measure_noise([s.hu for s in samples], volume.grid.spacing[1:], [s.padding for s in samples])
+    warnings = unlike_training(grid, model.meta, option=options.slice_option)
+    warnings += [*_beyond_range(volume, model), *unmeasured(noise, options.denoise or 0.0)]
+    for line in warnings:
+        progress.note(f"warning: {line}")
     resolver = ThroughPlaneSuperResolver(engine, model.hu_range, options.skip_air)
+    told = noise_told_between(noise, options.denoise)
     steps = resolver.steps(lambda index: slice_of(volume, index), grid, told)
     total = resolver.num_steps(grid, *volume.grid.shape[1:])
     tracked = progress.track(steps, total=total, what="Planes across the slices")

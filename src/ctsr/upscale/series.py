@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,17 +21,17 @@ from ctsr.errors import CtsrError, DiskFullError, ReadError, SeriesError, UsageE
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.files import atomic_folder, clear_leftovers, temporary_folder, write_json
 from ctsr.infer import Clocked, Engine, EngineConfig, SliceSuperResolver, open_engine
-from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
+from ctsr.infer.conditions import SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, seam_error
 from ctsr.models.conditioning import Conditions, with_conditions
 from ctsr.pool import pipelined
-from ctsr.quality.noise import measure_noise
+from ctsr.quality.noise import NoiseEstimate, measure_noise
 from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import check
 from ctsr.series_quality import SliceJudge, spread_indices
 from ctsr.upscale.between import BetweenMade, make_slices_between, unlike_training
 from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
-from ctsr.upscale.tuning import Tuning, beyond_range, tune, unheard
+from ctsr.upscale.tuning import Tuning, beyond_range, noise_told_between, tune, unheard, unmeasured
 from ctsr.upscale.writers import LookedAt, Sink, draw, draw_coronal, sink_for
 from ctsr.volume import resample
 
@@ -156,6 +156,8 @@ class Made:
     """The slices between slices, where those were made."""
     doubts: list[str] = field(default_factory=list[str])
     """A warning for each slice whose values are unlike those of the slices beside it."""
+    untold: list[str] = field(default_factory=list[str])
+    """A warning where the network between slices is to remove noise that cannot be measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,10 +334,13 @@ def _make_between(
     conditions = None if tuning is None else tuning.conditions
     stages = _Stages(job, sink, resolver, conditions, made, _judge(job))
     started = time.perf_counter()
-    # None by default: projection would bring back what was removed.
-    noise = _source_noise(job, tuning) * (job.options.denoise or 0.0) * MOST_NOISE
+    told = 0.0
+    if job.options.denoise:
+        noise = _noise_in_plane(job, tuning)
+        made.untold = unmeasured(noise, job.options.denoise)
+        told = noise_told_between(noise, job.options.denoise)
     with quiet():
-        made.between = make_slices_between(job, stages.finer, network.between, noise, sink, folder, progress)
+        made.between = make_slices_between(job, stages.finer, network.between, told, sink, folder, progress)
     made.timing.write = made.between.seconds_write
     made.timing.wall = time.perf_counter() - started
     return made
@@ -345,13 +350,13 @@ def _judge(job: Job) -> SliceJudge:
     return SliceJudge(job.series, "upscale", assume_hu=job.options.assume_hu)
 
 
-def _source_noise(job: Job, tuning: Tuning | None) -> float:
-    """Noise of the slices that the network between slices gets, HU; 0 where it cannot be measured."""
-    if tuning is not None:
-        return (tuning.noise.sigma_hu or 0.0) * (tuning.before_after.noise_ratio or 1.0)
-    slices = _samples(job)
-    measured = measure_noise([s.hu for s in slices], job.series.pixel_spacing, [s.padding for s in slices])
-    return measured.sigma_hu or 0.0
+def _noise_in_plane(job: Job, tuning: Tuning | None) -> NoiseEstimate:
+    """Noise of the slices that the network between slices gets."""
+    if tuning is None:
+        slices = _samples(job)
+        return measure_noise([s.hu for s in slices], job.series.pixel_spacing, [s.padding for s in slices])
+    source_hu, ratio = tuning.noise.sigma_hu, tuning.before_after.noise_ratio
+    return replace(tuning.noise, sigma_hu=None if source_hu is None else source_hu * (ratio or 1.0))
 
 
 def _picture(job: Job, made: Made, tuning: Tuning | None, path: Path) -> None:
@@ -403,6 +408,7 @@ def _remarks(job: Job, sink: Sink, made: Made) -> list[str]:
     remarks = made.doubts[:MOST_DOUBTS]
     if len(made.doubts) > MOST_DOUBTS:
         remarks.append(f"{len(made.doubts) - MOST_DOUBTS} more slices are unlike those beside them")
+    remarks += made.untold
     remarks += beyond_range(made.beyond_range, job.highest_hu)
     if sink.left_out:
         remarks.append(f"header elements with unusable values were left out: {', '.join(sorted(sink.left_out))}")

@@ -10,7 +10,7 @@ import torch
 from ctsr.checkpoint import Meta, Model
 from ctsr.degrade import Degradation
 from ctsr.infer import SliceSuperResolver, TorchEngine
-from ctsr.infer.conditions import STRENGTHS, Strength, beyond_training
+from ctsr.infer.conditions import MOST_NOISE, STRENGTHS, Strength, beyond_training
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
 from ctsr.padding import SlicePixels
@@ -66,10 +66,7 @@ class Tuning:
         if self.consistent:
             remedies["noise out/in"] = "; `consistent` gives the source's noise back"
         lines = [checked.warning + remedies.get(checked.bound.name, "") for checked in broken]
-        if self.strength is not None and self.strength.denoise > 0 and self.noise.sigma_hu is None:
-            lines.append(
-                f"its noise cannot be measured ({self.noise.reason}): the model is told of none and removes none"
-            )
+        lines += unmeasured(self.noise, 0.0 if self.strength is None else self.strength.denoise)
         if self.network_share < 1:
             lines.append(
                 f"the model alone would be noisier than the source: {1 - self.network_share:.0%} interpolation is "
@@ -116,6 +113,21 @@ def strength_of(options: UpscaleOptions) -> Strength:
         named.denoise if options.denoise is None else options.denoise,
         named.sharpen if options.sharpen is None else options.sharpen,
     )
+
+
+def unmeasured(noise: NoiseEstimate, denoise: float) -> list[str]:
+    """A line where noise is to be removed that cannot be measured."""
+    if denoise == 0 or noise.sigma_hu is not None:
+        return []
+    return [f"its noise cannot be measured ({noise.reason}): the model is told of none and removes none"]
+
+
+def noise_told_between(noise: NoiseEstimate, denoise: float | None) -> float:
+    """What a network between slices is told of the noise of its slices, HU.
+
+    None unless `denoise` asks for it: projection would bring back what was removed.
+    """
+    return (noise.sigma_hu or 0.0) * (denoise or 0.0) * MOST_NOISE
 
 
 def unheard(options: UpscaleOptions, *, conditional: bool | None) -> list[str]:

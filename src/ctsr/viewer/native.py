@@ -13,7 +13,7 @@ from ctsr.dicom import quiet
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.exams import SlicePixels, read_slice
 from ctsr.infer import Engine, SliceSuperResolver, TorchEngine
-from ctsr.infer.conditions import MOST_NOISE, SAMPLE_SLICES
+from ctsr.infer.conditions import SAMPLE_SLICES
 from ctsr.infer.engine import Tiled, plan_tiles
 from ctsr.models.conditioning import Conditions
 from ctsr.models.interpolation import enlarge
@@ -24,7 +24,7 @@ from ctsr.through_plane import SliceGrid, along_z, interpolation, parse_profile,
 from ctsr.through_plane.super_resolver import ThroughPlaneSuperResolver
 from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.between import unlike_training
-from ctsr.upscale.tuning import Tuning, conditions_of, tune
+from ctsr.upscale.tuning import Tuning, conditions_of, noise_told_between, tune, unmeasured
 from ctsr.viewer import PlaneName
 from ctsr.viewer.images import OpenedSeries, PanelImage, PanelImages, PanelName, Pixels, SliceCache, view_geometry
 from ctsr.viewer.samplers import InterruptibleModel, Setting, StaleRequestError
@@ -321,6 +321,7 @@ class BetweenImages(PanelImages):
         noise = self._noise_of(series)
         option = setting.strength.slice_option
         warnings = [*series.notes, *unlike_training(_grid(series), self._meta, option=option)]
+        warnings += unmeasured(noise, setting.strength.denoise or 0.0)
         return {
             "strength": {"denoise": setting.strength.denoise or 0.0, "sharpen": 0.0},
             "told": {"noise_hu": self._told_hu(series, setting)},
@@ -332,8 +333,7 @@ class BetweenImages(PanelImages):
 
     def _told_hu(self, series: OpenedSeries, setting: Setting) -> float:
         """Noise that the network is told of: none unless `denoise` was asked for, as in `ctsr upscale`."""
-        denoise = None if setting.strength is None else setting.strength.denoise
-        return (self._noise_of(series).sigma_hu or 0.0) * (denoise or 0.0) * MOST_NOISE
+        return noise_told_between(self._noise_of(series), setting.strength and setting.strength.denoise)
 
     def _noise_of(self, series: OpenedSeries) -> NoiseEstimate:
         if series.number not in self._noise:
