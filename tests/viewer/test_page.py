@@ -272,6 +272,25 @@ def test_the_view_is_saved_with_its_caption_and_numbers_with_all_digits(view: Br
         assert (row["crop_top_px"], row["crop_left_px"]) == ("0", "0")
 
 
+def test_a_plane_across_slices_says_of_which_slice_the_degradation_is(view: BrowserPage) -> None:
+    """Each slice may have its own: that of one stood below coronal pictures as if it were that of all."""
+    module = "import(new URL('save.js', location.href.split('#')[0]).href)"
+
+    def told() -> tuple[str, str]:
+        caption = view.page.evaluate(f"{module}.then(({{captionLines}}) => captionLines(window.ctsr.now.drawn))")
+        return caption[1], view.page.locator("#drawn").inner_text()
+
+    assert not any("axial slice" in text for text in told())
+    view.press("c")
+    view.settle("view.plane === 'coronal' && now.drawn")
+    assert all("axial slice 6" in text for text in told())
+    view.press("a")
+    view.settle("view.plane === 'axial' && now.drawn")
+    assert not any("axial slice" in text for text in told())
+    view.page.select_option("#slab", "mean")
+    view.settle("view.slab === 'mean' && document.getElementById('drawn').innerText.includes('axial slice 6')")
+
+
 def test_the_best_of_each_metric_is_marked(view: BrowserPage) -> None:
     wait_for_sr(view)
     view.settle("now.slice && Object.keys(now.slice.metrics).length === 3")

@@ -131,6 +131,7 @@ onChange((names) => {
   if (now.drawn && !isNative() && any("center", "width")) side.showAgreement(now.drawn.departures);
   if (any("line", "tool", "panels", "plane", "cursor", "series", "setting", "slab", "slabMm")) plot();
   if (any("slab", "slabMm") && now.region) side.showRegion(now.region);
+  if (any("slab") && now.drawn) showMade(now.drawn);
   showControls(stage);
 });
 

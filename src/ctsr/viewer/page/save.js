@@ -2,7 +2,7 @@
 
 import { mm } from "./format.js";
 import { SLABS } from "./marks.js";
-import { known, regionKey, sliceIndex, view } from "./state.js";
+import { known, regionKey, sliceIndex, toldSlice, view } from "./state.js";
 import { isBetween } from "./strength.js";
 
 function stem() {
@@ -28,15 +28,17 @@ function nativeLine(made) {
   return `SR ×${known.state.scale} by ${model.name} (${model.sha256.slice(0, 8)}, ${model.engine}), denoise ${mm(denoise, 3)}, sharpen ${mm(sharpen, 3)}${noise} · ctsr ${version} · not for diagnosis`;
 }
 
-function captionLines(drawn) {
+/** What stands below a saved picture: the image, how it was made, and what is unusual about it. */
+export function captionLines(drawn) {
   const one = known.state.series[view.series];
   const where = view.plane === "all"
     ? ["axial", "coronal", "sagittal"].map((plane) => `${plane} ${sliceIndex(plane)}`).join(", ")
     : `${view.plane} ${sliceIndex(view.plane)}`;
+  const told = toldSlice() && ` of ${toldSlice()}`;
   const model = known.state.model ? `SR by ${known.state.model.name} (${known.state.model.sha256.slice(0, 8)})` : "without SR";
   return [
     `${one.patient} · ${one.description} · ${where}${view.slab ? `, ${SLABS[view.slab]} ${view.slabMm} mm` : ""} · window C ${view.center} W ${view.width} HU`,
-    known.state.strength ? nativeLine(drawn) : `LR ×${known.state.scale}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}`,
+    known.state.strength ? nativeLine(drawn) : `LR ×${known.state.scale}${told}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}`,
     ...doubts(),
   ];
 }

@@ -2,7 +2,7 @@
 
 import { IMAGES, definitions, escaped, metric, mm, rangeText, signed } from "./format.js";
 import { rivals } from "./layouts.js";
-import { keyPlane, known, sliceIndex, view } from "./state.js";
+import { keyPlane, known, sliceIndex, toldSlice, view } from "./state.js";
 
 /** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
@@ -97,7 +97,7 @@ export function showDegradation(drawn) {
   const noise = drawn.noise_sigma ? `${mm(drawn.noise_sigma, 3)} → ${drawn.noise_hu.toFixed(1)} HU` : "none";
   const told = drawn.told && `σ ${drawn.told.sigma.toFixed(3)} px, ${drawn.told.noise_hu.toFixed(1)} HU (${drawn.told.source})`;
   $("drawn").innerHTML = definitions([
-    ["mode", drawn.mode], ["σ", drawn.sigma ? `${drawn.sigma.toFixed(3)} px` : "none"],
+    ...(toldSlice() ? [["of", toldSlice()]] : []), ["mode", drawn.mode], ["σ", drawn.sigma ? `${drawn.sigma.toFixed(3)} px` : "none"],
     ["kernel", drawn.kernel > 1 ? `${drawn.kernel} px` : "none"], ["noise", noise],
     ["dose", drawn.dose.toFixed(3)], ["sampling", drawn.sampling], ["seed", `${drawn.deg_seed} (patient ${drawn.patient_seed})`],
     ...(told ? [["SR told", told]] : []),

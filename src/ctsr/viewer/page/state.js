@@ -110,6 +110,11 @@ export function sliceIndex(plane) {
   return view.cursor[AXIS[plane]];
 }
 
+/** The slice whose degradation is told where the view holds others, too: each may have a draw of its own. */
+export function toldSlice() {
+  return view.plane === "axial" && !view.slab ? "" : `axial slice ${sliceIndex("axial")}`;
+}
+
 export function moveTo(plane, index) {
   const last = known.geometry.planes[plane].count - 1;
   const cursor = [...view.cursor];
