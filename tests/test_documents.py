@@ -10,7 +10,7 @@ import torch
 
 from ctsr.checkpoint.files import Meta, check_weights
 from ctsr.cli.exams import Scan
-from ctsr.cli.options import config_flags
+from ctsr.cli.flags import config_flags
 from ctsr.data.split import read_split
 from ctsr.documents import as_type, parse_json
 from ctsr.errors import CheckpointError, ReadError, SplitError, UsageError

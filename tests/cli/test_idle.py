@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ctsr.cli.flags import flags_of
 from ctsr.cli.main import COMMANDS, main, options_class, parse
-from ctsr.cli.options import RULES, flag_names, given_names, idle_flags, resolved
+from ctsr.cli.options import RULES, given_names, idle_flags, resolved
 from ctsr.errors import UsageError
 
 
@@ -77,7 +78,7 @@ def test_a_flag_without_effect_is_said(words: str, said: list[str]) -> None:
 
 def test_every_flag_of_a_rule_is_one_of_its_command() -> None:
     for command, rules in RULES.items():
-        known = set(flag_names(options_class(COMMANDS[command])))
+        known = {flag.name for flag in flags_of(options_class(COMMANDS[command]))}
         assert {name for rule in rules for name in rule.flags} <= known
 
 

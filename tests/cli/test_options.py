@@ -9,6 +9,7 @@ import yaml
 from ctsr.cli.main import COMMANDS, main, parse
 from ctsr.cli.options import resolved
 from ctsr.errors import MissingInputError, UsageError
+from ctsr.train import continued
 from tests.made.exams import NAMES, save_patient, save_patients
 
 REQUIRED = {"preprocess": ["--root", "exams"]}
@@ -109,9 +110,39 @@ def test_a_mark_at_the_beginning_tells_the_encoding(tmp_path: Path, encoding: st
     assert options("evaluate", "--config", str(path)).options.root == (Path("Büro"),)
 
 
-def test_a_date_that_does_not_exist_is_an_error_of_one_line(config) -> None:
-    with pytest.raises(UsageError, match="not readable as YAML"):
-        options("evaluate", "--config", config("model_path: 2025-13-45\n"))
+def test_values_are_the_text_that_they_are_as_on_the_command_line(config) -> None:
+    """As YAML has numbers, 0117 was the folder 79, slices 10:20 were 620, and 042 was a seed of 34."""
+    found = options("upscale", "IN", "OUT", "--config", config("slices: 10:20\nonly: 0117\nseries: 1.20\nnames: no\n"))
+    assert (found.options.slices, found.options.only, found.options.series) == ("10:20", "0117", "1.20")
+    assert not found.options.names
+    split = options("split", "--config", config("seed: 042\nroot: [007, 1_000]\nout_dir: 2025-13-45\n"))
+    assert (split.seed, split.root, split.out_dir) == (42, (Path("007"), Path("1_000")), Path("2025-13-45"))
+    assert options("train", "--config", config("lr: 1e-5\nhr_reduction: [1, 2.0]\n")).train.lr == 1e-5
+    assert options("node", "--config", config("aet: ON\n")).node.aet == "ON"
+
+
+def test_a_switch_is_true_or_false(config) -> None:
+    for word in ("true", "'false'", "Yes", "off"):
+        found = options("upscale", "IN", "OUT", "--config", config(f"picture: {word}\n"))
+        assert found.options.picture == (word in {"true", "Yes"})
+    with pytest.raises(UsageError, match="'picture' is true or false, got '3'"):
+        options("upscale", "IN", "OUT", "--config", config("picture: 3\n"))
+
+
+def test_one_file_is_read_and_a_second_one_is_not_passed_over(config, tmp_path: Path) -> None:
+    first = config("seed: 1\n")
+    (tmp_path / "other.yaml").write_text("seed: 2\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="put all flags into one file"):
+        options("split", "--config", first, f"--config={tmp_path / 'other.yaml'}")
+
+
+def test_a_switch_that_was_turned_off_was_given(config) -> None:
+    """`--no_augment` was dropped beside `--resume`: the run went on as it was."""
+    found = options("train", "--no_augment", "--no_plots", "--lr", "1")
+    assert found.common.given == {"augment", "no_plots", "lr"}
+    assert options("train", "--config", config("augment: false\n")).common.given == {"augment", "config"}
+    with pytest.raises(UsageError, match="`augment` False does not fit the run"):
+        continued(found.train, {"augment": True, "lr": 1.0}, found.common.given)
 
 
 @pytest.mark.parametrize(("command", "line"), [("evaluate", "debug: true"), ("scan", "folder: exams")])

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from ctsr.checkpoint import load_checkpoint, load_model, save_checkpoint
 from ctsr.checkpoint.files import save_packed
 from ctsr.cli.exams import Scan
-from ctsr.cli.options import config_flags
+from ctsr.cli.flags import config_flags
 from ctsr.data.split import read_split
 from ctsr.errors import CtsrError
 from ctsr.evaluate.output_folder import LOCK_FILE, LockFile

@@ -1,4 +1,4 @@
-"""The flags of a command: their descriptions, the help made of them, and errors for unknown ones."""
+"""The flags of a command: their descriptions, the help made of them, errors for unknown ones, and files of them."""
 
 import ast
 import dataclasses
@@ -7,7 +7,8 @@ import inspect
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -16,8 +17,10 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import tyro
+import yaml
 
-from ctsr.errors import UsageError
+from ctsr.errors import MissingInputError, UsageError
+from ctsr.reporting import one_line
 
 SYNONYMS = (
     ("root", "data_root"),
@@ -40,6 +43,15 @@ RARE = frozenset({"assume_hu", "hu_offset", "hu_scale"})
 """Flags for files with wrong headers: last in the help."""
 SHORT = 9
 """Commands with no more flags than this have one group."""
+
+COMMAND_LINE_ONLY = frozenset({"config"})
+"""Flags that a file cannot have and that it does not know."""
+MOST_VALUES = 100_000
+"""Most values of one flag in a file."""
+SHOWN = 40
+"""Characters of a key that a message shows, and digits that a whole number may have."""
+SWITCHED = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+"""Words for a flag without a value, as YAML has them."""
 
 
 @dataclass(frozen=True)
@@ -328,3 +340,82 @@ def _plain(value: object) -> str:
             return value.as_posix()
         case _:
             return str(value)
+
+
+def config_flags(path: Path, options: type[Any]) -> list[str]:
+    """The flags that a YAML file stands for, to be put before those of the command line.
+
+    Raises:
+        MissingInputError: no such file.
+        UsageError: it is not a mapping; or has a key that is not a flag (the message names the nearest one)
+            or that only the command line can give.
+    """
+    known = {flag.name: flag for flag in flags_of(options) if flag.name not in COMMAND_LINE_ONLY}
+    words: list[str] = []
+    for key, value in _loaded(path).items():
+        name = known_name(str(key).replace("-", "_"), frozenset(known))
+        flag = known.get(name)
+        if flag is None:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; the nearest known one is {near[0]!r}" if near else ""
+            raise UsageError(f"--config {path}: unknown key {str(key)!r}{hint}")
+        if name == "debug" or (flag.positional and value is not None):
+            raise UsageError(f"--config {path}: {str(key)!r} cannot be set in a file; give it on the command line")
+        if flag.is_switch and value is not None and str(value).lower() not in SWITCHED:
+            raise UsageError(f"--config {path}: {str(key)!r} is true or false, got {str(value)[:SHOWN]!r}")
+        words += _as_words(flag, value)
+    return words
+
+
+def _as_words(flag: Flag, value: object) -> list[str]:
+    if value is None:
+        return []
+    if flag.is_switch:
+        return [f"--{flag.name}" if SWITCHED[str(value).lower()] else f"--no_{flag.name}"]
+    values = cast("list[object]", value) if isinstance(value, list) else [value]
+    return [f"--{flag.name}", *map(str, values)]
+
+
+class _AsWritten(yaml.SafeLoader):
+    """Leaves values the text that they are, as on the command line, and refuses a key that is there twice.
+
+    YAML would take a folder 0117 for 79, slices 10:20 for 620, and of a key that is there twice the last one.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [name for name, times in names.items() if times > 1]:
+            raise yaml.YAMLError(f"{twice[0][:SHOWN]!r} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+_AsWritten.yaml_implicit_resolvers = {
+    first: list(filter(lambda rule: rule[0].endswith((":null", ":merge")), rules))
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _loaded(path: Path) -> Mapping[object, object]:
+    if not path.is_file():
+        raise MissingInputError(f"--config {path}: no such file")
+    try:
+        # Bytes, so that UTF-16, which some editors write, is told by its first two.
+        loaded: object = yaml.load(path.read_bytes(), _AsWritten)
+    except RecursionError as error:
+        raise UsageError(f"--config {path}: it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number, by its tag, that is none
+        raise UsageError(f"--config {path}: not readable as YAML in UTF-8: {one_line(error)}") from error
+    if not isinstance(loaded, Mapping):
+        raise UsageError(f"--config {path}: expected lines of `flag: value`")
+    for key, value in cast("Mapping[object, object]", loaded).items():
+        # Aliases make a few lines of YAML a list of 10⁹ items, which nothing may try to write out.
+        values = cast("list[object]", value) if isinstance(value, list) else [value]
+        if len(values) > MOST_VALUES or any(not _is_scalar(item) for item in values):
+            raise UsageError(
+                f"--config {path}: the value of {str(key)[:SHOWN]!r} is neither a value nor a list of some"
+            )
+    return cast("Mapping[object, object]", loaded)
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not (len(value) > SHOWN and value.lstrip("+-").isdigit()))

@@ -12,6 +12,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
@@ -19,8 +20,8 @@ import tyro
 
 from ctsr import __version__
 from ctsr.cli.console import Console
-from ctsr.cli.flags import canonical, flags_of, help_text, usage_error, with_flags
-from ctsr.cli.options import Common, config_flags, gathered, given_names, idle_flags, resolved, with_native_paths
+from ctsr.cli.flags import canonical, config_flags, flags_of, help_text, usage_error, with_flags
+from ctsr.cli.options import Common, gathered, given_names, idle_flags, resolved, with_native_paths
 from ctsr.errors import CtsrError, DomainError, UsageError
 from ctsr.files import FULL, REFUSED
 from ctsr.paths import VARIABLE, cache_place, native_path
@@ -230,7 +231,8 @@ def parse(command: Command, argv: list[str], *, prog: str) -> Options:
             raise
         raise UsageError(usage_error(report.getvalue(), kind, prog)) from end
     options = with_native_paths(parsed)
-    common = dataclasses.replace(options.common, given=given_names(flags))
+    switches = frozenset(flag.name for flag in flags_of(kind) if flag.is_switch)
+    common = dataclasses.replace(options.common, given=given_names(flags, switches))
     return dataclasses.replace(cast("Any", options), common=common)
 
 
@@ -321,9 +323,8 @@ COMMANDS = {
 
 
 def _config_path(argv: list[str]) -> str | None:
-    for i, word in enumerate(argv):
-        if word == "--config" and i + 1 < len(argv):
-            return argv[i + 1]
-        if word.startswith("--config="):
-            return word.removeprefix("--config=")
-    return None
+    found = {after for word, after in pairwise(argv) if word == "--config"}
+    found |= {word.removeprefix("--config=") for word in argv if word.startswith("--config=")}
+    if len(found) > 1:
+        raise UsageError(f"--config names {' and '.join(sorted(found))}; put all flags into one file")
+    return next(iter(found), None)

@@ -1,28 +1,19 @@
-"""Options that commands share: `--config`, `--debug`, the degradation; how options become flags and files."""
+"""Options that commands share: `--config`, `--debug`, the degradation; which flags were given, and which do nothing."""
 
 import dataclasses
-import difflib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 import tyro
-import yaml
 
-from ctsr.cli.flags import FIELD_FLAGS, known_name
-from ctsr.errors import MissingInputError, UsageError
+from ctsr.cli.flags import FIELD_FLAGS
 from ctsr.paths import native_path
-from ctsr.reporting import Progress, one_line
+from ctsr.reporting import Progress
 
 if TYPE_CHECKING:
     from ctsr.degrade import Degradation
-
-MOST_VALUES = 100_000
-"""Most values of one flag in a file."""
-SHOWN = 40
-"""Characters of a key that a message shows, and digits that a whole number may have."""
 
 
 @dataclass(frozen=True)
@@ -37,100 +28,6 @@ class Common:
     """Show the traceback of an error."""
     given: tyro.conf.Suppress[frozenset[str]] = frozenset()
     """The names of the flags that were given; filled in after parsing."""
-
-
-COMMAND_LINE_ONLY = frozenset({"config", "given"})
-"""Common flags that a configuration file cannot have."""
-
-
-def flag_names(options: type[Any]) -> Iterator[str]:
-    """The names of all flags of an options dataclass, those of nested groups among them."""
-    hints = get_type_hints(options)
-    for field in dataclasses.fields(options):
-        kind = hints[field.name]
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            yield from flag_names(kind)
-        else:
-            yield field.name
-
-
-def config_flags(path: Path, options: type[Any]) -> list[str]:
-    """The flags that a YAML file stands for, to be put before those of the command line.
-
-    Raises:
-        MissingInputError: no such file.
-        UsageError: it is not a mapping; or has a key that is not a flag (the message names the nearest one)
-            or that only the command line can give.
-    """
-    known = set(flag_names(options)) - COMMAND_LINE_ONLY
-    words = _positional(options)
-    flags: list[str] = []
-    for key, value in _loaded(path).items():
-        name = known_name(str(key).replace("-", "_"), frozenset(known))
-        if name == "debug" or (name in words and value is not None):
-            raise UsageError(f"--config {path}: {str(key)!r} cannot be set in a file; give it on the command line")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; the nearest known one is {near[0]!r}" if near else ""
-            raise UsageError(f"--config {path}: unknown key {str(key)!r}{hint}")
-        flags += _as_flag(name, value)
-    return flags
-
-
-class _OnceEach(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which the last would win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        if twice := [name for name, times in names.items() if times > 1]:
-            raise yaml.YAMLError(f"{twice[0][:SHOWN]!r} stands there twice")
-        return super().construct_mapping(node, deep)
-
-
-def _loaded(path: Path) -> Mapping[object, object]:
-    if not path.is_file():
-        raise MissingInputError(f"--config {path}: no such file")
-    try:
-        # Bytes, so that UTF-16, which some editors write, is told by its first two.
-        loaded: object = yaml.load(path.read_bytes(), _OnceEach)
-    except RecursionError as error:
-        raise UsageError(f"--config {path}: it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise UsageError(f"--config {path}: not readable as YAML in UTF-8: {one_line(error)}") from error
-    if not isinstance(loaded, Mapping):
-        raise UsageError(f"--config {path}: expected lines of `flag: value`")
-    for key, value in cast("Mapping[object, object]", loaded).items():
-        # Aliases make a few lines of YAML a list of 10⁹ items, which nothing may try to write out.
-        values = cast("list[object]", value) if isinstance(value, list) else [value]
-        if len(values) > MOST_VALUES or any(not _is_scalar(item) for item in values):
-            raise UsageError(
-                f"--config {path}: the value of {str(key)[:SHOWN]!r} is neither a value nor a list of some"
-            )
-    return cast("Mapping[object, object]", loaded)
-
-
-def _is_scalar(value: object) -> bool:
-    if isinstance(value, int):
-        return abs(value) < 10**SHOWN
-    return not isinstance(value, Mapping | list | set | tuple | bytes)
-
-
-def _positional(options: type[Any]) -> frozenset[str]:
-    """The options that are words of the command line rather than flags."""
-    hints = get_type_hints(options, include_extras=True)
-    return frozenset(name for name, kind in hints.items() if tyro.conf.Positional in getattr(kind, "__metadata__", ()))
-
-
-def _as_flag(name: str, value: object) -> list[str]:
-    match value:
-        case None:
-            return []
-        case bool():
-            return [f"--{name}" if value else f"--no_{name}"]
-        case list():
-            return [f"--{name}", *(str(item) for item in cast("list[object]", value))]
-        case _:
-            return [f"--{name}", str(value)]
 
 
 REPEATABLE = frozenset({"allow", "data_root", "model_path", "root"})
@@ -159,9 +56,18 @@ def gathered(argv: Sequence[str]) -> list[str]:
 T = TypeVar("T")
 
 
-def given_names(flags: Sequence[str]) -> frozenset[str]:
-    """The names of the flags among these words, as the fields are spelled."""
-    return frozenset(word[2:].partition("=")[0].replace("-", "_") for word in flags if word.startswith("--"))
+def given_names(flags: Sequence[str], switches: Container[str] = ()) -> frozenset[str]:
+    """The names of the flags among these words, as the fields are spelled.
+
+    Args:
+        flags: words of a command line.
+        switches: flags without a value: ``--no_augment`` gives `augment`. Without them it is `no_augment`.
+    """
+    names = [word[2:].partition("=")[0].replace("-", "_") for word in flags if word.startswith("--")]
+    return frozenset(
+        name.removeprefix("no_") if name not in switches and name.removeprefix("no_") in switches else name
+        for name in names
+    )
 
 
 def with_native_paths(options: T) -> T:
