@@ -184,8 +184,31 @@ def test_a_word_that_there_is_not_is_refused(
         call(hu)
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda _: ctsr.upscale("EXAMS", "out", spacing=MM), "spacing"),
+        (lambda image: ctsr.upscale(image, spacing=MM, overwrite=True, engine="torch"), "overwrite"),
+        (lambda _: ctsr.preprocess("EXAMS", "out", spacing=MM), "spacing"),
+        (lambda image: ctsr.preprocess(Volume.from_array(image, MM), "out.nii.gz"), "out"),
+        (lambda image: ctsr.preprocess(image, spacing=MM, workers=2), "workers"),
+        (lambda _: ctsr.evaluate("EXAMS", "out", spacing=MM), "spacing"),
+        (lambda image: ctsr.evaluate(image, "out"), "out"),
+        (lambda image: ctsr.evaluate(image, split="test", max_patients=None), "split`, `max_patients"),
+    ],
+)
+def test_an_argument_without_effect_is_refused(
+    hu: npt.NDArray[np.float32], call: Callable[[object], object], name: str
+) -> None:
+    """`preprocess` of a volume wrote nothing where it was told to, without a word."""
+    with pytest.raises(UsageError, match=f"^`{name}`: only where `source` is an? (array|folder)$"):
+        call(hu)
+
+
 def test_one_metric_is_asked_for_by_its_name(hu: npt.NDArray[np.float32]) -> None:
     assert ctsr.metrics(hu, hu + 5, names="BIAS_HU")["BIAS_HU"] == pytest.approx(-5, abs=1e-3)
+    with pytest.raises(CtsrError, match="EXAMS"):  # not of metrics called B, I, A and S
+        ctsr.evaluate("EXAMS", "out", names="BIAS_HU")
 
 
 def centre_of_mass(volume: Volume) -> npt.NDArray[np.float64]:

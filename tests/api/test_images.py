@@ -1,17 +1,21 @@
 """Volumes and arrays in, the same kind out; what is returned is what the commands write."""
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 
 import ctsr
-from ctsr.checkpoint import Model
+from ctsr.checkpoint import Model, load_model
 from ctsr.degrade import Degradation
 from ctsr.errors import DomainError, MissingInputError, UsageError
 from ctsr.series import DefectKind
 from ctsr.volume import Volume
 from tests.made.ct import body, save_series
+from tests.needs import needs
 from tests.upscale.conftest import bilinear, bilinear_path
 
 __all__ = ["bilinear", "bilinear_path"]
@@ -37,6 +41,22 @@ def test_a_volume_gets_the_hu_that_the_command_writes(tmp_path: Path) -> None:
     fine = ctsr.upscale(ctsr.read_volume(folder), engine="torch")
     np.testing.assert_array_equal(np.rint(fine.hu), written.hu)
     assert fine.grid == written.grid
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_network_that_was_trained_on_gives_what_its_weights_say(
+    volume: Volume, bilinear_path: Path, engine: Literal["torch", "openvino"]
+) -> None:
+    """The engine of the first call was kept, whatever became of the weights."""
+    needs(engine == "torch" or find_spec("openvino") is not None, "install ctsr[fast] to run this")
+    model, fresh = load_model(bilinear_path), load_model(bilinear_path)
+    before = ctsr.upscale(volume, model=model, engine=engine).hu
+    with torch.no_grad():
+        for each in (model, fresh):
+            each.net.get_parameter("conv_last.weight").mul_(0.5)
+    after = ctsr.upscale(volume, model=model, engine=engine).hu
+    assert np.abs(after - before).max() > 10
+    np.testing.assert_array_equal(after, ctsr.upscale(volume, model=fresh, engine=engine).hu)
 
 
 def test_an_array_comes_back_as_an_array(volume: Volume, bilinear: Model) -> None:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ctsr.errors import DomainError
+from ctsr.errors import DomainError, UsageError
 from ctsr.padding import HUFinding, Verdict, check_hu, check_slices, slice_of
 from ctsr.reporting import Progress, Silent
 from ctsr.volume import LARGEST_FIELD_MM, LARGEST_STEP_MM, PIXEL_MM, SMALLEST_STEP_MM, Volume, VoxelsHU
@@ -50,6 +50,20 @@ class Warnings(Silent):
 
 WARN: Progress = Warnings()
 """The progress of calls that are given none."""
+
+
+def only_where(condition: str, **values: object) -> None:
+    """Refuse arguments that have no effect.
+
+    Args:
+        condition: where they have one, in words.
+        values: None and False are as left out.
+
+    Raises:
+        UsageError: one was given.
+    """
+    if extra := [f"`{name}`" for name, value in values.items() if value is not None and value is not False]:
+        raise UsageError(f"{', '.join(extra)}: only where {condition}")
 
 
 @dataclass(frozen=True, eq=False)

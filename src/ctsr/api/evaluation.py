@@ -1,14 +1,16 @@
 """Metrics of an image against a reference, and evaluation of a model on a volume or on a folder of patients."""
 
+import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
 
-from ctsr.api import WARN, ArrayHU, Spacing, given
+from ctsr.api import WARN, ArrayHU, Spacing, given, only_where
 from ctsr.api.images import PathLike
 from ctsr.api.models import ModelLike, load_model
 from ctsr.checkpoint import Model, of_kind
@@ -192,7 +194,8 @@ def evaluate(
 
     Raises:
         DomainError: an image smaller than the scale, or with other axes; no preset of that name.
-        UsageError: an unknown metric; a degradation for another scale; `out` is missing.
+        UsageError: an unknown metric; a degradation for another scale; `out` is missing; an argument that has no effect
+            on such a `source`.
         MissingInputError: there is no such model or folder; with `through_plane`, no series thin enough.
         CheckpointError: a model in plane where one between slices is needed, or the reverse.
         SplitError: the model was trained on patients it is to be evaluated on.
@@ -209,16 +212,18 @@ def evaluate(
     kind = "between slices" if through_plane else "in plane"
     network = of_kind(load_model(model or (DEFAULT_SLICE_MODEL if through_plane else DEFAULT_MODEL)), kind)
     torch_device = pick_device(device)
+    if torch_device.type != "cpu":  # a copy: the caller's, which later calls run too, stays where it is
+        network = replace(network, net=copy.deepcopy(network.net).to(torch_device))
     tested = ModelUnderTest(network, torch_device)
-    network.net.to(torch_device)
     ranges = None if through_plane else _ranges(network, degradation)
     if isinstance(source, str | os.PathLike):
         if out is None:
             raise UsageError("a folder as `source` needs `out`, the folder that receives the result")
+        only_where("`source` is an array", spacing=spacing)
         settings = EvaluateOptions(
             root=(Path(source),),
             output_dir=Path(out),
-            metrics=tuple(names),
+            metrics=(names,) if isinstance(names, str) else tuple(names),
             preset=preset,
             mask=(mask,),
             baselines=baselines,
@@ -230,9 +235,7 @@ def evaluate(
             return evaluate_through_plane([tested], settings, progress)
         return evaluate_folder([tested], ranges, settings, progress=progress)
     assert ranges is not None, "a volume is not measured through plane"
-    if options or out is not None:
-        extra = ", ".join(f"`{name}`" for name in (*options, *(() if out is None else ("out",))))
-        raise UsageError(f"{extra}: only where `source` is a folder")
+    only_where("`source` is a folder", **dict.fromkeys(options, True), out=out)
     volume = given(source, spacing, needs_spacing=False).volume
     return _evaluate_volume(
         volume, tested, ranges, seed, _evaluator(names, preset, None, mask, network.hu_range), baselines

@@ -7,7 +7,7 @@ from typing import TypeAlias, overload
 
 import numpy as np
 
-from ctsr.api import WARN, ArrayHU, Spacing, given
+from ctsr.api import WARN, ArrayHU, Spacing, given, only_where
 from ctsr.api.models import ModelLike, asked_for, load_model, open_for
 from ctsr.data.pairs import centered_crop, image_pair
 from ctsr.degrade import Degradation, DegradationSampler
@@ -161,7 +161,8 @@ def upscale(
     Raises:
         DomainError: `spacing` is missing or does not fit, or a number lies outside of its range.
         MissingInputError: there is no such model or source.
-        UsageError: `out` is missing, exists or lies in the source; an engine or device that does not exist.
+        UsageError: `out` is missing, exists or lies in the source; an engine or device that does not exist; an argument
+            that has no effect on such a `source`.
 
     Examples:
         >>> fine = ctsr.upscale(volume)
@@ -188,12 +189,14 @@ def upscale(
     if isinstance(source, str | os.PathLike):
         if out is None:
             raise UsageError("a folder as `source` needs `out`, the folder that receives the result")
+        only_where("`source` is an array", spacing=spacing)
         return upscale_folder(
             Path(source), Path(out), models.model, asked, options, between=models.between, progress=progress
         )
     image = given(source, spacing, needs_spacing=True)
     if out is not None:
         raise UsageError("`out` goes with a folder as `source`; write the result of a volume with ctsr.write_series")
+    only_where("`source` is a folder", overwrite=overwrite)
     return image.like(_upscaled(image.volume, models, asked, options, progress))
 
 
@@ -349,7 +352,7 @@ def preprocess(
     Raises:
         DomainError: a spacing outside of its range.
         MissingInputError: there is no such folder, or no CT in it.
-        UsageError: `out` is missing, or lies in the source.
+        UsageError: `out` is missing, or lies in the source; an argument that has no effect on such a `source`.
 
     Examples:
         >>> ctsr.preprocess(volume, target_spacing=1.0).grid.spacing
@@ -359,6 +362,7 @@ def preprocess(
     if isinstance(source, str | os.PathLike):
         if out is None:
             raise UsageError("a folder as `source` needs `out`, the folder that receives the result")
+        only_where("`source` is an array", spacing=spacing)
         return preprocess_folder(
             Path(source),
             Path(out),
@@ -367,6 +371,7 @@ def preprocess(
             workers=workers,
             progress=progress,
         )
+    only_where("`source` is a folder", out=out, workers=workers)
     if not 0.05 <= target_spacing <= 50:
         raise DomainError(f"`target_spacing` must lie between 0.05 and 50 mm, got {target_spacing:g}")
     image = given(source, spacing, needs_spacing=True)

@@ -1,6 +1,8 @@
 """Models by name, and the engines that run them; both are kept for the next call."""
 
+import copy
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias, get_args
@@ -10,7 +12,7 @@ from ctsr.checkpoint import load_model as load_checkpoint_model
 from ctsr.errors import UsageError
 from ctsr.files import file_state
 from ctsr.infer import EngineRequest, choose_engine, open_engine
-from ctsr.infer.engine import Engine, EngineName, Precision, pick_device
+from ctsr.infer.engine import Engine, EngineName, Precision, pick_device, weights_hash
 from ctsr.upscale import DEFAULT_MODEL
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
@@ -58,8 +60,8 @@ def asked_for(engine: EngineName, precision: Precision, device: str) -> EngineRe
 
 
 def open_for(model: Model, asked: EngineRequest) -> Engine:
-    """The engine that runs a model, opened once for all calls that ask for the same."""
-    return _opened(model, asked)
+    """The engine that runs a model, opened once for all calls that ask for the same of the same weights."""
+    return _opened(model, asked, weights_hash(model.net))
 
 
 @lru_cache(maxsize=4)
@@ -68,5 +70,6 @@ def _loaded(path: Path, _state: tuple[int, int]) -> Model:
 
 
 @lru_cache(maxsize=4)
-def _opened(model: Model, asked: EngineRequest) -> Engine:
-    return open_engine(choose_engine(model, asked, None), model)
+def _opened(model: Model, asked: EngineRequest, _weights: str) -> Engine:
+    # Of a copy: the caller may train the network on, or run it elsewhere.
+    return open_engine(choose_engine(model, asked, None), replace(model, net=copy.deepcopy(model.net)))
