@@ -22,8 +22,8 @@ from typing import IO, Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 from torch import Tensor
@@ -134,6 +134,9 @@ Arrays = Mapping[str, Any]
 POOLED_AFTER = {5: (0, 1, 4), 13: (1, 3, 6, 9, 12)}
 """Convolutions of AlexNet and VGG16 that a pooling follows, by how many convolutions there are."""
 
+SUM = "sha256"
+"""Under what a file in the cache holds `_sum_of` its tensors; those of earlier versions have none."""
+
 ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, MatReadError)
 
 NUMPY_ONLY = {
@@ -198,12 +201,18 @@ def load_weights(name: str, cache: Path | None = None) -> dict[str, Tensor]:
         UsageError: the name is unknown.
     """
     path = weights_path(name, cache)
+    remedy = f"`ctsr weights fetch {name} --force` fetches it again"
     try:
-        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            said: Mapping[str, str] = file.metadata() or {}
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is damaged: {error}; `ctsr weights fetch {name} --force` fetches it again"
-        ) from error
+        raise CheckpointError(f"{path} is damaged: {error}; {remedy}") from error
+    if said.get("name", name) != name:
+        raise CheckpointError(f"{path} holds the weights of {said['name']}; {remedy}")
+    # The format has no checksum of its own: a bit that changed would change every figure without a word.
+    if SUM in said and said[SUM] != _sum_of(tensors):
+        raise CheckpointError(f"{path} is damaged: its values are not those that were fetched; {remedy}")
     return tensors
 
 
@@ -216,14 +225,19 @@ def store_weights(name: str, tensors: Mapping[str, Tensor], source: str, cache: 
     weights = known(name)
     if len(tensors) != weights.tensors:
         raise CheckpointError(f"{source} holds {len(tensors)} tensors of {name}, expected {weights.tensors}")
-    path = cached_path(name, cache)
+    path, ordered = cached_path(name, cache), {key: tensors[key].contiguous() for key in sorted(tensors)}
+    about = {"name": name, "source": source, "licence": weights.licence, SUM: _sum_of(ordered)}
     with atomic_path(path) as part:
-        save_file(
-            {key: tensors[key].contiguous() for key in sorted(tensors)},
-            part,
-            metadata={"name": name, "source": source, "licence": weights.licence},
-        )
+        save_file(ordered, part, metadata=about)
     return path
+
+
+def _sum_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values."""
+    found = hashlib.sha256()
+    for key, value in sorted(tensors.items()):
+        found.update(f"{key} {value.dtype} {tuple(value.shape)};".encode() + value.numpy().tobytes())
+    return found.hexdigest()
 
 
 def fetch(
@@ -235,7 +249,7 @@ def fetch(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
-    """Fetch weights into the cache, from the first source that is available.
+    """Fetch weights into the cache, from the first source that is available; again where what is there is damaged.
 
     Args:
         name: from `WEIGHTS`.
@@ -258,9 +272,14 @@ def fetch(
     if file is not None:
         return _from_file(weights, file, cache)
     if path.is_file() and not force:
-        progress.note(f"{name}: already in {path.parent}")
-        return path
-    failures: list[str] = []
+        try:
+            load_weights(name, cache)
+        except CheckpointError as error:
+            progress.note(f"warning: {one_line(error)}")
+        else:
+            progress.note(f"{name}: already in {path.parent}")
+            return path
+    failures = list[str]()
     for candidate in _sources(weights, source):
         progress.note(f"{name}: from {candidate.what}")
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.io import savemat
 
 from ctsr.cli.main import main
@@ -117,6 +118,33 @@ def test_a_damaged_file_says_how_to_mend_it(own: Weights, tmp_path: Path) -> Non
     path = fetch("own", tmp_path)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(CheckpointError, match=r"is damaged: .*`ctsr weights fetch own --force` fetches it again"):
+        load_weights("own", tmp_path)
+
+
+def test_a_bit_that_has_changed_is_found_and_what_is_damaged_is_fetched_again(own: Weights, tmp_path: Path) -> None:
+    """Metrics and losses were other ones without a word; a fetch said that all is there."""
+    path = fetch("own", tmp_path)
+    heard = Listener()
+    for damage in (
+        lambda whole: whole[:-1] + b"\x41",
+        lambda whole: whole.replace(b'"lin2"', b'"lin9"'),
+        lambda whole: whole[:40],
+    ):
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(CheckpointError, match=r"`ctsr weights fetch own --force` fetches it again"):
+            load_weights("own", tmp_path)
+        assert fetch("own", tmp_path, progress=heard) == path
+        assert torch.equal(load_weights("own", tmp_path)["lin4"], torch.full((4,), 4.0))
+    assert sum(note.startswith(f"warning: {path} is damaged") for note in heard.notes) == 3
+
+
+def test_weights_of_another_network_and_those_of_an_earlier_version(own: Weights, tmp_path: Path) -> None:
+    path = fetch("own", tmp_path)
+    tensors = load_weights("own", tmp_path)
+    save_file(tensors, path, metadata={"name": "own"})
+    assert load_weights("own", tmp_path).keys() == tensors.keys()
+    save_file(tensors, path, metadata={"name": "vgg16"})
+    with pytest.raises(CheckpointError, match="holds the weights of vgg16"):
         load_weights("own", tmp_path)
 
 
