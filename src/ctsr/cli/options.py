@@ -209,6 +209,11 @@ def _has_global(values: Values) -> bool:
     return "global" in values["windows"] or not (values["windows"] or any(value is not None for value in asked))
 
 
+def _is_between(values: Values) -> bool:
+    """Whether slices between slices are shown."""
+    return values["slice_spacing"] is not None or values["isotropic"] is not None
+
+
 @dataclass(frozen=True)
 class Rule:
     """When some flags have no effect."""
@@ -312,7 +317,43 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule(("ma_every",), "without --metrics PI or MA", lambda values: not _has_ma(values["metrics"])),
     ),
     "physics": (Rule(("center",), "with --kind rods or edge", lambda values: values["kind"] in {"rods", "edge"}),),
-    "view": DEGRADATION,
+    "view": (
+        *DEGRADATION,
+        Rule(
+            (
+                *("degradation", *BLUR, *NOISE, "antialias_clean", "downsampling", "conditions"),
+                *("degradation_sampling", "deg_seed", "deg_seed_mode"),
+            ),
+            "with --native",
+            lambda values: values["native"],
+        ),
+        Rule(
+            ("strength", "denoise", "sharpen", "limit_noise"), "without --native", lambda values: not values["native"]
+        ),
+        Rule(("strength", "limit_noise"), "between slices", _is_between),
+        Rule(("slice_profile",), "without --slice_spacing or --isotropic", lambda values: not _is_between(values)),
+        Rule(("port", "host", "no_browser"), "with --snapshot", lambda values: values["snapshot"] is not None),
+        Rule(("device", "engine", "precision", "conditions"), "with --no_model", lambda values: values["no_model"]),
+    ),
+    "node": (Rule(("uncertainty", "picture"), "in a node, which sends images only", lambda _: True),),
+    "params": (
+        Rule(
+            ("arch", "scale", "nf", "nb", "gc"),
+            "with --model_path",
+            lambda values: values["model_path"] is not None,
+        ),
+        Rule(
+            ("gc",),
+            "with --arch edsr or plain",
+            lambda values: values["arch"] in {"edsr", "plain"} and values["model_path"] is None,
+        ),
+    ),
+    "weights": (
+        Rule(("source", "from_file", "force"), "without fetch", lambda values: values["action"] != "fetch"),
+        Rule(("source", "force"), "with --from_file", lambda values: values["from_file"] is not None),
+    ),
+    "cache": (Rule(("unused_days",), "without clean", lambda values: values["action"] != "clean"),),
+    "demo": (Rule(("out_dir", "epochs"), "with --make_data", lambda values: values["make_data"] is not None),),
 }
 """Of each command; what contradicts itself is an error where the options are checked."""
 
@@ -326,5 +367,6 @@ def idle_flags(command: str, typed: frozenset[str], values: Values) -> Iterator[
         values: of all flags.
     """
     for rule in RULES.get(command, ()):
-        if not typed.isdisjoint(rule.flags) and rule.applies(values):
-            yield from (f"--{name} has no effect {rule.when}" for name in rule.flags if name in typed)
+        spelled = [each for name in rule.flags for each in (name, f"no_{name}") if each in typed]
+        if spelled and rule.applies(values):
+            yield from (f"--{each} has no effect {rule.when}" for each in spelled)

@@ -353,6 +353,8 @@ class View:
         folder = self.folder or self.dicom_folder
         if folder is None:
             raise UsageError("no images given; give a patient's folder: ctsr view DIR")
+        if self.folder is not None and self.dicom_folder is not None:
+            raise UsageError(f"one folder is shown at a time, got {self.folder} and {self.dicom_folder}")
         model = self._model(console)
         degradation = self._degradation(model, console)
         int8 = Int8Network(SyntheticSlices()) if model else None
