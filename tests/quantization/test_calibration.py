@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ctsr.checkpoint import Model, find_model, load_model
 from ctsr.degrade import Degradation
 from ctsr.errors import UsageError
-from ctsr.hu import DEFAULT_RANGE
+from ctsr.hu import DEFAULT_RANGE, HUCorrection
 from ctsr.infer import Engine, EngineRequest, TorchEngine, choose_engine, open_engine
 from ctsr.infer.engine import OpenvinoEngine, openvino_core
 from ctsr.models import Architecture, build
@@ -219,6 +219,12 @@ def test_a_calibration_on_exams_is_known_by_its_files(tmp_path: Path) -> None:
     assert [image.shape for image in one.images(generator)] == [(1, 1, 20, 20)] * 4 + [(1, 1, 40, 40)] * 2
     assert one.key(generator) == ExamSlices.below(root).key(generator)
     assert one.key(generator) != ExamSlices.below(root / "anna").key(generator)
+    # Values that the user corrects are corrected here, too, and a network of others is not taken for one of these.
+    corrected = ExamSlices.below(root, correction=HUCorrection(offset=-40))
+    assert corrected.key(generator) != one.key(generator)
+    native, before = corrected.images(generator)[-1], one.images(generator)[-1]
+    inside = (before > -0.9) & (before < 0.9)
+    assert (native - before)[inside] == pytest.approx(-40 / 1500, abs=1e-5)
     assert one.identities == {identity for series in one.series for identity in series.identities} != set()
 
 

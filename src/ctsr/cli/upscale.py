@@ -154,7 +154,9 @@ class Upscale:
         if self.calibration is None:
             return Int8Network(SyntheticSlices())
         root = resolve_path(self.calibration, progress=console)
-        return Int8Network(ExamSlices.below(root, assume_hu=self.options.assume_hu, progress=console))
+        options = self.options
+        correction = options.hu_correction
+        return Int8Network(ExamSlices.below(root, assume_hu=options.assume_hu, correction=correction, progress=console))
 
 
 def show(console: Console, report: "Report", out: Path) -> None:

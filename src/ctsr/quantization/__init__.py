@@ -3,6 +3,7 @@
 This module holds the options of making one; the command line shows the fields as flags, their docstrings as help.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,5 +35,5 @@ class QuantizeOptions(HUOptions):
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch_size < 1 or self.seed < 0:
             raise UsageError("`steps` and `seed` must not be negative, and `batch_size` must be at least 1")
-        if not self.lr > 0:
-            raise UsageError(f"`lr` must be above 0, got {self.lr:g}")
+        if not 0 < self.lr < math.inf:
+            raise UsageError(f"`lr` must be above 0 and finite, got {self.lr:g}")

@@ -18,6 +18,7 @@ from ctsr.errors import DomainError, MissingInputError, ReadError, SeriesError
 from ctsr.exams import read_slice, scan
 from ctsr.files import file_state
 from ctsr.hashing import digest
+from ctsr.hu import AS_READ, HUCorrection
 from ctsr.infer.engine import kept, weights_hash
 from ctsr.models import TRUNKS, Architecture, StateDict, build
 from ctsr.quantization.acceptance import kind_of_input, model_pairs
@@ -67,12 +68,20 @@ class ExamSlices:
     series: tuple[Series, ...]
 
     @classmethod
-    def below(cls, root: Path, *, assume_hu: bool = False, progress: Progress = SILENT) -> "ExamSlices":
+    def below(
+        cls,
+        root: Path,
+        *,
+        assume_hu: bool = False,
+        correction: HUCorrection = AS_READ,
+        progress: Progress = SILENT,
+    ) -> "ExamSlices":
         """Use the first series below a folder that could be trained on.
 
         Args:
             root: of exams.
             assume_hu: take stored values for HU where a series has no rescale.
+            correction: applied to the values of every series.
             progress: told of series that are left out, or unusual.
 
         Raises:
@@ -80,7 +89,7 @@ class ExamSlices:
         """
         found: list[Series] = []
         refused: list[str] = []
-        for series in scan(root.absolute(), progress=progress).all_series():
+        for series in scan(root.absolute(), correction=correction, progress=progress).all_series():
             try:
                 for warning in check(series, "train", assume_hu=assume_hu):
                     progress.note(f"warning: {warning}")
@@ -97,9 +106,11 @@ class ExamSlices:
 
     def key(self, model: Model) -> str:
         """See `Calibration`."""
-        states = [
-            f"{series.series_uid} {index} {file_state(series.slices[index].path)}" for series, index in self._used
-        ]
+        states = list[str]()
+        for series, index in self._used:
+            header = series.slices[index]
+            rescale = f"{header.rescale_slope} {header.rescale_intercept}"
+            states.append(f"{series.series_uid} {index} {file_state(header.path)} {rescale}")
         return digest(kind_of_input(model), *states).hex()
 
     @property
