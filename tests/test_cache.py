@@ -97,5 +97,9 @@ def test_the_command_lists_and_cleans_all_but_the_weights(places: Path, capsys: 
         (there / part / "some").write_bytes(bytes(10))
     assert main(["cache", "list", "--cache_dir", str(there)]) == 0
     assert str(there) in capsys.readouterr().out
+    assert main(["cache", "list", "engines", "--cache_dir", str(there)]) == 0
+    listed = capsys.readouterr().out
+    assert "engines" in listed
+    assert "weights" not in listed
     assert main(["cache", "clean", "--cache_dir", str(there)]) == 0
     assert sorted(path.parent.name for path in there.rglob("some")) == ["weights"]

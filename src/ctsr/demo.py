@@ -22,6 +22,8 @@ class DemoResult:
     run_folder: Path
     evaluation: Evaluation
     """Evaluation of the model that was trained, beside the one that comes with ctsr."""
+    failed: bool = False
+    """Whether a series or a part of the evaluation is missing: the terminal has said which."""
 
     @property
     def picture(self) -> Path:
@@ -42,7 +44,7 @@ def run_demo(out_dir: Path, *, epochs: int = 10, seed: int = 0, progress: Progre
     progress.note(f"1/4  synthetic exams → {exams}")
     make_exams(exams, seed=seed, progress=progress)
     progress.note(f"2/4  resampling to 0.8 mm → {preprocessed}")
-    preprocess(exams, preprocessed, progress=progress)
+    resampled = preprocess(exams, preprocessed, progress=progress)
     progress.note("3/4  training a small network with L1")
     trained = train(_training(out_dir, preprocessed, epochs), progress=progress)
     progress.note("4/4  evaluating on the test patients")
@@ -57,7 +59,9 @@ def run_demo(out_dir: Path, *, epochs: int = 10, seed: int = 0, progress: Progre
         load_model_under_test(name, device="cpu", progress=progress)
         for name in (str(trained.best), next(iter(BUNDLED)))
     ]
-    return DemoResult(trained.folder, evaluate(models, models[0].degradation, options, progress=progress))
+    evaluation = evaluate(models, models[0].degradation, options, progress=progress)
+    failed = bool(resampled.failed or trained.failures or evaluation.failures or evaluation.undone)
+    return DemoResult(trained.folder, evaluation, failed)
 
 
 def _training(out_dir: Path, preprocessed: Path, epochs: int) -> TrainOptions:

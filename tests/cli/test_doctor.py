@@ -1,11 +1,15 @@
 """`ctsr doctor`: what works here, and status 1 where something is broken."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from ctsr import __version__
 from ctsr.cli.main import main
+from ctsr.demo import DemoResult
+from ctsr.evaluate.evaluation import Evaluation
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +20,15 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_report_names_versions_codecs_models_and_extras(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--no_timing"]) == 0
     report = capsys.readouterr().out
-    for words in (__version__, "torch", "JPEG-LS: available", "ctsr-x2: bundled", "fast:", "nothing is broken"):
+    for words in (
+        __version__,
+        "torch",
+        "JPEG-LS: available",
+        "ctsr-x2: bundled",
+        "ctsr-z: bundled",
+        "fast:",
+        "nothing is broken",
+    ):
         assert words in report
 
 
@@ -36,3 +48,15 @@ def test_every_engine_that_is_installed_works(capsys: pytest.CaptureFixture[str]
     report = capsys.readouterr().out
     assert "torch fp32:" in report
     assert ("openvino int8:" in report) == ("openvino fp32:" in report)
+
+
+def test_a_demo_of_which_a_part_failed_does_not_end_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = SimpleNamespace(model_methods=("mine", "theirs"), folder=tmp_path)
+    monkeypatch.setattr("ctsr.cli.training.show", lambda *_: None)
+    for failed in (True, False):
+        result = DemoResult(tmp_path, cast("Evaluation", evaluation), failed)
+        monkeypatch.setattr("ctsr.demo.run_demo", lambda *_, result=result, **__: result)
+        assert main(["demo", "--out_dir", str(tmp_path)]) == failed
+    assert f"report:  {tmp_path / 'report.html'}" in capsys.readouterr().out

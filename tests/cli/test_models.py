@@ -51,3 +51,10 @@ def test_without_any_run_the_bundled_model_is_used_and_that_is_said(
     said = "model: ctsr-x2, which comes with ctsr"
     # `upscale` takes it whatever has been trained; the others, because nothing has.
     assert (said if words[0] == "upscale" else f"{said}, as there is no run in") in capsys.readouterr().err
+
+
+def test_a_card_in_another_encoding_is_an_error_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "card.md").write_text("# Büro", encoding="latin-1")
+    words = ["--model_path", "ctsr-x2", "--card", str(tmp_path / "card.md")]
+    assert main(["export", str(tmp_path / "x.safetensors"), *words]) == 2
+    assert f"error: {tmp_path / 'card.md'} is not text in UTF-8; save it as such\n" in capsys.readouterr().err

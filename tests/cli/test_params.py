@@ -64,3 +64,9 @@ def test_what_cannot_be_counted_is_said_in_one_line(
 ) -> None:
     assert main(["params", *argv]) == status
     assert complaint in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_network_between_slices_is_counted_on_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(["--model_path", "ctsr-z", "--input_size", "16", "24"], capsys)["image"] == "16 × 24 → 16 × 24"
+    assert main(["params", "--model_path", "ctsr-z", "--input_size", "15", "24", "--profile"]) == 2
+    assert "takes even numbers of pixels, got 15 × 24" in capsys.readouterr().err

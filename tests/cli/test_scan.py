@@ -86,11 +86,20 @@ def test_pixels_that_cannot_be_decoded_are_found_on_request(tmp_path: Path, caps
     assert main(["scan", str(tmp_path), "--pixels"]) == 1
     assert "no RescaleSlope" in capsys.readouterr().err
     assert main(["scan", str(tmp_path), "--pixels", "--assume_hu"]) == 0
+    for words, found in (([], None), (["--pixels"], 2), (["--pixels", "--assume_hu"], 0)):
+        main(["scan", str(tmp_path), *words, "--json", str(tmp_path / "all.json")])
+        said = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
+        assert said["people"] == []
+        assert (None if found is None else len(said["pixels"])) == found
+        assert all("no RescaleSlope" in line for line in said.get("pixels", ()))
 
 
 def test_a_scan_of_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scan"]) == 2
     assert "give a folder" in capsys.readouterr().err
+    for command, flag in (("scan", "--root"), ("view", "--dicom_folder")):  # the second one was passed over
+        assert main([command, "exams", flag, "others", *(["--no_model"] if command == "view" else [])]) == 2
+        assert "at a time, got exams and others" in capsys.readouterr().err
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ class Scan(HUOptions):
     root: Path | None = None
     """Another way to give the folder."""
     json: Path | None = None
-    """Write all that was found to this file, slice by slice."""
+    """Write all that was found to this file, slice by slice; with --pixels, what cannot be decoded, too."""
     pixels: bool = False
     """Decode every slice as well: headers do not tell whether pixels can be read, and whether they look like HU."""
     quality: bool = False
@@ -65,6 +65,8 @@ class Scan(HUOptions):
         folder = self.folder or self.root
         if folder is None:
             raise UsageError("ctsr scan: give a folder that holds one folder per patient: ctsr scan DIR")
+        if self.folder is not None and self.root is not None:
+            raise UsageError(f"ctsr scan: one folder is scanned at a time, got {self.folder} and {self.root}")
         with unpacked(folder, progress=console) as source:
             return self._scan(source, console)
 
@@ -72,12 +74,14 @@ class Scan(HUOptions):
         inventory = scan(folder, correction=self.hu_correction, progress=console)
         measured = _measure(inventory, self.assume_hu, console) if self.quality else {}
         _print(inventory, measured, console)
-        for line in _people(inventory):
+        people = _people(inventory)
+        for line in people:
             console.print(line)
-        if self.json is not None:
-            write_json(self.json, asdict(inventory) | _quality_json(measured))
-            console.note(f"wrote {self.json}")
         failures = _failures(inventory, self.assume_hu, console) if self.pixels else []
+        if self.json is not None:
+            decoded = {"pixels": failures} if self.pixels else {}
+            write_json(self.json, asdict(inventory) | {"people": people} | decoded | _quality_json(measured))
+            console.note(f"wrote {self.json}")
         for failure in failures:
             console.error(failure)
         broken = any(excluded.failed for excluded in _excluded(inventory))

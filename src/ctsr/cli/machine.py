@@ -154,10 +154,10 @@ def _caches() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from ctsr.checkpoint.model_lookup import BUNDLED
+    from ctsr.checkpoint.model_lookup import BUNDLED, SLICE_MODELS
     from ctsr.weights import WEIGHTS, cached_path
 
-    for model in BUNDLED.values():
+    for model in (*BUNDLED.values(), *SLICE_MODELS.values()):
         present = model.file.is_file()
         yield Finding("model", f"{model.name}: {'bundled' if present else 'file is missing'}", broken=not present)
     missing = [name for name in WEIGHTS if not cached_path(name).is_file()]
@@ -238,7 +238,10 @@ class Demo:
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
-        """Make the exams, and unless only they were asked for, do the whole job on them."""
+        """Make the exams, and unless only they were asked for, do the whole job on them.
+
+        Exit status: 0, or 1 when a series could not be used or a part of the evaluation failed.
+        """
         if self.make_data is not None:
             return self._make_data(self.make_data, console)
         from ctsr.cli.training import show
@@ -251,7 +254,7 @@ class Demo:
         console.print(f"model:   {result.run_folder / 'best.pth'}")
         console.print(f"picture: {result.picture}")
         console.print(f"report:  {result.evaluation.folder / 'report.html'}")
-        return 0
+        return int(result.failed)
 
     def _make_data(self, folder: Path, console: Console) -> int:
         from ctsr.phantom import make_exams
@@ -288,7 +291,7 @@ class Cache:
     action: tyro.conf.Positional[Literal["list", "clean"]]
     """What to do."""
     parts: tyro.conf.Positional[tuple[Literal["store", "engines", "weights"], ...]] = ()
-    """What to remove; `clean` alone takes store (pixels of patients) and engines."""
+    """What to show or remove; `clean` alone takes store (pixels of patients) and engines."""
     unused_days: float = 0.0
     """Keep what was used within this many days."""
     common: Common = field(default_factory=Common)
@@ -311,6 +314,7 @@ class Cache:
                 PARTS[use.part],
             )
             for use in cache_uses()
+            if not self.parts or use.part in self.parts
         ]
         console.table(f"Cache in {cache_place().folder}", ("part", "entries", "size", "newest", "what it is"), rows)
         return 0

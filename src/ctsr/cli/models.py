@@ -259,13 +259,20 @@ class Export:
 
         model = find_model(self.model_path, kind="any", progress=console)
         path, kind = target(native_path(self.out) if self.out else None, self.format, model.path)
-        card = resolve_path(self.card, progress=console).read_text(encoding="utf-8") if self.card else None
+        card = _text(resolve_path(self.card, progress=console)) if self.card else None
         exported = export(model, path, kind, card, overwrite=self.overwrite)
         columns = ("LR pixels", "largest difference from PyTorch, HU")
         rows = [(f"{h} × {w}", f"{hu:.5f}") for (h, w), hu in exported.differences_hu.items()]
         console.table(f"{model.architecture} as {kind}", columns, rows)
         console.print(f"written: {exported.path}")
         return 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text in UTF-8; save it as such") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # the documented way
 
 from ctsr.errors import DomainError
 from ctsr.models import Architecture, build
-from ctsr.models.conditioning import input_channels
+from ctsr.models.conditioning import FOLD, input_channels, is_through_plane
 
 PROBE_SIZES = (16, 24)
 """Sides in pixels of the two patches that `training_bytes_per_pixel` compares."""
@@ -71,12 +71,16 @@ def profile(network: Architecture | nn.Module, input_size: tuple[int, int] = (25
         input_size: LR height and width in pixels.
 
     Raises:
-        DomainError: the image has no pixels, or the network cannot be built.
+        DomainError: the image has no pixels, or not such as the network takes; or the network cannot be built.
     """
     if min(input_size) < 1:
         raise DomainError(f"an image needs at least 1 × 1 pixels, got {input_size[0]} × {input_size[1]}")
     with torch.device("meta"):
         net = build(network) if isinstance(network, Architecture) else copy.deepcopy(network).to("meta")
+        if is_through_plane(net) and any(side % FOLD for side in input_size):
+            raise DomainError(
+                f"a network between slices takes even numbers of pixels, got {input_size[0]} × {input_size[1]}"
+            )
         image = torch.empty(1, input_channels(net), *input_size)
     with _live_bytes() as live, _convolutions(net) as groups, torch.no_grad():
         net(image)
