@@ -17,7 +17,7 @@ import ctsr
 from ctsr.checkpoint import load_model
 from ctsr.cli.main import main
 from ctsr.errors import CheckpointError, DomainError, MissingInputError, UsageError
-from ctsr.evaluate import EvaluateOptions
+from ctsr.evaluate import EvaluateOptions, planes
 from ctsr.evaluate.methods import ModelUnderTest
 from ctsr.evaluate.output_folder import SliceCase
 from ctsr.evaluate.planes import MadeCase, ThroughPlaneResult, super_resolve_thick
@@ -247,6 +247,31 @@ def test_what_stands_beside_the_numbers_costs_none_of_them(
     assert again.rows == result.rows
     assert again.records[0].disc_width_mm
     assert list((again.folder / "plots").glob("*.png"))
+
+
+def test_a_case_that_is_made_again_stands_where_it_would_have_stood(
+    tmp_path: Path, tested: ModelUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood at the end of tables and pages, and its patient was the last that intervals drew."""
+    root = save_thin(save_thin(tmp_path / "exams", "bert"), "cleopatra")
+    whole = evaluate_through_plane([tested], options(root, output_dir=tmp_path / "whole"))
+    asked = options(root, output_dir=tmp_path / "again")
+    with monkeypatch.context() as broken:
+        study, failing = planes._study, iter([True])  # pyright: ignore[reportPrivateUsage]
+
+        def fail_once(*words: Any) -> None:
+            if next(failing, False):
+                raise ValueError("no room")
+            study(*words)
+
+        broken.setattr(planes, "_study", fail_once)
+        first = evaluate_through_plane([tested], asked)
+        assert len(first.failures) == 1
+    again = evaluate_through_plane([tested], asked)
+    assert [record.key for record in again.records] == [record.key for record in whole.records]
+    assert (again.folder / "metrics.csv").read_bytes() == (whole.folder / "metrics.csv").read_bytes()
+    cases = json.loads((again.folder / "cases.json").read_text(encoding="utf-8"))
+    assert [case["patient_id"] for case in cases] == [record.patient_id for record in whole.records]
 
 
 def in_one_go_and_interrupted(place: Path, tested: ModelUnderTest) -> tuple[ThroughPlaneResult, EvaluateOptions]:

@@ -32,6 +32,7 @@ from ctsr.evaluate.output_folder import (
     RowWriter,
     SliceCase,
     read_plane_rows,
+    to_csv,
 )
 from ctsr.evaluate.plan import domains_of, one_or_list, tag_of
 from ctsr.evaluate.runner import FAILURES
@@ -39,7 +40,7 @@ from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.evaluate.slices import chosen_planes, plane_of_volume
 from ctsr.evaluate.statistics import People
 from ctsr.evaluate.thin_series import SHOWN, series_name, thin_series
-from ctsr.files import file_state, write_json
+from ctsr.files import file_state, write_atomically, write_json
 from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trials_between
 from ctsr.hashing import digest, find_people, rng_from
 from ctsr.hu import HURange
@@ -290,6 +291,7 @@ def measure_through_plane(
                     write_json(folder.path / CASES_JSON, [asdict(found) for found in records])
             except FAILURES as error:
                 failures.append(f"{series.patient_id}: {one_line(error)}")
+    _put_in_order(plan, folder, records, rows)
     problems = [f"{record.patient_id}: {record.problem}" for record in records if record.problem]
     for problem in problems:
         progress.note(f"left out: {problem}")
@@ -297,6 +299,20 @@ def measure_through_plane(
         raise CtsrError(f"no series could be measured: {listed([*failures, *problems], SHOWN)}")
     folder.finished = len(failures) == len(plan.failures)
     return ThroughPlaneResult(folder.path, plan, tuple(rows), tuple(records), tuple(failures))
+
+
+def _put_in_order(
+    plan: ThroughPlanePlan, folder: OutputFolder, records: list[CaseRecord], rows: list[PlaneRow]
+) -> None:
+    """Sort records and rows, which cases that an earlier run had lost end, as the plan has them; intervals need it."""
+    keys = [(series.patient_id, series_name(series), case) for series in plan.series for case in plan.cases]
+    place = {key: number for number, key in enumerate(keys)}
+    found = [record.key for record in records]
+    records.sort(key=lambda record: place[record.key])
+    rows.sort(key=lambda row: place[key_of(row)])
+    if found != [record.key for record in records]:
+        write_atomically(folder.metrics_csv, to_csv(rows, plan.columns))
+        write_json(folder.path / CASES_JSON, [asdict(record) for record in records])
 
 
 def super_resolve_thick(engine: Engine, hu_range: HURange, case: ThickenedVolume, *, skip_air: bool = True) -> Block:
