@@ -127,6 +127,8 @@ def test_a_switch_is_true_or_false(config) -> None:
         assert found.options.picture == (word in {"true", "Yes"})
     with pytest.raises(UsageError, match="'picture' is true or false, got '3'"):
         options("upscale", "IN", "OUT", "--config", config("picture: 3\n"))
+    with pytest.raises(UsageError, match="'root' is neither a value nor a list of some"):  # a folder called None
+        options("split", "--config", config("root: [a, null]\n"))
 
 
 def test_one_file_is_read_and_a_second_one_is_not_passed_over(config, tmp_path: Path) -> None:

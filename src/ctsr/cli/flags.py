@@ -409,13 +409,13 @@ def _loaded(path: Path) -> Mapping[object, object]:
         raise UsageError(f"--config {path}: expected lines of `flag: value`")
     for key, value in cast("Mapping[object, object]", loaded).items():
         # Aliases make a few lines of YAML a list of 10⁹ items, which nothing may try to write out.
-        values = cast("list[object]", value) if isinstance(value, list) else [value]
-        if len(values) > MOST_VALUES or any(not _is_scalar(item) for item in values):
+        values = cast("list[object]", value) if isinstance(value, list) else [value] * (value is not None)
+        if len(values) > MOST_VALUES or not all(map(_is_text, values)):
             raise UsageError(
                 f"--config {path}: the value of {str(key)[:SHOWN]!r} is neither a value nor a list of some"
             )
     return cast("Mapping[object, object]", loaded)
 
 
-def _is_scalar(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not (len(value) > SHOWN and value.lstrip("+-").isdigit()))
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not (len(value) > SHOWN and value.lstrip("+-").isdigit())

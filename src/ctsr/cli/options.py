@@ -21,7 +21,7 @@ class Common:
     """Flags that every command takes."""
 
     config: Path | None = None
-    """YAML file of `flag: value` lines; flags on the command line win over it."""
+    """YAML file of `flag: value` lines, values as on the command line, whose flags win over it."""
     cache_dir: Path | None = None
     """Folder for converted networks, decoded series and fetched weights; the variable CTSR_CACHE names it, too."""
     debug: bool = False

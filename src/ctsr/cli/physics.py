@@ -1,6 +1,7 @@
 """`ctsr physics`: resolution and noise of a real scan of a phantom, before and after super-resolution."""
 
 import csv
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from ctsr.cli.console import NONE, Console
 from ctsr.cli.options import Common
 from ctsr.errors import UsageError
 from ctsr.exams import read_slice, scan
+from ctsr.files import write_atomically
 from ctsr.hu import HUOptions
 from ctsr.paths import check_apart, native_path, resolve_path
 from ctsr.series import Series, check
@@ -155,19 +157,21 @@ def _write(folder: Path, measured: "Mapping[str, ScanPhysics]") -> None:
     from ctsr.figures import save_figure
     from ctsr.physics.figures import scan_figure
 
+    transfer, noise = list[tuple[str, ...]](), list[tuple[str, ...]]()
+    for name, found in measured.items():
+        for part in found.objects:
+            curve = zip(part.transfer.frequencies_per_mm, part.transfer.values, strict=True)
+            transfer += [(name, part.name, f"{f:.5g}", f"{value:.5g}") for f, value in curve]
+        if found.spectrum is not None:
+            curve = zip(found.spectrum.frequencies_per_mm, found.spectrum.power_hu2_mm2, strict=True)
+            noise += [(name, f"{f:.5g}", f"{power:.5g}") for f, power in curve]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "transfer.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("image", "object", "frequency_per_mm", "transfer"))
-        for name, found in measured.items():
-            for part in found.objects:
-                curve = zip(part.transfer.frequencies_per_mm, part.transfer.values, strict=True)
-                writer.writerows((name, part.name, f"{f:.5g}", f"{value:.5g}") for f, value in curve)
-    with (folder / "noise.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("image", "frequency_per_mm", "power_hu2_mm2"))
-        for name, found in measured.items():
-            if found.spectrum is not None:
-                curve = zip(found.spectrum.frequencies_per_mm, found.spectrum.power_hu2_mm2, strict=True)
-                writer.writerows((name, f"{f:.5g}", f"{power:.5g}") for f, power in curve)
+    _write_table(folder / "transfer.csv", ("image", "object", "frequency_per_mm", "transfer"), transfer)
+    _write_table(folder / "noise.csv", ("image", "frequency_per_mm", "power_hu2_mm2"), noise)
     save_figure(scan_figure(measured), folder / "physics.png")
+
+
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_atomically(path, text.getvalue())
