@@ -315,6 +315,7 @@ class Rule:
 
 NOISE = ("noise_sigma_range_norm", "dose_factor_range", "noise_model", "noise_cutoff_range", "noise_skew")
 BLUR = ("blur_sigma_range", "blur_kernel")
+DRAWS = ("degradation_sampling", "deg_seed", "deg_seed_mode")
 DEGRADATION = (
     Rule((*BLUR, *NOISE), "with --degradation clean", lambda values: values["degradation"] == "clean"),
     Rule(
@@ -340,6 +341,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule(("settle",), "without --watch", lambda values: not values["watch"]),
         Rule(("calibration",), "without --precision int8", lambda values: values["precision"] != "int8"),
     ),
+    "node": (Rule(("uncertainty", "picture"), "on a node, which sends images alone", lambda _: True),),
     "train": (
         *DEGRADATION,
         Rule(
@@ -402,11 +404,34 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             lambda values: not values["through_plane"] and values["max_slices_per_patient"] is None,
         ),
         Rule(("split",), "without --split_json", lambda values: values["through_plane"] and not values["split_json"]),
+        Rule(
+            ("seed",),
+            "without --max_slices_per_patient; --deg_seed is the seed of the degradation",
+            lambda values: values["seed"] != 42 and values["max_slices_per_patient"] is None,
+        ),
         Rule(("hu_clip",), "beside a window that is not global", lambda values: not _has_global(values)),
         Rule(("ma_every",), "without --metrics PI or MA", lambda values: not _has_ma(values["metrics"])),
     ),
     "physics": (Rule(("center",), "with --kind rods or edge", lambda values: values["kind"] in {"rods", "edge"}),),
-    "view": DEGRADATION,
+    "view": (
+        *DEGRADATION,
+        Rule(
+            ("strength", "denoise", "sharpen", "limit_noise", "slice_profile"),
+            "without --native",
+            lambda values: not values["native"],
+        ),
+        Rule(
+            ("degradation", *BLUR, *NOISE, "antialias_clean", "downsampling", *DRAWS, "conditions"),
+            "with --native",
+            lambda values: values["native"],
+        ),
+        Rule(
+            ("strength", "limit_noise"),
+            "on slices between slices",
+            lambda values: bool(values["slice_spacing"] or values["isotropic"]),
+        ),
+        Rule(("engine", "precision"), "with --no_model", lambda values: values["no_model"]),
+    ),
 }
 """Of each command; what contradicts itself is an error where the options are checked."""
 
@@ -420,5 +445,6 @@ def idle_flags(command: str, typed: frozenset[str], values: Values) -> Iterator[
         values: of all flags.
     """
     for rule in RULES.get(command, ()):
-        if not typed.isdisjoint(rule.flags) and rule.applies(values):
-            yield from (f"--{name} has no effect {rule.when}" for name in rule.flags if name in typed)
+        spellings = [spelling for name in rule.flags for spelling in (name, f"no_{name}")]
+        if not typed.isdisjoint(spellings) and rule.applies(values):
+            yield from (f"--{name} has no effect {rule.when}" for name in spellings if name in typed)

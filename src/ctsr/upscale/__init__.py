@@ -329,6 +329,24 @@ def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:
     return name if options.shows_names else pseudonym(secret + name)
 
 
+def without_names(message: str, series: Series, patient: str) -> str:
+    """A message about a series without the names of its folder and its files: its slices are called by their numbers.
+
+    Args:
+        message: begins with the path of the series, as those of `ctsr.series.check` do.
+        series: whose folder and files may be called after the patient.
+        patient: what takes the folder's place.
+    """
+    for defect in series.defects:
+        message = message.replace(defect.detail, defect.nameless)
+    for number, header in enumerate(series.slices, start=1):
+        named = f"{series.path}: {header.path.name}"
+        if message.startswith((f"{named}:", f"{named},")):  # a frame has its number behind the file's name
+            place = f": slice {number}" if header.frame is None else ""
+            return f"{patient}{place}{message.removeprefix(named)}"
+    return message.replace(str(series.path), patient)
+
+
 def series_name(series: Series) -> str:
     """Its description, and enough of a digest to tell it from the others."""
     mark = digest(series.series_uid, repr(series.geometry_key), size=4).hex()

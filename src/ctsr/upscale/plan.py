@@ -31,6 +31,7 @@ from ctsr.upscale import (
     result_format,
     series_name,
     shown_name,
+    without_names,
 )
 from ctsr.volume import Plane, at_spacing
 
@@ -137,8 +138,8 @@ class Job:
         return shown_name(self.series.patient_id, self.options, self.secret)
 
     def shown(self, message: str) -> str:
-        """A message as run.json says it: the source's folder may bear a patient's name."""
-        return message if self.options.shows_names else message.replace(str(self.series.path), self.patient)
+        """A message as run.json says it: the source's folder, and its files, may bear a patient's name."""
+        return message if self.options.shows_names else without_names(message, self.series, self.patient)
 
     @property
     def is_in_plane(self) -> bool:
@@ -181,11 +182,6 @@ class Job:
     def record(self) -> Path:
         """Its run.json: in the folder, or beside the file."""
         return self.beside(RUN_JSON)
-
-    @property
-    def preview(self) -> Path:
-        """Its picture: in the folder, or beside the file."""
-        return self.beside(PREVIEW)
 
     def beside(self, name: str) -> Path:
         """Where a file about the result lies: in the folder, or beside the file under its name."""

@@ -29,6 +29,7 @@ from ctsr.quality.noise import NoiseEstimate, measure_noise
 from ctsr.reporting import SILENT, Progress, listed, one_line
 from ctsr.series import check
 from ctsr.series_quality import SliceJudge, spread_indices
+from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.between import BetweenMade, make_slices_between, unlike_training
 from ctsr.upscale.plan import ENHANCED, PREVIEW, RUN_JSON, UNCERTAINTY, Job
 from ctsr.upscale.tuning import Tuning, beyond_range, noise_told_between, tune, unheard, unmeasured
@@ -265,6 +266,11 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
     warnings += job.reference_notes
     if job.format == "nifti":
         check(job.series, "volume", assume_hu=job.options.assume_hu)
+        warnings += [
+            f"`{name}`: no effect on a result in NIfTI"
+            for name in ("compress", "enhanced")
+            if getattr(job.options, name) != getattr(UpscaleOptions(), name)
+        ]
     warnings += unheard(job.options, conditional=network.conditional if job.is_in_plane else None)
     clocked = Clocked(network.engine)
     resolver, tuning, seconds = None, None, 0.0
