@@ -217,8 +217,8 @@ def _check_unseen(
         )
     if not known and not model.trained_identities:
         progress.note(
-            f"warning: {model.model.path} does not say whom it was trained on: the patients here may be among them, and "
-            "their figures no test"
+            f"warning: {model.model.path} does not say whom it was trained on: the patients here may be among them, "
+            "and their figures no test"
         )
     exams_of_part = [patient for patient in exams.patients if patient.patient_id in patients]
     seen = seen_in_training(exams_of_part, model.split or {}, model.also_trained_on, model.trained_identities)
