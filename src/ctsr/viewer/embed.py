@@ -139,7 +139,8 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
     row, column = geometry.pixel(plane)
     window = state.window.window
     measured = "" if state.strength is not None else f"; metrics in C {window.center:g} / W {window.width:g} HU"
-    title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}{measured}"
+    purpose = ", not for diagnosis" if state.model else ""
+    title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}{measured}{purpose}"
     warnings = [f"{line[:1].upper()}{line[1:]}." for line in state.warnings(state.first)]
     warnings += [caveat.text for caveat in state.caveats[state.first]]
     warnings += [*series.doubts(names=state.names), *session.made_with(viewed).get("warnings", ())]
