@@ -135,8 +135,9 @@ def upscale(
         spacing: where `source` is an array: mm along each of its axes.
         model: name, path, or a model of `ctsr.load_model`; left out, ctsr-x2, and with `slice_spacing` or `isotropic`
             none in plane.
-        strength: what a conditional model is told: `faithful` no noise and no blur, `standard` the measured noise,
-            `strong` that and a blur; both give back what is coarse of the source. Other models have no strength.
+        strength: what a conditional model is told: `faithful` no noise and no blur, `standard` 1.5 times the measured
+            noise and a little blur, `strong` that noise and more blur; both give back what is coarse of the source,
+            `strong` less of it. Other models have no strength.
         denoise: in place of the strength's, 0 to 1: how much noise goes, and of faint contrasts with it.
         sharpen: in place of the strength's, 0 to 1.
         limit_noise: mix in interpolation where the result would be noisier than its source.
