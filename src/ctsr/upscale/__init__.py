@@ -33,6 +33,8 @@ from ctsr.volume import Plane, normal
 DEFAULT_MODEL = "ctsr-x2"
 """The model in plane where none is named."""
 SLICES = re.compile(r"(-?\d*):(-?\d*)")
+MOMENT = re.compile(r"((?:Acquisition|Frame\w*|Content)(?:Date)?Time) \d[\w.+-]*")
+"""A date or time of day in the name of a phase; those since a heartbeat are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,6 +329,11 @@ def result_format(
 def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:
     """A name as results show it: a hash where names are not wanted, a keyed one where the patient must stay unknown."""
     return name if options.shows_names else pseudonym(secret + name)
+
+
+def shown_phase(words: str, options: UpscaleOptions) -> str:
+    """What tells a phase from others, as results say it: no dates and times where the patient must stay unknown."""
+    return MOMENT.sub(r"\1", words) if options.anonymize else words
 
 
 def without_names(message: str, series: Series, patient: str) -> str:
