@@ -681,6 +681,12 @@ def test_anonymized_results_are_one_series_without_the_patient(series: Path, tmp
     assert run(series, out, bilinear, anonymize=True).outcomes[0].kept
 
 
+def test_what_is_for_dicom_alone_is_said_of_a_result_in_nifti(series: Path, tmp_path: Path, bilinear: Model) -> None:
+    (outcome,) = run(series, tmp_path / "out.nii.gz", bilinear, compress="rle").outcomes
+    assert "`compress`: no effect on a result in NIfTI" in outcome.warnings
+    assert not any("`enhanced`" in warning for warning in outcome.warnings)
+
+
 @pytest.mark.parametrize("keyword", ["AcquisitionDateTime", "ContentTime"])
 def test_anonymized_phases_do_not_say_when_they_were_scanned(tmp_path: Path, bilinear: Model, keyword: str) -> None:
     pytest.importorskip("dicomanonymizer")
