@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias, get_args
 
+from ctsr.api import TOLD, warn
 from ctsr.checkpoint import Model, resolve_model
 from ctsr.checkpoint import load_model as load_checkpoint_model
 from ctsr.errors import UsageError
@@ -22,7 +23,8 @@ def load_model(reference: ModelLike = DEFAULT_MODEL) -> Model:
 
     Args:
         reference: name of a bundled model (`ctsr-x2`, `ctsr-x4`), a checkpoint, a run folder, or the name of an
-            experiment below ``runs/``. A model is returned as it is.
+            experiment below ``runs/``. A model is returned as it is. A run that was no better than interpolation on its
+            validation slices is a Python warning.
 
     Returns:
         The model: `net` (``(N, 1, h, w)`` in [-1, 1] → ``(N, 1, scale·h, scale·w)``, float32), `scale`, `hu_range`,
@@ -40,8 +42,11 @@ def load_model(reference: ModelLike = DEFAULT_MODEL) -> Model:
     """
     if isinstance(reference, Model):
         return reference
-    path = resolve_model(os.fspath(reference)).path
-    return _loaded(path, file_state(path))
+    found = resolve_model(os.fspath(reference))
+    for line in found.note.splitlines():  # what was chosen, and what it is weak in
+        if line.startswith(TOLD):
+            warn(f"{found.path}: {line.partition(': ')[2]}")
+    return _loaded(found.path, file_state(found.path))
 
 
 def asked_for(engine: EngineName, precision: Precision, device: str) -> EngineRequest:
