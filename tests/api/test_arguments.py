@@ -302,7 +302,7 @@ def test_a_run_that_learned_nothing_is_a_warning(
     (run / "best.pth").write_bytes(bilinear_path.read_bytes())
     (run / "validation.json").write_text('{"best_l1": 0.02, "bicubic_l1": 0.01}', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    with pytest.warns(UserWarning, match=r"best\.pth: it is no better than bicubic interpolation on its validation"):
+    with pytest.warns(UserWarning, match=r"best\.pth is no better than bicubic interpolation on its validation"):
         ctsr.load_model("rrdb_ct_best.pth")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

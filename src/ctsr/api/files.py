@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.charset import convert_encodings
 
 from ctsr import __version__, exams
-from ctsr.api import WARN, given
+from ctsr.api import given
 from ctsr.dicom.encode import WrittenIdentity, slice_header, to_stored, verify_slice
 from ctsr.dicom.write import Derivation, check_one_series, derive_slice, save_slice
 from ctsr.errors import DomainError, UsageError
@@ -18,7 +18,7 @@ from ctsr.files import atomic_folder
 from ctsr.hashing import derived_uid
 from ctsr.padding import plane_of, slice_of
 from ctsr.paths import check_apart
-from ctsr.reporting import UNSEEN, Progress
+from ctsr.reporting import UNSEEN, WARN, Progress
 from ctsr.series import NOT_FOR_DIAGNOSIS, PROGRAM, Inventory, Series, check, is_nifti, is_volume, volume_words
 from ctsr.series_quality import read_judged_volume
 from ctsr.upscale import SAME_PLACE

@@ -7,7 +7,7 @@ from typing import TypeAlias, overload
 
 import numpy as np
 
-from ctsr.api import WARN, ArrayHU, Spacing, given
+from ctsr.api import ArrayHU, Spacing, given
 from ctsr.api.models import ModelLike, asked_for, load_model, open_for
 from ctsr.data.pairs import centered_crop, image_pair
 from ctsr.degrade import Degradation, DegradationSampler
@@ -20,7 +20,7 @@ from ctsr.infer.engine import EngineName, Precision
 from ctsr.padding import SlicePixels, plane_of, slice_of
 from ctsr.preprocess import PreprocessReport
 from ctsr.preprocess import preprocess as preprocess_folder
-from ctsr.reporting import Progress
+from ctsr.reporting import WARN, Progress
 from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.between import Models, pick_models, slices_between, upscale_volume, volume_of
 from ctsr.upscale.plan import ModelName

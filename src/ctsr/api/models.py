@@ -5,13 +5,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias, get_args
 
-from ctsr.api import TOLD, warn
 from ctsr.checkpoint import Model, resolve_model
 from ctsr.checkpoint import load_model as load_checkpoint_model
 from ctsr.errors import UsageError
 from ctsr.files import file_state
 from ctsr.infer import EngineRequest, choose_engine, open_engine
 from ctsr.infer.engine import Engine, EngineName, Precision, pick_device
+from ctsr.reporting import WARN
 from ctsr.upscale import DEFAULT_MODEL
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
@@ -43,9 +43,7 @@ def load_model(reference: ModelLike = DEFAULT_MODEL) -> Model:
     if isinstance(reference, Model):
         return reference
     found = resolve_model(os.fspath(reference))
-    for line in found.note.splitlines():  # what was chosen, and what it is weak in
-        if line.startswith(TOLD):
-            warn(f"{found.path}: {line.partition(': ')[2]}")
+    WARN.note(found.note)
     return _loaded(found.path, file_state(found.path))
 
 
