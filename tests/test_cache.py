@@ -60,6 +60,14 @@ def test_where_the_usual_place_cannot_be_written_a_private_temporary_one_is_used
     assert cache_place() == place
 
 
+@pytest.mark.parametrize("command", ["cache", "weights"])
+def test_commands_say_where_else_it_lies(places: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Weights that were fetched into a temporary folder are gone when that is emptied."""
+    unusable(places)
+    assert main([command, "list"]) == 0
+    assert f"{places / 'xdg' / 'ctsr'} cannot be written: {places / 'tmp'}" in capsys.readouterr().err
+
+
 def test_without_any_home_the_cache_lies_among_the_temporary_files(
     places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,14 @@ def test_hashes_join_the_tables_and_the_figures_are_those_with_names(
     assert summary["patient_level_aggregate"] == other["patient_level_aggregate"]
 
 
+def test_lesions_are_put_where_they_are_with_names(model: ModelUnderTest, options: EvaluateOptions) -> None:
+    wanted = replace(options, no_plots=True, hallucination=True, study_slices=1, max_patients=1, metrics=("MAE",))
+    found = [evaluate([model], model.degradation, replace(wanted, no_names=hidden)) for hidden in (False, True)]
+    named, hashed = (json.loads((each.folder / "hallucination.json").read_bytes()) for each in found)
+    assert named["lesions"] == hashed["lesions"]
+    assert len(named["trials"]) == len(hashed["trials"]) > 0
+
+
 def test_what_was_left_out_is_named_in_the_terminal_alone(
     model: ModelUnderTest, options: EvaluateOptions, tmp_path: Path, secrets: list[str]
 ) -> None:
@@ -354,6 +362,28 @@ def test_pictures_of_upscaling_name_nobody(
         assert not [secret for secret in secrets if secret in record.read_text(encoding="utf-8")]
 
 
+def test_what_is_wrong_with_a_series_stays_without_the_names_of_its_files(
+    tmp_path: Path, model: ModelUnderTest
+) -> None:
+    slices = [body(64, seed=9, radius=0.7 + 0.01 * index) for index in range(8)]
+    slices[6] = slices[6] + 90
+    files = save_series(tmp_path / "exams/annikova/s", slices, PatientID="PID annikova")
+    cut, _ = (files[number].rename(files[number].with_name(f"annikova-{number}.dcm")) for number in (2, 6))
+    cut.write_bytes(cut.read_bytes()[:-900])
+    upscale(tmp_path / "exams", tmp_path / "out", model.model, EngineRequest("torch"), UpscaleOptions(names=False))
+    (record,) = (tmp_path / "out").rglob("run.json")
+    text = record.read_text(encoding="utf-8")
+    said = json.loads(text)["warnings"]
+    assert f"{pseudonym('annikova')}: 1 of its images cannot be read" in said
+    assert any(line.startswith(f"{pseudonym('annikova')}: slice 6: unlike its series") for line in said)
+    assert "annikova" not in text
+
+    wanted = ViewOptions(store=tmp_path / "store", no_names=True)
+    state = prepare(ViewRequest(tmp_path / "exams/annikova", model, model.degradation, wanted)).as_dict()
+    assert "1 of its images cannot be read" in state["series"][0]["warnings"]
+    assert "annikova" not in json.dumps(state)
+
+
 def test_an_evaluation_between_slices_names_nobody(root: Path, tmp_path: Path, drawn: list[str]) -> None:
     thin, patients = tmp_path / "thin-exams", ("georgette", "hieronymus")
     for seed, name in enumerate(patients):
@@ -378,3 +408,25 @@ def test_an_evaluation_between_slices_names_nobody(root: Path, tmp_path: Path, d
     secrets = [*patients, *(derived_uid("thin", name) for name in patients), thin.name]
     assert pseudonym("hieronymus") in "\n".join(drawn)
     assert_nameless(wanted.output_dir, secrets, drawn)
+
+
+def test_lesions_between_slices_are_put_where_they_are_with_names(tmp_path: Path) -> None:
+    slices = [body(64, seed=7, smooth=2, texture=30, radius=0.8) for _ in range(24)]
+    save_series(tmp_path / "exams/georgette/s", slices, series="1.2.7", step=1.0, SliceThickness=1.0)
+    path = save_slice_model(tmp_path / "z" / "best.pth", {"train": ("x",), "val": (), "test": ()})
+    model = load_model_under_test(str(path), device="cpu", kind="between slices")
+    wanted = EvaluateOptions(
+        root=(tmp_path / "exams",),
+        output_dir=tmp_path / "out",
+        through_plane=True,
+        hallucination=True,
+        thickness=(3.0,),
+        distance=(3.0,),
+        planes=1,
+        metrics=("MAE",),
+        no_plots=True,
+    )
+    found = [evaluate_through_plane([model], replace(wanted, no_names=hidden)) for hidden in (False, True)]
+    named, hashed = ([trial.lesion for trial in each.records[0].lesions] for each in found)
+    assert named == hashed
+    assert named

@@ -1,6 +1,8 @@
 """What a library says to people while it works and in messages: progress, numbers and lists as text."""
 
+import inspect
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
@@ -90,3 +92,34 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+
+TOLD = ("warning: ", "failed: ", "left out: ")
+"""What notes about something wrong begin with."""
+
+
+def warn(text: str) -> None:
+    """Give a Python warning that points at the caller's line, however deep the library is when it finds out."""
+    level = 1
+    frame = inspect.currentframe()
+    while (
+        frame is not None
+        and frame.f_back is not None
+        and frame.f_globals.get("__name__", "").partition(".")[0] == "ctsr"
+    ):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
+
+
+class Warnings(Silent):
+    """Shows no progress, and gives a Python warning for each note about something wrong."""
+
+    def note(self, message: str) -> None:
+        """Pass on what is wrong, in whichever line; other news is not shown."""
+        for line in message.splitlines():
+            if line.startswith(TOLD):
+                warn(line.removeprefix(TOLD[0]))
+
+
+WARN: Progress = Warnings()
+"""The progress of calls that are given none."""

@@ -81,6 +81,11 @@ class Defect:
     slice_indices: tuple[int, ...] = ()
     """The slices concerned, as indices into `Series.slices`; empty when they are not among them."""
 
+    @property
+    def nameless(self) -> str:
+        """`detail` without the names of files, which may be those of patients."""
+        return self.detail.partition(":")[0] if self.kind in LEFT_OUT else self.detail
+
 
 @dataclass(frozen=True, slots=True)
 class SliceHeader:
@@ -202,6 +207,8 @@ class Series(SeriesHeader):
 
 
 SINGLE = Defect(DefectKind.SINGLE_SLICE, "it is a single slice", (0,))
+LEFT_OUT = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
+"""Defects that are images which were left out; their details name files."""
 
 
 def part_of(series: Series, wanted: slice) -> Series:
@@ -302,8 +309,7 @@ class Inventory:
 
     def all_series(self) -> Iterator[Series]:
         """Every usable series, by patient."""
-        for patient in self.patients:
-            yield from patient.series
+        return (series for patient in self.patients for series in patient.series)
 
     def failures(self) -> list[Excluded]:
         """Those of all patients, and of what lies beside them."""
@@ -430,13 +436,11 @@ def check(series: Series, *commands: Command, assume_hu: bool = False, allow_gap
         SeriesError: a command cannot use the series; the message names every reason.
     """
     forgiven = {DefectKind.MISSING_RESCALE, DefectKind.IMPLAUSIBLE_HU} if assume_hu else set[DefectKind]()
-    if allow_gaps:
-        forgiven |= {DefectKind.GAP, DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
-    columns = [COMMANDS.index(command) for command in commands]
+    forgiven |= {DefectKind.GAP, *LEFT_OUT} if allow_gaps else set[DefectKind]()
     warnings: list[str] = []
     refusals: list[str] = []
     for defect in series.defects:
-        actions = {POLICY[defect.kind][column] for column in columns}
+        actions = {POLICY[defect.kind][COMMANDS.index(command)] for command in commands}
         if REFUSE in actions and defect.kind not in forgiven:
             refusals.append(f"{defect.detail}. {REMEDY[defect.kind]}.")
         elif actions != {FINE}:

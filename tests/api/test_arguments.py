@@ -315,3 +315,19 @@ def test_names_of_other_formats_are_refused(source: Path, tmp_path: Path) -> Non
     for name in ("out.mha", "out.nrrd", "folder.nii"):
         with pytest.raises(CtsrError, match=r"nii\.gz|another `out`"):
             ctsr.write_series(volume, tmp_path / name, like=source, overwrite=True)
+
+
+def test_a_run_that_learned_nothing_is_a_warning(
+    bilinear_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "runs" / "rrdb_x2_blurnoise_20260101-120000"
+    run.mkdir(parents=True)
+    (run / "best.pth").write_bytes(bilinear_path.read_bytes())
+    (run / "validation.json").write_text('{"best_l1": 0.02, "bicubic_l1": 0.01}', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match=r"best\.pth is no better than bicubic interpolation on its validation"):
+        ctsr.load_model("rrdb_ct_best.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ctsr.load_model(bilinear_path)
+        ctsr.load_model("ctsr-x2")

@@ -34,6 +34,8 @@ def test_a_volume_is_written_as_a_series_of_the_same_patient(source: Path, tmp_p
     assert header.SeriesInstanceUID != original.SeriesInstanceUID
     assert header.DerivationDescription.startswith("Shifted; ctsr ")
     assert header.SeriesDescription.endswith("[shift]")
+    by_network = ctsr.write_series(replace(changed, made_by="some-network"), tmp_path / "made", like=series)
+    assert dcmread(by_network / "0001.dcm").DerivationDescription.startswith("Not for diagnosis. Computed from ")
 
 
 def test_the_same_volume_gets_the_same_uids(source: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_newest_run_that_is_no_better_than_bicubic_is_warned_about(
 ) -> None:
     (place / "runs" / FOUR / "validation.json").write_text(json.dumps({"best_l1": best, "bicubic_l1": 0.01}))
     resolved = resolve_model(reference, search_root=place)
-    assert ("\nwarning: it is no better than bicubic" in resolved.note) == (best > 0.01)
+    assert ("best.pth is no better than bicubic" in resolved.note) == (best > 0.01)
     assert resolve_model(f"runs/{FOUR}", search_root=place).note.count("\n") == 0, "named, it is meant"
 
 

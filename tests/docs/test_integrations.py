@@ -2,9 +2,12 @@
 
 import ast
 import re
+import runpy
+import sys
 import tomllib
 from pathlib import Path
-from typing import get_args, get_type_hints
+from types import ModuleType, SimpleNamespace
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -35,6 +38,48 @@ def test_the_slicer_module_is_found_by_its_name() -> None:
     tree = ast.parse(SLICER.read_text(encoding="utf-8"))
     classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     assert classes == {SLICER.stem, f"{SLICER.stem}Widget", f"{SLICER.stem}Logic"}
+
+
+class Node:
+    """A volume that does not come from Slicer's DICOM database."""
+
+    def GetAttribute(self, _name: str) -> None: ...  # noqa: N802
+
+    def GetName(self) -> str:  # noqa: N802
+        return "CT of the chest"
+
+
+def slicer_module(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The module, with stand-ins for what is Slicer's."""
+    slicer, scripted = ModuleType("slicer"), ModuleType("slicer.ScriptedLoadableModule")
+    for name in ("", "Widget", "Logic"):
+        setattr(scripted, f"ScriptedLoadableModule{name}", type(name or "Module", (), {}))
+    util = ModuleType("slicer.util")
+    vars(util).update(
+        VTKObservationMixin=type("Mixin", (), {}),
+        saveNode=lambda _, path: bool(Path(path).write_bytes(b"x")),
+        startupEnvironment=lambda: None,
+        loadVolume=lambda path: SimpleNamespace(SetName=lambda name: None, path=path),
+    )
+    vars(slicer)["util"] = util
+    for module in (slicer, scripted, util, ModuleType("qt"), ModuleType("ctk")):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return runpy.run_path(str(SLICER))
+
+
+def test_the_slicer_module_passes_warnings_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "ctsr"
+    program.write_text(
+        f"#!{sys.executable}\nimport pathlib, sys\n"
+        "print('engine: PyTorch', file=sys.stderr)\n"
+        "print(f'warning: volume: {pathlib.Path(sys.argv[2]).parent}: its HU are shifted', file=sys.stderr)\n"
+        "pathlib.Path(sys.argv[3]).write_bytes(b'x')\n",
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+    logic = slicer_module(monkeypatch)["CtsrUpscaleLogic"]()
+    logic.run(Node(), program=str(program))
+    assert logic.warnings == ("volume: CT of the chest: its HU are shifted",)
 
 
 def test_the_strengths_on_the_panel_are_those_of_upscale() -> None:

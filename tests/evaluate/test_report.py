@@ -4,15 +4,18 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 from playwright.sync_api import sync_playwright
 
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.evaluation import evaluate
 from ctsr.evaluate.methods import BICUBIC, MODEL, load_model_under_test
 from ctsr.hashing import pseudonym
+from ctsr.models import Architecture, build
 from ctsr.preprocess import preprocess
 from tests.made.ct import body, save_series
 from tests.made.exams import save_patients
+from tests.made.listener import Listener
 from tests.made.model import save_model
 from tests.needs import needs_program
 
@@ -160,6 +163,22 @@ def test_training_patients_and_upsampled_references_are_marked(tmp_path: Path) -
         assert list(caveats["upsampled"]) == ([who] if root.name == "fine" else [])
         assert ("† A model was trained on anna" in page, "<h3>anna †</h3>" in page) == (split == "train",) * 2
         assert (f"{who} (" in page, f"<h3>{who} ‡</h3>" in page) == (root.name == "fine",) * 2
+
+
+def test_a_model_that_does_not_say_whom_it_was_trained_on_is_said(tmp_path: Path) -> None:
+    """Its split may have been another one: nothing refuses its training patients."""
+    root = save_patients(tmp_path / "raw", ["anna", "bert", "cleo"], slices=1, size=40)
+    torch.save(build(Architecture("rrdb", 2, nf=4, nb=1, gc=2)).state_dict(), tmp_path / "foreign.pth")
+    listener = Listener()
+    model = load_model_under_test(str(tmp_path / "foreign.pth"), device="cpu")
+    options = EvaluateOptions(
+        root=(root,), store=tmp_path / "s", output_dir=tmp_path / "out", no_plots=True, metrics=("PSNR",)
+    )
+    folder = evaluate([model], model.degradation, options, progress=listener).folder
+    assert any("foreign.pth does not say whom it was trained on" in note for note in listener.notes)
+    assert json.loads((folder / "summary.json").read_bytes())["caveats"]["unknown"] == ["foreign.pth"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Whom foreign.pth was trained on is not known: these patients may be among them." in page
 
 
 def test_groups_of_two_patients_and_more_are_in_one_table(tmp_path: Path) -> None:

@@ -207,6 +207,17 @@ def test_a_processor_without_bf16_computes_in_fp32(
     assert "no instructions" in listener.notes[-1]
 
 
+@pytest.mark.usefixtures("openvino")
+def test_what_openvino_alone_computes_is_no_matter_of_installing_it_on_a_gpu(generator: Model, tmp_path: Path) -> None:
+    listener = Listener()
+    spec = choose_engine(generator, replace(asked(tmp_path, "auto", "bf16"), device="cuda"), None, listener)
+    assert (spec.engine, spec.precision) == ("torch", "fp32")
+    assert listener.notes == [
+        "bf16 needs OpenVINO, which computes on the CPU, not on cuda: choose `engine=openvino` or `device=cpu`: "
+        "computing in fp32"
+    ]
+
+
 def test_fp16_on_a_cpu_is_wrong_usage(generator: Model, tmp_path: Path) -> None:
     spec = choose_engine(generator, asked(tmp_path, "auto", "fp16"), tuple)
     with pytest.raises(UsageError, match="GPU"):

@@ -24,7 +24,7 @@ from ctsr.infer import EngineRequest
 from ctsr.infer.engine import computes_bf16, is_installed
 from ctsr.upscale import UpscaleOptions, writers
 from ctsr.upscale.run import Report, upscale, watch
-from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices
+from tests.made.ct import body, ct_slice, enhanced, padded, save, save_series, slices, write
 from tests.made.exams import only_series, save_patient
 from tests.made.listener import Listener
 from tests.needs import needs
@@ -679,6 +679,30 @@ def test_anonymized_results_are_one_series_without_the_patient(series: Path, tmp
     for secret in (source.PatientID, source.StudyInstanceUID, source.SeriesInstanceUID, str(series)):
         assert len(str(secret)) < 4 or str(secret).encode() not in everything, secret
     assert run(series, out, bilinear, anonymize=True).outcomes[0].kept
+
+
+def test_what_is_for_dicom_alone_is_said_of_a_result_in_nifti(series: Path, tmp_path: Path, bilinear: Model) -> None:
+    (outcome,) = run(series, tmp_path / "out.nii.gz", bilinear, compress="rle").outcomes
+    assert "`compress`: no effect on a result in NIfTI" in outcome.warnings
+    assert not any("`enhanced`" in warning for warning in outcome.warnings)
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionDateTime", "ContentTime"])
+def test_anonymized_phases_do_not_say_when_they_were_scanned(tmp_path: Path, bilinear: Model, keyword: str) -> None:
+    pytest.importorskip("dicomanonymizer")
+    made = slices([body(48, seed=i) for i in range(6)])
+    moments = ("20210304101530", "20210304101745.5") if keyword.endswith("DateTime") else ("101530", "101745.5")
+    places = [ds.ImagePositionPatient for ds in made]
+    for number, ds in enumerate(made):
+        ds.ImagePositionPatient = places[number // 2]
+        setattr(ds, keyword, moments[number % 2])
+    write(tmp_path / "exams/P1/s", made)
+    report = run(tmp_path / "exams", tmp_path / "out", bilinear, anonymize=True)
+    assert [outcome.error for outcome in report.outcomes] == ["", ""]
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert [moment for moment in moments if moment.encode() in everything] == []
+    (first, _) = (tmp_path / "out").rglob("0001.dcm")
+    assert dcmread(first).DerivationDescription.endswith(f"; {keyword}"), "why it is a series of its own"
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import ctsr
 from ctsr.checkpoint import Model, load_model
 from ctsr.checkpoint.model_lookup import BUNDLED, bundled_for
+from ctsr.cli.main import main
 from ctsr.degrade import Degradation, DegradationParams
 from ctsr.errors import MissingInputError, UsageError
 from ctsr.evaluate.methods import ModelUnderTest, super_resolvers
@@ -29,6 +30,7 @@ from ctsr.upscale.tuning import Tuning, strength_of, unheard
 from tests.made.ct import body, save_series
 from tests.made.exams import only_series
 from tests.made.listener import Listener
+from tests.quality.images import blurred_discs
 
 CONDITIONAL = "ctsr-x2"
 
@@ -70,6 +72,21 @@ def test_a_model_that_makes_noise_is_mixed_until_it_makes_none(noisy: Path, tmp_
     assert free["before_after"]["noise_ratio"] > 1.2  # type: ignore[index]
     assert 0 < kept["network_share"] < 1  # type: ignore[operator]
     assert kept["before_after"]["noise_ratio"] <= 1.0  # type: ignore[index]
+
+
+def test_physics_says_of_a_model_what_upscale_says(
+    tmp_path: Path, bilinear: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The curve that it prints is that of a mixture with interpolation."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 10, (160, 160))
+    save_series(tmp_path / "s", [np.maximum(blurred_discs(160, 1.5, rng) + noise, -1000).astype(np.int16)])
+    loud = replace(bilinear, net=Louder(bilinear.net), meta=None)
+    monkeypatch.setattr("ctsr.checkpoint.find_model", lambda *_, **__: loud)
+    assert main(["physics", str(tmp_path), "--kind", "edge", "--model_path", "loud"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: as `ctsr upscale` says: the model alone would be noisier than the source: " in said
+    assert "warning: as `ctsr upscale` says: the model does not say what it was trained on" in said
 
 
 def test_a_conditional_model_is_told_what_was_measured(noisy: Path, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ctsr
 from ctsr.errors import DomainError, UsageError
+from ctsr.models import Architecture, build
 from ctsr.viewer.embed import NotebookFrame
 from ctsr.volume import Grid, Volume
 from tests.made.ct import body
@@ -34,6 +36,12 @@ def test_a_path_is_shown_in_a_frame(root: Path, store: Path) -> None:
         assert model.name == "ctsr-x2", "without a run, the bundled model"
     finally:
         frame.close()
+
+
+def test_what_is_wrong_with_the_model_is_a_python_warning(root: Path, store: Path, tmp_path: Path) -> None:
+    torch.save(build(Architecture("rrdb", 2, nf=4, nb=1, gc=2)).state_dict(), tmp_path / "foreign.pth")
+    with pytest.warns(UserWarning, match="foreign.pth does not say how it was trained"):
+        ctsr.view(root / "anna", store=store, model_path="foreign.pth").close()
 
 
 def test_a_volume_keeps_its_hu_and_its_place() -> None:

@@ -43,6 +43,7 @@ def test_what_is_unusual_about_the_series_stands_on_the_picture(
     files[2].unlink()
     figures: list[Figure] = []
     monkeypatch.setattr("ctsr.viewer.embed.save_figure", lambda figure, _: figures.append(figure))
-    session = open_view(tmp_path / "P1", with_model=False, snapshot=tmp_path / "a.png", no_names=no_names)
+    session = open_view(tmp_path / "P1", with_model=no_names, snapshot=tmp_path / "a.png", no_names=no_names)
     snapshot(session, ViewOptions(snapshot=tmp_path / "a.png"), progress=Listener())
-    assert ("\nSlices are missing: 1 between" in figures[0].get_suptitle()) != no_names
+    assert "\nSlices are missing: 1 between" in figures[0].get_suptitle()
+    assert ("not for diagnosis" in figures[0].get_suptitle()) == no_names, "where a network had a part in it"

@@ -74,19 +74,25 @@ class CtsrUpscaleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addStretch(1)
 
     def on_apply(self, _checked: bool = False) -> None:
-        """Run the program and show the result; what goes wrong is a dialog with its last line."""
+        """Run the program and show the result; dialogs have what goes wrong, and warnings."""
         slicer.app.settings().setValue(PROGRAM_SETTING, self.program.currentPath)
+        logic = CtsrUpscaleLogic()
         with slicer.util.tryWithErrorDisplay("ctsr upscale failed", waitCursor=True):
-            CtsrUpscaleLogic().run(
+            logic.run(
                 self.volume.currentNode(),
                 program=self.program.currentPath,
                 strength=self.strength.currentText,
                 slice_spacing=self.slice_spacing.value,
             )
+        if logic.warnings:
+            slicer.util.warningDisplay("\n\n".join(logic.warnings), windowTitle="ctsr upscale")
 
 
 class CtsrUpscaleLogic(ScriptedLoadableModuleLogic):
     """A volume node out of a volume node."""
+
+    warnings: tuple[str, ...] = ()
+    """What ctsr warned about in the last run."""
 
     def run(self, node, *, program: str, strength: str = "standard", slice_spacing: float = 0.0):
         """Return a new volume node with the result, in the place of `node`.
@@ -100,6 +106,7 @@ class CtsrUpscaleLogic(ScriptedLoadableModuleLogic):
         Raises:
             RuntimeError: there is no volume or no program, or ctsr refused; the message is its last line.
         """
+        self.warnings = ()
         if node is None:
             raise RuntimeError("Choose a CT volume first.")
         if not program or not Path(program).is_file():
@@ -117,6 +124,9 @@ class CtsrUpscaleLogic(ScriptedLoadableModuleLogic):
             if done.returncode or not result.is_file():
                 lines = (done.stderr or done.stdout).strip().splitlines()
                 raise RuntimeError(lines[-1] if lines else f"ctsr ended with status {done.returncode}")
+            said = (line for line in done.stderr.splitlines() if line.startswith("warning: "))
+            # The folder is gone afterwards; its name would tell nothing.
+            self.warnings = tuple(line.removeprefix("warning: ").replace(str(source), node.GetName()) for line in said)
             loaded = slicer.util.loadVolume(str(result))
         loaded.SetName(f"{node.GetName()} [SR]")
         return loaded

@@ -1,7 +1,5 @@
-"""What `import ctsr` offers; here, what callers hand over, checked at one door, and warnings in place of `progress`."""
+"""What `import ctsr` offers; here, what callers hand over, checked at one door."""
 
-import inspect
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +9,7 @@ import numpy.typing as npt
 
 from ctsr.errors import DomainError, UsageError
 from ctsr.padding import HUFinding, Verdict, check_hu, check_slices, slice_of
-from ctsr.reporting import Progress, Silent
+from ctsr.reporting import warn
 from ctsr.volume import LARGEST_FIELD_MM, LARGEST_STEP_MM, PIXEL_MM, SMALLEST_STEP_MM, Volume, VoxelsHU
 
 ArrayHU: TypeAlias = npt.NDArray[np.number]
@@ -21,35 +19,6 @@ Spacing: TypeAlias = Sequence[float]
 
 UNEVEN = 2.0
 """Ratio of the distances between rows and between columns that no scanner makes: spacings in another order do."""
-TOLD = ("warning: ", "failed: ", "left out: ")
-"""What notes about something wrong begin with."""
-
-
-def warn(text: str) -> None:
-    """Give a Python warning that points at the caller's line, however deep the library is when it finds out."""
-    level = 1
-    frame = inspect.currentframe()
-    while (
-        frame is not None
-        and frame.f_back is not None
-        and frame.f_globals.get("__name__", "").partition(".")[0] == "ctsr"
-    ):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, stacklevel=level)
-
-
-class Warnings(Silent):
-    """Shows no progress, and gives a Python warning for each note about something wrong."""
-
-    def note(self, message: str) -> None:
-        """Pass on what is wrong; other news is not shown."""
-        for beginning in TOLD:
-            if message.startswith(beginning):
-                warn(message if beginning != TOLD[0] else message.removeprefix(beginning))
-
-
-WARN: Progress = Warnings()
-"""The progress of calls that are given none."""
 
 
 def only_where(condition: str, **values: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 import torch
 
-from ctsr.api import WARN, ArrayHU, Spacing, given, only_where
+from ctsr.api import ArrayHU, Spacing, given, only_where
 from ctsr.api.images import PathLike
 from ctsr.api.models import ModelLike, load_model
 from ctsr.checkpoint import Model, of_kind
@@ -31,7 +31,7 @@ from ctsr.hu import DEFAULT_RANGE, HURange, choose_window
 from ctsr.infer.engine import pick_device
 from ctsr.metrics import METRICS, choose_metrics
 from ctsr.models.interpolation import Interpolation
-from ctsr.reporting import Progress
+from ctsr.reporting import WARN, Progress
 from ctsr.upscale import DEFAULT_MODEL, SAME_PLACE
 from ctsr.volume import Volume
 

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.charset import convert_encodings
 
 from ctsr import __version__, exams
-from ctsr.api import WARN, given
+from ctsr.api import given
 from ctsr.dicom.encode import WrittenIdentity, slice_header, to_stored, verify_slice
 from ctsr.dicom.write import Derivation, check_one_series, derive_slice, save_slice
 from ctsr.errors import DomainError, UsageError
@@ -18,8 +18,8 @@ from ctsr.files import atomic_folder
 from ctsr.hashing import derived_uid
 from ctsr.padding import plane_of, slice_of
 from ctsr.paths import check_apart
-from ctsr.reporting import UNSEEN, Progress
-from ctsr.series import PROGRAM, Inventory, Series, check, is_nifti, is_volume, volume_words
+from ctsr.reporting import UNSEEN, WARN, Progress
+from ctsr.series import NOT_FOR_DIAGNOSIS, PROGRAM, Inventory, Series, check, is_nifti, is_volume, volume_words
 from ctsr.series_quality import read_judged_volume
 from ctsr.upscale import SAME_PLACE
 from ctsr.volume import Plane, Volume, normal
@@ -108,7 +108,8 @@ def write_series(
             may differ. ``dataclasses.replace(volume, hu=…)`` keeps the place of a volume that was read.
         out: folder for DICOM, which is created; or a file with the ending ``.nii`` or ``.nii.gz``.
         like: the source: a series of `ctsr.scan`, or a folder that holds one. DICOM needs it, NIfTI does not.
-        description: what was done, for DerivationDescription.
+        description: what was done, for DerivationDescription, which says "Not for diagnosis" before it of what a
+            network made.
         label: at most 16 characters, at the end of SeriesDescription.
         overwrite: replace a folder or file that is there.
 
@@ -215,7 +216,7 @@ def _write_slices(volume: Volume, source: Series, order: range, folder: Path, de
     voxels.update(b"" if volume.padding is None else volume.padding.tobytes())
     settings = f"write_series {voxels.hexdigest()} {volume.grid!r} {description!r} {label!r}"
     derivation = Derivation(
-        description=f"{description}; ctsr {__version__}",
+        description=f"{f'{NOT_FOR_DIAGNOSIS}. ' if volume.made_by else ''}{description}; ctsr {__version__}",
         label=label,
         settings=settings,
         series_uid=derived_uid(source.study_uid, source.series_uid, repr(source.geometry_key), settings),

@@ -7,7 +7,7 @@ from typing import TypeAlias, overload
 
 import numpy as np
 
-from ctsr.api import WARN, ArrayHU, Spacing, given, only_where
+from ctsr.api import ArrayHU, Spacing, given, only_where
 from ctsr.api.models import ModelLike, asked_for, load_model, open_for
 from ctsr.data.pairs import centered_crop, image_pair
 from ctsr.degrade import Degradation, DegradationSampler
@@ -20,7 +20,7 @@ from ctsr.infer.engine import EngineName, Precision
 from ctsr.padding import SlicePixels, plane_of, slice_of
 from ctsr.preprocess import PreprocessReport
 from ctsr.preprocess import preprocess as preprocess_folder
-from ctsr.reporting import Progress
+from ctsr.reporting import WARN, Progress
 from ctsr.upscale import UpscaleOptions
 from ctsr.upscale.between import Models, pick_models, slices_between, upscale_volume, volume_of
 from ctsr.upscale.plan import ModelName
@@ -135,8 +135,9 @@ def upscale(
         spacing: where `source` is an array: mm along each of its axes.
         model: name, path, or a model of `ctsr.load_model`; left out, ctsr-x2, and with `slice_spacing` or `isotropic`
             none in plane.
-        strength: what a conditional model is told: `faithful` no noise and no blur, `standard` the measured noise,
-            `strong` that and a blur; both give back what is coarse of the source. Other models have no strength.
+        strength: what a conditional model is told: `faithful` no noise and no blur, `standard` 1.5 times the measured
+            noise and a little blur, `strong` that noise and more blur; both give back what is coarse of the source,
+            `strong` less of it. Other models have no strength.
         denoise: in place of the strength's, 0 to 1: how much noise goes, and of faint contrasts with it.
         sharpen: in place of the strength's, 0 to 1.
         limit_noise: mix in interpolation where the result would be noisier than its source.

@@ -13,6 +13,7 @@ from ctsr.errors import UsageError
 from ctsr.files import file_state
 from ctsr.infer import EngineRequest, choose_engine, open_engine
 from ctsr.infer.engine import Engine, EngineName, Precision, pick_device, weights_hash
+from ctsr.reporting import WARN
 from ctsr.upscale import DEFAULT_MODEL
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
@@ -24,7 +25,8 @@ def load_model(reference: ModelLike = DEFAULT_MODEL) -> Model:
 
     Args:
         reference: name of a bundled model (`ctsr-x2`, `ctsr-x4`), a checkpoint, a run folder, or the name of an
-            experiment below ``runs/``. A model is returned as it is.
+            experiment below ``runs/``. A model is returned as it is. A run that was no better than interpolation on its
+            validation slices is a Python warning.
 
     Returns:
         The model: `net` (``(N, 1, h, w)`` in [-1, 1] → ``(N, 1, scale·h, scale·w)``, float32), `scale`, `hu_range`,
@@ -42,8 +44,9 @@ def load_model(reference: ModelLike = DEFAULT_MODEL) -> Model:
     """
     if isinstance(reference, Model):
         return reference
-    path = resolve_model(os.fspath(reference)).path
-    return _loaded(path, file_state(path))
+    found = resolve_model(os.fspath(reference))
+    WARN.note(found.note)
+    return _loaded(found.path, file_state(found.path))
 
 
 def asked_for(engine: EngineName, precision: Precision, device: str) -> EngineRequest:

@@ -259,7 +259,8 @@ def _weakness(candidate: _Candidate) -> str:
     if best < bicubic:
         return ""
     return (
-        f"\nwarning: it is no better than bicubic interpolation on its validation slices (L1 {best:.5f}, {bicubic:.5f})"
+        f"\nwarning: {candidate.file} is no better than bicubic interpolation on its validation slices "
+        f"(L1 {best:.5f}, {bicubic:.5f})"
     )
 
 

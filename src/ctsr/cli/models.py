@@ -48,7 +48,10 @@ class Models:
             columns,
             [_row(model) for model in (*BUNDLED.values(), *SLICE_MODELS.values())],
         )
-        console.print("the first is used where no run is found; name another with --model_path")
+        console.print(
+            "upscale takes the first, and ctsr-z between slices; other commands take the newest run, and the first "
+            "where there is none; --model_path names another"
+        )
         return 0
 
 

@@ -226,6 +226,7 @@ class Rule:
 
 NOISE = ("noise_sigma_range_norm", "dose_factor_range", "noise_model", "noise_cutoff_range", "noise_skew")
 BLUR = ("blur_sigma_range", "blur_kernel")
+DRAWS = ("degradation_sampling", "deg_seed", "deg_seed_mode")
 DEGRADATION = (
     Rule((*BLUR, *NOISE), "with --degradation clean", lambda values: values["degradation"] == "clean"),
     Rule(
@@ -313,6 +314,11 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             lambda values: not values["through_plane"] and values["max_slices_per_patient"] is None,
         ),
         Rule(("split",), "without --split_json", lambda values: values["through_plane"] and not values["split_json"]),
+        Rule(
+            ("seed",),
+            "without --max_slices_per_patient; --deg_seed is the seed of the degradation",
+            lambda values: values["seed"] != 42 and values["max_slices_per_patient"] is None,
+        ),
         Rule(("hu_clip",), "beside a window that is not global", lambda values: not _has_global(values)),
         Rule(("ma_every",), "without --metrics PI or MA", lambda values: not _has_ma(values["metrics"])),
     ),
@@ -320,10 +326,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "view": (
         *DEGRADATION,
         Rule(
-            (
-                *("degradation", *BLUR, *NOISE, "antialias_clean", "downsampling", "conditions"),
-                *("degradation_sampling", "deg_seed", "deg_seed_mode"),
-            ),
+            ("degradation", *BLUR, *NOISE, "antialias_clean", "downsampling", *DRAWS, "conditions"),
             "with --native",
             lambda values: values["native"],
         ),

@@ -82,7 +82,7 @@ class Physics(HUOptions):
         spacing = {"as it is": series.pixel_spacing[0]}
         if self.model_path is not None:
             kind = measured["as it is"].kind
-            for name, (scale, results) in _enlarged(pixels, series.pixel_spacing, self.model_path, console).items():
+            for name, (scale, results) in _enlarged(series, pixels, self.model_path, console).items():
                 finer = series.pixel_spacing[0] / scale, series.pixel_spacing[1] / scale
                 center = self.center and (scale * (self.center[0] + 0.5) - 0.5, scale * (self.center[1] + 0.5) - 0.5)
                 masks = [mask if mask is None else mask.repeat(scale, 0).repeat(scale, 1) for mask in paddings]
@@ -121,14 +121,16 @@ class Physics(HUOptions):
 
 
 def _enlarged(
-    pixels: "list[SlicePixels]", pixel_spacing: tuple[float, float], model_path: str, console: Console
+    series: Series, pixels: "list[SlicePixels]", model_path: str, console: Console
 ) -> "dict[str, tuple[int, list[VoxelsHU]]]":
-    """Bicubic interpolation and the model, as `ctsr upscale` runs it: name → scale and slices."""
-    from ctsr.checkpoint import find_model
+    """Bicubic interpolation and the model, as `ctsr upscale` runs it, with its warnings: name → scale and slices."""
+    from ctsr.checkpoint import find_model, unusual
     from ctsr.upscale.tuning import super_resolve_sample
 
     model = find_model(model_path, progress=console)
-    sample = super_resolve_sample(pixels, model, pixel_spacing)
+    sample = super_resolve_sample(pixels, model, series.pixel_spacing)
+    for warning in (*unusual(series, model.meta), *sample.tuning.warnings(model.meta)):
+        console.note(f"warning: as `ctsr upscale` says: {warning}")
     scale = model.architecture.scale
     return {"bicubic": (scale, sample.bicubic), model.path.stem: (scale, sample.results)}
 

@@ -376,4 +376,6 @@ class View:
 
         if model is None or self.options.wants_slices_between:
             return self.degradation.over(Degradation(scale=self.scale or DEFAULT_SCALE))
+        if self.options.native:  # nothing is degraded, so that no flag wins
+            return model.degradation
         return self.degradation.over_trained(model.degradation, console)

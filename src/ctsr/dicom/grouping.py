@@ -15,11 +15,19 @@ from ctsr.dicom.header import PHASES, AxialImage, FileContents, NotCT, RejectedI
 from ctsr.dicom.phases import refused_of, split_exams, split_phases, without_copies
 from ctsr.errors import CtsrError, boundary
 from ctsr.reporting import listed
-from ctsr.series import SINGLE, SUPER_RESOLVED, Defect, DefectKind, Excluded, GeometryKey, Series, SeriesHeader
+from ctsr.series import (
+    LEFT_OUT,
+    SINGLE,
+    SUPER_RESOLVED,
+    Defect,
+    DefectKind,
+    Excluded,
+    GeometryKey,
+    Series,
+    SeriesHeader,
+)
 from ctsr.volume import LARGEST_STEP_MM, SMALLEST_STEP_MM, angle_to_axial, spread
 
-FAILURES = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
-"""Reasons for which an image is missing from a series it belongs to."""
 SPACING_WITHIN = 5e-4
 """Relative difference in pixel spacing within one series: a tenth of a pixel over 200 pixels."""
 COSINES_WITHIN = 1e-4
@@ -248,7 +256,7 @@ def _excluded_group(images: Sequence[RejectedImage], reason: str) -> Excluded:
         reason=reason,
         num_slices=len(images),
         series_uid=images[0].series_uid,
-        failed=any(image.kind in FAILURES for image in images),
+        failed=any(image.kind in LEFT_OUT for image in images),
     )
 
 

@@ -200,7 +200,7 @@ def load_model_under_test(
             "leave `scale` out or name another `model_path`"
         )
     if opened.meta is None:
-        progress.note(f"warning: {opened.path} does not say how it was trained; default degradation, split unknown")
+        progress.note(f"warning: {opened.path} does not say how it was trained; default degradation")
     torch_device = pick_device(device, progress=progress)
     opened.net.to(torch_device)
     return ModelUnderTest(opened, torch_device)

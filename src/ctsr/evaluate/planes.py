@@ -132,8 +132,10 @@ class ThroughPlanePlan:
     metrics: tuple[str, ...]
     perceptual: PerceptualMetrics
     series: tuple[Series, ...]
-    """Thin enough to be truth."""
+    """Thin enough to be truth, called as files call them."""
     failures: tuple[str, ...]
+    own_names: Mapping[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    """Patient and series as files call them → the series' own name, by which its lesions are drawn."""
 
     @property
     def hu_range(self) -> HURange:
@@ -244,7 +246,8 @@ def plan_through_plane(
     perceptual = choose_perceptual(
         metrics, options.lpips, options.cache, backend=options.perceptual_backend, progress=progress
     )
-    series, failures = thin_series(models, options, progress)
+    own, failures = thin_series(models, options, progress)
+    series = tuple(_as_shown(each, options) for each in own)
     assume_hu = options.assume_hu
     return ThroughPlanePlan(
         tuple(
@@ -257,7 +260,14 @@ def plan_through_plane(
         perceptual,
         series,
         failures,
+        {(shown.patient_id, series_name(shown)): series_name(each) for shown, each in zip(series, own, strict=True)},
     )
+
+
+def _as_shown(series: Series, options: EvaluateOptions) -> Series:
+    """The series under the names that files give it and its patient; what tells it from others of one name stays."""
+    uid, slash, number = series.series_uid.partition("/")
+    return replace(series, patient_id=options.shown(series.patient_id), series_uid=options.shown(uid) + slash + number)
 
 
 def measure_through_plane(
@@ -380,7 +390,8 @@ def _study(
         }
         record.disc_width_mm.update(widths)  # of all methods or of none
     if plan.options.hallucination:
-        rng = rng_from(plan.options.deg_seed, "lesions", record.series_uid)
+        own_name = plan.own_names.get((record.patient_id, record.series_uid), record.series_uid)
+        rng = rng_from(plan.options.deg_seed, "lesions", own_name)
         lesions = draw_between(thick, spacing, rng)
         if not lesions:
             progress.note(

@@ -50,6 +50,8 @@ class Caveats:
     """Those with a reference that preprocessing upsampled → mm before and after, of the coarsest series."""
     together: Sequence[Sequence[str]] = ()
     """Those that are one person, by their headers, and count as one patient."""
+    unknown: Sequence[str] = ()
+    """Files of models that do not say whom they were trained on."""
 
     @property
     def people(self) -> People:
@@ -73,6 +75,9 @@ class Caveats:
         for group in self.together:
             own = [name for name in group if name in patients]
             found += [f"{', '.join(own)} are one patient, by their headers, and count as one."] if len(own) > 1 else []
+        found += [
+            f"Whom {name} was trained on is not known: these patients may be among them." for name in self.unknown
+        ]
         return found
 
     def marks(self, patient: str) -> str:
@@ -109,6 +114,7 @@ def find_caveats(
         tuple(options.shown(name) for name in trained),
         {options.shown(name): change for name, change in upsampled.items()},
         [tuple(map(options.shown, group)) for group in find_people(identities).groups],
+        [model.model.path.name for model in models if not model.split and not model.trained_identities],
     )
 
 
@@ -208,6 +214,11 @@ def _check_unseen(
         progress.note(
             f"warning: {model.model.path} names {len(known)} patients in its split, and none of them is here: "
             "by their names it cannot be told whether the model was trained on some of these"
+        )
+    if not known and not model.trained_identities:
+        progress.note(
+            f"warning: {model.model.path} does not say whom it was trained on: the patients here may be among them, "
+            "and their figures no test"
         )
     exams_of_part = [patient for patient in exams.patients if patient.patient_id in patients]
     seen = seen_in_training(exams_of_part, model.split or {}, model.also_trained_on, model.trained_identities)

@@ -275,7 +275,11 @@ def _slice_name(planned: PlannedSlice) -> str:
 
 def _named_pair(plan: EvaluationPlan, planned: PlannedSlice) -> NamedPair:
     pair = slice_pair(planned.stored, planned.index, plan.sampler, plan.model.hu_range)
-    return NamedPair(_slice_name(planned), pair, planned.stored.pixel_spacing[0], plan.told(planned))
+    stored, ref = planned.stored, planned.ref
+    # Lesions are drawn by the names that the files would have, so that they are the same without names.
+    number = ref.series_uid.removeprefix(plan.options.shown(stored.series_uid))
+    own = f"{stored.patient_id} {stored.series_uid}{number} {ref.slice_index}"
+    return NamedPair(_slice_name(planned), pair, stored.pixel_spacing[0], plan.told(planned), own)
 
 
 def _most_flagged(

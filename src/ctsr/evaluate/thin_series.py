@@ -25,7 +25,7 @@ def series_name(series: Series) -> str:
 def thin_series(
     models: Sequence[ModelUnderTest], options: EvaluateOptions, progress: Progress
 ) -> tuple[tuple[Series, ...], tuple[str, ...]]:
-    """The series that can be truth, and a line for each patient or series that cannot be used."""
+    """The series that can be truth, by their own names, and a line for each patient or series that cannot be used."""
     roots = [resolve_path(root, progress=progress) for root in options.root]
     patients = open_roots(roots, correction=options.hu_correction, progress=progress)
     wanted = _wanted(patients.usable, models, options, progress)
@@ -41,8 +41,7 @@ def thin_series(
             # Its values are the truth, and it is resampled along its slices' normal.
             for warning in check(series, "evaluate", "volume", assume_hu=options.assume_hu):
                 progress.note(f"warning: {warning}")
-            names = {"patient_id": options.shown(series.patient_id), "series_uid": options.shown(series.series_uid)}
-            found.append(replace(series, **names))
+            found.append(series)
         except CtsrError as error:
             failures.append(f"{series.patient_id}: {error}")
     if thick:

@@ -38,12 +38,13 @@ class NamedPair:
     """A slice with its reference and name."""
 
     name: str
-    """`patient series slice`, unique: for results and seeds."""
+    """`patient series slice`, unique: for results, and for seeds where it has no other name, `drawn_by`."""
     pair: SlicePair
     pixel_mm: float
     """Side of an HR pixel."""
     told: Conditions | None = None
     """What conditional networks are told of LR; how it was made when None."""
+    drawn_by: str = ""
 
     @property
     def made_with(self) -> DegradationParams | Conditions:
@@ -193,7 +194,7 @@ def study(
         for name, method in super_resolvers.items():
             checks.append(check(telling(method, subject.made_with)(lr), subject, name))
         if settings.lesions:
-            rng = rng_from(seed, "lesions", subject.name)
+            rng = rng_from(seed, "lesions", subject.drawn_by or subject.name)
             lesions = settings.lesions.sample(subject.pair.hr_hu, subject.pixel_mm, rng)
             told = {name: telling(method, subject.made_with) for name, method in super_resolvers.items()}
             trials += attempt(subject.name, subject.pair, lesions, told, pixel_mm=subject.pixel_mm)

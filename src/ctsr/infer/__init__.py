@@ -135,7 +135,8 @@ def choose_engine(
     if name != "int8" and name != "bf16":
         return spec
     if chosen == "torch":
-        progress.note(f"{name} needs OpenVINO ({GET_IT}): computing in fp32")
+        remedy = f"which computes on the CPU, not on {asked.device}: choose `engine=openvino` or `device=cpu`"
+        progress.note(f"{name} needs OpenVINO, {remedy if is_installed() else GET_IT}: computing in fp32")
         return fp32
     if name == "bf16" and not computes_bf16():
         progress.note("bf16: this processor has no instructions for it: computing in fp32")

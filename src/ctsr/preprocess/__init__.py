@@ -30,14 +30,12 @@ from ctsr.preprocess.slices import (
     series_keys,
 )
 from ctsr.reporting import SILENT, Progress, counted, listed
-from ctsr.series import DefectKind, Inventory, Series, check
+from ctsr.series import LEFT_OUT, Inventory, Series, check
 
 HEADER_BYTES = 16_384
 """Room a header may take, when disk space is reckoned with."""
 FEW_FILES = 32
 """So few are read and made faster in this process than it takes to start others."""
-TOLD_AS_FAILED = {DefectKind.UNREADABLE_SLICE, DefectKind.MISSING_GEOMETRY}
-"""Defects whose images are named one by one among what failed."""
 MOST_DOUBTS = 3
 """Slices with strange values that a line names before it says how many more there are."""
 MOST_NAMED = 20
@@ -229,7 +227,7 @@ def _plan(
 
 
 def _warnings(series: Series, settings: ResampleSettings) -> list[str]:
-    untold = tuple(defect for defect in series.defects if defect.kind not in TOLD_AS_FAILED)
+    untold = tuple(defect for defect in series.defects if defect.kind not in LEFT_OUT)  # told one by one
     return check(replace(series, defects=untold), "preprocess", assume_hu=settings.assume_hu)
 
 

@@ -33,6 +33,8 @@ from ctsr.volume import Plane, normal
 DEFAULT_MODEL = "ctsr-x2"
 """The model in plane where none is named."""
 SLICES = re.compile(r"(-?\d*):(-?\d*)")
+MOMENT = re.compile(r"((?:Acquisition|Frame\w*|Content)(?:Date)?Time) \d[\w.+-]*")
+"""A date or time of day in the name of a phase; those since a heartbeat are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,6 +329,29 @@ def result_format(
 def shown_name(name: str, options: UpscaleOptions, secret: str = "") -> str:
     """A name as results show it: a hash where names are not wanted, a keyed one where the patient must stay unknown."""
     return name if options.shows_names else pseudonym(secret + name)
+
+
+def shown_phase(words: str, options: UpscaleOptions) -> str:
+    """What tells a phase from others, as results say it: no dates and times where the patient must stay unknown."""
+    return MOMENT.sub(r"\1", words) if options.anonymize else words
+
+
+def without_names(message: str, series: Series, patient: str) -> str:
+    """A message about a series without the names of its folder and its files: its slices are called by their numbers.
+
+    Args:
+        message: begins with the path of the series, as those of `ctsr.series.check` do.
+        series: whose folder and files may be called after the patient.
+        patient: what takes the folder's place.
+    """
+    for defect in series.defects:
+        message = message.replace(defect.detail, defect.nameless)
+    for number, header in enumerate(series.slices, start=1):
+        named = f"{series.path}: {header.path.name}"
+        if message.startswith((f"{named}:", f"{named},")):  # a frame has its number behind the file's name
+            place = f": slice {number}" if header.frame is None else ""
+            return f"{patient}{place}{message.removeprefix(named)}"
+    return message.replace(str(series.path), patient)
 
 
 def series_name(series: Series) -> str:

@@ -31,6 +31,8 @@ from ctsr.upscale import (
     result_format,
     series_name,
     shown_name,
+    shown_phase,
+    without_names,
 )
 from ctsr.volume import Plane, at_spacing
 
@@ -137,8 +139,9 @@ class Job:
         return shown_name(self.series.patient_id, self.options, self.secret)
 
     def shown(self, message: str) -> str:
-        """A message as run.json says it: the source's folder may bear a patient's name."""
-        return message if self.options.shows_names else message.replace(str(self.series.path), self.patient)
+        """A message as run.json says it: the source's folder, and its files, may bear a patient's name."""
+        message = message if self.options.shows_names else without_names(message, self.series, self.patient)
+        return shown_phase(message, self.options)
 
     @property
     def is_in_plane(self) -> bool:
@@ -182,11 +185,6 @@ class Job:
         """Its run.json: in the folder, or beside the file."""
         return self.beside(RUN_JSON)
 
-    @property
-    def preview(self) -> Path:
-        """Its picture: in the folder, or beside the file."""
-        return self.beside(PREVIEW)
-
     def beside(self, name: str) -> Path:
         """Where a file about the result lies: in the folder, or beside the file under its name."""
         return self.output.with_name(f"{self.output.name}.{name}") if self.is_file else self.output / name
@@ -212,7 +210,8 @@ class Job:
         names += (options.strength, options.denoise, options.sharpen, options.limit_noise, options.consistent)
         between = "" if self.between is None else f" {self.between.settings}"
         extra = "" if options.compress == "none" else f" {options.compress}"
-        extra += " anonymized" if options.anonymize else ""
+        if options.anonymize:
+            extra += " anonymized" if shown_phase(self.series.phase, options) == self.series.phase else " without times"
         if self.reference is not None:  # whose UIDs do not tell one volume from another
             extra += f" of {self.series.identities[0]}"
         return f"upscale {ALGORITHM} {self.model.sha256} {self.engine} {names!r} {self.format}{between}{extra}"
@@ -282,8 +281,8 @@ class Job:
     def derivation(self) -> Derivation:
         """What the headers of the result will say."""
         before, after = self.series.plane(0), self.plane(0)
-        phase = (self.series.phase,) if self.series.phase else ()
-        variant = "".join(f"; {words}" for words in (*self.series.variant, *phase))
+        phase = shown_phase(self.series.phase, self.options)
+        variant = "".join(f"; {words}" for words in (*self.series.variant, phase) if words)
         resampled = "" if self.options.wanted_pixel_spacing is None else ", resampled linearly to the spacing asked for"
         done = [
             f"Super-resolution in plane x{self.model.scale} from {_mm(before)} to "
@@ -331,7 +330,7 @@ class Job:
             "source": {
                 "patient_id": self.patient,
                 "series_uid": shown_name(series.series_uid, self.options, self.secret),
-                "phase": series.phase,
+                "phase": shown_phase(series.phase, self.options),
                 "path": printable(str(series.path)) if named else None,
                 "num_slices": len(series.slices),
                 "rows": series.rows,

@@ -266,7 +266,7 @@ def _make(job: Job, network: Network, progress: Progress) -> Outcome:
     if job.format == "nifti":
         check(job.series, "volume", assume_hu=job.options.assume_hu)
         of_dicom = {"compress": job.options.compress != "none", "enhanced": job.options.enhanced}
-        warnings += [f"`{name}` has no effect on a result in NIfTI" for name, given in of_dicom.items() if given]
+        warnings += [f"`{name}`: no effect on a result in NIfTI" for name, given in of_dicom.items() if given]
     warnings += unheard(job.options, conditional=network.conditional if job.is_in_plane else None)
     clocked = Clocked(network.engine)
     resolver, tuning, seconds = None, None, 0.0

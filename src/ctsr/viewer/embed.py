@@ -17,7 +17,7 @@ from ctsr.figures import Panel, comparison_figure, save_figure, slices_figure
 from ctsr.hu import AIR
 from ctsr.nifti import save_volume
 from ctsr.quality import BeforeAfter
-from ctsr.reporting import SILENT, Progress
+from ctsr.reporting import SILENT, WARN, Progress
 from ctsr.series import volume_words
 from ctsr.viewer import DEFAULT_SCALE, ViewOptions
 from ctsr.viewer.images import PanelImage, PanelName
@@ -65,6 +65,8 @@ def view(
 ) -> NotebookFrame:
     """Serve a volume, a patient's folder or a NIfTI file, and return the frame that shows it.
 
+    What is wrong with the model or the images is a Python warning, beside what the page says.
+
     Args:
         subject: volume in HU, patient's folder, or NIfTI file.
         model_path: see `ctsr.checkpoint.model_lookup.resolve_model`; by default the newest run, else the bundled model;
@@ -91,14 +93,14 @@ def view(
         raise UsageError("`subject` is a volume or a path; of an array, give ctsr.Volume.from_array(hu, spacing)")
     view_options = ViewOptions(**options)
     named, kind = model_path or view_options.default_model, view_options.model_kind
-    model = None if no_model else load_model_under_test(named, device=device, kind=kind)
+    model = None if no_model else load_model_under_test(named, device=device, kind=kind, progress=WARN)
     default = model.degradation if model and kind == "in plane" else Degradation(scale=DEFAULT_SCALE)
     # The decoded form of a volume in memory is of no use to a later process: keep it out of the user's store.
     folder = tempfile.TemporaryDirectory(prefix="ctsr-view-", ignore_cleanup_errors=True)
     if isinstance(subject, Volume):
         view_options = replace(view_options, store=view_options.store or Path(folder.name) / "store")
     path = _save(subject, Path(folder.name)) if isinstance(subject, Volume) else Path(subject)
-    session = open_session(prepare(ViewRequest(path, model, degradation or default, view_options)), view_options)
+    session = open_session(prepare(ViewRequest(path, model, degradation or default, view_options), WARN), view_options)
     server = ViewServer(session, host=view_options.host, port=view_options.port, framed=True)
     server.keep = folder
     Thread(target=server.serve_forever, daemon=True).start()
@@ -139,7 +141,8 @@ def snapshot(session: ViewerSession, options: ViewOptions, *, progress: Progress
     row, column = geometry.pixel(plane)
     window = state.window.window
     measured = "" if state.strength is not None else f"; metrics in C {window.center:g} / W {window.width:g} HU"
-    title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}{measured}"
+    purpose = ", not for diagnosis" if state.model else ""
+    title = f"{state.shown(series.stored.patient_id)}, {plane} slice {index}{measured}{purpose}"
     warnings = [f"{line[:1].upper()}{line[1:]}." for line in state.warnings(state.first)]
     warnings += [caveat.text for caveat in state.caveats[state.first]]
     warnings += [*series.doubts(names=state.names), *session.made_with(viewed).get("warnings", ())]

@@ -196,6 +196,8 @@ def open_between(
         z_rows=tuple(range(count))[:: -1 if rises else 1],
         source_mm=tuple(float(height - middle if rises else middle) for middle in middles),
     )
+    # The page says of which series they are, and its folder may have a patient's name.
+    notes = [line.removeprefix(f"{series.path}: ") for line in notes]
     return OpenedSeries(number, stored, geometry, series, grid, tuple(notes))
 
 

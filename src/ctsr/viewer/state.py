@@ -4,7 +4,7 @@ A path is looked up as a series, with the patient id that an evaluation uses and
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -171,8 +171,9 @@ class ViewerState:
     def warnings(self, number: int) -> list[str]:
         """What is unusual about a series as a whole, to go where its pictures and numbers go."""
         series, command = self.series[number], "view" if self.strength is None else "upscale"
-        found = check(series, command, assume_hu=True) if self.names else []  # a defect may name a file
-        return [line.removeprefix(f"{series.path}: ") for line in found]
+        if not self.names:
+            series = replace(series, defects=tuple(replace(each, detail=each.nameless) for each in series.defects))
+        return [line.removeprefix(f"{series.path}: ") for line in check(series, command, assume_hu=True)]
 
     def shown_failure(self, why: str) -> str:
         """Why something could not be read, as the page says it: it names a file, and so a patient."""

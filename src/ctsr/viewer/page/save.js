@@ -38,7 +38,7 @@ export function captionLines(drawn) {
   const model = known.state.model ? `SR by ${known.state.model.name} (${known.state.model.sha256.slice(0, 8)})` : "without SR";
   return [
     `${one.patient} · ${one.description} · ${where}${view.slab ? `, ${SLABS[view.slab]} ${view.slabMm} mm` : ""} · window C ${view.center} W ${view.width} HU`,
-    known.state.strength ? nativeLine(drawn) : `LR ×${known.state.scale}${told}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}`,
+    known.state.strength ? nativeLine(drawn) : `LR ×${known.state.scale}${told}: ${drawn.mode}, σ ${drawn.sigma.toFixed(3)} px, noise ${drawn.noise_hu.toFixed(1)} HU, dose ${drawn.dose.toFixed(3)}, seed ${drawn.deg_seed}, ${drawn.sampling} · ${model} · ctsr ${known.state.version}${known.state.model ? " · not for diagnosis" : ""}`,
     ...doubts(),
   ];
 }
