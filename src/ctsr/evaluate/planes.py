@@ -39,8 +39,8 @@ from ctsr.evaluate.runner import FAILURES
 from ctsr.evaluate.slice_metrics import Domain, MetricEvaluator
 from ctsr.evaluate.slices import chosen_planes, plane_of_volume
 from ctsr.evaluate.statistics import People
-from ctsr.evaluate.thin_series import SHOWN, series_name, thin_series
-from ctsr.files import file_state, write_atomically, write_json
+from ctsr.evaluate.thin_series import SHOWN, as_shown, series_name, series_state, thin_series
+from ctsr.files import write_atomically, write_json
 from ctsr.hallucination.lesion_insertion import LesionTrial, draw_between, trials_between
 from ctsr.hashing import digest, find_people, rng_from
 from ctsr.hu import HURange
@@ -201,7 +201,7 @@ class ThroughPlanePlan:
             "cases": [asdict(case) for case in self.cases],
             "studies": [options.hallucination, options.physics, options.study_slices, options.deg_seed],
             "correction": options.hu_correction.text,
-            "series": [_state(series) for series in self.series],
+            "series": [series_state(series) for series in self.series],
         }
         return digest(json.dumps(content, sort_keys=True)).hex()
 
@@ -247,7 +247,7 @@ def plan_through_plane(
         metrics, options.lpips, options.cache, backend=options.perceptual_backend, progress=progress
     )
     own, failures = thin_series(models, options, progress)
-    series = tuple(_as_shown(each, options) for each in own)
+    series = tuple(as_shown(each, options) for each in own)
     assume_hu = options.assume_hu
     return ThroughPlanePlan(
         tuple(
@@ -262,12 +262,6 @@ def plan_through_plane(
         failures,
         {(shown.patient_id, series_name(shown)): series_name(each) for shown, each in zip(series, own, strict=True)},
     )
-
-
-def _as_shown(series: Series, options: EvaluateOptions) -> Series:
-    """The series under the names that files give it and its patient; what tells it from others of one name stays."""
-    uid, slash, number = series.series_uid.partition("/")
-    return replace(series, patient_id=options.shown(series.patient_id), series_uid=options.shown(uid) + slash + number)
 
 
 def measure_through_plane(
@@ -431,11 +425,6 @@ def _rows(
         for domain, found in evaluator(torch.from_numpy(stack)[:, None], reference).items():
             for method, values in zip(plan.methods, found, strict=True):
                 yield PlaneRow(ref, method, values, domain.window.tag, domain.mask)
-
-
-def _state(series: Series) -> str:
-    states = (f"{header.identity} {file_state(header.path)}" for header in series.slices)
-    return digest(series.series_uid, *states).hex()
 
 
 # What an interrupted evaluation has left

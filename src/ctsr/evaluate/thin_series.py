@@ -8,6 +8,8 @@ from ctsr.data.split import read_split
 from ctsr.errors import CtsrError, MissingInputError
 from ctsr.evaluate import EvaluateOptions
 from ctsr.evaluate.methods import ModelUnderTest
+from ctsr.files import file_state
+from ctsr.hashing import digest
 from ctsr.paths import resolve_path
 from ctsr.reporting import Progress, listed
 from ctsr.series import PatientExams, Series, check
@@ -20,6 +22,18 @@ SHOWN = 3
 def series_name(series: Series) -> str:
     """What rows know a series by: its UID, and its phase where others share that."""
     return f"{series.series_uid} {series.phase}".strip()
+
+
+def series_state(series: Series) -> str:
+    """A hash of the files that a series is read from."""
+    states = (f"{header.identity} {file_state(header.path)}" for header in series.slices)
+    return digest(series.series_uid, *states).hex()
+
+
+def as_shown(series: Series, options: EvaluateOptions) -> Series:
+    """The series under the names that files give it and its patient; what tells it from others of one name stays."""
+    uid, slash, number = series.series_uid.partition("/")
+    return replace(series, patient_id=options.shown(series.patient_id), series_uid=options.shown(uid) + slash + number)
 
 
 def thin_series(
