@@ -69,6 +69,19 @@ def test_a_reload_keeps_slice_plane_window_and_rectangle(view: BrowserPage) -> N
     assert view.js("[view.plane, view.cursor[0]]") == ["axial", 6]
 
 
+def test_an_address_that_was_typed_is_not_written_over(view: BrowserPage) -> None:
+    """What the page had still to write took its place, and the reload stayed where it was."""
+    view.press("s")
+    view.page.wait_for_function("() => location.hash.includes('plane=sagittal')")
+    view.page.evaluate(
+        "ctsr.change({ plane: 'coronal' }); location.hash = location.hash.replace(/cursor=\\d+/, 'cursor=3')"
+    )
+    view.page.wait_for_timeout(600)
+    view.page.reload()
+    view.settle()
+    assert view.js("[view.plane, view.cursor[0]]") == ["sagittal", 3]
+
+
 def test_the_windows_width_goes_in_steps_of_ten(view: BrowserPage) -> None:
     view.page.focus("#width")
     view.page.keyboard.press("ArrowUp")

@@ -5,15 +5,18 @@ import { known, view } from "./state.js";
 
 const WRITE_MS = 300; // browsers limit how often an address may change
 let timer = null;
+let own = location.hash; // what the page has read or written itself
 
 export function toAddress() {
   clearTimeout(timer);
   timer = setTimeout(() => {
+    if (location.hash !== own) return; // somebody typed another address, which the next reload goes to
     const { box } = view;
     const kept = new URLSearchParams({ series: String(view.series), plane: view.plane, cursor: view.cursor.join(), window: `${view.center},${view.width}` });
     if (box) kept.set("roi", [box.plane, box.top, box.left, box.rows, box.columns, ...(box.shape ? [box.shape] : [])].join());
     if (view.classic) kept.set("mouse", "classic");
     history.replaceState(null, "", `#${kept}`);
+    own = location.hash;
   }, WRITE_MS);
 }
 
